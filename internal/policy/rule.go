@@ -1,0 +1,47 @@
+package policy
+
+import (
+	"net/netip"
+
+	"sluice.dev/sluice/internal/names"
+)
+
+// Rule is one compiled egress rule as one class of workloads sees it. Its JSON
+// form is what the control plane sends a proxy.
+type Rule struct {
+	ID             string          `json:"id"` // "egress-policy/default/google-books", "egress-rule/default/googleapis", or "--allow HOST:PORT"
+	Hosts          []names.Pattern `json:"hosts,omitempty"`
+	CIDRs          []netip.Prefix  `json:"cidrs,omitempty"`
+	Ports          []Port          `json:"ports"`
+	PrivateAnswers []netip.Prefix  `json:"privateAnswers,omitempty"`
+	TLS            TLS             `json:"tls,omitzero"`
+	HTTP           []HTTPMatch     `json:"http,omitempty"` // absent: any request
+}
+
+// Port is one port on which a rule opens its destinations.
+type Port struct {
+	Port     uint16   `json:"port"`
+	Protocol Protocol `json:"protocol"`
+}
+
+// TLS says how TLS towards the destination is done.
+type TLS struct {
+	Mode       TLSMode    `json:"mode,omitempty"` // "" is Auto
+	ServerName names.Name `json:"serverName,omitzero"`
+	CABundle   string     `json:"caBundle,omitempty"` // PEM; "" means the mesh's roots
+}
+
+// TLSMode is how TLS towards the destination is done.
+type TLSMode string
+
+const (
+	TLSAuto        TLSMode = "Auto"        // originate for plain HTTP, pass TLS by SNI
+	TLSOriginate   TLSMode = "Originate"   // plain HTTP only; TLS is ours
+	TLSPassthrough TLSMode = "Passthrough" // TLS only; passed undecrypted
+)
+
+// HTTPMatch is one alternative of a rule's requests; all that it names must hold.
+type HTTPMatch struct {
+	Methods []string `json:"methods,omitempty"` // upper case; empty: any
+	Paths   []string `json:"paths,omitempty"`   // exact, or a prefix that ends in "*"; empty: any
+}

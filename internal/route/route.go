@@ -1,0 +1,37 @@
+// Package route picks where an allowed request inside the mesh goes: compiled
+// route rules in, one choice of endpoint labels out. Every dialect (RouteRule of
+// 2018; later Gateway API) compiles to it. Pure like policy: no I/O, no clock;
+// randomness is handed in.
+package route
+
+import "sluice.dev/sluice/internal/names"
+
+// Rule is one compiled route rule for one destination service, as one class of
+// workloads sees it. A service's rules stand in the order in which they are
+// tried.
+type Rule struct {
+	ID      string     `json:"id"` // "route-rule/default/details-v2"
+	Match   Match      `json:"match,omitzero"`
+	Targets []Weighted `json:"targets"`
+}
+
+// Match is what a request must show; the zero Match matches every request.
+type Match struct {
+	Headers map[string]StringMatch `json:"headers,omitempty"` // lower-case names; ":method", ":authority", ":scheme" for the pseudo ones
+	URI     *StringMatch           `json:"uri,omitempty"`
+}
+
+// StringMatch matches one string, case-sensitively. Exactly one field is set.
+type StringMatch struct {
+	Exact  string `json:"exact,omitempty"`
+	Prefix string `json:"prefix,omitempty"`
+	Regex  string `json:"regex,omitempty"` // RE2, anchored at both ends
+}
+
+// Weighted is one target and its share in percent; the shares of a rule add up
+// to 100. An endpoint fits when it carries all Labels.
+type Weighted struct {
+	Service names.Name        `json:"service,omitzero"` // zero: the destination itself
+	Labels  map[string]string `json:"labels,omitempty"`
+	Weight  int               `json:"weight"`
+}

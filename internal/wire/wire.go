@@ -1,0 +1,92 @@
+// Package wire holds what the control plane sends a proxy: the resources, the
+// snapshot's index, and the stream that carries them. Control and proxy meet
+// here and in policy and route, and never import one another.
+package wire
+
+import (
+	"time"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/route"
+)
+
+// Workload is what a proxy says of a workload that joins. Service, labels and
+// account are what the workload said of itself until identity attests them.
+type Workload struct {
+	Instance  string            `json:"instance"` // "details-v2/1", unique on the server
+	Service   string            `json:"service,omitempty"`
+	Version   string            `json:"version,omitempty"`
+	Namespace string            `json:"namespace"`
+	Account   string            `json:"account,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"` // holds app and version too
+	Ports     []uint16          `json:"ports,omitempty"`  // on which it serves (--listen)
+	PID       int               `json:"pid,omitempty"`    // of the sandbox's init, in the proxy's PID namespace
+	Level     string            `json:"level"`            // "sandbox", "notify", "none"
+	Proxy     string            `json:"proxy"`            // name of the proxy that serves it
+}
+
+// Snapshot is the whole of what one proxy runs for one workload, under one
+// version. The parts are shared between workloads of one class.
+type Snapshot struct {
+	Version   string       `json:"version"`  // of the index: hex, content-addressed over the parts
+	Revision  int64        `json:"revision"` // of the store; for people, not part of the version
+	Created   time.Time    `json:"created"`
+	Mesh      *Mesh        `json:"mesh"`
+	Policy    *Policy      `json:"policy"`
+	Routes    *Routes      `json:"routes"`
+	Directory *Directory   `json:"directory"`
+	Endpoints []*Endpoints `json:"endpoints"`
+}
+
+// Mesh is what MeshConfig comes to for a proxy.
+type Mesh struct {
+	OutboundDefault string        `json:"outboundDefault"`        // "Deny" (later Audit, Allow)
+	TrustedRoots    string        `json:"trustedRoots,omitempty"` // PEM; "" means the system's
+	MaxStale        time.Duration `json:"maxStale"`               // after which a proxy without its server denies
+}
+
+// Policy is the egress rules that select one class of workloads.
+type Policy struct {
+	Rules []policy.Rule `json:"rules"`
+}
+
+// Routes is the route rules of one class, by destination service, each list in
+// the order in which it is tried.
+type Routes struct {
+	Services []ServiceRoutes `json:"services"`
+}
+
+// ServiceRoutes is the route rules of one destination.
+type ServiceRoutes struct {
+	Service names.Name   `json:"service"`
+	Rules   []route.Rule `json:"rules"`
+}
+
+// Directory is every mesh service, so that DNS can answer for it.
+type Directory struct {
+	Domain   string    `json:"domain"` // cluster domain, "cluster.local"
+	Services []Service `json:"services"`
+}
+
+// Service is one mesh service.
+type Service struct {
+	Name      names.Name    `json:"name"` // full: details.default.svc.cluster.local
+	Short     string        `json:"short"`
+	Namespace string        `json:"namespace"`
+	Ports     []policy.Port `json:"ports"`
+}
+
+// Endpoints is the live endpoints of one service.
+type Endpoints struct {
+	Service   names.Name `json:"service"`
+	Endpoints []Endpoint `json:"endpoints"`
+}
+
+// Endpoint is one workload instance behind a service.
+type Endpoint struct {
+	Instance string            `json:"instance"`
+	Proxy    string            `json:"proxy"` // who serves it; the same proxy reaches it in process
+	Labels   map[string]string `json:"labels,omitempty"`
+	Ports    []uint16          `json:"ports"`
+}
