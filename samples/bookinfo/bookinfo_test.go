@@ -1,0 +1,126 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+const volume = `{"items":[{"volumeInfo":{"title":"The Comedy of Errors","authors":["William Shakespeare"],
+"publisher":"Courier Corporation","publishedDate":"2002-01-01","pageCount":64,"printType":"BOOK","language":"en",
+"industryIdentifiers":[{"type":"ISBN_10","identifier":"0486424618"},{"type":"ISBN_13","identifier":"9780486424613"}]}}]}`
+
+func start(t *testing.T, h http.Handler) string {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "http://")
+}
+
+func get(t *testing.T, url string, header ...string) (int, string) {
+	t.Helper()
+	req, _ := http.NewRequest(http.MethodGet, url, nil)
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
+}
+
+func TestThePageShowsDetailsReviewsAndStars(t *testing.T) {
+	ratings := start(t, newRatings())
+	b := backends{
+		Details: start(t, newDetails(detailsConfig{})), Ratings: ratings,
+		Reviews: start(t, newReviews(reviewsConfig{Ratings: true, StarColor: "red", Backends: backends{Ratings: ratings}})),
+	}
+	status, page := get(t, "http://"+start(t, newProductPage(b))+"/productpage")
+	for _, want := range []string{"<title>Simple Bookstore App</title>", "BookInfo Sample", "The Comedy of Errors", "Book Details",
+		"<dd>paperback</dd>", "<dd>200</dd>", "PublisherA", "Book Reviews", "Reviewer1", `<font color="red"`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if status != 200 || strings.Count(page, "glyphicon-star\"") != 9 || strings.Count(page, "glyphicon-star-empty") != 1 {
+		t.Errorf("status %d, stars %d full and %d empty", status, strings.Count(page, "glyphicon-star\""), strings.Count(page, "glyphicon-star-empty"))
+	}
+}
+
+func TestThePageSaysWhatItCouldNotFetchAndIsStill200(t *testing.T) {
+	dead := "127.0.0.1:1"
+	status, page := get(t, "http://"+start(t, newProductPage(backends{dead, dead, dead}))+"/productpage")
+	if status != 200 || !strings.Contains(page, "Error fetching product details!") || !strings.Contains(page, "Error fetching product reviews!") {
+		t.Errorf("status %d:\n%s", status, page)
+	}
+}
+
+func TestTheAPIPassesTheStatusThrough(t *testing.T) {
+	failing := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(400) }))
+	page := start(t, newProductPage(backends{failing, "127.0.0.1:1", start(t, newRatings())}))
+	for path, want := range map[string]int{"/0": 400, "/0/reviews": 500, "/0/ratings": 200, "/x": 400, "": 200} {
+		if status, body := get(t, "http://"+page+"/api/v1/products"+path); status != want {
+			t.Errorf("%s: %d %s, want %d", path, status, body, want)
+		}
+	}
+}
+
+func TestDetailsV2AsksTheBookServiceInBothWays(t *testing.T) {
+	var host, path, trace string
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, path, trace = r.Host, r.URL.String(), r.Header.Get("x-b3-traceid")
+		io.WriteString(w, volume)
+	}))
+	defer service.Close()
+	proxy, _ := url.Parse(service.URL) // stands for the mesh: whatever is asked arrives there
+	for _, plain := range []bool{true, false} {
+		c := detailsConfig{External: true, Plain: plain}
+		if plain {
+			c.client = &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(proxy)}}
+		} else {
+			tls := httptest.NewTLSServer(service.Config.Handler)
+			defer tls.Close()
+			c.client, c.host = tls.Client(), strings.TrimPrefix(tls.URL, "https://")
+		}
+		status, body := get(t, "http://"+start(t, newDetails(c))+"/details/7", "x-b3-traceid", "abc")
+		var b book
+		json.Unmarshal([]byte(body), &b)
+		if status != 200 || b.ID != 7 || b.Pages != 64 || b.Type != "paperback" || b.Language != "English" || b.ISBN13 != "9780486424613" {
+			t.Errorf("plain %v: %d %s", plain, status, body)
+		}
+		if plain && host != "www.googleapis.com:443" || !strings.HasSuffix(path, "/books/v1/volumes?q=isbn:0486424618") || trace != "abc" {
+			t.Errorf("plain %v: Host %q, path %q, trace %q", plain, host, path, trace)
+		}
+	}
+}
+
+func TestWhateverFailsInDetailsIsStatus400WithTheError(t *testing.T) {
+	denied := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "denied", 403) }))
+	defer denied.Close()
+	d := "http://" + start(t, newDetails(detailsConfig{External: true, client: denied.Client(), host: strings.TrimPrefix(denied.URL, "https://")}))
+	for path, want := range map[string]string{"/details/x": "please provide numeric product id", "/details/0": "403"} {
+		if status, body := get(t, d+path); status != 400 || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+}
+
+func TestOnlyTheUserCookieIsHandedOn(t *testing.T) {
+	var cookie string
+	ratings := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cookie = r.Header.Get("Cookie")
+		newRatings().ServeHTTP(w, r)
+	}))
+	reviews := start(t, newReviews(reviewsConfig{Ratings: true, StarColor: "black", Backends: backends{Ratings: ratings}}))
+	get(t, "http://"+start(t, newProductPage(backends{reviews, reviews, reviews}))+"/productpage", "Cookie", "secret=1; user=jason")
+	if cookie != "user=jason" {
+		t.Errorf("ratings saw the cookie %q", cookie)
+	}
+}
