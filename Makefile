@@ -1,0 +1,50 @@
+# Everything a developer needs is listed by `make help`.
+# CGO is off so that the binaries are static and no C compiler is needed; the race
+# detector alone wants one.
+export CGO_ENABLED ?= 0
+GO       ?= go
+BIN      := bin
+FUZZTIME ?= 30s
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build every binary into bin/ (the first time takes minutes)
+	@GO=$(GO) BIN=$(BIN) hack/build.sh
+
+.PHONY: demo
+demo: build ## run Bookinfo behind Sluice with a small internet; INTERNET=real uses the real one
+	@$(BIN)/sluice demo $(if $(filter real,$(INTERNET)),--internet real)
+
+.PHONY: test
+test: ## run every test; needs Go and make alone
+	$(GO) test ./...
+
+.PHONY: check
+check: lint race fuzz ## lint, the tests again under the race detector, 30 s of each fuzz test
+
+.PHONY: race
+race: ## run every test under the race detector, shuffled (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on ./...
+
+.PHONY: fuzz
+fuzz: ## run each fuzz test for FUZZTIME (30s)
+	@GO=$(GO) hack/fuzz.sh $(FUZZTIME)
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, and whether generated files are fresh
+	@hack/lint.sh
+
+.PHONY: generate
+generate: ## write the CRDs, the deep copies and the reference anew
+	@hack/generate.sh
+
+.PHONY: bench
+bench: build ## measure Sluice and its peers (Debian's haproxy where installed)
+	@$(GO) run ./bench
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN) .build
