@@ -6,7 +6,9 @@ package flow
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -14,13 +16,33 @@ import (
 // the flow.
 type ID uint64
 
+// NewID returns a fresh random ID, never zero. It costs a few nanoseconds: the
+// generator is the runtime's own, seeded by the operating system for each
+// process. An ID names a decision; it grants nothing to who knows it.
+func NewID() ID {
+	for {
+		if id := ID(rand.Uint64()); id != 0 {
+			return id
+		}
+	}
+}
+
 // String returns 16 hex digits.
-func (id ID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
+func (id ID) String() string { return string(id.Append(make([]byte, 0, 16))) }
+
+// Append appends the 16 hex digits of id to b.
+func (id ID) Append(b []byte) []byte {
+	const digits = "0123456789abcdef"
+	for shift := 60; shift >= 0; shift -= 4 {
+		b = append(b, digits[id>>shift&15])
+	}
+	return b
+}
 
 // ParseID reads what String printed.
 func ParseID(s string) (ID, error) {
 	n, err := strconv.ParseUint(s, 16, 64)
-	if err != nil || len(s) != 16 {
+	if err != nil || len(s) != 16 || s[0] == '+' || s[0] == '-' {
 		return 0, fmt.Errorf("%q is no flow id (16 hex digits)", s)
 	}
 	return ID(n), nil
@@ -60,3 +82,12 @@ type Flow struct {
 
 // MaxText is the bound on each string of a Flow that a stranger chose, in bytes.
 const MaxText = 256
+
+// Text bounds a string that a stranger chose to MaxText bytes. What it returns
+// never keeps the longer original alive.
+func Text(s string) string {
+	if len(s) <= MaxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:MaxText-len("…")], "") + "…"
+}

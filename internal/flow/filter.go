@@ -1,0 +1,43 @@
+package flow
+
+import (
+	"strings"
+	"time"
+)
+
+// Filter says which flows are wanted. Each field that is set must hold; the zero
+// Filter lets everything through.
+type Filter struct {
+	Workload string    // an instance ("details-v2/1"), or without "/N" all of them
+	Verdict  string    // "allow", "deny", "error"
+	Reason   string    // a policy.Reason
+	Host     string    // equal to what was dialled, the SNI or the Host without its port; by characters, case ignored
+	Rule     string    // the rule's ID
+	Since    time.Time // flows that started at this time or later
+}
+
+// Match reports whether f is wanted. It does not retain f.
+func (w Filter) Match(f *Flow) bool {
+	return (w.Workload == "" || f.Workload == w.Workload || instanceOf(f.Workload, w.Workload)) &&
+		(w.Verdict == "" || f.Verdict == w.Verdict) &&
+		(w.Reason == "" || f.Reason == w.Reason) &&
+		(w.Rule == "" || f.Rule == w.Rule) &&
+		(w.Since.IsZero() || !f.Start.Before(w.Since)) &&
+		(w.Host == "" || sameHost(f.Dialled, w.Host) || sameHost(f.SNI, w.Host) || sameHost(f.Host, w.Host))
+}
+
+// instanceOf reports whether instance is workload + "/N".
+func instanceOf(instance, workload string) bool {
+	rest, ok := strings.CutPrefix(instance, workload)
+	return ok && strings.HasPrefix(rest, "/")
+}
+
+// sameHost is a convenience for people who filter a list; it decides nothing, so
+// it need not know every spelling of a name.
+func sameHost(seen, wanted string) bool {
+	if strings.EqualFold(seen, wanted) {
+		return true
+	}
+	host, _, ok := strings.Cut(seen, ":")
+	return ok && strings.EqualFold(host, wanted)
+}

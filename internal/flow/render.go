@@ -1,0 +1,207 @@
+package flow
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// column is one column of the text form: a heading, and a width that longer
+// values exceed rather than lose a character.
+type column struct {
+	heading string
+	width   int
+	right   bool
+	value   func(b []byte, f *Flow) []byte
+}
+
+// The columns of `sluice flows`. The widths are fixed, because a line is printed
+// before the next flow is known.
+var columns = []column{
+	{"TIME", 12, false, func(b []byte, f *Flow) []byte { return f.Start.AppendFormat(b, "15:04:05.000") }},
+	{"WORKLOAD", 18, false, func(b []byte, f *Flow) []byte { return appendPlain(b, f.Workload) }},
+	{"DESTINATION", 34, false, appendDestination},
+	{"VERDICT", 7, false, func(b []byte, f *Flow) []byte { return appendPlain(b, f.Verdict) }},
+	{"HOW", 11, false, func(b []byte, f *Flow) []byte { return appendPlain(b, f.Treatment) }},
+	{"STATUS", 6, true, appendStatus},
+	{"SENT", 8, true, func(b []byte, f *Flow) []byte { return appendBytes(b, f.Sent) }},
+	{"RECEIVED", 8, true, func(b []byte, f *Flow) []byte { return appendBytes(b, f.Received) }},
+	{"DURATION", 9, true, func(b []byte, f *Flow) []byte { return appendDuration(b, f.Duration) }},
+	{"ID", 16, false, func(b []byte, f *Flow) []byte { return f.ID.Append(b) }},
+	{"WHY", 0, false, appendWhy},
+}
+
+// AppendHeader appends the line of headings, with its newline, to b.
+func AppendHeader(b []byte) []byte {
+	for i, c := range columns {
+		b = appendColumn(b, i, c, func(b []byte) []byte { return append(b, c.heading...) })
+	}
+	return append(b, '\n')
+}
+
+// AppendText appends f as one line of text for people, with its newline, to b.
+// What a stranger chose is escaped, so that it cannot steer a terminal or forge
+// a line or a column.
+func AppendText(b []byte, f *Flow) []byte {
+	for i, c := range columns {
+		b = appendColumn(b, i, c, func(b []byte) []byte {
+			start := len(b)
+			if b = c.value(b, f); len(b) == start {
+				b = append(b, '-')
+			}
+			return b
+		})
+	}
+	return append(b, '\n')
+}
+
+// AppendJSON appends f as one line of JSON, with its newline, to b.
+func AppendJSON(b []byte, f *Flow) []byte {
+	line, err := json.Marshal(f)
+	if err != nil {
+		// A Flow holds strings, numbers and a time: only a year past 9999 fails.
+		line = strconv.AppendQuote([]byte(`{"error":`), err.Error())
+		line = append(line, '}')
+	}
+	return append(append(b, line...), '\n')
+}
+
+func appendColumn(b []byte, index int, c column, value func([]byte) []byte) []byte {
+	if index > 0 {
+		b = append(b, ' ', ' ')
+	}
+	start := len(b)
+	b = value(b)
+	pad := c.width - utf8.RuneCount(b[start:])
+	for range max(pad, 0) {
+		b = append(b, ' ')
+	}
+	if c.right && pad > 0 {
+		copy(b[start+pad:], b[start:len(b)-pad])
+		for i := range pad {
+			b[start+i] = ' '
+		}
+	}
+	return b
+}
+
+// appendDestination is where the workload wanted to go: what it called the place
+// itself (Host, then SNI), else what it dialled.
+func appendDestination(b []byte, f *Flow) []byte {
+	name := f.SNI
+	if name == "" {
+		name = f.Dialled
+	}
+	if f.Host != "" {
+		name = f.Host
+	}
+	if f.Port == 0 || endsInPort(name) {
+		return appendPlain(b, name)
+	}
+	if strings.Contains(name, ":") && name[0] != '[' {
+		b = append(b, '[')
+		b = append(appendPlain(b, name), ']')
+	} else {
+		b = appendPlain(b, name)
+	}
+	b = append(b, ':')
+	return strconv.AppendUint(b, uint64(f.Port), 10)
+}
+
+// endsInPort reports whether an authority already tells its port: "name:443",
+// "[::1]:443", but not "::1".
+func endsInPort(s string) bool {
+	i := len(s) - 1
+	for i >= 0 && s[i] >= '0' && s[i] <= '9' {
+		i--
+	}
+	if i < 0 || i == len(s)-1 || s[i] != ':' {
+		return false
+	}
+	for j := range i {
+		if s[j] == ':' {
+			return s[i-1] == ']'
+		}
+	}
+	return true
+}
+
+func appendStatus(b []byte, f *Flow) []byte {
+	if f.Status == 0 {
+		return b
+	}
+	return strconv.AppendInt(b, int64(f.Status), 10)
+}
+
+// appendWhy is the reason of a denial or failure, else the rule that allowed.
+func appendWhy(b []byte, f *Flow) []byte {
+	switch {
+	case f.Reason != "" && f.Detail != "":
+		b = appendPlain(b, f.Reason)
+		b = append(b, ": "...)
+		return appendEscaped(b, f.Detail, false)
+	case f.Reason != "":
+		return appendPlain(b, f.Reason)
+	default:
+		return appendPlain(b, f.Rule)
+	}
+}
+
+// appendBytes appends a size in bytes, with a unit of 1,000 above 9,999.
+func appendBytes(b []byte, n int64) []byte {
+	if n < 10_000 {
+		return strconv.AppendInt(b, n, 10)
+	}
+	value, units := float64(n), "kMGTPE"
+	for i := range len(units) {
+		value /= 1000
+		if value < 1000 || i == len(units)-1 {
+			b = strconv.AppendFloat(b, value, 'f', 1, 64)
+			return append(b, units[i])
+		}
+	}
+	return b
+}
+
+func appendDuration(b []byte, d time.Duration) []byte {
+	switch {
+	case d < time.Millisecond:
+		d = d.Round(time.Microsecond)
+	case d < time.Second:
+		d = d.Round(100 * time.Microsecond)
+	case d < time.Hour:
+		d = d.Round(100 * time.Millisecond)
+	default:
+		d = d.Round(time.Second)
+	}
+	return append(b, d.String()...)
+}
+
+// appendPlain appends s as one word: escaped, without spaces.
+func appendPlain(b []byte, s string) []byte { return appendEscaped(b, s, true) }
+
+// appendEscaped appends s with everything but printable characters, and with
+// oneWord spaces too, written as \xNN or \uNNNN. It bounds s by MaxText.
+func appendEscaped(b []byte, s string, oneWord bool) []byte {
+	s = Text(s)
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			b = append(b, `\x`...)
+			b = append(b, "0123456789abcdef"[s[i]>>4], "0123456789abcdef"[s[i]&15])
+		case r == ' ' && oneWord:
+			b = append(b, `\x20`...)
+		case r == ' ' || unicode.IsPrint(r):
+			b = append(b, s[i:i+size]...)
+		default:
+			quoted := strconv.AppendQuoteRuneToASCII(nil, r)
+			b = append(b, quoted[1:len(quoted)-1]...)
+		}
+		i += size
+	}
+	return b
+}
