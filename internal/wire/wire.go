@@ -37,6 +37,9 @@ type Snapshot struct {
 	Routes    *Routes      `json:"routes"`
 	Directory *Directory   `json:"directory"`
 	Endpoints []*Endpoints `json:"endpoints"`
+
+	// Parts is the content address of each part: what the index named.
+	Parts map[string]Hash `json:"parts,omitempty"`
 }
 
 // Mesh is what MeshConfig comes to for a proxy.

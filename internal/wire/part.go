@@ -1,0 +1,161 @@
+package wire
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Kind is the kind of one part of a snapshot.
+type Kind string
+
+// The kinds. The index is no part: it names them.
+const (
+	KindMesh      Kind = "Mesh"
+	KindPolicy    Kind = "Policy"
+	KindRoutes    Kind = "Routes"
+	KindDirectory Kind = "Directory"
+	KindEndpoints Kind = "Endpoints"
+	KindIndex     Kind = "Index"
+)
+
+// Names of parts. The rules of one class of workloads come in three parts, so
+// that what selects many classes is compiled, sent and held once for all of them
+// and a change resends only the part that it touches.
+const (
+	PartMesh            = "mesh"
+	PartPolicyRoot      = "policy/root"      // rules of the root namespace that select every workload
+	PartPolicyNamespace = "policy/namespace" // rules of the workload's namespace that select all of it
+	PartPolicyOwn       = "policy/own"       // rules whose selector the class satisfies
+	PartRoutes          = "routes"
+	PartDirectory       = "directory"
+	PartEndpoints       = "endpoints/" // and the full name of the service
+	NameIndex           = "index"      // of the index on the stream
+)
+
+// Bounds of what crosses the stream. Past one of them a snapshot is not sent,
+// and the proxy goes on with what it has.
+const (
+	MaxPartBytes = 32 << 20 // JSON of one part, and of the index
+	MaxParts     = 20_000   // named by one index
+)
+
+// typePrefix stands before a kind in its type URL. The types are ours: no
+// message of Envoy can say a name chain.
+const typePrefix = "type.sluice.dev/wire.v1."
+
+// TypeURL names the kind on the discovery stream.
+func (k Kind) TypeURL() string { return typePrefix + string(k) }
+
+// KindOf says of what kind the part of this name is; false for no part's name.
+func KindOf(name string) (Kind, bool) {
+	switch name {
+	case PartMesh:
+		return KindMesh, true
+	case PartPolicyRoot, PartPolicyNamespace, PartPolicyOwn:
+		return KindPolicy, true
+	case PartRoutes:
+		return KindRoutes, true
+	case PartDirectory:
+		return KindDirectory, true
+	}
+	if service, ok := strings.CutPrefix(name, PartEndpoints); ok && service != "" {
+		return KindEndpoints, true
+	}
+	return "", false
+}
+
+// Hash is the content address of a part: the first 128 bits of SHA-256 over its
+// bytes, as 32 hex digits.
+type Hash string
+
+// HashOf returns the content address of b.
+func HashOf(b []byte) Hash {
+	sum := sha256.Sum256(b)
+	return Hash(hex.EncodeToString(sum[:16]))
+}
+
+// Part is one content-addressed piece of a snapshot. It never changes once made
+// and is shared between all snapshots that hold it.
+type Part struct {
+	Name  string
+	Kind  Kind
+	Hash  Hash
+	Bytes []byte // JSON of the kind's type
+}
+
+// NewPart addresses the JSON of a part. The caller gives b away.
+func NewPart(name string, b []byte) (*Part, error) {
+	kind, ok := KindOf(name)
+	if !ok {
+		return nil, fmt.Errorf("%q is the name of no part of a snapshot", name)
+	}
+	if len(b) > MaxPartBytes {
+		return nil, fmt.Errorf("part %s: %d bytes are more than the %d that one part may have", name, len(b), MaxPartBytes)
+	}
+	return &Part{Name: name, Kind: kind, Hash: HashOf(b), Bytes: b}, nil
+}
+
+// EncodePart makes a part of its value.
+func EncodePart(name string, value any) (*Part, error) {
+	b, err := json.Marshal(value)
+	if err != nil {
+		return nil, fmt.Errorf("encode part %s: %w", name, err)
+	}
+	return NewPart(name, b)
+}
+
+// ErrHash says that the bytes of a part are not those that its hash names.
+var ErrHash = errors.New("content does not agree with its hash")
+
+// decodePart checks b against its hash and reads it. Fields that this release
+// does not know are an error: a part from a newer server may hold a restriction
+// in them, and a proxy must not drop one silently.
+func decodePart(name string, hash Hash, b []byte) (any, error) {
+	kind, ok := KindOf(name)
+	if !ok {
+		return nil, fmt.Errorf("%q is the name of no part of a snapshot", name)
+	}
+	if len(b) > MaxPartBytes {
+		return nil, fmt.Errorf("part %s: %d bytes are more than the %d that one part may have", name, len(b), MaxPartBytes)
+	}
+	if HashOf(b) != hash {
+		return nil, fmt.Errorf("part %s: %w", name, ErrHash)
+	}
+	var value any
+	switch kind {
+	case KindMesh:
+		value = new(Mesh)
+	case KindPolicy:
+		value = new(Policy)
+	case KindRoutes:
+		value = new(Routes)
+	case KindDirectory:
+		value = new(Directory)
+	case KindEndpoints:
+		value = new(Endpoints)
+	}
+	if err := DecodeStrict(b, value); err != nil {
+		return nil, fmt.Errorf("part %s: %w", name, err)
+	}
+	return value, nil
+}
+
+// DecodeStrict reads one JSON value that is the whole of b and has no field that
+// value does not know.
+func DecodeStrict(b []byte, value any) error {
+	decoder := json.NewDecoder(bytes.NewReader(b))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(value); err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the value")
+	}
+	return nil
+}

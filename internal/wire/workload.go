@@ -1,0 +1,112 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Bounds of what a workload may say of itself.
+const (
+	MaxLabels     = 64  // labels of one workload
+	MaxLabelKey   = 317 // prefix/name, as in Kubernetes
+	MaxLabelValue = 63
+	MaxPorts      = 64  // ports that one workload serves on
+	MaxProxyName  = 128 // bytes
+)
+
+// DefaultNamespace is that of a workload that names none.
+const DefaultNamespace = "default"
+
+var (
+	dnsLabel   = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	labelKey   = regexp.MustCompile(`^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+	labelValue = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
+)
+
+// Normalize fills what follows from the rest (the namespace, the labels app and
+// version) and checks the bounds. It returns a workload that shares nothing with w.
+func (w Workload) Normalize() (Workload, error) {
+	if w.Namespace == "" {
+		w.Namespace = DefaultNamespace
+	}
+	w.Labels = maps.Clone(w.Labels)
+	w.Ports = slices.Compact(slices.Sorted(slices.Values(w.Ports)))
+	if w.Labels == nil {
+		w.Labels = make(map[string]string, 2)
+	}
+	var errs []error
+	for label, said := range map[string]string{"app": w.Service, "version": w.Version} {
+		if said == "" {
+			continue
+		}
+		if other, ok := w.Labels[label]; ok && other != said {
+			errs = append(errs, fmt.Errorf("label %s=%s contradicts %s", label, other, said))
+		}
+		w.Labels[label] = said
+	}
+	if !dnsLabel.MatchString(w.Namespace) {
+		errs = append(errs, fmt.Errorf("namespace %q must be a valid label", w.Namespace))
+	}
+	if w.Service != "" && !dnsLabel.MatchString(w.Service) {
+		errs = append(errs, fmt.Errorf("service %q must be a valid label", w.Service))
+	}
+	if !labelValue.MatchString(w.Version) {
+		errs = append(errs, fmt.Errorf("version %q must be a valid label value", w.Version))
+	}
+	if w.Account != "" && !dnsLabel.MatchString(w.Account) {
+		errs = append(errs, fmt.Errorf("service account %q must be a valid label", w.Account))
+	}
+	if len(w.Labels) > MaxLabels {
+		errs = append(errs, fmt.Errorf("%d labels are more than %d", len(w.Labels), MaxLabels))
+	}
+	for key, value := range w.Labels {
+		if len(key) > MaxLabelKey || !labelKey.MatchString(key) || !labelValue.MatchString(value) {
+			errs = append(errs, fmt.Errorf("label %q=%q is not valid", key, value))
+			break
+		}
+	}
+	if len(w.Ports) > MaxPorts {
+		errs = append(errs, fmt.Errorf("%d ports are more than %d", len(w.Ports), MaxPorts))
+	}
+	if len(w.Ports) > 0 && w.Ports[0] == 0 {
+		errs = append(errs, errors.New("port 0 is no port"))
+	}
+	if len(w.Proxy) > MaxProxyName {
+		errs = append(errs, fmt.Errorf("the proxy's name is longer than %d bytes", MaxProxyName))
+	}
+	if len(errs) > 0 {
+		return Workload{}, fmt.Errorf("workload: %w", errors.Join(errs...))
+	}
+	return w, nil
+}
+
+// Base is the name of a workload without its instance: "details-v2", "details",
+// or "command" for one that is no service.
+func (w Workload) Base() string {
+	base := w.Service
+	if base == "" {
+		base = w.Labels["app"]
+	}
+	if base == "" {
+		base = "command"
+	}
+	if w.Version != "" {
+		base += "-" + w.Version
+	}
+	return base
+}
+
+// ClassKey is equal for workloads that the same rules select: everything that a
+// rule may look at, and nothing else.
+func (w Workload) ClassKey() string {
+	var key strings.Builder
+	fmt.Fprintf(&key, "%q %q %q", w.Namespace, w.Account, w.Service)
+	for _, label := range slices.Sorted(maps.Keys(w.Labels)) {
+		fmt.Fprintf(&key, " %q=%q", label, w.Labels[label])
+	}
+	return key.String()
+}
