@@ -1,0 +1,282 @@
+package names
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestParsePatternTakesTheGrammarOf2018(t *testing.T) {
+	for _, s := range []string{"cnn.com", "10.0.0.100", "*cnn.com", "*.cnn.com", "*-cnn.com", "*.0.0.100", "*0.0.100", "*com", "*0", "*",
+		"xn--bcher-kva.de", strings.Repeat("a.", 127) + "a"} {
+		p, err := ParsePattern(s)
+		if err != nil || p.String() != s {
+			t.Errorf("ParsePattern(%q) = %q, %v", s, p, err)
+		}
+	}
+}
+
+func TestParsePatternRefusesInTheWordsOf2018(t *testing.T) {
+	long := strings.Repeat("a.", 128)
+	for s, want := range map[string]string{
+		"":                      `domain must not be empty string`,
+		"*.":                    `domain name "" invalid (label "" invalid)`,
+		"*-":                    `domain name "" invalid (label "" invalid)`,
+		"cnn..com":              `domain name "cnn..com" invalid (label "" invalid)`,
+		"cnn.com.":              `domain name "cnn.com." invalid (label "" invalid)`,
+		"cnn.com:80":            `domain name "cnn.com:80" invalid (label "com:80" invalid)`,
+		"*cnn*.com":             `domain name "cnn*.com" invalid (label "cnn*" invalid)`,
+		"cnn.*.com":             `domain name "cnn.*.com" invalid (label "*" invalid)`,
+		"**com":                 `domain name "*com" invalid (label "*com" invalid)`,
+		"**0":                   `domain name "*0" invalid (label "*0" invalid)`,
+		"CNN.com":               `domain name "CNN.com" invalid (label "CNN" invalid)`,
+		"a_b.com":               `domain name "a_b.com" invalid (label "a_b" invalid)`,
+		"-a.com":                `domain name "-a.com" invalid (label "-a" invalid)`,
+		"*..com":                `domain name ".com" invalid (label "" invalid)`,
+		"*--a.com":              `domain name "-a.com" invalid (label "-a" invalid)`,
+		"bücher.de":             `domain name "bücher.de" invalid (label "bücher" invalid)`,
+		"2001:db8::1":           `domain name "2001:db8::1" invalid (label "2001:db8::1" invalid)`,
+		"10.15.0/16":            `domain name "10.15.0/16" invalid (label "0/16" invalid)`,
+		strings.Repeat("a", 64): fmt.Sprintf(`domain name %q invalid (label %[1]q invalid)`, strings.Repeat("a", 64)),
+		long:                    fmt.Sprintf("domain name %q too long (max 255)", long),
+		"*." + long:             fmt.Sprintf("domain name %q too long (max 255)", long),
+	} {
+		p, err := ParsePattern(s)
+		if err == nil || err.Error() != want || !p.IsZero() {
+			t.Errorf("ParsePattern(%q) = %q, %v\nwant %s", s, p, err, want)
+		}
+	}
+	var label LabelError
+	if _, err := ParsePattern("a..b"); !errors.As(err, &label) || label.Domain != "a..b" {
+		t.Errorf("the error is no LabelError: %v", err)
+	}
+}
+
+func TestPatternMatchesByCharacters(t *testing.T) {
+	for _, c := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"*.foo.com", "a.foo.com", true},
+		{"*.foo.com", "a.b.foo.com", true},
+		{"*.foo.com", "foo.com", false},
+		{"*-bar.foo.com", "baz-bar.foo.com", true},
+		{"*bar.foo.com", "bar.foo.com", false},
+		{"*com", "telecom", true},
+		{"*com", "a.com", true},
+		{"*com", "com", false},
+		{"*", "com", true},
+		{"foo.com", "foo.com", true},
+		{"foo.com", "a.foo.com", false},
+		{"*.googleapis.com", "googleapis.com", false},
+		{"*.googleapis.com", "evilgoogleapis.com", false},
+		{"*googleapis.com", "evilgoogleapis.com", true},
+		{"*.cnn.com", "www.cnn.com.evil.example", false},
+		{"*0.0.100", "a.example", false},
+	} {
+		if got := MustParsePattern(c.pattern).Match(MustParse(c.name)); got != c.want {
+			t.Errorf("%s matches %s: %t, want %t", c.pattern, c.name, got, c.want)
+		}
+	}
+	for _, p := range []Pattern{{}, MustParsePattern("*"), MustParsePattern("a")} {
+		if p.Match(Name{}) {
+			t.Errorf("%q matches no name at all", p)
+		}
+	}
+}
+
+func TestPatternSaysWhatItIs(t *testing.T) {
+	for s, want := range map[string]struct {
+		exact       string
+		addr        netip.Addr
+		any         bool
+		specificity int
+	}{
+		"*":             {any: true},
+		"*.foo.com":     {specificity: 8},
+		"foo.com":       {exact: "foo.com", specificity: 517},
+		"10.0.0.100":    {addr: netip.MustParseAddr("10.0.0.100"), specificity: 520},
+		"127.1":         {addr: netip.MustParseAddr("127.0.0.1"), specificity: 515},
+		"foo.123":       {specificity: 517},
+		"*.0.0.100":     {specificity: 8},
+		"xn--a.example": {specificity: 523},
+	} {
+		p := MustParsePattern(s)
+		exact, _ := p.Exact()
+		addr, _ := p.Addr()
+		if exact.String() != want.exact || addr != want.addr || p.IsAny() != want.any || p.Specificity() != want.specificity {
+			t.Errorf("%s: exact %q, address %v, any %t, specificity %d", s, exact, addr, p.IsAny(), p.Specificity())
+		}
+		var again Pattern
+		text, _ := p.MarshalText()
+		if err := again.UnmarshalText(text); err != nil || again != p {
+			t.Errorf("%s does not survive its text: %v, %v", s, again, err)
+		}
+	}
+}
+
+// drawPattern draws patterns over few letters, so that they meet.
+func drawPattern(t *rapid.T, label string) Pattern {
+	return MustParsePattern(rapid.OneOf(
+		rapid.Just("*"),
+		rapid.StringMatching(`(\*[.-]?)?[ab]([ab-]?[ab])?(\.[ab]){0,3}`),
+	).Draw(t, label))
+}
+
+func drawName(t *rapid.T, label string) Name {
+	return MustParse(rapid.StringMatching(`[ab]([ab-]?[ab])?(\.[ab]([ab-]?[ab])?){0,4}`).Draw(t, label))
+}
+
+// naiveMatch is facts 1.3 as a regular expression.
+func naiveMatch(p Pattern, n Name) bool {
+	re := "^" + strings.ReplaceAll(regexp.QuoteMeta(p.String()), `\*`, `.+`) + "$"
+	return regexp.MustCompile(re).MatchString(n.String())
+}
+
+func TestPatternMatchesAsTheNaiveModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, n := drawPattern(t, "pattern"), drawName(t, "name")
+		if got, want := p.Match(n), naiveMatch(p, n); got != want {
+			t.Fatalf("%s matches %s: %t, want %t", p, n, got, want)
+		}
+	})
+}
+
+func TestTrieFindsTheMostSpecificPatternThatMatches(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		patterns := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Pattern { return drawPattern(t, "p") }), 0, 40).Draw(t, "patterns")
+		var trie Trie[string]
+		distinct := map[Pattern]bool{}
+		for _, p := range patterns {
+			trie.Insert(p, p.String())
+			distinct[p] = true
+		}
+		if trie.Len() != len(distinct) {
+			t.Fatalf("Len() = %d, want %d", trie.Len(), len(distinct))
+		}
+		n := drawName(t, "name")
+		// The model: filter, then take the one with the longest text after "*",
+		// names before wildcards.
+		best, matching := "", 0
+		for p := range distinct {
+			if !naiveMatch(p, n) {
+				continue
+			}
+			matching++
+			bestIsExact, isExact := best != "" && best[0] != '*', p.String()[0] != '*'
+			if best == "" || !bestIsExact && (isExact || len(p.String()) > len(best)) {
+				best = p.String()
+			}
+		}
+		got, ok := trie.Lookup(n)
+		if ok != (matching > 0) || got != best {
+			t.Fatalf("Lookup(%s) = %q, %t; want %q", n, got, ok, best)
+		}
+		seen, last := 0, 1<<20
+		trie.Walk(n, func(text string) bool {
+			seen++
+			s := MustParsePattern(text).Specificity()
+			if s >= last {
+				t.Fatalf("Walk(%s) gives %s too late", n, text)
+			}
+			last = s
+			return true
+		})
+		if seen != matching {
+			t.Fatalf("Walk(%s) gives %d, want %d", n, seen, matching)
+		}
+	})
+}
+
+func TestTrieKeepsNoPatternThatCanMatchNothing(t *testing.T) {
+	var trie Trie[int]
+	for _, s := range []string{"10.0.0.1", "foo.123"} {
+		if trie.Insert(MustParsePattern(s), 1) {
+			t.Errorf("%s was kept", s)
+		}
+	}
+	if _, ok := trie.Lookup(Name{}); ok || trie.Len() != 0 {
+		t.Error("an empty trie finds something")
+	}
+	trie.Insert(MustParsePattern("*"), 1)
+	if _, ok := trie.Lookup(Name{}); ok {
+		t.Error("\"*\" matches no name at all")
+	}
+}
+
+func TestTrieLookupDoesNotAllocate(t *testing.T) {
+	trie := manyPatterns(1000)
+	for _, s := range []string{"www.host500.example.com", "host500.example.com", "a.b.c.nowhere.example"} {
+		n := MustParse(s)
+		if allocs := testing.AllocsPerRun(100, func() { trie.Lookup(n) }); allocs != 0 {
+			t.Errorf("Lookup(%s): %v allocations", s, allocs)
+		}
+	}
+}
+
+func manyPatterns(count int) *Trie[int] {
+	trie := &Trie[int]{}
+	for i := range count {
+		trie.Insert(MustParsePattern(fmt.Sprintf("*.host%d.example.com", i)), i)
+		trie.Insert(MustParsePattern(fmt.Sprintf("host%d.example.com", i)), i)
+	}
+	trie.Insert(MustParsePattern("*"), -1)
+	return trie
+}
+
+func BenchmarkTrieLookup(b *testing.B) {
+	for _, count := range []int{1000, 100_000} {
+		trie := manyPatterns(count)
+		n := MustParse("www.host500.example.com")
+		b.Run(fmt.Sprint(count), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				trie.Lookup(n)
+			}
+		})
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	for _, s := range []string{"www.googleapis.com", "WWW.Googleapis.com.", "bücher.example"} {
+		b.Run(s, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = Parse(s)
+			}
+		})
+	}
+}
+
+func FuzzParsePattern(f *testing.F) {
+	for _, s := range []string{"cnn.com", "10.0.0.100", "*cnn.com", "*.cnn.com", "*-cnn.com", "*.0.0.100", "*0.0.100", "*com", "*0", "*",
+		"192.168.3.0/24", "50.1.2.3/32", "cnn..com", "cnn.com:80", "*cnn*.com", "cnn.*.com", "**com", "**0", "", "*.", "10.15.0/16", "10.15.0.0/33"} {
+		f.Add(s, "www.cnn.com")
+	}
+	f.Fuzz(func(t *testing.T, s, of string) {
+		p, err := ParsePattern(s)
+		if err != nil {
+			return
+		}
+		if p.String() != s || strings.Contains(s[1:], "*") {
+			t.Fatalf("ParsePattern(%q) = %q", s, p)
+		}
+		n, err := Parse(of)
+		if err != nil {
+			return
+		}
+		if got, want := p.Match(n), naiveMatch(p, n); got != want {
+			t.Fatalf("%q matches %q: %t, want %t", p, n, got, want)
+		}
+		var trie Trie[bool]
+		trie.Insert(p, true)
+		if _, got := trie.Lookup(n); got != p.Match(n) {
+			t.Fatalf("a trie of %q finds %q: %t", p, n, got)
+		}
+	})
+}
