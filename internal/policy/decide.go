@@ -10,102 +10,106 @@ import (
 	"sluice.dev/sluice/internal/names"
 )
 
-// Sniffed is what the first bytes of a connection turned out to be.
-type Sniffed uint8
-
-const (
-	Unseen      Sniffed = iota // nothing was read yet (ConnGate)
-	HTTP                       // an HTTP/1.x request head
-	ClientHello                // a TLS ClientHello
-	Opaque                     // anything else, or silence
-)
-
-// Chain is every link of the name chain that could be seen for one connection or
-// one request on it.
-type Chain struct {
-	Port    uint16     // of the original destination
-	Dialled names.Name // the name behind the synthetic address; zero when the address was no synthetic one
-	Addr    netip.Addr // the address dialled when it was no synthetic one
-	Sniffed Sniffed
-
-	SNI    names.Name // of a ClientHello; zero when absent
-	SNIBad bool       // an SNI was there but is no host name
-	ECH    bool       // the ClientHello carries encrypted_client_hello
-
-	Host    names.Host // of an HTTP request; zero when absent
-	HostBad bool       // a Host was there but is no authority
-	Method  string     // not retained by Decide
-	Path    string     // path without query, not retained by Decide
+// Decide says what becomes of a connection or request. It does not allocate and
+// keeps nothing of c.
+//
+// The links of the chain must tell one story (destination). Then, of the rules
+// that hold the port, the most specific tier on the destination decides, and in
+// it the union of its rules. A name that no rule on names holds is allowed by
+// rules on addresses, within them.
+func (s *Set) Decide(c *Chain) Verdict {
+	v := Verdict{Port: c.Port}
+	if s.deny != "" {
+		v.Name, v.Addr, _ = c.destination()
+		v.Reason = s.deny
+		return v
+	}
+	v.Name, v.Addr, v.Reason = c.destination()
+	if v.Reason != "" {
+		return v
+	}
+	table := s.ports[c.Port]
+	switch {
+	case table == nil:
+		v.Reason = nothingMatches(c, &v, false)
+	case !v.Name.IsZero():
+		if t, ok := table.names.Lookup(v.Name); ok {
+			v.settle(t.judge(c))
+		} else if table.hasAddrs() {
+			v.settle(table.judgeWithin(c))
+		} else {
+			v.Reason = nothingMatches(c, &v, true)
+		}
+	default:
+		if t, ok := table.lookupAddr(v.Addr); ok {
+			v.settle(t.judge(c))
+		} else {
+			v.Reason = nothingMatches(c, &v, table.names.Len() > 0)
+		}
+	}
+	v.ECH = v.Action == Allow && c.ECH && !v.Name.IsZero()
+	return v
 }
 
-// Action is what a verdict comes to.
-type Action uint8
-
-const (
-	Deny Action = iota // the zero Verdict denies
-	Allow
-)
-
-// Treatment is how an allowed connection or request is carried.
-type Treatment uint8
-
-const (
-	Refuse      Treatment = iota
-	Forward               // plain HTTP to a plain HTTP upstream
-	Originate             // plain HTTP in, TLS out, verified
-	Passthrough           // TLS passed by SNI, undecrypted
-	Relay                 // bytes of TCP
-)
-
-// Verdict is what Decide says. The zero value denies.
-type Verdict struct {
-	Action    Action
-	Reason    Reason // why it was denied; "" when allowed
-	Rule      *Rule  // the rule that allowed; on a denial the one that came closest, or nil
-	Treatment Treatment
-	Name      names.Name // the name that was decided on; zero when only an address was
-	Addr      netip.Addr // the address, when no name was
-	Port      uint16
-	Protocol  Protocol       // of the rule's port that matched
-	Within    []netip.Prefix // not nil: dial only answers inside (a name that only address rules allow)
+// nothingMatches returns the reason when no rule holds the destination.
+func nothingMatches(c *Chain, v *Verdict, namesOnPort bool) Reason {
+	switch {
+	case c.Sniffed == ClientHello && c.SNI.IsZero():
+		return NoServerName
+	case c.Sniffed == HTTP && v.Name.IsZero() && !c.Host.Addr.IsValid():
+		return NoHost
+	case v.Name.IsZero() && namesOnPort:
+		return AddressLiteral
+	default:
+		return NoRule
+	}
 }
 
-// Reason names why a request was denied. Reasons are stable: they stand in
-// response headers, logs and metrics.
-type Reason string
+// settle writes a tier's judgement into the verdict.
+func (v *Verdict) settle(j judgement) {
+	v.Rule, v.Protocol, v.Reason, v.Within = j.rule, j.protocol, j.reason, j.within
+	if j.reason == "" {
+		v.Action, v.Treatment = Allow, j.treatment
+	}
+}
+
+// Expectation is what to expect of a connection before a byte of it was read.
+type Expectation uint8
 
 const (
-	NoRule           Reason = "no-rule"
-	NameMismatch     Reason = "name-mismatch"
-	PortMismatch     Reason = "port-mismatch"
-	NoServerName     Reason = "no-server-name"
-	NoHost           Reason = "no-host"
-	BadHost          Reason = "bad-host"            // SNI or Host is no host name at all
-	AddressLiteral   Reason = "address-literal"     // an address where only names are allowed
-	MethodOrPath     Reason = "request-not-allowed" // the host is allowed, this method or path is not
-	ProtocolMismatch Reason = "protocol-mismatch"   // e.g. plain HTTP where the rule passes TLS only
-	EncryptedHello   Reason = "encrypted-client-hello"
-	NoSnapshot       Reason = "no-snapshot"    // the proxy never had one
-	StaleSnapshot    Reason = "stale-snapshot" // older than maxStale
-
-	// Reasons that are found after the verdict, by the dial.
-	PrivateAddress  Reason = "private-address"
-	OutsideCIDR     Reason = "outside-cidr" // no answer lies within the CIDRs that allow the name
-	CertificateFail Reason = "upstream-certificate"
+	// Sniff: read what the client sends first, then Decide.
+	Sniff Expectation = iota
+	// ServerFirst: only tcp rules can match, so dial at once, for the server may
+	// speak first; Decide with Unseen says by which rule.
+	ServerFirst
 )
 
-// Protocol is a rule port's protocol.
-type Protocol uint8
+// String returns the expectation's word.
+func (e Expectation) String() string {
+	if e == ServerFirst {
+		return "server-first"
+	}
+	return "sniff"
+}
 
-const (
-	ProtocolNone Protocol = iota
-	ProtocolHTTP
-	ProtocolHTTPS
-	ProtocolHTTP2
-	ProtocolGRPC
-	ProtocolTLS
-	ProtocolTCP
-	ProtocolMongo
-	ProtocolUDP
-	ProtocolQUIC
-)
+// Expect tells the gate at connection time whether a server-first protocol is
+// the only one that could be meant by a connection to port, given the name
+// behind the synthetic address, or else the address that was dialled.
+func (s *Set) Expect(port uint16, name names.Name, addr netip.Addr) Expectation {
+	table := s.ports[port]
+	if s.deny != "" || table == nil {
+		return Sniff
+	}
+	if !name.IsZero() {
+		t, ok := table.names.Lookup(name)
+		if ok && t.protocols.only(tcpFamily) || !ok && table.addrProtocols.only(tcpFamily) {
+			return ServerFirst
+		}
+		return Sniff
+	}
+	// A hard-coded address: an SNI or Host could still name anything on the port.
+	if t, ok := table.lookupAddr(addr.Unmap()); ok && t.protocols.only(tcpFamily) && table.nameProtocols.only(tcpFamily) {
+		return ServerFirst
+	}
+	return Sniff
+}

@@ -1,0 +1,90 @@
+package policy
+
+import "net/netip"
+
+// tier is the rules that hold one destination, as specific as each other, on one
+// port.
+type tier struct {
+	candidates []candidate // in the order of rule IDs
+	protocols  protocols
+}
+
+// candidate is one rule's port in a tier.
+type candidate struct {
+	rule     *Rule
+	protocol Protocol
+}
+
+// judgement is what a tier says of a chain.
+type judgement struct {
+	rule      *Rule // that allows, or came closest
+	protocol  Protocol
+	treatment Treatment
+	reason    Reason // "" allows
+	within    []netip.Prefix
+}
+
+// judge returns the first rule that carries what was sniffed, or why none does.
+// Where a rule of the tier is meant for what was sniffed (http and https for
+// HTTP, https and tls for TLS), those for tcp do not count: a path rule must not
+// be walked around by calling the same bytes tcp.
+func (t *tier) judge(c *Chain) judgement {
+	denied := judgement{reason: ProtocolMismatch}
+	if c.Sniffed == ClientHello && c.SNI.IsZero() {
+		denied.reason = NoServerName
+	}
+	if c.Sniffed == Unseen && !t.protocols.only(tcpFamily) {
+		return denied
+	}
+	meant := c.Sniffed == HTTP && t.protocols.holdsAny(takesHTTP) || c.Sniffed == ClientHello && t.protocols.holdsAny(takesHello)
+	for i := range t.candidates {
+		candidate := &t.candidates[i]
+		treatment, reason := candidate.carry(c, meant)
+		if reason == "" {
+			return judgement{rule: candidate.rule, protocol: candidate.protocol, treatment: treatment}
+		}
+		if denied.rule == nil || denied.reason == ProtocolMismatch && reason != ProtocolMismatch {
+			denied.rule, denied.protocol = candidate.rule, candidate.protocol
+			if reason != ProtocolMismatch {
+				denied.reason = reason
+			}
+		}
+	}
+	return denied
+}
+
+// carry says how this rule's port carries what was sniffed.
+func (d *candidate) carry(c *Chain, meant bool) (Treatment, Reason) {
+	mode := d.rule.TLS.Mode
+	switch {
+	case d.protocol.isTCPFamily():
+		// What a rule says of requests cannot be seen in relayed bytes.
+		if !meant && !d.rule.needsRequest() {
+			return Relay, ""
+		}
+	case c.Sniffed == HTTP:
+		treatment := Forward
+		switch {
+		case d.protocol == ProtocolTLS, d.protocol == ProtocolHTTPS && mode == TLSPassthrough:
+			return Refuse, ProtocolMismatch
+		case d.protocol == ProtocolHTTPS:
+			treatment = Originate
+		}
+		if c.Host.IsZero() && c.Dialled.IsZero() {
+			return Refuse, NoHost
+		}
+		if !d.rule.allowsRequest(c.Method, c.Path) {
+			return Refuse, MethodOrPath
+		}
+		return treatment, ""
+	case c.Sniffed == ClientHello:
+		if d.protocol == ProtocolHTTP || mode == TLSOriginate || d.rule.needsRequest() {
+			return Refuse, ProtocolMismatch
+		}
+		if c.SNI.IsZero() {
+			return Refuse, NoServerName
+		}
+		return Passthrough, ""
+	}
+	return Refuse, ProtocolMismatch
+}

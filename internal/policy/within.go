@@ -1,0 +1,233 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"sluice.dev/sluice/internal/names"
+)
+
+// MaxWithin is the bound on the ranges that one Verdict.Within lists.
+const MaxWithin = 1 << 14
+
+// maxRequestLists is the bound on the rules on addresses of one port that ask for
+// methods or paths and may allow a name; those after it allow addresses only.
+const maxRequestLists = 256
+
+// within is what rules on addresses say of names that no rule on names holds:
+// the name is resolved, and only answers inside the ranges may be dialled. Which
+// ranges those are depends on what was sniffed, and is worked out beforehand.
+//
+// The rules of one list have the same TLS settings and privateAnswers as its
+// first one, for the verdict names one rule; where they differ, the first by ID
+// counts. Rules that ask for methods or paths have a list each, and count where
+// no other allows the name.
+type within struct {
+	http, hello, nameless, opaque, unseen judgement
+	requests                              []judgement
+}
+
+// judgeWithin says how rules on addresses carry a name.
+func (t *portTable) judgeWithin(c *Chain) judgement {
+	w := &t.within
+	switch {
+	case c.Sniffed == ClientHello && c.SNI.IsZero():
+		return w.nameless
+	case c.Sniffed == ClientHello:
+		return w.hello
+	case c.Sniffed == Opaque:
+		return w.opaque
+	case c.Sniffed == Unseen:
+		return w.unseen
+	}
+	if w.http.reason != "" {
+		for i := range w.requests {
+			if w.requests[i].rule.allowsRequest(c.Method, c.Path) {
+				return w.requests[i]
+			}
+		}
+	}
+	return w.http
+}
+
+// compile fills the lists from the table's tiers.
+func (w *within) compile(t *portTable) error {
+	all := rangesOf(t)
+	anyName := names.MustParse("any.invalid") // any will do: tiers on addresses do not look at it
+	for _, kind := range []struct {
+		into  *judgement
+		chain Chain
+	}{
+		{&w.http, Chain{Sniffed: HTTP, Dialled: anyName}},
+		{&w.hello, Chain{Sniffed: ClientHello, SNI: anyName}},
+		{&w.nameless, Chain{Sniffed: ClientHello}},
+		{&w.opaque, Chain{Sniffed: Opaque}},
+		{&w.unseen, Chain{Sniffed: Unseen}},
+	} {
+		// A rule on some requests allows none without a method and a path.
+		judgement, err := all.judge(func(t *tier) judgement { return t.judge(&kind.chain) })
+		if err != nil {
+			return err
+		}
+		*kind.into = judgement
+	}
+	seen := map[candidate]bool{}
+	for _, r := range all {
+		for _, d := range r.tier.candidates {
+			if !d.rule.needsRequest() || !takesHTTP.holdsAny(protocols(0).with(d.protocol)) || seen[d] {
+				continue
+			}
+			if len(seen) == maxRequestLists {
+				continue
+			}
+			seen[d] = true
+			judgement, err := all.judge(func(t *tier) judgement { return t.judgeAlone(d) })
+			if err != nil {
+				return err
+			}
+			if judgement.reason == "" {
+				w.requests = append(w.requests, judgement)
+			}
+		}
+	}
+	slices.SortStableFunc(w.requests, func(a, b judgement) int { return compareRules(a.rule, b.rule) })
+	return nil
+}
+
+// judgeAlone says what d comes to in this tier for a request that it allows.
+func (t *tier) judgeAlone(d candidate) judgement {
+	if !slices.Contains(t.candidates, d) || d.protocol == ProtocolHTTPS && d.rule.TLS.Mode == TLSPassthrough {
+		return judgement{reason: MethodOrPath}
+	}
+	treatment := Forward
+	if d.protocol == ProtocolHTTPS {
+		treatment = Originate
+	}
+	return judgement{rule: d.rule, protocol: d.protocol, treatment: treatment}
+}
+
+// addrRange is one tier's range, the one that it lies right inside of, and those
+// right inside it.
+type addrRange struct {
+	prefix netip.Prefix
+	tier   *tier
+	outer  *addrRange
+	inside addrRanges
+}
+
+type addrRanges []*addrRange
+
+// rangesOf returns every range of the table, in the order of addresses, outer
+// ones first, each knowing those right inside it.
+func rangesOf(t *portTable) addrRanges {
+	var all, open addrRanges
+	for prefix, tier := range t.addrs.AllSorted() {
+		r := &addrRange{prefix: prefix, tier: tier}
+		all = append(all, r)
+		for len(open) > 0 && !open[len(open)-1].prefix.Overlaps(prefix) {
+			open = open[:len(open)-1]
+		}
+		if len(open) > 0 {
+			r.outer = open[len(open)-1]
+			r.outer.inside = append(r.outer.inside, r)
+		}
+		open = append(open, r)
+	}
+	return all
+}
+
+// judge puts the judgements of all tiers together: the first rule by ID that
+// allows, and every range whose own tier allows with the same settings. An outer
+// range without those inside it that say otherwise is cut into pieces.
+func (all addrRanges) judge(say func(*tier) judgement) (judgement, error) {
+	var lead judgement
+	said := make(map[*tier]judgement, len(all))
+	for _, r := range all {
+		if len(r.tier.candidates) == 0 {
+			continue
+		}
+		j := say(r.tier)
+		said[r.tier] = j
+		better := lead.rule == nil ||
+			j.reason == "" && (lead.reason != "" || compareRules(j.rule, lead.rule) < 0)
+		if better {
+			lead = j
+		}
+	}
+	if lead.reason != "" {
+		return lead, nil
+	}
+	// Inner ranges stand behind outer ones: backwards, what is inside comes first.
+	allowed, whole := make(map[*addrRange]bool, len(all)), make(map[*addrRange]bool, len(all))
+	for _, r := range slices.Backward(all) {
+		j, ok := said[r.tier]
+		allowed[r] = ok && j.reason == "" && j.treatment == lead.treatment && sameSettings(j.rule, lead.rule)
+		whole[r] = allowed[r] && !slices.ContainsFunc(r.inside, func(inner *addrRange) bool { return !whole[inner] })
+	}
+	pieces := []netip.Prefix{}
+	for _, r := range all {
+		switch {
+		case !allowed[r], r.outer != nil && allowed[r.outer] && whole[r]:
+			continue // the second: the outer one's pieces hold it
+		}
+		pieces = append(pieces, r.without(whole)...)
+		if len(pieces) > MaxWithin {
+			return judgement{}, fmt.Errorf("more than %d address ranges allow names", MaxWithin)
+		}
+	}
+	lead.within = slices.Clip(pieces)
+	return lead, nil
+}
+
+// without returns the range, cut where one right inside it is not allowed whole.
+func (r *addrRange) without(whole map[*addrRange]bool) []netip.Prefix {
+	pieces := []netip.Prefix{r.prefix}
+	for _, inner := range r.inside {
+		if whole[inner] {
+			continue
+		}
+		at := slices.IndexFunc(pieces, func(p netip.Prefix) bool { return p.Overlaps(inner.prefix) })
+		pieces = append(slices.Delete(pieces, at, at+1), subtract(pieces[at], inner.prefix)...)
+	}
+	return pieces
+}
+
+// subtract returns p without hole, which lies inside it, in as few ranges as
+// there can be.
+func subtract(p, hole netip.Prefix) []netip.Prefix {
+	var rest []netip.Prefix
+	for p.Bits() < hole.Bits() {
+		low, high := halves(p)
+		if low.Contains(hole.Addr()) {
+			p, rest = low, append(rest, high)
+		} else {
+			p, rest = high, append(rest, low)
+		}
+	}
+	return rest
+}
+
+// halves cuts a range in two; it must not be a single address.
+func halves(p netip.Prefix) (low, high netip.Prefix) {
+	bits := p.Bits() + 1
+	bytes := p.Addr().AsSlice()
+	bytes[p.Bits()/8] |= 0x80 >> (p.Bits() % 8)
+	upper, _ := netip.AddrFromSlice(bytes)
+	return netip.PrefixFrom(p.Addr(), bits), netip.PrefixFrom(upper, bits)
+}
+
+// sameSettings reports whether a verdict that names a may stand for b as well.
+func sameSettings(a, b *Rule) bool {
+	return a == b || a.TLS == b.TLS && slices.Equal(a.PrivateAnswers, b.PrivateAnswers)
+}
+
+func compareRules(a, b *Rule) int {
+	switch {
+	case a.ID < b.ID:
+		return -1
+	case a.ID > b.ID:
+		return 1
+	}
+	return 0
+}
