@@ -35,3 +35,10 @@ type Weighted struct {
 	Labels  map[string]string `json:"labels,omitempty"`
 	Weight  int               `json:"weight"`
 }
+
+// ServiceRules is the route rules of one destination, in the order in which they
+// are tried.
+type ServiceRules struct {
+	Service names.Name `json:"service"`
+	Rules   []Rule     `json:"rules"`
+}

@@ -61,10 +61,7 @@ type Routes struct {
 }
 
 // ServiceRoutes is the route rules of one destination.
-type ServiceRoutes struct {
-	Service names.Name   `json:"service"`
-	Rules   []route.Rule `json:"rules"`
-}
+type ServiceRoutes = route.ServiceRules
 
 // Directory is every mesh service, so that DNS can answer for it.
 type Directory struct {

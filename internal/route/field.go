@@ -1,0 +1,91 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// MaxRegex is the bound on a regular expression, in bytes; RE2 runs in time
+// linear in the text, but its programs grow with the expression.
+const MaxRegex = 1024
+
+// field is one thing that a rule looks at, and how.
+type field struct {
+	name     string // lower-case header, a pseudo one, "" for the URI
+	pathOnly bool   // compare without the query
+	exact    string
+	prefix   string
+	regex    *regexp.Regexp
+	how      how
+}
+
+type how uint8
+
+const (
+	byExact how = iota
+	byPrefix
+	byRegex
+)
+
+var (
+	errNoMatcher   = errors.New("none of exact, prefix and regex is set")
+	errTwoMatchers = errors.New("more than one of exact, prefix and regex is set")
+)
+
+// compileField compiles one matcher; name "" is the URI. An exact URI is compared
+// with the path without its query (a path, in 2018), a prefix and a regular
+// expression with all of it.
+func compileField(name string, m StringMatch) (field, error) {
+	f := field{name: name, exact: m.Exact, prefix: m.Prefix}
+	set := 0
+	if m.Exact != "" {
+		set++
+		f.how = byExact
+		f.pathOnly = name == "" && !strings.Contains(m.Exact, "?")
+	}
+	if m.Prefix != "" {
+		set++
+		f.how = byPrefix
+	}
+	if m.Regex != "" {
+		set++
+		f.how = byRegex
+		if len(m.Regex) > MaxRegex {
+			return field{}, fmt.Errorf("regular expression of %d bytes: at most %d", len(m.Regex), MaxRegex)
+		}
+		// Checked alone first: "a)(b" is none, although the anchored form would be.
+		if _, err := regexp.Compile(m.Regex); err != nil {
+			return field{}, fmt.Errorf("regular expression: %w", err)
+		}
+		regex, err := regexp.Compile(`\A(?:` + m.Regex + `)\z`)
+		if err != nil {
+			return field{}, fmt.Errorf("regular expression: %w", err)
+		}
+		f.regex = regex
+	}
+	switch set {
+	case 0:
+		return field{}, errNoMatcher
+	case 1:
+		return f, nil
+	default:
+		return field{}, errTwoMatchers
+	}
+}
+
+func (f *field) matches(request *Request) bool {
+	value, there := f.lookup(request)
+	if !there {
+		return false
+	}
+	switch f.how {
+	case byExact:
+		return value == f.exact
+	case byPrefix:
+		return strings.HasPrefix(value, f.prefix)
+	default:
+		return f.regex.MatchString(value)
+	}
+}
