@@ -67,7 +67,7 @@ func nothingMatches(c *Chain, v *Verdict, namesOnPort bool) Reason {
 
 // settle writes a tier's judgement into the verdict.
 func (v *Verdict) settle(j judgement) {
-	v.Rule, v.Protocol, v.Reason, v.Within = j.rule, j.protocol, j.reason, j.within
+	v.Rule, v.Protocol, v.Reason, v.Within, v.consent = j.rule, j.protocol, j.reason, j.within, j.consent
 	if j.reason == "" {
 		v.Action, v.Treatment = Allow, j.treatment
 	}

@@ -22,6 +22,7 @@ type judgement struct {
 	treatment Treatment
 	reason    Reason // "" allows
 	within    []netip.Prefix
+	consent   []netip.Prefix // the ranges of rules that within was cut from
 }
 
 // judge returns the first rule that carries what was sniffed, or why none does.

@@ -41,6 +41,8 @@ type Verdict struct {
 	// names agree. It may pass as GREASE only if a handshake of our own that
 	// sends GREASE too gets no retry_configs; else deny EncryptedHello.
 	ECH bool
+
+	consent []netip.Prefix // the ranges of rules that Within was cut from
 }
 
 // ConsentsTo reports whether the rule that allowed consents to an answer that is
@@ -52,7 +54,7 @@ func (v *Verdict) ConsentsTo(answer netip.Addr) bool {
 	if v.Action != Allow || v.Rule == nil {
 		return false
 	}
-	return holds(v.Rule.PrivateAnswers, answer) || holds(v.Rule.CIDRs, answer) || holds(v.Within, answer) || v.Addr == answer
+	return holds(v.Rule.PrivateAnswers, answer) || holds(v.Rule.CIDRs, answer) || holds(v.consent, answer) || v.Addr == answer
 }
 
 func holds(ranges []netip.Prefix, addr netip.Addr) bool {

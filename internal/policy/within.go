@@ -172,6 +172,7 @@ func (all addrRanges) judge(say func(*tier) judgement) (judgement, error) {
 			continue // the second: the outer one's pieces hold it
 		}
 		pieces = append(pieces, r.without(whole)...)
+		lead.consent = append(lead.consent, r.prefix)
 		if len(pieces) > MaxWithin {
 			return judgement{}, fmt.Errorf("more than %d address ranges allow names", MaxWithin)
 		}
@@ -188,7 +189,8 @@ func (r *addrRange) without(whole map[*addrRange]bool) []netip.Prefix {
 			continue
 		}
 		at := slices.IndexFunc(pieces, func(p netip.Prefix) bool { return p.Overlaps(inner.prefix) })
-		pieces = append(slices.Delete(pieces, at, at+1), subtract(pieces[at], inner.prefix)...)
+		cut := pieces[at]
+		pieces = append(slices.Delete(pieces, at, at+1), subtract(cut, inner.prefix)...)
 	}
 	return pieces
 }
