@@ -1,0 +1,210 @@
+package route
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"sluice.dev/sluice/internal/names"
+)
+
+var (
+	details = names.MustParse("details.default.svc.cluster.local")
+	reviews = names.MustParse("reviews.default.svc.cluster.local")
+	ratings = names.MustParse("ratings.default.svc.cluster.local")
+)
+
+func newTable(t *testing.T, services ...ServiceRules) *Table {
+	t.Helper()
+	table, err := NewTable(services)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+func headers(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+func version(v string, weight int) Weighted {
+	return Weighted{Labels: map[string]string{"version": v}, Weight: weight}
+}
+
+func TestWithoutARuleTheDestinationItselfIsPicked(t *testing.T) {
+	for _, table := range []*Table{newTable(t), newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r", Targets: []Weighted{version("v1", 100)}}}})} {
+		got, id, ok := table.Pick(details, Request{Path: "/"}, 7)
+		if ok || id != "" || got.Service != details || len(got.Labels) != 0 || got.Weight != 100 {
+			t.Errorf("got %v by %q, %t", got, id, ok)
+		}
+	}
+}
+
+func TestTheFirstRuleThatMatchesWins(t *testing.T) {
+	table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{
+		{ID: "jason", Match: Match{Headers: map[string]StringMatch{"cookie": {Regex: `^(.*?;)?(user=jason)(;.*)?$`}}}, Targets: []Weighted{version("v2", 100)}},
+		{ID: "all", Targets: []Weighted{version("v1", 100)}},
+		{ID: "never", Targets: []Weighted{version("v3", 100)}},
+	}})
+	for cookie, want := range map[string]string{
+		"user=jason":         "jason",
+		"a=b;user=jason;c=d": "jason",
+		"user=jasonx":        "all",
+		"":                   "all",
+		"x\nuser=jason":      "all",
+	} {
+		_, id, ok := table.Pick(reviews, Request{Header: headers("cookie", cookie)}, 0)
+		if !ok || id != want {
+			t.Errorf("cookie %q: rule %q, want %q", cookie, id, want)
+		}
+	}
+	if _, id, _ := table.Pick(reviews, Request{}, 0); id != "all" {
+		t.Errorf("a request without headers took %q", id)
+	}
+}
+
+func TestMatchers(t *testing.T) {
+	request := Request{Method: "GET", Path: "/api/v1/products?id=0", Authority: "reviews:9080", Header: headers("user-agent", "curl/8.5", "foo", "Bar")}
+	for _, c := range []struct {
+		say   string
+		match Match
+		want  bool
+	}{
+		{"nothing asked", Match{}, true},
+		{"exact header", Match{Headers: map[string]StringMatch{"foo": {Exact: "Bar"}}}, true},
+		{"values are case-sensitive", Match{Headers: map[string]StringMatch{"foo": {Exact: "bar"}}}, false},
+		{"header prefix", Match{Headers: map[string]StringMatch{"user-agent": {Prefix: "curl/"}}}, true},
+		{"header regex is anchored at its start", Match{Headers: map[string]StringMatch{"user-agent": {Regex: "url.*"}}}, false},
+		{"header regex is anchored at its end", Match{Headers: map[string]StringMatch{"user-agent": {Regex: "curl"}}}, false},
+		{"header regex with alternatives is anchored as a whole", Match{Headers: map[string]StringMatch{"foo": {Regex: "Bar|x"}}}, true},
+		{"alternatives do not escape the anchors", Match{Headers: map[string]StringMatch{"user-agent": {Regex: "curl|x"}}}, false},
+		{"absent header", Match{Headers: map[string]StringMatch{"x-none": {Regex: ".*"}}}, false},
+		{"all headers must hold", Match{Headers: map[string]StringMatch{"foo": {Exact: "Bar"}, "user-agent": {Exact: "wget"}}}, false},
+		{"method", Match{Headers: map[string]StringMatch{":method": {Exact: "GET"}}}, true},
+		{"authority", Match{Headers: map[string]StringMatch{":authority": {Prefix: "reviews"}}}, true},
+		{"scheme", Match{Headers: map[string]StringMatch{":scheme": {Exact: "http"}}}, true},
+		{"exact uri is the path", Match{URI: &StringMatch{Exact: "/api/v1/products"}}, true},
+		{"exact uri with a query", Match{URI: &StringMatch{Exact: "/api/v1/products?id=0"}}, true},
+		{"exact uri is no prefix", Match{URI: &StringMatch{Exact: "/api"}}, false},
+		{"uri prefix", Match{URI: &StringMatch{Prefix: "/api/"}}, true},
+		{"other uri prefix", Match{URI: &StringMatch{Prefix: "/login"}}, false},
+		{"uri regex", Match{URI: &StringMatch{Regex: "/api/v[0-9]+/.*"}}, true},
+		{"uri and header", Match{URI: &StringMatch{Prefix: "/api/"}, Headers: map[string]StringMatch{"foo": {Exact: "no"}}}, false},
+	} {
+		table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r", Match: c.match, Targets: []Weighted{version("v2", 100)}}}})
+		if _, _, got := table.Pick(reviews, request, 0); got != c.want {
+			t.Errorf("%s: %t, want %t", c.say, got, c.want)
+		}
+	}
+}
+
+func TestATargetMayBeAnotherService(t *testing.T) {
+	table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r", Targets: []Weighted{{Service: ratings}}}}})
+	if got, _, _ := table.Pick(reviews, Request{}, 1<<63); got.Service != ratings || got.Weight != 100 {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestARuleWithoutTargetsKeepsTheDestination(t *testing.T) {
+	table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r"}}})
+	if got, id, ok := table.Pick(reviews, Request{}, 5); !ok || id != "r" || got.Service != reviews {
+		t.Errorf("got %v by %q, %t", got, id, ok)
+	}
+}
+
+func TestRulesOfAServiceThatStandsTwiceAreJoined(t *testing.T) {
+	table := newTable(t,
+		ServiceRules{Service: reviews, Rules: []Rule{{ID: "a", Match: Match{URI: &StringMatch{Exact: "/a"}}}}},
+		ServiceRules{Service: reviews, Rules: []Rule{{ID: "b"}}})
+	for path, want := range map[string]string{"/a": "a", "/b": "b"} {
+		if _, id, _ := table.Pick(reviews, Request{Path: path}, 0); id != want {
+			t.Errorf("%s: %q", path, id)
+		}
+	}
+}
+
+func TestNewTableRefuses(t *testing.T) {
+	for want, rule := range map[string]Rule{
+		"weights total 90":           {Targets: []Weighted{version("v1", 40), version("v2", 50)}},
+		"weights total 0":            {Targets: []Weighted{version("v1", 0), version("v2", 0)}},
+		"weight -1 is not":           {Targets: []Weighted{version("v1", -1), version("v2", 101)}},
+		"weight 101 is not":          {Targets: []Weighted{version("v1", 101)}},
+		"none of exact":              {Match: Match{URI: &StringMatch{}}},
+		"more than one of exact":     {Match: Match{Headers: map[string]StringMatch{"a": {Exact: "x", Prefix: "y"}}}},
+		"missing closing )":          {Match: Match{URI: &StringMatch{Regex: "("}}},
+		"unexpected )":               {Match: Match{URI: &StringMatch{Regex: "a)(b"}}},
+		"regular expression of 1025": {Match: Match{URI: &StringMatch{Regex: strings.Repeat("a", MaxRegex+1)}}},
+	} {
+		rule.ID = "route-rule/default/x"
+		if _, err := NewTable([]ServiceRules{{Service: reviews, Rules: []Rule{rule}}}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), rule.ID) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	if _, err := NewTable([]ServiceRules{{Service: reviews, Rules: make([]Rule, MaxRules)}, {Service: details, Rules: make([]Rule, 1)}}); err == nil {
+		t.Error("more rules than MaxRules were taken")
+	}
+}
+
+func TestWeightsAreSharesOfTheRandomNumbers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var targets []Weighted
+		left := 100
+		for i := 0; left > 0; i++ {
+			w := rapid.IntRange(0, left).Draw(t, "weight")
+			if i == 4 {
+				w = left
+			}
+			targets, left = append(targets, version(fmt.Sprint(i), w)), left-w
+		}
+		table, err := NewTable([]ServiceRules{{Service: reviews, Rules: []Rule{{ID: "r", Targets: targets}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		base := rapid.Uint64Range(0, 1<<62).Draw(t, "base") / 100 * 100
+		got := map[string]int{}
+		for r := range uint64(100) {
+			target, _, _ := table.Pick(reviews, Request{}, base+r)
+			got[target.Labels["version"]]++
+		}
+		for _, target := range targets {
+			if v := target.Labels["version"]; got[v] != target.Weight {
+				t.Fatalf("version %s: %d of 100, want %d", v, got[v], target.Weight)
+			}
+		}
+	})
+}
+
+func TestPickOfLiteralsDoesNotAllocate(t *testing.T) {
+	table, request := literalTable(t)
+	if n := testing.AllocsPerRun(100, func() { table.Pick(reviews, request, 42) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func literalTable(t testing.TB) (*Table, Request) {
+	table, err := NewTable([]ServiceRules{{Service: reviews, Rules: []Rule{
+		{ID: "a", Match: Match{Headers: map[string]StringMatch{"foo": {Exact: "x"}, ":method": {Exact: "POST"}}}, Targets: []Weighted{version("v1", 100)}},
+		{ID: "b", Match: Match{URI: &StringMatch{Prefix: "/reviews/"}}, Targets: []Weighted{version("v1", 50), version("v3", 50)}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table, Request{Method: "GET", Path: "/reviews/0?x=y", Authority: "reviews", Header: headers("foo", "x")}
+}
+
+func BenchmarkPick(b *testing.B) {
+	table, request := literalTable(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		table.Pick(reviews, request, 42)
+	}
+}
