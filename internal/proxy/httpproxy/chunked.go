@@ -1,0 +1,191 @@
+package httpproxy
+
+import "strconv"
+
+// Bounds of the chunked coding, RFC 9112 §7.1.
+const (
+	maxSizeDigits   = 15       // of a chunk's size in hexadecimal: below 2^60
+	maxExtension    = 256      // bytes of extensions of one chunk
+	maxExtensions   = 16 << 10 // bytes of extensions of one body
+	maxTrailerBytes = 8 << 10  // of the trailer section
+)
+
+type chunkState uint8
+
+const (
+	atSize      chunkState = iota // at the first digit of a size
+	inSizeLine                    // at a further digit, extension or CR
+	inExtension                   // after ";"
+	atSizeLF                      // after the CR of a size line
+	inData
+	atDataCR
+	atDataLF
+	inTrailer // lines up to an empty one
+	atEndLF   // after the CR that ends a body without trailers
+	chunksDone
+	chunksBad
+)
+
+// chunkDecoder reads a chunked body in pieces, strictly: no bare LF, no space
+// around the size, no sign, nothing overlong. Extensions are dropped.
+type chunkDecoder struct {
+	state      chunkState
+	digits     uint8
+	extension  int // bytes of this chunk's
+	extensions int // bytes of all
+	left       int64
+	trailer    []byte // the section as it came, with its last CRLF
+}
+
+func (d *chunkDecoder) reset() { *d = chunkDecoder{} }
+
+// decode reads b and moves the data in it to the front. It returns how many
+// bytes of data those are and how many bytes of b it read: all, until the body
+// has ended. ok is false from the first byte on that is no chunked body.
+func (d *chunkDecoder) decode(b []byte) (data, used int, ok bool) {
+	i := 0
+	for i < len(b) && d.state < chunksDone {
+		if d.state == inData {
+			n := int(min(d.left, int64(len(b)-i)))
+			copy(b[data:], b[i:i+n])
+			data += n
+			i += n
+			if d.left -= int64(n); d.left == 0 {
+				d.state = atDataCR
+			}
+			continue
+		}
+		d.framing(b[i])
+		i++
+	}
+	return data, i, d.state != chunksBad
+}
+
+// framing reads one byte that is no data.
+func (d *chunkDecoder) framing(c byte) {
+	switch d.state {
+	case atSize, inSizeLine:
+		d.sizeByte(c)
+	case inExtension:
+		d.extension++
+		d.extensions++
+		switch {
+		case c == '\r':
+			d.state = atSizeLF
+		case class[c]&valueByte == 0 || d.extension > maxExtension || d.extensions > maxExtensions:
+			d.state = chunksBad
+		}
+	case atSizeLF:
+		switch {
+		case c != '\n':
+			d.state = chunksBad
+		case d.left == 0:
+			d.state = inTrailer
+		default:
+			d.state = inData
+		}
+	case atDataCR:
+		d.state = expectByte(c, '\r', atDataLF)
+	case atDataLF:
+		d.state = expectByte(c, '\n', atSize)
+		d.digits, d.left, d.extension = 0, 0, 0
+	case inTrailer:
+		d.trailerByte(c)
+	case atEndLF:
+		d.state = expectByte(c, '\n', chunksDone)
+	}
+}
+
+func expectByte(c, want byte, then chunkState) chunkState {
+	if c != want {
+		return chunksBad
+	}
+	return then
+}
+
+func (d *chunkDecoder) sizeByte(c byte) {
+	switch {
+	case class[c]&hexByte != 0:
+		if d.digits == maxSizeDigits {
+			d.state = chunksBad
+			return
+		}
+		d.digits++
+		d.left = d.left<<4 | int64(hexValue(c))
+		d.state = inSizeLine
+	case d.digits == 0:
+		d.state = chunksBad
+	case c == '\r':
+		d.state = atSizeLF
+	case c == ';':
+		d.state = inExtension
+	default:
+		d.state = chunksBad
+	}
+}
+
+func hexValue(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c | 0x20 - 'a' + 10
+}
+
+// trailerByte collects the trailer section; appendEnd checks what it says.
+func (d *chunkDecoder) trailerByte(c byte) {
+	if len(d.trailer) == 0 && c == '\r' {
+		d.state = atEndLF
+		return
+	}
+	if len(d.trailer) == maxTrailerBytes {
+		d.state = chunksBad
+		return
+	}
+	d.trailer = append(d.trailer, c)
+	n := len(d.trailer)
+	if c != '\n' {
+		return
+	}
+	switch {
+	case n < 2 || d.trailer[n-2] != '\r':
+		d.state = chunksBad
+	case n >= 4 && d.trailer[n-3] == '\n':
+		d.state = chunksDone
+	}
+}
+
+// done says whether the body and its trailers were read to their end.
+func (d *chunkDecoder) done() bool { return d.state == chunksDone }
+
+// appendEnd appends the last chunk and the trailer fields that may pass:
+// RFC 9110 §6.5.1. ok is false where the trailers are malformed, or speak of
+// the framing.
+func (d *chunkDecoder) appendEnd(out []byte) (_ []byte, ok bool) {
+	out = append(out, "0\r\n"...)
+	if d.trailer == nil {
+		return append(out, "\r\n"...), true
+	}
+	section := new(head) // trailers are rare
+	section.reset()
+	size, f := section.parseFields(d.trailer, 0, maxTrailerBytes, false)
+	if f != None || size != len(d.trailer) {
+		return out, false
+	}
+	section.raw = d.trailer
+	for i := range section.fields[:section.count] {
+		switch section.fields[i].kind {
+		case hostField, contentLengthField, transferEncodingField, bodyField, trailerField, expectField:
+			return out, false
+		}
+	}
+	if section.dropListed() != None {
+		return out, false
+	}
+	out = section.appendFields(out)
+	return append(out, "\r\n"...), true
+}
+
+// appendSize appends the line before n bytes of data.
+func appendSize(out []byte, n int) []byte {
+	return append(strconv.AppendUint(out, uint64(n), 16), "\r\n"...)
+}

@@ -1,0 +1,292 @@
+// Package upstream keeps connections to one upstream: dialled, proved by TLS
+// where the rule says so, and used again. httpproxy takes one for each exchange.
+// It must never share a pool between names, identities or client certificates,
+// and never decides where a connection may go: that is the caller's Dial.
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"sluice.dev/sluice/internal/proxy/rawio"
+)
+
+// Defaults and bounds of Config.
+const (
+	DefaultMaxIdle          = 256
+	DefaultMaxConns         = 1024
+	DefaultIdleTimeout      = 60 * time.Second
+	DefaultConnectTimeout   = 10 * time.Second
+	DefaultHandshakeTimeout = 10 * time.Second
+
+	// trusted is for how long an idle connection is used again without asking
+	// the kernel whether its peer closed it meanwhile.
+	trusted = 50 * time.Millisecond
+)
+
+// Config says whither a pool leads. Only Dial must be set; zero numbers mean
+// the defaults.
+type Config struct {
+	// Dial opens a connection to the upstream, MPTCP off. An error may carry
+	// Reason() string and Status() int, which the workload is then told.
+	Dial func(ctx context.Context) (*net.TCPConn, error)
+	// TLS, when not nil, is how the server is verified. It is copied; the copy
+	// offers http/1.1 alone and keeps sessions.
+	TLS *tls.Config
+
+	MaxIdle          int           // idle connections kept
+	MaxConns         int           // open at once, idle ones included; beyond: ErrOverflow
+	IdleTimeout      time.Duration // after which an idle connection is closed
+	ConnectTimeout   time.Duration // for Dial
+	HandshakeTimeout time.Duration // for TLS
+
+	// Now is a monotonic clock; nil means the machine's.
+	Now func() time.Duration
+}
+
+// Pool is the connections to one upstream. It is safe for concurrent use.
+type Pool struct {
+	config Config
+	now    func() time.Duration
+
+	mu      sync.Mutex
+	idle    []*Conn // a stack: the last put is the first got
+	all     []*Conn // idle and busy
+	opening int     // being dialled
+	closed  bool
+	sweeper *time.Timer // runs while idle is not empty
+}
+
+// NewPool returns a pool without connections.
+func NewPool(config Config) (*Pool, error) {
+	if config.Dial == nil {
+		return nil, errors.New("upstream: Config.Dial is missing")
+	}
+	if config.TLS != nil {
+		own, err := clientConfig(config.TLS)
+		if err != nil {
+			return nil, err
+		}
+		config.TLS = own
+	}
+	config.MaxIdle = orDefault(config.MaxIdle, DefaultMaxIdle)
+	config.MaxConns = orDefault(config.MaxConns, DefaultMaxConns)
+	config.IdleTimeout = orDefault(config.IdleTimeout, DefaultIdleTimeout)
+	config.ConnectTimeout = orDefault(config.ConnectTimeout, DefaultConnectTimeout)
+	config.HandshakeTimeout = orDefault(config.HandshakeTimeout, DefaultHandshakeTimeout)
+	p := &Pool{config: config, now: config.Now}
+	if p.now == nil {
+		start := time.Now()
+		p.now = func() time.Duration { return time.Since(start) }
+	}
+	return p, nil
+}
+
+func orDefault[T int | time.Duration](v, otherwise T) T {
+	if v <= 0 {
+		return otherwise
+	}
+	return v
+}
+
+// Take returns an idle connection, or nil. careful asks for one whose peer is
+// known to have been there a moment ago, because the request may not be sent
+// twice.
+func (p *Pool) Take(careful bool) *Conn {
+	for {
+		p.mu.Lock()
+		last := len(p.idle) - 1
+		if last < 0 {
+			p.mu.Unlock()
+			return nil
+		}
+		c := p.idle[last]
+		p.idle[last] = nil
+		p.idle = p.idle[:last]
+		p.mu.Unlock()
+		if (careful || p.now()-c.idleSince > trusted) && !rawio.Quiet(c.fd) {
+			c.Close()
+			continue
+		}
+		c.reused = true
+		return c
+	}
+}
+
+// Dial returns a new connection, or *ConnectError, *TLSError, ErrOverflow or
+// ErrWithdrawn.
+func (p *Pool) Dial(ctx context.Context) (*Conn, error) {
+	p.mu.Lock()
+	switch {
+	case p.closed:
+		p.mu.Unlock()
+		return nil, ErrWithdrawn
+	case len(p.all)+p.opening >= p.config.MaxConns:
+		p.mu.Unlock()
+		return nil, ErrOverflow
+	}
+	p.opening++
+	p.mu.Unlock()
+
+	c, err := p.open(ctx)
+
+	p.mu.Lock()
+	p.opening--
+	if err == nil && p.closed {
+		err = ErrWithdrawn
+	}
+	if err == nil {
+		c.place = len(p.all)
+		p.all = append(p.all, c)
+	}
+	p.mu.Unlock()
+	if err != nil {
+		if c != nil {
+			c.shut()
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// open dials and shakes hands. A connection that comes with an error has to be
+// shut.
+func (p *Pool) open(ctx context.Context) (*Conn, error) {
+	connecting, cancel := context.WithTimeout(ctx, p.config.ConnectTimeout)
+	tcp, err := p.config.Dial(connecting)
+	cancel()
+	if err != nil {
+		return nil, &ConnectError{Err: err}
+	}
+	c := &Conn{pool: p, tcp: tcp}
+	c.stepFunc = c.step
+	if a, ok := tcp.RemoteAddr().(*net.TCPAddr); ok {
+		c.remote = a.AddrPort()
+	}
+	if c.raw, err = tcp.SyscallConn(); err == nil {
+		err = c.raw.Control(func(fd uintptr) { c.fd = fd })
+	}
+	if err != nil {
+		return c, &ConnectError{Err: fmt.Errorf("take the socket: %w", err)}
+	}
+	if p.config.TLS == nil {
+		return c, nil
+	}
+	shaking, cancel := context.WithTimeout(ctx, p.config.HandshakeTimeout)
+	defer cancel()
+	if err := c.handshake(shaking, p.config.TLS); err != nil {
+		c.aborted.Store(true) // no close_notify into a failed handshake
+		return c, err
+	}
+	return c, nil
+}
+
+// Put hands back a connection whose last answer was read to its end.
+func (p *Pool) Put(c *Conn) {
+	c.SetBlocking(false)
+	c.idleSince = p.now()
+	p.mu.Lock()
+	if p.closed || c.aborted.Load() || len(p.idle) >= p.config.MaxIdle {
+		p.mu.Unlock()
+		c.Close()
+		return
+	}
+	p.idle = append(p.idle, c)
+	if p.sweeper == nil {
+		p.sweeper = time.AfterFunc(p.sweepEvery(), p.sweep)
+	}
+	p.mu.Unlock()
+}
+
+// sweepEvery is how often idle connections are looked at: often enough that a
+// peer that closed does not leave us in CLOSE_WAIT for long.
+func (p *Pool) sweepEvery() time.Duration {
+	return max(min(p.config.IdleTimeout/2, 5*time.Second), 10*time.Millisecond)
+}
+
+// sweep closes idle connections that are too old or whose peer has gone. It
+// runs on a timer of its own, only while there are any.
+func (p *Pool) sweep() {
+	now := p.now()
+	var stale []*Conn
+	p.mu.Lock()
+	kept := p.idle[:0]
+	for _, c := range p.idle {
+		if now-c.idleSince >= p.config.IdleTimeout || !rawio.Quiet(c.fd) {
+			stale = append(stale, c)
+		} else {
+			kept = append(kept, c)
+		}
+	}
+	clear(p.idle[len(kept):])
+	p.idle = kept
+	if len(kept) > 0 && !p.closed {
+		p.sweeper.Reset(p.sweepEvery())
+	} else {
+		p.sweeper = nil
+	}
+	p.mu.Unlock()
+	for _, c := range stale {
+		c.Close()
+	}
+}
+
+// forget takes c out of the account of open connections.
+func (p *Pool) forget(c *Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := len(p.all) - 1
+	if c.place < 0 || last < 0 || p.all[c.place] != c {
+		return
+	}
+	p.all[c.place] = p.all[last]
+	p.all[c.place].place = c.place
+	p.all[last] = nil
+	p.all = p.all[:last]
+	c.place = -1
+}
+
+// Close closes idle connections and refuses new ones with ErrWithdrawn. Busy
+// connections end with their exchange, or at once when abort is set: what
+// allowed them was withdrawn.
+func (p *Pool) Close(abort bool) {
+	p.mu.Lock()
+	p.closed = true
+	idle := p.idle
+	p.idle = nil
+	if p.sweeper != nil {
+		p.sweeper.Stop()
+		p.sweeper = nil
+	}
+	if abort {
+		for _, c := range p.all {
+			c.Abort()
+		}
+	}
+	p.mu.Unlock()
+	for _, c := range idle {
+		c.Close()
+	}
+}
+
+// Closed says whether Close was called.
+func (p *Pool) Closed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}
+
+// Stats counts connections at one moment.
+type Stats struct{ Idle, Busy int }
+
+// Stats returns how many connections the pool holds.
+func (p *Pool) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return Stats{Idle: len(p.idle), Busy: len(p.all) - len(p.idle)}
+}

@@ -1,0 +1,146 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+
+	"sluice.dev/sluice/internal/proxy/rawio"
+)
+
+// underTLS is the transport below crypto/tls. Blocking, it is the TCP
+// connection. Otherwise its Read says EAGAIN where there is nothing (crypto/tls
+// keeps its state over a temporary error) and its Write only collects, so that
+// all records of one flush leave in one write.
+type underTLS struct {
+	*net.TCPConn
+	fd       uintptr
+	blocking bool
+	records  []byte
+}
+
+func (u *underTLS) Read(b []byte) (int, error) {
+	if u.blocking {
+		return u.TCPConn.Read(b)
+	}
+	if len(b) == 0 {
+		return 0, nil
+	}
+	n, errno := rawio.Read(u.fd, b)
+	if errno != 0 {
+		return 0, errno
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (u *underTLS) Write(b []byte) (int, error) {
+	if u.blocking {
+		return u.TCPConn.Write(b)
+	}
+	if u.records == nil {
+		u.records = recordBuffers.Get().(*recordBuffer)[:0]
+	}
+	u.records = append(u.records, b...)
+	return len(b), nil
+}
+
+// recordBuffer holds the records of one flush: a request of 16 KiB and what TLS
+// adds fit; longer ones grow a buffer that is not kept.
+type recordBuffer [20 << 10]byte
+
+var recordBuffers = sync.Pool{New: func() any { return new(recordBuffer) }}
+
+// flush sends what Write collected.
+func (c *Conn) flush(fd uintptr) bool {
+	records := c.under.records
+	if len(records) == 0 {
+		return true
+	}
+	c.under.records = nil
+	ok := c.send(fd, records)
+	if cap(records) == len(recordBuffer{}) {
+		recordBuffers.Put((*recordBuffer)(records[:cap(records)]))
+	}
+	return ok
+}
+
+func (c *Conn) sendTLS(fd uintptr, b []byte) bool {
+	if _, err := c.tls.Write(b); err != nil {
+		c.err = err
+		return false
+	}
+	return c.flush(fd)
+}
+
+func (c *Conn) receiveTLS(fd uintptr) bool {
+	n, err := c.tls.Read(c.in)
+	// Reading may have answered a key update.
+	if !c.flush(fd) {
+		return true
+	}
+	if n > 0 {
+		c.n = n
+		return true
+	}
+	if errors.Is(err, syscall.EAGAIN) {
+		return false
+	}
+	c.err = err
+	return true
+}
+
+// closeNotify tells the peer that the stream ends here, if there is room for
+// that in the socket's buffer; nobody waits for it.
+func (c *Conn) closeNotify() {
+	c.under.blocking = false
+	c.under.records = nil
+	if c.tls.CloseWrite() == nil && len(c.under.records) > 0 {
+		rawio.Write(c.fd, c.under.records)
+	}
+	c.under.records = nil
+}
+
+// handshake proves the server by the pool's configuration and leaves the
+// connection non-blocking.
+func (c *Conn) handshake(ctx context.Context, config *tls.Config) error {
+	c.under = &underTLS{TCPConn: c.tcp, fd: c.fd, blocking: true}
+	c.tls = tls.Client(c.under, config)
+	if err := c.tls.HandshakeContext(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("handshake: %w", context.Cause(ctx))
+		}
+		return &TLSError{Err: err}
+	}
+	if p := c.tls.ConnectionState().NegotiatedProtocol; p != "" && p != "http/1.1" {
+		return &TLSError{Err: fmt.Errorf("the server chose the protocol %q, this pool speaks http/1.1", p)}
+	}
+	c.under.blocking = false
+	return nil
+}
+
+// clientConfig is the pool's own copy: HTTP/1.1 only, sessions kept, and full
+// records from the first on (dynamic sizing would cut a head into 1.2 KB
+// pieces).
+func clientConfig(config *tls.Config) (*tls.Config, error) {
+	own := config.Clone()
+	if own.VerifyConnection == nil && (own.InsecureSkipVerify || own.ServerName == "") {
+		return nil, errors.New("upstream: a TLS configuration that verifies nobody")
+	}
+	own.NextProtos = []string{"http/1.1"}
+	own.DynamicRecordSizingDisabled = true
+	if own.ClientSessionCache == nil {
+		own.ClientSessionCache = tls.NewLRUClientSessionCache(maxSessions)
+	}
+	return own, nil
+}
+
+// maxSessions bounds the tickets that one pool keeps for resumption.
+const maxSessions = 8
