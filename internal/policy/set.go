@@ -54,8 +54,8 @@ func Own() []netip.Prefix {
 	}
 }
 
-// NewSet compiles rules. It keeps what they point to: they must not change
-// afterwards. It fails on a rule that the gate cannot carry, so that a snapshot
+// NewSet compiles rules; the order of their IDs decides which of several that
+// allow is named. It keeps what they point to: they must not change afterwards. It fails on a rule that the gate cannot carry, so that a snapshot
 // is taken whole or not at all.
 func NewSet(rules []Rule, opts Options) (*Set, error) {
 	s := &Set{version: opts.Version, deny: opts.Deny, rules: slices.Clone(rules), ports: map[uint16]*portTable{}}
@@ -99,7 +99,9 @@ func (s *Set) Names(n names.Name) bool {
 // add puts a rule into the tables of its ports.
 func (s *Set) add(rule *Rule) error {
 	switch rule.TLS.Mode {
-	case "", TLSAuto, TLSOriginate, TLSPassthrough:
+	case "":
+		rule.TLS.Mode = TLSAuto
+	case TLSAuto, TLSOriginate, TLSPassthrough:
 	default:
 		return fmt.Errorf("TLS mode %q: not built yet", rule.TLS.Mode)
 	}
