@@ -1,0 +1,109 @@
+// Package inspect holds what the /sluice/ endpoints beside the rules answer:
+// plain data in its JSON form, nothing else. The control plane fills it, the
+// command line prints it; it links neither the API server nor etcd, and it must
+// never decide anything.
+package inspect
+
+import (
+	"time"
+
+	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// Paths of the endpoints on api.sock. All of them are GET.
+const (
+	StatusPath  = "/sluice/status"  // Status
+	FlowsPath   = "/sluice/flows"   // a stream of flow.Flow, one JSON object a line; FlowQuery in the query
+	WhyPath     = "/sluice/why"     // Why; WhyQuery in the query. WhyPath + "/ID": Opened
+	VersionPath = "/sluice/version" // Version
+)
+
+// MaxFlows is the largest number of past flows that one query is given: the
+// whole of the ring.
+const MaxFlows = 4096
+
+// Status is the state of the mesh as its server sees it.
+type Status struct {
+	Server    Version          `json:"server"`
+	Revision  int64            `json:"revision"` // of the store, that was compiled last
+	Rules     int              `json:"rules"`    // objects in the store
+	Workloads []WorkloadStatus `json:"workloads"`
+}
+
+// Version is which server answers.
+type Version struct {
+	Version string    `json:"version"`
+	Go      string    `json:"go"`
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	Runtime string    `json:"runtimeDir"`
+	Data    string    `json:"dataDir"`
+}
+
+// WorkloadStatus is one workload that joined, with the snapshot that its proxy
+// runs.
+type WorkloadStatus struct {
+	wire.Workload
+	Connected    bool      `json:"connected"`              // its proxy's stream is open
+	Since        time.Time `json:"since"`                  // when it joined
+	SentVersion  string    `json:"sentVersion,omitempty"`  // of the last index that was sent
+	AckedVersion string    `json:"ackedVersion,omitempty"` // of the snapshot that the proxy runs; "" for none yet
+	AckedAt      time.Time `json:"ackedAt,omitzero"`
+	Created      time.Time `json:"created,omitzero"` // of the acknowledged snapshot; its age is now minus this
+	Nack         string    `json:"nack,omitempty"`   // why the proxy refused SentVersion
+}
+
+// FlowQuery selects flows.
+type FlowQuery struct {
+	Workload string // instance or service-version; "" for every one ("workload=" in the query)
+	Last     int    // how many past flows at most, from 0 to MaxFlows ("n=", 100 by default)
+	Follow   bool   // go on with each new one until the client leaves ("follow=1")
+}
+
+// WhyQuery asks what would happen to one request.
+type WhyQuery struct {
+	From      string // instance, service-version, or a unique prefix of either ("from=")
+	Namespace string // of From, and of a workload that is only thought of ("namespace=", "default" by default)
+	// Labels make up a workload that is only thought of ("label=key:value", repeated); From is then
+	// its service-version and may be empty.
+	Labels  map[string]string
+	Account string // its service account ("account=")
+	URL     string // https://host/path, http://host/path, host:port or tcp://host:port ("url=")
+	Method  string // of the request, GET by default ("method=")
+}
+
+// Why is the verdict on what a WhyQuery asked.
+type Why struct {
+	From         string        `json:"from"`               // the instance; or the service-version that was thought of
+	Hypothetical bool          `json:"hypothetical"`       // no such workload is connected: compiled for one that is thought of
+	Snapshot     string        `json:"snapshot,omitempty"` // version that decided
+	Revision     int64         `json:"revision"`
+	Cases        []WhyCase     `json:"cases"`
+	Age          time.Duration `json:"age,omitempty"` // of the snapshot, in nanoseconds
+}
+
+// WhyCase is one way in which the destination can be asked for, and its verdict:
+// an https URL may reach the proxy as TLS or, where the proxy originates, as
+// plain HTTP.
+type WhyCase struct {
+	Title     string   `json:"title"`   // "TLS with SNI www.googleapis.com, port 443"
+	Verdict   string   `json:"verdict"` // "allow" or "deny"
+	Reason    string   `json:"reason,omitempty"`
+	Sentence  string   `json:"sentence,omitempty"` // the reason for people
+	Rule      string   `json:"rule,omitempty"`
+	Treatment string   `json:"treatment,omitempty"`
+	Proofs    []string `json:"proofs,omitempty"` // what was proved by what
+	Unseen    []string `json:"unseen,omitempty"` // what could not be seen
+	Remedy    string   `json:"remedy,omitempty"` // the smallest rule that would allow it, as YAML
+	Allow     string   `json:"allow,omitempty"`  // the same as a flag of sluice run
+}
+
+// Opened is a decision that was opened by its id.
+type Opened struct {
+	Flow     flow.Flow `json:"flow"`
+	Sentence string    `json:"sentence,omitempty"` // the reason for people
+	// Now is the verdict of the snapshot that the workload runs now; absent when
+	// the workload is gone or the flow names no destination.
+	Now *Why `json:"now,omitempty"`
+}

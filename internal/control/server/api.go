@@ -1,0 +1,30 @@
+package server
+
+import (
+	"context"
+
+	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// DataPlane is what the endpoints ask of the connected proxies; the push server
+// is one.
+type DataPlane interface {
+	// Workloads lists every workload that joined, sorted by namespace and
+	// instance. The caller keeps the slice.
+	Workloads() []inspect.WorkloadStatus
+	// Snapshot is what the workload's proxy acknowledged; nil while it has none.
+	// It is shared and never changes.
+	Snapshot(namespace, instance string) *wire.Snapshot
+	// Flows hands past flows to emit, oldest first, and with query.Follow each new
+	// one until ctx ends or emit fails. It returns emit's error, or nil.
+	Flows(ctx context.Context, query inspect.FlowQuery, emit func(flow.Flow) error) error
+	// Flow finds one that some proxy's ring still holds.
+	Flow(ctx context.Context, id flow.ID) (flow.Flow, bool)
+}
+
+// Compiler compiles the current rules for a workload that need not be connected.
+type Compiler interface {
+	SnapshotFor(workload wire.Workload) (*wire.Snapshot, error)
+}
