@@ -1,0 +1,169 @@
+package sandbox
+
+import (
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/capture/seqpacket"
+)
+
+const (
+	// initName is argv[0] of init.
+	initName = "sluice-sandbox"
+	// controlFD is the descriptor that init gets from its parent.
+	controlFD = 3
+	// exitInit is init's status where its parent is gone or makes no sense.
+	exitInit = 125
+	// exitKilled is its status when it ends before the command.
+	exitKilled = 128 + int(unix.SIGKILL)
+)
+
+// Init is the first call of a main function whose binary starts sandboxes. In
+// the process that New re-executed it is PID 1 of the sandbox and never returns;
+// in any other it does nothing.
+func Init() {
+	if len(os.Args) > 1 && os.Args[0] == initName {
+		os.Exit(initMain(os.Args[1:]))
+	}
+}
+
+// initMain sets up, waits for the start, and lives as long as the command: it
+// reaps, delivers signals and makes sockets. Its end is that of every process in
+// the sandbox.
+func initMain(command []string) int {
+	// All signals are taken, so that none ends init: a terminal's ^C reaches it
+	// too. Ignoring would not do, for what is ignored stays so in the command.
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals)
+	closeLeaked()
+	control, err := seqpacket.Conn(controlFD)
+	if err != nil {
+		return exitInit
+	}
+	var wanted setup
+	if _, err := seqpacket.Receive(control, &wanted, 0); err != nil {
+		return exitInit
+	}
+	resolvConf, outcome, files := setUpInside(&wanted)
+	descriptors := make([]int, len(files))
+	for i, file := range files {
+		descriptors[i] = int(file.Fd())
+	}
+	err = seqpacket.Send(control, outcome, descriptors...)
+	capture.CloseFiles(files) // or the namespace would outlive the proxy's detach
+	if err != nil || outcome.Failure != nil {
+		return exitInit
+	}
+
+	var begin start
+	if _, err := seqpacket.Receive(control, &begin, 0); err != nil {
+		return exitInit // the parent is gone before the start
+	}
+	pid, err := beginCommand(command, &wanted, resolvConf, begin.Search)
+	if err != nil {
+		seqpacket.Send(control, started{Failure: failureOf("start", err)})
+		return exitInit
+	}
+	if err := seqpacket.Send(control, started{}); err != nil {
+		return exitKilled
+	}
+	go deliver(control, signals, pid)
+	return reap(pid)
+}
+
+// setUpInside makes the mounts and the network. What went wrong is in outcome.
+func setUpInside(wanted *setup) (resolv *resolvConf, outcome ready, files []*os.File) {
+	directory, err := os.Getwd()
+	if err != nil {
+		directory = "/"
+	}
+	mounts, err := setUpMounts(wanted.Mask)
+	if err != nil {
+		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
+	}
+	outcome.Notes = mounts.notes
+	const lowestPort = "/proc/sys/net/ipv4/ip_unprivileged_port_start" // the command has no capability
+	if err := os.WriteFile(lowestPort, []byte("0"), 0); err != nil {
+		outcome.Notes = append(outcome.Notes, "the command cannot listen on ports below 1024")
+	}
+	files, sockets, err := capture.SetUpNamespace(capture.Options{LoopbackDNS: mounts.resolvConf == nil})
+	if err != nil {
+		return nil, ready{Failure: failureOf("network", err)}, nil
+	}
+	go capture.ServeSockets(sockets)
+	if os.Geteuid() == 0 {
+		outcome.Notes = append(outcome.Notes, protectKernelFiles()...)
+	}
+	// The working directory was opened before the masks: through it, what lies
+	// under them would stay in reach.
+	if os.Chdir(directory) != nil {
+		if err := os.Chdir("/"); err != nil {
+			capture.CloseFiles(files)
+			return nil, ready{Failure: failureOf(stepMounts, err)}, nil
+		}
+	}
+	return mounts.resolvConf, outcome, files
+}
+
+// closeLeaked closes descriptors that whoever started our parent left open:
+// sockets of the host among them would be a way out.
+func closeLeaked() {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		unix.CloseRange(controlFD+1, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
+		return
+	}
+	for _, entry := range entries {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil || fd <= controlFD {
+			continue
+		}
+		// Those of our own runtime are close-on-exec, all of them.
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
+	unix.CloseOnExec(controlFD)
+}
+
+// reap waits for every process that ends in the sandbox, until the command has.
+func reap(pid int) (exit int) {
+	for {
+		var status unix.WaitStatus
+		ended, err := unix.Wait4(-1, &status, 0, nil)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return exitKilled
+		case ended == pid && status.Signaled():
+			return 128 + int(status.Signal())
+		case ended == pid:
+			return status.ExitStatus()
+		}
+	}
+}
+
+// beginCommand writes the search list and starts the command.
+func beginCommand(command []string, wanted *setup, resolv *resolvConf, search []string) (pid int, err error) {
+	if resolv != nil {
+		if err := resolv.write(search); err != nil {
+			return 0, err
+		}
+	}
+	// From here on nobody without a capability looks into init. Earlier would
+	// take its own /proc/self from it.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return 0, err
+	}
+	return startCommand(command, wanted.RunAs)
+}
+
+func isBelow(path, folder string) bool {
+	relative, err := filepath.Rel(folder, path)
+	return err == nil && filepath.IsLocal(relative)
+}

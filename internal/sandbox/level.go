@@ -1,0 +1,27 @@
+package sandbox
+
+// Enforcement says what holds, in words to be printed.
+type Enforcement struct {
+	// Level is "sandbox", as in design and wire.
+	Level string
+	// Text is one sentence.
+	Text string
+	// Notes say what does not hold here, one sentence each.
+	Notes []string
+}
+
+// LevelSandbox is the level at which the command has no link to the outside.
+const LevelSandbox = "sandbox"
+
+// Enforcement says what holds for the command of this sandbox.
+func (s *Sandbox) Enforcement() Enforcement {
+	e := Enforcement{
+		Level: LevelSandbox,
+		Text:  "the command has no network but the proxy, which runs outside of its namespaces",
+		Notes: append([]string(nil), s.notes...),
+	}
+	if s.uid == 0 {
+		e.Notes = append(e.Notes, "the command keeps uid 0: its network is isolated, root's files and devices are not; run it as another user to isolate those")
+	}
+	return e
+}

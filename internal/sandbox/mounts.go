@@ -1,0 +1,138 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	stepMounts = "mounts"
+
+	runFolder = "/run"
+	// A masked folder is a small tmpfs.
+	maskOptions = "mode=0755,size=4m,nr_inodes=1024"
+)
+
+type mounts struct {
+	resolvConf *resolvConf // nil where there is none to replace
+	notes      []string
+}
+
+// setUpMounts gives this mount namespace a /proc of its own, hides /run and the
+// folders, and puts a resolv.conf of ours.
+func setUpMounts(folders []string) (*mounts, error) {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return nil, fmt.Errorf("make mounts private: %w", err)
+	}
+	m := new(mounts)
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		// A container that hides parts of /proc does not allow a whole one.
+		m.notes = append(m.notes, fmt.Sprintf("the command sees the machine's /proc (%v)", err))
+	}
+	masked, err := maskRun()
+	if err != nil {
+		return nil, err
+	}
+	for _, folder := range append(folders, socketFolders()...) {
+		if err := mask(folder); err != nil {
+			return nil, err
+		}
+	}
+	if m.resolvConf, err = replaceResolvConf("/", masked); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// socketFolders are those outside /run in which daemons that obey the user have
+// their sockets.
+func socketFolders() []string {
+	folders := []string{"/var/run"} // nearly always a link into /run
+	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
+		folders = append(folders, filepath.Join(home, ".docker/run"), filepath.Join(home, ".docker/desktop"))
+	}
+	return folders
+}
+
+// mask makes a folder empty; one that does not exist, or does no longer, is
+// skipped.
+func mask(folder string) error {
+	real, err := filepath.EvalSymlinks(folder)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.ENOTDIR) {
+		return nil // what we cannot reach, the command cannot either
+	}
+	if err != nil {
+		return fmt.Errorf("mask %s: %w", folder, err)
+	}
+	if real == runFolder {
+		return nil // masked already
+	}
+	if err := unix.Mount("tmpfs", real, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, maskOptions); err != nil {
+		return fmt.Errorf("mask %s: %w", folder, err)
+	}
+	return nil
+}
+
+// maskRun hides /run, where daemons have their sockets, but for what commands
+// need of it: links that lead elsewhere (NixOS has its programs behind one),
+// secrets of a container, /run/lock and the user's own folder, empty.
+func maskRun() (masked bool, err error) {
+	entries, err := os.ReadDir(runFolder)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	links := make(map[string]string)
+	for _, entry := range entries { // none where we may not read it
+		if target, err := os.Readlink(filepath.Join(runFolder, entry.Name())); err == nil {
+			links[filepath.Join(runFolder, entry.Name())] = target
+		}
+	}
+	secrets, secretsErr := unix.Open(filepath.Join(runFolder, "secrets"), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if secretsErr == nil {
+		defer unix.Close(secrets)
+	}
+	if err := unix.Mount("tmpfs", runFolder, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, maskOptions); err != nil {
+		return false, fmt.Errorf("mask %s: %w", runFolder, err)
+	}
+	for path, target := range links {
+		if !isBelow(filepath.Join(runFolder, target), runFolder) || filepath.IsAbs(target) {
+			os.Symlink(target, path)
+		}
+	}
+	os.MkdirAll(filepath.Join(runFolder, "lock"), 0o755)
+	os.Chmod(filepath.Join(runFolder, "lock"), 0o1777|os.ModeSticky)
+	user := filepath.Join(runFolder, "user", strconv.Itoa(os.Geteuid()))
+	os.MkdirAll(user, 0o755)
+	os.Chmod(user, 0o700)
+	if secretsErr == nil {
+		path := filepath.Join(runFolder, "secrets")
+		os.Mkdir(path, 0o755)
+		unix.Mount("/proc/self/fd/"+strconv.Itoa(secrets), path, "", unix.MS_BIND|unix.MS_REC, "")
+	}
+	return true, nil
+}
+
+// kernelFiles can be written by uid 0 without any capability, and some of them
+// make the kernel execute what they say.
+var kernelFiles = []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/sys"}
+
+// protectKernelFiles makes them read-only, and returns a note for each that it
+// could not.
+func protectKernelFiles() (notes []string) {
+	for _, path := range kernelFiles {
+		err := unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, "")
+		if err == nil {
+			err = unix.MountSetattr(-1, path, unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			notes = append(notes, fmt.Sprintf("uid 0 may write %s (%v)", path, err))
+		}
+	}
+	return notes
+}

@@ -1,0 +1,349 @@
+// Package sandbox starts a command in namespaces of its own, from which the only
+// way out is the sockets that a proxy holds. `sluice run` calls it; the command's
+// init is the same binary, re-executed. It never lets the command start before
+// its caller says that somebody listens, and leaves nothing behind.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/capture/seqpacket"
+)
+
+// Bounds of a Config.
+const (
+	MaxMasks  = 64 // folders
+	MaxSearch = 32 // names of a search list
+	maxName   = 253
+)
+
+// Config says what to run and where. All of it is read once.
+type Config struct {
+	// Command is the program, looked up in the PATH of Env, and its arguments.
+	Command []string
+	// Env is the command's environment; nil means ours.
+	Env []string
+	// Dir is where it starts; "" means our working directory. Where the folder is
+	// masked it starts in "/".
+	Dir string
+	// Stdin, Stdout and Stderr are handed through as they are; nil means ours.
+	Stdin, Stdout, Stderr *os.File
+	// Mask lists folders, besides /run, that are empty for the command: those
+	// with the sockets and the data of Sluice. One that does not exist is skipped,
+	// so make it first.
+	Mask []string
+	// RunAs is who the command runs as; nil means who we are. It takes root.
+	RunAs *Identity
+	// UserNamespace asks for one even where it is not needed.
+	UserNamespace bool
+}
+
+// Identity is a user on the machine.
+type Identity struct {
+	UID    int   `json:"uid"`
+	GID    int   `json:"gid"`
+	Groups []int `json:"groups,omitempty"`
+}
+
+func (c *Config) validate() error {
+	switch {
+	case len(c.Command) == 0 || c.Command[0] == "":
+		return errors.New("sandbox: no command")
+	case len(c.Mask) > MaxMasks:
+		return fmt.Errorf("sandbox: %d folders to mask, at most %d are taken", len(c.Mask), MaxMasks)
+	case c.RunAs != nil && os.Geteuid() != 0:
+		return errors.New("sandbox: only root can run a command as somebody else")
+	case c.RunAs != nil && c.userNamespace():
+		return errors.New("sandbox: in a user namespace a command can only run as who starts it")
+	case c.RunAs != nil && (c.RunAs.UID < 0 || c.RunAs.GID < 0):
+		return errors.New("sandbox: a user's number is not below 0")
+	}
+	for _, folder := range c.Mask {
+		if !filepath.IsAbs(folder) || filepath.Clean(folder) == "/" {
+			return fmt.Errorf("sandbox: cannot mask %q: not the absolute path of a folder below /", folder)
+		}
+	}
+	return nil
+}
+
+// userNamespace says whether a user namespace is needed or asked for: without
+// the capabilities to make the other namespaces, it gives them.
+func (c *Config) userNamespace() bool {
+	return c.UserNamespace || !hasCapabilities(initCapabilities)
+}
+
+// Sandbox is namespaces with an init that is ours, and later the command.
+type Sandbox struct {
+	process *os.Process
+	control *net.UnixConn
+	notes   []string
+	uid     int
+
+	filesMu sync.Mutex
+	files   []*os.File
+
+	sendMu sync.Mutex // Start and Signal share control's sending side
+
+	ended  chan struct{} // closed when init has been waited for
+	status syscall.WaitStatus
+}
+
+// What goes over the control channel: setup to init, ready back with the
+// descriptors, start to init, started back; then orders until the end.
+type (
+	setup struct {
+		Mask  []string  `json:"mask,omitempty"`
+		RunAs *Identity `json:"runAs,omitempty"`
+	}
+	ready struct {
+		Failure *failure `json:"failure,omitempty"`
+		Notes   []string `json:"notes,omitempty"`
+	}
+	start struct {
+		Search []string `json:"search,omitempty"`
+	}
+	started struct {
+		Failure *failure `json:"failure,omitempty"`
+	}
+	order struct {
+		Signal int `json:"signal"`
+	}
+	// failure is an error that crosses a process.
+	failure struct {
+		Step  string        `json:"step,omitempty"`
+		Errno syscall.Errno `json:"errno,omitempty"`
+		Text  string        `json:"text"`
+	}
+)
+
+// New makes the namespaces and starts init in them; the command waits for Start.
+// The context bounds the set-up only. An *UnavailableError says why this machine
+// does not give a sandbox, and what to do.
+func New(ctx context.Context, config Config) (*Sandbox, error) {
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	control, theirs, err := seqpacket.Pair()
+	if err != nil {
+		return nil, fmt.Errorf("sandbox: %w", err)
+	}
+	s := &Sandbox{control: control, ended: make(chan struct{}), uid: os.Geteuid()}
+	if config.RunAs != nil {
+		s.uid = config.RunAs.UID
+	}
+	err = s.startInit(&config, theirs)
+	theirs.Close()
+	if err != nil {
+		control.Close()
+		return nil, explain(err, "", config.userNamespace())
+	}
+	if err := s.setUp(ctx, &config); err != nil {
+		s.Kill()
+		s.Wait()
+		return nil, err
+	}
+	return s, nil
+}
+
+// startInit starts init from a thread that lives until init has ended: the
+// kernel kills init when the thread that started it dies (Pdeathsig), which a
+// thread of Go's pool may do at any time.
+func (s *Sandbox) startInit(config *Config, control *os.File) error {
+	env := config.Env
+	if env == nil {
+		env = os.Environ()
+	}
+	attributes := &os.ProcAttr{
+		Dir:   config.Dir,
+		Env:   env,
+		Files: []*os.File{or(config.Stdin, os.Stdin), or(config.Stdout, os.Stdout), or(config.Stderr, os.Stderr), control},
+		Sys:   namespaces(config.userNamespace()),
+	}
+	arguments := append([]string{initName}, config.Command...)
+	begun := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		process, err := os.StartProcess("/proc/self/exe", arguments, attributes)
+		s.process = process
+		begun <- err
+		if err != nil {
+			return
+		}
+		if state, err := process.Wait(); err == nil {
+			s.status = state.Sys().(syscall.WaitStatus)
+		} else {
+			s.status = syscall.WaitStatus(unix.SIGKILL) // nobody can say
+		}
+		s.control.Close()
+		close(s.ended)
+	}()
+	return <-begun
+}
+
+func or(file, otherwise *os.File) *os.File {
+	if file != nil {
+		return file
+	}
+	return otherwise
+}
+
+// initCapabilities is what init needs: to set the network up, to make
+// transparent sockets for as long as it lives, to mount, and to take
+// capabilities from the command.
+var initCapabilities = []uintptr{
+	unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW, unix.CAP_SETPCAP, unix.CAP_SYS_ADMIN,
+}
+
+func namespaces(user bool) *syscall.SysProcAttr {
+	attributes := &syscall.SysProcAttr{
+		Pdeathsig:  syscall.SIGKILL,
+		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC,
+	}
+	if user {
+		// The same number inside, so that the command looks like the same user;
+		// ambient, for without uid 0 all capabilities would be lost at exec.
+		uid, gid := os.Geteuid(), os.Getegid()
+		attributes.Cloneflags |= unix.CLONE_NEWUSER
+		attributes.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
+		attributes.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
+		attributes.AmbientCaps = initCapabilities
+	}
+	return attributes
+}
+
+// setUp lets init set the namespaces up and takes what it hands back.
+func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
+	stop := context.AfterFunc(ctx, s.Kill)
+	defer stop()
+	if err := seqpacket.Send(s.control, setup{Mask: config.Mask, RunAs: config.RunAs}); err != nil {
+		return fmt.Errorf("sandbox: %w", err)
+	}
+	var outcome ready
+	fds, err := seqpacket.Receive(s.control, &outcome, capture.MaxFiles)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("sandbox: set up: %w", ctx.Err())
+	case err != nil:
+		return explain(fmt.Errorf("init ended before it was ready: %w", err), "", config.userNamespace())
+	case outcome.Failure != nil:
+		return explain(outcome.Failure.error(), outcome.Failure.Step, config.userNamespace())
+	}
+	for _, fd := range fds {
+		s.files = append(s.files, os.NewFile(uintptr(fd), "capture"))
+	}
+	s.notes = outcome.Notes
+	return nil
+}
+
+// Files returns the capture sockets, which are for capture.FromFiles in this
+// process or another, and gives them over: the caller closes them, and a second
+// call returns nil.
+func (s *Sandbox) Files() []*os.File {
+	s.filesMu.Lock()
+	defer s.filesMu.Unlock()
+	files := s.files
+	s.files = nil
+	return files
+}
+
+// PID returns the number of init, which is that of the sandbox, as we see it.
+func (s *Sandbox) PID() int { return s.process.Pid }
+
+// Start starts the command, once; call it when somebody serves the sockets.
+// Search is the search list of the sandbox's resolv.conf. A *CommandError says
+// that the command cannot be started; the sandbox has ended then.
+func (s *Sandbox) Start(search []string) error {
+	if err := validateSearch(search); err != nil {
+		return err
+	}
+	capture.CloseFiles(s.Files()) // nobody took them: they would outlive the sandbox
+	s.sendMu.Lock()
+	err := seqpacket.Send(s.control, start{Search: search})
+	s.sendMu.Unlock()
+	var outcome started
+	if err == nil {
+		_, err = seqpacket.Receive(s.control, &outcome, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("sandbox: start the command: %w", err)
+	}
+	if outcome.Failure != nil {
+		s.Kill()
+		return outcome.Failure.error()
+	}
+	return nil
+}
+
+// validateSearch keeps a name from being a line of its own in resolv.conf.
+func validateSearch(search []string) error {
+	if len(search) > MaxSearch {
+		return fmt.Errorf("sandbox: search list of %d names, at most %d are taken", len(search), MaxSearch)
+	}
+	for _, name := range search {
+		ordinary := func(r rune) bool {
+			return r == '.' || r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		}
+		if name == "" || len(name) > maxName || strings.ContainsFunc(name, func(r rune) bool { return !ordinary(r) }) {
+			return fmt.Errorf("sandbox: %q in the search list is not a host name", name)
+		}
+	}
+	return nil
+}
+
+// Signal sends a signal to the command, once: where the terminal or a shell sent
+// it to our whole process group, and so to the command already, it is not sent
+// again. It does nothing once the sandbox has ended.
+func (s *Sandbox) Signal(signal syscall.Signal) error {
+	s.sendMu.Lock()
+	defer s.sendMu.Unlock()
+	err := seqpacket.Send(s.control, order{Signal: int(signal)})
+	if err != nil && s.hasEnded() {
+		return nil
+	}
+	return err
+}
+
+func (s *Sandbox) hasEnded() bool {
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return errors.Is(s.process.Signal(syscall.Signal(0)), os.ErrProcessDone)
+	}
+}
+
+// Kill ends the sandbox and every process in it at once. Wait says when it has.
+func (s *Sandbox) Kill() {
+	s.process.Kill() // an error says that it has ended
+}
+
+// ErrKilled says that the sandbox was ended before its command had.
+var ErrKilled = errors.New("sandbox: ended before its command")
+
+// Wait waits for the end and returns the command's exit status, 128 and the
+// signal's number where a signal ended it. With ErrKilled it was not the command
+// that ended. Descriptors that nobody took are closed.
+func (s *Sandbox) Wait() (exit int, err error) {
+	<-s.ended
+	capture.CloseFiles(s.Files())
+	if s.status.Signaled() {
+		return 128 + int(s.status.Signal()), ErrKilled
+	}
+	return s.status.ExitStatus(), nil
+}
+
+// Done is closed when the sandbox has ended.
+func (s *Sandbox) Done() <-chan struct{} { return s.ended }
