@@ -1,0 +1,86 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/capture/seqpacket"
+)
+
+// Client is the connection of one sandbox to its proxy.
+type Client struct {
+	conn *net.UnixConn
+	once sync.Once
+	gone chan struct{}
+}
+
+// Dial connects to a proxy's attach.sock. It can be done while the sandbox is
+// set up; the server waits HelloTimeout.
+func Dial(ctx context.Context, path string) (*Client, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unixpacket", path)
+	if err != nil {
+		return nil, fmt.Errorf("attach to the proxy: %w", err)
+	}
+	return &Client{conn: conn.(*net.UnixConn), gone: make(chan struct{})}, nil
+}
+
+// Attach hands the sandbox over and waits for the welcome. The files are closed
+// whatever comes of it: held here they would keep the sandbox's network alive.
+// A refusal is a *RefusedError.
+func (c *Client) Attach(ctx context.Context, hello Hello, files []*os.File) (Welcome, error) {
+	defer capture.CloseFiles(files)
+	descriptors := make([]int, len(files))
+	for i, file := range files {
+		descriptors[i] = int(file.Fd())
+	}
+	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := seqpacket.Send(c.conn, hello, descriptors...); err != nil {
+		return Welcome{}, c.failed(ctx, "say hello", err)
+	}
+	var welcome Welcome
+	if _, err := seqpacket.Receive(c.conn, &welcome, 0); err != nil {
+		return Welcome{}, c.failed(ctx, "wait for its welcome", err)
+	}
+	if welcome.Error != "" {
+		return Welcome{}, &RefusedError{welcome.Error}
+	}
+	return welcome, nil
+}
+
+func (c *Client) failed(ctx context.Context, doing string, err error) error {
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if errors.Is(err, io.EOF) {
+		// So ends one who is not let near, whom nothing is told.
+		err = errors.New("it closed the connection; its log says why")
+	}
+	return fmt.Errorf("attach to the proxy: %s: %w", doing, err)
+}
+
+// Wait returns when the proxy has ended the attachment or is gone, or after
+// Close. The sandbox is to be ended then.
+func (c *Client) Wait() {
+	c.once.Do(func() {
+		defer close(c.gone)
+		for {
+			// The server says nothing after its welcome; whatever comes is an end.
+			if _, err := seqpacket.Receive(c.conn, new(any), 0); err != nil {
+				return
+			}
+		}
+	})
+	<-c.gone
+}
+
+// Close ends the attachment.
+func (c *Client) Close() error { return c.conn.Close() }
