@@ -1,0 +1,94 @@
+package dnsserver
+
+import (
+	"strings"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// Directory says which mesh services there are, as one workload may spell them.
+// It is asked at every question, so it may change between two.
+type Directory interface {
+	// Service returns the full name of the service that n means: "details",
+	// "details.default", "details.default.svc" or the full name itself.
+	Service(n names.Name) (full names.Name, ok bool)
+	// Local reports whether n lies under a search suffix of the workload or
+	// under the cluster domain, where only what is named exists.
+	Local(n names.Name) bool
+	// Search returns the search list of the workload's resolv.conf.
+	Search() []names.Name
+}
+
+// Services is every mesh service of a snapshot. It is immutable and shared by
+// the workloads of all namespaces.
+type Services struct {
+	domain names.Name
+	full   map[serviceKey]names.Name
+}
+
+type serviceKey struct{ short, namespace string }
+
+// NewServices indexes a snapshot's directory. A nil directory, or one whose
+// domain is no name, holds no service.
+func NewServices(d *wire.Directory) *Services {
+	s := &Services{full: make(map[serviceKey]names.Name)}
+	if d == nil {
+		return s
+	}
+	s.domain, _ = names.Parse(d.Domain)
+	for _, service := range d.Services {
+		s.full[serviceKey{service.Short, service.Namespace}] = service.Name
+	}
+	return s
+}
+
+// In returns the services as a workload of a namespace spells them.
+func (s *Services) In(namespace string) *NamespaceView {
+	v := &NamespaceView{services: s, namespace: namespace}
+	if s.domain.IsZero() {
+		return v
+	}
+	for _, suffix := range []string{namespace + ".svc.", "svc.", ""} {
+		if n, err := names.Parse(suffix + s.domain.String()); err == nil {
+			v.search = append(v.search, n)
+		}
+	}
+	return v
+}
+
+// NamespaceView is a Directory: the services as seen from one namespace.
+type NamespaceView struct {
+	services  *Services
+	namespace string
+	search    []names.Name
+}
+
+// Service implements Directory.
+func (v *NamespaceView) Service(n names.Name) (names.Name, bool) {
+	short, rest, dotted := strings.Cut(n.String(), ".")
+	key := serviceKey{short, v.namespace}
+	if dotted {
+		namespace, rest, dotted := strings.Cut(rest, ".")
+		key.namespace = namespace
+		if dotted && rest != "svc" && !v.isClusterSuffix(rest) {
+			return names.Name{}, false
+		}
+	}
+	full, ok := v.services.full[key]
+	return full, ok
+}
+
+// isClusterSuffix reports whether s is "svc." and the cluster domain.
+func (v *NamespaceView) isClusterSuffix(s string) bool {
+	domain, ok := strings.CutPrefix(s, "svc.")
+	return ok && !v.services.domain.IsZero() && domain == v.services.domain.String()
+}
+
+// Local implements Directory. Every search suffix ends in the cluster domain.
+func (v *NamespaceView) Local(n names.Name) bool {
+	return !v.services.domain.IsZero() && n.Within(v.services.domain)
+}
+
+// Search implements Directory: the list of a Pod in Kubernetes.
+func (v *NamespaceView) Search() []names.Name { return v.search }

@@ -1,0 +1,197 @@
+package dnsserver
+
+import (
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"sluice.dev/sluice/internal/names"
+)
+
+// Config is what a Server needs. Names and Directory are required.
+type Config struct {
+	Names     *Table
+	Directory Directory
+	// Named reports whether a rule more specific than "*" names n: such a name
+	// is answered even under a search suffix. Nil: none is.
+	Named func(n names.Name) bool
+	// NamedExactly reports whether a rule names n without a wildcard: such a
+	// name is not limited by the rate of new names. Nil: Named is asked.
+	NamedExactly func(n names.Name) bool
+	// WithoutV6 answers AAAA with NODATA, for a workload without IPv6.
+	WithoutV6 bool
+	Log       *slog.Logger // slog.Default() where nil
+}
+
+// TTL of every answer, in seconds. An address stays with its name for
+// KeepAnswered, so the value only says how soon a change of rules is seen.
+const TTL = 60
+
+// Server answers the questions of one workload.
+type Server struct {
+	table        *Table
+	directory    Directory
+	named        func(names.Name) bool
+	namedExactly func(names.Name) bool
+	withoutV6    bool
+	log          *slog.Logger
+
+	counts   [outcomes]atomic.Uint64
+	fullSaid atomic.Bool // that the table is full was logged
+}
+
+// New makes a Server.
+func New(c Config) *Server {
+	if c.Named == nil {
+		c.Named = func(names.Name) bool { return false }
+	}
+	if c.NamedExactly == nil {
+		c.NamedExactly = c.Named
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return &Server{
+		table:        c.Names,
+		directory:    c.Directory,
+		named:        c.Named,
+		namedExactly: c.NamedExactly,
+		withoutV6:    c.WithoutV6,
+		log:          c.Log,
+	}
+}
+
+// outcome is what came of one message.
+type outcome uint8
+
+const (
+	ignored   outcome = iota // no reply: too short, or a response
+	malformed                // FORMERR
+	refused                  // REFUSED, NOTIMP, BADVERS
+	answered                 // an address, a name, HINFO
+	empty                    // NODATA
+	unknown                  // NXDOMAIN
+	failed                   // SERVFAIL
+	outcomes
+)
+
+// Stats counts messages by what came of them.
+type Stats struct {
+	Ignored, Malformed, Refused, Answered, Empty, Unknown, Failed uint64
+}
+
+// Stats returns the counts since the start.
+func (s *Server) Stats() Stats {
+	return Stats{
+		Ignored:   s.counts[ignored].Load(),
+		Malformed: s.counts[malformed].Load(),
+		Refused:   s.counts[refused].Load(),
+		Answered:  s.counts[answered].Load(),
+		Empty:     s.counts[empty].Load(),
+		Unknown:   s.counts[unknown].Load(),
+		Failed:    s.counts[failed].Load(),
+	}
+}
+
+// Answer returns the reply to one message of the workload, appended to into[:0],
+// or nil when there is to be none. A reply is at most MaxReply bytes, so that it
+// is never truncated on UDP. message and into must not overlap.
+func (s *Server) Answer(message, into []byte) []byte {
+	q, verdict := parse(message)
+	if verdict == silence {
+		s.counts[ignored].Add(1)
+		return nil
+	}
+	a := q.refusal(verdict)
+	if verdict == proceed {
+		a = s.answer(q)
+	}
+	s.counts[a.outcome].Add(1)
+	return q.reply(into[:0], a)
+}
+
+// answer decides what a well-formed question is told.
+func (s *Server) answer(q question) answer {
+	n, err := names.Parse(q.name())
+	if err != nil {
+		// No host name (an address literal, "_x._y", more than 253 bytes): no
+		// rule can name it, so it does not exist.
+		return s.unnameable(q)
+	}
+	if reverse, ok := parseReverse(n); ok {
+		return s.answerReverse(q, reverse)
+	}
+	if isLocalhost(n) {
+		return s.addresses(q, Addresses{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()})
+	}
+	full, service := s.directory.Service(n)
+	switch {
+	case service:
+		n = full
+	case n.IsSingleLabel(), s.directory.Local(n) && !s.named(n):
+		return answer{rcode: dnsmessage.RCodeNameError, outcome: unknown}
+	}
+	if q.typ != dnsmessage.TypeA && (q.typ != dnsmessage.TypeAAAA || s.withoutV6) {
+		return s.withoutAddress(q)
+	}
+	told, err := s.table.Tell(n, service || s.namedExactly(n))
+	if err != nil {
+		return s.tableRefused(err)
+	}
+	return s.addresses(q, told)
+}
+
+// unnameable answers for a question that is no host name. Names of services
+// under "_" labels (SRV, TXT) lead nowhere else than names do: to NODATA.
+func (s *Server) unnameable(q question) answer {
+	switch q.typ {
+	case dnsmessage.TypeA, dnsmessage.TypeAAAA, dnsmessage.TypeALL, dnsmessage.TypePTR:
+		return answer{rcode: dnsmessage.RCodeNameError, outcome: unknown}
+	}
+	return s.withoutAddress(q)
+}
+
+// addresses answers A and AAAA out of told, and everything else as a name that
+// has nothing else.
+func (s *Server) addresses(q question, told Addresses) answer {
+	switch {
+	case q.typ == dnsmessage.TypeA:
+		return answer{outcome: answered, address: told.V4}
+	case q.typ == dnsmessage.TypeAAAA && !s.withoutV6:
+		return answer{outcome: answered, address: told.V6}
+	}
+	return s.withoutAddress(q)
+}
+
+// withoutAddress answers types that we never have records of.
+func (s *Server) withoutAddress(q question) answer {
+	switch q.typ {
+	case dnsmessage.TypeALL:
+		return answer{outcome: answered, hinfo: true}
+	case dnsmessage.TypeAAAA:
+		return answer{outcome: empty}
+	case dnsmessage.TypeSRV:
+		return answer{outcome: empty, extended: notSupported, text: "sluice: SRV is not built yet"}
+	}
+	return answer{outcome: empty, extended: blocked, text: "sluice answers A, AAAA and PTR only"}
+}
+
+func (s *Server) answerReverse(q question, a netip.Addr) answer {
+	n, ok := s.table.Lookup(a)
+	switch {
+	case !ok:
+		return answer{rcode: dnsmessage.RCodeNameError, outcome: unknown}
+	case q.typ == dnsmessage.TypePTR:
+		return answer{outcome: answered, pointer: n}
+	}
+	return s.withoutAddress(q)
+}
+
+func (s *Server) tableRefused(err error) answer {
+	if err == ErrTableFull && s.fullSaid.CompareAndSwap(false, true) {
+		s.log.Warn("a workload asked for more names than its table holds; new ones get SERVFAIL until one was not asked for in a day", "names", MaxNames)
+	}
+	return answer{rcode: dnsmessage.RCodeServerFailure, outcome: failed, extended: other, text: "sluice: " + err.Error()}
+}

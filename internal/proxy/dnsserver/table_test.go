@@ -1,0 +1,314 @@
+package dnsserver
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"sluice.dev/sluice/internal/names"
+)
+
+// clock is a time that a test moves.
+type clock struct{ now time.Time }
+
+func newClock() *clock                { return &clock{time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)} }
+func (c *clock) pass(d time.Duration) { c.now = c.now.Add(d) }
+func (c *clock) read() time.Time      { return c.now }
+func numbered(kind string, i int) names.Name {
+	return names.MustParse(fmt.Sprintf("%s%d.example.com", kind, i))
+}
+
+// unlimited is a table on a clock whose rate of new names is out of the way.
+func unlimited(c *clock) *Table {
+	return NewTable(TableConfig{Now: c.read, NewNamesPerSecond: 1e9, NewNamesBurst: 1e9})
+}
+
+func tell(t testing.TB, table *Table, n names.Name, named bool) Addresses {
+	t.Helper()
+	a, err := table.Tell(n, named)
+	if err != nil {
+		t.Fatalf("%s: %v", n, err)
+	}
+	return a
+}
+
+func TestAddressesAreGivenInTurnAndFoundAgain(t *testing.T) {
+	table := unlimited(newClock())
+	for i := 1; i <= 300; i++ {
+		n := numbered("n", i)
+		a := tell(t, table, n, i%2 == 0)
+		want := Addresses{
+			V4: netip.AddrFrom4([4]byte{198, 19, byte(i >> 8), byte(i)}),
+			V6: netip.MustParseAddr(fmt.Sprintf("2001:2::%x", i)),
+		}
+		if a != want {
+			t.Fatalf("%s has %v, want %v", n, a, want)
+		}
+		if again := tell(t, table, n, i%3 == 0); again != a {
+			t.Fatalf("%s has %v, then %v", n, a, again)
+		}
+		for _, addr := range []netip.Addr{a.V4, a.V6} {
+			if found, ok := table.Lookup(addr); !ok || found != n {
+				t.Fatalf("%v is %q, want %q", addr, found, n)
+			}
+		}
+	}
+}
+
+func TestOnlySyntheticAddressesHaveNames(t *testing.T) {
+	table := unlimited(newClock())
+	for i := range 300 {
+		tell(t, table, numbered("n", i), true)
+	}
+	for _, a := range []string{
+		"198.19.0.0", "198.19.255.255", "198.18.0.1", "198.20.0.1", "8.8.8.8",
+		"2001:2::", "2001:2::ffff", "2001:2:0:1::1", "2001:2::1:1", "2001:db8::1", "::ffff:198.19.0.1", "::1",
+	} {
+		if n, ok := table.Lookup(netip.MustParseAddr(a)); ok {
+			t.Errorf("%s is %q, want no name", a, n)
+		}
+		if _, ok := table.Pin(netip.MustParseAddr(a)); ok {
+			t.Errorf("%s could be pinned", a)
+		}
+	}
+	if _, ok := table.Lookup(netip.Addr{}); ok {
+		t.Error("the zero address has a name")
+	}
+	table.Unpin(netip.MustParseAddr("8.8.8.8")) // does nothing
+}
+
+func TestHalfOfTheTableIsKeptForNamesOfRules(t *testing.T) {
+	c := newClock()
+	table := unlimited(c)
+	for i := range MaxUnruled {
+		tell(t, table, numbered("stranger", i), false)
+	}
+	if _, err := table.Tell(numbered("stranger", MaxUnruled), false); !errors.Is(err, ErrTableFull) {
+		t.Fatalf("one stranger too many: %v", err)
+	}
+	for i := range MaxNames - MaxUnruled {
+		tell(t, table, numbered("rule", i), true)
+	}
+	if _, err := table.Tell(numbered("rule", MaxNames), true); !errors.Is(err, ErrTableFull) {
+		t.Fatalf("one name too many: %v", err)
+	}
+	if got := table.Stats(); got.Names != MaxNames || got.Unruled != MaxUnruled || got.Full != 2 {
+		t.Errorf("%+v", got)
+	}
+
+	c.pass(KeepAnswered) // not yet over
+	if _, err := table.Tell(numbered("late", 0), true); !errors.Is(err, ErrTableFull) {
+		t.Fatalf("an address was reused within %v: %v", KeepAnswered, err)
+	}
+	tell(t, table, numbered("stranger", 0), false) // told again: stays
+	held := addressesOf(2).V4
+	if n, ok := table.Pin(held); !ok || n != numbered("stranger", 1) {
+		t.Fatalf("pinned %q", n)
+	}
+	c.pass(time.Second)
+	if got := tell(t, table, numbered("late", 0), true); got != addressesOf(3) {
+		t.Errorf("the address of %v was reused, want that of %v", got, addressesOf(3))
+	}
+	if n, ok := table.Lookup(addressesOf(3).V6); !ok || n != numbered("late", 0) {
+		t.Errorf("the reused address is %q", n)
+	}
+	if _, ok := table.byName[numbered("stranger", 2)]; ok {
+		t.Error("the name before still has an address")
+	}
+	for i, want := range map[int]names.Name{1: numbered("stranger", 0), 2: numbered("stranger", 1)} {
+		if n, _ := table.Lookup(addressesOf(i).V4); n != want {
+			t.Errorf("%v is %q, want %q", addressesOf(i).V4, n, want)
+		}
+	}
+
+	// Everything else goes before what a connection holds, and then a day more.
+	c.pass(KeepAnswered + time.Second)
+	for i := range MaxUnruled - 1 {
+		tell(t, table, numbered("new", i), false)
+	}
+	if n, ok := table.Lookup(held); !ok || n != numbered("stranger", 1) {
+		t.Fatalf("%v of a live connection became %q", held, n)
+	}
+	table.Unpin(held)
+	if _, err := table.Tell(numbered("new", MaxUnruled), false); !errors.Is(err, ErrTableFull) {
+		t.Fatalf("the address of a connection that just ended was reused: %v", err)
+	}
+}
+
+func TestANameChangesItsHalfWithTheRules(t *testing.T) {
+	table := unlimited(newClock())
+	n := numbered("n", 1)
+	a := tell(t, table, n, false)
+	for _, c := range []struct {
+		named   bool
+		unruled int
+	}{{true, 0}, {false, 1}, {true, 0}} {
+		if got := tell(t, table, n, c.named); got != a {
+			t.Fatalf("the address changed from %v to %v", a, got)
+		}
+		if got := table.Stats().Unruled; got != c.unruled {
+			t.Errorf("named %v: %d names count against strangers, want %d", c.named, got, c.unruled)
+		}
+	}
+}
+
+func TestNewNamesOfStrangersComeAtALimitedRate(t *testing.T) {
+	c := newClock()
+	table := NewTable(TableConfig{Now: c.read})
+	for i := range NewNamesBurst {
+		tell(t, table, numbered("n", i), false)
+	}
+	if _, err := table.Tell(numbered("n", NewNamesBurst), false); !errors.Is(err, ErrTooMany) {
+		t.Fatalf("after the burst: %v", err)
+	}
+	tell(t, table, numbered("n", 0), false)   // an old one may be asked for
+	tell(t, table, numbered("rule", 0), true) // and one that a rule names
+	if got := table.Stats().Limited; got != 1 {
+		t.Errorf("%d counted as limited, want 1", got)
+	}
+	c.pass(time.Second)
+	for i := range NewNamesPerSecond {
+		tell(t, table, numbered("later", i), false)
+	}
+	if _, err := table.Tell(numbered("later", NewNamesPerSecond), false); !errors.Is(err, ErrTooMany) {
+		t.Errorf("after a second's worth: %v", err)
+	}
+}
+
+func TestAFullTableIsAServerFailureThatSaysWhy(t *testing.T) {
+	s := newServer(t)
+	s.table = NewTable(TableConfig{NewNamesPerSecond: 1e-9, NewNamesBurst: 1})
+	told(t, ask(t, s, "a.example.com.", 1))
+	m := ask(t, s, "b.example.com.", 1)
+	if code, text := extended(t, m); m.RCode != 2 || code != 0 || text != "sluice: "+ErrTooMany.Error() {
+		t.Errorf("%v, extended error %d %q", m.RCode, code, text)
+	}
+	if s.Stats().Failed != 1 {
+		t.Errorf("%+v", s.Stats())
+	}
+}
+
+func TestUnpinWithoutPinPanics(t *testing.T) {
+	table := unlimited(newClock())
+	a := tell(t, table, numbered("n", 1), false)
+	defer func() {
+		if recover() == nil {
+			t.Error("it did not")
+		}
+	}()
+	table.Unpin(a.V4)
+}
+
+// A table of a model's size is asked, pinned and aged at random: an address that
+// was told less than KeepAnswered ago, or that is pinned, never changes its name.
+func TestNoAddressInUseChangesItsName(t *testing.T) {
+	old := make([]names.Name, MaxNames)
+	for i := range old {
+		old[i] = numbered("old", i)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		c := newClock()
+		table := unlimited(c)
+		for i, n := range old { // full, so that every new name takes an old one's place
+			table.put(i+1, n, class(i%2), c.now.Unix())
+		}
+		type use struct {
+			until time.Time
+			pins  int
+		}
+		inUse := map[names.Name]*use{}
+		address := map[names.Name]netip.Addr{}
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			n := numbered("n", rapid.IntRange(0, 20).Draw(t, "name"))
+			switch rapid.IntRange(0, 3).Draw(t, "step") {
+			case 0:
+				c.pass(time.Duration(rapid.IntRange(0, 30).Draw(t, "hours")) * time.Hour)
+			case 1:
+				a, err := table.Tell(n, rapid.Bool().Draw(t, "named"))
+				if err != nil {
+					continue
+				}
+				if inUse[n] == nil {
+					inUse[n] = &use{}
+				}
+				inUse[n].until = c.now.Add(KeepAnswered)
+				address[n] = a.V4
+			case 2:
+				if a, ok := address[n]; ok {
+					if found, ok := table.Pin(a); ok && found == n {
+						inUse[n].pins++
+					} else if ok {
+						table.Unpin(a)
+					}
+				}
+			case 3:
+				if u := inUse[n]; u != nil && u.pins > 0 {
+					table.Unpin(address[n])
+					u.pins--
+					u.until = c.now.Add(KeepAnswered)
+				}
+			}
+			for n, u := range inUse {
+				if u.pins == 0 && c.now.After(u.until) {
+					continue
+				}
+				if found, _ := table.Lookup(address[n]); found != n {
+					t.Fatalf("%v of %s is now %q", address[n], n, found)
+				}
+			}
+		}
+	})
+}
+
+func TestManyAskAndDialAtOnce(t *testing.T) {
+	table := unlimited(newClock())
+	table.now = time.Now
+	var all sync.WaitGroup
+	for g := range 8 {
+		all.Go(func() {
+			for i := range 2000 {
+				n := numbered("n", (i*7+g)%500)
+				a, err := table.Tell(n, i%2 == 0)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if found, ok := table.Pin(a.V6); !ok || found != n {
+					t.Errorf("%v is %q, want %q", a.V6, found, n)
+					return
+				}
+				table.Unpin(a.V4)
+			}
+		})
+	}
+	all.Wait()
+	if got := table.Stats().Names; got != 500 {
+		t.Errorf("%d names, want 500", got)
+	}
+}
+
+func TestLookupAndPinAllocateNothing(t *testing.T) {
+	table := unlimited(newClock())
+	a := tell(t, table, numbered("n", 1), true)
+	if n := testing.AllocsPerRun(100, func() {
+		table.Lookup(a.V4)
+		table.Pin(a.V6)
+		table.Unpin(a.V6)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	table := unlimited(newClock())
+	a := tell(b, table, numbered("n", 1), true)
+	b.ReportAllocs()
+	for b.Loop() {
+		table.Lookup(a.V4)
+	}
+}
