@@ -47,6 +47,9 @@ func (s *Set) Decide(c *Chain) Verdict {
 			v.Reason = nothingMatches(c, &v, table.names.Len() > 0)
 		}
 	}
+	if v.Action == Allow && c.Sniffed == Unseen && s.Expect(c.Port, c.Dialled, c.Addr) == Sniff {
+		return Verdict{Reason: ProtocolMismatch, Rule: v.Rule, Name: v.Name, Addr: v.Addr, Port: v.Port, Protocol: v.Protocol}
+	}
 	v.ECH = v.Action == Allow && c.ECH && !v.Name.IsZero()
 	return v
 }
@@ -102,7 +105,7 @@ func (s *Set) Expect(port uint16, name names.Name, addr netip.Addr) Expectation 
 	}
 	if !name.IsZero() {
 		t, ok := table.names.Lookup(name)
-		if ok && t.protocols.only(tcpFamily) || !ok && table.addrProtocols.only(tcpFamily) {
+		if ok && t.protocols.only(tcpFamily) || !ok && table.hasAddrs() && table.addrProtocols.only(tcpFamily) {
 			return ServerFirst
 		}
 		return Sniff

@@ -34,9 +34,6 @@ func (t *tier) judge(c *Chain) judgement {
 	if c.Sniffed == ClientHello && c.SNI.IsZero() {
 		denied.reason = NoServerName
 	}
-	if c.Sniffed == Unseen && !t.protocols.only(tcpFamily) {
-		return denied
-	}
 	meant := c.Sniffed == HTTP && t.protocols.holdsAny(takesHTTP) || c.Sniffed == ClientHello && t.protocols.holdsAny(takesHello)
 	for i := range t.candidates {
 		candidate := &t.candidates[i]

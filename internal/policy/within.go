@@ -24,8 +24,8 @@ const maxRequestLists = 256
 // counts. Rules that ask for methods or paths have a list each, and count where
 // no other allows the name.
 type within struct {
-	http, hello, nameless, opaque, unseen judgement
-	requests                              []judgement
+	http, hello, nameless, opaque judgement
+	requests                      []judgement
 }
 
 // judgeWithin says how rules on addresses carry a name.
@@ -36,10 +36,8 @@ func (t *portTable) judgeWithin(c *Chain) judgement {
 		return w.nameless
 	case c.Sniffed == ClientHello:
 		return w.hello
-	case c.Sniffed == Opaque:
+	case c.Sniffed != HTTP:
 		return w.opaque
-	case c.Sniffed == Unseen:
-		return w.unseen
 	}
 	if w.http.reason != "" {
 		for i := range w.requests {
@@ -63,7 +61,6 @@ func (w *within) compile(t *portTable) error {
 		{&w.hello, Chain{Sniffed: ClientHello, SNI: anyName}},
 		{&w.nameless, Chain{Sniffed: ClientHello}},
 		{&w.opaque, Chain{Sniffed: Opaque}},
-		{&w.unseen, Chain{Sniffed: Unseen}},
 	} {
 		// A rule on some requests allows none without a method and a path.
 		judgement, err := all.judge(func(t *tier) judgement { return t.judge(&kind.chain) })
@@ -167,12 +164,14 @@ func (all addrRanges) judge(say func(*tier) judgement) (judgement, error) {
 	}
 	pieces := []netip.Prefix{}
 	for _, r := range all {
-		switch {
-		case !allowed[r], r.outer != nil && allowed[r.outer] && whole[r]:
-			continue // the second: the outer one's pieces hold it
+		if !allowed[r] {
+			continue
+		}
+		lead.consent = append(lead.consent, r.prefix)
+		if r.outer != nil && allowed[r.outer] && whole[r] {
+			continue // the outer one's pieces hold it
 		}
 		pieces = append(pieces, r.without(whole)...)
-		lead.consent = append(lead.consent, r.prefix)
 		if len(pieces) > MaxWithin {
 			return judgement{}, fmt.Errorf("more than %d address ranges allow names", MaxWithin)
 		}
