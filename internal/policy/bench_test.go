@@ -1,0 +1,96 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"sluice.dev/sluice/internal/names"
+)
+
+// manyRules is count rules: names, wildcards, ranges and paths.
+func manyRules(count int) []Rule {
+	rules := make([]Rule, 0, count)
+	for i := range count {
+		r := Rule{ID: fmt.Sprintf("egress-policy/default/%06d", i), Ports: []Port{{443, ProtocolHTTPS}, {8443, ProtocolTCP}}}
+		switch i % 4 {
+		case 0:
+			r.Hosts = []names.Pattern{names.MustParsePattern(fmt.Sprintf("host%d.example.com", i))}
+		case 1:
+			r.Hosts = []names.Pattern{names.MustParsePattern(fmt.Sprintf("*.host%d.example.com", i))}
+		case 2:
+			r.CIDRs = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}), 32)}
+			r.Ports = r.Ports[1:]
+		default:
+			r.Hosts = []names.Pattern{names.MustParsePattern(fmt.Sprintf("api%d.example.com", i))}
+			r.HTTP = []HTTPMatch{{Methods: []string{"GET"}, Paths: []string{"/books/v1/*"}}}
+		}
+		rules = append(rules, r)
+	}
+	return rules
+}
+
+// steadyChains are what a proxy decides all day.
+func steadyChains() map[string]Chain {
+	within := dialled("names.only.by.address.example", 8443).opaque()
+	return map[string]Chain{
+		"exact":        dialled("host0.example.com", 443).tls("host0.example.com"),
+		"wildcard":     dialled("www.host1.example.com", 443).get("www.host1.example.com:443", "/books/v1/volumes"),
+		"address":      dialledAddr("11.0.0.2", 8443).opaque(),
+		"path":         dialled("api3.example.com", 443).get("api3.example.com", "/books/v1/volumes"),
+		"path denied":  dialled("api3.example.com", 443).get("api3.example.com", "/books/v1/../x"),
+		"no rule":      dialled("www.google.com", 443).tls("www.google.com"),
+		"mismatch":     dialled("www.google.com", 443).tls("host0.example.com"),
+		"within":       within,
+		"not read yet": {Dialled: within.Dialled, Port: 8443},
+	}
+}
+
+func TestDecideDoesNotAllocate(t *testing.T) {
+	s := newSet(t, manyRules(1000)...)
+	for say, c := range steadyChains() {
+		if n := testing.AllocsPerRun(100, func() { s.Decide(&c) }); n != 0 {
+			t.Errorf("%s: %v allocations", say, n)
+		}
+		if n := testing.AllocsPerRun(100, func() { s.Expect(c.Port, c.Dialled, c.Addr); s.Names(c.Dialled) }); n != 0 {
+			t.Errorf("%s: %v allocations before the verdict", say, n)
+		}
+	}
+}
+
+func BenchmarkDecide(b *testing.B) {
+	for _, count := range []int{1000, 100_000} {
+		rules := manyRules(count)
+		if count > MaxWithin {
+			rules = rules[:0]
+			for _, r := range manyRules(count) { // fewer ranges than MaxWithin
+				if len(r.CIDRs) == 0 || r.CIDRs[0].Addr().As4()[1] == 0 && r.CIDRs[0].Addr().As4()[2] < 16 {
+					rules = append(rules, r)
+				}
+			}
+		}
+		s := newSet(b, rules...)
+		for say, c := range steadyChains() {
+			b.Run(fmt.Sprintf("%s/%d", say, count), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					s.Decide(&c)
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkNewSet(b *testing.B) {
+	for _, count := range []int{1000, 40_000} {
+		rules := manyRules(count)
+		b.Run(fmt.Sprint(count), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := NewSet(rules, Options{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

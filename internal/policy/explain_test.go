@@ -1,0 +1,258 @@
+package policy
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"sluice.dev/sluice/internal/names"
+)
+
+var detailsV2 = ExplainOptions{Namespace: "default", Labels: map[string]string{"app": "details", "version": "v2"}}
+
+func explain(s *Set, c Chain, opts ExplainOptions) Explanation {
+	return s.Explain(&c, s.Decide(&c), opts)
+}
+
+func TestAnAllowedRequestIsExplained(t *testing.T) {
+	s := newSet(t, rule("egress-rule/default/googleapis", "*.googleapis.com", "443/https"))
+	e := explain(s, dialled(googleapis, 443).get(googleapis+":443", "/books/v1/volumes"), detailsV2)
+	if e.Verdict != "allow" || e.Rule != "egress-rule/default/googleapis" || e.Treatment != "originate" || e.Protocol != "https" || e.Remedy != nil || e.Closest != "" {
+		t.Errorf("%+v", e)
+	}
+	var links []string
+	for _, p := range e.Proofs {
+		links = append(links, p.Link)
+		if p.Value == "" || p.ProvedBy == "" {
+			t.Errorf("%+v says nothing", p)
+		}
+	}
+	if got := strings.Join(links, " "); got != "dialled host address certificate" {
+		t.Errorf("links: %s", got)
+	}
+}
+
+func TestPassthroughSaysWhatCannotBeSeen(t *testing.T) {
+	s := newSet(t, rule("r", googleapis, "443/https"))
+	c := dialled(googleapis, 443).tls(googleapis)
+	c.ECH = true
+	e := explain(s, c, detailsV2)
+	if got := strings.Join(e.Unseen, "; "); !strings.Contains(got, "the certificate that the workload is shown; the inner Host, method and path") || !strings.Contains(got, "encrypted_client_hello") {
+		t.Errorf("unseen: %s", got)
+	}
+}
+
+func TestADeniedNameIsExplainedWithARuleReadyToPaste(t *testing.T) {
+	s := newSet(t, rule("egress-policy/default/apis", "*.googleapis.com", "443/https"))
+	e := explain(s, dialled(google, 443).tls(google), detailsV2)
+	want := `apiVersion: sluice.dev/v1alpha1
+kind: EgressPolicy
+metadata:
+  name: "details-v2-www-google-com-443"
+  namespace: "default"
+spec:
+  from:
+    labels:
+      "app": "details"
+      "version": "v2"
+  to:
+    hosts: ["www.google.com"]
+    ports:
+    - port: 443
+      protocol: https
+`
+	if e.Verdict != "deny" || e.Reason != NoRule || e.Sentence != "No rule allows www.google.com:443." || e.Closest != "" {
+		t.Errorf("%+v", e)
+	}
+	if e.Remedy.YAML != want || e.Remedy.Allow != "www.google.com:443" {
+		t.Errorf("remedy: %s\n%s", e.Remedy.Allow, e.Remedy.YAML)
+	}
+}
+
+func TestTheClosestRuleIsNamed(t *testing.T) {
+	s := newSet(t,
+		rule("a-any", "*", "1/tcp"), rule("b-sibling", "fcm.googleapis.com", "443/https"), rule("c-wild", "*.googleapis.com", "443/https"),
+		rule("d-port", "www.example.com", "80/http"), rule("e-net", "192.0.2.0/24", "22/tcp"))
+	for say, c := range map[string]struct {
+		chain Chain
+		want  string
+	}{
+		"the apex of a wildcard":       {dialled("googleapis.com", 443).tls("googleapis.com"), "c-wild"},
+		"the same name, another port":  {dialled("www.example.com", 443).tls("www.example.com"), "d-port"},
+		"a name on the same site":      {dialled("api.example.com", 80).get("api.example.com", "/"), "d-port"},
+		"a stranger":                   {dialled("example.org", 443).tls("example.org"), "a-any"},
+		"an address, another port":     {dialledAddr("192.0.2.1", 23).opaque(), "e-net"},
+		"an address that nobody holds": {dialledAddr("203.0.113.1", 23).opaque(), ""},
+		"another protocol":             {dialled("fcm.googleapis.com", 443).opaque(), "b-sibling"},
+	} {
+		if e := explain(s, c.chain, detailsV2); e.Closest != c.want || e.Verdict != "deny" {
+			t.Errorf("%s: closest %q, want %q", say, e.Closest, c.want)
+		}
+	}
+}
+
+func TestWhereNoRuleHelpsASentenceSaysWhatDoes(t *testing.T) {
+	s := newSet(t, rule("r", "a.example", "443/https", "80/http"), rule("p", "p.example", "80/http").requests("GET", "/ok"))
+	badHost := dialled("a.example", 80).get("", "/")
+	badHost.HostBad = true
+	for say, c := range map[string]struct {
+		chain  Chain
+		reason Reason
+		want   string
+	}{
+		"name-mismatch":     {dialled("a.example", 443).tls("b.example"), NameMismatch, "use one name"},
+		"port-mismatch":     {dialled("a.example", 80).get("a.example:81", "/"), PortMismatch, "dial the port that its Host names"},
+		"bad-host":          {badHost, BadHost, "valid host name"},
+		"no-server-name":    {dialled("a.example", 443).tls(""), NoServerName, "SNI"},
+		"no-host":           {dialledAddr("192.0.2.1", 80).get("", "/"), NoHost, ""},
+		"a path that hides": {dialled("p.example", 80).get("p.example", "/ok/../no"), MethodOrPath, "plain form"},
+		"a synthetic one":   {dialledAddr("198.19.0.1", 80).opaque(), AddressLiteral, "belongs to Sluice"},
+	} {
+		e := explain(s, c.chain, detailsV2)
+		if e.Reason != c.reason {
+			t.Errorf("%s: %s", say, e.Reason)
+		}
+		if c.want == "" {
+			continue
+		}
+		if e.Remedy.YAML != "" || e.Remedy.Allow != "" || !strings.Contains(e.Remedy.Sentence, c.want) {
+			t.Errorf("%s: %+v", say, e.Remedy)
+		}
+	}
+	deny, _ := NewSet(nil, Options{Deny: NoSnapshot})
+	if e := explain(deny, dialled("a.example", 443).tls("a.example"), detailsV2); e.Remedy.YAML != "" || !strings.Contains(e.Remedy.Sentence, "sluice status") {
+		t.Errorf("no snapshot: %+v", e.Remedy)
+	}
+}
+
+func TestNameMismatchTellsBothNames(t *testing.T) {
+	s := newSet(t)
+	e := explain(s, dialled(googleapis, 443).tls(google), detailsV2)
+	if !strings.Contains(e.Sentence, googleapis) || !strings.Contains(e.Sentence, google) {
+		t.Error(e.Sentence)
+	}
+}
+
+func TestWhatTheDialRefusedIsExplained(t *testing.T) {
+	db := rule("egress-policy/default/db", "*.example.com", "5432/tcp")
+	s := newSet(t, db, rule("net", "192.0.2.0/24", "443/tcp"), rule("web", "exact.example", "443/https"))
+	refused := detailsV2
+	refused.Refused = netip.MustParseAddr("10.1.2.3")
+
+	deny := func(c Chain, reason Reason) Explanation {
+		v := s.Decide(&c)
+		if v.Action != Allow {
+			t.Fatalf("%s", v)
+		}
+		v.Action, v.Reason = Deny, reason
+		return s.Explain(&c, v, refused)
+	}
+	e := deny(dialled("db.example.com", 5432).opaque(), PrivateAddress)
+	if !strings.Contains(e.Remedy.YAML, `privateAnswers: ["10.1.2.3/32"]`) || !strings.Contains(e.Remedy.YAML, `hosts: ["db.example.com"]`) || e.Remedy.Allow != "" {
+		t.Errorf("private address: %+v", e.Remedy)
+	}
+	if !strings.Contains(e.Sentence, "10.1.2.3") {
+		t.Error(e.Sentence)
+	}
+	e = deny(dialled("a.example", 443).opaque(), OutsideCIDR)
+	if !strings.Contains(e.Remedy.YAML, `hosts: ["a.example"]`) {
+		t.Errorf("outside the ranges: %+v", e.Remedy)
+	}
+	e = deny(dialled("exact.example", 443).tls("exact.example"), CertificateFail)
+	if e.Remedy.YAML != "" || !strings.Contains(e.Remedy.Sentence, "tls.caBundle in rule web") {
+		t.Errorf("certificate: %+v", e.Remedy)
+	}
+}
+
+func TestWhatAStrangerSentDoesNotBreakTheText(t *testing.T) {
+	s := newSet(t, rule("r", "a.example", "80/http").requests("GET", "/ok"))
+	evil := "/\"\n  evil: true\u202e" + strings.Repeat("x", 5000)
+	e := explain(s, dialled("a.example", 80).get("a.example", evil), detailsV2)
+	if len(e.Sentence) > 500 || strings.ContainsAny(e.Sentence, "\n\u202e") || e.Remedy.YAML != "" {
+		t.Errorf("%q %+v", e.Sentence, e.Remedy)
+	}
+	opts := ExplainOptions{Namespace: "a\nb: c", Labels: map[string]string{"app": "x\" }\n", "k: v": "#"}}
+	e = explain(s, dialled("b.example", 80).get("b.example", "/"), opts)
+	readPolicy(t, e.Remedy.YAML)
+}
+
+func TestLongNamesMakeValidObjectNames(t *testing.T) {
+	s := newSet(t)
+	long := strings.Repeat("abcdefghi.", 24) + "example"
+	e := explain(s, dialled(long, 443).tls(long), detailsV2)
+	readPolicy(t, e.Remedy.YAML)
+	other := explain(s, dialled("x"+long[1:], 443).tls("x"+long[1:]), detailsV2)
+	if strings.Split(e.Remedy.YAML, "\n")[3] == strings.Split(other.Remedy.YAML, "\n")[3] {
+		t.Error("two long names have one object name")
+	}
+}
+
+func TestParseAllow(t *testing.T) {
+	for text, want := range map[string]string{
+		"www.example.com":      "www.example.com 443/https",
+		"*.googleapis.com:443": "*.googleapis.com 443/https",
+		"www.example.com:80":   "www.example.com 80/http",
+		"db.example.com:5432":  "db.example.com 5432/tcp",
+		"WWW.Example.com.:443": "www.example.com 443/https",
+		"bücher.example":       "xn--bcher-kva.example 443/https",
+		"*":                    "* 443/https",
+		"192.0.2.1:22":         "192.0.2.1/32 22/tcp",
+		"127.1:22":             "127.0.0.1/32 22/tcp",
+		"10.0.0.0/8:443":       "10.0.0.0/8 443/https",
+		"[2001:db8::1]:443":    "2001:db8::1/128 443/https",
+		"2001:db8::1":          "2001:db8::1/128 443/https",
+		"[2001:db8::/32]:22":   "2001:db8::/32 22/tcp",
+		"::ffff:10.0.0.0/104":  "10.0.0.0/8 443/https",
+		"2001:db8::/32":        "2001:db8::/32 443/https",
+	} {
+		r, err := ParseAllow(text)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		got := ""
+		for _, h := range r.Hosts {
+			got += h.String()
+		}
+		for _, p := range r.CIDRs {
+			got += p.String()
+		}
+		for _, p := range r.Ports {
+			got += " " + decimalPort(p)
+		}
+		if got != want || r.ID != "--allow "+text {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+	for _, text := range []string{"", ":443", "a.example:0", "a.example:70000", "a.example:x", "a.example:", "a_b.example", "http://a.example", "10.0.0.0/33", "[::1]:", "a..b", "*.*.com", "[2001:db8::]/32:443"} {
+		if r, err := ParseAllow(text); err == nil {
+			t.Errorf("%q was read as %+v", text, r)
+		}
+	}
+}
+
+func decimalPort(p Port) string {
+	return strings.TrimPrefix(names.Host{Name: names.MustParse("x"), Port: p.Port}.String(), "x:") + "/" + p.Protocol.String()
+}
+
+func TestVerdictsReadWell(t *testing.T) {
+	s := newSet(t, rule("r", googleapis, "443/https"), rule("net", "2001:db8::/32", "22/tcp"))
+	for want, c := range map[string]Chain{
+		"allow www.googleapis.com:443 by r (passthrough)": dialled(googleapis, 443).tls(googleapis),
+		"deny www.google.com:443: no-rule":                dialled(google, 443).tls(google),
+		"allow [2001:db8::1]:22 by net (relay)":           dialledAddr("2001:db8::1", 22).opaque(),
+	} {
+		if got := s.Decide(&c).String(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+func TestEveryReasonIsASentence(t *testing.T) {
+	for _, r := range []Reason{NoRule, NameMismatch, PortMismatch, NoServerName, NoHost, BadHost, AddressLiteral, MethodOrPath, ProtocolMismatch,
+		EncryptedHello, NoSnapshot, StaleSnapshot, PrivateAddress, OutsideCIDR, CertificateFail, "unheard-of"} {
+		if text := r.Text(); !strings.HasSuffix(text, ".") || len(text) < 10 || strings.HasPrefix(text, "Denied") != (r == "unheard-of") {
+			t.Errorf("%s: %q", r, text)
+		}
+	}
+}
