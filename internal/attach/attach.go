@@ -13,9 +13,7 @@ import (
 
 // Hello is what the client says of its workload. Instance and Proxy of it are
 // the server's to give and stay empty.
-type Hello struct {
-	wire.Workload
-}
+type Hello = wire.Workload
 
 // Welcome is the server's answer. The command may start after it.
 type Welcome struct {
@@ -37,7 +35,7 @@ const (
 	maxWord   = 253 // of a name, label or account
 )
 
-func (h *Hello) validate() error {
+func validate(h *Hello) error {
 	if h.Instance != "" || h.Proxy != "" {
 		return fmt.Errorf("instance and proxy are not the client's to say")
 	}

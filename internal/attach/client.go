@@ -16,9 +16,9 @@ import (
 
 // Client is the connection of one sandbox to its proxy.
 type Client struct {
-	conn *net.UnixConn
-	once sync.Once
-	gone chan struct{}
+	conn    *net.UnixConn
+	done    chan struct{}
+	watcher sync.WaitGroup
 }
 
 // Dial connects to a proxy's attach.sock. It can be done while the sandbox is
@@ -29,7 +29,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("attach to the proxy: %w", err)
 	}
-	return &Client{conn: conn.(*net.UnixConn), gone: make(chan struct{})}, nil
+	return &Client{conn: conn.(*net.UnixConn), done: make(chan struct{})}, nil
 }
 
 // Attach hands the sandbox over and waits for the welcome. The files are closed
@@ -41,8 +41,17 @@ func (c *Client) Attach(ctx context.Context, hello Hello, files []*os.File) (Wel
 	for i, file := range files {
 		descriptors[i] = int(file.Fd())
 	}
-	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	cancelled := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		c.conn.SetDeadline(time.Unix(1, 0))
+		close(cancelled)
+	})
+	defer func() {
+		if !stop() { // or the deadline would hit the watcher
+			<-cancelled
+			c.conn.SetDeadline(time.Time{})
+		}
+	}()
 	if err := seqpacket.Send(c.conn, hello, descriptors...); err != nil {
 		return Welcome{}, c.failed(ctx, "say hello", err)
 	}
@@ -53,6 +62,11 @@ func (c *Client) Attach(ctx context.Context, hello Hello, files []*os.File) (Wel
 	if welcome.Error != "" {
 		return Welcome{}, &RefusedError{welcome.Error}
 	}
+	c.watcher.Go(func() {
+		defer close(c.done)
+		// The proxy says nothing after its welcome: a message is an end too.
+		seqpacket.Receive(c.conn, new(any), 0)
+	})
 	return welcome, nil
 }
 
@@ -67,20 +81,14 @@ func (c *Client) failed(ctx context.Context, doing string, err error) error {
 	return fmt.Errorf("attach to the proxy: %s: %w", doing, err)
 }
 
-// Wait returns when the proxy has ended the attachment or is gone, or after
-// Close. The sandbox is to be ended then.
-func (c *Client) Wait() {
-	c.once.Do(func() {
-		defer close(c.gone)
-		for {
-			// The server says nothing after its welcome; whatever comes is an end.
-			if _, err := seqpacket.Receive(c.conn, new(any), 0); err != nil {
-				return
-			}
-		}
-	})
-	<-c.gone
-}
+// Done is closed when the proxy has ended the attachment or is gone, and by
+// Close; the sandbox is to be ended then. It is open until Attach has returned
+// without an error.
+func (c *Client) Done() <-chan struct{} { return c.done }
 
 // Close ends the attachment.
-func (c *Client) Close() error { return c.conn.Close() }
+func (c *Client) Close() error {
+	err := c.conn.Close()
+	c.watcher.Wait()
+	return err
+}

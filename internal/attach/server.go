@@ -165,7 +165,7 @@ func receive(conn *net.UnixConn) (*Attachment, error) {
 	for i, descriptor := range descriptors {
 		files[i] = os.NewFile(uintptr(descriptor), "capture")
 	}
-	if err := a.Hello.validate(); err != nil {
+	if err := validate(&a.Hello); err != nil {
 		capture.CloseFiles(files)
 		return nil, fmt.Errorf("hello: %w", err)
 	}

@@ -52,8 +52,8 @@ func ReadQuestion(conn *net.UDPConn, q *Question) error {
 	}
 }
 
-// WriteAnswer sends an answer to who asked, from the address that was asked.
-func WriteAnswer(conn *net.UDPConn, answer []byte, from, asked netip.AddrPort) error {
+// WriteAnswer sends an answer from the address that was asked to who asked.
+func WriteAnswer(conn *net.UDPConn, answer []byte, asked, from netip.AddrPort) error {
 	// The socket's own port is right already; PKTINFO puts the address.
 	var control [64]byte
 	n := packetInfo(control[:], asked.Addr())

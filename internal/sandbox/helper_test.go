@@ -197,7 +197,7 @@ func (p *place) serve(t testing.TB) {
 		p.served.Go(func() {
 			var q capture.Question
 			for capture.ReadQuestion(conn, &q) == nil {
-				capture.WriteAnswer(conn, p.resolve(q.Data, q.Asked), q.From, q.Asked)
+				capture.WriteAnswer(conn, p.resolve(q.Data, q.Asked), q.Asked, q.From)
 			}
 		})
 	}

@@ -107,9 +107,9 @@ type CommandError struct {
 func (e *CommandError) Error() string { return e.Command + ": " + e.Err.Error() }
 func (e *CommandError) Unwrap() error { return e.Err }
 
-// ExitStatus is what a shell exits with: 127 where there is no such command, 126
+// ExitCode is what a shell exits with: 127 where there is no such command, 126
 // where it cannot be executed.
-func (e *CommandError) ExitStatus() int {
+func (e *CommandError) ExitCode() int {
 	if errors.Is(e.Err, syscall.ENOENT) {
 		return 127
 	}
