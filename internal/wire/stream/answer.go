@@ -1,0 +1,187 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"sluice.dev/sluice/internal/flow"
+)
+
+// followBuffer is how many flows wait for a server that reads slowly; more are
+// dropped and counted.
+const followBuffer = 1024
+
+// observe answers the server's questions for as long as the client lives.
+func (c *Client) observe() {
+	wait := MinBackoff
+	for c.ctx.Err() == nil {
+		heard, err := c.answer(c.ctx)
+		if heard {
+			wait = MinBackoff
+		}
+		if c.ctx.Err() == nil {
+			c.log.Debug("the stream of questions ended", "error", err, "again", wait)
+		}
+		pause(c.ctx, wait)
+		wait = min(time.Duration(float64(wait)*multiplier), MaxBackoff)
+	}
+}
+
+// answer opens the stream of questions and serves it until it ends.
+func (c *Client) answer(ctx context.Context) (heard bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	desc := ObserveDesc()
+	opened, err := c.conn.NewStream(ctx, &desc, "/"+ObserveService+"/"+ObserveMethod)
+	if err != nil {
+		cancel()
+		return false, fmt.Errorf("open stream of questions: %w", err)
+	}
+	answers := &answers{stream: opened, ring: c.config.Flows, open: make(map[uint64]context.CancelFunc)}
+	// Questions end with the stream: first they are told, then waited for.
+	defer answers.work.Wait()
+	defer cancel()
+	if err := answers.send(&Answer{Proxy: c.config.Proxy}); err != nil {
+		return false, fmt.Errorf("greet: %w", err)
+	}
+	for {
+		query := new(Query)
+		if err := opened.RecvMsg(query); err != nil {
+			return heard, fmt.Errorf("read question: %w", err)
+		}
+		heard = true
+		if err := answers.take(ctx, query); err != nil {
+			return heard, err
+		}
+	}
+}
+
+// answers is the open questions of one stream.
+type answers struct {
+	ring *flow.Ring
+	work sync.WaitGroup
+
+	sending sync.Mutex
+	stream  grpc.ClientStream
+
+	mu   sync.Mutex
+	open map[uint64]context.CancelFunc
+}
+
+func (a *answers) send(answer *Answer) error {
+	a.sending.Lock()
+	defer a.sending.Unlock()
+	return a.stream.SendMsg(answer)
+}
+
+// take begins to answer a question, or ends one.
+func (a *answers) take(ctx context.Context, query *Query) error {
+	if query.Kind == QueryCancel {
+		a.finish(query.ID)
+		return nil
+	}
+	ctx, err := a.begin(ctx, query.ID)
+	if err != nil {
+		return a.send(&Answer{Query: query.ID, End: true, Error: err.Error()})
+	}
+	a.work.Go(func() {
+		defer a.finish(query.ID)
+		last := Answer{Query: query.ID, End: true}
+		if err := a.reply(ctx, query); err != nil && ctx.Err() == nil {
+			last.Error = err.Error()
+		}
+		_ = a.send(&last) // an error is the end of the stream, which its reader sees
+	})
+	return nil
+}
+
+func (a *answers) begin(ctx context.Context, id uint64) (context.Context, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.open) >= MaxQueries {
+		return nil, fmt.Errorf("%d questions are open already", MaxQueries)
+	}
+	if _, taken := a.open[id]; taken {
+		return nil, fmt.Errorf("question %d is open already", id)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	a.open[id] = cancel
+	return ctx, nil
+}
+
+func (a *answers) finish(id uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if cancel, ok := a.open[id]; ok {
+		cancel()
+		delete(a.open, id)
+	}
+}
+
+func (a *answers) reply(ctx context.Context, query *Query) error {
+	if a.ring == nil {
+		return errors.New("this proxy keeps no flows")
+	}
+	switch query.Kind {
+	case QueryFlow:
+		found, ok := a.ring.Get(query.FlowID)
+		if !ok {
+			return nil
+		}
+		return a.send(&Answer{Query: query.ID, Flows: []flow.Flow{found}})
+	case QueryFlows:
+		return a.flows(ctx, query)
+	}
+	return fmt.Errorf("question %q is not known", query.Kind)
+}
+
+// flows tells past flows, and new ones while the question is open. It follows
+// first and looks back then, so that none is lost between; one that is in both
+// is told once.
+func (a *answers) flows(ctx context.Context, query *Query) error {
+	filter := flow.Filter{Workload: query.Workload}
+	var follower *flow.Follower
+	if query.Follow {
+		var err error
+		if follower, err = a.ring.Follow(ctx, followBuffer); err != nil {
+			return err
+		}
+	}
+	past := a.ring.Recent(min(max(query.Last, 0), flow.RingSize), filter)
+	told := make(map[flow.ID]bool)
+	if query.Follow {
+		for _, f := range past {
+			told[f.ID] = true
+		}
+	}
+	for len(past) > 0 {
+		n := min(len(past), MaxAnswerFlows)
+		if err := a.send(&Answer{Query: query.ID, Flows: past[:n]}); err != nil {
+			return err
+		}
+		past = past[n:]
+	}
+	if err := a.send(&Answer{Query: query.ID, Past: true}); err != nil || !query.Follow {
+		return err
+	}
+	for {
+		next, err := follower.Next()
+		if err != nil {
+			return nil // the question was withdrawn
+		}
+		if told[next.ID] {
+			delete(told, next.ID)
+			continue
+		}
+		if !filter.Match(&next) {
+			continue
+		}
+		if err := a.send(&Answer{Query: query.ID, Flows: []flow.Flow{next}, Dropped: follower.Dropped()}); err != nil {
+			return err
+		}
+	}
+}

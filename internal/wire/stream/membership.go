@@ -1,0 +1,322 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"sluice.dev/sluice/internal/wire"
+)
+
+// maxNack bounds the text of a refusal, in bytes.
+const maxNack = 1024
+
+// Membership is one workload's place in the mesh. It outlives the server: the
+// stream is opened again, with what is held already.
+type Membership struct {
+	client    *Client
+	session   string
+	leave     context.CancelFunc
+	ended     chan struct{}
+	snapshots chan *wire.Snapshot
+	joined    chan struct{} // closed when the server first named the workload
+
+	mu        sync.Mutex
+	workload  wire.Workload
+	held      map[string]heldPart
+	running   string  // version that was acknowledged last
+	pending   pending // the index that waits for an Ack or a Nack
+	open      bool    // the server knows the workload
+	lastError error
+}
+
+// heldPart is a part that was received and checked.
+type heldPart struct {
+	hash  wire.Hash
+	value any
+}
+
+// pending is an index that was handed out and not yet answered.
+type pending struct {
+	version string
+	answer  func(nack error) error
+}
+
+// Instance returns the name that the server gave the workload, "" while it has
+// given none. It may change when the server lost its memory and somebody else
+// took the name.
+func (m *Membership) Instance() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.workload.Instance
+}
+
+// Joined is closed when the server first named the workload.
+func (m *Membership) Joined() <-chan struct{} { return m.joined }
+
+// Connected reports whether the server knows the workload now. While it does,
+// the snapshot that came last is current.
+func (m *Membership) Connected() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.open
+}
+
+// Err returns why the last stream ended, nil while one is open.
+func (m *Membership) Err() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lastError
+}
+
+// Snapshots returns the channel on which whole snapshots arrive. It holds one,
+// the latest; it is closed when the membership ended. Every snapshot must be
+// answered with Ack or Nack: the server sends no further one before.
+func (m *Membership) Snapshots() <-chan *wire.Snapshot { return m.snapshots }
+
+// Ack tells the server that the workload runs the snapshot of this version.
+func (m *Membership) Ack(version string) { m.reply(version, nil) }
+
+// Nack tells the server that the snapshot of this version cannot be run, and
+// why; the one before it goes on.
+func (m *Membership) Nack(version string, why error) {
+	if why == nil {
+		why = errors.New("refused without a reason")
+	}
+	m.reply(version, why)
+}
+
+func (m *Membership) reply(version string, nack error) {
+	m.mu.Lock()
+	if m.pending.version != version {
+		m.mu.Unlock()
+		return // of a stream that is gone: the next one says what runs
+	}
+	answer := m.pending.answer
+	m.pending = pending{}
+	if nack == nil {
+		m.running = version
+	}
+	m.mu.Unlock()
+	// An error here is the end of the stream, which its reader sees too.
+	_ = answer(nack)
+}
+
+// Leave ends the membership and waits until its stream is gone.
+func (m *Membership) Leave() {
+	m.leave()
+	<-m.ended
+}
+
+// run keeps a stream open until ctx ends.
+func (m *Membership) run(ctx context.Context) {
+	defer close(m.snapshots)
+	wait := MinBackoff
+	for {
+		heard, err := m.serve(ctx)
+		if ctx.Err() != nil {
+			m.disconnected(nil)
+			return
+		}
+		m.disconnected(err)
+		if heard {
+			wait = MinBackoff
+		}
+		if final(err) {
+			wait = MaxBackoff
+		}
+		m.client.log.Warn("the stream of a workload ended", "workload", m.Instance(), "error", err, "again", wait)
+		pause(ctx, time.Duration(float64(wait)*(1-jitter+2*jitter*rand.Float64())))
+		wait = min(time.Duration(float64(wait)*multiplier), MaxBackoff)
+	}
+}
+
+// final reports whether the server refused the workload itself, so that asking
+// again soon is no use.
+func final(err error) bool {
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.PermissionDenied, codes.ResourceExhausted, codes.Unimplemented:
+		return true
+	}
+	return false
+}
+
+func (m *Membership) disconnected(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.open, m.lastError, m.pending = false, err, pending{}
+}
+
+// serve opens one stream and reads it until it ends. heard says that the server
+// sent an index on it.
+func (m *Membership) serve(ctx context.Context) (heard bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(m.client.conn).DeltaAggregatedResources(ctx)
+	if err != nil {
+		return false, fmt.Errorf("open stream: %w", err)
+	}
+	first, err := m.firstRequest()
+	if err != nil {
+		return false, err
+	}
+	sender := &sender{stream: stream}
+	if err := sender.send(first); err != nil {
+		return false, reason(stream, err)
+	}
+	for {
+		response, err := stream.Recv()
+		if err != nil {
+			return heard, fmt.Errorf("read stream: %w", err)
+		}
+		if response.GetTypeUrl() == wire.KindIndex.TypeURL() {
+			if err := m.takeIndex(response, sender); err != nil {
+				return heard, err
+			}
+			heard = true
+			continue
+		}
+		if err := m.takeParts(response); err != nil {
+			return heard, err
+		}
+		if err := sender.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: response.GetTypeUrl(), ResponseNonce: response.GetNonce()}); err != nil {
+			return heard, reason(stream, err)
+		}
+	}
+}
+
+// firstRequest joins, and says what is held.
+func (m *Membership) firstRequest() (*discoveryv3.DeltaDiscoveryRequest, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	node, err := EncodeNode(Join{Workload: m.workload, Session: m.session})
+	if err != nil {
+		return nil, err
+	}
+	versions := make(map[string]string, len(m.held)+1)
+	for name, part := range m.held {
+		versions[name] = string(part.hash)
+	}
+	if m.running != "" {
+		versions[wire.NameIndex] = m.running
+	}
+	return &discoveryv3.DeltaDiscoveryRequest{
+		Node: node, TypeUrl: wire.KindIndex.TypeURL(),
+		ResourceNamesSubscribe:  []string{wire.NameIndex},
+		InitialResourceVersions: versions,
+	}, nil
+}
+
+// takeParts checks parts and keeps them beside the ones in use.
+func (m *Membership) takeParts(response *discoveryv3.DeltaDiscoveryResponse) error {
+	for _, resource := range response.GetResources() {
+		name, hash := resource.GetName(), wire.Hash(resource.GetVersion())
+		kind, ok := wire.KindOf(name)
+		if !ok || resource.GetResource().GetTypeUrl() != kind.TypeURL() {
+			return fmt.Errorf("a resource %q of type %q", name, resource.GetResource().GetTypeUrl())
+		}
+		value, err := m.client.decoder.Decode(name, hash, resource.GetResource().GetValue())
+		if err != nil {
+			return err
+		}
+		m.mu.Lock()
+		m.held[name] = heldPart{hash: hash, value: value}
+		count := len(m.held)
+		m.mu.Unlock()
+		if count > 2*wire.MaxParts {
+			return fmt.Errorf("%d parts are held, more than two snapshots may have", count)
+		}
+	}
+	return nil
+}
+
+// takeIndex hands out the snapshot that the index names, if all of it is there.
+func (m *Membership) takeIndex(response *discoveryv3.DeltaDiscoveryResponse, sender *sender) error {
+	if len(response.GetResources()) != 1 || response.GetResources()[0].GetName() != wire.NameIndex {
+		return errors.New("a response without one index")
+	}
+	index, err := wire.DecodeIndex(response.GetResources()[0].GetResource().GetValue())
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	snapshot, err := index.Assemble(func(name string, hash wire.Hash) any {
+		if part := m.held[name]; part.hash == hash {
+			return part.value
+		}
+		return nil
+	})
+	if err != nil {
+		// What is held and not named correctly would be claimed again.
+		m.prune(index)
+		return err
+	}
+	m.prune(index)
+	first := m.workload.Instance == ""
+	m.workload.Instance = index.Instance
+	m.open, m.lastError = true, nil
+	if first {
+		close(m.joined)
+	}
+	m.pending = pending{version: index.Version, answer: func(nack error) error {
+		return sender.send(indexReply(response.GetNonce(), nack))
+	}}
+	select {
+	case <-m.snapshots: // an older one that nobody took
+	default:
+	}
+	m.snapshots <- snapshot
+	return nil
+}
+
+// prune forgets what the index does not name. The lock is held.
+func (m *Membership) prune(index *wire.Index) {
+	for name, part := range m.held {
+		if index.Parts[name] != part.hash {
+			delete(m.held, name)
+		}
+	}
+}
+
+func indexReply(nonce string, nack error) *discoveryv3.DeltaDiscoveryRequest {
+	request := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: wire.KindIndex.TypeURL(), ResponseNonce: nonce}
+	if nack != nil {
+		text := nack.Error()
+		request.ErrorDetail = &statuspb.Status{Code: int32(codes.InvalidArgument), Message: text[:min(len(text), maxNack)]}
+	}
+	return request
+}
+
+// sender lets the reader and whoever acknowledges write to one stream.
+type sender struct {
+	mu     sync.Mutex
+	stream grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
+}
+
+func (s *sender) send(request *discoveryv3.DeltaDiscoveryRequest) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stream.Send(request)
+}
+
+// reason returns why a stream does not take requests any more: gRPC tells the
+// sender only that it ended.
+func reason(stream grpc.ClientStream, err error) error {
+	if errors.Is(err, io.EOF) {
+		if err := stream.RecvMsg(new(discoveryv3.DeltaDiscoveryResponse)); err != nil {
+			return fmt.Errorf("write stream: %w", err)
+		}
+	}
+	return fmt.Errorf("write stream: %w", err)
+}

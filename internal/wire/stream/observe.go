@@ -1,0 +1,95 @@
+package stream
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto" // the codec of the discovery stream
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+
+	"sluice.dev/sluice/internal/flow"
+)
+
+// Bounds of what is asked and answered.
+const (
+	MaxQueries     = 64  // open questions to one proxy
+	MaxAnswerFlows = 256 // flows in one answer
+)
+
+// ObserveService and ObserveMethod name the service of questions.
+const (
+	ObserveService = "sluice.control.v1.Proxy"
+	ObserveMethod  = "Observe"
+)
+
+// QueryKind is what the server asks.
+type QueryKind string
+
+const (
+	QueryFlows  QueryKind = "flows"  // past flows, and with Follow each new one
+	QueryFlow   QueryKind = "flow"   // the one with FlowID
+	QueryCancel QueryKind = "cancel" // the query with this ID is no longer wanted
+)
+
+// Query is a question of the server to a proxy.
+type Query struct {
+	ID       uint64    `json:"id"` // of the question, unique on the stream
+	Kind     QueryKind `json:"kind"`
+	Workload string    `json:"workload,omitempty"` // instance or service-version; "" for every one
+	Last     int       `json:"last,omitempty"`     // past flows at most
+	Follow   bool      `json:"follow,omitempty"`
+	FlowID   flow.ID   `json:"flowID,omitempty"`
+}
+
+// Answer is a piece of an answer, or the proxy's greeting: the first message,
+// which has a Proxy and no Query.
+type Answer struct {
+	Proxy   string      `json:"proxy,omitempty"`
+	Query   uint64      `json:"query,omitempty"`
+	Flows   []flow.Flow `json:"flows,omitempty"`
+	Past    bool        `json:"past,omitempty"`    // all past flows are told
+	End     bool        `json:"end,omitempty"`     // nothing follows
+	Dropped uint64      `json:"dropped,omitempty"` // flows lost in all because this reader was slow
+	Error   string      `json:"error,omitempty"`
+}
+
+// ObserveDesc describes the one bidirectional stream of the service.
+func ObserveDesc() grpc.StreamDesc {
+	return grpc.StreamDesc{StreamName: ObserveMethod, ServerStreams: true, ClientStreams: true}
+}
+
+// Codec writes the messages of the discovery stream as protobuf and all others
+// as JSON: the questions have no .proto and need none.
+type Codec struct{ protobuf encoding.CodecV2 }
+
+// NewCodec returns the codec for both ends.
+func NewCodec() Codec { return Codec{protobuf: encoding.GetCodecV2("proto")} }
+
+// Name implements encoding.CodecV2.
+func (Codec) Name() string { return "proto" }
+
+// Marshal implements encoding.CodecV2.
+func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
+	if message, ok := v.(proto.Message); ok {
+		return c.protobuf.Marshal(message)
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode %T: %w", v, err)
+	}
+	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (c Codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if message, ok := v.(proto.Message); ok {
+		return c.protobuf.Unmarshal(data, message)
+	}
+	if err := json.Unmarshal(data.Materialize(), v); err != nil {
+		return fmt.Errorf("decode %T: %w", v, err)
+	}
+	return nil
+}

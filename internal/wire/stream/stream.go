@@ -1,0 +1,106 @@
+// Package stream carries snapshots from the server to a proxy and answers from a
+// proxy to the server. The push server uses its protocol half, the proxy its
+// Client; the command line links neither (gRPC costs it too much to start). It
+// never compiles and never decides: it moves parts and knows which are there.
+//
+// The protocol is Envoy's delta discovery on an aggregated stream
+// (DeltaAggregatedResources), with resource types of our own and these rules:
+//
+//   - One stream is one workload. The first request's node is the join: id is
+//     the base name of the workload, metadata holds the workload and the secret
+//     of its session. The end of the stream is the leave.
+//   - Subscribing to the index subscribes to what it names. The first request
+//     has the index's type URL, and initial_resource_versions of all parts that
+//     the proxy holds already, whatever their type: names of parts are unique.
+//     Those are not sent again while their content stays.
+//   - A part is the JSON of its type in wire as the value of an Any; its version
+//     is its content address. Parts come before the index that names them, each
+//     response holding one type.
+//   - The index is the last of a change, and names the instance that the server
+//     gave the workload. The proxy acknowledges it by nonce once it runs that
+//     snapshot, and refuses it with error_detail when it cannot be built. The
+//     server sends no further change before it has heard, then the latest.
+//   - A part whose content does not agree with its hash, or an index that names
+//     a part that is not there, ends the stream: the proxy opens another and
+//     says what it holds.
+//
+// On the same connection a proxy opens Observe, by which the server asks it for
+// flows.
+package stream
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"sluice.dev/sluice/internal/wire"
+)
+
+// Bounds of the stream.
+const (
+	// MaxMessage bounds one message: a part of the largest size and its envelope.
+	MaxMessage = wire.MaxPartBytes + 1<<20
+	// MaxBatch is the size from which on a response takes no further part.
+	MaxBatch = 1 << 20
+	// MaxJoin bounds the metadata of a join, in bytes of JSON.
+	MaxJoin = 64 << 10
+	// maxSession bounds the secret of a session, in bytes.
+	maxSession = 64
+)
+
+// Join is what the metadata of the first request says.
+type Join struct {
+	Workload wire.Workload `json:"workload"`
+	Session  string        `json:"session"` // secret of this one membership, to take it over on another stream
+}
+
+// EncodeNode makes the node of a first request.
+func EncodeNode(join Join) (*corev3.Node, error) {
+	b, err := json.Marshal(join)
+	if err != nil {
+		return nil, fmt.Errorf("encode join: %w", err)
+	}
+	metadata := new(structpb.Struct)
+	if err := metadata.UnmarshalJSON(b); err != nil {
+		return nil, fmt.Errorf("encode join: %w", err)
+	}
+	return &corev3.Node{Id: join.Workload.Base(), Metadata: metadata}, nil
+}
+
+// DecodeNode reads the node of a first request. The workload comes normalized.
+func DecodeNode(node *corev3.Node) (Join, error) {
+	if node.GetMetadata() == nil {
+		return Join{}, errors.New("the first request has no node with metadata")
+	}
+	b, err := node.GetMetadata().MarshalJSON()
+	if err != nil {
+		return Join{}, fmt.Errorf("decode join: %w", err)
+	}
+	if len(b) > MaxJoin {
+		return Join{}, fmt.Errorf("decode join: %d bytes are more than %d", len(b), MaxJoin)
+	}
+	var join Join
+	if err := wire.DecodeStrict(b, &join); err != nil {
+		return Join{}, fmt.Errorf("decode join: %w", err)
+	}
+	if len(join.Session) > maxSession {
+		return Join{}, fmt.Errorf("decode join: a session of %d bytes", len(join.Session))
+	}
+	if join.Workload, err = join.Workload.Normalize(); err != nil {
+		return Join{}, err
+	}
+	return join, nil
+}
+
+// EncodeResource puts a part, or the index, into the envelope.
+func EncodeResource(name string, kind wire.Kind, version string, b []byte) *discoveryv3.Resource {
+	return &discoveryv3.Resource{
+		Name: name, Version: version,
+		Resource: &anypb.Any{TypeUrl: kind.TypeURL(), Value: b},
+	}
+}
