@@ -1,0 +1,148 @@
+package compile
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"sync"
+
+	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// cache keeps what one compilation made for the next: objects by identity and
+// parts by content. What one generation did not use is dropped after the next,
+// so it holds at most two generations.
+type cache struct {
+	domain  string
+	decoder *wire.Decoder
+	objects generations[objectKey, *cachedObject] // only compile uses it: not locked
+
+	mu    sync.Mutex // parts are made by whoever asks for a view
+	parts generations[string, *wire.Part]
+}
+
+type objectKey struct{ apiVersion, kind, namespace, name string }
+
+// cachedObject is valid while the spec is the same value, or the store says that
+// it is the same version of the same object.
+type cachedObject struct {
+	spec         any
+	uid, version string
+	compiled     *compiled
+}
+
+func newCache(domain string) *cache {
+	return &cache{domain: domain, decoder: new(wire.Decoder)}
+}
+
+func (c *cache) startGeneration() {
+	c.objects.next()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.parts.next()
+}
+
+// compile returns what the object came to, compiled now or before.
+func (c *cache) compile(object *api.Object) *compiled {
+	meta := &object.Metadata
+	key := objectKey{object.APIVersion, object.Kind, meta.Namespace, meta.Name}
+	if known, ok := c.objects.get(key); ok {
+		sameVersion := meta.UID != "" && meta.UID == known.uid && meta.ResourceVersion != "" && meta.ResourceVersion == known.version
+		if sameVersion || object.Spec != nil && object.Spec == known.spec {
+			return known.compiled
+		}
+	}
+	fresh := &cachedObject{spec: object.Spec, uid: meta.UID, version: meta.ResourceVersion, compiled: compileObject(object, c.domain)}
+	c.objects.put(key, fresh)
+	return fresh.compiled
+}
+
+// policyPart joins the JSON of rules that was made once for each.
+func (c *cache) policyPart(name string, rules []*compiledEgress) (*wire.Part, error) {
+	content := sha256.New()
+	size := len(`{"rules":[]}`)
+	for _, rule := range rules {
+		content.Write([]byte(rule.hash))
+		size += len(rule.json) + 1
+	}
+	key := name + "\x00" + string(content.Sum(nil))
+	return c.part(key, func() (*wire.Part, error) {
+		if size > wire.MaxPartBytes+1 {
+			return nil, fmt.Errorf("part %s: %d bytes are more than the %d that one part may have", name, size, wire.MaxPartBytes)
+		}
+		b := append(make([]byte, 0, size), `{"rules":[`...)
+		for i, rule := range rules {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(b, rule.json...)
+		}
+		return wire.NewPart(name, append(b, `]}`...))
+	})
+}
+
+// routesPart encodes routes unless a class had the same ones.
+func (c *cache) routesPart(routes []*compiledRoute) (*wire.Part, error) {
+	content := sha256.New()
+	for _, route := range routes {
+		content.Write([]byte(route.hash))
+	}
+	key := wire.PartRoutes + "\x00" + string(content.Sum(nil))
+	return c.part(key, func() (*wire.Part, error) { return wire.EncodePart(wire.PartRoutes, routesValue(routes)) })
+}
+
+// encode makes a part of a value; one of equal content made before is returned
+// in its place, so that the snapshots in use share it.
+func (c *cache) encode(name string, value any) (*wire.Part, error) {
+	fresh, err := wire.EncodePart(name, value)
+	if err != nil {
+		return nil, err
+	}
+	return c.part(name+"\x00"+string(fresh.Hash), func() (*wire.Part, error) { return fresh, nil })
+}
+
+// part returns the part of this key, made now or before. Two callers may make it
+// at once; both get the one that was put last, and they are equal.
+func (c *cache) part(key string, build func() (*wire.Part, error)) (*wire.Part, error) {
+	c.mu.Lock()
+	known, ok := c.parts.get(key)
+	c.mu.Unlock()
+	if ok {
+		return known, nil
+	}
+	fresh, err := build()
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.parts.put(key, fresh)
+	return fresh, nil
+}
+
+// generations is a map that forgets what was not asked for since the generation
+// before the last began.
+type generations[K comparable, V any] struct{ current, previous map[K]V }
+
+func (g *generations[K, V]) next() {
+	g.previous = g.current
+	g.current = make(map[K]V, len(g.previous))
+}
+
+func (g *generations[K, V]) get(key K) (V, bool) {
+	if value, ok := g.current[key]; ok {
+		return value, true
+	}
+	value, ok := g.previous[key]
+	if ok {
+		g.put(key, value)
+	}
+	return value, ok
+}
+
+func (g *generations[K, V]) put(key K, value V) {
+	if g.current == nil {
+		g.current = make(map[K]V)
+	}
+	g.current[key] = value
+}

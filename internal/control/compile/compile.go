@@ -1,0 +1,303 @@
+// Package compile turns the objects of the store and the workloads that live
+// into what each class of workloads runs. The server's loop calls it on every
+// change, and `sluice run` without a server on the rules of its files: there is
+// no second path. It is pure: no I/O, no clock, no Kubernetes, and it never
+// multiplies workloads by rules.
+//
+// Which rules a workload gets:
+//
+//   - An EgressPolicy selects the workloads of its namespace that its from
+//     names; in the root namespace, those of every namespace.
+//   - An EgressRule of 2018 selects every workload of its namespace, and every
+//     workload of the mesh where it stands in the root namespace. (In 2018 it
+//     was the whole mesh from anywhere.)
+//   - Two EgressRules of one namespace conflict as they did in 2018, in the
+//     order of their keys; the loser is dropped whole and is a Problem. Rules of
+//     different namespaces never conflict: a namespace must not be able to drop
+//     another one's rule.
+//   - A RouteRule applies to whoever calls its destination, as in 2018, unless
+//     its match.source names somebody else.
+//
+// An object that cannot be compiled is a Problem and grants nothing.
+package compile
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/api/v1alpha1"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// RootNamespace is the namespace whose rules hold for every other.
+const RootNamespace = "sluice-system"
+
+// DefaultDomain is the cluster domain where none is configured.
+const DefaultDomain = "cluster.local"
+
+// Input is everything that the mesh is at one moment.
+type Input struct {
+	Objects   []api.Object    // of every kind, in any order; not changed and not to be changed while an Output lives
+	Workloads []wire.Workload // that live, normalized, in any order
+	Allow     []policy.Rule   // of --allow: for every workload
+	Revision  int64           // of the store
+	Created   time.Time       // of this compilation
+	Domain    string          // "" is DefaultDomain
+}
+
+// Problem is an object that was not compiled, or not wholly.
+type Problem struct {
+	Object string // "egress-rule/default/googleapis"
+	Text   string // for people; of the conflicts, in the words of 2018
+}
+
+// Output is the compiled mesh. What one class of workloads gets of it is made
+// when it is first asked for, and shared. Safe for concurrent use.
+type Output struct {
+	Revision int64
+	Created  time.Time
+	Problems []Problem // sorted by object
+
+	egress    *egressIndex
+	routes    []*compiledRoute // in the order in which they are tried
+	services  *serviceSet
+	shared    []*wire.Part // parts that every workload gets: mesh, directory, endpoints
+	failed    error        // why no snapshot can be made at all
+	cache     *cache
+	decoder   *wire.Decoder
+	root      func() (*wire.Part, error)
+	namespace map[string]func() (*wire.Part, error)
+
+	mu    sync.Mutex
+	views map[string]func() (*View, error) // by class
+}
+
+// View is what every workload of one class gets.
+type View struct {
+	Version  string
+	Revision int64
+	Created  time.Time
+	Parts    []*wire.Part // sorted by name; never changed
+
+	hashes   map[string]wire.Hash
+	snapshot func() (*wire.Snapshot, error)
+}
+
+// Index returns the index of the view for one workload.
+func (v *View) Index(instance string) *wire.Index {
+	return &wire.Index{Version: v.Version, Revision: v.Revision, Created: v.Created, Instance: instance, Parts: v.hashes}
+}
+
+// Snapshot returns the view as a proxy that runs it sees it. It is made at the
+// first call and shared: nobody may change it.
+func (v *View) Snapshot() (*wire.Snapshot, error) { return v.snapshot() }
+
+// Compile compiles in. It keeps nothing; a Compiler does.
+func Compile(in Input) *Output { return new(Compiler).Compile(in) }
+
+// Compiler compiles one input after another and does again only what changed.
+// Its zero value is ready. Not safe for concurrent use; the Outputs are.
+type Compiler struct{ cache *cache }
+
+// Compile compiles in.
+func (c *Compiler) Compile(in Input) *Output {
+	if in.Domain == "" {
+		in.Domain = DefaultDomain
+	}
+	if c.cache == nil || c.cache.domain != in.Domain {
+		c.cache = newCache(in.Domain)
+	}
+	c.cache.startGeneration()
+	out := &Output{
+		Revision: in.Revision, Created: in.Created,
+		cache: c.cache, decoder: c.cache.decoder, views: make(map[string]func() (*View, error)),
+	}
+	var (
+		mesh    = defaultMesh()
+		rules   []*compiledEgress
+		defined []*compiledService
+	)
+	for i := range in.Objects {
+		object := c.cache.compile(&in.Objects[i])
+		for _, text := range object.problems {
+			out.report(object.id, text)
+		}
+		switch {
+		case object.egress != nil:
+			rules = append(rules, object.egress)
+		case object.route != nil:
+			out.routes = append(out.routes, object.route)
+		case object.service != nil:
+			defined = append(defined, object.service)
+		case object.mesh != nil:
+			mesh = object.mesh
+		}
+	}
+	slices.SortFunc(rules, func(a, b *compiledEgress) int { return cmp.Compare(a.rule.ID, b.rule.ID) })
+	rules = out.dropConflicts(rules)
+	for _, rule := range in.Allow {
+		everyones, err := allowed(rule)
+		if err != nil {
+			out.report(rule.ID, err.Error())
+			continue
+		}
+		rules = append(rules, everyones)
+	}
+	out.egress = indexEgress(rules)
+	slices.SortFunc(out.routes, byPrecedence)
+	out.services = joinServices(defined, in.Workloads, in.Domain, out.report)
+	out.shared, out.failed = sharedParts(mesh, out.services, in.Domain, c.cache)
+	out.preparePolicyParts()
+	slices.SortStableFunc(out.Problems, func(a, b Problem) int { return cmp.Compare(a.Object, b.Object) })
+	return out
+}
+
+func (o *Output) report(object, text string) {
+	o.Problems = append(o.Problems, Problem{Object: object, Text: text})
+}
+
+// preparePolicyParts lets the parts that many classes share be made once, when
+// the first class asks.
+func (o *Output) preparePolicyParts() {
+	o.root = sync.OnceValues(func() (*wire.Part, error) {
+		return o.cache.policyPart(wire.PartPolicyRoot, o.egress.everyone)
+	})
+	o.namespace = make(map[string]func() (*wire.Part, error), len(o.egress.namespaces))
+	for name, rules := range o.egress.namespaces {
+		o.namespace[name] = sync.OnceValues(func() (*wire.Part, error) {
+			return o.cache.policyPart(wire.PartPolicyNamespace, rules.all)
+		})
+	}
+}
+
+// ForWorkload returns the snapshot of one workload, which need not live: `sluice
+// run` and `why` ask for such.
+func (o *Output) ForWorkload(w wire.Workload) (*wire.Snapshot, error) {
+	view, err := o.View(w)
+	if err != nil {
+		return nil, err
+	}
+	return view.Snapshot()
+}
+
+// View returns what the workload's class gets. It fails where a bound of wire is
+// passed, or for a workload that is not normalized.
+func (o *Output) View(w wire.Workload) (*View, error) {
+	if w.Namespace == "" {
+		return nil, errors.New("compile: a workload without a namespace")
+	}
+	if o.failed != nil {
+		return nil, o.failed
+	}
+	key := w.ClassKey()
+	o.mu.Lock()
+	view, ok := o.views[key]
+	if !ok {
+		view = sync.OnceValues(func() (*View, error) { return o.makeView(w) })
+		o.views[key] = view
+	}
+	o.mu.Unlock()
+	return view()
+}
+
+func (o *Output) makeView(w wire.Workload) (*View, error) {
+	root, err := o.root()
+	if err != nil {
+		return nil, err
+	}
+	ofNamespace, ok := o.namespace[w.Namespace]
+	if !ok {
+		ofNamespace = func() (*wire.Part, error) { return o.cache.policyPart(wire.PartPolicyNamespace, nil) }
+	}
+	namespace, err := ofNamespace()
+	if err != nil {
+		return nil, err
+	}
+	own, err := o.cache.policyPart(wire.PartPolicyOwn, o.egress.selecting(w))
+	if err != nil {
+		return nil, err
+	}
+	routes, err := o.cache.routesPart(o.routesOf(w))
+	if err != nil {
+		return nil, err
+	}
+	view := &View{Revision: o.Revision, Created: o.Created}
+	view.Parts = append(slices.Clone(o.shared), root, namespace, own, routes)
+	if len(view.Parts) > wire.MaxParts {
+		return nil, fmt.Errorf("compile: %d parts are more than the %d that one snapshot may have", len(view.Parts), wire.MaxParts)
+	}
+	slices.SortFunc(view.Parts, func(a, b *wire.Part) int { return cmp.Compare(a.Name, b.Name) })
+	view.hashes = make(map[string]wire.Hash, len(view.Parts))
+	for _, part := range view.Parts {
+		view.hashes[part.Name] = part.Hash
+	}
+	view.Version = wire.VersionOf(view.hashes)
+	view.snapshot = sync.OnceValues(func() (*wire.Snapshot, error) { return view.assemble(o.decoder) })
+	return view, nil
+}
+
+// assemble reads the parts as a proxy does, so that what the server decides with
+// is what the proxy decides with.
+func (v *View) assemble(decoder *wire.Decoder) (*wire.Snapshot, error) {
+	values := make(map[string]any, len(v.Parts))
+	for _, part := range v.Parts {
+		value, err := decoder.Decode(part.Name, part.Hash, part.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("compile: %w", err)
+		}
+		values[part.Name] = value
+	}
+	return v.Index("").Assemble(func(name string, _ wire.Hash) any { return values[name] })
+}
+
+// compiled is what one object came to. At most one of its pointers is set.
+type compiled struct {
+	id       string
+	problems []string
+	egress   *compiledEgress
+	route    *compiledRoute
+	service  *compiledService
+	mesh     *wire.Mesh
+}
+
+// compileObject compiles one object by itself.
+func compileObject(object *api.Object, domain string) *compiled {
+	out := &compiled{id: objectID(object)}
+	namespace := cmp.Or(object.Metadata.Namespace, wire.DefaultNamespace)
+	var err error
+	switch spec := object.Spec.(type) {
+	case *istio.EgressRuleSpec:
+		out.egress, err = compileEgressRule(out.id, namespace, spec)
+	case *v1alpha1.EgressPolicySpec:
+		out.egress, err = compileEgressPolicy(out.id, namespace, spec)
+	case *istio.RouteRuleSpec:
+		out.route, err = compileRouteRule(out.id, namespace, spec, domain)
+	case *v1alpha1.MeshServiceSpec:
+		out.service, err = compileService(out.id, namespace, object.Metadata.Name, spec, domain)
+	case *v1alpha1.MeshConfigSpec:
+		out.mesh, err = compileMeshConfig(object.Metadata.Name, spec)
+	default:
+		err = fmt.Errorf("kind %s is not built yet", object.Kind)
+	}
+	if err != nil {
+		out.problems = append(out.problems, err.Error())
+	}
+	return out
+}
+
+// objectID is the object's key; one without a namespace (from a file) is in the
+// default one, unless its kind has none.
+func objectID(object *api.Object) string {
+	if kind := object.TypeOf(); kind != nil && kind.Namespaced && object.Metadata.Namespace == "" {
+		return strings.Join([]string{kind.Kebab, wire.DefaultNamespace, object.Metadata.Name}, "/")
+	}
+	return object.ID()
+}

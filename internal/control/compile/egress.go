@@ -1,0 +1,251 @@
+package compile
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"sluice.dev/sluice/api/v1alpha1"
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// compiledEgress is one egress rule and whom it selects.
+type compiledEgress struct {
+	rule      policy.Rule
+	namespace string
+	from      *v1alpha1.WorkloadSelector // nil: every workload of the namespace
+	domain    string                     // of an EgressRule of 2018, for its conflicts; "" for others
+	json      []byte                     // of rule
+	hash      wire.Hash                  // of json
+	position  int                        // among all rules of one Output's index
+}
+
+// seal fixes the rule's JSON, by which it is addressed.
+func (c *compiledEgress) seal() (*compiledEgress, error) {
+	b, err := json.Marshal(c.rule)
+	if err != nil {
+		return nil, fmt.Errorf("encode rule: %w", err)
+	}
+	c.json, c.hash = b, wire.HashOf(b)
+	return c, nil
+}
+
+// allowed makes a rule of --allow one for every workload.
+func allowed(rule policy.Rule) (*compiledEgress, error) {
+	return (&compiledEgress{rule: rule, namespace: RootNamespace}).seal()
+}
+
+var protocols = map[string]policy.Protocol{
+	"http":  policy.ProtocolHTTP,
+	"https": policy.ProtocolHTTPS,
+	"http2": policy.ProtocolHTTP2,
+	"grpc":  policy.ProtocolGRPC,
+	"tls":   policy.ProtocolTLS,
+	"tcp":   policy.ProtocolTCP,
+	"mongo": policy.ProtocolMongo,
+	"udp":   policy.ProtocolUDP,
+	"quic":  policy.ProtocolQUIC,
+}
+
+func compilePort(number int32, protocol string) (policy.Port, error) {
+	if number < 1 || number > 65535 {
+		return policy.Port{}, fmt.Errorf("port number %d must be in the range 1..65535", number)
+	}
+	p, ok := protocols[strings.ToLower(protocol)]
+	if !ok {
+		return policy.Port{}, fmt.Errorf("protocol %q is not known", protocol)
+	}
+	return policy.Port{Port: uint16(number), Protocol: p}, nil
+}
+
+func compileEgressPolicy(id, namespace string, spec *v1alpha1.EgressPolicySpec) (*compiledEgress, error) {
+	out := &compiledEgress{namespace: namespace, from: spec.From, rule: policy.Rule{ID: id}}
+	rule := &out.rule
+	for _, host := range spec.To.Hosts {
+		pattern, err := names.ParsePattern(host)
+		if err != nil {
+			return nil, err
+		}
+		if address, ok := pattern.Addr(); ok {
+			rule.CIDRs = append(rule.CIDRs, netip.PrefixFrom(address, address.BitLen()))
+			continue
+		}
+		rule.Hosts = append(rule.Hosts, pattern)
+	}
+	cidrs, err := parsePrefixes(spec.To.CIDRs)
+	if err != nil {
+		return nil, err
+	}
+	rule.CIDRs = append(rule.CIDRs, cidrs...)
+	if len(rule.Hosts)+len(rule.CIDRs) == 0 {
+		return nil, errors.New("spec.to names neither hosts nor cidrs")
+	}
+	if len(spec.To.Ports) == 0 {
+		return nil, errors.New("spec.to names no ports")
+	}
+	for _, port := range spec.To.Ports {
+		compiled, err := compilePort(port.Port, port.Protocol)
+		if err != nil {
+			return nil, err
+		}
+		rule.Ports = append(rule.Ports, compiled)
+	}
+	if rule.PrivateAnswers, err = parsePrefixes(spec.PrivateAnswers); err != nil {
+		return nil, err
+	}
+	if rule.TLS, err = compileTLS(spec.TLS); err != nil {
+		return nil, err
+	}
+	for _, match := range spec.HTTP {
+		compiled := policy.HTTPMatch{Paths: slices.Clone(match.Paths)}
+		for _, method := range match.Methods {
+			compiled.Methods = append(compiled.Methods, strings.ToUpper(method))
+		}
+		rule.HTTP = append(rule.HTTP, compiled)
+	}
+	return out.seal()
+}
+
+func compileTLS(spec *v1alpha1.EgressTLS) (policy.TLS, error) {
+	if spec == nil {
+		return policy.TLS{}, nil
+	}
+	out := policy.TLS{Mode: policy.TLSMode(spec.Mode), CABundle: spec.CABundle}
+	switch out.Mode {
+	case "", policy.TLSAuto, policy.TLSOriginate, policy.TLSPassthrough:
+	default:
+		return policy.TLS{}, fmt.Errorf("tls mode %q is not built yet", spec.Mode)
+	}
+	if spec.ServerName != "" {
+		name, err := names.Parse(spec.ServerName)
+		if err != nil {
+			return policy.TLS{}, fmt.Errorf("tls server name: %w", err)
+		}
+		out.ServerName = name
+	}
+	return out, nil
+}
+
+// parsePrefixes reads addresses and CIDRs; bits beyond the mask are dropped.
+func parsePrefixes(texts []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range texts {
+		if address, err := netip.ParseAddr(text); err == nil && address.Zone() == "" {
+			address = address.Unmap()
+			out = append(out, netip.PrefixFrom(address, address.BitLen()))
+			continue
+		}
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s is not a valid CIDR block", text)
+		}
+		out = append(out, prefix.Masked())
+	}
+	return out, nil
+}
+
+// egressIndex finds the rules of a class without looking at those of others.
+type egressIndex struct {
+	everyone   []*compiledEgress // of the root namespace, without a selector
+	rootOwn    selectorIndex     // of the root namespace, with one
+	namespaces map[string]*namespaceRules
+}
+
+type namespaceRules struct {
+	all []*compiledEgress // without a selector
+	own selectorIndex
+}
+
+// selectorIndex files each rule under one label that it asks for, so that a
+// class looks only at rules that name one of its labels. Rules that select by
+// account alone stand under the zero label.
+type selectorIndex map[label][]*compiledEgress
+
+type label struct{ key, value string }
+
+func (s selectorIndex) add(rule *compiledEgress) {
+	under := label{}
+	if len(rule.from.Labels) > 0 {
+		// The last key in order: what tells workloads apart ("version") rather
+		// than what many share ("app").
+		under.key = slices.Max(slices.Collect(maps.Keys(rule.from.Labels)))
+		under.value = rule.from.Labels[under.key]
+	}
+	s[under] = append(s[under], rule)
+}
+
+func indexEgress(rules []*compiledEgress) *egressIndex {
+	index := &egressIndex{rootOwn: make(selectorIndex), namespaces: make(map[string]*namespaceRules)}
+	for position, shared := range rules {
+		rule := *shared // cached rules are shared between Outputs; the position is this one's
+		rule.position = position
+		selectsAll := rule.from == nil || len(rule.from.Labels)+len(rule.from.ServiceAccounts) == 0
+		if rule.namespace == RootNamespace {
+			if selectsAll {
+				index.everyone = append(index.everyone, &rule)
+			} else {
+				index.rootOwn.add(&rule)
+			}
+			continue
+		}
+		of := index.namespaces[rule.namespace]
+		if of == nil {
+			of = &namespaceRules{own: make(selectorIndex)}
+			index.namespaces[rule.namespace] = of
+		}
+		if selectsAll {
+			of.all = append(of.all, &rule)
+		} else {
+			of.own.add(&rule)
+		}
+	}
+	return index
+}
+
+// selecting returns the rules whose selector the workload satisfies, in order.
+func (x *egressIndex) selecting(w wire.Workload) []*compiledEgress {
+	var found []*compiledEgress
+	look := func(in selectorIndex) {
+		try := func(under label) {
+			for _, rule := range in[under] {
+				if selects(rule.from, w) {
+					found = append(found, rule)
+				}
+			}
+		}
+		try(label{})
+		for key, value := range w.Labels {
+			try(label{key, value})
+		}
+	}
+	look(x.rootOwn)
+	if of := x.namespaces[w.Namespace]; of != nil {
+		look(of.own)
+	}
+	slices.SortFunc(found, func(a, b *compiledEgress) int { return cmp.Compare(a.position, b.position) })
+	return found
+}
+
+// selects reports whether the workload carries all labels and, where accounts
+// are listed, runs as one of them.
+func selects(from *v1alpha1.WorkloadSelector, w wire.Workload) bool {
+	return carries(w.Labels, from.Labels) &&
+		(len(from.ServiceAccounts) == 0 || slices.Contains(from.ServiceAccounts, w.Account))
+}
+
+// carries reports whether has holds every label of wanted.
+func carries(has, wanted map[string]string) bool {
+	for key, value := range wanted {
+		if got, ok := has[key]; !ok || got != value {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,123 @@
+package compile
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+)
+
+// compileEgressRule compiles an EgressRule of 2018. Its destination is a CIDR, an
+// address (which opens that address), or a pattern of names. TCP to a name, which
+// made no sense then, does: the name is known from our own DNS.
+func compileEgressRule(id, namespace string, spec *istio.EgressRuleSpec) (*compiledEgress, error) {
+	if spec.Destination == nil || spec.Destination.Service == "" {
+		return nil, errors.New("destination of egress rule must have destination field")
+	}
+	if spec.UseEgressProxy {
+		return nil, errors.New("directing traffic through egress proxy is not implemented yet")
+	}
+	if len(spec.Ports) == 0 {
+		return nil, errors.New("egress rule must have a ports list")
+	}
+	domain := spec.Destination.Service
+	out := &compiledEgress{namespace: namespace, domain: domain, rule: policy.Rule{ID: id}}
+	if strings.Contains(domain, "/") {
+		prefix, err := netip.ParsePrefix(domain)
+		if err != nil {
+			return nil, fmt.Errorf("%s is not a valid CIDR block", domain)
+		}
+		out.rule.CIDRs = []netip.Prefix{prefix.Masked()}
+	} else {
+		pattern, err := names.ParsePattern(domain)
+		if err != nil {
+			return nil, err
+		}
+		if address, ok := pattern.Addr(); ok {
+			out.rule.CIDRs = []netip.Prefix{netip.PrefixFrom(address, address.BitLen())}
+		} else {
+			out.rule.Hosts = []names.Pattern{pattern}
+		}
+	}
+	for _, port := range spec.Ports {
+		compiled, err := compilePort(port.Port, port.Protocol)
+		if err != nil {
+			return nil, err
+		}
+		out.rule.Ports = append(out.rule.Ports, compiled)
+	}
+	return out.seal()
+}
+
+// family is what two protocols of 2018 must share to stand on one port.
+func family(p policy.Protocol) string {
+	switch p {
+	case policy.ProtocolHTTP, policy.ProtocolHTTPS, policy.ProtocolHTTP2, policy.ProtocolGRPC:
+		return "HTTP"
+	case policy.ProtocolMongo:
+		return "MONGO"
+	default:
+		return "TCP"
+	}
+}
+
+// portHolder is the rules that hold one port in one namespace.
+type portHolder struct {
+	protocol string
+	rules    []string
+}
+
+// dropConflicts drops each EgressRule that conflicts with one of a smaller key in
+// its namespace: the same destination, or another protocol family on a port. The
+// rules come sorted by key. Policies of our own never conflict.
+func (o *Output) dropConflicts(rules []*compiledEgress) []*compiledEgress {
+	type domainKey struct{ namespace, domain string }
+	type portKey struct {
+		namespace string
+		port      uint16
+	}
+	domains := make(map[domainKey]string)
+	ports := make(map[portKey]*portHolder)
+	kept := rules[:0:0]
+	for _, rule := range rules {
+		if rule.domain == "" {
+			kept = append(kept, rule)
+			continue
+		}
+		key := domainKey{rule.namespace, rule.domain}
+		if other, ok := domains[key]; ok {
+			o.report(rule.rule.ID, fmt.Sprintf("rule %s conflicts with rule %s on domain %s, is rejected", rule.rule.ID, other, rule.domain))
+			continue
+		}
+		conflict := ""
+		for _, port := range rule.rule.Ports {
+			holder := ports[portKey{rule.namespace, port.Port}]
+			if holder != nil && holder.protocol != family(port.Protocol) {
+				conflict = fmt.Sprintf("rule %s is rejected since it conflicts rules %v on port %d, protocol %s vs. protocol %s",
+					rule.rule.ID, holder.rules, port.Port, family(port.Protocol), holder.protocol)
+				break
+			}
+		}
+		if conflict != "" {
+			o.report(rule.rule.ID, conflict)
+			continue
+		}
+		domains[key] = rule.rule.ID
+		for _, port := range rule.rule.Ports {
+			key := portKey{rule.namespace, port.Port}
+			if ports[key] == nil {
+				ports[key] = &portHolder{protocol: family(port.Protocol)}
+			}
+			if !slices.Contains(ports[key].rules, rule.rule.ID) {
+				ports[key].rules = append(ports[key].rules, rule.rule.ID)
+			}
+		}
+		kept = append(kept, rule)
+	}
+	return kept
+}

@@ -1,0 +1,243 @@
+package compile
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/route"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// compiledRoute is one RouteRule and whose calls it routes.
+type compiledRoute struct {
+	rule        route.Rule
+	destination names.Name
+	precedence  int32
+	source      names.Name        // zero: any service
+	sourceLabel map[string]string // that the caller carries
+	hash        wire.Hash         // of the rule's JSON
+}
+
+// byPrecedence orders routes as they are tried: the higher precedence first,
+// then the smaller key.
+func byPrecedence(a, b *compiledRoute) int {
+	return cmp.Or(cmp.Compare(b.precedence, a.precedence), cmp.Compare(a.rule.ID, b.rule.ID))
+}
+
+func compileRouteRule(id, namespace string, spec *istio.RouteRuleSpec, domain string) (*compiledRoute, error) {
+	if field := unbuiltRouteField(spec); field != "" {
+		return nil, fmt.Errorf("spec.%s is not built yet", field)
+	}
+	destination, err := serviceName(spec.Destination, namespace, domain)
+	if err != nil {
+		return nil, fmt.Errorf("route rule must have a destination service: %w", err)
+	}
+	out := &compiledRoute{destination: destination, precedence: spec.Precedence, rule: route.Rule{ID: id}}
+	if match := spec.Match; match != nil {
+		if match.Source != nil {
+			if out.source, err = serviceName(match.Source, namespace, domain); err != nil {
+				return nil, fmt.Errorf("match.source: %w", err)
+			}
+			out.sourceLabel = match.Source.Labels
+		}
+		if match.Request != nil {
+			if out.rule.Match, err = compileRequestMatch(match.Request); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if out.rule.Targets, err = compileTargets(spec.Route, namespace, domain, destination); err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(out.rule)
+	if err != nil {
+		return nil, fmt.Errorf("encode rule: %w", err)
+	}
+	out.hash = wire.HashOf(append(b, destination.String()...))
+	return out, nil
+}
+
+// unbuiltRouteField names a field that this version does not act on, "" if none
+// is set. Validation refuses it first; a rule that slips past must not route as
+// if the field were not there.
+func unbuiltRouteField(spec *istio.RouteRuleSpec) string {
+	switch {
+	case spec.Redirect != nil:
+		return "redirect"
+	case spec.Rewrite != nil:
+		return "rewrite"
+	case spec.WebsocketUpgrade:
+		return "websocketUpgrade"
+	case spec.HTTPReqTimeout != nil:
+		return "httpReqTimeout"
+	case spec.HTTPReqRetries != nil:
+		return "httpReqRetries"
+	case spec.HTTPFault != nil:
+		return "httpFault"
+	case spec.L4Fault != nil:
+		return "l4Fault"
+	case spec.Mirror != nil:
+		return "mirror"
+	case spec.CorsPolicy != nil:
+		return "corsPolicy"
+	case len(spec.AppendHeaders) > 0:
+		return "appendHeaders"
+	case spec.Match != nil && spec.Match.TCP != nil:
+		return "match.tcp"
+	case spec.Match != nil && spec.Match.UDP != nil:
+		return "match.udp"
+	}
+	return ""
+}
+
+// errExternal refuses routes for what is no service of the mesh.
+var errExternal = errors.New("routes for external hosts are not built yet")
+
+// serviceName is the full name of a service: service as it is, or
+// name.namespace.domain with the object's namespace and svc.DOMAIN by default.
+func serviceName(service *istio.Service, namespace, domain string) (names.Name, error) {
+	if service == nil || service.Name == "" && service.Service == "" {
+		return names.Name{}, errors.New("name or service is mandatory for a service reference")
+	}
+	full := service.Service
+	if full == "" {
+		full = service.Name + "." + cmp.Or(service.Namespace, namespace) + "." + cmp.Or(service.Domain, "svc."+domain)
+	}
+	if strings.HasPrefix(full, "*") {
+		return names.Name{}, fmt.Errorf("%s: %w", full, errExternal)
+	}
+	name, err := names.Parse(full)
+	if err != nil {
+		return names.Name{}, err
+	}
+	if !strings.HasSuffix(name.String(), ".svc."+domain) {
+		return names.Name{}, fmt.Errorf("%s: %w", full, errExternal)
+	}
+	return name, nil
+}
+
+func compileRequestMatch(request *istio.MatchRequest) (route.Match, error) {
+	var out route.Match
+	for _, header := range slices.Sorted(maps.Keys(request.Headers)) {
+		match, err := compileStringMatch(request.Headers[header])
+		if err != nil {
+			return route.Match{}, fmt.Errorf("match.request.headers[%s]: %w", header, err)
+		}
+		switch header {
+		case "uri":
+			if match.Prefix == "/" {
+				continue // every path starts so
+			}
+			out.URI = &match
+			continue
+		case "scheme", "method", "authority":
+			header = ":" + header
+		}
+		if out.Headers == nil {
+			out.Headers = make(map[string]route.StringMatch)
+		}
+		out.Headers[header] = match
+	}
+	return out, nil
+}
+
+func compileStringMatch(match istio.StringMatch) (route.StringMatch, error) {
+	var out route.StringMatch
+	set := 0
+	for _, field := range []struct {
+		from *string
+		to   *string
+	}{{match.Exact, &out.Exact}, {match.Prefix, &out.Prefix}, {match.Regex, &out.Regex}} {
+		if field.from != nil {
+			*field.to = *field.from
+			set++
+		}
+	}
+	if set != 1 || out == (route.StringMatch{}) {
+		return route.StringMatch{}, errors.New("exactly one of exact, prefix and regex must be set and not empty")
+	}
+	return out, nil
+}
+
+// compileTargets reads the weights. Without any the whole service is the target,
+// as in 2018.
+func compileTargets(weights []istio.DestinationWeight, namespace, domain string, destination names.Name) ([]route.Weighted, error) {
+	if len(weights) == 0 {
+		return []route.Weighted{{Weight: 100}}, nil
+	}
+	targets := make([]route.Weighted, 0, len(weights))
+	total := 0
+	for _, weight := range weights {
+		target := route.Weighted{Labels: maps.Clone(weight.Labels), Weight: int(weight.Weight)}
+		if weight.Destination != nil {
+			name, err := serviceName(weight.Destination, namespace, domain)
+			if err != nil {
+				return nil, fmt.Errorf("route destination: %w", err)
+			}
+			if name != destination {
+				target.Service = name
+			}
+		}
+		if len(weights) == 1 && target.Weight == 0 {
+			target.Weight = 100
+		}
+		if target.Weight < 0 || target.Weight > 100 {
+			return nil, fmt.Errorf("weight invalid: percentage %d is not in range 0..100", target.Weight)
+		}
+		total += target.Weight
+		targets = append(targets, target)
+	}
+	if total != 100 {
+		return nil, fmt.Errorf("route weights total %d (must total 100)", total)
+	}
+	return targets, nil
+}
+
+// routesOf returns the routes that hold for the calls of a workload, in the order
+// in which they are tried, each destination's list up to its first catch-all.
+func (o *Output) routesOf(w wire.Workload) []*compiledRoute {
+	var (
+		found   []*compiledRoute
+		closed  = make(map[names.Name]bool)
+		callers = o.services.of(w)
+	)
+	for _, candidate := range o.routes {
+		if closed[candidate.destination] {
+			continue
+		}
+		if !candidate.source.IsZero() && !slices.Contains(callers, candidate.source) {
+			continue
+		}
+		if !carries(w.Labels, candidate.sourceLabel) {
+			continue
+		}
+		found = append(found, candidate)
+		if candidate.rule.Match.URI == nil && len(candidate.rule.Match.Headers) == 0 {
+			closed[candidate.destination] = true
+		}
+	}
+	return found
+}
+
+// routesValue groups routes by destination.
+func routesValue(routes []*compiledRoute) *wire.Routes {
+	byDestination := make(map[names.Name][]route.Rule)
+	for _, r := range routes {
+		byDestination[r.destination] = append(byDestination[r.destination], r.rule)
+	}
+	out := &wire.Routes{Services: []wire.ServiceRoutes{}}
+	for destination, rules := range byDestination {
+		out.Services = append(out.Services, wire.ServiceRoutes{Service: destination, Rules: rules})
+	}
+	slices.SortFunc(out.Services, func(a, b wire.ServiceRoutes) int {
+		return cmp.Compare(a.Service.String(), b.Service.String())
+	})
+	return out
+}

@@ -1,0 +1,170 @@
+package compile
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"sluice.dev/sluice/api/v1alpha1"
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// compiledService is one service and what selects the workloads behind it.
+type compiledService struct {
+	id       string // of the MeshService; "" for one that only workloads speak of
+	service  wire.Service
+	selector map[string]string // nil: the workloads that name the service
+}
+
+func compileService(id, namespace, short string, spec *v1alpha1.MeshServiceSpec, domain string) (*compiledService, error) {
+	name, err := names.Parse(short + "." + namespace + ".svc." + domain)
+	if err != nil {
+		return nil, err
+	}
+	if len(spec.Ports) == 0 {
+		return nil, errors.New("spec names no ports")
+	}
+	selector := maps.Clone(spec.Selector)
+	if len(selector) == 0 {
+		selector = map[string]string{"app": short}
+	}
+	out := &compiledService{id: id, selector: selector, service: wire.Service{Name: name, Short: short, Namespace: namespace}}
+	for _, port := range spec.Ports {
+		compiled, err := compilePort(port.Port, cmp.Or(port.Protocol, "http"))
+		if err != nil {
+			return nil, err
+		}
+		if compiled.Protocol != policy.ProtocolHTTP && compiled.Protocol != policy.ProtocolTCP {
+			return nil, fmt.Errorf("protocol %s of a service is not built yet", port.Protocol)
+		}
+		out.service.Ports = append(out.service.Ports, compiled)
+	}
+	return out, nil
+}
+
+// serviceSet is every service of the mesh with the workloads behind it.
+type serviceSet struct {
+	list      []*compiledService // sorted by full name
+	byName    map[names.Name]*compiledService
+	endpoints map[names.Name][]wire.Endpoint // sorted by instance
+	selecting map[string][]*compiledService  // MeshServices by namespace
+	domain    string
+}
+
+// joinServices joins the services that MeshServices define with those that
+// workloads say they are; the definition's ports win. A workload's own ports are
+// http unless a MeshService says otherwise.
+func joinServices(defined []*compiledService, workloads []wire.Workload, domain string, report func(object, text string)) *serviceSet {
+	set := &serviceSet{
+		byName:    make(map[names.Name]*compiledService, len(defined)),
+		endpoints: make(map[names.Name][]wire.Endpoint),
+		selecting: make(map[string][]*compiledService),
+		domain:    domain,
+	}
+	for _, service := range defined {
+		if other, ok := set.byName[service.service.Name]; ok {
+			report(service.id, fmt.Sprintf("service %s is defined by %s already", service.service.Name, other.id))
+			continue
+		}
+		set.byName[service.service.Name] = service
+		set.selecting[service.service.Namespace] = append(set.selecting[service.service.Namespace], service)
+	}
+	workloads = slices.SortedFunc(slices.Values(workloads), func(a, b wire.Workload) int { return cmp.Compare(a.Instance, b.Instance) })
+	for _, w := range workloads {
+		if w.Service != "" {
+			name, err := names.Parse(w.Service + "." + w.Namespace + ".svc." + domain)
+			if err != nil {
+				report(w.Instance, err.Error())
+				continue
+			}
+			set.announce(name, w)
+		}
+		if len(w.Ports) == 0 {
+			continue // it calls, and serves nothing
+		}
+		for _, name := range set.of(w) {
+			set.endpoints[name] = append(set.endpoints[name], wire.Endpoint{
+				Instance: w.Instance, Proxy: w.Proxy, Labels: w.Labels, Ports: w.Ports,
+			})
+		}
+	}
+	for _, service := range set.byName {
+		set.list = append(set.list, service)
+	}
+	slices.SortFunc(set.list, func(a, b *compiledService) int {
+		return cmp.Compare(a.service.Name.String(), b.service.Name.String())
+	})
+	return set
+}
+
+// announce adds the service that a workload says it is, or the workload's ports
+// to it. A MeshService is not changed by what workloads say.
+func (s *serviceSet) announce(name names.Name, w wire.Workload) {
+	service, ok := s.byName[name]
+	if !ok {
+		service = &compiledService{service: wire.Service{Name: name, Short: w.Service, Namespace: w.Namespace}}
+		s.byName[name] = service
+	}
+	if service.id != "" {
+		return
+	}
+	for _, port := range w.Ports {
+		spoken := policy.Port{Port: port, Protocol: policy.ProtocolHTTP}
+		if at, ok := slices.BinarySearchFunc(service.service.Ports, spoken, func(a, b policy.Port) int { return cmp.Compare(a.Port, b.Port) }); !ok {
+			service.service.Ports = slices.Insert(service.service.Ports, at, spoken)
+		}
+	}
+}
+
+// of returns the services that a workload stands behind: the one that it says it
+// is, unless a MeshService of that name selects otherwise, and those whose
+// MeshService selects it.
+func (s *serviceSet) of(w wire.Workload) []names.Name {
+	var out []names.Name
+	for _, service := range s.selecting[w.Namespace] {
+		if carries(w.Labels, service.selector) {
+			out = append(out, service.service.Name)
+		}
+	}
+	if w.Service == "" {
+		return out
+	}
+	name, err := names.Parse(w.Service + "." + w.Namespace + ".svc." + s.domain)
+	if err != nil {
+		return out
+	}
+	if service, ok := s.byName[name]; !ok || service.id == "" {
+		out = append(out, name)
+	}
+	return out
+}
+
+// sharedParts makes the parts that every workload gets.
+func sharedParts(mesh *wire.Mesh, services *serviceSet, domain string, cache *cache) ([]*wire.Part, error) {
+	directory := wire.Directory{Domain: domain, Services: make([]wire.Service, 0, len(services.list))}
+	parts := make([]*wire.Part, 0, len(services.list)+2)
+	for _, service := range services.list {
+		directory.Services = append(directory.Services, service.service)
+		endpoints := services.endpoints[service.service.Name]
+		if endpoints == nil {
+			endpoints = []wire.Endpoint{}
+		}
+		part, err := cache.encode(wire.PartEndpoints+service.service.Name.String(), &wire.Endpoints{Service: service.service.Name, Endpoints: endpoints})
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
+	}
+	for name, value := range map[string]any{wire.PartMesh: mesh, wire.PartDirectory: &directory} {
+		part, err := cache.encode(name, value)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
+	}
+	return parts, nil
+}
