@@ -1,0 +1,213 @@
+package sniff
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/rawio"
+)
+
+// Limits bounds the time that Read waits. Zero fields take the defaults.
+type Limits struct {
+	// Silence is how long the first byte is waited for. Then the connection is
+	// Opaque and Silent. Default 5 s.
+	Silence time.Duration
+	// Rest is how long, from the first byte, it may take until the connection is
+	// known for what it is. Then a ClientHello is refused (ErrHelloSlow) and the
+	// rest is taken for what it looked like. Default 5 s.
+	Rest time.Duration
+}
+
+// DefaultSilence and DefaultRest are the defaults of Limits.
+const (
+	DefaultSilence = 5 * time.Second
+	DefaultRest    = 5 * time.Second
+)
+
+// Read reads from c until it is known what the connection is, until a bound is
+// reached, or until the client ends or falls silent. It returns the bytes read:
+// they are buf's, valid until buf is released, and whoever carries the
+// connection on must begin with them.
+//
+// The error is one of the socket alone: a hello that must be refused is told by
+// Result.Err. Closing c from elsewhere ends Read with net.ErrClosed. No read
+// deadline of c survives.
+func Read(c *net.TCPConn, buf *Buffer, limits Limits) (Result, []byte, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return Result{}, nil, fmt.Errorf("read first bytes: %w", err)
+	}
+	r := reader{conn: c, buf: buf, limits: limits, need: 1}
+	r.result.Kind = policy.Opaque
+	err = raw.Read(r.step)
+	if r.deadline {
+		c.SetReadDeadline(time.Time{})
+	}
+	if err == nil {
+		err = r.err
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		r.late()
+	default:
+		return Result{}, nil, fmt.Errorf("read first bytes: %w", err)
+	}
+	return r.result, buf.Bytes(), nil
+}
+
+// reader is one Read at work.
+type reader struct {
+	conn     *net.TCPConn
+	buf      *Buffer
+	limits   Limits
+	need     Need
+	result   Result
+	err      error
+	deadline bool // one was set
+	started  bool // the deadline that stands is that of Limits.Rest
+}
+
+// step is called when c may be readable. It returns false to wait for the next
+// time, and holds no buffer while the client has said nothing.
+func (r *reader) step(fd uintptr) bool {
+	for {
+		n, errno := rawio.Read(fd, r.buf.room())
+		switch {
+		case errno == syscall.EAGAIN:
+			return !r.wait()
+		case errno != 0:
+			r.err = os.NewSyscallError("read", errno)
+			return true
+		case n == 0:
+			r.end()
+			return true
+		}
+		r.buf.used += n
+		if r.buf.used < int(r.need) {
+			continue
+		}
+		if r.result, r.need = Parse(r.buf.Bytes()); r.need == 0 {
+			return true
+		}
+	}
+}
+
+// wait sets the deadline that fits and reports whether to wait at all. Only
+// clients whose first bytes are not there yet cost a deadline.
+func (r *reader) wait() bool {
+	wait := r.limits.Silence
+	if wait == 0 {
+		wait = DefaultSilence
+	}
+	if r.buf.used == 0 {
+		r.buf.Release()
+		if r.deadline {
+			return true
+		}
+	} else {
+		if r.started {
+			return true
+		}
+		r.started = true
+		if wait = r.limits.Rest; wait == 0 {
+			wait = DefaultRest
+		}
+	}
+	r.deadline = true
+	r.err = r.conn.SetReadDeadline(time.Now().Add(wait))
+	return r.err == nil
+}
+
+// end says what a connection is whose client has sent its last byte.
+func (r *reader) end() {
+	r.result.Ended = true
+	r.result.Silent = r.buf.used == 0
+	if r.result.Kind == policy.ClientHello {
+		r.result.Err, r.result.SNIBad = ErrHelloEnded, true
+	}
+}
+
+// late says what a connection is whose client did not go on in time.
+func (r *reader) late() {
+	r.result.Silent = r.buf.used == 0
+	if r.result.Kind == policy.ClientHello {
+		r.result.Err, r.result.SNIBad = ErrHelloSlow, true
+	}
+}
+
+// Sizes of a Buffer, in bytes: nearly every connection is known within the small
+// one.
+const (
+	smallBuffer = 16 << 10
+	largeBuffer = MaxHello
+)
+
+// Buffers hands out the memory of Buffer. One proxy process has one; the zero
+// value is ready.
+type Buffers struct {
+	small, large sync.Pool
+}
+
+// NewBuffer returns an empty Buffer, which takes memory only when bytes come.
+func (p *Buffers) NewBuffer() *Buffer { return &Buffer{pool: p} }
+
+// Buffer holds the first bytes of one connection, at most MaxHello of them.
+type Buffer struct {
+	pool  *Buffers
+	small *[smallBuffer]byte
+	large *[largeBuffer]byte
+	used  int
+}
+
+// Bytes returns what was read so far, valid until Release.
+func (b *Buffer) Bytes() []byte {
+	switch {
+	case b.large != nil:
+		return b.large[:b.used]
+	case b.small != nil:
+		return b.small[:b.used]
+	}
+	return nil
+}
+
+// Release gives the memory back. The Buffer is empty then, and usable again.
+func (b *Buffer) Release() {
+	if b.small != nil {
+		b.pool.small.Put(b.small)
+	}
+	if b.large != nil {
+		b.pool.large.Put(b.large)
+	}
+	b.small, b.large, b.used = nil, nil, 0
+}
+
+// room returns where to read to. It is never empty: Parse has decided before
+// MaxHello bytes are there.
+func (b *Buffer) room() []byte {
+	switch {
+	case b.large != nil:
+		return b.large[b.used:]
+	case b.small == nil:
+		var ok bool
+		if b.small, ok = b.pool.small.Get().(*[smallBuffer]byte); !ok {
+			b.small = new([smallBuffer]byte)
+		}
+	case b.used == smallBuffer:
+		var ok bool
+		if b.large, ok = b.pool.large.Get().(*[largeBuffer]byte); !ok {
+			b.large = new([largeBuffer]byte)
+		}
+		copy(b.large[:], b.small[:])
+		b.pool.small.Put(b.small)
+		b.small = nil
+		return b.large[b.used:]
+	}
+	return b.small[b.used:]
+}
