@@ -1,0 +1,122 @@
+// Package paths says where Sluice's folders and sockets are. Every command asks
+// it; nothing else spells such a path. It makes and checks folders and never
+// opens a socket.
+package paths
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// Names of the sockets in the runtime folder.
+const (
+	APISocket    = "api.sock"    // the rules, and /sluice/
+	PushSocket   = "push.sock"   // proxies of the machine
+	AttachSocket = "attach.sock" // sandboxes of the machine
+)
+
+// MaxSocketPath is the longest path of a unix socket, in bytes (unix(7): sun_path
+// holds 108 with its NUL).
+const MaxSocketPath = 107
+
+// Runtime returns the runtime folder: given, else $SLUICE_RUNTIME, else
+// /run/sluice for root, else $XDG_RUNTIME_DIR/sluice, else /tmp/sluice-UID.
+func Runtime(given string) string {
+	switch {
+	case given != "":
+		return absolute(given)
+	case os.Getenv("SLUICE_RUNTIME") != "":
+		return absolute(os.Getenv("SLUICE_RUNTIME"))
+	case os.Geteuid() == 0:
+		return "/run/sluice"
+	case os.Getenv("XDG_RUNTIME_DIR") != "":
+		return filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "sluice")
+	}
+	return "/tmp/sluice-" + strconv.Itoa(os.Geteuid())
+}
+
+// Data returns the data folder: given, else $SLUICE_DATA, else /var/lib/sluice
+// for root, else $XDG_STATE_HOME/sluice, else ~/.local/state/sluice.
+func Data(given string) (string, error) {
+	switch {
+	case given != "":
+		return absolute(given), nil
+	case os.Getenv("SLUICE_DATA") != "":
+		return absolute(os.Getenv("SLUICE_DATA")), nil
+	case os.Geteuid() == 0:
+		return "/var/lib/sluice", nil
+	case os.Getenv("XDG_STATE_HOME") != "":
+		return filepath.Join(os.Getenv("XDG_STATE_HOME"), "sluice"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find the data folder: %w; set SLUICE_DATA", err)
+	}
+	return filepath.Join(home, ".local", "state", "sluice"), nil
+}
+
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
+
+// Make makes a private folder, and the ones above it, where it is missing, and
+// checks it as Check does.
+func Make(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the folder %s: %w", dir, err)
+	}
+	return Check(dir)
+}
+
+// Check reports why a folder must not be trusted: it is not there, is no folder
+// but a link, belongs to somebody else, or is open to others.
+func Check(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return fmt.Errorf("check the folder: %w", err)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir():
+		return fmt.Errorf("%s is no folder of its own (it is %s)", dir, info.Mode().Type())
+	case !ok || int(stat.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to another user; remove it, or name another folder", dir)
+	case info.Mode().Perm()&0o077 != 0:
+		return fmt.Errorf("%s is open to other users (mode %04o); run chmod 0700 %s", dir, info.Mode().Perm(), dir)
+	}
+	return nil
+}
+
+// Socket returns the path of a socket in a runtime folder, or an error where it
+// is too long for the kernel.
+func Socket(runtime, name string) (string, error) {
+	path := filepath.Join(runtime, name)
+	if len(path) > MaxSocketPath {
+		return "", fmt.Errorf("the path %s is too long for a unix socket (%d bytes, at most %d): name a shorter runtime folder", path, len(path), MaxSocketPath)
+	}
+	return path, nil
+}
+
+// RemoveStale removes a socket file that a dead process left. What is there but
+// is no socket stays, and is an error.
+func RemoveStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s is in the way: it is no socket", path)
+	}
+	return os.Remove(path)
+}

@@ -1,0 +1,74 @@
+package paths
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestAFlagWinsOverTheVariableAndThatOverTheDefault(t *testing.T) {
+	t.Setenv("SLUICE_RUNTIME", "/from/variable")
+	t.Setenv("SLUICE_DATA", "/data/variable")
+	if got := Runtime("/from/flag"); got != "/from/flag" {
+		t.Errorf("with a flag: %s", got)
+	}
+	if got := Runtime(""); got != "/from/variable" {
+		t.Errorf("with the variable: %s", got)
+	}
+	if got, err := Data(""); err != nil || got != "/data/variable" {
+		t.Errorf("data with the variable: %s, %v", got, err)
+	}
+	t.Setenv("SLUICE_RUNTIME", "")
+	if got := Runtime(""); !strings.Contains(got, "sluice") {
+		t.Errorf("by default: %s", got)
+	}
+}
+
+func TestAFolderThatOthersCouldUseIsRefused(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	if err := Make(dir); err != nil {
+		t.Fatalf("a folder of our own: %v", err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(link); err == nil {
+		t.Error("a link is taken for a folder")
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := Make(dir); err == nil || !strings.Contains(err.Error(), "chmod 0700") {
+		t.Errorf("a folder open to others: %v", err)
+	}
+}
+
+func TestOnlyASocketIsRemovedAsStale(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := RemoveStale(file); err == nil {
+		t.Error("a file was removed as a stale socket")
+	}
+	socket := filepath.Join(dir, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	if err := RemoveStale(socket); err != nil {
+		t.Errorf("a stale socket: %v", err)
+	}
+	if err := RemoveStale(socket); err != nil {
+		t.Errorf("no socket: %v", err)
+	}
+	if _, err := Socket(strings.Repeat("x", 200), APISocket); err == nil {
+		t.Error("a path that the kernel would cut is accepted")
+	}
+}
