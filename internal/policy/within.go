@@ -9,7 +9,7 @@ import (
 )
 
 // MaxWithin is the bound on the ranges that one Verdict.Within lists.
-const MaxWithin = 1 << 14
+const MaxWithin = 1 << 17
 
 // maxRequestLists is the bound on the rules on addresses of one port that ask for
 // methods or paths and may allow a name; those after it allow addresses only.
@@ -182,31 +182,27 @@ func (all addrRanges) judge(say func(*tier) judgement) (judgement, error) {
 
 // without returns the range, cut where one right inside it is not allowed whole.
 func (r *addrRange) without(whole map[*addrRange]bool) []netip.Prefix {
-	pieces := []netip.Prefix{r.prefix}
+	var holes []netip.Prefix
 	for _, inner := range r.inside {
-		if whole[inner] {
-			continue
+		if !whole[inner] {
+			holes = append(holes, inner.prefix)
 		}
-		at := slices.IndexFunc(pieces, func(p netip.Prefix) bool { return p.Overlaps(inner.prefix) })
-		cut := pieces[at]
-		pieces = append(slices.Delete(pieces, at, at+1), subtract(cut, inner.prefix)...)
 	}
-	return pieces
+	return cut(nil, r.prefix, holes)
 }
 
-// subtract returns p without hole, which lies inside it, in as few ranges as
-// there can be.
-func subtract(p, hole netip.Prefix) []netip.Prefix {
-	var rest []netip.Prefix
-	for p.Bits() < hole.Bits() {
-		low, high := halves(p)
-		if low.Contains(hole.Addr()) {
-			p, rest = low, append(rest, high)
-		} else {
-			p, rest = high, append(rest, low)
-		}
+// cut appends p without holes, in as few ranges as there can be. The holes lie
+// inside p, in the order of addresses, and do not overlap.
+func cut(pieces []netip.Prefix, p netip.Prefix, holes []netip.Prefix) []netip.Prefix {
+	switch {
+	case len(holes) == 0:
+		return append(pieces, p)
+	case holes[0] == p:
+		return pieces
 	}
-	return rest
+	low, high := halves(p)
+	upper, _ := slices.BinarySearchFunc(holes, high.Addr(), func(hole netip.Prefix, at netip.Addr) int { return hole.Addr().Compare(at) })
+	return cut(cut(pieces, low, holes[:upper]), high, holes[upper:])
 }
 
 // halves cuts a range in two; it must not be a single address.

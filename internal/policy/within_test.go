@@ -109,13 +109,12 @@ func TestRulesWithOtherTLSSettingsAreNotPutTogether(t *testing.T) {
 }
 
 func TestMoreRangesThanTheBoundAreRefused(t *testing.T) {
-	var rules []Rule
 	wide := Rule{ID: "wide"}
 	for i := range MaxWithin + 1 {
 		wide.CIDRs = append(wide.CIDRs, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32))
 	}
 	wide.Ports = []Port{{443, ProtocolTCP}}
-	if _, err := NewSet(append(rules, wide), Options{}); err == nil {
+	if _, err := NewSet([]Rule{wide}, Options{}); err == nil {
 		t.Error("more ranges than the bound were taken")
 	}
 }
@@ -142,6 +141,22 @@ func TestConsentToAddressesThatAreNotPublic(t *testing.T) {
 		v := s.Decide(&c.chain)
 		if got := v.ConsentsTo(netip.MustParseAddr(c.addr)); got != c.want {
 			t.Errorf("%s consents to %s: %t", v, c.addr, got)
+		}
+	}
+}
+
+func TestManyHolesInOneRangeAreCutInGoodTime(t *testing.T) {
+	rules := []Rule{rule("all", "0.0.0.0/0 ::/0", "443/tcp")}
+	holes := rule("holes", "", "443/https")
+	for i := range 4000 {
+		holes.CIDRs = append(holes.CIDRs, netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 8), byte(i), 1}), 32))
+	}
+	s := newSet(t, append(rules, holes)...)
+	c := dialled("a.example", 443).opaque()
+	v := s.Decide(&c)
+	for addr, want := range map[string]bool{"20.0.0.1": false, "20.1.1.1": false, "20.0.0.2": true, "8.8.8.8": true, "198.19.0.1": false, "2001:db8::1": true, "2001:2::1": false} {
+		if got := contains(v.Within, netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s within: %t", addr, got)
 		}
 	}
 }
