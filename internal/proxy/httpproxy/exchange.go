@@ -68,7 +68,7 @@ type result struct {
 func (d *conn) forward(dir *Direction, start time.Duration) next {
 	out, ok := d.buildRequest(dir)
 	if !ok {
-		return d.failed(dir, start, result{failure: RequestMalformed})
+		return d.failed(dir, start, result{failure: RequestMalformed, closes: true})
 	}
 	replayable := isIdempotent(d.x.Method())
 	u, err := d.connect(dir, !replayable)

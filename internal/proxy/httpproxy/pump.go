@@ -149,7 +149,7 @@ func (d *conn) serveLong() next {
 	dir, start := &run.direction, run.start
 	out, ok := d.buildRequest(dir)
 	if !ok {
-		return d.failed(dir, start, result{failure: RequestMalformed})
+		return d.failed(dir, start, result{failure: RequestMalformed, closes: true})
 	}
 	// Sent once, so from the outset to somebody who is there.
 	u, err := d.connect(dir, true)

@@ -1,0 +1,86 @@
+package httpproxy_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/internal/proxy/httpproxy"
+)
+
+// steady is a client, the proxy and an origin that allocate nothing of their
+// own: what is counted is the engine's.
+func steady(t testing.TB, o options) (exchange func()) {
+	body := strings.Repeat("x", 1024)
+	answer := []byte(fmt.Sprintf("HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 20:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: keep-alive\r\n\r\n%s", len(body), body))
+	request := []byte("GET /v2/things?x=1 HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: wrk\r\nAccept: */*\r\nX-One: 1\r\nX-Two: 22222222\r\nConnection: keep-alive\r\n\r\n")
+	f := newFixture(t, func(c *originConn) {
+		b := make([]byte, 4096)
+		for {
+			n, err := c.TCPConn.Read(b)
+			if err != nil {
+				return
+			}
+			if n < 4 || string(b[n-4:n]) != "\r\n\r\n" {
+				t.Errorf("the origin got half a request: %q", b[:n])
+				return
+			}
+			if _, err := c.TCPConn.Write(answer); err != nil {
+				return
+			}
+		}
+	}, options{direction: func(f *fixture, x *httpproxy.Exchange) httpproxy.Direction {
+		return httpproxy.Direction{Upstream: f.pool, AppendHeader: addedHeader}
+	}})
+	f.closed = nil
+	f.outcomes = make([]httpproxy.Outcome, 0, 1<<20)
+	c := f.client()
+	c.SetDeadline(noDeadline)
+	want := len(answer) - len("Connection: keep-alive\r\n")
+	b := make([]byte, 4096)
+	return func() {
+		if _, err := c.TCPConn.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		readExactly(t, c.TCPConn, b, want)
+	}
+}
+
+var addedHeader = []byte("x-forwarded-for: 127.0.0.1\r\n")
+
+func readExactly(t testing.TB, c *net.TCPConn, b []byte, want int) {
+	for n := 0; n < want; {
+		m, err := c.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += m
+		if n > want {
+			t.Fatalf("%d bytes of answer, want %d", n, want)
+		}
+	}
+}
+
+func TestASteadyRequestAllocatesNothing(t *testing.T) {
+	exchange := steady(t, options{})
+	for range 10 {
+		exchange()
+	}
+	if n := testing.AllocsPerRun(500, exchange); n != 0 {
+		t.Errorf("%v allocations for a request, want none", n)
+	}
+}
+
+func BenchmarkForward(b *testing.B) {
+	exchange := steady(b, options{})
+	exchange()
+	b.ReportAllocs()
+	b.SetBytes(1024)
+	for b.Loop() {
+		exchange()
+	}
+}
+
+var noDeadline time.Time
