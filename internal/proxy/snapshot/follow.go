@@ -1,0 +1,146 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sluice.dev/sluice/internal/wire"
+)
+
+// checkEvery is how often Follow looks whether the server is still there.
+const checkEvery = time.Minute
+
+// saveAtMost is the least time between two writes of one workload's snapshot.
+const saveAtMost = time.Second
+
+// Source is where snapshots come from: a membership of the server's stream.
+type Source interface {
+	Snapshots() <-chan *wire.Snapshot // closed at the end
+	Ack(version string)
+	Nack(version string, why error)
+	Connected() bool // the snapshot that came last is current
+}
+
+// FollowConfig is what Follow joins.
+type FollowConfig struct {
+	Source  Source
+	Holder  *Holder
+	Builder *Builder
+	View    View
+	Store   *Store // nil: nothing is kept
+	Key     string // of the workload in Store: its class
+	Log     *slog.Logger
+}
+
+// Follow swaps each snapshot of the source into the holder and then acknowledges
+// it; one that cannot be built is refused and the one before goes on. It begins
+// with what the store kept. It returns when the source or ctx ended and all is
+// written.
+func Follow(ctx context.Context, c FollowConfig) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	f := &follower{FollowConfig: c, changed: make(chan *wire.Snapshot, 1)}
+	if c.Store != nil {
+		f.restore()
+		var writing sync.WaitGroup
+		defer writing.Wait()
+		defer close(f.changed)
+		writing.Go(f.write)
+	}
+	ticker := time.NewTicker(checkEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case snapshot, ok := <-c.Source.Snapshots():
+			if !ok {
+				return
+			}
+			f.take(snapshot)
+		case <-ticker.C:
+			f.check()
+		}
+	}
+}
+
+type follower struct {
+	FollowConfig
+	running string              // version of the last swap that a server sent
+	changed chan *wire.Snapshot // the latest that is to be written
+}
+
+// take swaps one snapshot in, or refuses it.
+func (f *follower) take(from *wire.Snapshot) {
+	if from.Version == f.running {
+		// The same again, over a new stream.
+		f.Holder.Confirm()
+		f.Source.Ack(from.Version)
+		return
+	}
+	built, err := f.Builder.Build(from, f.View)
+	if err != nil {
+		f.Log.Error("a snapshot is refused, the one before goes on", "version", from.Version, "error", err)
+		f.Source.Nack(from.Version, err)
+		return
+	}
+	f.Holder.Swap(built)
+	f.running = from.Version
+	f.Source.Ack(from.Version)
+	if f.Store == nil {
+		return
+	}
+	select {
+	case <-f.changed: // an older one that was not written yet
+	default:
+	}
+	f.changed <- from
+}
+
+// check keeps the age: of what the server stands behind it begins anew.
+func (f *follower) check() {
+	if !f.Source.Connected() {
+		if f.Holder.Expire() {
+			f.Log.Warn("the snapshot is older than it may be: everything is denied until the server is back", "age", f.Holder.Age())
+		}
+		return
+	}
+	f.Holder.Confirm()
+	if f.Store != nil && f.running != "" {
+		if err := f.Store.Confirm(f.Key); err != nil {
+			f.Log.Warn("the age of a kept snapshot could not be noted", "error", err)
+		}
+	}
+}
+
+// restore begins with what was kept.
+func (f *follower) restore() {
+	kept, confirmed, err := f.Store.Load(f.Key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		var built *Snapshot
+		if built, err = f.Builder.Build(kept, f.View); err == nil {
+			f.Holder.Restore(built, confirmed)
+			return
+		}
+	}
+	f.Log.Warn("a kept snapshot cannot be used", "error", err)
+}
+
+// write keeps snapshots until changed is closed, each latest at most once in
+// saveAtMost, and the last one in any case.
+func (f *follower) write() {
+	for snapshot := range f.changed {
+		if err := f.Store.Save(f.Key, snapshot); err != nil {
+			f.Log.Warn("a snapshot could not be kept", "version", snapshot.Version, "error", err)
+		}
+		time.Sleep(saveAtMost)
+	}
+}

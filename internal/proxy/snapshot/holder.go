@@ -1,0 +1,140 @@
+package snapshot
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice.dev/sluice/internal/policy"
+)
+
+// HolderConfig configures a Holder.
+type HolderConfig struct {
+	Now func() time.Time // nil: time.Now
+}
+
+// Holder holds the snapshot that counts for one workload. Until the first Swap
+// everything is denied with NoSnapshot; once the snapshot is older than it may
+// be, with StaleSnapshot.
+type Holder struct {
+	now     func() time.Time
+	current atomic.Pointer[Snapshot]
+
+	mu        sync.Mutex // held while a swap and its callbacks run: they are in order
+	fresh     *Snapshot  // the last that was swapped in; nil before
+	stale     bool
+	watchers  map[*watcher]struct{}
+	confirmed atomic.Int64 // Unix nanoseconds, wall clock: a machine that slept was away, too
+}
+
+type watcher struct{ swapped func(*Snapshot) }
+
+// NewHolder returns a Holder that denies.
+func NewHolder(config HolderConfig) *Holder {
+	h := &Holder{now: config.Now, watchers: make(map[*watcher]struct{})}
+	if h.now == nil {
+		h.now = time.Now
+	}
+	h.current.Store(none())
+	return h
+}
+
+// Load returns the snapshot that counts now, never nil. It is one atomic load.
+func (h *Holder) Load() *Snapshot { return h.current.Load() }
+
+// Swap makes s the snapshot that counts and calls the callbacks. s is current as
+// of now.
+func (h *Holder) Swap(s *Snapshot) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.confirmed.Store(h.now().UnixNano())
+	h.fresh, h.stale = s, false
+	h.set(s)
+}
+
+// Restore makes s count, which was current at confirmed, unless there was a Swap
+// already. It is stale at once where it is too old.
+func (h *Holder) Restore(s *Snapshot, confirmed time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fresh != nil {
+		return
+	}
+	if now := h.now(); confirmed.After(now) {
+		confirmed = now // a clock was set back; what is unknown is not in the future
+	}
+	h.confirmed.Store(confirmed.UnixNano())
+	h.fresh = s
+	if !h.expire() {
+		h.set(s)
+	}
+}
+
+// Confirm says that the server is there and has nothing newer: the age begins
+// anew, and a snapshot that was stale counts again.
+func (h *Holder) Confirm() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fresh == nil {
+		return
+	}
+	h.confirmed.Store(h.now().UnixNano())
+	if h.stale {
+		h.stale = false
+		h.set(h.fresh)
+	}
+}
+
+// Expire denies everything with StaleSnapshot if the snapshot is older than it
+// may be, and reports whether that is so.
+func (h *Holder) Expire() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.expire()
+}
+
+// expire is Expire with the lock held.
+func (h *Holder) expire() bool {
+	if h.stale || h.fresh == nil || h.Age() < h.fresh.MaxStale {
+		return h.stale
+	}
+	denied, err := denying(h.fresh, policy.StaleSnapshot)
+	if err != nil {
+		denied = none() // cannot be: these rules were compiled once; and it denies as well
+	}
+	h.stale = true
+	h.set(denied)
+	return true
+}
+
+// Age returns for how long the snapshot was not confirmed, 0 before the first.
+func (h *Holder) Age() time.Duration {
+	confirmed := h.confirmed.Load()
+	if confirmed == 0 {
+		return 0
+	}
+	return max(0, h.now().Sub(time.Unix(0, confirmed)))
+}
+
+// OnSwap calls swapped after each swap, with what counts from then on, until stop
+// is called. Calls come one at a time and in order. swapped must not call Swap,
+// Restore, Confirm, Expire, OnSwap or stop.
+func (h *Holder) OnSwap(swapped func(*Snapshot)) (stop func()) {
+	w := &watcher{swapped}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.watchers[w] = struct{}{}
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.watchers, w)
+	}
+}
+
+// set stores s and tells the watchers. The lock is held.
+func (h *Holder) set(s *Snapshot) {
+	h.current.Store(s)
+	for w := range h.watchers {
+		w.swapped(s)
+	}
+}
