@@ -1,0 +1,258 @@
+package resolve
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+)
+
+// Bounds of a dial.
+const (
+	// ConnectTimeout is the default bound on all attempts to connect together.
+	ConnectTimeout = 10 * time.Second
+	// AttemptDelay is how long one attempt is ahead of the next (RFC 8305,
+	// section 5).
+	AttemptDelay = 250 * time.Millisecond
+	// MaxAttempts is how many addresses are tried.
+	MaxAttempts = 8
+)
+
+// Target is where an allowed connection goes.
+type Target struct {
+	// Name is resolved; where it is zero, Addr is dialled.
+	Name names.Name
+	Addr netip.Addr
+	Port uint16
+	// Within, where it is not nil, holds all that may be dialled; it is consent
+	// to private addresses inside it (a rule on CIDRs is).
+	Within []netip.Prefix
+	// Private is the rule's privateAnswers.
+	Private []netip.Prefix
+	// Source is the address to dial from, where its family fits; the zero Addr
+	// leaves it to the kernel.
+	Source netip.Addr
+	// Limit bounds how many names DNS is asked for. The caller sets it to the
+	// workload's own where no rule names Name exactly: a wildcard is a channel.
+	Limit *rate.Limiter
+}
+
+// DialerConfig is what a Dialer needs. Sockets and Resolver are required.
+type DialerConfig struct {
+	Sockets        Sockets
+	Resolver       *Resolver
+	Guard          Guard
+	ConnectTimeout time.Duration // ConnectTimeout where 0
+}
+
+// Dialer connects to allowed destinations. It is safe for concurrent use.
+type Dialer struct {
+	sockets  Sockets
+	resolver *Resolver
+	guard    Guard
+	timeout  time.Duration
+}
+
+// NewDialer makes a Dialer.
+func NewDialer(c DialerConfig) *Dialer {
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = ConnectTimeout
+	}
+	return &Dialer{sockets: c.Sockets, resolver: c.Resolver, guard: c.Guard, timeout: c.ConnectTimeout}
+}
+
+// Dial resolves t and connects to the first of its addresses that answers.
+// Errors are *Error.
+func (d *Dialer) Dial(ctx context.Context, t Target) (*net.TCPConn, error) {
+	candidates, err := d.Resolve(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return d.DialAny(ctx, t, candidates)
+}
+
+// Resolve returns the addresses of t that may be dialled, in the order in which
+// they should be: families in turn, IPv6 first. Whoever must prove an address
+// before it is used proves one of these and gives it to DialAddr.
+func (d *Dialer) Resolve(ctx context.Context, t Target) ([]netip.AddrPort, error) {
+	addrs := []netip.Addr{t.Addr}
+	if !t.Name.IsZero() {
+		var err error
+		if addrs, err = d.resolver.Lookup(ctx, t.Name, t.Limit); err != nil {
+			return nil, err
+		}
+	}
+	var refusal *Error
+	allowed := make([]netip.Addr, 0, len(addrs))
+	for _, a := range addrs {
+		reason := d.refuses(t, a)
+		if reason == "" {
+			allowed = append(allowed, a)
+			continue
+		}
+		if refusal == nil || reason == policy.PrivateAddress && refusal.reason != reason {
+			refusal = &Error{reason: reason, name: t.Name}
+		}
+		if refusal.reason == reason && len(refusal.addrs) < maxShown {
+			refusal.addrs = append(refusal.addrs, a)
+		}
+	}
+	if len(allowed) == 0 {
+		return nil, refusal
+	}
+	return interleave(allowed, t.Port), nil
+}
+
+// refuses says why a must not be dialled for t, "" when it may be. An address
+// that the workload dialled itself was matched by an address rule, which is
+// consent; what nobody can consent to is refused there too.
+func (d *Dialer) refuses(t Target, a netip.Addr) policy.Reason {
+	if t.Within != nil && !holds(t.Within, a) {
+		return policy.OutsideCIDR
+	}
+	var itself []netip.Prefix
+	if t.Name.IsZero() && a == t.Addr && a.IsValid() && a.Zone() == "" {
+		itself = []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}
+	}
+	if !d.guard.Dialable(a, t.Within, t.Private, itself) {
+		return policy.PrivateAddress
+	}
+	return ""
+}
+
+// interleave puts the families in turn (RFC 8305, section 4), each in the order
+// in which DNS gave it.
+func interleave(addrs []netip.Addr, port uint16) []netip.AddrPort {
+	var v6, v4 []netip.Addr
+	for _, a := range addrs {
+		if a.Is4() {
+			v4 = append(v4, a)
+		} else {
+			v6 = append(v6, a)
+		}
+	}
+	ordered := make([]netip.AddrPort, 0, len(addrs))
+	for len(v6)+len(v4) > 0 {
+		for _, f := range []*[]netip.Addr{&v6, &v4} {
+			if len(*f) > 0 {
+				ordered = append(ordered, netip.AddrPortFrom((*f)[0], port))
+				*f = (*f)[1:]
+			}
+		}
+	}
+	return ordered
+}
+
+// DialAddr connects to one address of t. It is checked as Resolve checked it:
+// what is refused is never given to connect.
+func (d *Dialer) DialAddr(ctx context.Context, t Target, to netip.AddrPort) (*net.TCPConn, error) {
+	return d.DialAny(ctx, t, []netip.AddrPort{to})
+}
+
+type attempt struct {
+	conn *net.TCPConn
+	to   netip.AddrPort
+	err  error
+}
+
+// DialAny connects to the first of the candidates that answers: they are begun
+// AttemptDelay after one another, at once where the one before failed, at most
+// MaxAttempts of them.
+func (d *Dialer) DialAny(ctx context.Context, t Target, candidates []netip.AddrPort) (*net.TCPConn, error) {
+	candidates = candidates[:min(len(candidates), MaxAttempts)]
+	if len(candidates) == 0 {
+		return nil, &Error{reason: NoAddress, name: t.Name}
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	results := make(chan attempt, len(candidates))
+	begun, running := 0, 0
+	defer func() {
+		cancel()
+		for ; running > 0; running-- { // the losers end at once
+			if late := <-results; late.conn != nil {
+				late.conn.Close()
+			}
+		}
+	}()
+	next := time.NewTimer(0)
+	defer next.Stop()
+	var failures []attempt
+	for begun < len(candidates) || running > 0 {
+		select {
+		case <-next.C:
+			if begun == len(candidates) {
+				continue
+			}
+			to := candidates[begun]
+			begun++
+			running++
+			go func() {
+				conn, err := d.connect(ctx, t, to)
+				results <- attempt{conn, to, err}
+			}()
+			next.Reset(AttemptDelay)
+		case a := <-results:
+			running--
+			if a.err == nil {
+				return a.conn, nil
+			}
+			failures = append(failures, a)
+			if ctx.Err() != nil {
+				begun = len(candidates) // no more
+				continue
+			}
+			next.Reset(0)
+		}
+	}
+	return nil, connectError(t, failures)
+}
+
+// connect checks and connects. Nothing stands between the check and the socket.
+func (d *Dialer) connect(ctx context.Context, t Target, to netip.AddrPort) (*net.TCPConn, error) {
+	if reason := d.refuses(t, to.Addr()); reason != "" {
+		return nil, &Error{reason: reason, name: t.Name, addrs: []netip.Addr{to.Addr()}}
+	}
+	source := t.Source
+	if source.Is4() != to.Addr().Is4() {
+		source = netip.Addr{}
+	}
+	return d.sockets.DialTCP(ctx, source, to)
+}
+
+// connectError makes one error of all attempts: a denial when all were refused,
+// else what happened to the first that was tried.
+func connectError(t Target, failures []attempt) error {
+	out := &Error{name: t.Name}
+	for _, f := range failures {
+		var own *Error
+		if errors.As(f.err, &own) {
+			if out.reason == "" {
+				out.reason = own.reason
+			}
+		} else if out.err == nil {
+			out.reason, out.err = reasonOf(f.err), f.err
+		}
+		if len(out.addrs) < maxShown {
+			out.addrs = append(out.addrs, f.to.Addr())
+		}
+	}
+	return out
+}
+
+func reasonOf(err error) policy.Reason {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return ConnectRefused
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
+		return ConnectTimedOut
+	}
+	return ConnectFailed
+}

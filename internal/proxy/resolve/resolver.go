@@ -1,0 +1,276 @@
+package resolve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/time/rate"
+
+	"sluice.dev/sluice/internal/names"
+)
+
+// Bounds of a lookup.
+const (
+	// LookupTimeout bounds all that is done to resolve one name.
+	LookupTimeout = 6 * time.Second
+	// OtherFamilyDelay is how long the second of A and AAAA is waited for when
+	// the first brought addresses (RFC 8305, section 3).
+	OtherFamilyDelay = 50 * time.Millisecond
+	// MinTTL and MaxTTL bound how long an answer is kept.
+	MinTTL = time.Second
+	MaxTTL = 5 * time.Minute
+	// MaxNegativeTTL bounds how long it is kept that there is no answer; a
+	// failure is kept for MinTTL (RFC 9520).
+	MaxNegativeTTL = time.Minute
+	// MaxLookups is how many names are resolved at once; a further one fails.
+	MaxLookups = 1024
+	// maxQuestions bounds the questions of one family of one name: a chain of
+	// CNAME records whose server gave it in pieces.
+	maxQuestions = 8
+)
+
+// ResolverConfig is what a Resolver needs. Sockets is required.
+type ResolverConfig struct {
+	Sockets    Sockets
+	Servers    []netip.AddrPort // asked in this order; none: those of ResolvConf
+	ResolvConf string           // "/etc/resolv.conf" where empty; read again when it changes
+	Now        func() time.Time // time.Now where nil
+}
+
+// Resolver asks DNS for addresses and remembers them. It is safe for concurrent
+// use. Close ends it.
+type Resolver struct {
+	sockets Sockets
+	servers func() ([]netip.AddrPort, error)
+	now     func() time.Time
+
+	end     context.CancelFunc
+	ctx     context.Context // of lookups: they outlive the caller that began them
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	cache   *cache
+	flights map[names.Name]*flight
+
+	hits, lookups, failures atomic.Uint64
+}
+
+// flight is one lookup that runs; all who want its name wait for it.
+type flight struct {
+	done  chan struct{}
+	found found // to be read after done
+}
+
+// NewResolver makes a Resolver.
+func NewResolver(c ResolverConfig) *Resolver {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.ResolvConf == "" {
+		c.ResolvConf = "/etc/resolv.conf"
+	}
+	r := &Resolver{
+		sockets: c.Sockets,
+		servers: (&resolvConf{path: c.ResolvConf, now: c.Now}).list,
+		now:     c.Now,
+		cache:   newCache(CacheSize),
+		flights: make(map[names.Name]*flight),
+	}
+	if len(c.Servers) > 0 {
+		r.servers = func() ([]netip.AddrPort, error) { return c.Servers, nil }
+	}
+	r.ctx, r.end = context.WithCancel(context.Background())
+	return r
+}
+
+// Close ends the lookups that run and waits for them.
+func (r *Resolver) Close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.end()
+	r.running.Wait()
+}
+
+// Stats counts what a Resolver did.
+type Stats struct {
+	Hits     uint64 // answered from memory
+	Lookups  uint64 // asked of DNS
+	Failures uint64 // lookups in which no server gave a usable answer
+	Names    int    // remembered now
+}
+
+// Stats returns the counts.
+func (r *Resolver) Stats() Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return Stats{Hits: r.hits.Load(), Lookups: r.lookups.Load(), Failures: r.failures.Load(), Names: len(r.cache.entries)}
+}
+
+// Lookup returns the addresses of n, at most MaxAddresses, IPv6 and IPv4, not
+// to be changed. limit, where it is not nil, is taken from when DNS must be
+// asked. Errors are *Error, or that of ctx.
+func (r *Resolver) Lookup(ctx context.Context, n names.Name, limit *rate.Limiter) ([]netip.Addr, error) {
+	f, err := r.flightTo(n, limit)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		return nil, &Error{reason: ResolveFailed, name: n, err: ctx.Err()}
+	}
+	if f.found.err != nil {
+		return nil, f.found.err
+	}
+	return f.found.addrs, nil
+}
+
+var (
+	landed       = closedChannel() // of flights that were over before they began
+	errBusy      = errors.New("too many names are being resolved")
+	errShutdown  = errors.New("the resolver is closed")
+	errQuestions = fmt.Errorf("a chain of more than %d names, or in more than %d pieces", maxLinks, maxQuestions)
+)
+
+func closedChannel() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+// flightTo returns what is known of n, the lookup that runs, or a new one.
+func (r *Resolver) flightTo(n names.Name, limit *rate.Limiter) (*flight, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	if known, ok := r.cache.get(n, now); ok {
+		r.hits.Add(1)
+		return &flight{done: landed, found: known}, nil
+	}
+	if f := r.flights[n]; f != nil {
+		return f, nil
+	}
+	switch {
+	case r.closed:
+		return nil, &Error{reason: ResolveFailed, name: n, err: errShutdown}
+	case limit != nil && !limit.AllowN(now, 1):
+		return nil, &Error{reason: TooManyNames, name: n}
+	case len(r.flights) >= MaxLookups:
+		return nil, &Error{reason: ResolveFailed, name: n, err: errBusy}
+	}
+	r.lookups.Add(1)
+	f := &flight{done: make(chan struct{})}
+	r.flights[n] = f
+	r.running.Go(func() { r.fly(n, f) })
+	return f, nil
+}
+
+func (r *Resolver) fly(n names.Name, f *flight) {
+	ctx, cancel := context.WithTimeout(r.ctx, LookupTimeout)
+	defer cancel()
+	out, keep := r.lookup(ctx, n)
+	if out.err != nil && out.err.reason == ResolveFailed {
+		r.failures.Add(1)
+	}
+	f.found = out
+	r.mu.Lock()
+	delete(r.flights, n)
+	r.cache.put(n, out, r.now().Add(keep))
+	r.mu.Unlock()
+	close(f.done)
+}
+
+// family is what one of A and AAAA brought.
+type family struct {
+	addrs  []netip.Addr
+	ttl    time.Duration // how long this may be kept
+	absent bool          // NXDOMAIN
+	err    error
+}
+
+// lookup asks for both families at once and says how long the outcome holds.
+func (r *Resolver) lookup(ctx context.Context, n names.Name) (found, time.Duration) {
+	servers, err := r.servers()
+	if err != nil {
+		return found{err: &Error{reason: ResolveFailed, name: n, err: err}}, MinTTL
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	families := make(chan family, 2)
+	for _, typ := range []dnsmessage.Type{dnsmessage.TypeAAAA, dnsmessage.TypeA} {
+		r.running.Go(func() { families <- r.lookupFamily(ctx, servers, n.String()+".", typ) })
+	}
+	first := <-families
+	var late <-chan time.Time
+	if len(first.addrs) > 0 {
+		timer := time.NewTimer(OtherFamilyDelay)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case second := <-families:
+		return merge(n, first, second)
+	case <-late:
+		// Kept only shortly, so that the other family gets another chance.
+		return found{addrs: first.addrs}, MinTTL
+	}
+}
+
+// merge makes one outcome of two families.
+func merge(n names.Name, a, b family) (found, time.Duration) {
+	switch {
+	case len(a.addrs) > 0 && len(b.addrs) > 0:
+		addrs := append(append([]netip.Addr(nil), a.addrs[:min(len(a.addrs), MaxAddresses/2)]...), b.addrs...)
+		return found{addrs: addrs[:min(len(addrs), MaxAddresses)]}, min(a.ttl, b.ttl)
+	case len(b.addrs) > 0:
+		return merge(n, b, a)
+	case len(a.addrs) > 0 && b.err != nil:
+		return found{addrs: a.addrs}, MinTTL
+	case len(a.addrs) > 0:
+		return found{addrs: a.addrs}, a.ttl
+	case a.absent || b.absent:
+		return found{err: &Error{reason: NoSuchName, name: n}}, min(a.ttl, b.ttl)
+	case a.err != nil || b.err != nil:
+		return found{err: &Error{reason: ResolveFailed, name: n, err: errors.Join(a.err, b.err)}}, MinTTL
+	}
+	return found{err: &Error{reason: NoAddress, name: n}}, min(a.ttl, b.ttl)
+}
+
+// lookupFamily asks for one type and follows aliases, also those whose end the
+// server did not send along.
+func (r *Resolver) lookupFamily(ctx context.Context, servers []netip.AddrPort, name string, typ dnsmessage.Type) family {
+	links, ttl := 0, uint32(MaxTTL/time.Second)
+	for range maxQuestions {
+		out, err := ask(ctx, r.sockets, servers, name, typ)
+		if err != nil {
+			return family{err: err, ttl: MinTTL}
+		}
+		end, followed, addrs, shortest := out.follow(name, typ, ttl)
+		ttl = shortest
+		if links += followed; links >= maxLinks {
+			break
+		}
+		switch {
+		case len(addrs) > 0:
+			return family{addrs: addrs, ttl: clamp(ttl, MaxTTL)}
+		case out.rcode == dnsmessage.RCodeNameError:
+			return family{absent: true, ttl: clamp(min(ttl, out.negative), MaxNegativeTTL)}
+		case followed == 0 || out.negative > 0:
+			return family{ttl: clamp(min(ttl, out.negative), MaxNegativeTTL)}
+		}
+		name = end
+	}
+	return family{err: errQuestions, ttl: MinTTL}
+}
+
+func clamp(seconds uint32, most time.Duration) time.Duration {
+	return max(MinTTL, min(time.Duration(seconds)*time.Second, most))
+}

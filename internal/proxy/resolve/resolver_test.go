@@ -1,0 +1,619 @@
+package resolve
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/time/rate"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// loopback dials on loopback whatever should be elsewhere.
+type loopback struct {
+	mu    sync.Mutex
+	at    map[netip.AddrPort]netip.AddrPort
+	tried []netip.AddrPort
+}
+
+func (l *loopback) DialTCP(ctx context.Context, _ netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
+	l.mu.Lock()
+	l.tried = append(l.tried, dst)
+	if real, ok := l.at[dst]; ok {
+		dst = real
+	}
+	l.mu.Unlock()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", dst.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
+
+func (l *loopback) DialUDP(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "udp", dst.String())
+}
+
+// dnsServer is a DNS server on loopback, UDP and TCP on one port.
+type dnsServer struct {
+	addr  netip.AddrPort
+	asked atomic.Int64 // questions
+	byTCP atomic.Int64 // of them over TCP
+}
+
+// serveDNS answers with what answer returns, each message in turn.
+func serveDNS(t *testing.T, answer func(q dnsmessage.Message, tcp bool) [][]byte) *dnsServer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	s := &dnsServer{addr: l.Addr().(*net.TCPAddr).AddrPort()}
+	u, err := net.ListenPacket("udp", s.addr.String())
+	must(t, err)
+	var all sync.WaitGroup
+	t.Cleanup(func() { l.Close(); u.Close(); all.Wait() })
+	reply := func(message []byte, tcp bool) [][]byte {
+		var q dnsmessage.Message
+		if q.Unpack(message) != nil {
+			return nil
+		}
+		s.asked.Add(1)
+		if tcp {
+			s.byTCP.Add(1)
+		}
+		return answer(q, tcp)
+	}
+	all.Go(func() {
+		in := make([]byte, 4096)
+		for {
+			n, from, err := u.ReadFrom(in)
+			if err != nil {
+				return
+			}
+			for _, m := range reply(in[:n], false) {
+				u.WriteTo(m, from)
+			}
+		}
+	})
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer c.Close()
+				c.SetDeadline(time.Now().Add(5 * time.Second))
+				var length [2]byte
+				if _, err := io.ReadFull(c, length[:]); err != nil {
+					return
+				}
+				in := make([]byte, binary.BigEndian.Uint16(length[:]))
+				if _, err := io.ReadFull(c, in); err != nil {
+					return
+				}
+				for _, m := range reply(in, true) {
+					c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(m))), m...))
+				}
+			})
+		}
+	})
+	return s
+}
+
+// record makes "owner TTL address" or "owner TTL CNAME target" a resource.
+func record(text string) dnsmessage.Resource {
+	f := strings.Fields(text)
+	var ttl uint32
+	fmt.Sscan(f[1], &ttl)
+	h := dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName(f[0]), Class: dnsmessage.ClassINET, TTL: ttl}
+	if f[2] == "CNAME" {
+		return dnsmessage.Resource{Header: h, Body: &dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName(f[3])}}
+	}
+	a := netip.MustParseAddr(f[2])
+	if a.Is4() {
+		return dnsmessage.Resource{Header: h, Body: &dnsmessage.AResource{A: a.As4()}}
+	}
+	return dnsmessage.Resource{Header: h, Body: &dnsmessage.AAAAResource{AAAA: a.As16()}}
+}
+
+// answered is the reply to q with records: all of them, whatever was asked.
+func answered(q dnsmessage.Message, rcode dnsmessage.RCode, records ...string) []byte {
+	q.Response, q.RecursionAvailable, q.RCode, q.Additionals = true, true, rcode, nil
+	for _, r := range records {
+		q.Answers = append(q.Answers, record(r))
+	}
+	m, err := q.Pack()
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+func withSOA(q dnsmessage.Message, rcode dnsmessage.RCode, minimum uint32) []byte {
+	q.Response, q.RCode, q.Additionals = true, rcode, nil
+	root := dnsmessage.MustNewName("example.com.")
+	q.Authorities = []dnsmessage.Resource{{
+		Header: dnsmessage.ResourceHeader{Name: root, Class: dnsmessage.ClassINET, TTL: 3600},
+		Body:   &dnsmessage.SOAResource{NS: root, MBox: root, MinTTL: minimum},
+	}}
+	m, err := q.Pack()
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+// zone answers the records whose owner was asked for, of the type that was.
+func zone(records ...string) func(dnsmessage.Message, bool) [][]byte {
+	return func(q dnsmessage.Message, _ bool) [][]byte {
+		var fitting []string
+		known := false
+		for _, r := range records {
+			if !strings.EqualFold(strings.Fields(r)[0], q.Questions[0].Name.String()) {
+				continue
+			}
+			known = true
+			if typ := record(r).Body; fmt.Sprintf("%T", typ) == "*dnsmessage.CNAMEResource" ||
+				fmt.Sprintf("%T", typ) == "*dnsmessage."+strings.TrimPrefix(q.Questions[0].Type.String(), "Type")+"Resource" {
+				fitting = append(fitting, r)
+			}
+		}
+		if !known {
+			return [][]byte{answered(q, dnsmessage.RCodeNameError)}
+		}
+		return [][]byte{answered(q, dnsmessage.RCodeSuccess, fitting...)}
+	}
+}
+
+func newResolver(t *testing.T, servers ...*dnsServer) *Resolver {
+	t.Helper()
+	c := ResolverConfig{Sockets: &loopback{}}
+	for _, s := range servers {
+		c.Servers = append(c.Servers, s.addr)
+	}
+	r := NewResolver(c)
+	t.Cleanup(r.Close)
+	return r
+}
+
+var www = names.MustParse("www.example.com")
+
+func lookup(t *testing.T, r *Resolver, n names.Name) string {
+	t.Helper()
+	addrs, err := r.Lookup(t.Context(), n, nil)
+	if err != nil {
+		var e *Error
+		if !errors.As(err, &e) {
+			t.Fatalf("%v is no *Error", err)
+		}
+		return string(e.Reason())
+	}
+	return fmt.Sprint(addrs)
+}
+
+func TestBothFamiliesAreAsked(t *testing.T) {
+	s := serveDNS(t, zone("www.example.com. 60 93.184.216.34", "www.example.com. 60 2606:2800:21f::1"))
+	r := newResolver(t, s)
+	got := lookup(t, r, www)
+	if !strings.Contains(got, "93.184.216.34") || !strings.Contains(got, "2606:2800:21f::1") {
+		t.Errorf("%v", got)
+	}
+	lookup(t, r, www)
+	if n := s.asked.Load(); n != 2 {
+		t.Errorf("%d questions, want 2: the second lookup comes from memory", n)
+	}
+	if got := r.Stats(); got.Hits != 1 || got.Lookups != 1 || got.Failures != 0 || got.Names != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestWhatAnAnswerMaySay(t *testing.T) {
+	chain := func(n int) (records []string) {
+		for i := range n {
+			records = append(records, fmt.Sprintf("%s 60 CNAME c%d.example.net.", owner(i), i+1))
+		}
+		return append(records, owner(n)+" 60 8.8.4.4")
+	}
+	many := func(n int) (records []string) {
+		for i := range n {
+			records = append(records, fmt.Sprintf("www.example.com. 60 8.8.%d.%d", i/256, i%256))
+		}
+		return records
+	}
+	for _, c := range []struct {
+		name    string
+		records []string
+		want    string
+	}{
+		{"an address", []string{"www.example.com. 60 8.8.4.4"}, "[8.8.4.4]"},
+		{"an alias", []string{"www.example.com. 60 CNAME edge.example.net.", "edge.example.net. 60 8.8.4.4"}, "[8.8.4.4]"},
+		{"an alias in another case and order", []string{"EDGE.example.net. 60 8.8.4.4", "WWW.example.com. 60 CNAME eDGe.example.net."}, "[8.8.4.4]"},
+		{"an alias with an underscore", []string{"www.example.com. 60 CNAME _x.example.net.", "_x.example.net. 60 8.8.4.4"}, "[8.8.4.4]"},
+		{"15 aliases", chain(15), "[8.8.4.4]"},
+		{"too many aliases", chain(16), "resolve-failed"},
+		{"aliases in a circle", []string{"www.example.com. 60 CNAME a.example.net.", "a.example.net. 60 CNAME www.example.com."}, "resolve-failed"},
+		{"extra records of other names", []string{"www.example.com. 60 8.8.4.4", "bank.example.org. 60 6.6.6.6", "example.com. 60 6.6.6.6"}, "[8.8.4.4]"},
+		{"only records of other names", []string{"bank.example.org. 60 6.6.6.6"}, "no-address"},
+		{"64 addresses of 300", many(300), fmt.Sprint(addressesOf(64))},
+		{"no records", nil, "no-address"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := serveDNS(t, func(q dnsmessage.Message, tcp bool) [][]byte {
+				if q.Questions[0].Type == dnsmessage.TypeAAAA {
+					return [][]byte{answered(q, dnsmessage.RCodeSuccess)}
+				}
+				m := answered(q, dnsmessage.RCodeSuccess, c.records...)
+				if len(m) > udpSize && !tcp {
+					q.Truncated = true
+					m = answered(q, dnsmessage.RCodeSuccess)
+				}
+				return [][]byte{m}
+			})
+			r := newResolver(t, s)
+			if got := lookup(t, r, www); got != c.want {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+			// What came along for another name was not believed.
+			if _, known := r.cache.get(names.MustParse("bank.example.org"), time.Now()); known {
+				t.Error("a record that nobody asked for was remembered")
+			}
+		})
+	}
+}
+
+func owner(i int) string {
+	if i == 0 {
+		return "www.example.com."
+	}
+	return fmt.Sprintf("c%d.example.net.", i)
+}
+
+func addressesOf(n int) (addrs []netip.Addr) {
+	for i := range n {
+		addrs = append(addrs, netip.AddrFrom4([4]byte{8, 8, byte(i >> 8), byte(i)}))
+	}
+	return addrs
+}
+
+func TestAnAliasWithoutItsEndIsAskedOn(t *testing.T) {
+	s := serveDNS(t, zone("www.example.com. 60 CNAME edge.example.net.", "edge.example.net. 60 8.8.4.4", "edge.example.net. 60 2001:4860::1"))
+	if got := lookup(t, newResolver(t, s), www); !strings.Contains(got, "8.8.4.4") {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestServersInTrouble(t *testing.T) {
+	good := zone("www.example.com. 60 8.8.4.4", "www.example.com. 60 2001:4860::1")
+	broken := func(rcode dnsmessage.RCode) func(dnsmessage.Message, bool) [][]byte {
+		return func(q dnsmessage.Message, _ bool) [][]byte { return [][]byte{answered(q, rcode)} }
+	}
+	mangled := func(change func(m []byte) []byte) func(dnsmessage.Message, bool) [][]byte {
+		return func(q dnsmessage.Message, tcp bool) [][]byte {
+			if tcp {
+				return good(q, tcp)
+			}
+			return [][]byte{change(good(q, tcp)[0])}
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		servers []func(dnsmessage.Message, bool) [][]byte
+		want    string // part of
+	}{
+		{"one fails, the next knows", []func(dnsmessage.Message, bool) [][]byte{broken(dnsmessage.RCodeServerFailure), good}, "8.8.4.4"},
+		{"one refuses, the next knows", []func(dnsmessage.Message, bool) [][]byte{broken(dnsmessage.RCodeRefused), good}, "8.8.4.4"},
+		{"all fail", []func(dnsmessage.Message, bool) [][]byte{broken(dnsmessage.RCodeServerFailure)}, "resolve-failed"},
+		{"NXDOMAIN is final", []func(dnsmessage.Message, bool) [][]byte{broken(dnsmessage.RCodeNameError), good}, "no-such-name"},
+		{"no EDNS", []func(dnsmessage.Message, bool) [][]byte{func(q dnsmessage.Message, tcp bool) [][]byte {
+			if len(q.Additionals) > 0 {
+				m := answered(q, dnsmessage.RCodeFormatError)
+				return [][]byte{append(m[:4:4], 0, 0, 0, 0, 0, 0, 0, 0)}
+			}
+			return good(q, tcp)
+		}}, "8.8.4.4"},
+		{"lower case by UDP, so it is asked by TCP", []func(dnsmessage.Message, bool) [][]byte{mangled(lowerQuestion)}, "8.8.4.4"},
+		{"lower case even by TCP", []func(dnsmessage.Message, bool) [][]byte{func(q dnsmessage.Message, tcp bool) [][]byte {
+			return [][]byte{lowerQuestion(good(q, tcp)[0])}
+		}}, "8.8.4.4"},
+		{"truncated", []func(dnsmessage.Message, bool) [][]byte{mangled(func(m []byte) []byte { m[2] |= 2; return m[:40] })}, "8.8.4.4"},
+		{"truncated even by TCP", []func(dnsmessage.Message, bool) [][]byte{func(q dnsmessage.Message, tcp bool) [][]byte {
+			m := good(q, tcp)[0]
+			m[2] |= 2
+			return [][]byte{m}
+		}}, "resolve-failed"},
+		{"a flood of wrong ids, then TCP", []func(dnsmessage.Message, bool) [][]byte{func(q dnsmessage.Message, tcp bool) [][]byte {
+			if tcp {
+				return good(q, tcp)
+			}
+			guess := answered(q, dnsmessage.RCodeSuccess, "www.example.com. 60 6.6.6.6")
+			guess[0] ^= 0xff
+			return repeated(guess, maxStrangers)
+		}}, "8.8.4.4"},
+		{"wrong answers before the right one", []func(dnsmessage.Message, bool) [][]byte{func(q dnsmessage.Message, tcp bool) [][]byte {
+			id := answered(q, dnsmessage.RCodeSuccess, "www.example.com. 60 6.6.6.6")
+			id[1]++
+			other := q
+			other.Questions = []dnsmessage.Question{{Name: dnsmessage.MustNewName("bank.example.org."), Type: q.Questions[0].Type, Class: 1}}
+			typ := q
+			typ.Questions = []dnsmessage.Question{{Name: q.Questions[0].Name, Type: dnsmessage.TypeTXT, Class: 1}}
+			question := answered(q, dnsmessage.RCodeSuccess)
+			question[2] &^= 0x80
+			return [][]byte{{}, {1}, id, answered(other, 0, "www.example.com. 60 6.6.6.6"), answered(typ, 0, "www.example.com. 60 6.6.6.6"), question, good(q, tcp)[0]}
+		}}, "8.8.4.4"},
+		{"records cut short", []func(dnsmessage.Message, bool) [][]byte{func(q dnsmessage.Message, tcp bool) [][]byte {
+			m := good(q, tcp)[0]
+			return [][]byte{m[:len(m)-2]}
+		}}, "resolve-failed"},
+		{"only one family fails", []func(dnsmessage.Message, bool) [][]byte{func(q dnsmessage.Message, tcp bool) [][]byte {
+			if q.Questions[0].Type == dnsmessage.TypeAAAA {
+				return [][]byte{answered(q, dnsmessage.RCodeServerFailure)}
+			}
+			return good(q, tcp)
+		}}, "8.8.4.4"},
+		{"NXDOMAIN for one family only", []func(dnsmessage.Message, bool) [][]byte{func(q dnsmessage.Message, tcp bool) [][]byte {
+			if q.Questions[0].Type == dnsmessage.TypeAAAA {
+				return [][]byte{answered(q, dnsmessage.RCodeNameError)}
+			}
+			return good(q, tcp)
+		}}, "8.8.4.4"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var servers []*dnsServer
+			for _, answer := range c.servers {
+				servers = append(servers, serveDNS(t, answer))
+			}
+			if got := lookup(t, newResolver(t, servers...), www); !strings.Contains(got, c.want) || strings.Contains(got, "6.6.6.6") {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func repeated(m []byte, n int) (all [][]byte) {
+	for range n {
+		all = append(all, m)
+	}
+	return all
+}
+
+func lowerQuestion(m []byte) []byte {
+	copy(m[12:], strings.ToLower(string(m[12:12+17])))
+	return m
+}
+
+// A family whose server says nothing costs OtherFamilyDelay, not a timeout.
+func TestOneSilentFamilyIsNotWaitedFor(t *testing.T) {
+	s := serveDNS(t, func(q dnsmessage.Message, tcp bool) [][]byte {
+		if q.Questions[0].Type == dnsmessage.TypeAAAA {
+			return nil
+		}
+		return [][]byte{answered(q, dnsmessage.RCodeSuccess, "www.example.com. 60 8.8.4.4")}
+	})
+	r := newResolver(t, s)
+	if got := lookup(t, r, www); got != "[8.8.4.4]" {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestAnswersAreKeptAsLongAsTheySay(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		reply func(q dnsmessage.Message) []byte
+		keeps time.Duration
+	}{
+		{"a TTL", func(q dnsmessage.Message) []byte { return answered(q, 0, "www.example.com. 30 8.8.4.4") }, 30 * time.Second},
+		{"no TTL", func(q dnsmessage.Message) []byte { return answered(q, 0, "www.example.com. 0 8.8.4.4") }, MinTTL},
+		{"a long TTL", func(q dnsmessage.Message) []byte { return answered(q, 0, "www.example.com. 4000000000 8.8.4.4") }, MaxTTL},
+		{"the alias's TTL", func(q dnsmessage.Message) []byte {
+			return answered(q, 0, "www.example.com. 7 CNAME a.example.com.", "a.example.com. 30 8.8.4.4")
+		}, 7 * time.Second},
+		{"NXDOMAIN", func(q dnsmessage.Message) []byte { return withSOA(q, dnsmessage.RCodeNameError, 20) }, 20 * time.Second},
+		{"NXDOMAIN for long", func(q dnsmessage.Message) []byte { return withSOA(q, dnsmessage.RCodeNameError, 86400) }, MaxNegativeTTL},
+		{"NXDOMAIN without SOA", func(q dnsmessage.Message) []byte { return answered(q, dnsmessage.RCodeNameError) }, MinTTL},
+		{"no data", func(q dnsmessage.Message) []byte { return withSOA(q, 0, 20) }, 20 * time.Second},
+		{"a failure", func(q dnsmessage.Message) []byte { return answered(q, dnsmessage.RCodeServerFailure) }, MinTTL},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := serveDNS(t, func(q dnsmessage.Message, _ bool) [][]byte {
+				if m := c.reply(q); q.Questions[0].Type == dnsmessage.TypeA || m[3]&15 != 0 || len(q.Answers) == 0 && m[9] > 0 {
+					return [][]byte{m}
+				}
+				return [][]byte{withSOA(q, 0, 86400)}
+			})
+			now := time.Now()
+			r := newResolver(t, s)
+			r.now = func() time.Time { return now }
+			first := lookup(t, r, www)
+			asked := s.asked.Load()
+			now = now.Add(c.keeps - time.Millisecond)
+			if again := lookup(t, r, www); again != first || s.asked.Load() != asked {
+				t.Errorf("asked again after %v", c.keeps-time.Millisecond)
+			}
+			now = now.Add(time.Millisecond)
+			if lookup(t, r, www); s.asked.Load() == asked {
+				t.Errorf("not asked again after %v", c.keeps)
+			}
+		})
+	}
+}
+
+func TestManyWhoWantOneNameAskOnce(t *testing.T) {
+	release := make(chan struct{})
+	answer := zone("www.example.com. 60 8.8.4.4")
+	s := serveDNS(t, func(q dnsmessage.Message, tcp bool) [][]byte { <-release; return answer(q, tcp) })
+	r := newResolver(t, s)
+	gaveUp, giveUp := context.WithCancel(t.Context())
+	giveUp()
+	if _, err := r.Lookup(gaveUp, www, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("whoever gives up gets %v", err)
+	}
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			if got := lookup(t, r, www); got != "[8.8.4.4]" {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+	close(release)
+	all.Wait()
+	if n := s.asked.Load(); n != 2 {
+		t.Errorf("%d questions, want 2", n)
+	}
+}
+
+func TestNewNamesComeAtALimitedRate(t *testing.T) {
+	s := serveDNS(t, zone("www.example.com. 60 8.8.4.4"))
+	r := newResolver(t, s)
+	limit := rate.NewLimiter(0, 1)
+	for i, want := range []policy.Reason{"", "", TooManyNames} {
+		n := www
+		if i == 2 {
+			n = names.MustParse("other.example.com")
+		}
+		_, err := r.Lookup(t.Context(), n, limit)
+		var e *Error
+		errors.As(err, &e)
+		if want == "" && err != nil || want != "" && (e == nil || e.Reason() != want || e.Status() != 503) {
+			t.Errorf("%s: %v, want %q", n, err, want)
+		}
+	}
+}
+
+func TestLookupsAndMemoryAreBounded(t *testing.T) {
+	r := newResolver(t, serveDNS(t, zone()))
+	for i := range MaxLookups {
+		r.flights[names.MustParse(fmt.Sprintf("n%d.example.com", i))] = &flight{}
+	}
+	if got := lookup(t, r, www); got != "resolve-failed" {
+		t.Errorf("beyond MaxLookups: %s", got)
+	}
+
+	c := newCache(3)
+	now := time.Now()
+	at := func(i int) names.Name { return names.MustParse(fmt.Sprintf("n%d.example.com", i)) }
+	for i := range 3 {
+		c.put(at(i), found{}, now.Add(time.Hour))
+	}
+	c.get(at(0), now)
+	c.put(at(1), found{}, now.Add(time.Minute))
+	c.put(at(3), found{}, now.Add(time.Hour))
+	for i, want := range []bool{true, true, false, true} {
+		if _, known := c.get(at(i), now); known != want {
+			t.Errorf("n%d is known: %v, want %v", i, known, want)
+		}
+	}
+	if c.get(at(1), now.Add(time.Minute)); len(c.entries) != 2 || c.recent.Len() != 2 {
+		t.Errorf("%d entries, %d in the list, want 2", len(c.entries), c.recent.Len())
+	}
+}
+
+func TestCloseEndsLookups(t *testing.T) {
+	silent := serveDNS(t, func(dnsmessage.Message, bool) [][]byte { return nil })
+	r := newResolver(t, silent)
+	done := make(chan string, 1)
+	go func() { done <- lookup(t, r, www) }()
+	for silent.asked.Load() < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	r.Close()
+	if got := <-done; got != "resolve-failed" {
+		t.Errorf("%s", got)
+	}
+	if got := lookup(t, r, names.MustParse("other.example.com")); got != "resolve-failed" {
+		t.Errorf("after Close: %s", got)
+	}
+}
+
+func TestServersComeFromResolvConf(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"nameserver 10.0.0.1\nnameserver 2001:4860:4860::8888\n", "[10.0.0.1:53 [2001:4860:4860::8888]:53]"},
+		{"# nameserver 1.1.1.1\nsearch a b\noptions ndots:5\n\tnameserver\t10.0.0.1 # ours", "[10.0.0.1:53]"},
+		{"nameserver fe80::1%eth0\nnameserver bad\nnameserver\n", "[[fe80::1%eth0]:53]"},
+		{"nameserver 1.0.0.1\nnameserver 1.0.0.2\nnameserver 1.0.0.3\nnameserver 1.0.0.4\n", "[1.0.0.1:53 1.0.0.2:53 1.0.0.3:53]"},
+		{"", "[127.0.0.1:53]"},
+	} {
+		if got := fmt.Sprint(parseResolvConf([]byte(c.text))); got != c.want {
+			t.Errorf("%q: %s, want %s", c.text, got, c.want)
+		}
+	}
+}
+
+func TestResolvConfIsReadAgainWhenItChanges(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	now := time.Now()
+	conf := &resolvConf{path: path, now: func() time.Time { return now }}
+	check := func(want string) {
+		t.Helper()
+		servers, err := conf.list()
+		if got := fmt.Sprint(servers); err != nil || got != want {
+			t.Errorf("%s %v, want %s", got, err, want)
+		}
+	}
+	check("[127.0.0.1:53]") // no file
+	must(t, os.WriteFile(path, []byte("nameserver 1.0.0.1\n"), 0o644))
+	check("[127.0.0.1:53]") // believed for a while
+	now = now.Add(recheckAfter)
+	check("[1.0.0.1:53]")
+	now = now.Add(recheckAfter)
+	check("[1.0.0.1:53]")
+	must(t, os.WriteFile(path+".new", []byte("nameserver 1.0.0.2\n"), 0o644))
+	must(t, os.Rename(path+".new", path))
+	now = now.Add(recheckAfter)
+	check("[1.0.0.2:53]")
+
+	bad := &resolvConf{path: t.TempDir(), now: time.Now}
+	if _, err := bad.list(); err == nil {
+		t.Error("a folder was read as resolv.conf")
+	}
+}
+
+func FuzzParseReply(f *testing.F) {
+	r, err := newRequest("www.example.com.", dnsmessage.TypeA, true)
+	must(f, err)
+	var q dnsmessage.Message
+	must(f, q.Unpack(r.bytes))
+	for _, m := range [][]byte{
+		answered(q, 0, "www.example.com. 60 8.8.4.4", "www.example.com. 60 2001:4860::1"),
+		answered(q, 0, "www.example.com. 60 CNAME a.example.com.", "a.example.com. 60 8.8.4.4"),
+		answered(q, dnsmessage.RCodeNameError), withSOA(q, 0, 20), r.bytes, {},
+	} {
+		f.Add(m)
+	}
+	f.Fuzz(func(t *testing.T, m []byte) {
+		if len(m) > 2 {
+			m[0], m[1] = byte(r.id>>8), byte(r.id)
+		}
+		out, err := parseReply(m, r)
+		if err != nil {
+			return
+		}
+		end, links, addrs, _ := out.follow("www.example.com.", dnsmessage.TypeA, 300)
+		if links > maxLinks || len(addrs) > MaxAddresses || end == "" {
+			t.Fatalf("%d links, %d addresses, end %q", links, len(addrs), end)
+		}
+	})
+}
