@@ -1,0 +1,100 @@
+package kubeapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/test/bufconn"
+)
+
+const (
+	// etcdQuota bounds the store on disk, in bytes. At the bound etcd refuses
+	// writes with "mvcc: database space exceeded" until it is compacted.
+	etcdQuota = 512 << 20
+	// etcdStart bounds how long etcd may take until it is ready.
+	etcdStart = 30 * time.Second
+	// pipeBuffer is the buffer of one in-memory connection, in bytes.
+	pipeBuffer = 256 << 10
+)
+
+// etcdServer is one member of etcd that can be reached through memory alone.
+type etcdServer struct {
+	member *embed.Etcd
+	grpc   *grpc.Server
+	pipe   *bufconn.Listener
+	served sync.WaitGroup
+}
+
+// startEtcd starts etcd on dir. Nothing of it listens: without peer and client
+// URLs it opens no socket, and its gRPC services are served on a pipe. (A peer
+// URL of the form unix:///path would quietly become an abstract socket, without
+// any permissions.)
+func startEtcd(ctx context.Context, dir string, log *slog.Logger) (*etcdServer, error) {
+	config := embed.NewConfig()
+	config.Name = "sluice"
+	config.Dir = dir
+	config.ListenPeerUrls, config.ListenClientUrls = nil, nil
+	config.ListenClientHttpUrls, config.ListenMetricsUrls = nil, nil
+	config.AdvertiseClientUrls = nil
+	// Names the only member; never dialled, never bound.
+	config.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:1"}}
+	config.InitialCluster = config.InitialClusterFromName(config.Name)
+	config.TickMs, config.ElectionMs = 10, 50 // alone it is elected at once
+	config.EnableGRPCGateway = false
+	config.QuotaBackendBytes = etcdQuota
+	config.SnapshotCount = 10_000 // entries in memory between two snapshots
+	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapToSlog(log))
+
+	member, err := embed.StartEtcd(config)
+	if err != nil {
+		return nil, fmt.Errorf("start etcd on %s: %w", dir, err)
+	}
+	late := time.NewTimer(etcdStart)
+	defer late.Stop()
+	select {
+	case <-member.Server.ReadyNotify():
+	case err = <-member.Err():
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-late.C:
+		err = errors.New("not ready after " + etcdStart.String())
+	}
+	if err != nil {
+		member.Close()
+		return nil, fmt.Errorf("start etcd on %s: %w", dir, err)
+	}
+
+	server := &etcdServer{member: member, pipe: bufconn.Listen(pipeBuffer)}
+	// The API server's client sends keepalives more often than gRPC's default
+	// policy bears.
+	server.grpc = v3rpc.Server(member.Server, nil, nil, grpc.KeepaliveEnforcementPolicy(
+		keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
+	server.served.Go(func() { _ = server.grpc.Serve(server.pipe) }) // ends with Stop
+	return server, nil
+}
+
+// Dial connects to etcd's gRPC services; network and address are not looked at.
+func (e *etcdServer) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	return e.pipe.DialContext(ctx)
+}
+
+// Failed ends with an error when etcd stopped by itself.
+func (e *etcdServer) Failed() <-chan error { return e.member.Err() }
+
+// Close stops etcd and waits for it. All that was acknowledged is on disk.
+func (e *etcdServer) Close() {
+	e.grpc.Stop()
+	e.served.Wait()
+	_ = e.pipe.Close()
+	e.member.Close()
+}

@@ -1,0 +1,70 @@
+package kubeapi
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// refuseProtobuf answers 415 to a protobuf body for a custom resource, which has
+// no such form: the handler behind would panic.
+func refuseProtobuf(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isCustomResource(r.URL.Path) && strings.Contains(r.Header.Get("Content-Type"), "protobuf") {
+			writeStatus(w, http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
+				"the objects of Sluice have no protobuf form: send application/json or application/yaml")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func isCustomResource(path string) bool {
+	return strings.HasPrefix(path, "/apis/") && !strings.HasPrefix(path, "/apis/"+apiextensions.GroupName+"/")
+}
+
+// front is the first handler of every request: it bounds the time of a body,
+// lets watches end when stopping does, and splits off what is served beside the
+// rules.
+type front struct {
+	rules    http.Handler
+	beside   atomic.Pointer[http.Handler] // of /sluice/; nil until it is there
+	stopping context.Context
+}
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	if isTrue(query.Get("watch")) || isTrue(query.Get("follow")) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer context.AfterFunc(f.stopping, cancel)()
+		defer cancel()
+		r = r.WithContext(ctx)
+	} else {
+		// A slow body or a client that does not read must not hold a slot for ever.
+		control := http.NewResponseController(w)
+		_ = control.SetReadDeadline(time.Now().Add(requestTimeout))
+		_ = control.SetWriteDeadline(time.Now().Add(requestTimeout + 5*time.Second))
+	}
+	if beside := f.beside.Load(); beside != nil && *beside != nil && strings.HasPrefix(r.URL.Path, "/sluice/") {
+		(*beside).ServeHTTP(w, r)
+		return
+	}
+	// A field that we do not know is an error, whoever writes it; Kubernetes' own
+	// default would drop it with a warning.
+	switch r.Method {
+	case http.MethodPost, http.MethodPut, http.MethodPatch:
+		if isCustomResource(r.URL.Path) && !query.Has("fieldValidation") {
+			query.Set("fieldValidation", metav1.FieldValidationStrict)
+			r = r.Clone(r.Context())
+			r.URL.RawQuery = query.Encode()
+		}
+	}
+	f.rules.ServeHTTP(w, r)
+}
+
+func isTrue(value string) bool { return value == "1" || value == "true" }

@@ -1,0 +1,100 @@
+package kubeapi
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/go-logr/logr"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"k8s.io/klog/v2"
+	controllerlog "sigs.k8s.io/controller-runtime/pkg/log"
+)
+
+// routeLogs sends what Kubernetes' libraries log to log. Their "info" tells of
+// their own inner life, so it becomes debug.
+func routeLogs(log *slog.Logger) {
+	quiet := slog.New(demoted{log.With("component", "kubernetes").Handler()})
+	klog.LogToStderr(false)
+	klog.SetSlogLogger(quiet)
+	controllerlog.SetLogger(logr.FromSlogHandler(quiet.Handler()))
+}
+
+// demoted passes warnings and errors on, and turns everything below into debug.
+type demoted struct{ slog.Handler }
+
+func (d demoted) Enabled(ctx context.Context, level slog.Level) bool {
+	return d.Handler.Enabled(ctx, demote(level))
+}
+
+func (d demoted) Handle(ctx context.Context, record slog.Record) error {
+	record.Level = demote(record.Level)
+	return d.Handler.Handle(ctx, record)
+}
+
+func (d demoted) WithAttrs(attrs []slog.Attr) slog.Handler { return demoted{d.Handler.WithAttrs(attrs)} }
+func (d demoted) WithGroup(name string) slog.Handler       { return demoted{d.Handler.WithGroup(name)} }
+
+func demote(level slog.Level) slog.Level {
+	if level < slog.LevelWarn {
+		return slog.LevelDebug
+	}
+	return level
+}
+
+// zapToSlog is the logger that etcd is given.
+func zapToSlog(log *slog.Logger) *zap.Logger {
+	return zap.New(&slogCore{demoted{log.With("component", "etcd").Handler()}})
+}
+
+// slogCore is a zapcore.Core that writes to a slog.Handler.
+type slogCore struct{ handler slog.Handler }
+
+func (c *slogCore) Enabled(level zapcore.Level) bool {
+	return c.handler.Enabled(context.Background(), slogLevel(level))
+}
+
+func (c *slogCore) With(fields []zapcore.Field) zapcore.Core {
+	return &slogCore{c.handler.WithAttrs(slogAttrs(fields))}
+}
+
+func (c *slogCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(entry.Level) {
+		return checked.AddCore(entry, c)
+	}
+	return checked
+}
+
+func (c *slogCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
+	record := slog.NewRecord(entry.Time, slogLevel(entry.Level), entry.Message, 0)
+	record.AddAttrs(slogAttrs(fields)...)
+	return c.handler.Handle(context.Background(), record)
+}
+
+func (c *slogCore) Sync() error { return nil }
+
+func slogAttrs(fields []zapcore.Field) []slog.Attr {
+	encoder := zapcore.NewMapObjectEncoder()
+	for _, field := range fields {
+		field.AddTo(encoder)
+	}
+	attrs := make([]slog.Attr, 0, len(encoder.Fields))
+	for key, value := range encoder.Fields {
+		attrs = append(attrs, slog.Any(key, value))
+	}
+	return attrs
+}
+
+// slogLevel maps zap's levels; those above error panic or exit once written.
+func slogLevel(level zapcore.Level) slog.Level {
+	switch {
+	case level <= zapcore.DebugLevel:
+		return slog.LevelDebug
+	case level == zapcore.InfoLevel:
+		return slog.LevelInfo
+	case level == zapcore.WarnLevel:
+		return slog.LevelWarn
+	default:
+		return slog.LevelError
+	}
+}

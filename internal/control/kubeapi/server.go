@@ -1,0 +1,177 @@
+package kubeapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/test/bufconn"
+	"k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
+	"k8s.io/client-go/rest"
+)
+
+const (
+	// headerTimeout bounds the time from the first byte of a request to the end of
+	// its head, idleTimeout that between two requests.
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 90 * time.Second
+	// maxHeaderBytes bounds the head of a request, in bytes.
+	maxHeaderBytes = 64 << 10
+	// drainTimeout bounds how long requests in flight may finish when the server
+	// stops. Watches end at once.
+	drainTimeout = time.Second
+)
+
+// Config configures a Server.
+type Config struct {
+	DataDir     string                    // holds etcd in a folder of its own; exists, ours alone
+	Socket      string                    // path of api.sock; its folder exists, ours alone
+	Definitions fs.FS                     // *.yaml with the CRDs that are served
+	PeerCheck   func(*net.UnixConn) error // whether a peer on Socket may command us; required
+	Log         *slog.Logger              // required
+}
+
+// Server is a running rule API.
+type Server struct {
+	config    Config
+	store     *etcdServer
+	crds      *crdServer
+	http      *http.Server
+	memory    memoryListener
+	front     *front
+	stopWatch context.CancelFunc
+	served    sync.WaitGroup
+	stopOnce  sync.Once
+	stopErr   error
+}
+
+// Start starts etcd and the API on the data of config.DataDir and returns when
+// objects of every kind can be created. api.sock is not open yet: see Open. The
+// caller holds a lock on both folders.
+func Start(ctx context.Context, config Config) (_ *Server, err error) {
+	if config.PeerCheck == nil || config.Log == nil || config.Definitions == nil {
+		return nil, errors.New("kubeapi: a field of Config is missing")
+	}
+	definitions, err := readDefinitions(config.Definitions)
+	if err != nil {
+		return nil, fmt.Errorf("read the definitions of the kinds: %w", err)
+	}
+	routeLogs(config.Log)
+	directory := filepath.Join(config.DataDir, "etcd")
+	if err := os.MkdirAll(directory, 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of the store: %w", err)
+	}
+
+	s := &Server{config: config, memory: memoryListener{bufconn.Listen(pipeBuffer)}}
+	if s.store, err = startEtcd(ctx, directory, config.Log); err != nil {
+		return nil, err
+	}
+	s.crds, err = newCRDServer(s.store, s.memory.DialContext, validator{})
+	if err != nil {
+		s.store.Close()
+		return nil, fmt.Errorf("configure the rule API: %w", err)
+	}
+	s.crds.Run(config.Log)
+	s.serve()
+	defer func() {
+		if err != nil {
+			_ = s.Stop() // the error that stands is the one that is told
+		}
+	}()
+
+	crds := s.crds.Informers.Apiextensions().V1().CustomResourceDefinitions()
+	if err := poll(ctx, func() (bool, error) { return crds.Informer().HasSynced(), nil }); err != nil {
+		return nil, fmt.Errorf("wait for the rule API: %w", err)
+	}
+	client, err := clientset.NewForConfig(s.Loopback())
+	if err != nil {
+		return nil, fmt.Errorf("reach the rule API: %w", err)
+	}
+	if err := ensureDefinitions(ctx, client, crds.Lister(), definitions); err != nil {
+		return nil, err
+	}
+	// After a warm start the paths of the kinds answer a little later than the
+	// definitions are there.
+	for _, definition := range definitions {
+		path := "/apis/" + definition.Spec.Group + "/" + definition.Spec.Versions[0].Name + "/" + definition.Spec.Names.Plural
+		if err := poll(ctx, func() (bool, error) {
+			return client.RESTClient().Get().AbsPath(path).Param("limit", "1").Do(ctx).Error() == nil, nil
+		}); err != nil {
+			return nil, fmt.Errorf("wait for the first list of %s: %w", definition.Name, err)
+		}
+	}
+	return s, nil
+}
+
+// serve starts the HTTP server on the pipe to ourselves.
+func (s *Server) serve() {
+	stopping, stopWatch := context.WithCancel(context.Background())
+	s.stopWatch = stopWatch
+	s.front = &front{rules: s.crds.Handler, stopping: stopping}
+	s.http = &http.Server{
+		Handler:           s.front,
+		ConnContext:       withPrincipal,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          log.New(debugWriter{s.config.Log}, "", 0),
+	}
+	s.served.Go(func() { _ = s.http.Serve(s.memory) }) // ends with Shutdown
+}
+
+// Open opens api.sock and serves beside on the paths below /sluice/.
+func (s *Server) Open(beside http.Handler) error {
+	listener, err := listenSocket(s.config.Socket, s.config.PeerCheck, s.config.Log)
+	if err != nil {
+		return err
+	}
+	s.front.beside.Store(&beside)
+	s.served.Go(func() {
+		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.config.Log.Error("api.sock is no longer served", "error", err)
+		}
+	})
+	return nil
+}
+
+// Loopback is the configuration of clients inside this process. It is a copy.
+func (s *Server) Loopback() *rest.Config { return rest.CopyConfig(s.crds.Loopback) }
+
+// Failed delivers an error when the store ended by itself; it delivers nothing,
+// or is closed, when Stop ended it.
+func (s *Server) Failed() <-chan error { return s.store.Failed() }
+
+// Stop ends the API and then etcd, and waits for both. Whoever holds a client of
+// Loopback stops first. Later calls return what the first did.
+func (s *Server) Stop() error {
+	s.stopOnce.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+		defer cancel()
+		s.stopWatch()
+		s.crds.Drain(ctx)
+		if err := s.http.Shutdown(ctx); err != nil {
+			_ = s.http.Close() // what did not finish was not acknowledged
+		}
+		s.served.Wait()
+		s.stopErr = s.crds.Wait()
+		s.store.Close()
+	})
+	return s.stopErr
+}
+
+// debugWriter logs what net/http says of a connection that failed.
+type debugWriter struct{ log *slog.Logger }
+
+func (w debugWriter) Write(line []byte) (int, error) {
+	w.log.Debug("api connection", "error", string(line))
+	return len(line), nil
+}
