@@ -36,11 +36,71 @@ type Meta struct {
 type Origin struct {
 	File string
 	Line int // of the document's first line, from 1
+
+	lines map[string]int // by field path; nil for the store
 }
 
-// FieldError is one thing that is wrong with an object.
-type FieldError struct {
-	Path    string // "spec.ports[0].port"
-	Line    int    // in Origin.File; 0 where unknown
-	Message string // the text of facts 1.2 and 2.2 for the forms of 2018
+// LineOf returns the line on which the field at path stands, or, where it was
+// not written, the line of the closest field around it. It is 0 for an object
+// of the store.
+func (o Origin) LineOf(path string) int {
+	for path != "" {
+		if line, ok := o.lines[path]; ok {
+			return line
+		}
+		path = parentPath(path)
+	}
+	return o.Line
+}
+
+// parentPath cuts the last element off a field path: "a.b[c.d]" has the parent
+// "a.b", and that has the parent "a".
+func parentPath(path string) string {
+	depth := 0
+	for i := len(path) - 1; i >= 0; i-- {
+		switch path[i] {
+		case ']':
+			depth++
+		case '[':
+			depth--
+			if depth <= 0 {
+				return path[:i]
+			}
+		case '.':
+			if depth == 0 {
+				return path[:i]
+			}
+		}
+	}
+	return ""
+}
+
+// TypeOf returns the kind of the object. It is nil for an object that Decode or
+// DecodeJSON did not make and whose kind is not known.
+func (o *Object) TypeOf() *Kind {
+	kind, _ := KindOf(o.APIVersion, o.Kind)
+	return kind
+}
+
+// DefaultNamespace is where a namespaced object stands that says no namespace.
+const DefaultNamespace = "default"
+
+// SetNamespace gives a namespaced object that says no namespace the one given.
+func (o *Object) SetNamespace(namespace string) {
+	if kind := o.TypeOf(); kind != nil && kind.Namespaced && o.Metadata.Namespace == "" {
+		o.Metadata.Namespace = namespace
+	}
+}
+
+// ID names the object among all: "egress-rule/default/googleapis", and for a
+// cluster-scoped one "mesh-config/default".
+func (o *Object) ID() string {
+	kebab := o.Kind
+	if kind := o.TypeOf(); kind != nil {
+		kebab = kind.Kebab
+	}
+	if o.Metadata.Namespace == "" {
+		return kebab + "/" + o.Metadata.Name
+	}
+	return kebab + "/" + o.Metadata.Namespace + "/" + o.Metadata.Name
 }

@@ -1,6 +1,8 @@
 // Package istio holds the forms of config.istio.io/v1alpha2 of January 2018 as
 // they were written: fields, defaults and meaning as in Istio 0.5. Stored as
 // written; nothing here is converted.
+//
+// +kubebuilder:object:generate=true
 package istio
 
 // Group and Version of the forms of 2018.
@@ -138,10 +140,26 @@ type Abort struct {
 	HTTP2Error string  `json:"http2Error,omitempty"`
 }
 
-// L4Fault is always refused.
+// L4Fault is always refused, as it was in 2018.
 type L4Fault struct {
-	Throttle  map[string]any `json:"throttle,omitempty"`
-	Terminate map[string]any `json:"terminate,omitempty"`
+	Throttle  *Throttle  `json:"throttle,omitempty"`
+	Terminate *Terminate `json:"terminate,omitempty"`
+}
+
+// Throttle limits the bandwidth of a share of the connections.
+type Throttle struct {
+	Percent             float32 `json:"percent,omitempty"`
+	DownstreamLimitBps  int64   `json:"downstreamLimitBps,omitempty"`
+	UpstreamLimitBps    int64   `json:"upstreamLimitBps,omitempty"`
+	ThrottleAfterPeriod string  `json:"throttleAfterPeriod,omitempty"`
+	ThrottleAfterBytes  float64 `json:"throttleAfterBytes,omitempty"`
+	ThrottleForPeriod   string  `json:"throttleForPeriod,omitempty"`
+}
+
+// Terminate closes a share of the connections.
+type Terminate struct {
+	Percent              float32 `json:"percent,omitempty"`
+	TerminateAfterPeriod string  `json:"terminateAfterPeriod,omitempty"`
 }
 
 // CorsPolicy answers cross-origin requests.

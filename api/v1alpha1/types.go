@@ -1,4 +1,12 @@
-// Package v1alpha1 holds our own kinds, group sluice.dev.
+// Package v1alpha1 holds the specs of our own kinds, group sluice.dev, their
+// defaults, and the reading of their values. What is wrong with them is said in
+// package api; they are never changed between the file and the store.
+//
+// Every field is optional for the API's schema: what must be there is said by
+// api.Validate, whose texts reach users through the API too.
+//
+// +kubebuilder:object:generate=true
+// +kubebuilder:validation:Optional
 package v1alpha1
 
 // Group and Version of our own kinds.

@@ -1,0 +1,92 @@
+package api
+
+import (
+	"fmt"
+	"strings"
+)
+
+// FieldError is one thing that is wrong with an object.
+type FieldError struct {
+	Path    string // "spec.ports[0].port"; empty where the object as a whole is meant
+	Line    int    // in Origin.File; 0 where unknown
+	Message string // the text of 2018 for its forms
+}
+
+// Error returns the path and the message.
+func (e FieldError) Error() string {
+	if e.Path == "" {
+		return e.Message
+	}
+	return e.Path + ": " + e.Message
+}
+
+// Problem is a FieldError together with the file in which it stands.
+type Problem struct {
+	File string // "" where the object was not read from a file
+	FieldError
+}
+
+// Error returns "FILE:7: spec.ports[0].port: message".
+func (p Problem) Error() string {
+	switch {
+	case p.File == "":
+		return p.FieldError.Error()
+	case p.Line == 0:
+		return p.File + ": " + p.FieldError.Error()
+	}
+	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.FieldError.Error())
+}
+
+// Problems is everything that is wrong with what was read, in the order in which
+// it was found. As an error it has the form of 2018's lists.
+type Problems []Problem
+
+// Error returns "2 errors occurred:", an empty line, and a line with "* " for each.
+func (p Problems) Error() string {
+	lines := make([]string, len(p))
+	for i, problem := range p {
+		lines[i] = problem.Error()
+	}
+	return ErrorList(lines)
+}
+
+// ErrorList joins messages in the form in which the command line of 2018 lists
+// errors.
+func ErrorList(messages []string) string {
+	var b strings.Builder
+	if len(messages) == 1 {
+		b.WriteString("1 error occurred:\n")
+	} else {
+		fmt.Fprintf(&b, "%d errors occurred:\n", len(messages))
+	}
+	for _, message := range messages {
+		b.WriteString("\n* " + message)
+	}
+	return b.String()
+}
+
+// ValidateAll validates every object and refuses two of one name among them. The
+// error, if any, is Problems.
+func ValidateAll(objects []Object) error {
+	var problems Problems
+	seen := make(map[string]Origin, len(objects))
+	for i := range objects {
+		o := &objects[i]
+		for _, e := range Validate(o) {
+			problems = append(problems, Problem{File: o.Origin.File, FieldError: e})
+		}
+		id := o.ID()
+		if first, twice := seen[id]; twice {
+			problems = append(problems, Problem{File: o.Origin.File, FieldError: FieldError{
+				Path: "metadata.name", Line: o.Origin.LineOf("metadata.name"),
+				Message: fmt.Sprintf("%s stands twice in what is read, first on line %d", id, first.Line),
+			}})
+			continue
+		}
+		seen[id] = o.Origin
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	return problems
+}

@@ -1,0 +1,29 @@
+package istio
+
+import "strings"
+
+// RootNamespace is the namespace whose rules apply to the workloads of all
+// namespaces.
+const RootNamespace = "sluice-system"
+
+// ClusterDomain is the domain of mesh services where a Service names none.
+const ClusterDomain = "cluster.local"
+
+// FullName returns the host name that s means for an object of a namespace: its
+// service as it stands, or name.namespace.svc.domain. It is a spelling, not yet
+// a canonical name.
+func (s *Service) FullName(namespace string) string {
+	if s.Service != "" {
+		return s.Service
+	}
+	if s.Namespace != "" {
+		namespace = s.Namespace
+	}
+	domain := s.Domain
+	if domain == "" {
+		domain = ClusterDomain
+	}
+	// Written with or without "svc.", as the documentation and the code of 2018
+	// did each in its own way.
+	return s.Name + "." + namespace + ".svc." + strings.TrimPrefix(domain, "svc.")
+}

@@ -1,0 +1,163 @@
+package api
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/api/v1alpha1"
+)
+
+// Kind is one kind of object: its names, where it is served, and its spec.
+type Kind struct {
+	Name       string   // "EgressRule"
+	Plural     string   // "egressrules"; no two kinds share one
+	Singular   string   // "egressrule"
+	ShortNames []string // "er"
+	Kebab      string   // "egress-rule"
+	Group      string   // "config.istio.io"
+	Version    string   // "v1alpha2"
+	Namespaced bool
+
+	newSpec func() any
+}
+
+// kinds is every kind that can be stored, in the order in which help lists it.
+var kinds = []*Kind{
+	{
+		Name: "EgressRule", Plural: "egressrules", Singular: "egressrule", ShortNames: []string{"er"}, Kebab: "egress-rule",
+		Group: istio.Group, Version: istio.Version, Namespaced: true,
+		newSpec: func() any { return new(istio.EgressRuleSpec) },
+	},
+	{
+		Name: "RouteRule", Plural: "routerules", Singular: "routerule", ShortNames: []string{"rr"}, Kebab: "route-rule",
+		Group: istio.Group, Version: istio.Version, Namespaced: true,
+		newSpec: func() any { return new(istio.RouteRuleSpec) },
+	},
+	{
+		Name: "EgressPolicy", Plural: "egresspolicies", Singular: "egresspolicy", ShortNames: []string{"ep"}, Kebab: "egress-policy",
+		Group: v1alpha1.Group, Version: v1alpha1.Version, Namespaced: true,
+		newSpec: func() any { return new(v1alpha1.EgressPolicySpec) },
+	},
+	{
+		Name: "MeshService", Plural: "meshservices", Singular: "meshservice", ShortNames: []string{"ms"}, Kebab: "mesh-service",
+		Group: v1alpha1.Group, Version: v1alpha1.Version, Namespaced: true,
+		newSpec: func() any { return new(v1alpha1.MeshServiceSpec) },
+	},
+	{
+		Name: "MeshConfig", Plural: "meshconfigs", Singular: "meshconfig", ShortNames: []string{"mc"}, Kebab: "mesh-config",
+		Group: v1alpha1.Group, Version: v1alpha1.Version,
+		newSpec: func() any { return new(v1alpha1.MeshConfigSpec) },
+	},
+}
+
+// notBuiltYet is the kinds that the design names and this version refuses, by
+// group; each kind stands with its plural.
+var notBuiltYet = map[string]map[string]string{
+	istio.Group: {
+		"DestinationPolicy": "destinationpolicies",
+		"IngressRule":       "ingressrules",
+		"rule":              "rules",
+		"denier":            "deniers",
+		"listchecker":       "listcheckers",
+		"memquota":          "memquotas",
+		"checknothing":      "checknothings",
+		"listentry":         "listentries",
+		"quota":             "quotas",
+		"QuotaSpec":         "quotaspecs",
+		"QuotaSpecBinding":  "quotaspecbindings",
+	},
+	v1alpha1.Group: {
+		"AccessPolicy": "accesspolicies",
+		"MeshWorkload": "meshworkloads",
+	},
+}
+
+// Kinds returns every kind that can be stored.
+func Kinds() []*Kind { return slices.Clone(kinds) }
+
+// APIVersion returns the group and version: "config.istio.io/v1alpha2".
+func (k *Kind) APIVersion() string { return k.Group + "/" + k.Version }
+
+// FullName returns the kind as the table of `get` shows it:
+// "EgressRule.v1alpha2.config.istio.io".
+func (k *Kind) FullName() string { return k.Name + "." + k.Version + "." + k.Group }
+
+// Resource returns the plural with its group: "egressrules.config.istio.io".
+func (k *Kind) Resource() string { return k.Plural + "." + k.Group }
+
+// NewSpec returns a pointer to an empty spec of the kind.
+func (k *Kind) NewSpec() any { return k.newSpec() }
+
+// IsIstio reports whether the kind is one of the forms of 2018.
+func (k *Kind) IsIstio() bool { return k.Group == istio.Group }
+
+// KindOf returns the kind that an object names by apiVersion and kind. A missing
+// apiVersion, or any version of config.istio.io, means the forms of 2018, as it
+// did then. The error is for people.
+func KindOf(apiVersion, kind string) (*Kind, error) {
+	group, version, _ := strings.Cut(apiVersion, "/")
+	switch {
+	case apiVersion == "":
+		group = istio.Group
+	case group == istio.Group:
+	case group == v1alpha1.Group && version != v1alpha1.Version:
+		return nil, fmt.Errorf("kind %s is not known: apiVersion %s is not served, use %s/%s", kind, apiVersion, v1alpha1.Group, v1alpha1.Version)
+	case group != v1alpha1.Group:
+		return nil, fmt.Errorf("kind %s is not known: apiVersion %s is neither %s/%s nor %s/%s", kind, apiVersion, istio.Group, istio.Version, v1alpha1.Group, v1alpha1.Version)
+	}
+	var elsewhere *Kind
+	for _, k := range kinds {
+		if k.Name != kind {
+			continue
+		}
+		if k.Group == group {
+			return k, nil
+		}
+		elsewhere = k
+	}
+	if _, ok := notBuiltYet[group][kind]; ok {
+		return nil, fmt.Errorf("kind %s is not built yet", kind)
+	}
+	if elsewhere != nil {
+		return nil, fmt.Errorf("kind %s is not known in %s: write apiVersion: %s", kind, group, elsewhere.APIVersion())
+	}
+	return nil, fmt.Errorf("kind %s is not known", kind)
+}
+
+// Lookup returns the kind that a word of the command line means: its singular,
+// plural or short name in any case, alone or with its group. The error is for
+// people.
+func Lookup(word string) (*Kind, error) {
+	lower := strings.ToLower(word)
+	name, group, qualified := strings.Cut(lower, ".")
+	for _, k := range kinds {
+		if qualified && group != k.Group {
+			continue
+		}
+		if name == k.Singular || name == k.Plural || slices.Contains(k.ShortNames, name) {
+			return k, nil
+		}
+		if name == k.Kebab || name == strings.TrimSuffix(k.Kebab, "y")+"ies" || name == k.Kebab+"s" {
+			return nil, fmt.Errorf("%q not recognized. Please use non-hyphenated resource name %q", word, k.Singular)
+		}
+	}
+	for _, group := range notBuiltYet {
+		for kind, plural := range group {
+			if name == strings.ToLower(kind) || name == plural {
+				return nil, fmt.Errorf("configuration type %s is not built yet, the types are %v", word, TypeWords())
+			}
+		}
+	}
+	return nil, fmt.Errorf("configuration type %s not found, the types are %v", word, TypeWords())
+}
+
+// TypeWords returns the singular of every kind, as errors and help list them.
+func TypeWords() []string {
+	words := make([]string, len(kinds))
+	for i, k := range kinds {
+		words[i] = k.Singular
+	}
+	return words
+}

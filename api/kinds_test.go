@@ -1,0 +1,110 @@
+package api
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestKindsHaveNamesOfTheirOwn(t *testing.T) {
+	seen := map[string]string{}
+	for _, k := range Kinds() {
+		for _, word := range append([]string{k.Plural, k.Singular}, k.ShortNames...) {
+			if other, taken := seen[word]; taken {
+				t.Errorf("%s means both %s and %s", word, other, k.Name)
+			}
+			seen[word] = k.Name
+		}
+	}
+	for group, refused := range notBuiltYet {
+		for kind, plural := range refused {
+			if other, taken := seen[plural]; taken {
+				t.Errorf("plural %s of %s (%s), not built yet, is taken by %s", plural, kind, group, other)
+			}
+		}
+	}
+}
+
+func TestLookupReadsTheWordsOfTheCommandLine(t *testing.T) {
+	for word, want := range map[string]string{
+		"egressrule":                  "EgressRule",
+		"egressrules":                 "EgressRule",
+		"EgressRules":                 "EgressRule",
+		"er":                          "EgressRule",
+		"egressrules.config.istio.io": "EgressRule",
+		"routerule":                   "RouteRule",
+		"rr":                          "RouteRule",
+		"egresspolicies":              "EgressPolicy",
+		"egresspolicies.sluice.dev":   "EgressPolicy",
+		"ep":                          "EgressPolicy",
+		"meshservices":                "MeshService",
+		"mc":                          "MeshConfig",
+		"egressrules.sluice.dev":      "configuration type egressrules.sluice.dev not found, the types are [egressrule routerule egresspolicy meshservice meshconfig]",
+		"egressruless":                "configuration type egressruless not found, the types are [egressrule routerule egresspolicy meshservice meshconfig]",
+		"route-rule":                  `"route-rule" not recognized. Please use non-hyphenated resource name "routerule"`,
+		"route-rules":                 `"route-rules" not recognized. Please use non-hyphenated resource name "routerule"`,
+		"egress-policies":             `"egress-policies" not recognized. Please use non-hyphenated resource name "egresspolicy"`,
+		"destinationpolicies":         "configuration type destinationpolicies is not built yet, the types are [egressrule routerule egresspolicy meshservice meshconfig]",
+		"denier":                      "configuration type denier is not built yet, the types are [egressrule routerule egresspolicy meshservice meshconfig]",
+		"accesspolicy":                "configuration type accesspolicy is not built yet, the types are [egressrule routerule egresspolicy meshservice meshconfig]",
+		"":                            "configuration type  not found, the types are [egressrule routerule egresspolicy meshservice meshconfig]",
+	} {
+		kind, err := Lookup(word)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		} else {
+			got = kind.Name
+		}
+		if got != want {
+			t.Errorf("Lookup(%q):\n got %s\nwant %s", word, got, want)
+		}
+	}
+}
+
+func TestKindOfRefusesByName(t *testing.T) {
+	for _, c := range []struct{ apiVersion, kind, want string }{
+		{"", "EgressRule", "EgressRule.v1alpha2.config.istio.io"},
+		{"config.istio.io/v1alpha2", "RouteRule", "RouteRule.v1alpha2.config.istio.io"},
+		{"config.istio.io/v1beta1", "RouteRule", "RouteRule.v1alpha2.config.istio.io"},
+		{"sluice.dev/v1alpha1", "EgressPolicy", "EgressPolicy.v1alpha1.sluice.dev"},
+		{"", "DestinationPolicy", "kind DestinationPolicy is not built yet"},
+		{"config.istio.io/v1alpha2", "IngressRule", "kind IngressRule is not built yet"},
+		{"config.istio.io/v1alpha2", "memquota", "kind memquota is not built yet"},
+		{"config.istio.io/v1alpha2", "rule", "kind rule is not built yet"},
+		{"sluice.dev/v1alpha1", "AccessPolicy", "kind AccessPolicy is not built yet"},
+		{"config.istio.io/v1alpha2", "EndUserAuthenticationPolicySpec", "kind EndUserAuthenticationPolicySpec is not known"},
+		{"config.istio.io/v1alpha2", "stdio", "kind stdio is not known"},
+		{"", "EgressPolicy", "kind EgressPolicy is not known in config.istio.io: write apiVersion: sluice.dev/v1alpha1"},
+		{"sluice.dev/v1alpha1", "EgressRule", "kind EgressRule is not known in sluice.dev: write apiVersion: config.istio.io/v1alpha2"},
+		{"sluice.dev/v1", "EgressPolicy", "kind EgressPolicy is not known: apiVersion sluice.dev/v1 is not served, use sluice.dev/v1alpha1"},
+		{"v1", "Service", "kind Service is not known: apiVersion v1 is neither config.istio.io/v1alpha2 nor sluice.dev/v1alpha1"},
+		{"networking.istio.io/v1alpha3", "ServiceEntry", "kind ServiceEntry is not known: apiVersion networking.istio.io/v1alpha3 is neither config.istio.io/v1alpha2 nor sluice.dev/v1alpha1"},
+	} {
+		kind, err := KindOf(c.apiVersion, c.kind)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		} else {
+			got = kind.FullName()
+		}
+		if got != c.want {
+			t.Errorf("KindOf(%q, %q):\n got %s\nwant %s", c.apiVersion, c.kind, got, c.want)
+		}
+	}
+}
+
+func TestFullNamesAndIDs(t *testing.T) {
+	objects, err := Decode("f", strings.NewReader(egressRule2018+"\n---\napiVersion: sluice.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: default}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := objects[0].ID(); got != "egress-rule/default/googleapis" {
+		t.Error(got)
+	}
+	if got := objects[1].ID(); got != "mesh-config/default" {
+		t.Error(got)
+	}
+	if got := objects[0].TypeOf().Resource(); got != "egressrules.config.istio.io" {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,102 @@
+package v1alpha1
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Values of the fields that hold one of a few words.
+const (
+	ModeAuto        = "Auto"
+	ModeOriginate   = "Originate"
+	ModePassthrough = "Passthrough"
+	ModeIntercept   = "Intercept" // not built yet
+
+	ProtocolHTTP  = "http"
+	ProtocolHTTPS = "https"
+	ProtocolTLS   = "tls"
+	ProtocolTCP   = "tcp"
+	ProtocolMongo = "mongo"
+
+	DefaultDeny  = "Deny"
+	DefaultAudit = "Audit" // not built yet
+	DefaultAllow = "Allow" // not built yet
+)
+
+// MeshConfigName is the name of the one MeshConfig.
+const MeshConfigName = "default"
+
+// How long a proxy may go on without its server.
+const (
+	DefaultMaxStale = 24 * time.Hour
+	LeastMaxStale   = time.Second
+	MostMaxStale    = 30 * 24 * time.Hour
+)
+
+// TLSMode returns how TLS is done: the mode, or Auto where none is said.
+func (s *EgressPolicySpec) TLSMode() string {
+	if s.TLS == nil || s.TLS.Mode == "" {
+		return ModeAuto
+	}
+	return s.TLS.Mode
+}
+
+// StaleAfter returns for how long a proxy goes on without its server. The error
+// is what Validate says of the field.
+func (s *MeshConfigSpec) StaleAfter() (time.Duration, error) {
+	if s.MaxStale == "" {
+		return DefaultMaxStale, nil
+	}
+	d, err := time.ParseDuration(s.MaxStale)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a duration such as 24h", s.MaxStale)
+	}
+	if d < LeastMaxStale || d > MostMaxStale {
+		return 0, fmt.Errorf("%s is not in the range %s..%s", d, LeastMaxStale, MostMaxStale)
+	}
+	return d, nil
+}
+
+// ProtocolOrDefault returns the protocol of the port: http where none is said.
+func (p ServicePort) ProtocolOrDefault() string {
+	if p.Protocol == "" {
+		return ProtocolHTTP
+	}
+	return p.Protocol
+}
+
+// SelectorFor returns the labels that a workload behind the service of this name
+// carries.
+func (s *MeshServiceSpec) SelectorFor(name string) map[string]string {
+	if len(s.Selector) > 0 {
+		return s.Selector
+	}
+	return map[string]string{"app": name}
+}
+
+// ParseCIDR reads a range ("10.1.0.0/16", "2001:db8::/32") or one address, which
+// becomes the range of itself. It refuses zones, IPv4 addresses in the clothes of
+// IPv6, and ranges with bits behind their prefix, each with what to write.
+func ParseCIDR(s string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		switch {
+		case addr.Zone() != "":
+			return netip.Prefix{}, errors.New("an address here has no zone")
+		case addr.Is4In6():
+			return netip.Prefix{}, fmt.Errorf("an IPv4 address in an IPv6 one: write %s", addr.Unmap())
+		}
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	prefix, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return netip.Prefix{}, fmt.Errorf("%s is not a valid CIDR block or address", s)
+	case prefix.Addr().Is4In6():
+		return netip.Prefix{}, errors.New("IPv4 addresses in IPv6 ones: write the IPv4 range")
+	case prefix != prefix.Masked():
+		return netip.Prefix{}, fmt.Errorf("%s has bits behind its prefix: write %s, or %s for the one address", s, prefix.Masked(), prefix.Addr())
+	}
+	return prefix, nil
+}

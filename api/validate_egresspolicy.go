@@ -1,0 +1,258 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"sluice.dev/sluice/api/v1alpha1"
+	"sluice.dev/sluice/internal/names"
+)
+
+// Bounds of an EgressPolicy.
+const (
+	maxHosts   = 1000
+	maxCIDRs   = 1000
+	maxPorts   = 64
+	maxMatches = 64
+	maxWords   = 256 // methods or paths of one match, accounts of one selector
+	maxPath    = 4096
+)
+
+func (v *validation) egressPolicy(spec *v1alpha1.EgressPolicySpec) {
+	v.from(spec.From)
+	v.hosts(spec.To.Hosts)
+	v.cidrs("spec.to.cidrs", spec.To.CIDRs)
+	if len(spec.To.Hosts) == 0 && len(spec.To.CIDRs) == 0 {
+		v.fail("spec.to", "must list hosts, cidrs or both")
+	}
+	v.egressPorts(spec)
+	v.cidrs("spec.privateAnswers", spec.PrivateAnswers)
+	if len(spec.PrivateAnswers) > 0 && len(spec.To.Hosts) == 0 {
+		v.fail("spec.privateAnswers", "says where the names under to.hosts may lead, and there are none (cidrs are consent for their own addresses)")
+	}
+	if spec.TLS != nil {
+		v.egressTLS(spec)
+	}
+	v.requests(spec)
+}
+
+func (v *validation) from(from *v1alpha1.WorkloadSelector) {
+	if from == nil {
+		return
+	}
+	v.labels("spec.from.labels", from.Labels)
+	if len(from.ServiceAccounts) > maxWords {
+		v.fail("spec.from.serviceAccounts", "more than %d accounts", maxWords)
+		return
+	}
+	for i, account := range from.ServiceAccounts {
+		if !isDNSName(account) {
+			v.fail(fmt.Sprintf("spec.from.serviceAccounts[%d]", i), "%q is not a service account's name", account)
+		}
+	}
+}
+
+func (v *validation) hosts(hosts []string) {
+	if len(hosts) > maxHosts {
+		v.fail("spec.to.hosts", "more than %d hosts", maxHosts)
+		return
+	}
+	for i, host := range hosts {
+		at := fmt.Sprintf("spec.to.hosts[%d]", i)
+		v.failIf(at, egressHost(host))
+		if slices.Index(hosts, host) < i {
+			v.fail(at, "duplicate host: %s", host)
+		}
+	}
+}
+
+// egressHost validates one host: the grammar of 2018 without what can match no name.
+func egressHost(host string) error {
+	if strings.Contains(host, "/") {
+		return fmt.Errorf("%s is not a host: list addresses and ranges under to.cidrs", host)
+	}
+	pattern, err := names.ParsePattern(host)
+	if err != nil {
+		return err
+	}
+	if _, isAddress := pattern.Addr(); isAddress {
+		return fmt.Errorf("%s is an address: list it under to.cidrs", host)
+	}
+	if pattern.IsAny() {
+		return nil
+	}
+	// The shortest name that the pattern could match.
+	sample := host
+	if suffix, wild := pattern.Suffix(); wild {
+		sample = "a" + suffix
+	}
+	if _, err := names.Parse(sample); err != nil {
+		var refusal *names.Error
+		if errors.As(err, &refusal) {
+			err = refusal.Why
+		}
+		return fmt.Errorf("%s can match no host name: %w", host, err)
+	}
+	return nil
+}
+
+func (v *validation) cidrs(path string, cidrs []string) {
+	if len(cidrs) > maxCIDRs {
+		v.fail(path, "more than %d ranges", maxCIDRs)
+		return
+	}
+	for i, cidr := range cidrs {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		_, err := v1alpha1.ParseCIDR(cidr)
+		v.failIf(at, err)
+		if slices.Index(cidrs, cidr) < i {
+			v.fail(at, "duplicate range: %s", cidr)
+		}
+	}
+}
+
+func (v *validation) egressPorts(spec *v1alpha1.EgressPolicySpec) {
+	ports := spec.To.Ports
+	switch {
+	case len(ports) == 0:
+		v.fail("spec.to.ports", "must list at least one port")
+		return
+	case len(ports) > maxPorts:
+		v.fail("spec.to.ports", "more than %d ports", maxPorts)
+		return
+	}
+	for i, port := range ports {
+		at := fmt.Sprintf("spec.to.ports[%d]", i)
+		if v.portNumber(at+".port", port.Port) && slices.Index(ports, port) < i {
+			v.fail(at, "duplicate port: %d %s", port.Port, port.Protocol)
+		}
+		switch port.Protocol {
+		case v1alpha1.ProtocolTCP, v1alpha1.ProtocolMongo:
+		case v1alpha1.ProtocolHTTP, v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS:
+			if len(spec.To.CIDRs) > 0 {
+				v.fail(at+".protocol", "%s needs a host name to hold the request or certificate against, and to.cidrs has none: "+
+					"use tcp, or give the cidrs a policy of their own", port.Protocol)
+			}
+		case "http2", "grpc", "udp", "quic":
+			v.fail(at+".protocol", "protocol %s is not built yet", port.Protocol)
+		case "":
+			v.fail(at+".protocol", "is missing: one of http, https, tls, tcp, mongo")
+		default:
+			v.fail(at+".protocol", "protocol %q is not one of http, https, tls, tcp, mongo", port.Protocol)
+		}
+	}
+}
+
+func (v *validation) egressTLS(spec *v1alpha1.EgressPolicySpec) {
+	tls := spec.TLS
+	hasPort := func(protocol string) bool {
+		return slices.ContainsFunc(spec.To.Ports, func(p v1alpha1.EgressPort) bool { return p.Protocol == protocol })
+	}
+	https := hasPort(v1alpha1.ProtocolHTTPS)
+	switch mode := spec.TLSMode(); mode {
+	case v1alpha1.ModeAuto, v1alpha1.ModePassthrough:
+		if !https && !hasPort(v1alpha1.ProtocolTLS) && len(spec.To.Ports) > 0 {
+			v.fail("spec.tls", "needs an https or tls port: on the ports here no TLS is looked at")
+		}
+	case v1alpha1.ModeOriginate:
+		if !https && len(spec.To.Ports) > 0 {
+			v.fail("spec.tls.mode", "mode Originate needs an https port: it turns plain HTTP into HTTPS")
+		}
+		if hasPort(v1alpha1.ProtocolTLS) {
+			v.fail("spec.tls.mode", "mode Originate does not go with a tls port, on which the workload does TLS itself")
+		}
+	case v1alpha1.ModeIntercept:
+		v.fail("spec.tls.mode", "mode Intercept is not built yet")
+	default:
+		v.fail("spec.tls.mode", "mode %q is not one of Auto, Originate, Passthrough", mode)
+	}
+	if tls.CABundle != "" {
+		v.failIf("spec.tls.caBundle", certificates(tls.CABundle))
+	}
+	if tls.ServerName == "" {
+		return
+	}
+	const at = "spec.tls.serverName"
+	if _, err := names.Parse(tls.ServerName); err != nil {
+		v.fail(at, "%v", err)
+	}
+	switch {
+	case spec.TLSMode() == v1alpha1.ModePassthrough:
+		v.fail(at, "is sent where Sluice originates TLS; in mode Passthrough the workload sends its own")
+	case !https && len(spec.To.Ports) > 0:
+		v.fail(at, "is sent where Sluice originates TLS, and that needs an https port")
+	}
+}
+
+// methodToken is a method (RFC 9110 section 9.1) without lower-case letters,
+// which no method of the registry has and a mistake mostly is.
+var methodToken = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Z]+$")
+
+// requests validates the requests that are allowed, and that they can be seen.
+func (v *validation) requests(spec *v1alpha1.EgressPolicySpec) {
+	if len(spec.HTTP) == 0 {
+		return
+	}
+	if len(spec.HTTP) > maxMatches {
+		v.fail("spec.http", "more than %d matches", maxMatches)
+		return
+	}
+	for _, port := range spec.To.Ports {
+		switch {
+		case port.Protocol == v1alpha1.ProtocolHTTPS && spec.TLSMode() != v1alpha1.ModeOriginate:
+			v.fail("spec.http", "on https port %d needs tls.mode Originate: TLS that is passed through (mode %s) hides method and path", port.Port, spec.TLSMode())
+		case port.Protocol == v1alpha1.ProtocolTLS:
+			v.fail("spec.http", "cannot be held on tls port %d: TLS that is passed through hides method and path", port.Port)
+		case port.Protocol == v1alpha1.ProtocolTCP, port.Protocol == v1alpha1.ProtocolMongo:
+			v.fail("spec.http", "cannot be held on %s port %d: no request is read there", port.Protocol, port.Port)
+		}
+	}
+	for i, match := range spec.HTTP {
+		at := fmt.Sprintf("spec.http[%d]", i)
+		if len(match.Methods) == 0 && len(match.Paths) == 0 {
+			v.fail(at, "names neither methods nor paths, which allows any request: leave http out for that")
+		}
+		if len(match.Methods) > maxWords || len(match.Paths) > maxWords {
+			v.fail(at, "more than %d methods or paths", maxWords)
+			continue
+		}
+		for j, method := range match.Methods {
+			if !methodToken.MatchString(method) {
+				v.fail(fmt.Sprintf("%s.methods[%d]", at, j), "%q is not a method in upper case", method)
+			} else if method == "CONNECT" {
+				v.fail(fmt.Sprintf("%s.methods[%d]", at, j), "method CONNECT is not built yet")
+			}
+		}
+		for j, path := range match.Paths {
+			v.failIf(fmt.Sprintf("%s.paths[%d]", at, j), requestPath(path))
+		}
+	}
+}
+
+// requestPath validates a path, or a prefix that ends in "*".
+func requestPath(path string) error {
+	switch {
+	case !strings.HasPrefix(path, "/"):
+		return fmt.Errorf("%q does not begin with /", path)
+	case len(path) > maxPath:
+		return fmt.Errorf("longer than %d bytes", maxPath)
+	case strings.ContainsAny(path, "?#"):
+		return fmt.Errorf("%q holds a query or fragment: paths are matched without them", path)
+	case strings.Contains(strings.TrimSuffix(path, "*"), "*"):
+		return fmt.Errorf("%q holds * before its end: it stands for the rest of the path, at the end only", path)
+	}
+	for i := range len(path) {
+		if path[i] <= ' ' || path[i] >= 0x7f {
+			return fmt.Errorf("%q holds a byte that no path has: write it percent-encoded", path)
+		}
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return fmt.Errorf("%q holds the segment %q, which no request that reaches a server keeps", path, segment)
+		}
+	}
+	return nil
+}

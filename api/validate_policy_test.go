@@ -1,0 +1,213 @@
+package api
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sluice.dev/sluice/api/v1alpha1"
+)
+
+// certificatePEM returns a certificate that is good enough to be read.
+func certificatePEM(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+// ours decodes an object of ours from its kind and its spec in flow style.
+func ours(t *testing.T, kind, spec string) *Object {
+	t.Helper()
+	name := "default"
+	metadata := "name: " + name
+	if kind != "MeshConfig" {
+		metadata += ", namespace: default"
+	}
+	o := decodeOne(t, fmt.Sprintf("apiVersion: sluice.dev/v1alpha1\nkind: %s\nmetadata: {%s}\nspec: %s\n", kind, metadata, spec))
+	return &o
+}
+
+func TestEgressPolicyIsValidated(t *testing.T) {
+	const to = "to: {hosts: [www.example.com], ports: [{port: 443, protocol: https}]}"
+	const plain = "to: {hosts: [www.example.com], ports: [{port: 80, protocol: http}]}"
+	const tls = "to: {hosts: [www.example.com], ports: [{port: 443, protocol: tls}]}"
+	const tcp = "to: {hosts: [db.example.com], ports: [{port: 3306, protocol: tcp}]}"
+	for spec, want := range map[string]string{
+		"{" + to + "}":  "",
+		"{" + tcp + "}": "",
+		"{" + to + ", from: {labels: {app: a}, serviceAccounts: [details]}}":                                                           "",
+		"{" + to + ", tls: {mode: Originate, serverName: other.example.com}, http: [{methods: [GET], paths: [/a, /b/*, /*]}]}":         "",
+		"{" + plain + ", http: [{methods: [GET, M-SEARCH]}]}":                                                                          "",
+		"{to: {cidrs: [10.0.0.0/8, 10.1.2.3, '2001:db8::/32', '::1'], ports: [{port: 1, protocol: tcp}, {port: 2, protocol: mongo}]}}": "",
+		"{to: {hosts: ['*', '*.example.com', '*-x.example.com'], ports: [{port: 443, protocol: https}, {port: 443, protocol: tcp}]}}":  "",
+		"{" + to + ", privateAnswers: [10.0.0.0/8]}":                                                                                   "",
+
+		"{}": "spec.to: must list hosts, cidrs or both|spec.to.ports: must list at least one port",
+		"{to: {hosts: [a.b, a.b], ports: [{port: 80, protocol: http}]}}":                      "spec.to.hosts[1]: duplicate host: a.b",
+		"{to: {hosts: [a..b], ports: [{port: 80, protocol: http}]}}":                          `spec.to.hosts[0]: domain name "a..b" invalid (label "" invalid)`,
+		"{to: {hosts: [10.0.0.1], ports: [{port: 80, protocol: http}]}}":                      "spec.to.hosts[0]: 10.0.0.1 is an address: list it under to.cidrs",
+		"{to: {hosts: [10.0.0.0/8], ports: [{port: 80, protocol: http}]}}":                    "spec.to.hosts[0]: 10.0.0.0/8 is not a host: list addresses and ranges under to.cidrs",
+		"{to: {hosts: ['*.0.0.1'], ports: [{port: 80, protocol: http}]}}":                     "spec.to.hosts[0]: *.0.0.1 can match no host name: its last label is a number, and it is no address",
+		"{to: {cidrs: [10.0.0.1/8], ports: [{port: 80, protocol: tcp}]}}":                     "spec.to.cidrs[0]: 10.0.0.1/8 has bits behind its prefix: write 10.0.0.0/8, or 10.0.0.1 for the one address",
+		"{to: {cidrs: [10.0.0.0/40], ports: [{port: 80, protocol: tcp}]}}":                    "spec.to.cidrs[0]: 10.0.0.0/40 is not a valid CIDR block or address",
+		"{to: {cidrs: ['::ffff:1.2.3.4'], ports: [{port: 80, protocol: tcp}]}}":               "spec.to.cidrs[0]: an IPv4 address in an IPv6 one: write 1.2.3.4",
+		"{to: {cidrs: ['::ffff:1.2.3.0/120'], ports: [{port: 80, protocol: tcp}]}}":           "spec.to.cidrs[0]: IPv4 addresses in IPv6 ones: write the IPv4 range",
+		"{to: {cidrs: ['fe80::1%eth0'], ports: [{port: 80, protocol: tcp}]}}":                 "spec.to.cidrs[0]: an address here has no zone",
+		"{to: {cidrs: [::1, ::1], ports: [{port: 80, protocol: tcp}]}}":                       "spec.to.cidrs[1]: duplicate range: ::1",
+		"{to: {cidrs: [10.0.0.0/8], ports: [{port: 80, protocol: http}]}}":                    "spec.to.ports[0].protocol: http needs a host name to hold the request or certificate against, and to.cidrs has none: use tcp, or give the cidrs a policy of their own",
+		"{to: {hosts: [a.b], cidrs: [10.0.0.0/8], ports: [{port: 80, protocol: tls}]}}":       "spec.to.ports[0].protocol: tls needs a host name to hold the request or certificate against, and to.cidrs has none: use tcp, or give the cidrs a policy of their own",
+		"{to: {hosts: [a.b], ports: [{port: 0, protocol: http}]}}":                            "spec.to.ports[0].port: port number 0 must be in the range 1..65535",
+		"{to: {hosts: [a.b], ports: [{port: 80}]}}":                                           "spec.to.ports[0].protocol: is missing: one of http, https, tls, tcp, mongo",
+		"{to: {hosts: [a.b], ports: [{port: 80, protocol: HTTP}]}}":                           `spec.to.ports[0].protocol: protocol "HTTP" is not one of http, https, tls, tcp, mongo`,
+		"{to: {hosts: [a.b], ports: [{port: 80, protocol: http2}]}}":                          "spec.to.ports[0].protocol: protocol http2 is not built yet",
+		"{to: {hosts: [a.b], ports: [{port: 80, protocol: grpc}]}}":                           "spec.to.ports[0].protocol: protocol grpc is not built yet",
+		"{to: {hosts: [a.b], ports: [{port: 80, protocol: udp}]}}":                            "spec.to.ports[0].protocol: protocol udp is not built yet",
+		"{to: {hosts: [a.b], ports: [{port: 80, protocol: quic}]}}":                           "spec.to.ports[0].protocol: protocol quic is not built yet",
+		"{to: {hosts: [a.b], ports: [{port: 80, protocol: tcp}, {port: 80, protocol: tcp}]}}": "spec.to.ports[1]: duplicate port: 80 tcp",
+		"{to: {cidrs: [::1], ports: [{port: 80, protocol: tcp}]}, privateAnswers: ['::1']}":   "spec.privateAnswers: says where the names under to.hosts may lead, and there are none (cidrs are consent for their own addresses)",
+		"{" + to + ", privateAnswers: [x]}":                                                   "spec.privateAnswers[0]: x is not a valid CIDR block or address",
+		"{" + to + ", from: {labels: {a b: c}, serviceAccounts: [A]}}":                        `spec.from.labels[a b]: "a b" is not a label's name|spec.from.serviceAccounts[0]: "A" is not a service account's name`,
+
+		"{" + to + ", tls: {mode: Intercept}}":                    "spec.tls.mode: mode Intercept is not built yet",
+		"{" + to + ", tls: {mode: auto}}":                         `spec.tls.mode: mode "auto" is not one of Auto, Originate, Passthrough`,
+		"{" + plain + ", tls: {}}":                                "spec.tls: needs an https or tls port: on the ports here no TLS is looked at",
+		"{" + plain + ", tls: {mode: Originate}}":                 "spec.tls.mode: mode Originate needs an https port: it turns plain HTTP into HTTPS",
+		"{" + tls + ", tls: {mode: Originate}}":                   "spec.tls.mode: mode Originate needs an https port: it turns plain HTTP into HTTPS|spec.tls.mode: mode Originate does not go with a tls port, on which the workload does TLS itself",
+		"{" + tls + ", tls: {mode: Passthrough}}":                 "",
+		"{" + to + ", tls: {mode: Passthrough, serverName: a.b}}": "spec.tls.serverName: is sent where Sluice originates TLS; in mode Passthrough the workload sends its own",
+		"{" + tls + ", tls: {serverName: a.b}}":                   "spec.tls.serverName: is sent where Sluice originates TLS, and that needs an https port",
+		"{" + to + ", tls: {serverName: 10.0.0.1}}":               `spec.tls.serverName: host name "10.0.0.1": it is an address, not a name`,
+		"{" + to + ", tls: {caBundle: hello}}":                    "spec.tls.caBundle: holds no PEM certificate (-----BEGIN CERTIFICATE-----)",
+
+		"{" + to + ", http: [{methods: [GET]}]}":                                "spec.http: on https port 443 needs tls.mode Originate: TLS that is passed through (mode Auto) hides method and path",
+		"{" + to + ", tls: {mode: Passthrough}, http: [{methods: [GET]}]}":      "spec.http: on https port 443 needs tls.mode Originate: TLS that is passed through (mode Passthrough) hides method and path",
+		"{" + tls + ", http: [{methods: [GET]}]}":                               "spec.http: cannot be held on tls port 443: TLS that is passed through hides method and path",
+		"{" + tcp + ", http: [{methods: [GET]}]}":                               "spec.http: cannot be held on tcp port 3306: no request is read there",
+		"{" + plain + ", http: [{}]}":                                           "spec.http[0]: names neither methods nor paths, which allows any request: leave http out for that",
+		"{" + plain + ", http: [{methods: [get, CONNECT]}]}":                    `spec.http[0].methods[0]: "get" is not a method in upper case|spec.http[0].methods[1]: method CONNECT is not built yet`,
+		"{" + plain + ", http: [{paths: [a, '/a?b', '/*a', '/a/../b', '/ü']}]}": `spec.http[0].paths[0]: "a" does not begin with /|spec.http[0].paths[1]: "/a?b" holds a query or fragment: paths are matched without them|spec.http[0].paths[2]: "/*a" holds * before its end: it stands for the rest of the path, at the end only|spec.http[0].paths[3]: "/a/../b" holds the segment "..", which no request that reaches a server keeps|spec.http[0].paths[4]: "/ü" holds a byte that no path has: write it percent-encoded`,
+	} {
+		if got := strings.Join(problemsOf(ours(t, "EgressPolicy", spec)), "|"); got != want {
+			t.Errorf("%s\n got %s\nwant %s", spec, got, want)
+		}
+	}
+}
+
+func TestEgressPolicyHasBounds(t *testing.T) {
+	o := ours(t, "EgressPolicy", "{}")
+	spec := o.Spec.(*v1alpha1.EgressPolicySpec)
+	spec.From = &v1alpha1.WorkloadSelector{ServiceAccounts: make([]string, maxWords+1)}
+	spec.To.Hosts = make([]string, maxHosts+1)
+	spec.To.CIDRs = make([]string, maxCIDRs+1)
+	spec.To.Ports = make([]v1alpha1.EgressPort, maxPorts+1)
+	spec.HTTP = make([]v1alpha1.HTTPMatch, maxMatches+1)
+	want := []string{
+		"spec.from.serviceAccounts: more than 256 accounts", "spec.to.hosts: more than 1000 hosts", "spec.to.cidrs: more than 1000 ranges",
+		"spec.to.ports: more than 64 ports", "spec.http: more than 64 matches",
+	}
+	if diff := cmp.Diff(want, problemsOf(o)); diff != "" {
+		t.Error(diff)
+	}
+	spec.From, spec.To.Hosts, spec.To.CIDRs = nil, []string{"a.b"}, nil
+	spec.To.Ports = []v1alpha1.EgressPort{{Port: 80, Protocol: "http"}}
+	spec.HTTP = []v1alpha1.HTTPMatch{{Methods: make([]string, maxWords+1)}, {Paths: []string{"/" + strings.Repeat("a", maxPath)}}}
+	want = []string{"spec.http[0]: more than 256 methods or paths", "spec.http[1].paths[0]: longer than 4096 bytes"}
+	if diff := cmp.Diff(want, problemsOf(o)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestBundlesHoldCertificatesAndNothingElse(t *testing.T) {
+	one := certificatePEM(t)
+	key := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")}))
+	for name, c := range map[string]struct{ bundle, want string }{
+		"one":            {one, ""},
+		"two, with text": {"# a root\n" + one + "# another\n" + one + "\n", ""},
+		"a key":          {one + key, `holds a block "PRIVATE KEY": only certificates belong here`},
+		"cut off":        {one + "-----BEGIN CERTIFICATE-----\nAAAA", "holds something that is no PEM block after certificate 1"},
+		"damaged":        {string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")})), "certificate 1 cannot be read: x509: malformed certificate"},
+		"too large":      {strings.Repeat("#", maxBundleBytes+1), "more than 262144 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := ""
+			if err := certificates(c.bundle); err != nil {
+				got = err.Error()
+			}
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			if strings.Contains(got, "AAAA") {
+				t.Error("the bundle itself is told")
+			}
+		})
+	}
+	small := bytes.Repeat([]byte(one), maxBundleCertificates+1)
+	if err := certificates(string(small)); err == nil {
+		t.Error("too many certificates were taken")
+	}
+}
+
+func TestMeshServiceAndMeshConfigAreValidated(t *testing.T) {
+	for _, c := range []struct{ kind, spec, want string }{
+		{"MeshService", "{ports: [{port: 9080}, {name: db, port: 3306, protocol: tcp}], selector: {app: a}}", ""},
+		{"MeshService", "{}", "spec.ports: must list at least one port"},
+		{"MeshService", "{ports: [{port: 1}, {port: 1}, {port: 0}]}", "spec.ports[1].port: duplicate port: 1|spec.ports[2].port: port number 0 must be in the range 1..65535"},
+		{"MeshService", "{ports: [{port: 1, name: a}, {port: 2, name: a}, {port: 3, name: A}]}", `spec.ports[1].name: duplicate port name: a|spec.ports[2].name: "A" is not a DNS label`},
+		{"MeshService", "{ports: [{port: 1, protocol: grpc}, {port: 2, protocol: x}]}", `spec.ports[0].protocol: protocol grpc is not built yet for a service|spec.ports[1].protocol: protocol "x" is not one of http, tcp`},
+		{"MeshService", "{ports: [{port: 1}], selector: {'': a}}", `spec.selector[]: "" is not a label's name`},
+		{"MeshConfig", "{}", ""},
+		{"MeshConfig", "{outboundDefault: Deny, maxStale: 90m}", ""},
+		{"MeshConfig", "{outboundDefault: Allow}", "spec.outboundDefault: outboundDefault Allow is not built yet"},
+		{"MeshConfig", "{outboundDefault: Audit}", "spec.outboundDefault: outboundDefault Audit is not built yet"},
+		{"MeshConfig", "{outboundDefault: deny}", `spec.outboundDefault: outboundDefault "deny" is not Deny`},
+		{"MeshConfig", "{trustedRoots: x}", "spec.trustedRoots: holds no PEM certificate (-----BEGIN CERTIFICATE-----)"},
+		{"MeshConfig", "{maxStale: 1d}", `spec.maxStale: "1d" is not a duration such as 24h`},
+		{"MeshConfig", "{maxStale: 1ms}", "spec.maxStale: 1ms is not in the range 1s..720h0m0s"},
+	} {
+		if got := strings.Join(problemsOf(ours(t, c.kind, c.spec)), "|"); got != c.want {
+			t.Errorf("%s %s\n got %s\nwant %s", c.kind, c.spec, got, c.want)
+		}
+	}
+}
+
+func TestWarningsSayWhatMayNotBeMeant(t *testing.T) {
+	const scope = "egress-rule/default/rule applies to the workloads of namespace default; in 2018 it applied to all namespaces (for that, put it into namespace sluice-system)"
+	for service, want := range map[string]bool{
+		"*": true, "*.com": true, "*com": true, "*.co.uk": true, "*.github.io": true, "*cnn.com": true, "*-cnn.com": true, "*.": true,
+		"*.cnn.com": false, "*.a.cnn.com": false, "*-b.cnn.com": false, "*b.cnn.com": false, "cnn.com": false, "com": false, "10.0.0.0/8": false,
+		"*.googleapis.com": true, // on the list of public suffixes: anybody may have a bucket's name under it
+	} {
+		got := Warnings(egressRule(service))
+		strangers := len(got) == 2 && strings.Contains(got[1], "allows "+service+", under which anybody can register a name")
+		if got[0] != scope || strangers != want {
+			t.Errorf("%s: %q", service, got)
+		}
+	}
+	rule := ours(t, "EgressPolicy", "{to: {hosts: ['*.example.com', a.b], ports: [{port: 3306, protocol: tcp}]}}")
+	want := []string{"egress-policy/default/default allows *.example.com on port 3306 as tcp: only the name that the workload asked DNS for is known there, nothing proves that the server is the one of that name"}
+	if diff := cmp.Diff(want, Warnings(rule)); diff != "" {
+		t.Error(diff)
+	}
+	root := egressRule("cnn.com")
+	root.Metadata.Namespace = "sluice-system"
+	if got := Warnings(root); got != nil {
+		t.Error(got)
+	}
+}

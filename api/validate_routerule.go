@@ -1,0 +1,336 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/internal/names"
+)
+
+// Bounds of a RouteRule; ours.
+const (
+	maxRoutes     = 32
+	maxHeaders    = 32
+	maxMatchBytes = 4096 // of one string to match
+)
+
+// routeRule validates a RouteRule in the words of 2018. A field that is valid and
+// that this version does not act on is refused as not built yet.
+func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
+	if d := spec.Destination; d == nil {
+		v.fail("spec.destination", "route rule must have a destination service")
+	} else {
+		v.service("spec.destination", d)
+		if len(d.Labels) > 0 {
+			v.fail("spec.destination.labels", "route rule destination labels must be empty")
+		}
+	}
+	if spec.Match != nil {
+		v.match(spec.Match)
+	}
+	v.weights(spec.Route)
+
+	v.notBuilt("redirect", spec.Redirect != nil, func() { v.redirect(spec) })
+	v.notBuilt("rewrite", spec.Rewrite != nil, func() {
+		if spec.Rewrite.URI == "" && spec.Rewrite.Authority == "" {
+			v.fail("spec.rewrite", "rewrite must specify path, host, or both")
+		}
+		if spec.Redirect != nil {
+			v.fail("spec.rewrite", "rule cannot contain both rewrite and redirect")
+		}
+	})
+	v.notBuilt("websocketUpgrade", spec.WebsocketUpgrade, func() {
+		if spec.Redirect != nil {
+			v.fail("spec.websocketUpgrade", "WebSocket upgrade is not allowed on redirect rules")
+		}
+	})
+	v.notBuilt("httpReqTimeout", spec.HTTPReqTimeout != nil, func() {
+		if t := spec.HTTPReqTimeout.SimpleTimeout; t != nil {
+			v.duration("spec.httpReqTimeout.simpleTimeout.timeout", "httpTimeout invalid: ", t.Timeout)
+		}
+	})
+	v.notBuilt("httpReqRetries", spec.HTTPReqRetries != nil, func() {
+		r := spec.HTTPReqRetries.SimpleRetry
+		if r == nil {
+			return
+		}
+		if r.Attempts < 0 {
+			v.fail("spec.httpReqRetries.simpleRetry.attempts", "attempts must be in range [0..]")
+		}
+		if r.PerTryTimeout != "" {
+			v.duration("spec.httpReqRetries.simpleRetry.perTryTimeout", "perTryTimeout invalid: ", r.PerTryTimeout)
+		}
+	})
+	v.notBuilt("httpFault", spec.HTTPFault != nil, func() { v.fault(spec.HTTPFault) })
+	if spec.L4Fault != nil {
+		v.fail("spec.l4Fault", "L4 faults are not implemented")
+		if spec.L4Fault.Terminate != nil {
+			v.fail("spec.l4Fault.terminate", "the terminate fault not supported yet")
+		}
+	}
+	v.notBuilt("mirror", spec.Mirror != nil, func() { v.service("spec.mirror", spec.Mirror) })
+	v.notBuilt("corsPolicy", spec.CorsPolicy != nil, func() { v.cors(spec.CorsPolicy) })
+	v.notBuilt("appendHeaders", len(spec.AppendHeaders) > 0, func() {
+		for _, name := range sortedKeys(spec.AppendHeaders) {
+			at := "spec.appendHeaders[" + name + "]"
+			v.failIf(at, headerName(name))
+			if spec.AppendHeaders[name] == "" {
+				v.fail(at, "appended header %q must have a non-empty value", name)
+			}
+		}
+	})
+}
+
+// notBuilt runs the validation of a field that is set, and refuses the field as
+// not built yet where that found nothing.
+func (v *validation) notBuilt(field string, set bool, validate func()) {
+	if !set {
+		return
+	}
+	before := len(v.errors)
+	validate()
+	if len(v.errors) == before {
+		at := "spec." + field
+		v.fail(at, "%s is not built yet", field[strings.LastIndexByte(field, '.')+1:])
+	}
+}
+
+// service validates a reference to a service.
+func (v *validation) service(at string, s *istio.Service) {
+	switch {
+	case s.Name == "" && s.Service == "":
+		v.fail(at, "name or service is mandatory for a service reference")
+	case s.Name != "" && s.Service != "":
+		v.fail(at, "specify either name or service, not both")
+	}
+	if s.Service != "" {
+		if s.Namespace != "" {
+			v.fail(at+".namespace", "namespace is not valid when service is provided")
+		}
+		if s.Domain != "" {
+			v.fail(at+".domain", "domain is not valid when service is provided")
+		}
+		v.failIf(at+".service", egressService(s.Service))
+	}
+	if s.Name != "" && !dnsLabel.MatchString(s.Name) {
+		v.fail(at+".name", "name %q must be a valid label", s.Name)
+	}
+	if s.Namespace != "" && !dnsLabel.MatchString(s.Namespace) {
+		v.fail(at+".namespace", "namespace %q must be a valid label", s.Namespace)
+	}
+	if s.Domain != "" {
+		if _, err := names.ParsePattern(s.Domain); err != nil || s.Domain[0] == '*' {
+			v.fail(at+".domain", "domain name %q invalid", s.Domain)
+		}
+	}
+	v.tags(at+".labels", s.Labels)
+}
+
+// tagWord is what keys and values of labels were made of in 2018.
+var tagWord = regexp.MustCompile(`^[-A-Za-z0-9_./]*$`)
+
+func (v *validation) tags(at string, labels map[string]string) {
+	if len(labels) > maxLabels {
+		v.fail(at, "more than %d labels", maxLabels)
+		return
+	}
+	for _, key := range sortedKeys(labels) {
+		if key == "" || !tagWord.MatchString(key) {
+			v.fail(at+"["+key+"]", "invalid tag key: %q", key)
+		}
+		if !tagWord.MatchString(labels[key]) {
+			v.fail(at+"["+key+"]", "invalid tag value: %q", labels[key])
+		}
+	}
+}
+
+func (v *validation) match(m *istio.MatchCondition) {
+	if m.Source != nil {
+		v.service("spec.match.source", m.Source)
+	}
+	v.notBuilt("match.tcp", m.TCP != nil, func() { v.subnets("spec.match.tcp", m.TCP) })
+	if m.UDP != nil {
+		v.subnets("spec.match.udp", m.UDP)
+		v.fail("spec.match.udp", "UDP protocol not supported yet")
+	}
+	if m.Request == nil {
+		return
+	}
+	if len(m.Request.Headers) > maxHeaders {
+		v.fail("spec.match.request.headers", "more than %d headers", maxHeaders)
+		return
+	}
+	for _, name := range sortedKeys(m.Request.Headers) {
+		at := "spec.match.request.headers[" + name + "]"
+		v.failIf(at, headerName(name))
+		v.stringMatch(at, name, m.Request.Headers[name])
+	}
+}
+
+func (v *validation) subnets(at string, m *istio.L4Match) {
+	for i, subnet := range m.SourceSubnet {
+		v.failIf(fmt.Sprintf("%s.sourceSubnet[%d]", at, i), subnet4(subnet))
+	}
+	for i, subnet := range m.DestinationSubnet {
+		v.failIf(fmt.Sprintf("%s.destinationSubnet[%d]", at, i), subnet4(subnet))
+	}
+}
+
+func (v *validation) stringMatch(at, name string, m istio.StringMatch) {
+	forms := []struct {
+		word  string
+		value *string
+	}{{"exact", m.Exact}, {"prefix", m.Prefix}, {"regex", m.Regex}}
+	set := 0
+	for _, form := range forms {
+		if form.value == nil {
+			continue
+		}
+		set++
+		if name == "uri" && *form.value == "" {
+			v.fail(at+"."+form.word, "%s header value for %q must be non-empty", form.word, name)
+		}
+		if len(*form.value) > maxMatchBytes {
+			v.fail(at+"."+form.word, "longer than %d bytes", maxMatchBytes)
+		}
+	}
+	if set != 1 {
+		v.fail(at, "unrecognized string match %q: write one of exact, prefix and regex", name)
+	}
+	if m.Regex != nil && len(*m.Regex) <= maxMatchBytes {
+		if _, err := regexp.Compile(*m.Regex); err != nil {
+			v.fail(at+".regex", "%v", err)
+		}
+	}
+}
+
+// headerToken is a header's name in lower case (RFC 9110 section 5.1).
+var headerToken = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9a-z]+$")
+
+func headerName(name string) error {
+	switch {
+	case name != strings.ToLower(name):
+		return fmt.Errorf("header name %q invalid: must be in lower case", name)
+	case !headerToken.MatchString(name):
+		return fmt.Errorf("header name %q invalid", name)
+	}
+	return nil
+}
+
+func (v *validation) weights(routes []istio.DestinationWeight) {
+	if len(routes) > maxRoutes {
+		v.fail("spec.route", "more than %d routes", maxRoutes)
+		return
+	}
+	total := int64(0)
+	for i, route := range routes {
+		at := fmt.Sprintf("spec.route[%d]", i)
+		if route.Destination != nil {
+			v.service(at+".destination", route.Destination)
+			if len(route.Destination.Labels) > 0 {
+				v.fail(at+".destination.labels", "labels of a route stand beside its destination, not in it")
+			}
+		}
+		v.tags(at+".labels", route.Labels)
+		v.percent(at+".weight", "weight invalid: ", float64(route.Weight))
+		total += int64(route.Weight)
+	}
+	if len(routes) == 0 || len(routes) == 1 && total == 0 {
+		return
+	}
+	if total != 100 {
+		v.fail("spec.route", "route weights total %v (must total 100)", total)
+	}
+}
+
+func (v *validation) percent(at, prefix string, percent float64) {
+	if percent < 0 || percent > 100 {
+		v.fail(at, "%spercentage %v is not in range 0..100", prefix, percent)
+	}
+}
+
+func (v *validation) redirect(spec *istio.RouteRuleSpec) {
+	if len(spec.Route) > 0 {
+		v.fail("spec.redirect", "rule cannot contain both route and redirect")
+	}
+	if spec.HTTPFault != nil {
+		v.fail("spec.redirect", "rule cannot contain both fault and redirect")
+	}
+	if spec.Redirect.URI == "" && spec.Redirect.Authority == "" {
+		v.fail("spec.redirect", "redirect must specify path, host, or both")
+	}
+}
+
+func (v *validation) fault(fault *istio.HTTPFault) {
+	if d := fault.Delay; d != nil {
+		v.percent("spec.httpFault.delay.percent", "percent invalid: ", float64(d.Percent))
+		if d.FixedDelay != "" {
+			v.duration("spec.httpFault.delay.fixedDelay", "fixedDelay invalid: ", d.FixedDelay)
+		}
+		if d.ExponentialDelay != "" {
+			v.fail("spec.httpFault.delay.exponentialDelay", "exponentialDelay not supported yet")
+		}
+	}
+	if a := fault.Abort; a != nil {
+		v.percent("spec.httpFault.abort.percent", "percent invalid: ", float64(a.Percent))
+		if a.GRPCStatus != "" {
+			v.fail("spec.httpFault.abort.grpcStatus", "gRPC fault injection not supported yet")
+		}
+		if a.HTTPStatus < 0 || a.HTTPStatus > 600 {
+			v.fail("spec.httpFault.abort.httpStatus", "invalid abort http status %v", a.HTTPStatus)
+		}
+	}
+}
+
+func (v *validation) cors(cors *istio.CorsPolicy) {
+	methods := []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"}
+	for i, method := range cors.AllowMethods {
+		if !slices.Contains(methods, method) {
+			v.fail(fmt.Sprintf("spec.corsPolicy.allowMethods[%d]", i), "%q is not a supported HTTP method", method)
+		}
+	}
+	for i, name := range cors.AllowHeaders {
+		v.failIf(fmt.Sprintf("spec.corsPolicy.allowHeaders[%d]", i), headerName(strings.ToLower(name)))
+	}
+	for i, name := range cors.ExposeHeaders {
+		v.failIf(fmt.Sprintf("spec.corsPolicy.exposeHeaders[%d]", i), headerName(strings.ToLower(name)))
+	}
+	if cors.MaxAge == "" {
+		return
+	}
+	d, err := milliseconds(cors.MaxAge)
+	v.failIf("spec.corsPolicy.maxAge", err)
+	if err == nil && d%time.Second != 0 {
+		v.fail("spec.corsPolicy.maxAge", "max_age duration is accurate only to seconds precision")
+	}
+}
+
+// duration validates a duration; prefix begins the message.
+func (v *validation) duration(at, prefix, text string) {
+	if _, err := milliseconds(text); err != nil {
+		v.fail(at, "%s%v", prefix, err)
+	}
+}
+
+// milliseconds reads a duration of at least 1 ms without parts of one.
+func milliseconds(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("bad duration %q", text)
+	case d < time.Millisecond:
+		return 0, errors.New("duration must be greater than 1ms")
+	case d%time.Millisecond != 0:
+		return 0, errors.New("only durations to ms precision are supported")
+	}
+	return d, nil
+}
+
+// sortedKeys returns the keys of a map in order, so that messages have one order.
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,343 @@
+package api
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/api/v1alpha1"
+)
+
+// problemsOf returns what Validate says, as "path: message".
+func problemsOf(o *Object) []string {
+	var got []string
+	for _, e := range Validate(o) {
+		got = append(got, e.Error())
+	}
+	return got
+}
+
+func egressRule(service string, ports ...istio.Port) *Object {
+	return &Object{
+		APIVersion: "config.istio.io/v1alpha2", Kind: "EgressRule", Metadata: Meta{Name: "rule", Namespace: "default"},
+		Spec: &istio.EgressRuleSpec{Destination: &istio.Service{Service: service}, Ports: ports},
+	}
+}
+
+func TestEgressRuleTakesAndRefusesTheServicesOf2018(t *testing.T) {
+	tcp := istio.Port{Port: 80, Protocol: "tcp"}
+	for _, service := range []string{
+		"cnn.com", "10.0.0.100", "*cnn.com", "*.cnn.com", "*-cnn.com", "*.0.0.100", "*0.0.100", "*com", "*0", "*",
+		"192.168.3.0/24", "50.1.2.3/32", "10.15.0.0/0",
+		"*." + strings.Repeat("a.", 126) + "aa",
+	} {
+		if got := problemsOf(egressRule(service, tcp)); got != nil {
+			t.Errorf("%s: %q", service, got)
+		}
+	}
+	long := strings.Repeat("a.", 127) + "aa"
+	for service, want := range map[string]string{
+		"cnn..com":           `domain name "cnn..com" invalid (label "" invalid)`,
+		"cnn.com:80":         `domain name "cnn.com:80" invalid (label "com:80" invalid)`,
+		"*cnn*.com":          `domain name "cnn*.com" invalid (label "cnn*" invalid)`,
+		"cnn.*.com":          `domain name "cnn.*.com" invalid (label "*" invalid)`,
+		"**com":              `domain name "*com" invalid (label "*com" invalid)`,
+		"**0":                `domain name "*0" invalid (label "*0" invalid)`,
+		"":                   `domain must not be empty string`,
+		"*.":                 `domain name "" invalid (label "" invalid)`,
+		"10.15.0/16":         `10.15.0/16 is not a valid CIDR block`,
+		"10.15.0.0/33":       `10.15.0.0/33 is not a valid CIDR block`,
+		"10.15.0.0/":         `10.15.0.0/ is not a valid CIDR block`,
+		"2001:db8::/32":      `2001:db8:: is not a valid IPv4 address`,
+		"::ffff:1.2.3.0/120": `::ffff:1.2.3.0 is not a valid IPv4 address`,
+		"a/b/c":              `domain name "a/b/c" invalid (label "a/b/c" invalid)`,
+		"CNN.com":            `domain name "CNN.com" invalid (label "CNN" invalid)`,
+		long:                 fmt.Sprintf("domain name %q too long (max 255)", long),
+	} {
+		if diff := cmp.Diff([]string{"spec.destination.service: " + want}, problemsOf(egressRule(service, tcp))); diff != "" {
+			t.Errorf("%q:\n%s", service, diff)
+		}
+	}
+}
+
+func TestEgressRuleRefusesInTheWordsOf2018(t *testing.T) {
+	spec := func(change func(*istio.EgressRuleSpec)) *Object {
+		o := egressRule("*.cnn.com", istio.Port{Port: 80, Protocol: "http"}, istio.Port{Port: 443, Protocol: "HTTPS"})
+		change(o.Spec.(*istio.EgressRuleSpec))
+		return o
+	}
+	const protocols = "egress rule support is available only for the following protocols: HTTP,HTTP2,GRPC,HTTPS,TCP,Mongo"
+	const cidrOnly = "Only the following protocols can be defined for CIDR destination service notation: TCP,Mongo. This rule - port: 80 protocol: http destination.service: 10.0.0.0/8"
+	for name, c := range map[string]struct {
+		object *Object
+		want   []string
+	}{
+		"a valid rule":                      {spec(func(*istio.EgressRuleSpec) {}), nil},
+		"a valid rule on an address":        {egressRule("192.168.3.0", istio.Port{Port: 80, Protocol: "http"}, istio.Port{Port: 443, Protocol: "https"}), nil},
+		"a valid rule on a CIDR":            {egressRule("192.168.3.0/24", istio.Port{Port: 80, Protocol: "Tcp"}, istio.Port{Port: 443, Protocol: "MONGO"}), nil},
+		"tcp on a domain passed and passes": {egressRule("cnn.com", istio.Port{Port: 80, Protocol: "tcp"}), nil},
+		"no destination": {spec(func(s *istio.EgressRuleSpec) { s.Destination = nil }), []string{
+			"spec.destination: destination of egress rule must have destination field",
+		}},
+		"more than a service": {spec(func(s *istio.EgressRuleSpec) {
+			s.Destination = &istio.Service{Name: "cnn", Namespace: "a", Domain: "com", Service: "cnn.com", Labels: map[string]string{"a": "b"}}
+		}), []string{
+			"spec.destination.name: destination of egress rule must not have name field",
+			"spec.destination.namespace: destination of egress rule must not have namespace field",
+			"spec.destination.domain: destination of egress rule must not have domain field",
+			"spec.destination.labels: destination of egress rule must not have labels field",
+		}},
+		"no ports":             {egressRule("cnn.com"), []string{"spec.ports: egress rule must have a ports list"}},
+		"one port twice":       {egressRule("cnn.com", istio.Port{Port: 80, Protocol: "http"}, istio.Port{Port: 80, Protocol: "https"}), []string{"spec.ports[1].port: duplicate port: 80"}},
+		"port zero":            {egressRule("cnn.com", istio.Port{Protocol: "http"}), []string{"spec.ports[0].port: port number 0 must be in the range 1..65535"}},
+		"port too large":       {egressRule("cnn.com", istio.Port{Port: 65536, Protocol: "http"}), []string{"spec.ports[0].port: port number 65536 must be in the range 1..65535"}},
+		"negative port":        {egressRule("cnn.com", istio.Port{Port: -1, Protocol: "http"}), []string{"spec.ports[0].port: port number -1 must be in the range 1..65535"}},
+		"no protocol":          {egressRule("cnn.com", istio.Port{Port: 80}), []string{"spec.ports[0].protocol: " + protocols}},
+		"another protocol":     {egressRule("cnn.com", istio.Port{Port: 80, Protocol: "udp"}), []string{"spec.ports[0].protocol: " + protocols}},
+		"http on a CIDR":       {egressRule("10.0.0.0/8", istio.Port{Port: 80, Protocol: "http"}), []string{"spec.ports[0].protocol: " + cidrOnly}},
+		"an egress proxy":      {spec(func(s *istio.EgressRuleSpec) { s.UseEgressProxy = true }), []string{"spec.useEgressProxy: directing traffic through egress proxy is not implemented yet"}},
+		"http2, not built yet": {egressRule("cnn.com", istio.Port{Port: 80, Protocol: "HTTP2"}), []string{"spec.ports[0].protocol: protocol HTTP2 is not built yet"}},
+		"grpc, not built yet":  {egressRule("cnn.com", istio.Port{Port: 80, Protocol: "grpc"}), []string{"spec.ports[0].protocol: protocol grpc is not built yet"}},
+		"everything at once": {spec(func(s *istio.EgressRuleSpec) {
+			s.Destination = nil
+			s.Ports = append(s.Ports, istio.Port{Port: 80, Protocol: "x"})
+			s.UseEgressProxy = true
+		}), []string{
+			"spec.destination: destination of egress rule must have destination field",
+			"spec.ports[2].port: duplicate port: 80",
+			"spec.ports[2].protocol: " + protocols,
+			"spec.useEgressProxy: directing traffic through egress proxy is not implemented yet",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(c.want, problemsOf(c.object)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// routeRule decodes a RouteRule whose spec has a destination and the lines given.
+func routeRule(t *testing.T, lines string) *Object {
+	t.Helper()
+	text := "kind: RouteRule\nmetadata: {name: rule, namespace: default}\nspec:\n"
+	if !strings.Contains(lines, "\ndestination:") && !strings.HasPrefix(lines, "destination:") {
+		text += "  destination: {name: reviews}\n"
+	}
+	for line := range strings.Lines(lines) {
+		text += "  " + line
+	}
+	o := decodeOne(t, text+"\n")
+	return &o
+}
+
+func TestRouteRuleRefusesInTheWordsOf2018(t *testing.T) {
+	for lines, want := range map[string]string{
+		// What is built.
+		"":               "",
+		"precedence: -3": "",
+		"destination: {name: reviews, namespace: books}":              "",
+		"destination: {service: reviews.default.svc.cluster.local}":   "",
+		`destination: {service: "*.httpbin.org"}`:                     "",
+		"route: [{labels: {version: v1}}]":                            "",
+		"route: [{labels: {version: v1}, weight: 100}]":               "",
+		"route: [{labels: {v: a}, weight: 25}, {weight: 75}]":         "",
+		"route: [{destination: {name: other}}]":                       "",
+		"match: {source: {name: productpage, labels: {version: v1}}}": "",
+		"match: {request: {headers: {cookie: {regex: '^(.*?;)?(user=jason)(;.*)?$'}, uri: {prefix: /a}, method: {exact: GET}}}}": "",
+		// References.
+		"destination: null":                                 "spec.destination: route rule must have a destination service",
+		"destination: {}":                                   "spec.destination: name or service is mandatory for a service reference",
+		"destination: {name: a, service: b.c}":              "spec.destination: specify either name or service, not both",
+		"destination: {service: b.c, namespace: x}":         "spec.destination.namespace: namespace is not valid when service is provided",
+		"destination: {service: b.c, domain: x}":            "spec.destination.domain: domain is not valid when service is provided",
+		"destination: {name: a.b}":                          `spec.destination.name: name "a.b" must be a valid label`,
+		"destination: {name: a, namespace: B}":              `spec.destination.namespace: namespace "B" must be a valid label`,
+		"destination: {name: a, domain: '*.b'}":             `spec.destination.domain: domain name "*.b" invalid`,
+		"destination: {service: b..c}":                      `spec.destination.service: domain name "b..c" invalid (label "" invalid)`,
+		"destination: {name: a, labels: {v: a}}":            "spec.destination.labels: route rule destination labels must be empty",
+		"route: [{labels: {'a b': c}}]":                     `spec.route[0].labels[a b]: invalid tag key: "a b"`,
+		"route: [{labels: {a: 'ü'}}]":                       `spec.route[0].labels[a]: invalid tag value: "ü"`,
+		"route: [{destination: {}}]":                        "spec.route[0].destination: name or service is mandatory for a service reference",
+		"route: [{destination: {name: a, labels: {b: c}}}]": "spec.route[0].destination.labels: labels of a route stand beside its destination, not in it",
+		"match: {source: {labels: {a: b}}}":                 "spec.match.source: name or service is mandatory for a service reference",
+		// Weights.
+		"route: [{weight: 50}, {weight: 40}]":  "spec.route: route weights total 90 (must total 100)",
+		"route: [{weight: 50}]":                "spec.route: route weights total 50 (must total 100)",
+		"route: [{}, {}]":                      "spec.route: route weights total 0 (must total 100)",
+		"route: [{weight: 101}, {weight: -1}]": "spec.route[0].weight: weight invalid: percentage 101 is not in range 0..100|spec.route[1].weight: weight invalid: percentage -1 is not in range 0..100",
+		// Headers.
+		"match: {request: {headers: {Cookie: {exact: a}}}}":      `spec.match.request.headers[Cookie]: header name "Cookie" invalid: must be in lower case`,
+		"match: {request: {headers: {'a b': {exact: a}}}}":       `spec.match.request.headers[a b]: header name "a b" invalid`,
+		"match: {request: {headers: {uri: {exact: ''}}}}":        `spec.match.request.headers[uri].exact: exact header value for "uri" must be non-empty`,
+		"match: {request: {headers: {uri: {prefix: ''}}}}":       `spec.match.request.headers[uri].prefix: prefix header value for "uri" must be non-empty`,
+		"match: {request: {headers: {a: {}}}}":                   `spec.match.request.headers[a]: unrecognized string match "a": write one of exact, prefix and regex`,
+		"match: {request: {headers: {a: {exact: a, regex: b}}}}": `spec.match.request.headers[a]: unrecognized string match "a": write one of exact, prefix and regex`,
+		"match: {request: {headers: {a: {regex: '('}}}}":         "spec.match.request.headers[a].regex: error parsing regexp: missing closing ): `(`",
+		"match: {tcp: {sourceSubnet: [1.2.3.4/33]}}":             "spec.match.tcp.sourceSubnet[0]: 1.2.3.4/33 is not a valid CIDR block",
+		"match: {tcp: {destinationSubnet: [a]}}":                 "spec.match.tcp.destinationSubnet[0]: a is not a valid IPv4 address",
+		"match: {tcp: {sourceSubnet: [1.2.3.4/24]}}":             "spec.match.tcp: tcp is not built yet",
+		"match: {udp: {}}": "spec.match.udp: UDP protocol not supported yet",
+		// Redirect and rewrite.
+		"redirect: {}":                     "spec.redirect: redirect must specify path, host, or both",
+		"redirect: {uri: /a}":              "spec.redirect: redirect is not built yet",
+		"redirect: {uri: /a}\nroute: [{}]": "spec.redirect: rule cannot contain both route and redirect",
+		"redirect: {uri: /a}\nhttpFault: {abort: {httpStatus: 500}}": "spec.redirect: rule cannot contain both fault and redirect|spec.httpFault: httpFault is not built yet",
+		"redirect: {uri: /a}\nwebsocketUpgrade: true":                "spec.redirect: redirect is not built yet|spec.websocketUpgrade: WebSocket upgrade is not allowed on redirect rules",
+		"redirect: {uri: /a}\nrewrite: {uri: /b}":                    "spec.redirect: redirect is not built yet|spec.rewrite: rule cannot contain both rewrite and redirect",
+		"rewrite: {}":             "spec.rewrite: rewrite must specify path, host, or both",
+		"rewrite: {authority: a}": "spec.rewrite: rewrite is not built yet",
+		"websocketUpgrade: true":  "spec.websocketUpgrade: websocketUpgrade is not built yet",
+		// Times.
+		"httpReqTimeout: {simpleTimeout: {timeout: 7s}}":                    "spec.httpReqTimeout: httpReqTimeout is not built yet",
+		"httpReqTimeout: {simpleTimeout: {timeout: 10us}}":                  "spec.httpReqTimeout.simpleTimeout.timeout: httpTimeout invalid: duration must be greater than 1ms",
+		"httpReqTimeout: {simpleTimeout: {timeout: 1.0005s}}":               "spec.httpReqTimeout.simpleTimeout.timeout: httpTimeout invalid: only durations to ms precision are supported",
+		"httpReqTimeout: {simpleTimeout: {timeout: soon}}":                  `spec.httpReqTimeout.simpleTimeout.timeout: httpTimeout invalid: bad duration "soon"`,
+		"httpReqRetries: {simpleRetry: {attempts: 3, perTryTimeout: 2s}}":   "spec.httpReqRetries: httpReqRetries is not built yet",
+		"httpReqRetries: {simpleRetry: {attempts: -1, perTryTimeout: 1us}}": "spec.httpReqRetries.simpleRetry.attempts: attempts must be in range [0..]|spec.httpReqRetries.simpleRetry.perTryTimeout: perTryTimeout invalid: duration must be greater than 1ms",
+		// Faults.
+		"httpFault: {delay: {percent: 100, fixedDelay: 7s}}":  "spec.httpFault: httpFault is not built yet",
+		"httpFault: {delay: {percent: 101, fixedDelay: 1us}}": "spec.httpFault.delay.percent: percent invalid: percentage 101 is not in range 0..100|spec.httpFault.delay.fixedDelay: fixedDelay invalid: duration must be greater than 1ms",
+		"httpFault: {delay: {exponentialDelay: 1s}}":          "spec.httpFault.delay.exponentialDelay: exponentialDelay not supported yet",
+		"httpFault: {abort: {grpcStatus: a}}":                 "spec.httpFault.abort.grpcStatus: gRPC fault injection not supported yet",
+		"httpFault: {abort: {percent: -1, httpStatus: 601}}":  "spec.httpFault.abort.percent: percent invalid: percentage -1 is not in range 0..100|spec.httpFault.abort.httpStatus: invalid abort http status 601",
+		"l4Fault: {throttle: {downstreamLimitBps: 65536}}":    "spec.l4Fault: L4 faults are not implemented",
+		"l4Fault: {terminate: {percent: 100}}":                "spec.l4Fault: L4 faults are not implemented|spec.l4Fault.terminate: the terminate fault not supported yet",
+		// The rest.
+		"mirror: {name: a}":                                         "spec.mirror: mirror is not built yet",
+		"mirror: {}":                                                "spec.mirror: name or service is mandatory for a service reference",
+		"corsPolicy: {allowMethods: [GET]}":                         "spec.corsPolicy: corsPolicy is not built yet",
+		"corsPolicy: {allowMethods: [FETCH]}":                       `spec.corsPolicy.allowMethods[0]: "FETCH" is not a supported HTTP method`,
+		"corsPolicy: {maxAge: 1500ms}":                              "spec.corsPolicy.maxAge: max_age duration is accurate only to seconds precision",
+		"corsPolicy: {allowHeaders: ['a b'], exposeHeaders: [':']}": `spec.corsPolicy.allowHeaders[0]: header name "a b" invalid|spec.corsPolicy.exposeHeaders[0]: header name ":" invalid`,
+		"appendHeaders: {a: b}":                                     "spec.appendHeaders: appendHeaders is not built yet",
+		"appendHeaders: {A: b, c: ''}":                              `spec.appendHeaders[A]: header name "A" invalid: must be in lower case|spec.appendHeaders[c]: appended header "c" must have a non-empty value`,
+	} {
+		if got := strings.Join(problemsOf(routeRule(t, lines)), "|"); got != want {
+			t.Errorf("%s\n got %s\nwant %s", lines, got, want)
+		}
+	}
+}
+
+func TestRouteRuleHasBounds(t *testing.T) {
+	headers, labels := map[string]istio.StringMatch{}, map[string]string{}
+	a, long := "a", strings.Repeat("x", maxMatchBytes+1)
+	for i := range maxHeaders + 1 {
+		headers[fmt.Sprint("h", i)] = istio.StringMatch{Exact: &a}
+	}
+	for i := range maxLabels + 1 {
+		labels[fmt.Sprint("l", i)] = "v"
+	}
+	o := routeRule(t, "")
+	spec := o.Spec.(*istio.RouteRuleSpec)
+	spec.Route = make([]istio.DestinationWeight, maxRoutes+1)
+	spec.Match = &istio.MatchCondition{
+		Source:  &istio.Service{Name: "a", Labels: labels},
+		Request: &istio.MatchRequest{Headers: headers},
+	}
+	want := []string{
+		"spec.match.source.labels: more than 64 labels",
+		"spec.match.request.headers: more than 32 headers",
+		"spec.route: more than 32 routes",
+	}
+	if diff := cmp.Diff(want, problemsOf(o)); diff != "" {
+		t.Error(diff)
+	}
+	spec.Route, spec.Match.Source = nil, nil
+	spec.Match.Request.Headers = map[string]istio.StringMatch{"a": {Regex: &long}}
+	if diff := cmp.Diff([]string{"spec.match.request.headers[a].regex: longer than 4096 bytes"}, problemsOf(o)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestMetadataIsValidated(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		want []string
+	}{
+		"nothing":                      {"kind: EgressRule", []string{"metadata.name: is missing", "metadata.namespace: is missing"}},
+		"a bad name":                   {"kind: EgressRule\nmetadata: {name: A_b, namespace: a.b}", []string{`metadata.name: "A_b" is not a name (lower-case letters, digits, inner hyphens and dots, at most 253)`, `metadata.namespace: "a.b" is not a DNS label`}},
+		"a service with dots":          {"apiVersion: sluice.dev/v1alpha1\nkind: MeshService\nmetadata: {name: a.b, namespace: c}\nspec: {ports: [{port: 1}]}", []string{`metadata.name: "a.b" is not a DNS label (lower-case letters, digits and inner hyphens, at most 63): a service's name is part of its host name`}},
+		"a MeshConfig of another name": {"apiVersion: sluice.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: other, namespace: c}", []string{"metadata.name: must be default: there is one MeshConfig", "metadata.namespace: a MeshConfig stands in no namespace"}},
+		"labels": {"kind: EgressRule\nmetadata: {name: a, namespace: b, labels: {a/b/c: d, ok/x: '', '-': a, x: '-'}}", []string{
+			`metadata.labels[-]: "-" is not a label's name`, `metadata.labels[a/b/c]: "a/b/c" is not a label's name`, `metadata.labels[x]: "-" is not a label's value`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := decodeOne(t, c.text+"\n")
+			var got []string
+			for _, problem := range problemsOf(&o) {
+				if strings.HasPrefix(problem, "metadata") {
+					got = append(got, problem)
+				}
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	if got := problemsOf(&Object{Kind: "Pod"}); len(got) != 1 || got[0] != "kind Pod is not known" {
+		t.Error(got)
+	}
+	if got := problemsOf(&Object{Kind: "EgressRule", Metadata: Meta{Name: "a", Namespace: "b"}}); len(got) != 1 || got[0] != "spec: is missing" {
+		t.Error(got)
+	}
+}
+
+func TestValidateAllNamesFileAndLineAndFindsTwins(t *testing.T) {
+	objects, err := Decode("rules.yaml", strings.NewReader(egressRule2018+"---\n"+strings.Replace(egressRule2018, "443", "70000", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := ValidateAll(objects)
+	want := "2 errors occurred:\n\n* rules.yaml:22: spec.ports[0].port: port number 70000 must be in the range 1..65535\n" +
+		"* rules.yaml:16: metadata.name: egress-rule/default/googleapis stands twice in what is read, first on line 1"
+	if got == nil || got.Error() != want {
+		t.Errorf("got %v", got)
+	}
+	if err := ValidateAll(objects[:1]); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSetNamespaceGivesOnlyWhatIsMissing(t *testing.T) {
+	a := &Object{Kind: "EgressRule"}
+	b := &Object{Kind: "EgressRule", Metadata: Meta{Namespace: "b"}}
+	c := &Object{APIVersion: "sluice.dev/v1alpha1", Kind: "MeshConfig"}
+	for _, o := range []*Object{a, b, c} {
+		o.SetNamespace("x")
+	}
+	if a.Metadata.Namespace != "x" || b.Metadata.Namespace != "b" || c.Metadata.Namespace != "" {
+		t.Error(a.Metadata, b.Metadata, c.Metadata)
+	}
+}
+
+func TestFullNameOfAService(t *testing.T) {
+	for want, s := range map[string]istio.Service{
+		"a.default.svc.cluster.local": {Name: "a"},
+		"a.b.svc.cluster.local":       {Name: "a", Namespace: "b", Domain: "svc.cluster.local"},
+		"a.b.svc.example":             {Name: "a", Namespace: "b", Domain: "example"},
+		"*.foo.com":                   {Service: "*.foo.com"},
+	} {
+		if got := s.FullName("default"); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func TestDefaultsAreSaidInOnePlace(t *testing.T) {
+	if got := (&v1alpha1.EgressPolicySpec{TLS: &v1alpha1.EgressTLS{}}).TLSMode(); got != "Auto" {
+		t.Error(got)
+	}
+	if got, err := (&v1alpha1.MeshConfigSpec{}).StaleAfter(); err != nil || got != v1alpha1.DefaultMaxStale {
+		t.Error(got, err)
+	}
+	if got := (&v1alpha1.MeshServiceSpec{}).SelectorFor("details"); got["app"] != "details" || len(got) != 1 {
+		t.Error(got)
+	}
+	if got := (v1alpha1.ServicePort{}).ProtocolOrDefault(); got != "http" {
+		t.Error(got)
+	}
+}
