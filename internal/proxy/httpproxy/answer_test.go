@@ -82,6 +82,9 @@ func TestAnswersAreForwarded(t *testing.T) {
 			if step < len(tc.answer)/2000 {
 				continue // byte by byte takes too long there
 			}
+			if strings.HasPrefix(tc.name, "more") && step < len(tc.answer) {
+				continue // what comes after Put is seen by Take, or by the sweep
+			}
 			t.Run(fmt.Sprintf("%s, %d bytes at a time", tc.name, step), func(t *testing.T) {
 				f := newFixture(t, func(c *originConn) {
 					for c.number == 1 || !tc.reused {

@@ -26,7 +26,7 @@ const (
 
 	// trusted is for how long an idle connection is used again without asking
 	// the kernel whether its peer closed it meanwhile.
-	trusted = 50 * time.Millisecond
+	trusted = 2 * time.Millisecond
 )
 
 // Config says whither a pool leads. Only Dial must be set; zero numbers mean
