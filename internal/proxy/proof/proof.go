@@ -1,0 +1,263 @@
+// Package proof is verified passthrough: before the first byte of a passed-through
+// connection goes to an address, a TLS handshake of our own with that address
+// and server name has shown a certificate of the name and the key behind it. The
+// proxy asks it once a connection; most answers come from its cache. It never
+// carries a workload's bytes and never chooses an address.
+package proof
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/sniff"
+)
+
+// Defaults and bounds of a Prover.
+const (
+	DefaultLifetime = 10 * time.Minute // of a proof
+	FailureLifetime = 2 * time.Second  // of a failure, so that retries do not storm
+	HandshakeTime   = 10 * time.Second // for dial and handshake together
+	MaxProofs       = 4096             // kept; then the one unused for longest is forgotten
+	MaxFailures     = 1024             // kept, likewise
+	MaxHandshakes   = 256              // at a time; more wait
+)
+
+// Config is a Prover's. The zero Config takes the defaults.
+type Config struct {
+	Lifetime time.Duration    // of a proof; 0 takes DefaultLifetime
+	Now      func() time.Time // nil takes time.Now; certificates are judged by it too
+}
+
+// Key is what a proof is about.
+type Key struct {
+	Name   names.Name // the server name, as the workload sends it
+	Verify names.Name // the name that the certificate must hold; zero: Name
+	Addr   netip.AddrPort
+	// RootsID tells one pool of trusted roots from another: equal IDs mean equal
+	// pools.
+	RootsID string
+}
+
+// Request asks for one proof.
+type Request struct {
+	Key   Key
+	Roots *x509.CertPool // behind Key.RootsID; nil trusts the machine's
+	// Dial opens a connection to Key.Addr. Where several ask for the same proof
+	// at a time, only one of them dials.
+	Dial func(context.Context) (*net.TCPConn, error)
+	// Hello is the workload's own: our handshake offers its ALPN, those of its
+	// groups that crypto/tls knows, and TLS 1.3 only if it did. With ECH in it,
+	// the proof must show too that the server has no use for ECH.
+	Hello sniff.Result
+}
+
+// Prover proves servers, and remembers. It is safe for concurrent use.
+type Prover struct {
+	lifetime time.Duration
+	now      func() time.Time
+	running  chan struct{} // one token for each handshake at work
+
+	ctx    context.Context // of all handshakes
+	cancel context.CancelFunc
+	group  sync.WaitGroup
+
+	mu       sync.Mutex
+	proofs   table[proven]
+	failures table[attempt]
+	flights  map[attempt]*flight
+}
+
+// proven is what a proof holds for.
+type proven struct {
+	key Key
+	ech bool // the server has no use for ECH
+}
+
+// attempt is what a failure holds for, and what those who wait together wait
+// for. What was offered counts: one workload must not be able to spoil the
+// connections of another by a hello that no server takes.
+type attempt struct {
+	proven
+	offer string
+}
+
+// flight is one handshake at work and those who wait for it.
+type flight struct {
+	done    chan struct{}
+	err     error // once done
+	waiting int
+	cancel  context.CancelCauseFunc
+}
+
+var (
+	errClosed = errors.New("the proxy ends")
+	errLeft   = errors.New("nobody waits for the proof any more")
+)
+
+// NewProver returns a Prover that has proved nothing. Close it.
+func NewProver(c Config) *Prover {
+	if c.Lifetime == 0 {
+		c.Lifetime = DefaultLifetime
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	p := &Prover{
+		lifetime: c.Lifetime,
+		now:      c.Now,
+		running:  make(chan struct{}, MaxHandshakes),
+		proofs:   newTable[proven](MaxProofs),
+		failures: newTable[attempt](MaxFailures),
+		flights:  make(map[attempt]*flight),
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+// Close ends the handshakes at work and waits for them. Prove fails from then on
+// unless it remembers.
+func (p *Prover) Close() {
+	p.mu.Lock()
+	p.cancel()
+	p.mu.Unlock()
+	p.group.Wait()
+}
+
+// Prove returns nil when the server at the request's address has proved, now or
+// within the lifetime of a proof, that it holds a certificate for the name. It
+// returns *Error when it has not, and the context's cause when ctx ends first.
+// A failure is remembered for FailureLifetime.
+func (p *Prover) Prove(ctx context.Context, r Request) error {
+	if r.Key.Verify == r.Key.Name {
+		r.Key.Verify = names.Name{} // one key for one thing
+	}
+	if r.Key.Name.IsZero() || !r.Key.Addr.IsValid() || r.Dial == nil {
+		return errors.New("prove: a request without name, address or dialer")
+	}
+	want := attempt{proven: proven{key: r.Key, ech: r.Hello.ECH}}
+	f, err := p.join(want, r)
+	if f == nil {
+		return err
+	}
+	select {
+	case <-f.done:
+		return f.err
+	case <-ctx.Done():
+		p.leave(f)
+		return context.Cause(ctx)
+	}
+}
+
+// join looks up what is known; else it returns the flight to wait for, which it
+// starts where there is none.
+func (p *Prover) join(want attempt, r Request) (*flight, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	if _, ok := p.proofs.get(want.proven, now); ok {
+		return nil, nil
+	}
+	want.offer = offerOf(&r.Hello)
+	if err, ok := p.failures.get(want, now); ok {
+		return nil, err
+	}
+	if f := p.flights[want]; f != nil {
+		f.waiting++
+		return f, nil
+	}
+	return p.takeOff(want, r)
+}
+
+// takeOff begins a flight. The caller holds the lock.
+func (p *Prover) takeOff(want attempt, r Request) (*flight, error) {
+	if p.ctx.Err() != nil {
+		return nil, errClosed
+	}
+	ctx, cancel := context.WithCancelCause(p.ctx)
+	f := &flight{done: make(chan struct{}), waiting: 1, cancel: cancel}
+	p.flights[want] = f
+	p.group.Go(func() { p.fly(ctx, f, want, r) })
+	return f, nil
+}
+
+// fly does one handshake and remembers what came of it.
+func (p *Prover) fly(ctx context.Context, f *flight, want attempt, r Request) {
+	defer f.cancel(nil)
+	err := p.handshake(ctx, r)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	switch {
+	case err == nil:
+		p.proofs.put(want.proven, nil, now.Add(p.lifetime))
+		if want.ech {
+			p.proofs.put(proven{key: want.key}, nil, now.Add(p.lifetime))
+		}
+	case ctx.Err() == nil: // it failed; nobody cancelled it
+		p.failures.put(want, err, now.Add(FailureLifetime))
+	}
+	if p.flights[want] == f {
+		delete(p.flights, want)
+	}
+	f.err = err
+	close(f.done)
+}
+
+// handshake waits for its turn, then proves.
+func (p *Prover) handshake(ctx context.Context, r Request) error {
+	select {
+	case p.running <- struct{}{}:
+		defer func() { <-p.running }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	h := handshake{request: r, now: p.now}
+	limited, cancel := context.WithTimeout(ctx, HandshakeTime)
+	defer cancel()
+	err := h.prove(limited)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// leave is called by who waits no longer. The last one ends the handshake, and
+// who comes then begins another.
+func (p *Prover) leave(f *flight) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f.waiting--; f.waiting > 0 {
+		return
+	}
+	for want, other := range p.flights {
+		if other == f {
+			delete(p.flights, want)
+		}
+	}
+	f.cancel(errLeft)
+}
+
+// offerOf is what of a hello our handshake takes over, in a form to compare.
+func offerOf(hello *sniff.Result) string {
+	var b strings.Builder
+	if offersTLS13(hello) {
+		b.WriteByte('3')
+	}
+	for _, protocol := range hello.ALPN {
+		b.WriteByte(byte(len(protocol)))
+		b.WriteString(protocol)
+	}
+	b.WriteByte(0) // no protocol is empty
+	for _, group := range groupsOf(hello) {
+		b.WriteByte(byte(group >> 8))
+		b.WriteByte(byte(group))
+	}
+	return b.String()
+}
