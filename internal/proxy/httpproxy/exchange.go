@@ -257,6 +257,9 @@ func (d *conn) drop(u *upstream.Conn) {
 // connectFailure says why there is no upstream connection.
 func (d *conn) connectFailure(err error) Failure {
 	var tls *upstream.TLSError
+	if d.ctx.Err() != nil {
+		d.aborted.Store(true) // abort itself may come later than the dialler's error
+	}
 	switch {
 	case d.gone.Load():
 		return ClientGone

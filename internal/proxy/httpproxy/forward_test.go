@@ -31,11 +31,9 @@ func steady(t testing.TB, o options) (exchange func()) {
 				return
 			}
 		}
-	}, options{direction: func(f *fixture, x *httpproxy.Exchange) httpproxy.Direction {
+	}, options{pool: o.pool, quiet: true, direction: func(f *fixture, x *httpproxy.Exchange) httpproxy.Direction {
 		return httpproxy.Direction{Upstream: f.pool, AppendHeader: addedHeader}
 	}})
-	f.closed = nil
-	f.outcomes = make([]httpproxy.Outcome, 0, 1<<20)
 	c := f.client()
 	c.SetDeadline(noDeadline)
 	want := len(answer) - len("Connection: keep-alive\r\n")
@@ -64,6 +62,9 @@ func readExactly(t testing.TB, c *net.TCPConn, b []byte, want int) {
 }
 
 func TestASteadyRequestAllocatesNothing(t *testing.T) {
+	if raceDetector {
+		t.Skip("under the race detector sync.Pool drops what it is given")
+	}
 	exchange := steady(t, options{})
 	for range 10 {
 		exchange()

@@ -1,0 +1,449 @@
+package httpproxy_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/internal/proxy/httpproxy"
+	"sluice.dev/sluice/internal/proxy/upstream"
+)
+
+// clock is a time that only the test moves. The sweeper still wakes by the
+// machine's, soon where the limits are short.
+type clock struct{ now atomic.Int64 }
+
+func (c *clock) read() time.Duration      { return time.Duration(c.now.Load()) }
+func (c *clock) advance(by time.Duration) { c.now.Add(int64(by)) }
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// shortLimits make the sweeper wake every 20 ms; on the test's clock nothing
+// runs out until it is moved.
+var shortLimits = httpproxy.Limits{
+	HeaderTimeout:   50 * time.Millisecond,
+	IdleTimeout:     51 * time.Millisecond,
+	AnswerTimeout:   52 * time.Millisecond,
+	TransferTimeout: 53 * time.Millisecond,
+	UpgradeTimeout:  54 * time.Millisecond,
+}
+
+func TestWaitsEnd(t *testing.T) {
+	const long = "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 100000\r\n\r\n"
+	silent := func(c *originConn) { c.rest() }
+	cases := []struct {
+		name    string
+		origin  func(*originConn)
+		send    string
+		before  string // what the client gets before time passes
+		status  string // and afterwards; "" is the bare end
+		failure httpproxy.Failure
+		refused httpproxy.Failure
+	}{
+		{name: "a new connection without a request", origin: silent},
+		{name: "an idle connection", origin: answering(hello), send: get, before: hello},
+		{name: "half a request line", origin: silent, send: "GET / HT", status: "408", refused: httpproxy.RequestTimeout},
+		{name: "half a head", origin: silent, send: "GET / HTTP/1.1\r\nHost: a.exam", status: "408", refused: httpproxy.RequestTimeout},
+		{name: "half a head after a request", origin: answering(hello), send: get + "GET /", before: hello, status: "408", refused: httpproxy.RequestTimeout},
+		{name: "half a short body", origin: silent, send: "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 10\r\n\r\nabc", status: "408", refused: httpproxy.RequestTimeout},
+		{name: "half a long body", origin: silent, send: long + "abc", status: "408", failure: httpproxy.RequestTimeout},
+		{name: "no answer", origin: silent, send: get, status: "504", failure: httpproxy.UpstreamTimeout},
+		{name: "half an answer's head", origin: func(c *originConn) { c.head(); c.send("HTTP/1.1 200"); c.rest() }, send: get, status: "504", failure: httpproxy.UpstreamTimeout},
+		{name: "no answer to a long body", origin: silent, send: long + strings.Repeat("a", 100000), status: "504", failure: httpproxy.UpstreamTimeout},
+		{name: "half a body of an answer", origin: func(c *originConn) { c.head(); c.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"); c.rest() },
+			send: get, before: "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", failure: httpproxy.UpstreamTimeout},
+		{name: "an upgraded connection without bytes", origin: func(c *originConn) {
+			c.head()
+			c.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+			c.rest()
+		}, send: "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+			before: "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n", failure: httpproxy.UpstreamTimeout},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			var now clock
+			f := newFixture(t, tc.origin, options{limits: shortLimits, now: now.read, direction: func(f *fixture, x *httpproxy.Exchange) httpproxy.Direction {
+				return httpproxy.Direction{Upstream: f.pool, AllowUpgrade: true}
+			}})
+			c := f.client()
+			c.t = t
+			c.send("%s", tc.send).want(tc.before)
+			eventually(t, "the connection is served", func() bool { return f.server.Count() == 1 })
+			time.Sleep(60 * time.Millisecond) // the sweeper looks, and finds nothing to end
+			ended := make(chan struct{})
+			go func() { // time passes until all that is under way has ended
+				for {
+					select {
+					case <-ended:
+						return
+					case <-time.After(10 * time.Millisecond):
+						now.advance(20 * time.Millisecond)
+					}
+				}
+			}()
+			defer close(ended)
+			if tc.status != "" {
+				if head := c.head(); status(head) != tc.status || !strings.Contains(head, "\r\nconnection: close\r\n") {
+					t.Errorf("answered %q, want %s", head, tc.status)
+				}
+				c.rest()
+			} else {
+				io.Copy(io.Discard, c.r)
+			}
+			c.Close()
+			eventually(t, "the connection ends", func() bool { return f.server.Count() == 0 })
+			if tc.failure != httpproxy.None {
+				if o := f.outcome(); o.Failure != tc.failure {
+					t.Errorf("outcome %+v, want %s", o, tc.failure)
+				}
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if tc.refused != httpproxy.None && (len(f.refusals) != 1 || f.refusals[0] != tc.refused) {
+				t.Errorf("refused %v, want %s", f.refusals, tc.refused)
+			}
+		})
+	}
+}
+
+func TestATimeoutOfTheDirectionHoldsForTheWholeExchange(t *testing.T) {
+	var now clock
+	f := newFixture(t, func(c *originConn) {
+		c.head()
+		c.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+		for { // something moves all the time
+			if _, err := c.Write([]byte("a")); err != nil {
+				return
+			}
+			time.Sleep(time.Millisecond)
+			now.advance(time.Millisecond)
+		}
+	}, options{limits: shortLimits, now: now.read, direction: func(f *fixture, x *httpproxy.Exchange) httpproxy.Direction {
+		return httpproxy.Direction{Upstream: f.pool, Timeout: 100 * time.Millisecond}
+	}})
+	c := f.client().send(get)
+	c.head()
+	if got, _ := io.ReadAll(c.r); len(got) >= 1000 {
+		t.Error("the answer was not cut off")
+	}
+	if o := f.outcome(); o.Failure != httpproxy.UpstreamTimeout {
+		t.Errorf("outcome %+v", o)
+	}
+}
+
+func TestAClientThatDoesNotReadIsLetGo(t *testing.T) {
+	var now clock
+	sending := make(chan struct{})
+	f := newFixture(t, func(c *originConn) {
+		c.head()
+		c.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+		stalls(t, c)
+		close(sending)
+		c.rest()
+	}, options{limits: shortLimits, now: now.read})
+	c := f.client().send(get)
+	<-sending
+	now.advance(time.Minute)
+	if o := f.outcome(); o.Failure != httpproxy.ClientStalled {
+		t.Errorf("outcome %+v", o)
+	}
+	io.Copy(io.Discard, c.r)
+}
+
+func TestAClientThatIsResetDoesNotKeepItsUpstreamBusy(t *testing.T) {
+	var now clock
+	f := newFixture(t, func(c *originConn) {
+		c.head()
+		c.rest()
+	}, options{limits: httpproxy.Limits{HeaderTimeout: 50 * time.Millisecond}, now: now.read})
+	c := f.client().send(get)
+	eventually(t, "the request is under way", func() bool { return f.pool.Stats().Busy == 1 })
+	c.SetLinger(0)
+	c.Close()
+	eventually(t, "the exchange ends", func() bool {
+		now.advance(time.Second / 10)
+		return f.pool.Stats().Busy == 0
+	})
+	if o := f.outcome(); o.Failure != httpproxy.ClientGone || o.Status != 0 {
+		t.Errorf("outcome %+v", o)
+	}
+}
+
+func TestAReusedUpstreamConnectionThatEndsIsReplaced(t *testing.T) {
+	var requests atomic.Int32
+	f := newFixture(t, func(c *originConn) {
+		c.head()
+		requests.Add(1)
+		c.send(hello)
+		c.head() // the second request comes, and is not answered
+		requests.Add(1)
+	}, options{})
+	c := f.client()
+	c.send(get).want(hello)
+	c.send(get).want(hello)
+	if n := f.origin.count(); n != 2 {
+		t.Errorf("%d upstream connections, want two", n)
+	}
+	if o := f.outcome(); o.Failure != httpproxy.None {
+		t.Errorf("outcome %+v", o)
+	}
+	if o := f.outcome(); o.Failure != httpproxy.None || o.Reused {
+		t.Errorf("outcome %+v", o)
+	}
+	if n := requests.Load(); n != 3 {
+		t.Errorf("%d requests reached the upstream, want 3", n)
+	}
+}
+
+func TestARequestIsNotSentTwiceWhereThatCouldMatter(t *testing.T) {
+	const post = "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 0\r\n\r\n"
+	for name, tc := range map[string]struct{ request, before string }{
+		"not idempotent":              {post, ""},
+		"part of an answer was there": {get, "HTTP/1.1 2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var requests atomic.Int32
+			f := newFixture(t, func(c *originConn) {
+				c.head()
+				c.send(hello)
+				c.head()
+				requests.Add(1)
+				c.send("%s", tc.before)
+			}, options{})
+			c := f.client()
+			c.t = t
+			c.send(get).want(hello)
+			c.send("%s", tc.request)
+			if head := c.head(); status(head) != "502" || !strings.Contains(head, "x-sluice-reason: upstream-reset\r\n") {
+				t.Errorf("answered %q", head)
+			}
+			c.bytes(0)
+			if n := requests.Load(); n != 1 {
+				t.Errorf("the request was sent %d times", n)
+			}
+		})
+	}
+}
+
+func TestAnIdleUpstreamThatHasClosedIsNotUsed(t *testing.T) {
+	closed := make(chan struct{}, 2)
+	f := newFixture(t, func(c *originConn) {
+		c.head()
+		c.send(hello)
+		c.Close()
+		closed <- struct{}{}
+	}, options{})
+	c := f.client()
+	for range 2 {
+		c.send("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 0\r\n\r\n").want(hello)
+		<-closed
+	}
+}
+
+// refusal is a dial error with a reason of its own.
+type refusal struct{}
+
+func (refusal) Error() string  { return "10.0.0.1 is a private address" }
+func (refusal) Reason() string { return "private-address" }
+func (refusal) Status() int    { return 403 }
+
+func TestAFailureToConnectIsTold(t *testing.T) {
+	nobody := listen(t)
+	nobody.Close()
+	cases := []struct {
+		name    string
+		dial    func(context.Context) (*net.TCPConn, error)
+		head    string
+		failure httpproxy.Failure
+		reason  string
+	}{
+		{"nobody listens", dialTo(nobody.Addr().String()), "HTTP/1.1 502 Bad Gateway\r\n", httpproxy.UpstreamConnect, "upstream-connect"},
+		{"a reason of its own", func(context.Context) (*net.TCPConn, error) { return nil, refusal{} }, "HTTP/1.1 403 Forbidden\r\n", httpproxy.UpstreamConnect, "private-address"},
+		{"never", func(ctx context.Context) (*net.TCPConn, error) { <-ctx.Done(); return nil, context.Cause(ctx) }, "HTTP/1.1 502 Bad Gateway\r\n", httpproxy.UpstreamConnect, "upstream-connect"},
+	}
+	for _, tc := range cases {
+		for _, explain := range []bool{false, true} {
+			t.Run(tc.name, func(t *testing.T) {
+				f := newFixture(t, answering(hello), options{pool: upstream.Config{Dial: tc.dial, ConnectTimeout: 10 * time.Millisecond},
+					direction: func(f *fixture, x *httpproxy.Exchange) httpproxy.Direction {
+						return httpproxy.Direction{Upstream: f.pool, ID: 1, Explain: explain}
+					}})
+				c := f.client()
+				c.t = t
+				for range 2 { // the client's connection goes on
+					c.send(get)
+					head := c.head()
+					if !strings.HasPrefix(head, tc.head) || !strings.Contains(head, "x-sluice-reason: "+tc.reason+"\r\nx-sluice-id: 0000000000000001\r\n") {
+						t.Errorf("answered %q", head)
+					}
+					body := c.line()
+					if strings.Contains(body, "connect: ") != explain {
+						t.Errorf("told %q", body)
+					}
+					if o := f.outcome(); o.Failure != tc.failure || o.Reason != tc.reason || o.Err == nil || o.Upstream.IsValid() {
+						t.Errorf("outcome %+v", o)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestWhatIsWithdrawnEnds(t *testing.T) {
+	waits := func(c *originConn) { c.head(); c.rest() }
+	t.Run("an exchange, with its pool", func(t *testing.T) {
+		f := newFixture(t, waits, options{})
+		c := f.client().send(get)
+		eventually(t, "the request is under way", func() bool { return f.pool.Stats().Busy == 1 })
+		f.pool.Close(true)
+		if head := c.head(); status(head) != "503" || !strings.Contains(head, "x-sluice-reason: withdrawn\r\n") {
+			t.Errorf("answered %q", head)
+		}
+		c.line()
+		c.send(get)
+		if head := c.head(); status(head) != "503" {
+			t.Errorf("answered %q", head)
+		}
+	})
+	t.Run("an answer under way, with its pool", func(t *testing.T) {
+		f := newFixture(t, func(c *originConn) {
+			c.head()
+			c.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+			c.rest()
+		}, options{})
+		c := f.client().send(get)
+		c.head()
+		c.want("abc")
+		f.pool.Close(true)
+		if got, _ := io.ReadAll(c.r); len(got) != 0 {
+			t.Errorf("got %q", got)
+		}
+		if o := f.outcome(); o.Failure != httpproxy.Withdrawn {
+			t.Errorf("outcome %+v", o)
+		}
+	})
+	t.Run("idle connections, by Drop", func(t *testing.T) {
+		f := newFixture(t, answering(hello), options{})
+		c := f.client().send(get).want(hello)
+		if n := f.server.Drop(func(info any) bool { return info != any(f) }); n != 0 {
+			t.Errorf("%d dropped, want none", n)
+		}
+		c.send(get).want(hello)
+		if n := f.server.Drop(func(info any) bool { return info == any(f) }); n != 1 {
+			t.Errorf("%d dropped, want one", n)
+		}
+		io.Copy(io.Discard, c.r)
+	})
+	t.Run("busy connections, by Drop", func(t *testing.T) {
+		f := newFixture(t, waits, options{})
+		c := f.client().send(get)
+		eventually(t, "the request is under way", func() bool { return f.pool.Stats().Busy == 1 })
+		f.server.Drop(func(info any) bool { return true })
+		if got, _ := io.ReadAll(c.r); len(got) != 0 {
+			t.Errorf("got %q", got)
+		}
+		if o := f.outcome(); o.Failure != httpproxy.Withdrawn {
+			t.Errorf("outcome %+v", o)
+		}
+	})
+	t.Run("connections that are being dialled, by their context", func(t *testing.T) {
+		dialling := make(chan struct{})
+		f := newFixture(t, waits, options{pool: upstream.Config{Dial: func(ctx context.Context) (*net.TCPConn, error) {
+			close(dialling)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}})
+		c := f.client().send(get)
+		<-dialling
+		f.cancel()
+		if got, _ := io.ReadAll(c.r); len(got) != 0 {
+			t.Errorf("got %q", got)
+		}
+		if o := f.outcome(); o.Failure != httpproxy.Withdrawn {
+			t.Errorf("outcome %+v", o)
+		}
+	})
+	t.Run("an upgraded connection, by Drop", func(t *testing.T) {
+		f := newFixture(t, upgrading, options{direction: allowingUpgrades})
+		c := f.client().send(upgrade).want(switched)
+		f.server.Drop(func(info any) bool { return true })
+		io.Copy(io.Discard, c.r)
+		if o := f.outcome(); o.Failure != httpproxy.Withdrawn || !o.Upgraded {
+			t.Errorf("outcome %+v", o)
+		}
+	})
+}
+
+func TestShutdownLetsRequestsFinish(t *testing.T) {
+	release := make(chan struct{})
+	f := newFixture(t, func(c *originConn) {
+		c.head()
+		<-release
+		c.send(hello)
+		c.rest()
+	}, options{})
+	idle := f.client()
+	busy := f.client().send(get)
+	eventually(t, "both are served", func() bool { return f.server.Count() == 2 && f.pool.Stats().Busy == 1 })
+	ended := make(chan error)
+	go func() { ended <- f.server.Shutdown(context.Background()) }()
+	idle.wantEnd()
+	close(release)
+	busy.want("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello")
+	busy.wantEnd()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	f.client().wantEndOrReset()
+}
+
+func (c *client) wantEndOrReset() {
+	if b, _ := io.ReadAll(c.r); len(b) != 0 {
+		c.t.Errorf("got %q", b)
+	}
+}
+
+func TestShutdownCutsOffWhatDoesNotFinish(t *testing.T) {
+	f := newFixture(t, func(c *originConn) { c.head(); c.rest() }, options{})
+	c := f.client().send(get)
+	eventually(t, "the request is under way", func() bool { return f.pool.Stats().Busy == 1 })
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := f.server.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("shutdown: %v", err)
+	}
+	c.wantEndOrReset()
+}
+
+func TestTooManyBusyUpstreamConnectionsAreAnOverflow(t *testing.T) {
+	f := newFixture(t, func(c *originConn) { c.head(); c.rest() }, options{pool: upstream.Config{MaxConns: 2}})
+	for range 2 {
+		f.client().send(get)
+	}
+	eventually(t, "two requests are under way", func() bool { return f.pool.Stats().Busy == 2 })
+	c := f.client().send(get)
+	if head := c.head(); status(head) != "503" || !strings.Contains(head, "x-sluice-reason: overflow\r\n") {
+		t.Errorf("answered %q", head)
+	}
+}
+
+func TestWhatWasReadBeforeIsServedFirst(t *testing.T) {
+	f := newFixture(t, answering(hello), options{prefix: get + "GET / HT"})
+	c := f.client().want(hello)
+	c.send("TP/1.1\r\nHost: a.example\r\n\r\n").want(hello)
+
+	large := "GET /" + strings.Repeat("a", 20<<10) + " HTTP/1.1\r\nHost: a.example\r\n\r\n"
+	f = newFixture(t, answering(hello), options{prefix: large})
+	f.client().want(hello)
+}

@@ -1,0 +1,79 @@
+package httpproxy_test
+
+import (
+	"strings"
+	"testing"
+
+	"sluice.dev/sluice/internal/proxy/httpproxy"
+)
+
+const (
+	upgrade  = "GET /chat HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
+	switched = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: y\r\nconnection: upgrade\r\nupgrade: WebSocket\r\n\r\n"
+)
+
+func allowingUpgrades(f *fixture, x *httpproxy.Exchange) httpproxy.Direction {
+	return httpproxy.Direction{Upstream: f.pool, AllowUpgrade: true}
+}
+
+// upgrading echoes what comes after a 101, in upper case, and says goodbye.
+func upgrading(c *originConn) {
+	head := c.head()
+	if !strings.HasSuffix(head, "connection: upgrade\r\nupgrade: websocket\r\n\r\n") || strings.Contains(head, "Upgrade") {
+		c.send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+		return
+	}
+	c.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: y\r\n\r\n")
+	b := make([]byte, 100)
+	for {
+		n, err := c.r.Read(b)
+		if err != nil {
+			c.send("bye")
+			return
+		}
+		c.send("%s", strings.ToUpper(string(b[:n])))
+	}
+}
+
+func TestAnUpgradedConnectionIsARelayWithHalfClose(t *testing.T) {
+	f := newFixture(t, upgrading, options{direction: func(f *fixture, x *httpproxy.Exchange) httpproxy.Direction {
+		if x.Upgrade() != "websocket" {
+			t.Errorf("upgrade to %q", x.Upgrade())
+		}
+		return allowingUpgrades(f, x)
+	}})
+	c := f.client().send(upgrade).want(switched)
+	for range 10 {
+		c.send("hello").want("HELLO")
+	}
+	c.CloseWrite()
+	c.want("bye")
+	c.wantEnd()
+	o := f.outcome()
+	if o.Failure != httpproxy.None || !o.Upgraded || o.Status != 101 || o.Sent != int64(len(upgrade)+50) || o.Received != int64(len(switched)+53) {
+		t.Errorf("outcome %+v", o)
+	}
+}
+
+func TestBytesSentAheadOfTheSwitchAreRelayedAfterIt(t *testing.T) {
+	f := newFixture(t, upgrading, options{direction: allowingUpgrades})
+	c := f.client().send(upgrade + "early").want(switched).want("EARLY")
+	c.CloseWrite()
+	c.want("bye")
+}
+
+func TestAnUpgradeThatIsNotGrantedIsAnOrdinaryExchange(t *testing.T) {
+	f := newFixture(t, answering(hello), options{direction: allowingUpgrades})
+	c := f.client()
+	for range 2 {
+		c.send(upgrade).want(hello)
+	}
+}
+
+func TestASwitchToAnotherProtocolIsRefused(t *testing.T) {
+	f := newFixture(t, answering("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"), options{direction: allowingUpgrades})
+	c := f.client().send(upgrade)
+	if head := c.head(); status(head) != "502" {
+		t.Errorf("answered %q", head)
+	}
+}
