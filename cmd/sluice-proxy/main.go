@@ -1,0 +1,136 @@
+// Command sluice-proxy is the data plane: one process that serves the sandboxes
+// of a machine, and an ingress where asked. It links no Kubernetes.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"sluice.dev/sluice/internal/version"
+)
+
+// options are the flags; each has a variable of the same name.
+type options struct {
+	name          string
+	runtimeDir    string
+	dataDir       string
+	egressSockets string
+	resolvers     []string
+	upstreamCA    string
+	ingress       string
+	ingressRoutes []string
+	tellAll       bool
+	logLevel      string
+	logFormat     string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := newCommand().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		os.Exit(1)
+	}
+}
+
+func newCommand() *cobra.Command {
+	var o options
+	c := &cobra.Command{
+		Use:   "sluice-proxy",
+		Short: "Carry the traffic of this machine's sandboxes, as sluice-server says",
+		Long: `sluice-proxy is the data plane. It takes the sandboxes that "sluice run --service" makes,
+asks the server of this machine for their rules, and carries their traffic: denied by default,
+decided by name, dialled by its own resolution.
+
+It goes on with its last rules where it loses the server, and catches up.`,
+		Example: `  sluice-proxy
+  sluice-proxy --ingress 127.0.0.1:8080 --ingress-route '/productpage,/static/.*=productpage:9080'
+  sluice-proxy --resolver 192.0.2.53 --upstream-ca /etc/ssl/company.pem`,
+		Args:          cobra.NoArgs,
+		Version:       version.String(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve(cmd.Context(), o)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.name, "name", environment("SLUICE_PROXY_NAME", hostname()), "the proxy's name in status (SLUICE_PROXY_NAME)")
+	f.StringVar(&o.runtimeDir, "runtime-dir", "", "folder of the sockets (SLUICE_RUNTIME; /run/sluice for root)")
+	f.StringVar(&o.dataDir, "data-dir", "", "folder of what is kept over restarts (SLUICE_DATA; /var/lib/sluice for root)")
+	f.StringVar(&o.egressSockets, "egress-sockets", environment("SLUICE_EGRESS_SOCKETS", ""), "unix socket of a SocketFactory: the way out is through its namespace (SLUICE_EGRESS_SOCKETS)")
+	f.StringArrayVar(&o.resolvers, "resolver", nil, "DNS server to ask, ADDRESS[:PORT]; may be repeated (default: the machine's)")
+	f.StringVar(&o.upstreamCA, "upstream-ca", environment("SLUICE_UPSTREAM_CA", ""), "file of PEM certificates that upstreams may chain to, beside the system's (SLUICE_UPSTREAM_CA)")
+	f.StringVar(&o.ingress, "ingress", environment("SLUICE_INGRESS", ""), "HOST:PORT to take HTTP on from outside the mesh (SLUICE_INGRESS)")
+	f.StringArrayVar(&o.ingressRoutes, "ingress-route", nil, "PATH[,PATH...]=SERVICE:PORT of the ingress; a path that ends in .* is a prefix; may be repeated")
+	f.BoolVar(&o.tellAll, "tell-all", environment("SLUICE_TELL_ALL", "") == "true", "tell a denied workload which rule would allow it, not the reason and id alone (SLUICE_TELL_ALL)")
+	f.StringVar(&o.logLevel, "log-level", environment("SLUICE_LOG_LEVEL", "info"), "debug, info, warn or error (SLUICE_LOG_LEVEL)")
+	f.StringVar(&o.logFormat, "log-format", environment("SLUICE_LOG_FORMAT", "text"), "text or json (SLUICE_LOG_FORMAT)")
+	return c
+}
+
+func environment(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}
+
+func hostname() string {
+	if h, err := os.Hostname(); err == nil {
+		return h
+	}
+	return "proxy"
+}
+
+// logger writes to standard error.
+func (o *options) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level %q must be debug, info, warn or error", o.logLevel)
+	}
+	handler := &slog.HandlerOptions{Level: level}
+	switch o.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, handler)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, handler)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q must be text or json", o.logFormat)
+}
+
+// servers reads --resolver.
+func (o *options) servers() ([]netip.AddrPort, error) {
+	var list []netip.AddrPort
+	for _, text := range o.resolvers {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			list = append(list, netip.AddrPortFrom(addr, 53))
+			continue
+		}
+		at, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return nil, fmt.Errorf("--resolver %q must be an address, or ADDRESS:PORT", text)
+		}
+		list = append(list, at)
+	}
+	return list, nil
+}
+
+// validate checks what flags say together.
+func (o *options) validate() error {
+	switch {
+	case o.ingress == "" && len(o.ingressRoutes) > 0:
+		return errors.New("--ingress-route needs --ingress")
+	case o.ingress != "" && len(o.ingressRoutes) == 0:
+		return errors.New("--ingress needs at least one --ingress-route")
+	}
+	return nil
+}

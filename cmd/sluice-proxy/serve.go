@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"sluice.dev/sluice/internal/attach"
+	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/paths"
+	"sluice.dev/sluice/internal/peer"
+	"sluice.dev/sluice/internal/proxy"
+	"sluice.dev/sluice/internal/proxy/resolve"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/run"
+	"sluice.dev/sluice/internal/wire/stream"
+)
+
+// joinTime is how long an attaching sandbox waits for the server's first word.
+const joinTime = 5 * time.Second
+
+// daemon is the process: one data plane and the stream to its server.
+type daemon struct {
+	options options
+	log     *slog.Logger
+	proxy   *proxy.Proxy
+	client  *stream.Client
+	data    string           // folder
+	kept    *snapshot.Store  // last snapshots
+	builder snapshot.Builder // shares what workloads of one class run
+}
+
+// serve runs the proxy until ctx ends.
+func serve(ctx context.Context, o options) error {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	log, err := o.logger()
+	if err != nil {
+		return err
+	}
+	runtime := paths.Runtime(o.runtimeDir)
+	if err := paths.Make(runtime); err != nil {
+		return err
+	}
+	data, err := paths.Data(o.dataDir)
+	if err != nil {
+		return err
+	}
+	data = filepath.Join(data, "proxy")
+	if err := paths.Make(data); err != nil {
+		return err
+	}
+	attachPath, err := paths.Socket(runtime, paths.AttachSocket)
+	if err != nil {
+		return err
+	}
+	pushPath, err := paths.Socket(runtime, paths.PushSocket)
+	if err != nil {
+		return err
+	}
+	kept, err := snapshot.NewStore(filepath.Join(data, "snapshots"))
+	if err != nil {
+		return err
+	}
+	d := &daemon{options: o, log: log, data: data, kept: kept}
+	closeProxy, err := d.openProxy(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeProxy()
+	d.client, err = stream.NewClient(stream.Config{
+		Dial: stream.DialUnix(pushPath, peer.Check), Proxy: o.name, Flows: d.proxy.Flows(), Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer d.client.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var work sync.WaitGroup
+	defer work.Wait()
+	if o.ingress != "" {
+		listener, routes, err := d.openIngress(ctx)
+		if err != nil {
+			return err
+		}
+		work.Go(func() { cancel(d.serveIngress(ctx, listener, routes)) })
+	}
+	// Listening comes last: whoever waits for attach.sock finds all of it ready.
+	listener, err := attach.Listen(attachPath)
+	if errors.Is(err, errInUse) {
+		return fmt.Errorf("a sluice-proxy serves %s already", attachPath)
+	}
+	if err != nil {
+		return err
+	}
+	defer os.Remove(attachPath)
+	log.Info("ready", "attach", attachPath, "ingress", o.ingress)
+	server := attach.NewServer(attach.ServerConfig{Check: peer.Check, Handle: d.attached, Log: log})
+	err = server.Serve(ctx, listener)
+	cancel(nil)
+	work.Wait()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+// openProxy makes the data plane out of the flags.
+func (d *daemon) openProxy(ctx context.Context) (func(), error) {
+	servers, err := d.options.servers()
+	if err != nil {
+		return nil, err
+	}
+	roots, err := run.UpstreamRoots(d.options.upstreamCA)
+	if err != nil {
+		return nil, err
+	}
+	var sockets capture.Sockets = capture.Host{}
+	closeSockets := func() {}
+	if path := d.options.egressSockets; path != "" {
+		factory, err := capture.DialFactory(ctx, path)
+		if err != nil {
+			return nil, fmt.Errorf("reach --egress-sockets: %w", err)
+		}
+		sockets, closeSockets = factory, func() { factory.Close() }
+	}
+	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Servers: servers})
+	d.proxy, err = proxy.New(proxy.Config{
+		Sockets: sockets, Resolver: resolver, Flows: flow.NewRing(), Log: d.log,
+		UpstreamRoots: roots, TellAll: d.options.tellAll,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		d.proxy.Close()
+		resolver.Close()
+		closeSockets()
+	}, nil
+}
+
+// openIngress takes the address of --ingress, so that a taken one is told at once.
+func (d *daemon) openIngress(ctx context.Context) (*net.TCPListener, []proxy.IngressRoute, error) {
+	var routes []proxy.IngressRoute
+	for _, text := range d.options.ingressRoutes {
+		route, err := proxy.ParseIngressRoute(text)
+		if err != nil {
+			return nil, nil, err
+		}
+		routes = append(routes, route)
+	}
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
+	listener, err := config.Listen(ctx, "tcp", d.options.ingress)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open --ingress: %w", err)
+	}
+	return listener.(*net.TCPListener), routes, nil
+}

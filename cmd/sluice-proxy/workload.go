@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice.dev/sluice/internal/attach"
+	"sluice.dev/sluice/internal/proxy"
+	"sluice.dev/sluice/internal/proxy/dnsserver"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// errInUse is what listening on a served socket says.
+var errInUse = error(unix.EADDRINUSE)
+
+// saveEvery is how often the synthetic addresses of a workload are written down.
+const saveEvery = 2 * time.Second
+
+// attached serves one sandbox from its hello to its end.
+func (d *daemon) attached(ctx context.Context, a *attach.Attachment) {
+	m, err := d.join(ctx, a.Hello)
+	if err != nil {
+		d.log.Warn("a sandbox was refused", "service", a.Hello.Service, "version", a.Hello.Version, "error", err)
+		a.Refuse(err.Error())
+		return
+	}
+	defer m.leave()
+	table, save := d.names(m.workload)
+	w, err := d.proxy.Attach(ctx, proxy.WorkloadConfig{Workload: m.workload, Capture: a.Capture, Holder: m.holder, Names: table})
+	if err != nil {
+		a.Refuse(err.Error())
+		return
+	}
+	defer save()
+	defer w.Close()
+	d.log.Info("attached", "workload", m.workload.Instance, "level", m.workload.Level, "pid", m.workload.PID)
+	defer d.log.Info("detached", "workload", m.workload.Instance)
+	if err := a.Welcome(attach.Welcome{Instance: m.workload.Instance, Search: searchList(m.holder.Load())}); err != nil {
+		return
+	}
+	tick := time.NewTicker(saveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-a.Done():
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			save()
+		}
+	}
+}
+
+// serveIngress joins as the workload "ingress" and serves its listener.
+func (d *daemon) serveIngress(ctx context.Context, listener *net.TCPListener, routes []proxy.IngressRoute) error {
+	defer listener.Close()
+	hello := wire.Workload{Namespace: "sluice-system", Level: "none", Labels: map[string]string{"app": "ingress", "istio": "ingress"}}
+	for {
+		m, err := d.join(ctx, hello)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			d.log.Warn("the ingress waits for the server", "error", err)
+			continue // join itself waited
+		}
+		defer m.leave()
+		w, err := d.proxy.Attach(ctx, proxy.WorkloadConfig{Workload: m.workload, Holder: m.holder})
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		stop := context.AfterFunc(ctx, func() { listener.Close() })
+		defer stop()
+		return w.ServeIngress(listener, routes)
+	}
+}
+
+// member is a workload that joined, with the snapshot that it runs.
+type member struct {
+	workload wire.Workload
+	holder   *snapshot.Holder
+	leave    func()
+}
+
+// join tells the server of a workload and follows what it says, until leave.
+func (d *daemon) join(ctx context.Context, hello wire.Workload) (*member, error) {
+	membership, err := d.client.Join(context.WithoutCancel(ctx), hello)
+	if err != nil {
+		return nil, err
+	}
+	wait, cancel := context.WithTimeout(ctx, joinTime)
+	defer cancel()
+	select {
+	case <-membership.Joined():
+	case <-wait.Done():
+		err := membership.Err()
+		membership.Leave()
+		if err == nil {
+			err = errors.New("it does not answer")
+		}
+		return nil, fmt.Errorf("the server did not take the workload within %v: %w", joinTime, err)
+	}
+	workload, err := hello.Normalize()
+	if err != nil {
+		membership.Leave()
+		return nil, err
+	}
+	workload.Instance, workload.Proxy = membership.Instance(), d.options.name
+	holder := snapshot.NewHolder(snapshot.HolderConfig{})
+	first := make(chan struct{})
+	stop := holder.OnSwap(func(*snapshot.Snapshot) {
+		select {
+		case <-first:
+		default:
+			close(first)
+		}
+	})
+	defer stop()
+	followed := make(chan struct{})
+	follow, end := context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		defer close(followed)
+		snapshot.Follow(follow, snapshot.FollowConfig{
+			Source: membership, Holder: holder, Builder: &d.builder, View: snapshot.View{Namespace: workload.Namespace},
+			Store: d.kept, Key: workload.ClassKey(), Log: d.log.With("workload", workload.Instance),
+		})
+	}()
+	m := &member{workload: workload, holder: holder, leave: func() {
+		membership.Leave()
+		end()
+		<-followed
+	}}
+	select {
+	case <-first:
+		return m, nil
+	case <-wait.Done():
+		m.leave()
+		return nil, fmt.Errorf("the server sent no rules within %v", joinTime)
+	}
+}
+
+// names returns a workload's table of synthetic addresses as it was before a
+// restart, and what writes it down.
+func (d *daemon) names(w wire.Workload) (*dnsserver.Table, func()) {
+	table := dnsserver.NewTable(dnsserver.TableConfig{})
+	path := filepath.Join(d.data, "names-"+hex.EncodeToString([]byte(w.Namespace+"/"+w.Instance)))
+	if err := table.Load(path); err != nil {
+		d.log.Warn("the synthetic addresses of a workload begin anew", "workload", w.Instance, "error", err)
+	}
+	return table, func() {
+		if !table.Changed() {
+			return
+		}
+		if err := table.Save(path); err != nil {
+			d.log.Warn("the synthetic addresses of a workload could not be kept", "workload", w.Instance, "error", err)
+		}
+	}
+}
+
+// searchList is the search list of a sandbox's resolv.conf.
+func searchList(s *snapshot.Snapshot) []string {
+	var list []string
+	for _, n := range s.Directory.Search() {
+		list = append(list, n.String())
+	}
+	return list
+}

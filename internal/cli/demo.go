@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"sluice.dev/sluice/internal/demo"
+	"sluice.dev/sluice/internal/paths"
+	"sluice.dev/sluice/internal/sandbox"
+)
+
+func newDemoCommand() *cobra.Command {
+	var c demo.Config
+	var internet string
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Run Bookinfo behind Sluice, with a small internet",
+		Long: `Starts sluice-server, one sluice-proxy, the services of Bookinfo (each in a sandbox of its own)
+and a small internet, and tells what to do next. It starts nothing that it could not print:
+see --print. Ctrl-C ends all of it and leaves nothing behind.
+
+It uses the default runtime folder, so that sluice create in another terminal finds it.`,
+		Example: `  sluice demo
+  sluice demo --internet real
+  sluice demo --print`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch internet {
+			case "small":
+			case "real":
+				c.Real = true
+			default:
+				return fmt.Errorf("--internet %q must be small or real", internet)
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+			defer stop()
+			c.Out, c.Err = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			c.Runtime = paths.Runtime("")
+			if err := paths.Make(c.Runtime); err != nil {
+				return err
+			}
+			c.Level = func(ctx context.Context) (string, error) { return sandbox.LevelSandbox, sandbox.Probe(ctx) }
+			return demo.Run(ctx, c)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&internet, "internet", "small", "small: one in a namespace; real: this machine's resolver and network")
+	f.StringVar(&c.Ingress, "ingress", "127.0.0.1:8080", "HOST:PORT of the page; another free port where it is taken")
+	f.StringVar(&c.Samples, "samples", "samples", "folder of the samples, for the commands that are printed")
+	f.StringVar(&c.Binaries, "bin", ownFolder(), "folder of the binaries")
+	f.BoolVar(&c.Print, "print", false, "print the commands that it would start, and start nothing")
+	return cmd
+}
+
+// ownFolder is where this binary is, relative where that is shorter to type.
+func ownFolder() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return "bin"
+	}
+	dir := filepath.Dir(exe)
+	if wd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(wd, dir); err == nil && filepath.IsLocal(rel) {
+			return rel
+		}
+	}
+	return dir
+}

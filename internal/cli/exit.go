@@ -1,0 +1,18 @@
+package cli
+
+// ExitError ends a command with a status of its own. Err, where not nil, is told;
+// without it everything was said already.
+type ExitError struct {
+	Code int
+	Err  error
+}
+
+func (e *ExitError) Error() string {
+	if e.Err == nil {
+		return ""
+	}
+	return e.Err.Error()
+}
+
+// Unwrap returns Err.
+func (e *ExitError) Unwrap() error { return e.Err }

@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sluice.dev/sluice/internal/paths"
+	"sluice.dev/sluice/internal/run"
+	"sluice.dev/sluice/internal/sandbox"
+)
+
+// runOptions are the flags of `sluice run`.
+type runOptions struct {
+	rules         []string
+	allow         []string
+	service       string
+	version       string
+	namespace     string
+	account       string
+	labels        []string
+	listen        []string
+	server        string
+	egressSockets string
+	resolvers     []string
+	upstreamCA    string
+	runAs         string
+	quiet         bool
+	verbose       bool
+}
+
+func newRunCommand() *cobra.Command {
+	var o runOptions
+	c := &cobra.Command{
+		Use:   "run [flags] -- COMMAND [ARG...]",
+		Short: "Run a command that can only go where rules let it",
+		Long: `Runs a command in a sandbox whose only way out is a Sluice proxy: denied by default, opened by
+--allow and --rules, or, with --service, by the rules of this machine's sluice-server.
+
+It needs no root. The exit status is the command's own; 125 says that the sandbox could not be
+had, 126 and 127 that the command could not be started. What was denied is told after the
+command, on standard error.`,
+		Example: `  sluice run --allow '*.googleapis.com:443' -- curl https://www.googleapis.com/
+  sluice run --allow pypi.org --allow files.pythonhosted.org -- pip install six
+  sluice run --rules rules.yaml -- make
+  sluice run --service details --version v2 --listen 9080 -- bin/bookinfo details 9080`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("no command: write it behind --, as in sluice run -- curl https://example.com/")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			config, err := o.config(args)
+			if err != nil {
+				return &ExitError{Code: run.ExitFailed, Err: err}
+			}
+			code, err := run.Run(cmd.Context(), config)
+			if err != nil || code != 0 {
+				return &ExitError{Code: code, Err: err}
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.SetInterspersed(false)
+	f.StringArrayVar(&o.rules, "rules", nil, "file of rules (EgressPolicy, EgressRule); may be repeated")
+	f.StringArrayVar(&o.allow, "allow", nil, "HOST[:PORT] that may be reached: a name, *.wildcard, address or CIDR; 443 without a port; may be repeated")
+	f.StringVar(&o.service, "service", "", "join the mesh of this machine's server as an endpoint of this service")
+	f.StringVar(&o.version, "version", "", "version of the service (label version)")
+	f.StringVarP(&o.namespace, "namespace", "n", "default", "namespace of the workload")
+	f.StringVar(&o.account, "service-account", "", "service account of the workload")
+	f.StringArrayVar(&o.labels, "label", nil, "K=V, a label of the workload; may be repeated")
+	f.StringSliceVar(&o.listen, "listen", nil, "port on which the command serves; may be repeated")
+	f.StringVar(&o.server, "server", "", "join the mesh of the server whose runtime folder this is (with --service: the default one)")
+	f.StringVar(&o.egressSockets, "egress-sockets", os.Getenv("SLUICE_EGRESS_SOCKETS"), "unix socket of a SocketFactory: the way out is through its namespace (SLUICE_EGRESS_SOCKETS)")
+	f.StringArrayVar(&o.resolvers, "resolver", nil, "DNS server to ask, ADDRESS[:PORT]; may be repeated (default: the machine's)")
+	f.StringVar(&o.upstreamCA, "upstream-ca", os.Getenv("SLUICE_UPSTREAM_CA"), "file of PEM certificates that upstreams may chain to, beside the system's (SLUICE_UPSTREAM_CA)")
+	f.StringVar(&o.runAs, "run-as", "", "UID[:GID] to run the command as; takes root")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "do not tell after the command what was denied")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell the level of enforcement, and what the proxy does")
+	return c
+}
+
+// config reads the flags into what run takes.
+func (o *runOptions) config(args []string) (run.Config, error) {
+	c := run.Config{
+		Command: args, RulesFiles: o.rules, Allow: o.allow,
+		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Quiet: o.quiet, Verbose: o.verbose,
+	}
+	if o.verbose {
+		c.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	var err error
+	if c.Resolvers, err = resolvers(o.resolvers); err != nil {
+		return c, err
+	}
+	if c.RunAs, err = identity(o.runAs); err != nil {
+		return c, err
+	}
+	w := &c.Workload
+	w.Service, w.Version, w.Namespace, w.Account = o.service, o.version, o.namespace, o.account
+	for _, text := range o.labels {
+		key, value, ok := strings.Cut(text, "=")
+		if !ok || key == "" {
+			return c, fmt.Errorf("--label %q must look like K=V", text)
+		}
+		if w.Labels == nil {
+			w.Labels = make(map[string]string)
+		}
+		w.Labels[key] = value
+	}
+	for _, text := range o.listen {
+		port, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || port == 0 {
+			return c, fmt.Errorf("--listen %q must be a port from 1 to 65535", text)
+		}
+		w.Ports = append(w.Ports, uint16(port))
+	}
+	runtime := paths.Runtime(o.server)
+	data, err := paths.Data("")
+	if err != nil {
+		return c, err
+	}
+	c.Mask = []string{runtime, data}
+	if o.service == "" && o.server == "" {
+		return c, nil
+	}
+	if len(o.rules)+len(o.allow) > 0 {
+		return c, errors.New("--rules and --allow are for a command that runs alone; with --service or --server the rules are the server's: use sluice create")
+	}
+	if o.egressSockets != "" || o.upstreamCA != "" || len(o.resolvers) > 0 {
+		return c, errors.New("--egress-sockets, --upstream-ca and --resolver are for a command that runs alone; with --service or --server they are sluice-proxy's")
+	}
+	c.Attach, err = paths.Socket(runtime, paths.AttachSocket)
+	return c, err
+}
+
+func resolvers(texts []string) ([]netip.AddrPort, error) {
+	var list []netip.AddrPort
+	for _, text := range texts {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			list = append(list, netip.AddrPortFrom(addr, 53))
+			continue
+		}
+		at, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return nil, fmt.Errorf("--resolver %q must be an address, or ADDRESS:PORT", text)
+		}
+		list = append(list, at)
+	}
+	return list, nil
+}
+
+func identity(text string) (*sandbox.Identity, error) {
+	if text == "" {
+		return nil, nil
+	}
+	user, group, withGroup := strings.Cut(text, ":")
+	uid, err := strconv.Atoi(user)
+	gid := uid
+	if err == nil && withGroup {
+		gid, err = strconv.Atoi(group)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--run-as %q must be UID or UID:GID", text)
+	}
+	return &sandbox.Identity{UID: uid, GID: gid}, nil
+}

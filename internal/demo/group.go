@@ -1,0 +1,163 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// maxSaid bounds what is kept of a process's words, in bytes.
+const maxSaid = 16 << 10
+
+// group is the processes of one demo. They die with it, however it dies.
+type group struct {
+	out   io.Writer
+	ended chan string // names of processes that ended by themselves
+
+	mu      sync.Mutex
+	running []*running
+	ending  bool
+	starts  chan func()
+	work    sync.WaitGroup
+}
+
+type running struct {
+	process
+	cmd  *exec.Cmd
+	said *tail
+	done chan struct{}
+}
+
+func newGroup(out io.Writer) *group {
+	g := &group{out: out, ended: make(chan string, 64), starts: make(chan func())}
+	go func() {
+		// Pdeathsig follows the thread that started a process: this one is kept for
+		// the life of the demo.
+		runtime.LockOSThread()
+		for f := range g.starts {
+			f()
+		}
+	}()
+	return g
+}
+
+// start starts a process; it is told to the group when it ends.
+func (g *group) start(p process) error {
+	cmd := exec.Command(p.argv[0], p.argv[1:]...)
+	cmd.Env = append(os.Environ(), p.env...)
+	// Its own process group: a terminal's ^C reaches the demo alone, which ends
+	// the others in order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	r := &running{process: p, cmd: cmd, said: &tail{}, done: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = r.said, r.said
+	failed := make(chan error)
+	g.starts <- func() { failed <- cmd.Start() }
+	if err := <-failed; err != nil {
+		return fmt.Errorf("start %s: %w", p.command(), err)
+	}
+	g.mu.Lock()
+	g.running = append(g.running, r)
+	g.mu.Unlock()
+	g.work.Go(func() {
+		cmd.Wait()
+		close(r.done)
+		g.mu.Lock()
+		ending := g.ending
+		g.mu.Unlock()
+		if !ending {
+			select {
+			case g.ended <- p.name:
+			default:
+			}
+		}
+	})
+	return nil
+}
+
+// waitFor waits until files are there that a process makes.
+func (g *group) waitFor(ctx context.Context, name string, files ...string) error {
+	for _, file := range files {
+		for {
+			if _, err := os.Stat(file); err == nil {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("%s did not become ready (%s is missing): %s", name, file, g.said(name))
+			case ended := <-g.ended:
+				return fmt.Errorf("%s ended at its start: %s", ended, g.said(ended))
+			case <-time.After(2 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+// end ends every process, the last started first, and waits for all of them.
+func (g *group) end() {
+	g.mu.Lock()
+	g.ending = true
+	all := g.running
+	g.mu.Unlock()
+	deadline := time.After(endTime)
+	for i := len(all) - 1; i >= 0; i-- {
+		all[i].cmd.Process.Signal(syscall.SIGTERM)
+	}
+	for _, r := range all {
+		select {
+		case <-r.done:
+			continue
+		case <-deadline:
+			deadline = closed
+		}
+		r.cmd.Process.Kill()
+		<-r.done
+	}
+	g.work.Wait()
+	close(g.starts)
+}
+
+// closed is a deadline that has passed.
+var closed = func() chan time.Time { c := make(chan time.Time); close(c); return c }()
+
+// said is the last words of a process.
+func (g *group) said(name string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, r := range g.running {
+		if r.name == name {
+			return strings.TrimSpace(r.said.String())
+		}
+	}
+	return "nothing"
+}
+
+// tail keeps the last maxSaid bytes that were written.
+type tail struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, b...)
+	if over := len(t.text) - maxSaid; over > 0 {
+		t.text = bytes.Clone(t.text[over:])
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.text)
+}

@@ -1,0 +1,44 @@
+package demo
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// tell says what runs, and the article's next commands.
+func tell(c Config, p places, url, level string, took time.Duration, moved bool) {
+	sluice := p.binary("sluice")
+	fmt.Fprintf(c.Out, "\nBookinfo runs behind Sluice; ready in %.1f s.\n\n", took.Seconds())
+	fmt.Fprintf(c.Out, "  page        %s\n", url)
+	if moved {
+		fmt.Fprintf(c.Out, "              (%s is taken, so it is another port)\n", c.Ingress)
+	}
+	if c.Real {
+		fmt.Fprintf(c.Out, "  internet    this machine's\n")
+	} else {
+		fmt.Fprintf(c.Out, "  internet    a small one in a namespace; nothing leaves this machine\n")
+	}
+	fmt.Fprintf(c.Out, "  server      %s\n", filepath.Join(c.Runtime, "api.sock"))
+	for _, s := range bookinfo(p) {
+		fmt.Fprintf(c.Out, "  %-15s level %s\n", s.name, level)
+	}
+	say := func(text string, commands ...string) {
+		fmt.Fprintf(c.Out, "\n%s\n", text)
+		for _, command := range commands {
+			fmt.Fprintf(c.Out, "  %s\n", command)
+		}
+	}
+	kube := filepath.Join(c.Samples, "bookinfo", "kube")
+	say("No rule exists yet. In another terminal, start details v2, which asks www.googleapis.com:",
+		detailsV2(p, true, c.Real).command())
+	say("Send every request for details to it; the page then says \"Error fetching product details!\":",
+		sluice+" create -f "+filepath.Join(kube, "route-rule-details-v2.yaml"))
+	say("Let it out; the page shows what the books service answered:",
+		sluice+" create -f "+filepath.Join(kube, "egress-rule-google-apis.yaml"))
+	say("Look, ask, and take it back:",
+		strings.Join([]string{sluice + " get egressrules", sluice + " status", sluice + " flows",
+			sluice + " why --from details-v2 https://www.google.com/", sluice + " delete egressrule googleapis -n default"}, "\n  "))
+	fmt.Fprintf(c.Out, "\nCtrl-C ends the demo and leaves nothing behind.\n")
+}

@@ -1,0 +1,124 @@
+package proxy
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/httpproxy"
+	"sluice.dev/sluice/internal/proxy/sniff"
+)
+
+// explanation is what a denied workload is told, as JSON.
+type explanation struct {
+	Error   string `json:"error"`
+	Reason  string `json:"reason"`
+	ID      string `json:"id"`
+	Text    string `json:"text"`
+	Closest string `json:"closest,omitempty"`
+	Remedy  string `json:"remedy,omitempty"` // what to change, as a sentence
+	Allow   string `json:"allow,omitempty"`
+	Rule    string `json:"rule,omitempty"` // YAML, ready to paste
+}
+
+// refuse answers a request that a verdict denies.
+func (c *connection) refuse(v policy.Verdict) httpproxy.Direction {
+	f := &c.requests.account
+	e := explanation{Error: "denied", Reason: string(v.Reason), ID: f.ID.String(), Text: v.Reason.Text()}
+	if c.workload.proxy.config.TellAll {
+		full := c.snapshot.Policy.Explain(&c.chain, v, c.workload.explainOptions())
+		e.Text, e.Closest = full.Sentence, full.Closest
+		if full.Remedy != nil {
+			e.Remedy, e.Allow, e.Rule = full.Remedy.Sentence, full.Remedy.Allow, full.Remedy.YAML
+		}
+	}
+	body, err := json.Marshal(e)
+	if err != nil {
+		body = nil // cannot be: strings alone
+	}
+	return httpproxy.Direction{ID: uint64(f.ID), Reply: &httpproxy.Reply{
+		Status: 403, Reason: e.Reason, Text: e.text(), JSON: body,
+	}}
+}
+
+// text is the explanation for people.
+func (e explanation) text() string {
+	var b strings.Builder
+	b.WriteString("Sluice denied this request: " + e.Text + "\n")
+	b.WriteString("reason: " + e.Reason + "\nid: " + e.ID + "   (sluice why " + e.ID + ")\n")
+	if e.Closest != "" {
+		b.WriteString("closest rule: " + e.Closest + "\n")
+	}
+	if e.Rule != "" {
+		b.WriteString("This rule would allow it:\n\n" + e.Rule)
+	} else if e.Remedy != "" {
+		b.WriteString(e.Remedy + "\n")
+	}
+	return b.String()
+}
+
+// reply answers a request ourselves.
+func (c *connection) reply(status int, reason, text string) httpproxy.Direction {
+	return httpproxy.Direction{ID: uint64(c.requests.account.ID), Reply: &httpproxy.Reply{Status: status, Reason: reason, Text: text}}
+}
+
+// deny ends a connection that a verdict denies in a way that its client
+// understands: an alert on TLS, a reset elsewhere.
+func (c *connection) deny(f *flow.Flow, v policy.Verdict) {
+	f.Verdict, f.Reason = "deny", string(v.Reason)
+	if v.Rule != nil {
+		f.Rule = v.Rule.ID
+	}
+	c.hangUp(v.Reason)
+}
+
+func (c *connection) hangUp(reason policy.Reason) {
+	if c.chain.Sniffed != policy.ClientHello {
+		reset(c.down)
+		return
+	}
+	code := sniff.AlertAccessDenied
+	switch reason {
+	case policy.NoServerName, policy.NameMismatch, policy.BadHost:
+		code = sniff.AlertUnrecognizedName
+	}
+	sniff.Refuse(c.down, code)
+}
+
+// fail closes the account of a connection that was allowed and could not be
+// carried. A dial that found the destination forbidden is a denial.
+func (c *connection) fail(f *flow.Flow, v policy.Verdict, err error) {
+	reason := reasonOf(err)
+	f.Verdict, f.Reason, f.Detail = "error", reason, cut(err.Error())
+	if isDenial(reason) {
+		f.Verdict = "deny"
+		c.hangUp(policy.Reason(reason))
+		return
+	}
+	if c.chain.Sniffed == policy.ClientHello {
+		sniff.Refuse(c.down, sniff.AlertInternalError)
+		return
+	}
+	reset(c.down)
+}
+
+// reasonOf returns the code that an error of the dial or the proof carries.
+func reasonOf(err error) string {
+	var coded interface{ Reason() string }
+	if errors.As(err, &coded) {
+		return coded.Reason()
+	}
+	return "upstream-connect"
+}
+
+// isDenial reports whether a code of the dial or the proof is a denial, not a
+// failure: the destination was reached and is not what the rule allows.
+func isDenial(code string) bool {
+	switch policy.Reason(code) {
+	case policy.PrivateAddress, policy.OutsideCIDR, policy.CertificateFail, policy.EncryptedHello:
+		return true
+	}
+	return false
+}

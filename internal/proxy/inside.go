@@ -1,0 +1,170 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+
+	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/httpproxy"
+	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/route"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// inside carries a connection to a mesh service: the address that was dialled
+// decides, and Host passes unchanged. Calls inside the mesh are allowed.
+func (c *connection) inside(ctx context.Context) {
+	if c.httpService() {
+		buffer := c.workload.proxy.buffers.NewBuffer()
+		defer buffer.Release()
+		seen, prefix, err := sniff.Read(c.down, buffer, sniff.Limits{})
+		if err != nil || seen.Silent && seen.Ended {
+			return
+		}
+		if seen.Kind == policy.HTTP {
+			c.workload.http.Serve(ctx, c.down, prefix, c)
+			return
+		}
+		c.chain.Sniffed = seen.Kind
+		c.carryInside(ctx, prefix)
+		return
+	}
+	c.chain.Sniffed = policy.Opaque
+	c.carryInside(ctx, nil)
+}
+
+// httpService reports whether the port of the service that was dialled speaks HTTP.
+func (c *connection) httpService() bool {
+	for _, port := range c.service.Ports {
+		if port.Port == c.chain.Port {
+			return port.Protocol == policy.ProtocolHTTP
+		}
+	}
+	return false
+}
+
+// carryInside relays bytes to an endpoint of the service.
+func (c *connection) carryInside(ctx context.Context, prefix []byte) {
+	f := c.account(policy.Verdict{Action: policy.Allow})
+	defer c.workload.close(f)
+	f.Treatment = "mesh"
+	chosen, id, err := c.endpoint(c.chain.Port, route.Request{})
+	f.Rule = id
+	if err == nil {
+		var up *net.TCPConn
+		if up, err = c.workload.dialEndpoint(ctx, chosen, c.chain.Port); err == nil {
+			f.Upstream = chosen.Instance
+			c.relay(ctx, up, prefix, f)
+			return
+		}
+	}
+	f.Verdict, f.Reason, f.Detail = "error", reasonOf(err), cut(err.Error())
+	reset(c.down)
+}
+
+// directInside routes one request to an endpoint of the service.
+func (c *connection) directInside(x *httpproxy.Exchange, port uint16) httpproxy.Direction {
+	f := &c.requests.account
+	f.Treatment = "mesh"
+	chosen, id, err := c.endpoint(port, route.Request{
+		Method: x.Method(), Path: x.Target(), Authority: x.Host(), Header: c.requests.headers(x),
+	})
+	f.Rule = id
+	if err != nil {
+		f.Verdict, f.Reason, f.Detail = "error", reasonOf(err), err.Error()
+		return c.reply(503, reasonOf(err), err.Error())
+	}
+	pool, err := c.workload.endpointPool(chosen, port)
+	if err != nil {
+		f.Verdict, f.Reason, f.Detail = "error", "internal", err.Error()
+		return c.reply(500, "internal", err.Error())
+	}
+	f.Upstream = chosen.Instance
+	return httpproxy.Direction{
+		Upstream: pool, ID: uint64(f.ID), AllowUpgrade: true, Explain: true,
+		DropHeader: c.forwarded.drop, AppendHeader: c.forwarded.lines,
+	}
+}
+
+// noEndpoint says that no healthy endpoint fits.
+type noEndpoint struct{ text string }
+
+func (e *noEndpoint) Error() string  { return e.text }
+func (e *noEndpoint) Reason() string { return "no-healthy-upstream" }
+func (e *noEndpoint) Status() int    { return 503 }
+
+// endpoint picks where a request to the dialled service goes: the route rules
+// choose labels, and the endpoints that carry them take turns.
+func (c *connection) endpoint(port uint16, r route.Request) (wire.Endpoint, string, error) {
+	service := c.service.Name
+	chosen, id, ok := c.snapshot.Routes.Pick(service, r, random())
+	if ok && !chosen.Service.IsZero() {
+		service = chosen.Service
+	}
+	all := c.snapshot.Endpoints(service)
+	n := 0
+	for i := range all {
+		if fits(&all[i], chosen.Labels, port) {
+			n++
+		}
+	}
+	if n == 0 {
+		return wire.Endpoint{}, id, &noEndpoint{fmt.Sprintf("no healthy upstream: no endpoint of %s%s serves port %d", service, labelsText(chosen.Labels), port)}
+	}
+	turn := int(c.workload.next.Add(1)-1) % n
+	for i := range all {
+		if fits(&all[i], chosen.Labels, port) {
+			if turn == 0 {
+				return all[i], id, nil
+			}
+			turn--
+		}
+	}
+	return wire.Endpoint{}, id, &noEndpoint{"no healthy upstream"} // cannot be: the list is immutable
+}
+
+func fits(e *wire.Endpoint, labels map[string]string, port uint16) bool {
+	for key, value := range labels {
+		if e.Labels[key] != value {
+			return false
+		}
+	}
+	return slices.Contains(e.Ports, port)
+}
+
+func labelsText(labels map[string]string) string {
+	if len(labels) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" with labels %v", labels)
+}
+
+// endpointPool returns the pool of one endpoint's port.
+func (w *Workload) endpointPool(e wire.Endpoint, port uint16) (*upstream.Pool, error) {
+	return w.pools.get(poolKey{instance: e.Instance, port: port}, nil, func() (*upstream.Pool, error) {
+		return upstream.NewPool(upstream.Config{Dial: func(ctx context.Context) (*net.TCPConn, error) {
+			return w.dialEndpoint(ctx, e, port)
+		}})
+	})
+}
+
+// dialEndpoint connects to a port of another workload of this proxy, inside its
+// sandbox, with our workload's own mesh address as the source.
+func (w *Workload) dialEndpoint(ctx context.Context, e wire.Endpoint, port uint16) (*net.TCPConn, error) {
+	peer := w.proxy.local(e.Instance)
+	if peer == nil || peer.config.Capture == nil {
+		return nil, &noEndpoint{fmt.Sprintf("%s is served by proxy %q; the mesh port between proxies is not built yet", e.Instance, e.Proxy)}
+	}
+	return capture.DialInward(ctx, peer.config.Capture.Inward, w.source4, w.source6, port)
+}
+
+// close puts a finished account into the ring.
+func (w *Workload) close(f *flow.Flow) {
+	f.Duration = w.proxy.config.Now().Sub(f.Start)
+	w.proxy.config.Flows.Add(f)
+}

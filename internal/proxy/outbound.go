@@ -1,0 +1,243 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/proof"
+	"sluice.dev/sluice/internal/proxy/relay"
+	"sluice.dev/sluice/internal/proxy/resolve"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// connection is one captured connection of a workload on its way: what was seen
+// of the name chain so far, and the account of it.
+type connection struct {
+	workload  *Workload
+	down      *net.TCPConn
+	snapshot  *snapshot.Snapshot // that decides; HTTP takes the one of the moment for each request
+	chain     policy.Chain
+	service   *wire.Service // a mesh service was dialled
+	start     time.Time
+	forwarded forwarded             // headers that an ingress adds
+	ingress   []IngressRoute        // it came from outside the mesh
+	grant     atomic.Pointer[grant] // what lets it live; nil before a verdict
+	requests  requests
+}
+
+// outbound carries one connection from its capture to its end.
+func (w *Workload) outbound(down *net.TCPConn) {
+	defer down.Close()
+	destination := capture.OriginalDestination(down)
+	if capture.Local(destination) { // the proxy's own port was dialled: it is no way out
+		reset(down)
+		return
+	}
+	if destination.Port() == 53 {
+		w.dns.ServeTCP(w.ctx, down)
+		return
+	}
+	c := &connection{workload: w, down: down, snapshot: w.config.Holder.Load(), start: w.proxy.config.Now()}
+	c.chain.Port = destination.Port()
+	name, synthetic := w.config.Names.Pin(destination.Addr())
+	if synthetic {
+		defer w.config.Names.Unpin(destination.Addr())
+		c.chain.Dialled = name
+		c.service = c.snapshot.Service(name)
+	} else {
+		c.chain.Addr = destination.Addr()
+	}
+	if !w.live.add(c) {
+		w.log.Warn("a connection was reset: too many are live", "bound", MaxConnections)
+		reset(down)
+		return
+	}
+	defer w.live.remove(c)
+	ctx, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	if c.service != nil {
+		c.inside(ctx)
+		return
+	}
+	c.outside(ctx)
+}
+
+// outside is the way out of the mesh: ConnGate, sniff, RequestGate, and then the
+// treatment that the verdict names.
+func (c *connection) outside(ctx context.Context) {
+	if c.snapshot.Policy.Expect(c.chain.Port, c.chain.Dialled, c.chain.Addr) == policy.ServerFirst {
+		c.chain.Sniffed = policy.Opaque
+		c.carry(ctx, nil, sniff.Result{})
+		return
+	}
+	buffer := c.workload.proxy.buffers.NewBuffer()
+	defer buffer.Release()
+	seen, prefix, err := sniff.Read(c.down, buffer, sniff.Limits{})
+	if err != nil || seen.Silent && seen.Ended {
+		return // the client left before it said anything: there is nothing to decide
+	}
+	c.chain.Sniffed = seen.Kind
+	switch seen.Kind {
+	case policy.HTTP:
+		if !c.asBytes() {
+			c.workload.http.Serve(ctx, c.down, prefix, c)
+			return
+		}
+	case policy.ClientHello:
+		c.chain.SNI, c.chain.SNIBad, c.chain.ECH = seen.Name, seen.SNIBad, seen.ECH
+	}
+	c.carry(ctx, prefix, seen)
+}
+
+// asBytes reports whether HTTP here is carried as bytes: only rules on tcp hold
+// this destination and port, so nothing of a request is looked at.
+func (c *connection) asBytes() bool {
+	as := c.chain
+	as.Host = names.Host{Name: as.Dialled, Addr: as.Addr}
+	as.Method, as.Path = "GET", "/"
+	v := c.snapshot.Policy.Decide(&as)
+	if v.Treatment == policy.Relay {
+		c.chain.Host = as.Host
+		return true
+	}
+	return false
+}
+
+// carry decides about a connection as a whole and carries its bytes: TLS that is
+// passed through, or TCP.
+func (c *connection) carry(ctx context.Context, prefix []byte, seen sniff.Result) {
+	verdict := c.snapshot.Policy.Decide(&c.chain)
+	account := c.account(verdict)
+	defer c.workload.close(account)
+	account.SNI = cut(seen.SNI)
+	if verdict.Action != policy.Allow {
+		c.deny(account, verdict)
+		return
+	}
+	c.hold(c.chain, c.snapshot)
+	up, err := c.dial(ctx, verdict, seen)
+	if err != nil {
+		c.fail(account, verdict, err)
+		return
+	}
+	account.Upstream = up.RemoteAddr().String()
+	c.relay(ctx, up, prefix, account)
+	if c.withdrawn() {
+		account.Verdict, account.Reason = "deny", string(policy.NoRule)
+		account.Detail = "the rule that allowed this connection was withdrawn"
+	}
+}
+
+// relay carries bytes until both sides have ended, and accounts for them.
+func (c *connection) relay(ctx context.Context, up *net.TCPConn, prefix []byte, account *flow.Flow) {
+	result := relay.New(relay.Config{Down: c.down, Up: up, Prefix: prefix, Memory: &c.workload.proxy.memory}).Run(ctx)
+	account.Sent, account.Received = result.Sent, result.Received
+	if result.Err != nil {
+		account.Detail = cut(result.Err.Error())
+	}
+}
+
+// dial opens the upstream connection of a verdict: our own resolution, and for
+// TLS that is passed through the proof that the address is the name's.
+func (c *connection) dial(ctx context.Context, v policy.Verdict, seen sniff.Result) (*net.TCPConn, error) {
+	p := c.workload.proxy
+	target := c.workload.target(v)
+	if v.Treatment != policy.Passthrough || v.Name.IsZero() {
+		return p.dialer.Dial(ctx, target)
+	}
+	candidates, err := p.dialer.Resolve(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	var last error
+	for _, address := range candidates {
+		if last = c.prove(ctx, v, address, seen); last != nil {
+			continue
+		}
+		up, err := p.dialer.DialAddr(ctx, target, address)
+		if err == nil {
+			return up, nil
+		}
+		last = err
+	}
+	return nil, last
+}
+
+// prove shows that the server at an address holds a certificate of the name.
+func (c *connection) prove(ctx context.Context, v policy.Verdict, address netip.AddrPort, seen sniff.Result) error {
+	p := c.workload.proxy
+	roots, id, err := c.workload.roots(c.snapshot, v.Rule)
+	if err != nil {
+		return err
+	}
+	return p.prover.Prove(ctx, proof.Request{
+		Key: proof.Key{Name: v.Name, Addr: address, RootsID: id}, Roots: roots, Hello: seen,
+		Dial: func(ctx context.Context) (*net.TCPConn, error) {
+			return p.dialer.DialAddr(ctx, c.workload.target(v), address)
+		},
+	})
+}
+
+// target is what a verdict lets us dial. Where no rule spells the name out, the
+// workload's rate of new names bounds the look-ups: a wildcard is a channel.
+func (w *Workload) target(v policy.Verdict) resolve.Target {
+	t := resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.Port, Within: v.Within, Limit: w.lookups}
+	if v.Rule != nil {
+		t.Private = v.Rule.PrivateAnswers
+		if slices.ContainsFunc(v.Rule.Hosts, func(p names.Pattern) bool { n, ok := p.Exact(); return ok && n == v.Name }) {
+			t.Limit = nil
+		}
+	}
+	return t
+}
+
+// account opens the account of what a verdict decided.
+func (c *connection) account(v policy.Verdict) *flow.Flow {
+	f := &flow.Flow{
+		ID: flow.NewID(), Start: c.start, Workload: c.workload.Instance(), Port: c.chain.Port,
+		Snapshot: c.snapshot.Version, Sniffed: sniffedText(c.chain.Sniffed), Verdict: "allow",
+	}
+	f.Dialled = c.dialledText()
+	if v.Rule != nil {
+		f.Rule = v.Rule.ID
+	}
+	if v.Action == policy.Allow {
+		f.Treatment = v.Treatment.String()
+	} else {
+		f.Verdict, f.Reason = "deny", string(v.Reason)
+	}
+	return f
+}
+
+// dialledText is the name behind the address that was dialled, or that address.
+func (c *connection) dialledText() string {
+	switch {
+	case !c.chain.Dialled.IsZero():
+		return c.chain.Dialled.String()
+	case c.chain.Addr.IsValid():
+		return c.chain.Addr.String()
+	}
+	return "ingress"
+}
+
+func sniffedText(s policy.Sniffed) string {
+	switch s {
+	case policy.HTTP:
+		return "http"
+	case policy.ClientHello:
+		return "tls"
+	case policy.Opaque:
+		return "opaque"
+	}
+	return ""
+}

@@ -1,0 +1,236 @@
+package proxy
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"unsafe"
+
+	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/httpproxy"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/upstream"
+)
+
+// requests is what one connection remembers from one HTTP request to the next,
+// so that a steady one neither parses, looks up nor allocates what the last one
+// did already.
+type requests struct {
+	host  names.LastHost
+	last  policy.Verdict // that led to pool
+	grant grantedBy
+	pool  *upstream.Pool
+
+	exchange   *httpproxy.Exchange // of the request that is under way
+	header     func(lower string) string
+	account    flow.Flow // of the request that is under way
+	upstream   netip.AddrPort
+	upstreamAt string
+	hostText   interned
+	pathText   interned
+}
+
+// grantedBy says what the connection's grant was made from.
+type grantedBy struct {
+	snapshot *snapshot.Snapshot
+	rule     *policy.Rule
+	name     names.Name
+}
+
+// headers returns a look-up of the request's headers, made once a connection.
+func (r *requests) headers(x *httpproxy.Exchange) func(string) string {
+	r.exchange = x
+	if r.header == nil {
+		r.header = func(lower string) string {
+			value, _ := r.exchange.Header(lower)
+			return value
+		}
+	}
+	return r.header
+}
+
+// upstreamText is the address of an outcome's upstream, made anew only where it changed.
+func (r *requests) upstreamText(a netip.AddrPort) string {
+	if a != r.upstream {
+		r.upstream, r.upstreamAt = a, a.String()
+	}
+	return r.upstreamAt
+}
+
+// interned keeps the last text, cut at flow.MaxText, for as long as it is the same.
+type interned struct{ text string }
+
+func (i *interned) of(s string) string {
+	s = cut(s)
+	if s != i.text {
+		i.text = strings.Clone(s)
+	}
+	return i.text
+}
+
+// cut bounds a text that a stranger chose.
+func cut(s string) string {
+	if len(s) > flow.MaxText {
+		return s[:flow.MaxText]
+	}
+	return s
+}
+
+// director decides about the HTTP requests of workloads.
+type director struct{ workload *Workload }
+
+// Direct implements httpproxy.Director.
+func (d director) Direct(x *httpproxy.Exchange) httpproxy.Direction {
+	c := x.Info.(*connection)
+	c.snapshot = c.workload.config.Holder.Load()
+	c.openRequest(x)
+	switch {
+	case c.ingress != nil:
+		return c.directIngress(x)
+	case c.service != nil:
+		return c.directInside(x, c.chain.Port)
+	}
+	return c.directOutside(x)
+}
+
+// Done implements httpproxy.Director.
+func (d director) Done(x *httpproxy.Exchange, o httpproxy.Outcome) {
+	c := x.Info.(*connection)
+	f := &c.requests.account
+	f.Status, f.Sent, f.Received, f.Duration = o.Status, o.Sent, o.Received, o.Duration
+	if o.Upstream.IsValid() && f.Upstream == "" {
+		f.Upstream = c.requests.upstreamText(o.Upstream)
+	}
+	if o.Failure != httpproxy.None && f.Verdict == "allow" {
+		f.Verdict, f.Reason = "error", o.Reason
+		if isDenial(o.Reason) {
+			f.Verdict = "deny"
+		}
+		if o.Err != nil {
+			f.Detail = cut(o.Err.Error())
+		}
+	}
+	c.workload.proxy.config.Flows.Add(f)
+}
+
+// Refused implements httpproxy.Director: a request that was none is a flow too.
+func (d director) Refused(info any, failure httpproxy.Failure) {
+	c := info.(*connection)
+	if failure == httpproxy.ClientGone {
+		return
+	}
+	c.openAccount()
+	f := &c.requests.account
+	f.Verdict, f.Reason, f.Status = "deny", failure.String(), failure.Status()
+	c.workload.proxy.config.Flows.Add(f)
+}
+
+// openAccount begins the account of the next request.
+func (c *connection) openAccount() {
+	f := &c.requests.account
+	dialled := f.Dialled
+	if dialled == "" {
+		dialled = c.dialledText()
+	}
+	*f = flow.Flow{
+		ID: flow.NewID(), Start: c.workload.proxy.config.Now(), Workload: c.workload.Instance(),
+		Dialled: dialled, Port: c.chain.Port, Sniffed: "http", Verdict: "allow", Snapshot: c.snapshot.Version,
+	}
+}
+
+func (c *connection) openRequest(x *httpproxy.Exchange) {
+	c.openAccount()
+	f := &c.requests.account
+	f.Method, f.Host, f.Path = method(x.Method()), c.requests.hostText.of(x.Host()), c.requests.pathText.of(x.Path())
+}
+
+// method returns a method that may be kept, without an allocation for the usual.
+func method(m string) string {
+	switch m {
+	case "GET":
+		return "GET"
+	case "POST":
+		return "POST"
+	case "PUT":
+		return "PUT"
+	case "HEAD":
+		return "HEAD"
+	case "DELETE":
+		return "DELETE"
+	case "PATCH":
+		return "PATCH"
+	case "OPTIONS":
+		return "OPTIONS"
+	}
+	return strings.Clone(cut(m))
+}
+
+// directOutside is RequestGate for the way out: the name chain, the verdict, and
+// the pool that the verdict leads to.
+func (c *connection) directOutside(x *httpproxy.Exchange) httpproxy.Direction {
+	c.readHost(x)
+	c.chain.Method, c.chain.Path = x.Method(), x.Path()
+	defer func() { c.chain.Method, c.chain.Path = "", "" }()
+	verdict := c.snapshot.Policy.Decide(&c.chain)
+	f := &c.requests.account
+	if verdict.Rule != nil {
+		f.Rule = verdict.Rule.ID
+	}
+	if verdict.Action != policy.Allow {
+		f.Verdict, f.Reason = "deny", string(verdict.Reason)
+		return c.refuse(verdict)
+	}
+	f.Treatment = verdict.Treatment.String()
+	c.holdRequest(verdict)
+	pool, err := c.poolFor(verdict)
+	if err != nil {
+		f.Verdict, f.Reason, f.Detail = "error", "internal", cut(err.Error())
+		return c.reply(500, "internal", "The proxy could not follow its own decision: "+err.Error())
+	}
+	return httpproxy.Direction{
+		Upstream: pool, ID: uint64(f.ID), AllowUpgrade: true, Explain: c.workload.proxy.config.TellAll,
+	}
+}
+
+// readHost brings the Host of a request into the chain.
+func (c *connection) readHost(x *httpproxy.Exchange) {
+	c.chain.Host, c.chain.HostBad = names.Host{}, false
+	text := x.Host()
+	if text == "" {
+		return
+	}
+	host, err := c.requests.host.Parse(unsafe.Slice(unsafe.StringData(text), len(text))) // a view: Parse keeps none of it
+	c.chain.Host, c.chain.HostBad = host, err != nil
+}
+
+// holdRequest renews the connection's grant where this request is allowed by
+// something else than the last one.
+func (c *connection) holdRequest(v policy.Verdict) {
+	by := grantedBy{c.snapshot, v.Rule, v.Name}
+	if c.requests.grant == by && len(v.Rule.HTTP) == 0 {
+		return
+	}
+	c.requests.grant = by
+	kept := c.chain
+	kept.Method, kept.Path = strings.Clone(kept.Method), strings.Clone(kept.Path)
+	c.hold(kept, c.snapshot)
+}
+
+// poolFor returns the pool that a verdict leads to: the last one where the
+// verdict says the same.
+func (c *connection) poolFor(v policy.Verdict) (*upstream.Pool, error) {
+	r := &c.requests
+	if r.pool != nil && r.last.Rule == v.Rule && r.last.Name == v.Name && r.last.Addr == v.Addr && r.last.Treatment == v.Treatment && !r.pool.Closed() {
+		return r.pool, nil
+	}
+	pool, err := c.workload.egressPool(c.snapshot, v, &c.chain)
+	if err == nil {
+		r.last, r.pool = v, pool
+	}
+	return pool, err
+}
+
+// random picks among routes.
+func random() uint64 { return rand.Uint64() }

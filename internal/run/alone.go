@@ -1,0 +1,158 @@
+package run
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/control/compile"
+	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy"
+	"sluice.dev/sluice/internal/proxy/resolve"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// runAlone runs the command with a proxy of its own in this process.
+func runAlone(ctx context.Context, c Config) (int, error) {
+	compiled, err := snapshotFromFlags(c)
+	if err != nil {
+		return ExitFailed, err
+	}
+	box, err := open(ctx, c)
+	if err != nil {
+		return ExitFailed, err
+	}
+	defer box.Kill()
+	files := box.Files()
+	captured, err := capture.FromFiles(files)
+	capture.CloseFiles(files)
+	if err != nil {
+		return ExitFailed, fmt.Errorf("take the sandbox's sockets: %w", err)
+	}
+	holder := snapshot.NewHolder(snapshot.HolderConfig{})
+	holder.Swap(compiled)
+	p, err := newProxy(ctx, c)
+	if err != nil {
+		captured.Close()
+		return ExitFailed, err
+	}
+	defer p.Close()
+	workload := c.Workload
+	workload.Instance, workload.PID, workload.Level = instanceName(c), box.PID(), box.Enforcement().Level
+	if _, err := p.Attach(ctx, proxy.WorkloadConfig{Workload: workload, Capture: captured, Holder: holder}); err != nil {
+		captured.Close()
+		return ExitFailed, err
+	}
+	tellLevel(c, box)
+	if err := box.Start(searchList(compiled)); err != nil {
+		return exitOf(err), err
+	}
+	code, err := wait(ctx, box, nil, c.Stderr)
+	p.Close()
+	if !c.Quiet {
+		summarize(c.Stderr, p.Flows().Recent(flow.RingSize, flow.Filter{}))
+	}
+	return code, err
+}
+
+// snapshotFromFlags compiles the rules of the files and of --allow, by the same
+// compiler as the server's.
+func snapshotFromFlags(c Config) (*snapshot.Snapshot, error) {
+	var objects []api.Object
+	var wrong []error
+	for _, file := range c.RulesFiles {
+		read, err := readRules(file)
+		if err != nil {
+			wrong = append(wrong, err)
+		}
+		objects = append(objects, read...)
+	}
+	var allow []policy.Rule
+	for _, text := range c.Allow {
+		rule, err := policy.ParseAllow(text)
+		if err != nil {
+			wrong = append(wrong, err)
+			continue
+		}
+		allow = append(allow, rule)
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return nil, err
+	}
+	workload, err := c.Workload.Normalize()
+	if err != nil {
+		return nil, err
+	}
+	out := compile.Compile(compile.Input{Objects: objects, Workloads: []wire.Workload{workload}, Allow: allow, Created: time.Now()})
+	for _, problem := range out.Problems {
+		fmt.Fprintf(c.Stderr, "sluice: %s: %s\n", problem.Object, problem.Text)
+	}
+	compiled, err := out.ForWorkload(workload)
+	if err != nil {
+		return nil, fmt.Errorf("compile the rules: %w", err)
+	}
+	return snapshot.Build(compiled, snapshot.View{Namespace: workload.Namespace})
+}
+
+func readRules(file string) ([]api.Object, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the rules: %w", err)
+	}
+	defer f.Close()
+	objects, err := api.Decode(file, f)
+	if err != nil {
+		return nil, err
+	}
+	if err := api.ValidateAll(objects); err != nil {
+		return nil, err
+	}
+	return objects, nil
+}
+
+// newProxy makes the proxy of this process.
+func newProxy(ctx context.Context, c Config) (*proxy.Proxy, error) {
+	var sockets capture.Sockets = capture.Host{}
+	if c.EgressSockets != "" {
+		factory, err := capture.DialFactory(ctx, c.EgressSockets)
+		if err != nil {
+			return nil, fmt.Errorf("reach --egress-sockets: %w", err)
+		}
+		sockets = factory
+	}
+	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Servers: c.Resolvers})
+	roots, err := UpstreamRoots(c.UpstreamCA)
+	if err != nil {
+		return nil, err
+	}
+	return proxy.New(proxy.Config{
+		Sockets: sockets, Resolver: resolver, Flows: flow.NewRing(), Log: c.Log, UpstreamRoots: roots, TellAll: true,
+	})
+}
+
+// UpstreamRoots reads the file of --upstream-ca; nil where there is none. Its
+// certificates are trusted beside the system's.
+func UpstreamRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read --upstream-ca: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("read --upstream-ca: %s holds no certificate in PEM", file)
+	}
+	return pool, nil
+}

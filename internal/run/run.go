@@ -1,0 +1,127 @@
+// Package run is `sluice run`: one command in a sandbox whose only way out is a
+// proxy, either inside this process with the rules given to it, or the resident
+// proxy of the machine. It starts nothing before somebody listens, and what it
+// returns is the command's own exit status.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"sluice.dev/sluice/internal/sandbox"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// Exit statuses of our own; everything else is the command's.
+const (
+	ExitFailed = 125 // the sandbox or the proxy could not be had
+)
+
+// Config is one call of `sluice run`.
+type Config struct {
+	Command []string
+	Env     []string
+	Dir     string
+	RunAs   *sandbox.Identity
+
+	// Workload is what the command says of itself. Service set, or Attach, means
+	// the resident proxy.
+	Workload wire.Workload
+	Attach   string // path of attach.sock; "" for a proxy in this process
+
+	// For a proxy in this process.
+	RulesFiles    []string
+	Allow         []string         // HOST[:PORT]
+	EgressSockets string           // path of a socket of a SocketFactory; "" for the host's own
+	Resolvers     []netip.AddrPort // nil: the machine's
+	UpstreamCA    string           // file of PEM beside the system's roots
+
+	Mask    []string // folders that the command must not see
+	Quiet   bool     // no words after the command
+	Verbose bool     // tell the level of enforcement
+	Stderr  io.Writer
+	Log     *slog.Logger
+}
+
+// Run runs the command to its end and returns its exit status. An error means
+// that it did not start.
+func Run(ctx context.Context, c Config) (int, error) {
+	if c.Stderr == nil {
+		c.Stderr = os.Stderr
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Attach != "" {
+		return runAttached(ctx, c)
+	}
+	return runAlone(ctx, c)
+}
+
+// open makes the sandbox of a call.
+func open(ctx context.Context, c Config) (*sandbox.Sandbox, error) {
+	return sandbox.New(ctx, sandbox.Config{
+		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: c.Mask,
+	})
+}
+
+// tellLevel says what holds, where it was asked for.
+func tellLevel(c Config, box *sandbox.Sandbox) {
+	if !c.Verbose {
+		return
+	}
+	enforcement := box.Enforcement()
+	fmt.Fprintf(c.Stderr, "sluice: level %s: %s\n", enforcement.Level, enforcement.Text)
+	for _, note := range enforcement.Notes {
+		fmt.Fprintf(c.Stderr, "sluice: %s\n", note)
+	}
+}
+
+// forwarded are the signals that the command gets in our place. INT and QUIT of a
+// terminal reach it by themselves: see sandbox.Signal.
+var forwarded = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
+
+// wait forwards signals until the command ends. gone, when closed, ends the
+// sandbox: the proxy went away.
+func wait(ctx context.Context, box *sandbox.Sandbox, gone <-chan struct{}, stderr io.Writer) (int, error) {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, forwarded...)
+	defer signal.Stop(signals)
+	ended := make(chan struct{})
+	var code int
+	var err error
+	go func() {
+		defer close(ended)
+		code, err = box.Wait()
+	}()
+	for {
+		select {
+		case <-ended:
+			return code, err
+		case s := <-signals:
+			if number, ok := s.(syscall.Signal); ok {
+				box.Signal(number)
+			}
+		case <-gone:
+			gone = nil
+			select {
+			case <-ended: // the proxy saw the end first
+				return code, err
+			default:
+			}
+			fmt.Fprintln(stderr, "sluice: the proxy went away, so the command was ended: without it nothing may run")
+			box.Kill()
+		case <-ctx.Done():
+			box.Kill()
+			<-ended
+			return code, errors.Join(context.Cause(ctx), err)
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+
+	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+)
+
+// maxDenied bounds the lines that are said after a command.
+const maxDenied = 20
+
+// denial is one destination that was denied, however often.
+type denial struct {
+	destination, reason string
+}
+
+// summarize says after the command what was denied and how to allow it.
+func summarize(w io.Writer, flows []flow.Flow) {
+	var order []denial
+	times := make(map[denial]int)
+	for i := range flows {
+		f := &flows[i]
+		if f.Verdict != "deny" {
+			continue
+		}
+		d := denial{destinationOf(f), f.Reason}
+		if times[d] == 0 {
+			order = append(order, d)
+		}
+		times[d]++
+	}
+	for i, d := range order {
+		if i == maxDenied {
+			fmt.Fprintf(w, "sluice: and %d more destinations were denied\n", len(order)-i)
+			return
+		}
+		fmt.Fprintf(w, "sluice: denied %s (%s)%s", d.destination, policy.Reason(d.reason).Text(), timesText(times[d]))
+		if policy.Reason(d.reason) == policy.NoRule {
+			fmt.Fprintf(w, "; allow it with --allow '%s'", d.destination)
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+func timesText(n int) string {
+	if n == 1 {
+		return ""
+	}
+	return fmt.Sprintf(", %d times", n)
+}
+
+// destinationOf is the destination of a flow as --allow takes it.
+func destinationOf(f *flow.Flow) string {
+	host := f.Dialled
+	if _, err := netip.ParseAddr(host); err == nil && f.SNI != "" {
+		host = f.SNI
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(f.Port)))
+}
+
+// exitOf is the status of a command that could not be started, as a shell has it.
+func exitOf(err error) int {
+	var coded interface{ ExitCode() int }
+	if errors.As(err, &coded) {
+		return coded.ExitCode()
+	}
+	return ExitFailed
+}
+
+// instanceName is what flows call a workload that runs alone.
+func instanceName(c Config) string {
+	if base := c.Workload.Base(); base != "" {
+		return base + "/1"
+	}
+	return filepath.Base(c.Command[0]) + "/1"
+}
+
+// searchList is the search list of the sandbox's resolv.conf.
+func searchList(s *snapshot.Snapshot) []string {
+	var list []string
+	for _, n := range s.Directory.Search() {
+		list = append(list, n.String())
+	}
+	return list
+}

@@ -1,0 +1,73 @@
+// Package mesh runs Sluice's real processes for the end-to-end tests: it builds
+// the binaries once, starts a demo or a command of it as root or as an ordinary
+// user, and leaves nothing behind. It never reaches into a process but by the
+// commands and sockets that a user has.
+package mesh
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+var (
+	buildOnce sync.Once
+	buildDir  string
+	buildErr  error
+)
+
+// Binaries builds every binary once and returns their folder, which any user may
+// read.
+func Binaries(t testing.TB) string {
+	t.Helper()
+	buildOnce.Do(func() { buildDir, buildErr = build() })
+	if buildErr != nil {
+		t.Fatal(buildErr)
+	}
+	return buildDir
+}
+
+func build() (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "sluice-test-bin-")
+	if err != nil {
+		return "", err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/...", "./samples/bookinfo", "./test/simnet/cmd/simnet")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the binaries: %w\n%s", err, out)
+	}
+	return dir, nil
+}
+
+// Root is the folder of the module.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+	}
+	return "", fmt.Errorf("no go.mod above the working directory")
+}
+
+// Clean removes what Binaries built; TestMain calls it at the end.
+func Clean() {
+	if buildDir != "" {
+		os.RemoveAll(buildDir)
+	}
+}

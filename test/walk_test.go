@@ -1,0 +1,174 @@
+// Package test holds the end-to-end runs: real processes, real sockets, real TLS.
+package test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/test/mesh"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	mesh.Clean()
+	os.Exit(code)
+}
+
+const (
+	detailsFailed = "Error fetching product details!"
+	propagation   = 5 * time.Second // a bound for noisy machines; `make bench` measures
+)
+
+// The article of 2018, word by word: as we are, and where we are root again as an
+// ordinary user.
+func TestTheArticleIsReplayedWordByWord(t *testing.T) {
+	for _, user := range mesh.Users(t) {
+		t.Run(user.Name, func(t *testing.T) { replay(t, mesh.StartDemo(t, user)) })
+	}
+}
+
+func replay(t *testing.T, d *mesh.Demo) {
+	kube := func(name string) string { return filepath.Join(d.Samples, "bookinfo", "kube", name) }
+	page := d.Page(t)
+	for _, want := range []string{"Book Details", "PublisherA", "<dd>200</dd>", "Book Reviews", "Reviewer1"} {
+		if !strings.Contains(page, want) {
+			t.Fatalf("with no rule the page lacks %q:\n%s", want, page)
+		}
+	}
+
+	// details v2, in the manner of the article: plain HTTP to port 443.
+	v2 := d.Background(t, []string{"ENABLE_EXTERNAL_BOOK_SERVICE=true", "WITH_ISTIO=true"}, "sluice", "run",
+		"--service", "details", "--version", "v2", "--listen", "9080", "--", filepath.Join(d.Bin, "bookinfo"), "details", "9080")
+	waitForWorkload(t, d, "details-v2/1")
+	says(t, d.Sluice(t, "create", "-f", kube("route-rule-details-v2.yaml")), `^Created config route-rule/default/details-v2 at revision \d+\n$`)
+	eventually(t, d, "with only the route rule", func(page string) bool {
+		return strings.Contains(page, detailsFailed) && strings.Contains(page, "Sorry, product details are currently unavailable for this book.") &&
+			strings.Contains(page, "Book Reviews") && strings.Contains(page, "Reviewer2")
+	})
+
+	says(t, d.Sluice(t, "create", "-f", kube("egress-rule-google-apis.yaml")), `^Created config egress-rule/default/googleapis at revision \d+\n$`)
+	fromTheService := func(page string) bool {
+		return strings.Contains(page, "Book Details") && strings.Contains(page, "0486424618") && !strings.Contains(page, "PublisherA")
+	}
+	eventually(t, d, "with the egress rule", fromTheService)
+
+	if r := d.Sluice(t, "create", "-f", kube("egress-rule-google-apis.yaml")); r.Code != 1 || !strings.Contains(r.Stderr, `egressrules.config.istio.io "googleapis" already exists`) {
+		t.Errorf("a second create: exit %d, %q", r.Code, r.Stderr)
+	}
+	says(t, d.Sluice(t, "get", "egressrules"), `^NAME\s+KIND\s+NAMESPACE\ngoogleapis\s+EgressRule\.v1alpha2\.config\.istio\.io\s+default\n$`)
+	says(t, d.Sluice(t, "delete", "egressrule", "googleapis", "-n", "default"), `^Deleted config: egressrule googleapis\n$`)
+	eventually(t, d, "after the rule was deleted", func(page string) bool { return strings.Contains(page, detailsFailed) })
+	if r := d.Sluice(t, "get", "egressrules"); r.Code != 0 || r.Stdout != "No resources found.\n" {
+		t.Errorf("get of nothing: exit %d, %q", r.Code, r.Stdout)
+	}
+
+	// By standard input; and our own kind, from labels.
+	rule, err := os.ReadFile(kube("egress-policy-google-books.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	says(t, d.Run(t, string(rule), "sluice", "create", "-f", "-"), `^Created config egress-policy/default/google-books at revision \d+\n$`)
+	eventually(t, d, "with a rule of our own kind", fromTheService)
+
+	// The same rule without WITH_ISTIO: TLS by the application, nothing else restarted.
+	v2.Process.Signal(os.Interrupt)
+	v2.Wait()
+	d.Background(t, []string{"ENABLE_EXTERNAL_BOOK_SERVICE=true", "SSL_CERT_FILE=" + internetCA(t, d)}, "sluice", "run",
+		"--service", "details", "--version", "v2", "--listen", "9080", "--", filepath.Join(d.Bin, "bookinfo"), "details", "9080")
+	eventually(t, d, "with TLS by the application", fromTheService)
+
+	why(t, d)
+	if took := d.Stop(t); took > 3*time.Second {
+		t.Errorf("the demo took %v to end, want less than 3 s", took)
+	}
+	nothingLeft(t, d)
+}
+
+func why(t *testing.T, d *mesh.Demo) {
+	t.Helper()
+	if r := d.Sluice(t, "why", "--from", "details-v2", "https://www.googleapis.com/"); r.Code != 0 || !strings.Contains(r.Stdout, "egress-policy/default/google-books") {
+		t.Errorf("why of what is allowed: exit %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	r := d.Sluice(t, "why", "--from", "details-v2", "https://www.google.com/")
+	for _, want := range []string{"no-rule", "kind: EgressPolicy", "www.google.com"} {
+		if !strings.Contains(r.Stdout, want) {
+			t.Errorf("why of what is denied lacks %q:\n%s%s", want, r.Stdout, r.Stderr)
+		}
+	}
+	// What was denied has an id; the id opens.
+	flows := d.Sluice(t, "flows", "-o", "json")
+	id := ""
+	for _, line := range strings.Split(flows.Stdout, "\n") {
+		var f struct{ ID, Verdict string }
+		if json.Unmarshal([]byte(line), &f) == nil && f.Verdict == "deny" {
+			id = f.ID
+		}
+	}
+	if id == "" {
+		t.Fatalf("no denied flow is listed:\n%s%s", flows.Stdout, flows.Stderr)
+	}
+	if r := d.Sluice(t, "why", id); r.Code != 0 || !strings.Contains(r.Stdout, id) || !strings.Contains(r.Stdout, "www.googleapis.com") {
+		t.Errorf("why %s: exit %d\n%s%s", id, r.Code, r.Stdout, r.Stderr)
+	}
+	status := d.Sluice(t, "status")
+	for _, want := range []string{"details-v2/1", "productpage-v1/1", "sandbox"} {
+		if !strings.Contains(status.Stdout, want) {
+			t.Errorf("status lacks %q:\n%s%s", want, status.Stdout, status.Stderr)
+		}
+	}
+}
+
+func says(t *testing.T, r mesh.Result, pattern string) {
+	t.Helper()
+	if r.Code != 0 || !regexp.MustCompile(pattern).MatchString(r.Stdout) {
+		t.Errorf("exit %d, said %q and %q; want %s", r.Code, r.Stdout, r.Stderr, pattern)
+	}
+}
+
+func eventually(t *testing.T, d *mesh.Demo, when string, ok func(page string) bool) {
+	t.Helper()
+	mesh.Eventually(t, propagation, func() string {
+		if page := d.Page(t); !ok(page) {
+			return when + " the page is:\n" + page + "\n" + d.Sluice(t, "flows").Stdout
+		}
+		return ""
+	})
+}
+
+func waitForWorkload(t *testing.T, d *mesh.Demo, instance string) {
+	t.Helper()
+	mesh.Eventually(t, propagation, func() string {
+		if r := d.Sluice(t, "status"); !strings.Contains(r.Stdout, instance) {
+			return "status is:\n" + r.Stdout + r.Stderr
+		}
+		return ""
+	})
+}
+
+// internetCA is the file that the demo told of.
+func internetCA(t *testing.T, d *mesh.Demo) string {
+	t.Helper()
+	r := d.Sluice(t, "demo", "--print")
+	found := regexp.MustCompile(`--ca (\S+)`).FindStringSubmatch(r.Stdout)
+	if found == nil {
+		t.Fatalf("demo --print names no --ca:\n%s%s", r.Stdout, r.Stderr)
+	}
+	return found[1]
+}
+
+// nothingLeft checks that a demo that ended left no file in its folders.
+func nothingLeft(t *testing.T, d *mesh.Demo) {
+	t.Helper()
+	left, err := os.ReadDir(d.Runtime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range left {
+		t.Errorf("the runtime folder still holds %s", entry.Name())
+	}
+}
