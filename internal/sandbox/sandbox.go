@@ -33,7 +33,8 @@ const (
 type Config struct {
 	// Command is the program, looked up in the PATH of Env, and its arguments.
 	Command []string
-	// Env is the command's environment; nil means ours.
+	// Env is the command's environment; nil means ours. Of a variable that is
+	// there twice the last counts.
 	Env []string
 	// Dir is where it starts; "" means our working directory. Where the folder is
 	// masked it starts in "/".
@@ -167,7 +168,7 @@ func (s *Sandbox) startInit(config *Config, control *os.File) error {
 	}
 	attributes := &os.ProcAttr{
 		Dir:   config.Dir,
-		Env:   env,
+		Env:   lastOfEach(env),
 		Files: []*os.File{or(config.Stdin, os.Stdin), or(config.Stdout, os.Stdout), or(config.Stderr, os.Stderr), control},
 		Sys:   namespaces(config.userNamespace()),
 	}
@@ -191,6 +192,22 @@ func (s *Sandbox) startInit(config *Config, control *os.File) error {
 		close(s.ended)
 	}()
 	return <-begun
+}
+
+// lastOfEach keeps the last of each variable, in order.
+func lastOfEach(env []string) []string {
+	last := make(map[string]int, len(env))
+	for i, variable := range env {
+		name, _, _ := strings.Cut(variable, "=")
+		last[name] = i
+	}
+	kept := make([]string, 0, len(last))
+	for i, variable := range env {
+		if name, _, _ := strings.Cut(variable, "="); last[name] == i {
+			kept = append(kept, variable)
+		}
+	}
+	return kept
 }
 
 func or(file, otherwise *os.File) *os.File {

@@ -1,0 +1,21 @@
+package sandbox
+
+// roles are what the test binary does inside a sandbox, or around one.
+var roles map[string]func(args []string) int
+
+func init() { // not a literal: the roles use what uses them
+	roles = map[string]func(args []string) int{
+		"get":         getRole,
+		"ask":         askRole,
+		"send":        sendRole,
+		"own-servers": ownServersRole,
+		"dial":        dialRole,
+		"serve":       serveRole,
+		"cat-files":   catRole,
+		"attack":      attackRole,
+		"list":        listRole,
+		"shell":       shellRole,
+		"parent":      parentRole,
+		"count":       countRole,
+	}
+}
