@@ -187,4 +187,3 @@ func withPrincipal(ctx context.Context, conn net.Conn) context.Context {
 	}
 	return ctx
 }
-

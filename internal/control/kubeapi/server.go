@@ -29,6 +29,9 @@ const (
 	// drainTimeout bounds how long requests in flight may finish when the server
 	// stops. Watches end at once.
 	drainTimeout = time.Second
+	// flushTimeout bounds the time after that in which answers leave the process.
+	// A connection on which nothing was ever asked would hold it up for seconds.
+	flushTimeout = 100 * time.Millisecond
 )
 
 // Config configures a Server.
@@ -158,6 +161,9 @@ func (s *Server) Stop() error {
 		defer cancel()
 		s.stopWatch()
 		s.crds.Drain(ctx)
+		cancel()
+		ctx, cancel = context.WithTimeout(context.Background(), flushTimeout)
+		defer cancel()
 		if err := s.http.Shutdown(ctx); err != nil {
 			_ = s.http.Close() // what did not finish was not acknowledged
 		}

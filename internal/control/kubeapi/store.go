@@ -1,0 +1,390 @@
+package kubeapi
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"sluice.dev/sluice/api"
+)
+
+// minChangeInterval is the least time between two calls of OnChange. The first
+// change after a quiet moment is told at once; a burst is told in steps.
+const minChangeInterval = 10 * time.Millisecond
+
+// StoreConfig configures a Store.
+type StoreConfig struct {
+	API   *rest.Config // of the embedded API (Server.Loopback) or of a cluster
+	Kinds []*api.Kind
+	// OnChange is called with every object, in any order, and the revision of the
+	// newest: once when all kinds were read, then after changes of a spec, of
+	// labels or annotations, or of the set. Calls never overlap, and changes during
+	// one are told by the next. It owns the slice; what the specs point to is
+	// shared and must not be changed.
+	OnChange func(objects []api.Object, revision int64)
+	Log      *slog.Logger
+}
+
+// Store follows the rules: the typed objects of the API, held in memory. What it
+// holds is bounded by what the API's own storage takes.
+type Store struct {
+	config  StoreConfig
+	client  dynamic.Interface
+	wake    chan struct{} // holds a token while OnChange is due
+	synced  chan struct{} // closed when OnChange was called for the first time
+	reports chan struct{} // holds a token while a report is new
+
+	mu       sync.Mutex
+	held     map[objectKey]int // index into objects
+	objects  []stored
+	missing  map[string]bool // kinds (by resource) that were never listed
+	revision int64
+	changed  bool
+	report   Report
+}
+
+type objectKey struct{ resource, namespace, name string }
+
+// stored is an object with what the store notes of it.
+type stored struct {
+	api.Object
+	key objectKey
+	// since is the revision of the newest change that OnChange tells; a write of
+	// the status alone moves only the object's resource version.
+	since int64
+}
+
+// NewStore returns a Store; Run starts it.
+func NewStore(config StoreConfig) (*Store, error) {
+	if config.API == nil || config.OnChange == nil || config.Log == nil || len(config.Kinds) == 0 {
+		return nil, errors.New("kubeapi: a field of StoreConfig is missing")
+	}
+	client, err := dynamic.NewForConfig(config.API)
+	if err != nil {
+		return nil, fmt.Errorf("reach the rule API: %w", err)
+	}
+	s := &Store{
+		config: config, client: client,
+		wake: make(chan struct{}, 1), synced: make(chan struct{}), reports: make(chan struct{}, 1),
+		held: make(map[objectKey]int), missing: make(map[string]bool),
+	}
+	for _, kind := range config.Kinds {
+		s.missing[kind.Resource()] = true
+	}
+	return s, nil
+}
+
+// Synced is closed when OnChange returned from its first call.
+func (s *Store) Synced() <-chan struct{} { return s.synced }
+
+// Run follows the API until ctx ends, and waits for all that it started.
+func (s *Store) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	for _, kind := range s.config.Kinds {
+		running.Go(func() { s.reflector(kind).RunWithContext(ctx) })
+	}
+	running.Go(func() { s.writeStatuses(ctx) })
+	s.tellChanges(ctx)
+}
+
+func (s *Store) reflector(kind *api.Kind) *cache.Reflector {
+	resource := s.client.Resource(groupVersionResource(kind))
+	source := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			return resource.List(ctx, options)
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			return resource.Watch(ctx, options)
+		},
+	}
+	return cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(source, s.client),
+		new(unstructured.Unstructured), &kindSink{store: s, kind: kind}, cache.ReflectorOptions{
+			Name:            kind.Resource(),
+			TypeDescription: kind.FullName(),
+			// In one process a failure is a restart of a part, not an overload.
+			Backoff: &wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 8, Cap: 5 * time.Second},
+		})
+}
+
+func groupVersionResource(kind *api.Kind) schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: kind.Group, Version: kind.Version, Resource: kind.Plural}
+}
+
+// tellChanges calls OnChange when something changed, until ctx ends.
+func (s *Store) tellChanges(ctx context.Context) {
+	first := true
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		}
+		objects, revision, due := s.take()
+		if !due {
+			continue
+		}
+		s.config.OnChange(objects, revision)
+		if first {
+			close(s.synced)
+			first = false
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(minChangeInterval):
+		}
+	}
+}
+
+// take returns a copy of all objects when OnChange is due.
+func (s *Store) take() (objects []api.Object, revision int64, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.changed || len(s.missing) > 0 {
+		return nil, 0, false
+	}
+	s.changed = false
+	objects = make([]api.Object, len(s.objects))
+	for i := range s.objects {
+		objects[i] = s.objects[i].Object
+	}
+	return objects, s.revision, true
+}
+
+// Len returns how many objects the store holds.
+func (s *Store) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.objects)
+}
+
+// put takes in one object as the API served it.
+func (s *Store) put(key objectKey, object api.Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.putLocked(key, object)
+}
+
+func (s *Store) putLocked(key objectKey, object api.Object) {
+	fresh := stored{Object: object, key: key, since: revisionOf(&object)}
+	s.revision = max(s.revision, fresh.since)
+	i, known := s.held[key]
+	if !known {
+		s.held[key] = len(s.objects)
+		s.objects = append(s.objects, fresh)
+		s.markChanged()
+		return
+	}
+	old := &s.objects[i]
+	if sameButStatus(&old.Object, &object) {
+		// The old spec stays, so that who compiled it can tell by its address.
+		fresh.Spec, fresh.since = old.Spec, old.since
+	} else {
+		s.markChanged()
+	}
+	*old = fresh
+}
+
+// sameButStatus reports whether b is a, apart from its status and from metadata
+// that nobody compiles. The API counts a spec's generation.
+func sameButStatus(a, b *api.Object) bool {
+	return a.Metadata.UID == b.Metadata.UID && a.Metadata.Generation == b.Metadata.Generation &&
+		equalMaps(a.Metadata.Labels, b.Metadata.Labels) && equalMaps(a.Metadata.Annotations, b.Metadata.Annotations)
+}
+
+func (s *Store) remove(key objectKey, revision int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revision = max(s.revision, revision)
+	s.removeLocked(key)
+}
+
+func (s *Store) removeLocked(key objectKey) {
+	i, known := s.held[key]
+	if !known {
+		return
+	}
+	last := len(s.objects) - 1
+	s.objects[i] = s.objects[last]
+	s.held[s.objects[i].key] = i
+	s.objects[last] = stored{}
+	s.objects = s.objects[:last]
+	delete(s.held, key)
+	s.markChanged()
+}
+
+// replace takes in the whole of one kind.
+func (s *Store) replace(resource string, objects map[objectKey]api.Object, revision int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range s.keysOf(resource) {
+		if _, still := objects[key]; !still {
+			s.removeLocked(key)
+		}
+	}
+	for key, object := range objects {
+		s.putLocked(key, object)
+	}
+	s.revision = max(s.revision, revision)
+	if s.missing[resource] {
+		delete(s.missing, resource)
+		s.markChanged() // the first call may tell that there is nothing
+	}
+}
+
+func (s *Store) keysOf(resource string) (keys []objectKey) {
+	for key := range s.held {
+		if key.resource == resource {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func (s *Store) markChanged() {
+	s.changed = true
+	wakeUp(s.wake)
+}
+
+func wakeUp(token chan struct{}) {
+	select {
+	case token <- struct{}{}:
+	default:
+	}
+}
+
+func revisionOf(object *api.Object) int64 { return parseRevision(object.Metadata.ResourceVersion) }
+
+// parseRevision reads a resource version, which our own etcd makes a number.
+func parseRevision(version string) int64 {
+	revision, _ := strconv.ParseInt(version, 10, 64)
+	return revision
+}
+
+func equalMaps(a, b map[string]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for key, value := range a {
+		if other, ok := b[key]; !ok || other != value {
+			return false
+		}
+	}
+	return true
+}
+
+// kindSink is where the reflector of one kind puts what it sees.
+type kindSink struct {
+	store *Store
+	kind  *api.Kind
+}
+
+var _ cache.ReflectorStore = (*kindSink)(nil)
+
+func (k *kindSink) Add(seen any) error {
+	key, object, err := k.decode(seen)
+	if err != nil {
+		return err
+	}
+	k.store.put(key, object)
+	return nil
+}
+
+func (k *kindSink) Update(seen any) error { return k.Add(seen) }
+
+func (k *kindSink) Delete(seen any) error {
+	item, err := asUnstructured(seen)
+	if err != nil {
+		return err
+	}
+	k.store.remove(k.keyOf(item), parseRevision(item.GetResourceVersion()))
+	return nil
+}
+
+func (k *kindSink) Replace(seen []any, version string) error {
+	objects := make(map[objectKey]api.Object, len(seen))
+	for _, one := range seen {
+		key, object, err := k.decode(one)
+		if err != nil {
+			// One object that cannot be read must not hide the others; it grants nothing.
+			k.store.config.Log.Error("an object of the store cannot be read", "kind", k.kind.Name, "error", err)
+			continue
+		}
+		objects[key] = object
+	}
+	k.store.replace(k.kind.Resource(), objects, parseRevision(version))
+	return nil
+}
+
+func (k *kindSink) Resync() error { return nil }
+
+func (k *kindSink) keyOf(item *unstructured.Unstructured) objectKey {
+	return objectKey{k.kind.Resource(), item.GetNamespace(), item.GetName()}
+}
+
+// decode turns what the API served into an object with a typed spec.
+func (k *kindSink) decode(seen any) (objectKey, api.Object, error) {
+	item, err := asUnstructured(seen)
+	if err != nil {
+		return objectKey{}, api.Object{}, err
+	}
+	key := k.keyOf(item)
+	object := api.Object{
+		APIVersion: k.kind.APIVersion(), Kind: k.kind.Name, Spec: k.kind.NewSpec(),
+		Metadata: api.Meta{
+			Name: key.name, Namespace: key.namespace,
+			Labels: item.GetLabels(), Annotations: item.GetAnnotations(),
+			ResourceVersion: item.GetResourceVersion(), UID: string(item.GetUID()),
+			Generation: item.GetGeneration(), CreationTimestamp: item.GetCreationTimestamp().Time,
+		},
+	}
+	if spec, ok := item.Object["spec"].(map[string]any); ok {
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(spec, object.Spec); err != nil {
+			return key, api.Object{}, fmt.Errorf("decode the spec of %s: %w", object.ID(), err)
+		}
+	}
+	object.Status, err = encodeStatus(item.Object["status"])
+	if err != nil {
+		return key, api.Object{}, fmt.Errorf("decode the status of %s: %w", object.ID(), err)
+	}
+	return key, object, nil
+}
+
+func asUnstructured(seen any) (*unstructured.Unstructured, error) {
+	switch item := seen.(type) {
+	case *unstructured.Unstructured:
+		return item, nil
+	case cache.DeletedFinalStateUnknown:
+		return asUnstructured(item.Obj)
+	}
+	return nil, fmt.Errorf("the watch delivered a %T", seen)
+}
+
+// sortedByRevision returns the objects that report speaks of, oldest first.
+func sortedByRevision(objects []stored, revision int64) []stored {
+	due := make([]stored, 0, len(objects))
+	for _, object := range objects {
+		if object.since <= revision {
+			due = append(due, object)
+		}
+	}
+	slices.SortFunc(due, func(a, b stored) int { return cmp.Compare(a.since, b.since) })
+	return due
+}

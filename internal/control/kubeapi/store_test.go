@@ -1,0 +1,170 @@
+package kubeapi
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/api"
+)
+
+// told is one call of OnChange.
+type told struct {
+	objects  []api.Object
+	revision int64
+	at       time.Time
+}
+
+// follow starts a Store on s and returns what it tells.
+func follow(t testing.TB, s *testServer) (*Store, chan told) {
+	t.Helper()
+	calls := make(chan told, 10_000)
+	store, err := NewStore(StoreConfig{
+		API: s.Loopback(), Kinds: api.Kinds(), Log: testLog(),
+		OnChange: func(objects []api.Object, revision int64) { calls <- told{objects, revision, time.Now()} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { store.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	return store, calls
+}
+
+// next waits for the next call for which ok is true.
+func next(t testing.TB, calls chan told, what string, ok func(told) bool) told {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		select {
+		case call := <-calls:
+			if ok(call) {
+				return call
+			}
+		case <-deadline:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func names(objects []api.Object) (all []string) {
+	for i := range objects {
+		all = append(all, objects[i].ID())
+	}
+	slices.Sort(all)
+	return all
+}
+
+func holds(ids ...string) func(told) bool {
+	return func(call told) bool { return slices.Equal(names(call.objects), ids) }
+}
+
+func TestStoreTellsEveryChangeWithItsRevision(t *testing.T) {
+	s := start(t, "", acceptAll)
+	_, calls := follow(t, s)
+	empty := next(t, calls, "the first call", holds())
+	s.create(t, "googleapis", "*.googleapis.com")
+	created := next(t, calls, "the rule", holds("egress-rule/default/googleapis"))
+	if created.revision <= empty.revision {
+		t.Errorf("revision %d after %d", created.revision, empty.revision)
+	}
+	if code, body := s.do(t, "DELETE", egressRules+"/googleapis", "", ""); code != 200 {
+		t.Fatalf("delete: %d %s", code, body)
+	}
+	if gone := next(t, calls, "the deletion", holds()); gone.revision <= created.revision {
+		t.Errorf("revision %d after %d", gone.revision, created.revision)
+	}
+}
+
+func TestAStatusIsWrittenOnceAndIsNoChange(t *testing.T) {
+	s := start(t, "", acceptAll)
+	store, calls := follow(t, s)
+	s.create(t, "one", "one.example.com")
+	s.create(t, "two", "two.example.com")
+	both := next(t, calls, "both rules", holds("egress-rule/default/one", "egress-rule/default/two"))
+	report := Report{Revision: both.revision, Programmed: true, Problems: map[string]string{"egress-rule/default/two": "rule two conflicts"}}
+	store.Report(report)
+	var one, two string
+	waitFor(t, "the statuses", func() bool {
+		_, one = s.do(t, "GET", egressRules+"/one", "", "")
+		_, two = s.do(t, "GET", egressRules+"/two", "", "")
+		return strings.Contains(one, `"reason":"Acknowledged"`) && strings.Contains(two, `"message":"rule two conflicts"`)
+	})
+	version := decode[api.Object](t, one).Metadata.ResourceVersion
+	store.Report(report)
+	s.create(t, "three", "three.example.com") // written after the report was handed in
+	next(t, calls, "the third rule", func(call told) bool { return len(call.objects) == 3 })
+	time.Sleep(2 * statusSettle) // for a write that must not come
+	_, one = s.do(t, "GET", egressRules+"/one", "", "")
+	if again := decode[api.Object](t, one).Metadata.ResourceVersion; again != version {
+		t.Errorf("the same report wrote the status again: %s, then %s", version, again)
+	}
+	for len(calls) > 0 {
+		if call := <-calls; len(call.objects) == 3 {
+			t.Errorf("a status was told as a change")
+		}
+	}
+}
+
+func TestWritesOfStatusesAreBounded(t *testing.T) {
+	s := start(t, "", acceptAll)
+	store, calls := follow(t, s)
+	const rules = 200
+	for i := range rules {
+		s.create(t, fmt.Sprintf("rule-%03d", i), fmt.Sprintf("h%d.example.com", i))
+	}
+	all := next(t, calls, "all rules", func(call told) bool { return len(call.objects) == rules })
+	begin := time.Now()
+	store.Report(Report{Revision: all.revision, Programmed: true})
+	time.Sleep(time.Second)
+	written := store.written()
+	if limit := int(time.Since(begin).Seconds()*statusRate) + statusRate/5 + 1; written > limit || written == 0 {
+		t.Errorf("%d statuses written in %v, the bound is %d", written, time.Since(begin), limit)
+	}
+}
+
+// written counts the objects that have a status.
+func (s *Store) written() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.objects {
+		if len(s.objects[i].Status) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func waitFor(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// BenchmarkCreateToCallback measures from the call of create to OnChange.
+func BenchmarkCreateToCallback(b *testing.B) {
+	s := start(b, "", acceptAll)
+	_, calls := follow(b, s)
+	next(b, calls, "the first call", holds())
+	var after []time.Duration
+	i := 0
+	for b.Loop() {
+		i++
+		begin := time.Now()
+		s.create(b, fmt.Sprintf("rule-%06d", i), "one.example.com")
+		call := next(b, calls, "the rule", func(call told) bool { return len(call.objects) == i })
+		after = append(after, call.at.Sub(begin))
+	}
+	slices.Sort(after)
+	b.ReportMetric(float64(after[len(after)/2].Microseconds()), "µs-p50")
+	b.ReportMetric(float64(after[len(after)*99/100].Microseconds()), "µs-p99")
+}
