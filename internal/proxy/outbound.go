@@ -3,8 +3,6 @@ package proxy
 import (
 	"context"
 	"net"
-	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -12,9 +10,7 @@ import (
 	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
-	"sluice.dev/sluice/internal/proxy/proof"
 	"sluice.dev/sluice/internal/proxy/relay"
-	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/sniff"
 	"sluice.dev/sluice/internal/wire"
@@ -76,8 +72,7 @@ func (w *Workload) outbound(down *net.TCPConn) {
 // treatment that the verdict names.
 func (c *connection) outside(ctx context.Context) {
 	if c.snapshot.Policy.Expect(c.chain.Port, c.chain.Dialled, c.chain.Addr) == policy.ServerFirst {
-		c.chain.Sniffed = policy.Opaque
-		c.carry(ctx, nil, sniff.Result{})
+		c.serverFirst(ctx)
 		return
 	}
 	buffer := c.workload.proxy.buffers.NewBuffer()
@@ -132,10 +127,7 @@ func (c *connection) carry(ctx context.Context, prefix []byte, seen sniff.Result
 	}
 	account.Upstream = up.RemoteAddr().String()
 	c.relay(ctx, up, prefix, account)
-	if c.withdrawn() {
-		account.Verdict, account.Reason = "deny", string(policy.NoRule)
-		account.Detail = "the rule that allowed this connection was withdrawn"
-	}
+	c.noteWithdrawal(account)
 }
 
 // relay carries bytes until both sides have ended, and accounts for them.
@@ -145,99 +137,4 @@ func (c *connection) relay(ctx context.Context, up *net.TCPConn, prefix []byte, 
 	if result.Err != nil {
 		account.Detail = cut(result.Err.Error())
 	}
-}
-
-// dial opens the upstream connection of a verdict: our own resolution, and for
-// TLS that is passed through the proof that the address is the name's.
-func (c *connection) dial(ctx context.Context, v policy.Verdict, seen sniff.Result) (*net.TCPConn, error) {
-	p := c.workload.proxy
-	target := c.workload.target(v)
-	if v.Treatment != policy.Passthrough || v.Name.IsZero() {
-		return p.dialer.Dial(ctx, target)
-	}
-	candidates, err := p.dialer.Resolve(ctx, target)
-	if err != nil {
-		return nil, err
-	}
-	var last error
-	for _, address := range candidates {
-		if last = c.prove(ctx, v, address, seen); last != nil {
-			continue
-		}
-		up, err := p.dialer.DialAddr(ctx, target, address)
-		if err == nil {
-			return up, nil
-		}
-		last = err
-	}
-	return nil, last
-}
-
-// prove shows that the server at an address holds a certificate of the name.
-func (c *connection) prove(ctx context.Context, v policy.Verdict, address netip.AddrPort, seen sniff.Result) error {
-	p := c.workload.proxy
-	roots, id, err := c.workload.roots(c.snapshot, v.Rule)
-	if err != nil {
-		return err
-	}
-	return p.prover.Prove(ctx, proof.Request{
-		Key: proof.Key{Name: v.Name, Addr: address, RootsID: id}, Roots: roots, Hello: seen,
-		Dial: func(ctx context.Context) (*net.TCPConn, error) {
-			return p.dialer.DialAddr(ctx, c.workload.target(v), address)
-		},
-	})
-}
-
-// target is what a verdict lets us dial. Where no rule spells the name out, the
-// workload's rate of new names bounds the look-ups: a wildcard is a channel.
-func (w *Workload) target(v policy.Verdict) resolve.Target {
-	t := resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.Port, Within: v.Within, Limit: w.lookups}
-	if v.Rule != nil {
-		t.Private = v.Rule.PrivateAnswers
-		if slices.ContainsFunc(v.Rule.Hosts, func(p names.Pattern) bool { n, ok := p.Exact(); return ok && n == v.Name }) {
-			t.Limit = nil
-		}
-	}
-	return t
-}
-
-// account opens the account of what a verdict decided.
-func (c *connection) account(v policy.Verdict) *flow.Flow {
-	f := &flow.Flow{
-		ID: flow.NewID(), Start: c.start, Workload: c.workload.Instance(), Port: c.chain.Port,
-		Snapshot: c.snapshot.Version, Sniffed: sniffedText(c.chain.Sniffed), Verdict: "allow",
-	}
-	f.Dialled = c.dialledText()
-	if v.Rule != nil {
-		f.Rule = v.Rule.ID
-	}
-	if v.Action == policy.Allow {
-		f.Treatment = v.Treatment.String()
-	} else {
-		f.Verdict, f.Reason = "deny", string(v.Reason)
-	}
-	return f
-}
-
-// dialledText is the name behind the address that was dialled, or that address.
-func (c *connection) dialledText() string {
-	switch {
-	case !c.chain.Dialled.IsZero():
-		return c.chain.Dialled.String()
-	case c.chain.Addr.IsValid():
-		return c.chain.Addr.String()
-	}
-	return "ingress"
-}
-
-func sniffedText(s policy.Sniffed) string {
-	switch s {
-	case policy.HTTP:
-		return "http"
-	case policy.ClientHello:
-		return "tls"
-	case policy.Opaque:
-		return "opaque"
-	}
-	return ""
 }

@@ -32,7 +32,7 @@ type Error struct {
 const maxShown = 3
 
 // Reason is the stable code of the failure.
-func (e *Error) Reason() policy.Reason { return e.reason }
+func (e *Error) Reason() string { return string(e.reason) }
 
 // Status is the HTTP status that tells a client of the failure.
 func (e *Error) Status() int {

@@ -23,7 +23,7 @@ type Builder struct {
 	sets        shared[policy.Set]
 	tables      shared[route.Table]
 	directories shared[dnsserver.Services]
-	byService  shared[services]
+	meshes      shared[services]
 	pools       shared[rootPool]
 }
 
@@ -47,7 +47,7 @@ func (b *Builder) directory(from *wire.Snapshot) *dnsserver.Services {
 }
 
 func (b *Builder) services(from *wire.Snapshot) *services {
-	built, _ := b.byService.get(servicesKey(from), func() (*services, error) {
+	built, _ := b.meshes.get(servicesKey(from), func() (*services, error) {
 		return newServices(from.Directory, from.Endpoints), nil
 	})
 	return built

@@ -48,9 +48,10 @@ func Follow(ctx context.Context, c FollowConfig) {
 	if c.Store != nil {
 		f.restore()
 		var writing sync.WaitGroup
+		ending := make(chan struct{})
 		defer writing.Wait()
-		defer close(f.changed)
-		writing.Go(f.write)
+		defer close(ending)
+		writing.Go(func() { f.write(ending) })
 	}
 	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
@@ -134,13 +135,36 @@ func (f *follower) restore() {
 	f.Log.Warn("a kept snapshot cannot be used", "error", err)
 }
 
-// write keeps snapshots until changed is closed, each latest at most once in
+// write keeps snapshots until ending is closed, each latest at most once in
 // saveAtMost, and the last one in any case.
-func (f *follower) write() {
-	for snapshot := range f.changed {
-		if err := f.Store.Save(f.Key, snapshot); err != nil {
-			f.Log.Warn("a snapshot could not be kept", "version", snapshot.Version, "error", err)
+func (f *follower) write(ending <-chan struct{}) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	defer func() {
+		select {
+		case snapshot := <-f.changed:
+			f.save(snapshot)
+		default:
 		}
-		time.Sleep(saveAtMost)
+	}()
+	for {
+		select {
+		case <-timer.C:
+		case <-ending:
+			return
+		}
+		select {
+		case snapshot := <-f.changed:
+			f.save(snapshot)
+			timer.Reset(saveAtMost)
+		case <-ending:
+			return
+		}
+	}
+}
+
+func (f *follower) save(snapshot *wire.Snapshot) {
+	if err := f.Store.Save(f.Key, snapshot); err != nil {
+		f.Log.Warn("a snapshot could not be kept", "version", snapshot.Version, "error", err)
 	}
 }

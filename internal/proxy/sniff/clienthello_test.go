@@ -260,6 +260,15 @@ func FuzzClientHello(f *testing.F) {
 	} {
 		f.Add(wire)
 	}
+	for _, command := range [][]string{
+		{"curl", "-s", "--noproxy", "*", "--max-time", "5", "--resolve", "www.google.com:PORT:127.0.0.1", "https://www.google.com:PORT/"},
+		{"openssl", "s_client", "-connect", "127.0.0.1:PORT", "-servername", "a.example", "-alpn", "h2,http/1.1"},
+	} {
+		if wire := helloOfCommand(f, command); wire != nil {
+			f.Add(wire)
+			f.Add(records(wire[recordHeaderLen:], 1))
+		}
+	}
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		got, need := Parse(wire)
 		if need != 0 && (int(need) <= len(wire) || int(need) > MaxHello) {

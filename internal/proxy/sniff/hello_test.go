@@ -8,6 +8,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 )
@@ -86,6 +88,36 @@ func helloOf(t testing.TB, config *tls.Config) []byte {
 	<-done
 	client.Close()
 	return hello
+}
+
+// helloOfCommand returns what a command says first to 127.0.0.1:PORT, or nil where
+// this machine does not have it.
+func helloOfCommand(t testing.TB, command []string) []byte {
+	t.Helper()
+	if _, err := exec.LookPath(command[0]); err != nil {
+		return nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	args := make([]string, len(command))
+	for i, arg := range command {
+		args[i] = strings.ReplaceAll(arg, "PORT", port)
+	}
+	running := exec.Command(args[0], args[1:]...)
+	if err := running.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer running.Wait() // it ends when its connection does
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return readHello(t, c)
 }
 
 // readHello reads one whole ClientHello from c, by Parse's own word.

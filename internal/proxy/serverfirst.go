@@ -1,0 +1,90 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/sniff"
+)
+
+// serverFirst dials before the client has said anything, for the server may speak
+// first. What the client then says is a link of the chain like any other, and is
+// decided about before it goes on.
+func (c *connection) serverFirst(ctx context.Context) {
+	verdict := c.snapshot.Policy.Decide(&c.chain)
+	account := c.account(verdict)
+	defer c.workload.close(account)
+	if verdict.Action != policy.Allow {
+		c.deny(account, verdict)
+		return
+	}
+	c.hold(c.chain, c.snapshot)
+	up, err := c.dial(ctx, verdict, sniff.Result{})
+	if err != nil {
+		c.fail(account, verdict, err)
+		return
+	}
+	defer up.Close()
+	account.Upstream = up.RemoteAddr().String()
+	buffer := c.workload.proxy.buffers.NewBuffer()
+	defer buffer.Release()
+	greeted := greet(c.down, up)
+	seen, prefix, err := sniff.Read(c.down, buffer, sniff.Limits{})
+	greeting, ok := greeted()
+	if err == nil && ok {
+		c.see(seen)
+		account.Sniffed, account.SNI = sniffedText(c.chain.Sniffed), cut(seen.SNI)
+		if verdict = c.snapshot.Policy.Decide(&c.chain); verdict.Action != policy.Allow {
+			c.deny(account, verdict)
+			return
+		}
+		c.hold(c.chain, c.snapshot)
+		c.relay(ctx, up, prefix, account)
+	}
+	account.Received += greeting
+	c.noteWithdrawal(account)
+}
+
+// greet carries what the server says first to the client until the function that
+// it returns is called, which gives back the bytes carried and whether both sides
+// are still there.
+func greet(down, up *net.TCPConn) func() (int64, bool) {
+	type result struct {
+		n   int64
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		n, err := io.Copy(onlyWriter{down}, onlyReader{up})
+		done <- result{n, err}
+	}()
+	return func() (int64, bool) {
+		up.SetReadDeadline(time.Unix(1, 0))
+		r := <-done
+		up.SetReadDeadline(time.Time{})
+		return r.n, r.err == nil || errors.Is(r.err, os.ErrDeadlineExceeded)
+	}
+}
+
+// onlyReader and onlyWriter keep io.Copy from splicing, whose bytes in the pipe
+// would be lost at the deadline.
+type (
+	onlyReader struct{ io.Reader }
+	onlyWriter struct{ io.Writer }
+)
+
+// see brings what was sniffed into the chain.
+func (c *connection) see(seen sniff.Result) {
+	c.chain.Sniffed = seen.Kind
+	if seen.Kind == policy.ClientHello {
+		c.chain.SNI, c.chain.SNIBad, c.chain.ECH = seen.Name, seen.SNIBad, seen.ECH
+	}
+	if seen.Kind == policy.HTTP { // bytes, as the rule says; nothing of the request is read
+		c.chain.Sniffed = policy.Opaque
+	}
+}
