@@ -59,6 +59,7 @@ func newCRDServer(store *etcdServer, dial func(context.Context) (net.Conn, error
 	storage.Transport.ServerList = []string{"http://etcd.invalid:2379"} // a name for the client; Dial does not look at it
 	storage.Transport.EgressLookup = func(egressselector.NetworkContext) (utilnet.DialFunc, error) { return store.Dial, nil }
 	etcdOptions := genericoptions.NewEtcdOptions(storage)
+	etcdOptions.EnableWatchCache = false
 	etcdOptions.SkipHealthEndpoints = true // one process: there is nothing to ask over a network
 
 	config := genericapiserver.NewRecommendedConfig(crdserver.Codecs)

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice.dev/sluice/deploy/crds"
 )
 
 // testServer is a server on folders of the test, with a client on its socket.
@@ -49,7 +51,7 @@ func start(t testing.TB, data string, check func(*net.UnixConn) error) *testServ
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	server, err := Start(ctx, Config{
-		DataDir: data, Socket: socket, Definitions: os.DirFS("testdata/crds"), PeerCheck: check, Log: testLog(),
+		DataDir: data, Socket: socket, Definitions: crds.Files, PeerCheck: check, Log: testLog(),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ import (
 
 // minChangeInterval is the least time between two calls of OnChange. The first
 // change after a quiet moment is told at once; a burst is told in steps.
-const minChangeInterval = 10 * time.Millisecond
+const minChangeInterval = 2 * time.Millisecond
 
 // StoreConfig configures a Store.
 type StoreConfig struct {
