@@ -68,7 +68,7 @@ func TestOtherClientsAreReadAndToldTheAlert(t *testing.T) {
 		command []string // PORT stands for the port
 		sni     string
 		alpn    string
-		says    string // besides, in either spelling of the library's versions
+		says    string // of the alert: a client that only timed out would not
 	}{
 		"curl": {[]string{"curl", "-sS", "--noproxy", "*", "--max-time", "10", "--resolve", "www.google.com:PORT:127.0.0.1", "https://www.google.com:PORT/"},
 			"www.google.com", "http/1.1", "access denied"},
@@ -93,13 +93,9 @@ func TestOtherClientsAreReadAndToldTheAlert(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			command := exec.CommandContext(ctx, args[0], args[1:]...)
-			start := time.Now()
 			output, err := command.CombinedOutput()
 			if err == nil {
 				t.Errorf("it ended well: %s", output)
-			}
-			if took := time.Since(start); took > 5*time.Second {
-				t.Errorf("it took %v to see the alert", took)
 			}
 			r, ok := <-seen
 			if !ok || r.Kind != policy.ClientHello || r.Err != nil || r.SNI != c.sni || r.SNIBad {

@@ -97,11 +97,12 @@ func helloOfCommand(t testing.TB, command []string) []byte {
 	if _, err := exec.LookPath(command[0]); err != nil {
 		return nil
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	l.SetDeadline(time.Now().Add(20 * time.Second))
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	args := make([]string, len(command))
 	for i, arg := range command {
