@@ -27,6 +27,7 @@ const (
 	multiplier = 1.6
 	jitter     = 0.2
 
+	homeTimeout      = 2 * time.Second // a new workload waits no longer for those that come back
 	connectTimeout   = 2 * time.Second
 	keepaliveTime    = 10 * time.Second // gRPC allows a client no less
 	keepaliveTimeout = 3 * time.Second
@@ -67,7 +68,7 @@ type Client struct {
 	log     *slog.Logger
 	conn    *grpc.ClientConn
 	decoder *wire.Decoder
-	codec   Codec
+	away    away
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -80,7 +81,6 @@ func NewClient(config Config) (*Client, error) {
 		return nil, errors.New("stream: a client needs a way to dial")
 	}
 	log := cmp.Or(config.Log, slog.New(slog.DiscardHandler))
-	codec := NewCodec()
 	conn, err := grpc.NewClient("passthrough:///server",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return config.Dial(ctx) }),
@@ -93,7 +93,7 @@ func NewClient(config Config) (*Client, error) {
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithDefaultCallOptions(
-			grpc.ForceCodecV2(codec),
+			grpc.ForceCodecV2(NewCodec()),
 			grpc.MaxCallRecvMsgSize(MaxMessage),
 			grpc.MaxCallSendMsgSize(MaxMessage),
 			grpc.WaitForReady(true),
@@ -103,7 +103,7 @@ func NewClient(config Config) (*Client, error) {
 		return nil, fmt.Errorf("stream: %w", err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	client := &Client{config: config, log: log, conn: conn, decoder: new(wire.Decoder), codec: codec, ctx: ctx, stop: stop}
+	client := &Client{config: config, log: log, conn: conn, decoder: new(wire.Decoder), ctx: ctx, stop: stop}
 	client.work.Go(client.observe)
 	return client, nil
 }
@@ -140,6 +140,50 @@ func (c *Client) Join(ctx context.Context, workload wire.Workload) (*Membership,
 		m.run(ctx)
 	})
 	return m, nil
+}
+
+// away counts the memberships that have a name and no stream. When a server
+// starts anew those come back first, so that nobody new is given the name of one
+// of them. The zero away is ready.
+type away struct {
+	mu    sync.Mutex
+	count int
+	home  chan struct{} // closed when count is 0; nil while it is
+}
+
+func (a *away) leave() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.count == 0 {
+		a.home = make(chan struct{})
+	}
+	a.count++
+}
+
+func (a *away) back() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.count--; a.count == 0 {
+		close(a.home)
+		a.home = nil
+	}
+}
+
+// wait returns when nobody is away, at the latest after homeTimeout.
+func (a *away) wait(ctx context.Context) {
+	a.mu.Lock()
+	home := a.home
+	a.mu.Unlock()
+	if home == nil {
+		return
+	}
+	timer := time.NewTimer(homeTimeout)
+	defer timer.Stop()
+	select {
+	case <-home:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // pause waits as long as the attempt calls for, or until ctx ends.

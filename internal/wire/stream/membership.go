@@ -37,6 +37,7 @@ type Membership struct {
 	running   string  // version that was acknowledged last
 	pending   pending // the index that waits for an Ack or a Nack
 	open      bool    // the server knows the workload
+	away      bool    // it has a name and no stream: it is counted in the client's away
 	lastError error
 }
 
@@ -126,6 +127,9 @@ func (m *Membership) run(ctx context.Context) {
 		heard, err := m.serve(ctx)
 		if ctx.Err() != nil {
 			m.disconnected(nil)
+			m.mu.Lock()
+			m.noLongerAway()
+			m.mu.Unlock()
 			return
 		}
 		m.disconnected(err)
@@ -154,7 +158,19 @@ func final(err error) bool {
 func (m *Membership) disconnected(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.open {
+		m.client.away.leave()
+		m.away = true
+	}
 	m.open, m.lastError, m.pending = false, err, pending{}
+}
+
+// noLongerAway lets those go on who wait for this membership. The lock is held.
+func (m *Membership) noLongerAway() {
+	if m.away {
+		m.away = false
+		m.client.away.back()
+	}
 }
 
 // serve opens one stream and reads it until it ends. heard says that the server
@@ -169,6 +185,9 @@ func (m *Membership) serve(ctx context.Context) (heard bool, err error) {
 	first, err := m.firstRequest()
 	if err != nil {
 		return false, err
+	}
+	if m.Instance() == "" {
+		m.client.away.wait(ctx)
 	}
 	sender := &sender{stream: stream}
 	if err := sender.send(first); err != nil {
@@ -266,6 +285,7 @@ func (m *Membership) takeIndex(response *discoveryv3.DeltaDiscoveryResponse, sen
 	first := m.workload.Instance == ""
 	m.workload.Instance = index.Instance
 	m.open, m.lastError = true, nil
+	m.noLongerAway()
 	if first {
 		close(m.joined)
 	}

@@ -1,0 +1,116 @@
+package push
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/internal/control/compile"
+	"sluice.dev/sluice/internal/control/registry"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// compileAtMost is the least time between the starts of two compilations. A
+// change after a quiet time is compiled at once; in a storm one compilation takes
+// all changes of that time.
+const compileAtMost = 20 * time.Millisecond
+
+// Store is where the rules are.
+type Store interface {
+	// Objects returns every object, the revision of the store that they are of,
+	// and a channel that is closed when there is a newer one. The objects do not
+	// change afterwards. ready is false while the store was not read wholly yet:
+	// then nothing is compiled.
+	Objects() (objects []api.Object, revision int64, changed <-chan struct{}, ready bool)
+}
+
+// LoopConfig is what a Loop joins.
+type LoopConfig struct {
+	Store    Store
+	Registry *registry.Registry
+	Publish  func(*compile.Output) // called in order; must not wait
+	Domain   string                // "" is compile.DefaultDomain
+	Log      *slog.Logger
+}
+
+// Loop compiles whenever a rule or a workload changed, and publishes.
+type Loop struct {
+	config LoopConfig
+	log    *slog.Logger
+
+	mu   sync.Mutex
+	last *compile.Output
+}
+
+// NewLoop returns a loop that does not run yet.
+func NewLoop(config LoopConfig) (*Loop, error) {
+	if config.Store == nil || config.Registry == nil || config.Publish == nil {
+		return nil, errors.New("push: Store, Registry and Publish must be set")
+	}
+	return &Loop{config: config, log: cmp.Or(config.Log, slog.New(slog.DiscardHandler))}, nil
+}
+
+// Run compiles and publishes until ctx ends.
+func (l *Loop) Run(ctx context.Context) {
+	var compiler compile.Compiler
+	for {
+		// The channels are taken before what they speak of is compiled: a change
+		// meanwhile is not missed.
+		workloads, joined := l.config.Registry.Workloads()
+		objects, revision, changed, ready := l.config.Store.Objects()
+		started := time.Now()
+		if ready {
+			out := compiler.Compile(compile.Input{
+				Objects: objects, Workloads: workloads, Revision: revision, Created: started, Domain: l.config.Domain,
+			})
+			l.mu.Lock()
+			l.last = out
+			l.mu.Unlock()
+			l.config.Publish(out)
+			l.log.Debug("compiled", "revision", revision, "objects", len(objects), "workloads", len(workloads), "took", time.Since(started))
+		}
+		select {
+		case <-changed:
+		case <-joined:
+		case <-ctx.Done():
+			return
+		}
+		if rest := compileAtMost - time.Since(started); rest > 0 {
+			timer := time.NewTimer(rest)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+				return
+			}
+		}
+	}
+}
+
+// Latest returns what was compiled last, nil before the first.
+func (l *Loop) Latest() *compile.Output {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}
+
+// errNotCompiled says that the store was not read yet.
+var errNotCompiled = errors.New("push: the rules are not compiled yet")
+
+// SnapshotFor compiles the current rules for a workload that need not be
+// connected.
+func (l *Loop) SnapshotFor(workload wire.Workload) (*wire.Snapshot, error) {
+	out := l.Latest()
+	if out == nil {
+		return nil, errNotCompiled
+	}
+	workload, err := workload.Normalize()
+	if err != nil {
+		return nil, err
+	}
+	return out.ForWorkload(workload)
+}

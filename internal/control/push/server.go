@@ -1,0 +1,237 @@
+// Package push brings what was compiled to the proxies and knows what each of
+// them runs. The control plane publishes outputs of compile to it and asks it for
+// status and flows; proxies join their workloads over its streams. It never waits
+// for a proxy: whoever is slow gets the latest when it is ready, and holds nobody
+// else up.
+package push
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"sluice.dev/sluice/internal/control/compile"
+	"sluice.dev/sluice/internal/control/registry"
+	"sluice.dev/sluice/internal/wire"
+	"sluice.dev/sluice/internal/wire/stream"
+)
+
+// Times and bounds of the server.
+const (
+	// joinTimeout is how long a stream may be open before its first request.
+	joinTimeout = 10 * time.Second
+	// A connection without a sign of life is closed after both of these. They
+	// bound how long a workload outlives a proxy that went without a word.
+	keepaliveTime    = 2 * time.Second
+	keepaliveTimeout = 3 * time.Second
+	// minClientPing is the least time between two pings of a client.
+	minClientPing = 5 * time.Second
+	// handshakeTimeout bounds the preface of a connection.
+	handshakeTimeout = 5 * time.Second
+	// MaxConnections bounds the proxies that are connected.
+	MaxConnections = 256
+	// settleQuiet and settleMost are how long after a start workloads that come
+	// back wait for the others: their old snapshot knows every service, a new one
+	// only those that are back.
+	settleQuiet = 300 * time.Millisecond
+	settleMost  = 2 * time.Second
+	// maxNack bounds the text of a proxy's refusal, in bytes.
+	maxNack = 1024
+)
+
+// Config configures a Server.
+type Config struct {
+	Registry *registry.Registry
+	// CheckPeer says whether the process at the other end may connect. Required:
+	// whoever connects is told every rule.
+	CheckPeer func(*net.UnixConn) error
+	Log       *slog.Logger // nil: nothing is logged
+}
+
+// Server serves the proxies' streams.
+type Server struct {
+	config  Config
+	log     *slog.Logger
+	grpc    *grpc.Server
+	proxies proxies
+	settle  *settle
+	reading sync.WaitGroup // readers of streams
+
+	mu        sync.Mutex
+	out       *compile.Output // the latest
+	published chan struct{}   // closed when there is a newer one
+	streams   map[*workloadStream]struct{}
+	heard     chan struct{} // closed at the next change of any stream
+}
+
+// New returns a server that has nothing to say yet.
+func New(config Config) (*Server, error) {
+	if config.Registry == nil || config.CheckPeer == nil {
+		return nil, errors.New("push: Registry and CheckPeer must be set")
+	}
+	s := &Server{
+		config:    config,
+		log:       cmp.Or(config.Log, slog.New(slog.DiscardHandler)),
+		settle:    newSettle(),
+		published: make(chan struct{}),
+		heard:     make(chan struct{}),
+		streams:   make(map[*workloadStream]struct{}),
+	}
+	s.proxies.init()
+	s.grpc = grpc.NewServer(
+		grpc.Creds(peerCredentials{check: config.CheckPeer, log: s.log}),
+		grpc.ForceServerCodecV2(stream.NewCodec()),
+		grpc.MaxRecvMsgSize(2<<20), // what a proxy says is small; the largest is what it holds
+		grpc.MaxSendMsgSize(stream.MaxMessage),
+		grpc.MaxConcurrentStreams(registry.MaxWorkloads+16),
+		grpc.WaitForHandlers(true),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
+	)
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, &discovery{server: s})
+	observe := stream.ObserveDesc()
+	observe.Handler = func(_ any, opened grpc.ServerStream) error { return s.proxies.serve(opened) }
+	s.grpc.RegisterService(&grpc.ServiceDesc{
+		ServiceName: stream.ObserveService, HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{observe},
+	}, struct{}{})
+	return s, nil
+}
+
+// Serve serves the listener until Close. It is called once.
+func (s *Server) Serve(listener net.Listener) error {
+	if err := s.grpc.Serve(limit(listener, MaxConnections)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("push: %w", err)
+	}
+	return nil
+}
+
+// Close ends every stream and waits for their ends. The proxies go on with what
+// they have.
+func (s *Server) Close() {
+	s.grpc.Stop()
+	s.reading.Wait()
+	s.proxies.reading.Wait()
+}
+
+// Publish makes out what every proxy is to run. It returns at once.
+func (s *Server) Publish(out *compile.Output) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out = out
+	close(s.published)
+	s.published = make(chan struct{})
+}
+
+// latest returns what is to be run, nil before the first Publish, and a channel
+// that is closed when there is something newer.
+func (s *Server) latest() (*compile.Output, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.out, s.published
+}
+
+// discovery is the gRPC service. It has the one method that is used.
+type discovery struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+	server *Server
+}
+
+// DeltaAggregatedResources serves the stream of one workload.
+func (d *discovery) DeltaAggregatedResources(opened grpc.BidiStreamingServer[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]) error {
+	s := d.server
+	requests := make(chan *discoveryv3.DeltaDiscoveryRequest)
+	ctx, cancel := context.WithCancel(opened.Context())
+	defer cancel()
+	s.reading.Go(func() { read(ctx, opened, requests) }) // ends with the stream, which ends with this handler
+	first, err := firstRequest(ctx, requests)
+	if err != nil {
+		return err
+	}
+	join, err := stream.DecodeNode(first.GetNode())
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	if first.GetTypeUrl() != wire.KindIndex.TypeURL() {
+		return status.Errorf(codes.InvalidArgument, "the first request asks for %q, not for the index", first.GetTypeUrl())
+	}
+	if len(first.GetInitialResourceVersions()) > 2*wire.MaxParts+1 {
+		return status.Errorf(codes.InvalidArgument, "%d parts are held", len(first.GetInitialResourceVersions()))
+	}
+	member, err := s.config.Registry.Join(join.Workload, join.Session)
+	if err != nil {
+		return status.Error(codes.ResourceExhausted, err.Error())
+	}
+	defer member.Leave()
+	w := newWorkloadStream(s, member, first.GetInitialResourceVersions())
+	s.add(w)
+	defer s.remove(w)
+	name := member.Workload().Instance
+	s.log.Info("a workload joined", "workload", name, "proxy", member.Workload().Proxy)
+	err = w.serve(ctx, opened, requests)
+	s.log.Info("a workload left", "workload", name, "why", err)
+	return err
+}
+
+// read hands requests on until the stream or ctx ends.
+func read(ctx context.Context, opened grpc.BidiStreamingServer[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse], requests chan<- *discoveryv3.DeltaDiscoveryRequest) {
+	defer close(requests)
+	for {
+		request, err := opened.Recv()
+		if err != nil {
+			return
+		}
+		select {
+		case requests <- request:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func firstRequest(ctx context.Context, requests <-chan *discoveryv3.DeltaDiscoveryRequest) (*discoveryv3.DeltaDiscoveryRequest, error) {
+	timer := time.NewTimer(joinTimeout)
+	defer timer.Stop()
+	select {
+	case first, ok := <-requests:
+		if !ok {
+			return nil, status.Error(codes.Canceled, "the stream ended before its first request")
+		}
+		return first, nil
+	case <-timer.C:
+		return nil, status.Errorf(codes.DeadlineExceeded, "no request within %s", joinTimeout)
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+func (s *Server) add(w *workloadStream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams[w] = struct{}{}
+	s.tell()
+}
+
+func (s *Server) remove(w *workloadStream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.streams, w)
+	s.tell()
+}
+
+// tell wakes those that wait for acknowledgements. The lock is held.
+func (s *Server) tell() {
+	close(s.heard)
+	s.heard = make(chan struct{})
+}

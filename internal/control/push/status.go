@@ -1,0 +1,88 @@
+package push
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// Workloads lists every workload that joined, sorted by namespace and instance.
+func (s *Server) Workloads() []inspect.WorkloadStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]inspect.WorkloadStatus, 0, len(s.streams))
+	for w := range s.streams {
+		p := &w.progress
+		one := inspect.WorkloadStatus{
+			Workload: w.member.Workload(), Connected: true, Since: w.member.Since(),
+			SentVersion: p.sentVersion, AckedVersion: p.ackedVersion, AckedAt: p.ackedAt, Nack: p.nack,
+		}
+		if p.acked != nil {
+			one.Created = p.acked.Created
+		}
+		all = append(all, one)
+	}
+	slices.SortFunc(all, func(a, b inspect.WorkloadStatus) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Instance, b.Instance))
+	})
+	return all
+}
+
+// Snapshot returns what the workload's proxy acknowledged, nil while it has
+// acknowledged none on its stream. It is shared and never changes.
+func (s *Server) Snapshot(namespace, instance string) *wire.Snapshot {
+	s.mu.Lock()
+	var found *workloadStream
+	for w := range s.streams {
+		if workload := w.member.Workload(); workload.Namespace == namespace && workload.Instance == instance {
+			found = w
+		}
+	}
+	if found == nil || found.progress.acked == nil {
+		s.mu.Unlock()
+		return nil
+	}
+	acked := found.progress.acked
+	s.mu.Unlock()
+	snapshot, err := acked.Snapshot()
+	if err != nil {
+		s.log.Error("a snapshot that was sent cannot be read", "version", acked.Version, "error", err)
+		return nil
+	}
+	return snapshot
+}
+
+// WaitAcked waits until every workload that is joined runs what was compiled of
+// this revision of the store or of a later one.
+func (s *Server) WaitAcked(ctx context.Context, revision int64) error {
+	for {
+		behind, heard := s.behind(revision)
+		if len(behind) == 0 {
+			return nil
+		}
+		select {
+		case <-heard:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for revision %d: %d workloads do not run it, among them %s: %w", revision, len(behind), behind[0], ctx.Err())
+		}
+	}
+}
+
+// behind lists the instances that do not run the revision, and returns a channel
+// that is closed when that may have changed.
+func (s *Server) behind(revision int64) ([]string, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var behind []string
+	for w := range s.streams {
+		if w.progress.acked == nil || w.progress.ackedRevision < revision {
+			behind = append(behind, w.member.Workload().Instance)
+		}
+	}
+	slices.Sort(behind)
+	return behind, s.heard
+}

@@ -1,0 +1,258 @@
+package push
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"sluice.dev/sluice/internal/control/compile"
+	"sluice.dev/sluice/internal/control/registry"
+	"sluice.dev/sluice/internal/wire"
+	"sluice.dev/sluice/internal/wire/stream"
+)
+
+// workloadStream is the stream of one workload. One goroutine sends; what others
+// read of it is under the server's lock.
+type workloadStream struct {
+	server   *Server
+	member   *registry.Member
+	held     map[string]wire.Hash // parts that the proxy was sent or said it has
+	rejoined bool                 // it runs a snapshot of before
+	nonces   uint64
+
+	sent     *compile.View // of the index that waits for an answer; nil when none does
+	nonce    string        // of that index
+	current  *compile.View // of the index that was answered last, either way
+	problem  string        // why the last view could not be made or sent
+	progress progress
+}
+
+// progress is what others may know of a stream. It is under the server's lock.
+type progress struct {
+	sentVersion   string
+	acked         *compile.View
+	ackedVersion  string
+	ackedAt       time.Time
+	ackedRevision int64 // of the store: everything up to it is in force
+	nack          string
+}
+
+func newWorkloadStream(s *Server, member *registry.Member, versions map[string]string) *workloadStream {
+	w := &workloadStream{server: s, member: member, held: make(map[string]wire.Hash, len(versions))}
+	for name, version := range versions {
+		if name == wire.NameIndex {
+			w.rejoined = version != ""
+			w.progress.ackedVersion = version
+			continue
+		}
+		w.held[name] = wire.Hash(version)
+	}
+	return w
+}
+
+type serverStream = grpc.BidiStreamingServer[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
+
+// serve sends the latest whenever the proxy has answered the one before, until
+// the stream ends.
+func (w *workloadStream) serve(ctx context.Context, opened serverStream, requests <-chan *discoveryv3.DeltaDiscoveryRequest) error {
+	if w.rejoined {
+		w.server.settle.rejoin()
+		if err := w.await(ctx, requests, w.server.settle.done); err != nil {
+			return err
+		}
+	}
+	for {
+		out, newer := w.server.latest()
+		if out != nil && w.sent == nil {
+			if err := w.send(opened, out); err != nil {
+				return err
+			}
+		}
+		if err := w.await(ctx, requests, newer); err != nil {
+			return err
+		}
+	}
+}
+
+// await waits for wake or an answer of the proxy. Its error is the end of the
+// stream.
+func (w *workloadStream) await(ctx context.Context, requests <-chan *discoveryv3.DeltaDiscoveryRequest, wake <-chan struct{}) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		case <-w.member.Replaced():
+			return status.Error(codes.Aborted, "the workload joined again on another stream")
+		case <-wake:
+			return nil
+		case request, ok := <-requests:
+			if !ok {
+				return nil // the proxy left
+			}
+			if w.take(request) {
+				return nil
+			}
+		}
+	}
+}
+
+// take reads an answer and reports whether it was the one to the index.
+func (w *workloadStream) take(request *discoveryv3.DeltaDiscoveryRequest) bool {
+	if w.sent == nil || request.GetResponseNonce() != w.nonce {
+		return false // to parts: what matters is the index
+	}
+	view, detail := w.sent, request.GetErrorDetail()
+	w.sent, w.current = nil, view
+	s := w.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if detail != nil {
+		text := detail.GetMessage()
+		w.progress.nack = text[:min(len(text), maxNack)]
+		s.log.Warn("a proxy refused a snapshot", "workload", w.member.Workload().Instance, "version", view.Version, "why", w.progress.nack)
+	} else {
+		w.progress.acked, w.progress.ackedVersion, w.progress.ackedAt = view, view.Version, time.Now()
+		w.progress.ackedRevision, w.progress.nack = view.Revision, ""
+	}
+	s.tell()
+	return true
+}
+
+// send brings the proxy from what it holds to what out says. Nothing is sent
+// where that is the same.
+func (w *workloadStream) send(opened serverStream, out *compile.Output) error {
+	view, err := out.View(w.member.Workload())
+	if err != nil {
+		w.fail(err)
+		return nil
+	}
+	if w.current != nil && view.Version == w.current.Version {
+		w.confirm(view)
+		return nil
+	}
+	responses, nonce, err := w.change(view)
+	if err != nil {
+		w.fail(err)
+		return nil
+	}
+	for _, response := range responses {
+		if err := opened.Send(response); err != nil {
+			return err
+		}
+	}
+	w.held = make(map[string]wire.Hash, len(view.Parts))
+	for _, part := range view.Parts {
+		w.held[part.Name] = part.Hash
+	}
+	w.sent, w.nonce, w.problem = view, nonce, ""
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
+	w.progress.sentVersion = view.Version
+	return nil
+}
+
+// fail notes why the workload cannot be given the latest. It goes on with what
+// it has, and status says so.
+func (w *workloadStream) fail(why error) {
+	if w.problem == why.Error() {
+		return
+	}
+	w.problem = why.Error()
+	w.server.log.Error("a snapshot cannot be sent", "workload", w.member.Workload().Instance, "error", why)
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
+	w.progress.nack = w.problem[:min(len(w.problem), maxNack)]
+	w.server.tell()
+}
+
+// confirm notes that a newer revision of the store changes nothing for the
+// workload.
+func (w *workloadStream) confirm(view *compile.View) {
+	s := w.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.progress.acked != nil && w.progress.acked.Version == view.Version && w.progress.ackedRevision != view.Revision {
+		w.progress.ackedRevision = view.Revision
+		s.tell()
+	}
+}
+
+// kindOrder is the order of the responses of one change; the index comes last.
+var kindOrder = []wire.Kind{wire.KindMesh, wire.KindPolicy, wire.KindRoutes, wire.KindDirectory, wire.KindEndpoints}
+
+// change returns the responses that lead to view: of each kind the parts that
+// the proxy does not hold and the names of those that are gone, then the index,
+// whose nonce it returns.
+func (w *workloadStream) change(view *compile.View) ([]*discoveryv3.DeltaDiscoveryResponse, string, error) {
+	changed := make(map[wire.Kind][]*wire.Part)
+	gone := make(map[wire.Kind][]string)
+	there := make(map[string]bool, len(view.Parts))
+	for _, part := range view.Parts {
+		there[part.Name] = true
+		if w.held[part.Name] != part.Hash {
+			changed[part.Kind] = append(changed[part.Kind], part)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.held)) {
+		if kind, ok := wire.KindOf(name); ok && !there[name] {
+			gone[kind] = append(gone[kind], name)
+		}
+	}
+	var responses []*discoveryv3.DeltaDiscoveryResponse
+	for _, kind := range kindOrder {
+		for _, batch := range batches(changed[kind]) {
+			response := w.response(kind, view.Version)
+			for _, part := range batch {
+				response.Resources = append(response.Resources, stream.EncodeResource(part.Name, kind, string(part.Hash), part.Bytes))
+			}
+			responses = append(responses, response)
+		}
+		if len(gone[kind]) > 0 {
+			response := w.response(kind, view.Version)
+			response.RemovedResources = gone[kind]
+			responses = append(responses, response)
+		}
+	}
+	index, err := json.Marshal(view.Index(w.member.Workload().Instance))
+	if err != nil {
+		return nil, "", fmt.Errorf("encode index: %w", err)
+	}
+	if len(index) > wire.MaxPartBytes {
+		return nil, "", fmt.Errorf("an index of %d bytes is more than %d", len(index), wire.MaxPartBytes)
+	}
+	last := w.response(wire.KindIndex, view.Version)
+	last.Resources = []*discoveryv3.Resource{stream.EncodeResource(wire.NameIndex, wire.KindIndex, view.Version, index)}
+	return append(responses, last), last.Nonce, nil
+}
+
+func (w *workloadStream) response(kind wire.Kind, version string) *discoveryv3.DeltaDiscoveryResponse {
+	w.nonces++
+	return &discoveryv3.DeltaDiscoveryResponse{
+		SystemVersionInfo: version, TypeUrl: kind.TypeURL(), Nonce: strconv.FormatUint(w.nonces, 10),
+	}
+}
+
+// batches cuts parts into responses of bounded size; one part alone may be
+// larger.
+func batches(parts []*wire.Part) [][]*wire.Part {
+	var out [][]*wire.Part
+	size := 0
+	for i, part := range parts {
+		if i == 0 || size+len(part.Bytes) > stream.MaxBatch {
+			out = append(out, nil)
+			size = 0
+		}
+		out[len(out)-1] = append(out[len(out)-1], part)
+		size += len(part.Bytes)
+	}
+	return out
+}
