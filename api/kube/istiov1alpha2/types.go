@@ -1,0 +1,81 @@
+// Package istiov1alpha2 wraps the forms of config.istio.io/v1alpha2 as objects of
+// Kubernetes' API machinery, for the store and for whoever watches it. The specs
+// are those of api/istio; the CRDs under deploy/crds are generated from here.
+// Nothing that a proxy or the command line links may import it.
+//
+// +groupName=config.istio.io
+// +versionName=v1alpha2
+// +kubebuilder:object:generate=true
+// +kubebuilder:validation:Optional
+package istiov1alpha2
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/api/v1alpha1"
+)
+
+// GroupVersion is what the kinds of this package are served under.
+var GroupVersion = schema.GroupVersion{Group: istio.Group, Version: istio.Version}
+
+// AddToScheme makes the kinds of this package known to a scheme.
+func AddToScheme(scheme *runtime.Scheme) error {
+	scheme.AddKnownTypes(GroupVersion, &EgressRule{}, &EgressRuleList{}, &RouteRule{}, &RouteRuleList{})
+	metav1.AddToGroupVersion(scheme, GroupVersion)
+	return nil
+}
+
+// EgressRule lets workloads reach an external service, in the form of 2018.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=egressrules,singular=egressrule,shortName=er,categories=sluice
+// +kubebuilder:printcolumn:name=Service,type=string,JSONPath=`.spec.destination.service`
+// +kubebuilder:printcolumn:name=Ports,type=string,JSONPath=`.spec.ports[*].port`
+// +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
+type EgressRule struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   istio.EgressRuleSpec `json:"spec,omitempty"`
+	Status v1alpha1.Status      `json:"status,omitempty"`
+}
+
+// EgressRuleList is a list of them.
+//
+// +kubebuilder:object:root=true
+type EgressRuleList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []EgressRule `json:"items"`
+}
+
+// RouteRule routes the requests of a service, in the form of 2018.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=routerules,singular=routerule,shortName=rr,categories=sluice
+// +kubebuilder:printcolumn:name=Destination,type=string,JSONPath=`.spec.destination.name`
+// +kubebuilder:printcolumn:name=Precedence,type=integer,JSONPath=`.spec.precedence`
+// +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
+type RouteRule struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   istio.RouteRuleSpec `json:"spec,omitempty"`
+	Status v1alpha1.Status     `json:"status,omitempty"`
+}
+
+// RouteRuleList is a list of them.
+//
+// +kubebuilder:object:root=true
+type RouteRuleList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []RouteRule `json:"items"`
+}

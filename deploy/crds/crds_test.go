@@ -1,0 +1,97 @@
+package crds
+
+import (
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v4"
+
+	"sluice.dev/sluice/api"
+)
+
+// definition is what these tests read of a CustomResourceDefinition.
+type definition struct {
+	Metadata struct{ Name string }
+	Spec     struct {
+		Group, Scope string
+		Names        struct {
+			Kind, ListKind, Plural, Singular string
+			ShortNames                       []string `yaml:"shortNames"`
+			Categories                       []string
+		}
+		Versions []struct {
+			Name            string
+			Served, Storage bool
+			Subresources    map[string]any
+			Columns         []map[string]string `yaml:"additionalPrinterColumns"`
+			Schema          struct {
+				OpenAPIV3Schema map[string]any `yaml:"openAPIV3Schema"`
+			}
+		}
+	}
+}
+
+func TestEveryKindHasADefinitionThatSaysTheSame(t *testing.T) {
+	files, err := fs.Glob(Files, "*.yaml")
+	if err != nil || len(files) != len(api.Kinds()) {
+		t.Fatalf("%d files for %d kinds, %v", len(files), len(api.Kinds()), err)
+	}
+	for _, kind := range api.Kinds() {
+		data, err := Files.ReadFile(kind.Group + "_" + kind.Plural + ".yaml")
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		var d definition
+		if err := yaml.Unmarshal(data, &d); err != nil {
+			t.Fatal(err)
+		}
+		scope := "Cluster"
+		if kind.Namespaced {
+			scope = "Namespaced"
+		}
+		names := d.Spec.Names
+		if d.Metadata.Name != kind.Resource() || d.Spec.Group != kind.Group || d.Spec.Scope != scope || names.Kind != kind.Name ||
+			names.Plural != kind.Plural || names.Singular != kind.Singular || !slices.Equal(names.ShortNames, kind.ShortNames) ||
+			!slices.Equal(names.Categories, []string{"sluice"}) {
+			t.Errorf("%s: %+v", kind.Name, d.Spec)
+		}
+		if len(d.Spec.Versions) != 1 {
+			t.Fatalf("%s has %d versions", kind.Name, len(d.Spec.Versions))
+		}
+		version := d.Spec.Versions[0]
+		if _, status := version.Subresources["status"]; version.Name != kind.Version || !version.Served || !version.Storage || !status || len(version.Columns) < 2 {
+			t.Errorf("%s: %+v", kind.Name, version)
+		}
+		if strings.Contains(string(data), "preserve-unknown-fields") {
+			t.Errorf("%s keeps unknown fields", kind.Name)
+		}
+		// What must be there, and which words a field takes, is said by
+		// api.Validate alone, so that kubectl shows the same texts.
+		walk(version.Schema.OpenAPIV3Schema["properties"].(map[string]any)["spec"].(map[string]any), func(node map[string]any) {
+			for _, word := range []string{"required", "enum", "minimum", "maximum", "pattern", "minItems"} {
+				if _, there := node[word]; there {
+					t.Errorf("the spec of %s has %q in its schema: %v", kind.Name, word, node)
+				}
+			}
+		})
+	}
+}
+
+// walk calls visit for a schema and those within it.
+func walk(schema map[string]any, visit func(map[string]any)) {
+	visit(schema)
+	for _, word := range []string{"items", "additionalProperties"} {
+		if inner, ok := schema[word].(map[string]any); ok {
+			walk(inner, visit)
+		}
+	}
+	properties, _ := schema["properties"].(map[string]any)
+	for _, inner := range properties {
+		if inner, ok := inner.(map[string]any); ok {
+			walk(inner, visit)
+		}
+	}
+}
