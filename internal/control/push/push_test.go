@@ -1,0 +1,617 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/api/v1alpha1"
+	"sluice.dev/sluice/internal/control/compile"
+	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/control/registry"
+	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/wire"
+	"sluice.dev/sluice/internal/wire/stream"
+)
+
+// patience bounds every wait of these tests; none of them passes by waiting.
+const patience = 10 * time.Second
+
+// memoryStore is a store of rules.
+type memoryStore struct {
+	mu       sync.Mutex
+	objects  []api.Object
+	revision int64
+	changed  chan struct{}
+	unready  bool
+}
+
+func newStore(objects ...api.Object) *memoryStore {
+	return &memoryStore{objects: objects, revision: 1, changed: make(chan struct{})}
+}
+
+func (s *memoryStore) Objects() ([]api.Object, int64, <-chan struct{}, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.objects), s.revision, s.changed, !s.unready
+}
+
+func (s *memoryStore) set(objects ...api.Object) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.objects, s.unready = objects, false
+	s.revision++
+	close(s.changed)
+	s.changed = make(chan struct{})
+	return s.revision
+}
+
+// policyFor opens one host for the workloads of one version of details.
+func policyFor(name, host, version string) api.Object {
+	spec := &v1alpha1.EgressPolicySpec{To: v1alpha1.EgressDestinations{
+		Hosts: []string{host}, Ports: []v1alpha1.EgressPort{{Port: 443, Protocol: "https"}},
+	}}
+	if version != "" {
+		spec.From = &v1alpha1.WorkloadSelector{Labels: map[string]string{"version": version}}
+	}
+	return api.Object{
+		APIVersion: "sluice.dev/v1alpha1", Kind: "EgressPolicy",
+		Metadata: api.Meta{Name: name, Namespace: "default"}, Spec: spec,
+	}
+}
+
+// plane is a control plane on a socket.
+type plane struct {
+	t        *testing.T
+	path     string
+	store    *memoryStore
+	registry *registry.Registry
+	server   *Server
+	stop     func()
+}
+
+func startPlane(t *testing.T, path string, store *memoryStore) *plane {
+	return startPlaneWith(t, path, store, registry.Config{}, func(*net.UnixConn) error { return nil })
+}
+
+func startPlaneWith(t *testing.T, path string, store *memoryStore, bounds registry.Config, check func(*net.UnixConn) error) *plane {
+	t.Helper()
+	if path == "" {
+		path = filepath.Join(t.TempDir(), "push.sock")
+	}
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &plane{t: t, path: path, store: store, registry: registry.New(bounds)}
+	if p.server, err = New(Config{Registry: p.registry, CheckPeer: check}); err != nil {
+		t.Fatal(err)
+	}
+	loop, err := NewLoop(LoopConfig{Store: store, Registry: p.registry, Publish: p.server.Publish})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	work.Go(func() { loop.Run(ctx) })
+	work.Go(func() {
+		if err := p.server.Serve(listener); err != nil {
+			t.Error(err)
+		}
+	})
+	p.stop = sync.OnceFunc(func() {
+		cancel()
+		p.server.Close()
+		work.Wait()
+	})
+	t.Cleanup(p.stop)
+	return p
+}
+
+func (p *plane) client(flows *flow.Ring) *stream.Client {
+	p.t.Helper()
+	client, err := stream.NewClient(stream.Config{Dial: stream.DialUnix(p.path, nil), Proxy: "test", Flows: flows})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(client.Close)
+	return client
+}
+
+func details(version string) wire.Workload {
+	return wire.Workload{Service: "details", Version: version, Namespace: "default", Ports: []uint16{9080}, Level: "sandbox"}
+}
+
+func join(t *testing.T, c *stream.Client, w wire.Workload) *stream.Membership {
+	t.Helper()
+	m, err := c.Join(t.Context(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Leave)
+	return m
+}
+
+// next returns the next snapshot without answering it.
+func next(t *testing.T, m *stream.Membership) *wire.Snapshot {
+	t.Helper()
+	select {
+	case snapshot, ok := <-m.Snapshots():
+		if !ok {
+			t.Fatal("the membership ended")
+		}
+		return snapshot
+	case <-time.After(patience):
+		t.Fatalf("no snapshot; the stream ended with: %v", m.Err())
+		return nil
+	}
+}
+
+// until acknowledges snapshots up to one that fits.
+func until(t *testing.T, m *stream.Membership, fits func(*wire.Snapshot) bool) *wire.Snapshot {
+	t.Helper()
+	for {
+		snapshot := next(t, m)
+		m.Ack(snapshot.Version)
+		if fits(snapshot) {
+			return snapshot
+		}
+	}
+}
+
+func ruleIDs(s *wire.Snapshot) string {
+	var ids []string
+	for _, rule := range s.Policy.Rules {
+		ids = append(ids, strings.TrimPrefix(rule.ID, "egress-policy/default/"))
+	}
+	return strings.Join(ids, " ")
+}
+
+func hasRules(ids string) func(*wire.Snapshot) bool {
+	return func(s *wire.Snapshot) bool { return ruleIDs(s) == ids }
+}
+
+func endpointsOf(s *wire.Snapshot, service string) []string {
+	var out []string
+	for _, of := range s.Endpoints {
+		if of.Service.String() == service {
+			for _, e := range of.Endpoints {
+				out = append(out, e.Instance)
+			}
+		}
+	}
+	return out
+}
+
+// eventually waits for something that no channel tells.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %s", what, patience)
+		}
+	}
+}
+
+func TestARuleReachesTheProxyAndIsAcknowledged(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	m := join(t, p.client(nil), details("v2"))
+	until(t, m, hasRules(""))
+	if got := m.Instance(); got != "details-v2/1" {
+		t.Errorf("the workload is called %q", got)
+	}
+	revision := p.store.set(policyFor("books", "*.googleapis.com", "v2"))
+	snapshot := until(t, m, hasRules("books"))
+	if err := p.server.WaitAcked(t.Context(), revision); err != nil {
+		t.Fatal(err)
+	}
+	statuses := p.server.Workloads()
+	if len(statuses) != 1 || statuses[0].AckedVersion != snapshot.Version || statuses[0].Created.IsZero() || statuses[0].Proxy != "test" {
+		t.Errorf("status says %+v, the proxy runs %s", statuses, snapshot.Version)
+	}
+	acked := p.server.Snapshot("default", "details-v2/1")
+	if acked == nil || acked.Version != snapshot.Version || ruleIDs(acked) != "books" {
+		t.Errorf("the server thinks that %+v runs", acked)
+	}
+	if p.server.Snapshot("other", "details-v2/1") != nil {
+		t.Error("a workload was found in another namespace")
+	}
+}
+
+func TestARuleForOneWorkloadSendsNothingToAnother(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	client := p.client(nil)
+	v1, v2 := join(t, client, details("v1")), join(t, client, details("v2"))
+	both := func(s *wire.Snapshot) bool { return len(endpointsOf(s, "details.default.svc.cluster.local")) == 2 }
+	until(t, v1, both)
+	until(t, v2, both)
+	revision := p.store.set(policyFor("books", "*.googleapis.com", "v2"))
+	until(t, v2, hasRules("books"))
+	// The revision is in force for v1 as well: nothing changed for it.
+	if err := p.server.WaitAcked(t.Context(), revision); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case snapshot := <-v1.Snapshots():
+		t.Errorf("v1 was sent %s", ruleIDs(snapshot))
+	default:
+	}
+}
+
+func TestTheEndOfAStreamIsTheLeave(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	client := p.client(nil)
+	stays, leaves := join(t, client, details("v1")), join(t, client, details("v2"))
+	until(t, leaves, func(*wire.Snapshot) bool { return true })
+	until(t, stays, func(s *wire.Snapshot) bool { return len(endpointsOf(s, "details.default.svc.cluster.local")) == 2 })
+	leaves.Leave()
+	until(t, stays, func(s *wire.Snapshot) bool { return len(endpointsOf(s, "details.default.svc.cluster.local")) == 1 })
+	if got := p.server.Workloads(); len(got) != 1 {
+		t.Errorf("%d workloads are left", len(got))
+	}
+}
+
+func TestTheEndOfAProcessIsTheLeaveOfAllItsWorkloads(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	client := p.client(nil)
+	for range 3 {
+		until(t, join(t, client, details("v1")), func(*wire.Snapshot) bool { return true })
+	}
+	client.Close()
+	eventually(t, "no workload lives", func() bool { w, _ := p.registry.Workloads(); return len(w) == 0 })
+}
+
+func TestARefusedSnapshotIsToldAndTheNextIsTried(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	m := join(t, p.client(nil), details("v2"))
+	first := until(t, m, hasRules(""))
+	p.store.set(policyFor("bad", "bad.example.com", "v2"))
+	for {
+		snapshot := next(t, m)
+		if hasRules("bad")(snapshot) {
+			m.Nack(snapshot.Version, errors.New("cannot be built"))
+			break
+		}
+		first = snapshot
+		m.Ack(snapshot.Version)
+	}
+	eventually(t, "the refusal is told", func() bool { return p.server.Workloads()[0].Nack == "cannot be built" })
+	if got := p.server.Workloads()[0].AckedVersion; got != first.Version {
+		t.Errorf("the proxy is said to run %s, and runs %s", got, first.Version)
+	}
+	p.store.set(policyFor("good", "good.example.com", "v2"))
+	until(t, m, hasRules("good"))
+	eventually(t, "the refusal is forgotten", func() bool { return p.server.Workloads()[0].Nack == "" })
+}
+
+func TestASlowProxyGetsTheLatestAndHoldsNobodyUp(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	client := p.client(nil)
+	slow, quick := join(t, client, details("slow")), join(t, client, details("quick"))
+	unanswered := next(t, slow)
+	until(t, quick, hasRules(""))
+	const changes = 200
+	for i := range changes {
+		p.store.set(policyFor(fmt.Sprintf("rule-%03d", i), "a.example.com", ""))
+	}
+	until(t, quick, hasRules(fmt.Sprintf("rule-%03d", changes-1)))
+	select {
+	case snapshot := <-slow.Snapshots():
+		t.Fatalf("%s was sent before the answer to the one before", ruleIDs(snapshot))
+	default:
+	}
+	slow.Ack(unanswered.Version)
+	if got := ruleIDs(next(t, slow)); got != fmt.Sprintf("rule-%03d", changes-1) {
+		t.Errorf("after its answer the slow one was sent %s, not the latest", got)
+	}
+}
+
+func TestAStormIsCoalesced(t *testing.T) {
+	store := newStore()
+	var published atomic.Int64
+	loop, err := NewLoop(LoopConfig{Store: store, Registry: registry.New(registry.Config{}), Publish: func(*compile.Output) { published.Add(1) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	work.Go(func() { loop.Run(ctx) })
+	defer work.Wait()
+	defer cancel()
+	const changes = 500
+	started := time.Now()
+	var last int64
+	for range changes {
+		last = store.set(policyFor("rule", "a.example.com", ""))
+		time.Sleep(100 * time.Microsecond)
+	}
+	eventually(t, "the last change is compiled", func() bool { out := loop.Latest(); return out != nil && out.Revision == last })
+	if most := int64(time.Since(started)/compileAtMost) + 2; published.Load() > most {
+		t.Errorf("%d changes were published %d times, more than %d", changes, published.Load(), most)
+	}
+}
+
+func TestAServerThatStartsAnewFindsItsWorkloadsAgain(t *testing.T) {
+	store := newStore(policyFor("books", "*.googleapis.com", ""))
+	p := startPlane(t, "", store)
+	client := p.client(nil)
+	const count = 5
+	var members []*stream.Membership
+	all := func(s *wire.Snapshot) bool {
+		return hasRules("books")(s) && len(endpointsOf(s, "details.default.svc.cluster.local")) == count
+	}
+	for range count {
+		members = append(members, join(t, client, details("v1")))
+	}
+	instances := make(map[*stream.Membership]string)
+	versions := make(map[*stream.Membership]string)
+	for _, m := range members {
+		versions[m] = until(t, m, all).Version
+		instances[m] = m.Instance()
+	}
+	p.stop()
+	for _, m := range members {
+		eventually(t, "the loss is seen", func() bool { return !m.Connected() })
+	}
+	p = startPlane(t, p.path, store)
+	fresh := join(t, client, details("v1"))
+	until(t, fresh, func(*wire.Snapshot) bool { return true })
+	for _, m := range members {
+		snapshot := next(t, m)
+		m.Ack(snapshot.Version)
+		if got := m.Instance(); got != instances[m] {
+			t.Errorf("%s came back as %s", instances[m], got)
+		}
+		if got := len(endpointsOf(snapshot, "details.default.svc.cluster.local")); got < count {
+			t.Errorf("%s was told of %d of %d workloads", m.Instance(), got, count)
+		}
+	}
+	if got := fresh.Instance(); got != fmt.Sprintf("details-v1/%d", count+1) {
+		t.Errorf("the new one is %s", got)
+	}
+}
+
+func TestNothingIsSentBeforeTheStoreWasRead(t *testing.T) {
+	store := newStore(policyFor("books", "*.googleapis.com", ""))
+	store.unready = true
+	p := startPlane(t, "", store)
+	m := join(t, p.client(nil), details("v2"))
+	eventually(t, "the workload joined", func() bool { return len(p.server.Workloads()) == 1 })
+	if m.Connected() {
+		t.Error("the snapshot is said to be current before there is one")
+	}
+	store.set(policyFor("books", "*.googleapis.com", ""))
+	if got := ruleIDs(next(t, m)); got != "books" {
+		t.Errorf("the first snapshot has the rules %q", got)
+	}
+}
+
+func TestAWorkloadBeyondTheBoundIsRefusedAndLetInLater(t *testing.T) {
+	p := startPlaneWith(t, "", newStore(), registry.Config{MaxWorkloads: 1}, func(*net.UnixConn) error { return nil })
+	client := p.client(nil)
+	first, second := join(t, client, details("v1")), (*stream.Membership)(nil)
+	until(t, first, func(*wire.Snapshot) bool { return true })
+	second = join(t, client, details("v2"))
+	eventually(t, "the second is refused", func() bool {
+		return second.Err() != nil && strings.Contains(second.Err().Error(), "as many workloads as it may")
+	})
+	first.Leave()
+	until(t, second, func(*wire.Snapshot) bool { return true })
+}
+
+func TestAPeerThatFailsTheCheckIsToldNothing(t *testing.T) {
+	checked := make(chan struct{}, 100)
+	p := startPlaneWith(t, "", newStore(), registry.Config{}, func(*net.UnixConn) error {
+		checked <- struct{}{}
+		return errors.New("a stranger")
+	})
+	conn, err := net.Dial("unix", p.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	<-checked
+	conn.SetReadDeadline(time.Now().Add(patience))
+	if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("the stranger read %d bytes, %v", n, err)
+	}
+	if got := p.server.Workloads(); len(got) != 0 {
+		t.Errorf("%d workloads joined", len(got))
+	}
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	limited := limit(listener, 1)
+	defer limited.Close()
+	accepted := make(chan net.Conn, 2)
+	go func() {
+		for {
+			conn, err := limited.Accept()
+			if err != nil {
+				close(accepted)
+				return
+			}
+			accepted <- conn
+		}
+	}()
+	dial := func() net.Conn {
+		conn, err := net.Dial("unix", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetReadDeadline(time.Now().Add(patience))
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	dial()
+	first := <-accepted
+	if _, err := dial().Read(make([]byte, 1)); err == nil {
+		t.Error("a second connection was kept")
+	}
+	first.Close()
+	first.Close() // gives back its place once
+	dial()
+	(<-accepted).Close()
+}
+
+func TestFlowsOfAllProxiesAreToldInOrder(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	rings := []*flow.Ring{flow.NewRing(), flow.NewRing()}
+	for _, ring := range rings {
+		p.client(ring)
+	}
+	eventually(t, "both proxies can be asked", func() bool { return len(p.server.Proxies()) == 2 })
+	start := time.Unix(1_000, 0)
+	for i := range 10 {
+		rings[i%2].Add(&flow.Flow{ID: flow.ID(i + 1), Start: start.Add(time.Duration(i) * time.Second), Workload: "details-v2/1"})
+	}
+	var got []flow.ID
+	if err := p.server.Flows(t.Context(), inspect.FlowQuery{Last: 4}, func(f flow.Flow) error { got = append(got, f.ID); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if want := []flow.ID{7, 8, 9, 10}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for _, id := range []flow.ID{3, 4} {
+		if found, ok := p.server.Flow(t.Context(), id); !ok || found.ID != id {
+			t.Errorf("flow %s: %+v, %v", id, found, ok)
+		}
+	}
+	if _, ok := p.server.Flow(t.Context(), 99); ok {
+		t.Error("a flow was found that never was")
+	}
+	if open := questionsOpen(p.server); open != 0 {
+		t.Errorf("%d questions are left open", open)
+	}
+}
+
+func TestFlowsAreFollowedUntilTheReaderLeaves(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	ring := flow.NewRing()
+	p.client(ring)
+	eventually(t, "the proxy can be asked", func() bool { return len(p.server.Proxies()) == 1 })
+	ring.Add(&flow.Flow{ID: 1, Workload: "details-v2/1"})
+	ring.Add(&flow.Flow{ID: 2, Workload: "reviews-v1/1"})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	told := make(chan flow.ID, 10)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- p.server.Flows(ctx, inspect.FlowQuery{Workload: "details-v2", Last: 10, Follow: true}, func(f flow.Flow) error {
+			told <- f.ID
+			return nil
+		})
+	}()
+	if got := <-told; got != 1 {
+		t.Fatalf("the first is %v", got)
+	}
+	ring.Add(&flow.Flow{ID: 3, Workload: "reviews-v1/1"})
+	ring.Add(&flow.Flow{ID: 4, Workload: "details-v2/1"})
+	if got := <-told; got != 4 {
+		t.Errorf("the next is %v", got)
+	}
+	// A proxy that comes later is asked as well.
+	late := flow.NewRing()
+	p.client(late)
+	eventually(t, "the late proxy can be asked", func() bool { return len(p.server.Proxies()) == 2 })
+	stop := make(chan struct{})
+	var adding sync.WaitGroup
+	adding.Go(func() {
+		for id := flow.ID(100); ; id++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				late.Add(&flow.Flow{ID: id, Workload: "details-v2/1"})
+			}
+		}
+	})
+	if got := <-told; got < 100 {
+		t.Errorf("the late one told %v", got)
+	}
+	close(stop)
+	adding.Wait()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if open := questionsOpen(p.server); open != 0 {
+		t.Errorf("%d questions are left open", open)
+	}
+}
+
+func TestAReaderOfFlowsThatIsSlowLosesFlowsAndHoldsNobodyUp(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	ring := flow.NewRing()
+	p.client(ring)
+	eventually(t, "the proxy can be asked", func() bool { return len(p.server.Proxies()) == 1 })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	reading, gate := make(chan struct{}), make(chan struct{})
+	ended := make(chan error, 1)
+	ring.Add(&flow.Flow{ID: 1})
+	go func() {
+		ended <- p.server.Flows(ctx, inspect.FlowQuery{Last: 1, Follow: true}, func(f flow.Flow) error {
+			if f.ID == 1 {
+				close(reading)
+				<-gate
+			}
+			return nil
+		})
+	}()
+	<-reading
+	for i := range 4 * maxAnswers {
+		ring.Add(&flow.Flow{ID: flow.ID(i + 10)})
+	}
+	// Another question is answered meanwhile.
+	if _, ok := p.server.Flow(t.Context(), 10); !ok {
+		t.Error("a slow reader holds up another one")
+	}
+	close(gate)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestQuestionsAreBounded(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	for range maxQuestions {
+		if _, _, err := p.server.proxies.ask(stream.Query{Kind: stream.QueryFlows, Follow: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.server.Flows(t.Context(), inspect.FlowQuery{}, nil); !errors.Is(err, errTooManyQuestions) {
+		t.Errorf("one more than %d: %v", maxQuestions, err)
+	}
+}
+
+func questionsOpen(s *Server) int {
+	s.proxies.mu.Lock()
+	defer s.proxies.mu.Unlock()
+	return len(s.proxies.questions)
+}
+
+func TestCloseLeavesNoGoroutine(t *testing.T) {
+	before := runtime.NumGoroutine()
+	p := startPlane(t, "", newStore())
+	client := p.client(flow.NewRing())
+	until(t, join(t, client, details("v1")), func(*wire.Snapshot) bool { return true })
+	p.stop()
+	client.Close()
+	eventually(t, "all goroutines ended", func() bool { return runtime.NumGoroutine() <= before })
+}
