@@ -48,7 +48,7 @@ func (d *conn) upgrading() bool {
 // followable says whether a direction is one.
 func (d *conn) followable(dir *Direction) bool {
 	lines := dir.AppendHeader
-	return dir.Upstream != nil && len(lines) <= maxAppendBytes &&
+	return dir.Upstream != nil && len(lines) <= maxAppendBytes && all([]byte(dir.SetHost), hostByte) &&
 		(len(lines) == 0 || len(lines) > 3 && string(lines[len(lines)-2:]) == "\r\n")
 }
 
@@ -168,6 +168,9 @@ func (d *conn) explain(dir *Direction, o *Outcome, then next) next {
 	var typed reasoner
 	if errors.As(o.Err, &typed) {
 		reply.Status = typed.Status()
+	}
+	if reply.Status == 403 { // the dial found the destination forbidden: no failure
+		reply.Text = "Sluice denied this request."
 	}
 	if dir.Explain && o.Err != nil {
 		reply.Text += " " + o.Err.Error() + "."

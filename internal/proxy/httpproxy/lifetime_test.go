@@ -288,6 +288,7 @@ func TestAFailureToConnectIsTold(t *testing.T) {
 						t.Errorf("answered %q", head)
 					}
 					body := c.line()
+					c.want("reason: " + tc.reason + "\nid: 0000000000000001\n")
 					if strings.Contains(body, "connect: ") != explain {
 						t.Errorf("told %q", body)
 					}
@@ -311,6 +312,7 @@ func TestWhatIsWithdrawnEnds(t *testing.T) {
 			t.Errorf("answered %q", head)
 		}
 		c.line()
+		c.want("reason: withdrawn\n")
 		c.send(get)
 		if head := c.head(); status(head) != "503" {
 			t.Errorf("answered %q", head)

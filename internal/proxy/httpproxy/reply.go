@@ -30,7 +30,7 @@ func (d *conn) sendReply(r *Reply, id uint64, closes bool) bool {
 	out = append(out, contentType...)
 	out = append(out, "\r\ncontent-length: "...)
 	out = strconv.AppendInt(out, int64(len(body)), 10)
-	if r.Reason != "" {
+	if r.Reason != "" && all([]byte(r.Reason), tokenByte) {
 		out = append(out, "\r\nx-sluice-reason: "...)
 		out = append(out, r.Reason...)
 	}
@@ -59,6 +59,12 @@ func (r *Reply) body(id uint64, asJSON bool) (body []byte, contentType string) {
 		text := strings.TrimRight(r.Text, "\n")
 		if text == "" {
 			text = statusText(r.Status)
+		}
+		if r.Reason != "" {
+			text += "\nreason: " + r.Reason
+		}
+		if id != 0 {
+			text += "\nid: " + formatID(id)
 		}
 		return append([]byte(text), '\n'), "text/plain; charset=utf-8"
 	}

@@ -261,7 +261,7 @@ func TestRepliesOfTheDirector(t *testing.T) {
 		return httpproxy.Direction{Reply: &reply, ID: 0xabc}
 	}})
 	const head = "HTTP/1.1 403 Forbidden\r\nserver: sluice\r\ncontent-type: %s\r\ncontent-length: %d\r\nx-sluice-reason: no-rule\r\nx-sluice-id: 0000000000000abc\r\n\r\n"
-	const text = "No rule allows \"x\".\n"
+	const text = "No rule allows \"x\".\nreason: no-rule\nid: 0000000000000abc\n"
 	const object = `{"status":403,"reason":"no-rule","id":"0000000000000abc","message":"No rule allows \"x\"."}` + "\n"
 	asText := fmt.Sprintf(head, "text/plain; charset=utf-8", len(text))
 	asJSON := fmt.Sprintf(head, "application/json", len(object))
