@@ -5,17 +5,20 @@ var roles map[string]func(args []string) int
 
 func init() { // not a literal: the roles use what uses them
 	roles = map[string]func(args []string) int{
-		"get":         getRole,
-		"ask":         askRole,
-		"send":        sendRole,
-		"own-servers": ownServersRole,
-		"dial":        dialRole,
-		"serve":       serveRole,
-		"cat-files":   catRole,
-		"attack":      attackRole,
-		"list":        listRole,
-		"shell":       shellRole,
-		"parent":      parentRole,
-		"count":       countRole,
+		"get":           getRole,
+		"ask":           askRole,
+		"send":          sendRole,
+		"own-servers":   ownServersRole,
+		"dial":          dialRole,
+		"serve":         serveRole,
+		"cat-files":     catRole,
+		"attack":        attackRole,
+		"list":          listRole,
+		"shell":         shellRole,
+		"with-etc":      withEtcRole,
+		"resolv":        resolvRole,
+		"no-namespaces": noNamespacesRole,
+		"parent":        parentRole,
+		"count":         countRole,
 	}
 }
