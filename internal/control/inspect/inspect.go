@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -79,24 +80,16 @@ type Why struct {
 	Hypothetical bool          `json:"hypothetical"`       // no such workload is connected: compiled for one that is thought of
 	Snapshot     string        `json:"snapshot,omitempty"` // version that decided
 	Revision     int64         `json:"revision"`
-	Cases        []WhyCase     `json:"cases"`
 	Age          time.Duration `json:"age,omitempty"` // of the snapshot, in nanoseconds
+	Cases        []WhyCase     `json:"cases"`
 }
 
 // WhyCase is one way in which the destination can be asked for, and its verdict:
 // an https URL may reach the proxy as TLS or, where the proxy originates, as
 // plain HTTP.
 type WhyCase struct {
-	Title     string   `json:"title"`   // "TLS with SNI www.googleapis.com, port 443"
-	Verdict   string   `json:"verdict"` // "allow" or "deny"
-	Reason    string   `json:"reason,omitempty"`
-	Sentence  string   `json:"sentence,omitempty"` // the reason for people
-	Rule      string   `json:"rule,omitempty"`
-	Treatment string   `json:"treatment,omitempty"`
-	Proofs    []string `json:"proofs,omitempty"` // what was proved by what
-	Unseen    []string `json:"unseen,omitempty"` // what could not be seen
-	Remedy    string   `json:"remedy,omitempty"` // the smallest rule that would allow it, as YAML
-	Allow     string   `json:"allow,omitempty"`  // the same as a flag of sluice run
+	Title string `json:"title"` // "TLS with SNI www.googleapis.com on port 443"
+	policy.Explanation
 }
 
 // Opened is a decision that was opened by its id.

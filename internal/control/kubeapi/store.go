@@ -24,21 +24,11 @@ import (
 	"sluice.dev/sluice/api"
 )
 
-// minChangeInterval is the least time between two calls of OnChange. The first
-// change after a quiet moment is told at once; a burst is told in steps.
-const minChangeInterval = 2 * time.Millisecond
-
 // StoreConfig configures a Store.
 type StoreConfig struct {
 	API   *rest.Config // of the embedded API (Server.Loopback) or of a cluster
 	Kinds []*api.Kind
-	// OnChange is called with every object, in any order, and the revision of the
-	// newest: once when all kinds were read, then after changes of a spec, of
-	// labels or annotations, or of the set. Calls never overlap, and changes during
-	// one are told by the next. It owns the slice; what the specs point to is
-	// shared and must not be changed.
-	OnChange func(objects []api.Object, revision int64)
-	Log      *slog.Logger
+	Log   *slog.Logger
 }
 
 // Store follows the rules: the typed objects of the API, held in memory. What it
@@ -46,8 +36,6 @@ type StoreConfig struct {
 type Store struct {
 	config  StoreConfig
 	client  dynamic.Interface
-	wake    chan struct{} // holds a token while OnChange is due
-	synced  chan struct{} // closed when OnChange was called for the first time
 	reports chan struct{} // holds a token while a report is new
 
 	mu       sync.Mutex
@@ -55,7 +43,8 @@ type Store struct {
 	objects  []stored
 	missing  map[string]bool // kinds (by resource) that were never listed
 	revision int64
-	changed  bool
+	copied   []api.Object  // what Objects returns; nil when it is to be made anew
+	changed  chan struct{} // closed at the next change
 	report   Report
 }
 
@@ -65,14 +54,14 @@ type objectKey struct{ resource, namespace, name string }
 type stored struct {
 	api.Object
 	key objectKey
-	// since is the revision of the newest change that OnChange tells; a write of
+	// since is the revision of the newest change that Objects tells of; a write of
 	// the status alone moves only the object's resource version.
 	since int64
 }
 
 // NewStore returns a Store; Run starts it.
 func NewStore(config StoreConfig) (*Store, error) {
-	if config.API == nil || config.OnChange == nil || config.Log == nil || len(config.Kinds) == 0 {
+	if config.API == nil || config.Log == nil || len(config.Kinds) == 0 {
 		return nil, errors.New("kubeapi: a field of StoreConfig is missing")
 	}
 	client, err := dynamic.NewForConfig(config.API)
@@ -81,17 +70,14 @@ func NewStore(config StoreConfig) (*Store, error) {
 	}
 	s := &Store{
 		config: config, client: client,
-		wake: make(chan struct{}, 1), synced: make(chan struct{}), reports: make(chan struct{}, 1),
-		held: make(map[objectKey]int), missing: make(map[string]bool),
+		reports: make(chan struct{}, 1),
+		held:    make(map[objectKey]int), missing: make(map[string]bool), changed: make(chan struct{}),
 	}
 	for _, kind := range config.Kinds {
 		s.missing[kind.Resource()] = true
 	}
 	return s, nil
 }
-
-// Synced is closed when OnChange returned from its first call.
-func (s *Store) Synced() <-chan struct{} { return s.synced }
 
 // Run follows the API until ctx ends, and waits for all that it started.
 func (s *Store) Run(ctx context.Context) {
@@ -100,8 +86,7 @@ func (s *Store) Run(ctx context.Context) {
 	for _, kind := range s.config.Kinds {
 		running.Go(func() { s.reflector(kind).RunWithContext(ctx) })
 	}
-	running.Go(func() { s.writeStatuses(ctx) })
-	s.tellChanges(ctx)
+	s.writeStatuses(ctx)
 }
 
 func (s *Store) reflector(kind *api.Kind) *cache.Reflector {
@@ -127,45 +112,24 @@ func groupVersionResource(kind *api.Kind) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: kind.Group, Version: kind.Version, Resource: kind.Plural}
 }
 
-// tellChanges calls OnChange when something changed, until ctx ends.
-func (s *Store) tellChanges(ctx context.Context) {
-	first := true
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.wake:
-		}
-		objects, revision, due := s.take()
-		if !due {
-			continue
-		}
-		s.config.OnChange(objects, revision)
-		if first {
-			close(s.synced)
-			first = false
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(minChangeInterval):
-		}
-	}
-}
-
-// take returns a copy of all objects when OnChange is due.
-func (s *Store) take() (objects []api.Object, revision int64, due bool) {
+// Objects returns every object, in any order, the revision of the newest change,
+// and a channel that is closed at the next one: a change of a spec, of labels or
+// annotations, or of the set, but not of a status. ready is false until every
+// kind was read once. What is returned never changes; the caller must not change
+// it either.
+func (s *Store) Objects() (objects []api.Object, revision int64, changed <-chan struct{}, ready bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.changed || len(s.missing) > 0 {
-		return nil, 0, false
+	if len(s.missing) > 0 {
+		return nil, 0, s.changed, false
 	}
-	s.changed = false
-	objects = make([]api.Object, len(s.objects))
-	for i := range s.objects {
-		objects[i] = s.objects[i].Object
+	if s.copied == nil {
+		s.copied = make([]api.Object, len(s.objects))
+		for i := range s.objects {
+			s.copied[i] = s.objects[i].Object
+		}
 	}
-	return objects, s.revision, true
+	return s.copied, s.revision, s.changed, true
 }
 
 // Len returns how many objects the store holds.
@@ -245,7 +209,7 @@ func (s *Store) replace(resource string, objects map[objectKey]api.Object, revis
 	s.revision = max(s.revision, revision)
 	if s.missing[resource] {
 		delete(s.missing, resource)
-		s.markChanged() // the first call may tell that there is nothing
+		s.markChanged() // perhaps all were read now
 	}
 }
 
@@ -258,9 +222,11 @@ func (s *Store) keysOf(resource string) (keys []objectKey) {
 	return keys
 }
 
+// markChanged tells who waits for a change. The lock is held.
 func (s *Store) markChanged() {
-	s.changed = true
-	wakeUp(s.wake)
+	s.copied = nil
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 func wakeUp(token chan struct{}) {
