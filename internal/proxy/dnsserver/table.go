@@ -57,6 +57,7 @@ type TableConfig struct {
 type Table struct {
 	now     func() time.Time
 	newName *rate.Limiter
+	size    int // names at most; half of them unruled
 
 	// pages is indexed by the two halves of an index. A page is made at its
 	// first use, so an idle workload costs 2 KB.
@@ -115,6 +116,7 @@ func NewTable(c TableConfig) *Table {
 	return &Table{
 		now:     c.Now,
 		newName: rate.NewLimiter(rate.Limit(c.NewNamesPerSecond), c.NewNamesBurst),
+		size:    MaxNames,
 		byName:  make(map[names.Name]*entry),
 		next:    1,
 	}
@@ -178,7 +180,7 @@ func (t *Table) tellSlowly(n names.Name, want class, now time.Time) (Addresses, 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e := t.byName[n]; e != nil {
-		if e.class != want && (want == ruled || t.queue[unruled].Len() < MaxUnruled) {
+		if e.class != want && (want == ruled || t.queue[unruled].Len() < t.size/2) {
 			t.queue[e.class].Remove(e.place)
 			e.class = want
 			t.enqueue(e, now.Unix())
@@ -223,15 +225,15 @@ func (t *Table) enqueue(e *entry, now int64) {
 // free returns an index that no name has, 0 when there is none: one that is
 // free, else that of an entry whose time is over.
 func (t *Table) free(want class, now int64) int {
-	if want == unruled && t.queue[unruled].Len() >= MaxUnruled {
+	if want == unruled && t.queue[unruled].Len() >= t.size/2 {
 		return t.reclaim(unruled, now)
 	}
-	if len(t.byName) < MaxNames {
+	if len(t.byName) < t.size {
 		for t.slot(t.next) != nil {
-			t.next = t.next%MaxNames + 1
+			t.next = t.next%t.size + 1
 		}
 		index := t.next
-		t.next = t.next%MaxNames + 1
+		t.next = t.next%t.size + 1
 		return index
 	}
 	if index := t.reclaim(unruled, now); index != 0 {

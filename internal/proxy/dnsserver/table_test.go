@@ -207,15 +207,12 @@ func TestUnpinWithoutPinPanics(t *testing.T) {
 // A table of a model's size is asked, pinned and aged at random: an address that
 // was told less than KeepAnswered ago, or that is pinned, never changes its name.
 func TestNoAddressInUseChangesItsName(t *testing.T) {
-	old := make([]names.Name, MaxNames)
-	for i := range old {
-		old[i] = numbered("old", i)
-	}
 	rapid.Check(t, func(t *rapid.T) {
 		c := newClock()
 		table := unlimited(c)
-		for i, n := range old { // full, so that every new name takes an old one's place
-			table.put(i+1, n, class(i%2), c.now.Unix())
+		table.size = 16
+		for i := range table.size { // full, so that every new name takes an old one's place
+			table.put(i+1, numbered("old", i), class(i%2), c.now.Unix())
 		}
 		type use struct {
 			until time.Time
