@@ -43,11 +43,10 @@ func (c *connection) refuse(v policy.Verdict) httpproxy.Direction {
 	}}
 }
 
-// text is the explanation for people.
+// text is the explanation for people; the engine adds the reason and the id.
 func (e explanation) text() string {
 	var b strings.Builder
 	b.WriteString("Sluice denied this request: " + e.Text + "\n")
-	b.WriteString("reason: " + e.Reason + "\nid: " + e.ID + "   (sluice why " + e.ID + ")\n")
 	if e.Closest != "" {
 		b.WriteString("closest rule: " + e.Closest + "\n")
 	}
@@ -66,10 +65,14 @@ func (c *connection) reply(status int, reason, text string) httpproxy.Direction 
 
 // deny ends a connection that a verdict denies in a way that its client
 // understands: an alert on TLS, a reset elsewhere.
-func (c *connection) deny(f *flow.Flow, v policy.Verdict) {
+func (c *connection) deny(f *flow.Flow, v policy.Verdict, seen sniff.Result) {
 	f.Verdict, f.Reason = "deny", string(v.Reason)
 	if v.Rule != nil {
 		f.Rule = v.Rule.ID
+	}
+	if seen.Err != nil {
+		sniff.Refuse(c.down, seen.Err.Alert())
+		return
 	}
 	c.hangUp(v.Reason)
 }

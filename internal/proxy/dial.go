@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
@@ -25,16 +26,21 @@ func (c *connection) dial(ctx context.Context, v policy.Verdict, seen sniff.Resu
 	if err != nil {
 		return nil, err
 	}
+	// The first address that answers is proved, so that one that is silent costs a
+	// moment, not a time-out; where the proof fails the rest get their turn.
 	var last error
-	for _, address := range candidates {
-		if last = c.prove(ctx, v, address, seen); last != nil {
-			continue
+	for len(candidates) > 0 {
+		up, err := p.dialer.DialAny(ctx, target, candidates)
+		if err != nil {
+			return nil, cmp.Or(last, err)
 		}
-		up, err := p.dialer.DialAddr(ctx, target, address)
-		if err == nil {
+		reached := up.RemoteAddr().(*net.TCPAddr).AddrPort()
+		reached = netip.AddrPortFrom(reached.Addr().Unmap(), reached.Port())
+		if last = c.prove(ctx, v, reached, seen); last == nil {
 			return up, nil
 		}
-		last = err
+		up.Close()
+		candidates = slices.DeleteFunc(candidates, func(a netip.AddrPort) bool { return a == reached })
 	}
 	return nil, last
 }
@@ -47,7 +53,7 @@ func (c *connection) prove(ctx context.Context, v policy.Verdict, address netip.
 		return err
 	}
 	return p.prover.Prove(ctx, proof.Request{
-		Key: proof.Key{Name: v.Name, Addr: address, RootsID: id}, Roots: roots, Hello: seen,
+		Key: proof.Key{Name: v.Name, Verify: v.Rule.TLS.ServerName, Addr: address, RootsID: id}, Roots: roots, Hello: seen,
 		Dial: func(ctx context.Context) (*net.TCPConn, error) {
 			return p.dialer.DialAddr(ctx, c.workload.target(v), address)
 		},

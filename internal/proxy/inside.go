@@ -31,11 +31,11 @@ func (c *connection) inside(ctx context.Context) {
 			return
 		}
 		c.chain.Sniffed = seen.Kind
-		c.carryInside(ctx, prefix)
+		c.carryInside(ctx, prefix, buffer.Release)
 		return
 	}
 	c.chain.Sniffed = policy.Opaque
-	c.carryInside(ctx, nil)
+	c.carryInside(ctx, nil, nil)
 }
 
 // httpService reports whether the port of the service that was dialled speaks HTTP.
@@ -49,7 +49,7 @@ func (c *connection) httpService() bool {
 }
 
 // carryInside relays bytes to an endpoint of the service.
-func (c *connection) carryInside(ctx context.Context, prefix []byte) {
+func (c *connection) carryInside(ctx context.Context, prefix []byte, release func()) {
 	f := c.account(policy.Verdict{Action: policy.Allow})
 	defer c.workload.close(f)
 	f.Treatment = "mesh"
@@ -59,7 +59,7 @@ func (c *connection) carryInside(ctx context.Context, prefix []byte) {
 		var up *net.TCPConn
 		if up, err = c.workload.dialEndpoint(ctx, chosen, c.chain.Port); err == nil {
 			f.Upstream = chosen.Instance
-			c.relay(ctx, up, prefix, f)
+			c.relay(ctx, up, prefix, release, f)
 			return
 		}
 	}

@@ -91,7 +91,7 @@ func (c *connection) outside(ctx context.Context) {
 	case policy.ClientHello:
 		c.chain.SNI, c.chain.SNIBad, c.chain.ECH = seen.Name, seen.SNIBad, seen.ECH
 	}
-	c.carry(ctx, prefix, seen)
+	c.carry(ctx, prefix, seen, buffer.Release)
 }
 
 // asBytes reports whether HTTP here is carried as bytes: only rules on tcp hold
@@ -110,13 +110,16 @@ func (c *connection) asBytes() bool {
 
 // carry decides about a connection as a whole and carries its bytes: TLS that is
 // passed through, or TCP.
-func (c *connection) carry(ctx context.Context, prefix []byte, seen sniff.Result) {
+func (c *connection) carry(ctx context.Context, prefix []byte, seen sniff.Result, release func()) {
 	verdict := c.snapshot.Policy.Decide(&c.chain)
 	account := c.account(verdict)
 	defer c.workload.close(account)
 	account.SNI = cut(seen.SNI)
+	if seen.Err != nil {
+		account.Detail = seen.Err.Error()
+	}
 	if verdict.Action != policy.Allow {
-		c.deny(account, verdict)
+		c.deny(account, verdict, seen)
 		return
 	}
 	c.hold(c.chain, c.snapshot)
@@ -126,13 +129,14 @@ func (c *connection) carry(ctx context.Context, prefix []byte, seen sniff.Result
 		return
 	}
 	account.Upstream = up.RemoteAddr().String()
-	c.relay(ctx, up, prefix, account)
+	c.relay(ctx, up, prefix, release, account)
 	c.noteWithdrawal(account)
 }
 
-// relay carries bytes until both sides have ended, and accounts for them.
-func (c *connection) relay(ctx context.Context, up *net.TCPConn, prefix []byte, account *flow.Flow) {
-	result := relay.New(relay.Config{Down: c.down, Up: up, Prefix: prefix, Memory: &c.workload.proxy.memory}).Run(ctx)
+// relay carries bytes until both sides have ended, and accounts for them. release
+// is called when prefix is no longer needed.
+func (c *connection) relay(ctx context.Context, up *net.TCPConn, prefix []byte, release func(), account *flow.Flow) {
+	result := relay.New(relay.Config{Down: c.down, Up: up, Prefix: prefix, PrefixDone: release, Memory: &c.workload.proxy.memory}).Run(ctx)
 	account.Sent, account.Received = result.Sent, result.Received
 	if result.Err != nil {
 		account.Detail = cut(result.Err.Error())

@@ -72,7 +72,7 @@ func New(c Config) (*Proxy, error) {
 	return &Proxy{
 		config:    c,
 		dialer:    resolve.NewDialer(resolve.DialerConfig{Resolver: c.Resolver, Sockets: c.Sockets, Guard: resolve.Guard{Own: c.Own}}),
-		prover:    proof.NewProver(proof.Config{}),
+		prover:    proof.NewProver(proof.Config{Now: c.Now}),
 		workloads: make(map[string]*Workload),
 	}, nil
 }
@@ -133,4 +133,6 @@ func (p *Proxy) Close() {
 	for _, w := range all {
 		w.Close()
 	}
+	p.prover.Close()
+	p.memory.Close()
 }

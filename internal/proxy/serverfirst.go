@@ -20,7 +20,7 @@ func (c *connection) serverFirst(ctx context.Context) {
 	account := c.account(verdict)
 	defer c.workload.close(account)
 	if verdict.Action != policy.Allow {
-		c.deny(account, verdict)
+		c.deny(account, verdict, sniff.Result{})
 		return
 	}
 	c.hold(c.chain, c.snapshot)
@@ -40,11 +40,11 @@ func (c *connection) serverFirst(ctx context.Context) {
 		c.see(seen)
 		account.Sniffed, account.SNI = sniffedText(c.chain.Sniffed), cut(seen.SNI)
 		if verdict = c.snapshot.Policy.Decide(&c.chain); verdict.Action != policy.Allow {
-			c.deny(account, verdict)
+			c.deny(account, verdict, seen)
 			return
 		}
 		c.hold(c.chain, c.snapshot)
-		c.relay(ctx, up, prefix, account)
+		c.relay(ctx, up, prefix, buffer.Release, account)
 	}
 	account.Received += greeting
 	c.noteWithdrawal(account)

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -68,7 +69,7 @@ func snapshotFromFlags(c Config) (*snapshot.Snapshot, error) {
 	var objects []api.Object
 	var wrong []error
 	for _, file := range c.RulesFiles {
-		read, err := readRules(file)
+		read, err := readRules(file, c.Workload.Namespace)
 		if err != nil {
 			wrong = append(wrong, err)
 		}
@@ -101,7 +102,9 @@ func snapshotFromFlags(c Config) (*snapshot.Snapshot, error) {
 	return snapshot.Build(compiled, snapshot.View{Namespace: workload.Namespace})
 }
 
-func readRules(file string) ([]api.Object, error) {
+// readRules reads and checks the rules of a file. Those that name no namespace
+// stand in the workload's.
+func readRules(file, namespace string) ([]api.Object, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the rules: %w", err)
@@ -110,6 +113,12 @@ func readRules(file string) ([]api.Object, error) {
 	objects, err := api.Decode(file, f)
 	if err != nil {
 		return nil, err
+	}
+	for i := range objects {
+		o := &objects[i]
+		if kind := o.TypeOf(); kind != nil && kind.Namespaced && o.Metadata.Namespace == "" {
+			o.Metadata.Namespace = cmp.Or(namespace, wire.DefaultNamespace)
+		}
 	}
 	if err := api.ValidateAll(objects); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ package mesh
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +36,9 @@ func build() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := watchSources(root); err != nil {
+		return "", err
+	}
 	dir, err := os.MkdirTemp("", "sluice-test-bin-")
 	if err != nil {
 		return "", err
@@ -49,6 +53,17 @@ func build() (string, error) {
 		return "", fmt.Errorf("build the binaries: %w\n%s", err, out)
 	}
 	return dir, nil
+}
+
+// watchSources looks at every source file, so that the go command takes a test's
+// result from its cache only while the binaries would be the same.
+func watchSources(root string) error {
+	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && filepath.Ext(path) == ".go" {
+			_, err = os.Stat(path)
+		}
+		return err
+	})
 }
 
 // Root is the folder of the module.

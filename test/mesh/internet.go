@@ -1,0 +1,86 @@
+package mesh
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/test/simnet"
+)
+
+// Internet is a small internet that runs as the place's user, as a process of its
+// own.
+type Internet struct {
+	Sockets, CA string
+	Control     simnet.Control
+}
+
+// StartInternet starts one and waits until it is ready.
+func (p *Place) StartInternet(t testing.TB) *Internet {
+	t.Helper()
+	dir := filepath.Dir(p.Runtime)
+	n := &Internet{
+		Sockets: filepath.Join(p.Runtime, "internet.sock"), CA: filepath.Join(p.Data, "internet-ca.pem"),
+		Control: simnet.Control{Path: filepath.Join(p.Runtime, "internet-control.sock")},
+	}
+	// The CA is read by curl inside sandboxes, in which the data folder is masked.
+	n.CA = filepath.Join(dir, "ca", "internet-ca.pem")
+	if err := os.Mkdir(filepath.Dir(n.CA), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(n.CA), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	p.Background(t, nil, "simnet", "--sockets", n.Sockets, "--ca", n.CA, "--control", n.Control.Path)
+	Eventually(t, 10*time.Second, func() string {
+		for _, file := range []string{n.Sockets, n.CA, n.Control.Path} {
+			if _, err := os.Stat(file); err != nil {
+				return err.Error()
+			}
+		}
+		return ""
+	})
+	return n
+}
+
+// Requests returns how many HTTP requests the server of a site got.
+func (n *Internet) Requests(t testing.TB, server string) []simnet.Record {
+	return n.records(t, server, simnet.Request)
+}
+
+// Handshakes returns the TLS handshakes that the server of a site saw.
+func (n *Internet) Handshakes(t testing.TB, server string) []simnet.Record {
+	return n.records(t, server, simnet.Handshake)
+}
+
+// Connections returns the connections that the server of a site took.
+func (n *Internet) Connections(t testing.TB, server string) []simnet.Record {
+	return n.records(t, server, simnet.Connection)
+}
+
+func (n *Internet) records(t testing.TB, server string, kind simnet.Kind) []simnet.Record {
+	t.Helper()
+	records, err := n.Control.Records(context.Background(), server, kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return records
+}
+
+// Lie makes the resolver lie about a name.
+func (n *Internet) Lie(t testing.TB, name string, addrs ...string) {
+	t.Helper()
+	if err := n.Control.Lie(context.Background(), name, addrs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Reset makes the internet honest again and forgets what it saw.
+func (n *Internet) Reset(t testing.TB) {
+	t.Helper()
+	if err := n.Control.Reset(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,226 @@
+package test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/test/mesh"
+)
+
+// alone is a place with a small internet, in which commands run with a proxy of
+// their own.
+type alone struct {
+	*mesh.Place
+	net  *mesh.Internet
+	curl string
+}
+
+const (
+	books    = "/books/v1/volumes?q=isbn:0486424618"
+	hostile  = "evil.example.net"
+	hostile4 = "45.33.32.156"
+)
+
+func eachUser(t *testing.T, f func(t *testing.T, a *alone)) {
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("curl is missing: under CI it must be there")
+		}
+		t.Skip("curl is missing")
+	}
+	for _, user := range mesh.Users(t) {
+		t.Run(user.Name, func(t *testing.T) {
+			place := mesh.NewPlace(t, user)
+			f(t, &alone{Place: place, net: place.StartInternet(t), curl: curl})
+		})
+	}
+}
+
+// run runs a command alone, with flags of `sluice run` before "--".
+func (a *alone) run(t *testing.T, args ...string) mesh.Result {
+	t.Helper()
+	return a.Sluice(t, append([]string{"run", "--egress-sockets", a.net.Sockets, "--upstream-ca", a.net.CA, "--resolver", "8.8.8.8"}, args...)...)
+}
+
+// get runs curl alone, with the rules that allow says.
+func (a *alone) get(t *testing.T, allow []string, curl ...string) mesh.Result {
+	t.Helper()
+	var args []string
+	for _, rule := range allow {
+		args = append(args, "--allow", rule)
+	}
+	args = append(args, "--", a.curl, "-sS", "--max-time", "10", "--cacert", a.net.CA)
+	return a.run(t, append(args, curl...)...)
+}
+
+func TestACommandReachesWhatIsAllowedAndIsToldWhatIsNot(t *testing.T) {
+	eachUser(t, func(t *testing.T, a *alone) {
+		allow := []string{"*.googleapis.com:443"}
+		if r := a.get(t, allow, "https://www.googleapis.com"+books); r.Code != 0 || !strings.Contains(r.Stdout, "volumeInfo") || r.Stderr != "" {
+			t.Errorf("allowed by TLS: exit %d, %q, %q", r.Code, r.Stdout, r.Stderr)
+		}
+		if r := a.get(t, allow, "http://www.googleapis.com:443"+books); r.Code != 0 || !strings.Contains(r.Stdout, "volumeInfo") {
+			t.Errorf("allowed by plain HTTP on 443: exit %d, %q, %q", r.Code, r.Stdout, r.Stderr)
+		}
+		verified := 0
+		for _, h := range a.net.Handshakes(t, "www.googleapis.com") {
+			if h.Error == "" && h.SNI == "www.googleapis.com" && h.TLSVersion == "TLS 1.3" {
+				verified++
+			}
+		}
+		if verified < 2 {
+			t.Errorf("the service saw %d TLS 1.3 handshakes with its name, want one for each way at least", verified)
+		}
+		r := a.get(t, allow, "https://www.example.com/")
+		if r.Code != 35 || r.Took > 5*time.Second || !strings.Contains(r.Stderr, "alert") {
+			t.Errorf("denied: exit %d after %v, %q; want curl's own 35 at once", r.Code, r.Took, r.Stderr)
+		}
+		if !strings.Contains(r.Stderr, "sluice: denied www.example.com:443") || !strings.Contains(r.Stderr, "--allow 'www.example.com:443'") {
+			t.Errorf("the line after the command says %q", r.Stderr)
+		}
+		if n := len(a.net.Connections(t, "www.example.com")); n != 0 {
+			t.Errorf("the denied site saw %d connections", n)
+		}
+	})
+}
+
+func TestTheExitStatusIsTheCommandsOwn(t *testing.T) {
+	eachUser(t, func(t *testing.T, a *alone) {
+		for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": 143} {
+			if r := a.run(t, "--", "/bin/sh", "-c", script); r.Code != want {
+				t.Errorf("%s: exit %d, want %d (%s)", script, r.Code, want, r.Stderr)
+			}
+		}
+		if r := a.run(t, "--", "/no/such/program"); r.Code != 127 || !strings.Contains(r.Stderr, "/no/such/program") {
+			t.Errorf("no program: exit %d, %q", r.Code, r.Stderr)
+		}
+		if r := a.run(t); r.Code == 0 || !strings.Contains(r.Stderr, "--") {
+			t.Errorf("no command: exit %d, %q", r.Code, r.Stderr)
+		}
+		if r := a.run(t, "--allow", "cnn..com", "--", "true"); r.Code != 125 || !strings.Contains(r.Stderr, "cnn..com") {
+			t.Errorf("a bad rule: exit %d, %q", r.Code, r.Stderr)
+		}
+	})
+}
+
+// Attacks of the article and their kin. Whatever a workload says or dials, it
+// reaches the allowed name or nothing; never the hostile server.
+func TestAWorkloadCannotNameOneHostAndReachAnother(t *testing.T) {
+	type attack struct {
+		name   string
+		allow  []string
+		before func(t *testing.T, a *alone)
+		curl   []string
+		code   int    // of curl
+		says   string // in what curl printed
+		wants  string // in the words of sluice after it
+	}
+	google := []string{"*.googleapis.com:443"}
+	const originate = "http://www.googleapis.com:443"
+	lie := func(t *testing.T, a *alone) { a.net.Lie(t, "www.googleapis.com", hostile4) }
+	attacks := []attack{
+		{name: "the Host of an allowed domain with a hostile address reaches the allowed host", allow: google,
+			curl: []string{"-H", "Host: www.googleapis.com", "http://" + hostile4 + ":443" + books}, says: "volumeInfo"},
+		{name: "the SNI of an allowed domain with a hostile address reaches the allowed host", allow: google,
+			curl: []string{"--resolve", "www.googleapis.com:443:" + hostile4, "https://www.googleapis.com" + books}, says: "volumeInfo"},
+		{name: "the address of an allowed name with the SNI of another is refused", allow: google,
+			curl: []string{"--connect-to", "fcm.googleapis.com:443:www.googleapis.com:443", "https://fcm.googleapis.com/"}, code: 35, wants: "names of one connection differ"},
+		{name: "the address of an allowed name with the Host of another is refused", allow: google,
+			curl: []string{"-H", "Host: fcm.googleapis.com", originate + "/"}, says: "name-mismatch"},
+		{name: "a Host with another port is refused", allow: google,
+			curl: []string{"-H", "Host: www.googleapis.com:8443", originate + "/"}, says: "port-mismatch"},
+		{name: "an allowed SNI while the resolver lies is refused", allow: google, before: lie,
+			curl: []string{"https://www.googleapis.com" + books}, code: 35},
+		{name: "an allowed Host while the resolver lies is refused", allow: google, before: lie,
+			curl: []string{originate + books}, says: "certificate"},
+		{name: "a name that leads to loopback and the metadata service is refused on TLS", allow: []string{"rebind.example.com:443"},
+			curl: []string{"https://rebind.example.com/"}, code: 35, wants: "private"},
+		{name: "a name that leads to loopback and the metadata service is refused on HTTP", allow: []string{"rebind.example.com:80"},
+			curl: []string{"http://rebind.example.com/"}, says: "private-address"},
+		{name: "a name that leads to a private network is refused", allow: []string{"*.example.com:80"},
+			curl: []string{"http://intranet.example.com/"}, says: "private-address"},
+		{name: "a denied name on the address of an allowed one is refused", allow: []string{"www.googleapis.com:443"},
+			curl: []string{"https://www.google.com/"}, code: 35, wants: "denied www.google.com:443"},
+		{name: "an address literal is not opened by a star", allow: []string{"*:80"},
+			curl: []string{"http://142.250.74.74/"}, says: "address-literal"},
+		{name: "an address literal in another spelling is not opened by a star", allow: []string{"*:80"},
+			curl: []string{"http://0x8e.16403018/"}, says: "address-literal"},
+		{name: "a wildcard does not open its apex", allow: google,
+			curl: []string{"https://googleapis.com/"}, code: 35, wants: "denied googleapis.com:443"},
+		{name: "a hostile server is no upstream even when its name is allowed", allow: []string{hostile + ":443"},
+			curl: []string{"-k", "https://" + hostile + "/"}, code: 35},
+		{name: "an expired certificate is refused where we originate", allow: []string{"expired.badssl.com:443"},
+			curl: []string{"http://expired.badssl.com:443/"}, says: "certificate"},
+		{name: "the certificate of another name is refused on passthrough", allow: []string{"wrong.host.badssl.com:443"},
+			curl: []string{"-k", "https://wrong.host.badssl.com/"}, code: 35},
+	}
+	eachUser(t, func(t *testing.T, a *alone) {
+		for _, x := range attacks {
+			t.Run(x.name, func(t *testing.T) {
+				a.net.Reset(t)
+				if x.before != nil {
+					x.before(t, a)
+				}
+				r := a.get(t, x.allow, x.curl...)
+				if r.Code != x.code || !strings.Contains(r.Stdout, x.says) || !strings.Contains(r.Stderr, x.wants) {
+					t.Errorf("exit %d, said %q and %q; want %d, %q, %q", r.Code, r.Stdout, r.Stderr, x.code, x.says, x.wants)
+				}
+				if seen := a.net.Requests(t, hostile); len(seen) != 0 {
+					t.Errorf("the hostile server got a request: %+v", seen)
+				}
+				for _, private := range []string{"169.254.169.254", "127.0.0.1", "10.0.0.1"} {
+					if seen := a.net.Connections(t, private); len(seen) != 0 {
+						t.Errorf("%s was dialled: %+v", private, seen)
+					}
+				}
+			})
+		}
+	})
+}
+
+const wikipedia = `apiVersion: config.istio.io/v1alpha2
+kind: EgressRule
+metadata:
+  name: wikipedia-NAME
+spec:
+  destination:
+    service: CIDR
+  ports:
+  - port: 443
+    protocol: tcp
+`
+
+// The walk of 2018 for TCP: five ranges on 443 open the names that lead into them.
+func TestFiveRangesOnTCPOpenTheNamesThatLeadIntoThem(t *testing.T) {
+	eachUser(t, func(t *testing.T, a *alone) {
+		var rules []string
+		for name, cidr := range map[string]string{"a": "91.198.174.192/27", "b": "103.102.166.224/27", "c": "198.35.26.96/27", "d": "208.80.153.224/27", "e": "208.80.154.224/27"} {
+			rules = append(rules, strings.NewReplacer("NAME", name, "CIDR", cidr).Replace(wikipedia))
+		}
+		file := filepath.Join(filepath.Dir(a.Runtime), "wikipedia.yaml")
+		if err := os.WriteFile(file, []byte(strings.Join(rules, "---\n")), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		curl := []string{"--rules", file, "--", a.curl, "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "10", "--cacert", a.net.CA}
+		if r := a.run(t, append(curl, "https://www.wikipedia.org/")...); r.Code != 0 || r.Stdout != "200" {
+			t.Errorf("inside the ranges: exit %d, %q, %q", r.Code, r.Stdout, r.Stderr)
+		}
+		if r := a.run(t, append(curl, "https://en.wikipedia.org/")...); r.Code == 0 || !strings.Contains(r.Stderr, "none of their addresses") {
+			t.Errorf("outside the ranges: exit %d, %q, %q", r.Code, r.Stdout, r.Stderr)
+		}
+	})
+}
+
+func TestAServerThatSpeaksFirstIsHeardAtOnce(t *testing.T) {
+	eachUser(t, func(t *testing.T, a *alone) {
+		r := a.run(t, "--allow", "db.example.com:3306", "--", a.curl, "-sS", "--max-time", "3", "telnet://db.example.com:3306")
+		if len(r.Stdout) == 0 || r.Took > 4*time.Second {
+			t.Errorf("exit %d after %v: %q, %q", r.Code, r.Took, r.Stdout, r.Stderr)
+		}
+	})
+}
