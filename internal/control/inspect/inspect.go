@@ -81,14 +81,7 @@ type Why struct {
 	Snapshot     string        `json:"snapshot,omitempty"` // version that decided
 	Revision     int64         `json:"revision"`
 	Age          time.Duration `json:"age,omitempty"` // of the snapshot, in nanoseconds
-	Cases        []WhyCase     `json:"cases"`
-}
-
-// WhyCase is one way in which the destination can be asked for, and its verdict:
-// an https URL may reach the proxy as TLS or, where the proxy originates, as
-// plain HTTP.
-type WhyCase struct {
-	Title string `json:"title"` // "TLS with SNI www.googleapis.com on port 443"
+	Title        string        `json:"title"`         // "TLS with SNI www.googleapis.com on port 443"
 	policy.Explanation
 }
 
