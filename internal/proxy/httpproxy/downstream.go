@@ -1,6 +1,7 @@
 package httpproxy
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"sync/atomic"
@@ -39,7 +40,7 @@ type conn struct {
 	scratch *scratch
 	r, w    int      // in scratch.in: what is not served yet
 	scanned int      // bytes after r in which there is no line end to look for
-	request request  // at r, where head.raw is not nil
+	request request  // at r, as far as it was read
 	long    *longRun // leaveLong: what Direct said
 
 	received int64 // bytes sent to the client in this exchange
@@ -234,7 +235,7 @@ func (d *conn) ready() (bool, Failure) {
 	q := &d.request
 	if !q.parsed {
 		limit := d.server.limits.MaxHeaderBytes
-		if d.scanned > 0 && len(in) < limit && !hasLF(in[d.scanned:]) {
+		if d.scanned > 0 && len(in) < limit && bytes.IndexByte(in[d.scanned:], '\n') < 0 {
 			d.scanned = len(in)
 			return false, None
 		}
@@ -287,15 +288,6 @@ func (d *conn) decodeBuffered(b []byte) Failure {
 	q := &d.request
 	q.body, q.size, q.complete = data, q.head+used, chunks.done()
 	return None
-}
-
-func hasLF(b []byte) bool {
-	for _, c := range b {
-		if c == '\n' {
-			return true
-		}
-	}
-	return false
 }
 
 // requestServed moves on to what follows the request in the buffer.

@@ -59,7 +59,6 @@ type result struct {
 	status   int  // of the answer's head that was sent; 0: none was
 	closes   bool // the client connection cannot serve another request
 	reusable bool // the upstream connection can
-	reached  bool // there was an upstream connection
 	upgraded bool
 }
 
@@ -92,7 +91,6 @@ func (d *conn) forward(dir *Direction, start time.Duration) next {
 	} else {
 		res = d.answer(u, n, nil)
 	}
-	res.reached = true
 	return d.settle(dir, start, u, res)
 }
 

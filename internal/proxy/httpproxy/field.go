@@ -12,7 +12,6 @@ const (
 	expectField
 	upgradeField
 	trailerField
-	http2SettingsField
 	perHopField // dropped whatever it says
 	bodyField   // Content-Type and its kin: for every recipient
 )
@@ -59,7 +58,7 @@ func kindOf(name []byte) fieldKind {
 			return contentLengthField
 		}
 		if equalFold(name, "http2-settings") {
-			return http2SettingsField
+			return perHopField
 		}
 	case 16:
 		if equalFold(name, "proxy-connection") {

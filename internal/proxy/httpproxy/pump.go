@@ -159,7 +159,7 @@ func (d *conn) serveLong() next {
 	u.SetBlocking(true)
 	d.watch.set(moving, d.deadline(d.server.limits.TransferTimeout))
 	if _, err := u.Write(out); err != nil {
-		res := result{failure: d.readFailure(err, nil), err: err, reached: true}
+		res := result{failure: d.readFailure(err, nil), err: err}
 		return d.settle(dir, start, u, res)
 	}
 	p := d.startPump(u)

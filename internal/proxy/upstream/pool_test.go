@@ -207,13 +207,13 @@ func TestIdleConnectionsAreClosedWhenOldOrWhenTheirPeerIs(t *testing.T) {
 
 func TestAPoolHasABound(t *testing.T) {
 	p := newPool(t, Config{Dial: dialTo(server(t, echo)), MaxConns: 2})
-	a := mustDial(t, p)
-	mustDial(t, p)
+	a, b := mustDial(t, p), mustDial(t, p)
+	defer b.Close()
 	if _, err := p.Dial(context.Background()); !errors.Is(err, ErrOverflow) {
 		t.Errorf("%v", err)
 	}
 	a.Close()
-	mustDial(t, p)
+	mustDial(t, p).Close()
 }
 
 func TestAClosedPoolGivesNothing(t *testing.T) {
