@@ -442,6 +442,24 @@ func TestEachMessageIsCountedOnce(t *testing.T) {
 	}
 }
 
+func TestWhoKnowsANameDecidesItsHalfAndItsRate(t *testing.T) {
+	s := newServer(t)
+	for _, c := range []struct {
+		name    string
+		service bool
+		want    Naming
+	}{
+		{"details.default.svc.cluster.local", true, Exactly},
+		{"www.googleapis.com", false, Exactly},
+		{"fcm.googleapis.com", false, UnderWildcard},
+		{"www.example.com", false, Unnamed},
+	} {
+		if got := s.naming(names.MustParse(c.name), c.service); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 func FuzzAnswer(f *testing.F) {
 	for _, c := range hostileMessages() {
 		f.Add(c.message)

@@ -15,10 +15,11 @@ type Config struct {
 	Names     *Table
 	Directory Directory
 	// Named reports whether a rule more specific than "*" names n: such a name
-	// is answered even under a search suffix. Nil: none is.
+	// is answered even under a search suffix, and counts against the half of
+	// the table that is kept for them. Nil: none is.
 	Named func(n names.Name) bool
 	// NamedExactly reports whether a rule names n without a wildcard: such a
-	// name is not limited by the rate of new names. Nil: Named is asked.
+	// name, like a service, is exempt from the rate of new names. Nil: none is.
 	NamedExactly func(n names.Name) bool
 	// WithoutV6 answers AAAA with NODATA, for a workload without IPv6.
 	WithoutV6 bool
@@ -44,11 +45,12 @@ type Server struct {
 
 // New makes a Server.
 func New(c Config) *Server {
+	nothing := func(names.Name) bool { return false }
 	if c.Named == nil {
-		c.Named = func(names.Name) bool { return false }
+		c.Named = nothing
 	}
 	if c.NamedExactly == nil {
-		c.NamedExactly = c.Named
+		c.NamedExactly = nothing
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -136,11 +138,21 @@ func (s *Server) answer(q question) answer {
 	if q.typ != dnsmessage.TypeA && (q.typ != dnsmessage.TypeAAAA || s.withoutV6) {
 		return s.withoutAddress(q)
 	}
-	told, err := s.table.Tell(n, service || s.namedExactly(n))
+	told, err := s.table.Tell(n, s.naming(n, service))
 	if err != nil {
 		return s.tableRefused(err)
 	}
 	return s.addresses(q, told)
+}
+
+func (s *Server) naming(n names.Name, service bool) Naming {
+	switch {
+	case service, s.namedExactly(n):
+		return Exactly
+	case s.named(n):
+		return UnderWildcard
+	}
+	return Unnamed
 }
 
 // unnameable answers for a question that is no host name. Names of services

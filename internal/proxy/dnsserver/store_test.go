@@ -20,7 +20,7 @@ func TestATableSurvivesARestart(t *testing.T) {
 	}
 	told := map[int]Addresses{}
 	for i := range 50 {
-		told[i] = tell(t, before, numbered("n", i), i%2 == 0)
+		told[i] = tell(t, before, numbered("n", i), Naming(i%2*2))
 	}
 	if !before.Changed() {
 		t.Error("a table with new names is not changed")
@@ -47,7 +47,7 @@ func TestATableSurvivesARestart(t *testing.T) {
 		if n, ok := after.Lookup(a.V6); !ok || n != numbered("n", i) {
 			t.Errorf("%v is %q", a.V6, n)
 		}
-		if got := tell(t, after, numbered("n", i), i%2 == 0); got != a {
+		if got := tell(t, after, numbered("n", i), Naming(i%2*2)); got != a {
 			t.Errorf("n%d has %v, had %v", i, got, a)
 		}
 	}
@@ -55,7 +55,7 @@ func TestATableSurvivesARestart(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	// Addresses that were told after the Save are not given to others at once.
-	if a := tell(t, after, numbered("new", 1), true); a != addressesOf(50+skipAfterLoad+1) {
+	if a := tell(t, after, numbered("new", 1), Exactly); a != addressesOf(50+skipAfterLoad+1) {
 		t.Errorf("the first new name has %v", a)
 	}
 	if err := after.Load(path); err == nil {
@@ -68,18 +68,18 @@ func TestTheDayOfAnAddressGoesOnAcrossARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "names")
 	before := unlimited(c)
 	for i := range MaxUnruled {
-		tell(t, before, numbered("n", i), false)
+		tell(t, before, numbered("n", i), Unnamed)
 	}
 	c.pass(KeepAnswered - time.Hour)
 	must(t, before.Save(path))
 	c.pass(time.Hour + time.Second)
 	after := unlimited(c)
 	must(t, after.Load(path))
-	if _, err := after.Tell(numbered("new", 0), false); !errors.Is(err, ErrTableFull) {
+	if _, err := after.Tell(numbered("new", 0), Unnamed); !errors.Is(err, ErrTableFull) {
 		t.Errorf("an address was reused right after a restart: %v", err)
 	}
 	c.pass(KeepAnswered + time.Second)
-	tell(t, after, numbered("new", 0), false)
+	tell(t, after, numbered("new", 0), Unnamed)
 }
 
 func TestADamagedFileIsSaidAndTheTableStartsEmpty(t *testing.T) {
@@ -87,7 +87,7 @@ func TestADamagedFileIsSaidAndTheTableStartsEmpty(t *testing.T) {
 	good := filepath.Join(dir, "good")
 	table := unlimited(newClock())
 	for i := range 20 {
-		tell(t, table, numbered("n", i), true)
+		tell(t, table, numbered("n", i), Exactly)
 	}
 	must(t, table.Save(good))
 	content, err := os.ReadFile(good)
@@ -128,7 +128,7 @@ func TestADamagedFileIsSaidAndTheTableStartsEmpty(t *testing.T) {
 			if got := table.Stats().Names; got != 0 {
 				t.Errorf("%d names, want none", got)
 			}
-			tell(t, table, numbered("n", 1), true)
+			tell(t, table, numbered("n", 1), Exactly)
 			must(t, table.Save(path))
 			must(t, unlimited(newClock()).Load(path))
 		})
@@ -152,7 +152,7 @@ func FuzzDecode(f *testing.F) {
 	for i := range 3 {
 		content, _ := table.encode()
 		f.Add(content)
-		tell(f, table, numbered("n", i), i%2 == 0)
+		tell(f, table, numbered("n", i), Naming(i%2*2))
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
 		// The checksum is put right, so that the records are reached.

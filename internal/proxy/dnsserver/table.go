@@ -25,7 +25,7 @@ const (
 	// answer that told it, and after the last connection on it ended.
 	KeepAnswered = 24 * time.Hour
 	// NewNamesPerSecond and NewNamesBurst are the default rate of new names
-	// that no rule names exactly.
+	// that are at most under a wildcard.
 	NewNamesPerSecond = 100
 	NewNamesBurst     = 1000
 )
@@ -154,14 +154,22 @@ func indexOf(a netip.Addr) int {
 	return int(b[14])<<8 | int(b[15])
 }
 
-// Tell returns the addresses of n, and gives it some where it has none. named
-// says that a mesh service or a rule has this very name; others come out of one
-// half of the table and at a limited rate. The error is ErrTableFull or
-// ErrTooMany.
-func (t *Table) Tell(n names.Name, named bool) (Addresses, error) {
+// Naming is what knows a name.
+type Naming uint8
+
+const (
+	Unnamed       Naming = iota // nothing does, or "*"
+	UnderWildcard               // a rule's wildcard other than "*"
+	Exactly                     // a mesh service, or a rule that spells it out
+)
+
+// Tell returns the addresses of n, and gives it some where it has none: out of
+// one half of the table when it is Unnamed, and at a limited rate unless it is
+// named Exactly. The error is ErrTableFull or ErrTooMany.
+func (t *Table) Tell(n names.Name, by Naming) (Addresses, error) {
 	now := t.now()
 	want := unruled
-	if named {
+	if by != Unnamed {
 		want = ruled
 	}
 	t.mu.RLock()
@@ -173,10 +181,10 @@ func (t *Table) Tell(n names.Name, named bool) (Addresses, error) {
 		return addressesOf(e.index), nil
 	}
 	t.mu.RUnlock()
-	return t.tellSlowly(n, want, now)
+	return t.tellSlowly(n, want, by == Exactly, now)
 }
 
-func (t *Table) tellSlowly(n names.Name, want class, now time.Time) (Addresses, error) {
+func (t *Table) tellSlowly(n names.Name, want class, unlimited bool, now time.Time) (Addresses, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e := t.byName[n]; e != nil {
@@ -189,7 +197,7 @@ func (t *Table) tellSlowly(n names.Name, want class, now time.Time) (Addresses, 
 		e.used.Store(now.Unix())
 		return addressesOf(e.index), nil
 	}
-	if want == unruled && !t.newName.AllowN(now, 1) {
+	if !unlimited && !t.newName.AllowN(now, 1) {
 		t.limited.Add(1)
 		return Addresses{}, ErrTooMany
 	}

@@ -28,9 +28,9 @@ func unlimited(c *clock) *Table {
 	return NewTable(TableConfig{Now: c.read, NewNamesPerSecond: 1e9, NewNamesBurst: 1e9})
 }
 
-func tell(t testing.TB, table *Table, n names.Name, named bool) Addresses {
+func tell(t testing.TB, table *Table, n names.Name, by Naming) Addresses {
 	t.Helper()
-	a, err := table.Tell(n, named)
+	a, err := table.Tell(n, by)
 	if err != nil {
 		t.Fatalf("%s: %v", n, err)
 	}
@@ -41,7 +41,7 @@ func TestAddressesAreGivenInTurnAndFoundAgain(t *testing.T) {
 	table := unlimited(newClock())
 	for i := 1; i <= 300; i++ {
 		n := numbered("n", i)
-		a := tell(t, table, n, i%2 == 0)
+		a := tell(t, table, n, Naming(i%2*2))
 		want := Addresses{
 			V4: netip.AddrFrom4([4]byte{198, 19, byte(i >> 8), byte(i)}),
 			V6: netip.MustParseAddr(fmt.Sprintf("2001:2::%x", i)),
@@ -49,7 +49,7 @@ func TestAddressesAreGivenInTurnAndFoundAgain(t *testing.T) {
 		if a != want {
 			t.Fatalf("%s has %v, want %v", n, a, want)
 		}
-		if again := tell(t, table, n, i%3 == 0); again != a {
+		if again := tell(t, table, n, Naming(i%3)); again != a {
 			t.Fatalf("%s has %v, then %v", n, a, again)
 		}
 		for _, addr := range []netip.Addr{a.V4, a.V6} {
@@ -63,7 +63,7 @@ func TestAddressesAreGivenInTurnAndFoundAgain(t *testing.T) {
 func TestOnlySyntheticAddressesHaveNames(t *testing.T) {
 	table := unlimited(newClock())
 	for i := range 300 {
-		tell(t, table, numbered("n", i), true)
+		tell(t, table, numbered("n", i), Exactly)
 	}
 	for _, a := range []string{
 		"198.19.0.0", "198.19.255.255", "198.18.0.1", "198.20.0.1", "8.8.8.8",
@@ -86,15 +86,15 @@ func TestHalfOfTheTableIsKeptForNamesOfRules(t *testing.T) {
 	c := newClock()
 	table := unlimited(c)
 	for i := range MaxUnruled {
-		tell(t, table, numbered("stranger", i), false)
+		tell(t, table, numbered("stranger", i), Unnamed)
 	}
-	if _, err := table.Tell(numbered("stranger", MaxUnruled), false); !errors.Is(err, ErrTableFull) {
+	if _, err := table.Tell(numbered("stranger", MaxUnruled), Unnamed); !errors.Is(err, ErrTableFull) {
 		t.Fatalf("one stranger too many: %v", err)
 	}
 	for i := range MaxNames - MaxUnruled {
-		tell(t, table, numbered("rule", i), true)
+		tell(t, table, numbered("rule", i), Exactly)
 	}
-	if _, err := table.Tell(numbered("rule", MaxNames), true); !errors.Is(err, ErrTableFull) {
+	if _, err := table.Tell(numbered("rule", MaxNames), Exactly); !errors.Is(err, ErrTableFull) {
 		t.Fatalf("one name too many: %v", err)
 	}
 	if got := table.Stats(); got.Names != MaxNames || got.Unruled != MaxUnruled || got.Full != 2 {
@@ -102,16 +102,16 @@ func TestHalfOfTheTableIsKeptForNamesOfRules(t *testing.T) {
 	}
 
 	c.pass(KeepAnswered) // not yet over
-	if _, err := table.Tell(numbered("late", 0), true); !errors.Is(err, ErrTableFull) {
+	if _, err := table.Tell(numbered("late", 0), Exactly); !errors.Is(err, ErrTableFull) {
 		t.Fatalf("an address was reused within %v: %v", KeepAnswered, err)
 	}
-	tell(t, table, numbered("stranger", 0), false) // told again: stays
+	tell(t, table, numbered("stranger", 0), Unnamed) // told again: stays
 	held := addressesOf(2).V4
 	if n, ok := table.Pin(held); !ok || n != numbered("stranger", 1) {
 		t.Fatalf("pinned %q", n)
 	}
 	c.pass(time.Second)
-	if got := tell(t, table, numbered("late", 0), true); got != addressesOf(3) {
+	if got := tell(t, table, numbered("late", 0), Exactly); got != addressesOf(3) {
 		t.Errorf("the address of %v was reused, want that of %v", got, addressesOf(3))
 	}
 	if n, ok := table.Lookup(addressesOf(3).V6); !ok || n != numbered("late", 0) {
@@ -129,13 +129,13 @@ func TestHalfOfTheTableIsKeptForNamesOfRules(t *testing.T) {
 	// Everything else goes before what a connection holds, and then a day more.
 	c.pass(KeepAnswered + time.Second)
 	for i := range MaxUnruled - 1 {
-		tell(t, table, numbered("new", i), false)
+		tell(t, table, numbered("new", i), Unnamed)
 	}
 	if n, ok := table.Lookup(held); !ok || n != numbered("stranger", 1) {
 		t.Fatalf("%v of a live connection became %q", held, n)
 	}
 	table.Unpin(held)
-	if _, err := table.Tell(numbered("new", MaxUnruled), false); !errors.Is(err, ErrTableFull) {
+	if _, err := table.Tell(numbered("new", MaxUnruled), Unnamed); !errors.Is(err, ErrTableFull) {
 		t.Fatalf("the address of a connection that just ended was reused: %v", err)
 	}
 }
@@ -143,16 +143,16 @@ func TestHalfOfTheTableIsKeptForNamesOfRules(t *testing.T) {
 func TestANameChangesItsHalfWithTheRules(t *testing.T) {
 	table := unlimited(newClock())
 	n := numbered("n", 1)
-	a := tell(t, table, n, false)
+	a := tell(t, table, n, Unnamed)
 	for _, c := range []struct {
-		named   bool
+		by      Naming
 		unruled int
-	}{{true, 0}, {false, 1}, {true, 0}} {
-		if got := tell(t, table, n, c.named); got != a {
+	}{{Exactly, 0}, {Unnamed, 1}, {UnderWildcard, 0}} {
+		if got := tell(t, table, n, c.by); got != a {
 			t.Fatalf("the address changed from %v to %v", a, got)
 		}
 		if got := table.Stats().Unruled; got != c.unruled {
-			t.Errorf("named %v: %d names count against strangers, want %d", c.named, got, c.unruled)
+			t.Errorf("named %v: %d names count against strangers, want %d", c.by, got, c.unruled)
 		}
 	}
 }
@@ -161,21 +161,24 @@ func TestNewNamesOfStrangersComeAtALimitedRate(t *testing.T) {
 	c := newClock()
 	table := NewTable(TableConfig{Now: c.read})
 	for i := range NewNamesBurst {
-		tell(t, table, numbered("n", i), false)
+		tell(t, table, numbered("n", i), Unnamed)
 	}
-	if _, err := table.Tell(numbered("n", NewNamesBurst), false); !errors.Is(err, ErrTooMany) {
+	if _, err := table.Tell(numbered("n", NewNamesBurst), Unnamed); !errors.Is(err, ErrTooMany) {
 		t.Fatalf("after the burst: %v", err)
 	}
-	tell(t, table, numbered("n", 0), false)   // an old one may be asked for
-	tell(t, table, numbered("rule", 0), true) // and one that a rule names
-	if got := table.Stats().Limited; got != 1 {
-		t.Errorf("%d counted as limited, want 1", got)
+	if _, err := table.Tell(numbered("wildcard", 0), UnderWildcard); !errors.Is(err, ErrTooMany) {
+		t.Fatalf("under a wildcard, after the burst: %v", err)
+	}
+	tell(t, table, numbered("n", 0), Unnamed)    // an old one may be asked for
+	tell(t, table, numbered("rule", 0), Exactly) // and one that a rule names
+	if got := table.Stats().Limited; got != 2 {
+		t.Errorf("%d counted as limited, want 2", got)
 	}
 	c.pass(time.Second)
 	for i := range NewNamesPerSecond {
-		tell(t, table, numbered("later", i), false)
+		tell(t, table, numbered("later", i), Unnamed)
 	}
-	if _, err := table.Tell(numbered("later", NewNamesPerSecond), false); !errors.Is(err, ErrTooMany) {
+	if _, err := table.Tell(numbered("later", NewNamesPerSecond), Unnamed); !errors.Is(err, ErrTooMany) {
 		t.Errorf("after a second's worth: %v", err)
 	}
 }
@@ -195,7 +198,7 @@ func TestAFullTableIsAServerFailureThatSaysWhy(t *testing.T) {
 
 func TestUnpinWithoutPinPanics(t *testing.T) {
 	table := unlimited(newClock())
-	a := tell(t, table, numbered("n", 1), false)
+	a := tell(t, table, numbered("n", 1), Unnamed)
 	defer func() {
 		if recover() == nil {
 			t.Error("it did not")
@@ -226,7 +229,7 @@ func TestNoAddressInUseChangesItsName(t *testing.T) {
 			case 0:
 				c.pass(time.Duration(rapid.IntRange(0, 30).Draw(t, "hours")) * time.Hour)
 			case 1:
-				a, err := table.Tell(n, rapid.Bool().Draw(t, "named"))
+				a, err := table.Tell(n, Naming(rapid.IntRange(0, 2).Draw(t, "naming")))
 				if err != nil {
 					continue
 				}
@@ -270,7 +273,7 @@ func TestManyAskAndDialAtOnce(t *testing.T) {
 		all.Go(func() {
 			for i := range 2000 {
 				n := numbered("n", (i*7+g)%500)
-				a, err := table.Tell(n, i%2 == 0)
+				a, err := table.Tell(n, Naming(i%2*2))
 				if err != nil {
 					t.Error(err)
 					return
@@ -291,7 +294,7 @@ func TestManyAskAndDialAtOnce(t *testing.T) {
 
 func TestLookupAndPinAllocateNothing(t *testing.T) {
 	table := unlimited(newClock())
-	a := tell(t, table, numbered("n", 1), true)
+	a := tell(t, table, numbered("n", 1), Exactly)
 	if n := testing.AllocsPerRun(100, func() {
 		table.Lookup(a.V4)
 		table.Pin(a.V6)
@@ -303,7 +306,7 @@ func TestLookupAndPinAllocateNothing(t *testing.T) {
 
 func BenchmarkLookup(b *testing.B) {
 	table := unlimited(newClock())
-	a := tell(b, table, numbered("n", 1), true)
+	a := tell(b, table, numbered("n", 1), Exactly)
 	b.ReportAllocs()
 	for b.Loop() {
 		table.Lookup(a.V4)
