@@ -208,6 +208,9 @@ func (d *decoder) object(root *yaml.Node) {
 	kind, err := KindOf(o.APIVersion, o.Kind)
 	if err != nil {
 		d.fail(fields["kind"], "", "%v", err)
+		if !d.full {
+			d.problems[len(d.problems)-1].kind = true
+		}
 		return
 	}
 	// What the store holds, and what messages say, is the version that is served.

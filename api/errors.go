@@ -24,6 +24,8 @@ func (e FieldError) Error() string {
 type Problem struct {
 	File string // "" where the object was not read from a file
 	FieldError
+
+	kind bool // it is the kind itself that is refused
 }
 
 // Error returns "FILE:7: spec.ports[0].port: message".
@@ -48,6 +50,17 @@ func (p Problems) Error() string {
 		lines[i] = problem.Error()
 	}
 	return ErrorList(lines)
+}
+
+// OnlyKinds reports whether all that is wrong is kinds that are not known or not
+// built yet.
+func (p Problems) OnlyKinds() bool {
+	for _, problem := range p {
+		if !problem.kind {
+			return false
+		}
+	}
+	return true
 }
 
 // ErrorList joins messages in the form in which the command line of 2018 lists

@@ -39,6 +39,33 @@ func newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRunCommand(), newDemoCommand())
+	flags := root.PersistentFlags()
+	flags.String(flagServer, os.Getenv("SLUICE_SERVER"), "`ADDR` of sluice-server: its socket, its runtime folder, or a loopback address with a port (SLUICE_SERVER; default: api.sock in the runtime folder)")
+	flags.StringP(flagNamespace, "n", "", "namespace (default \"default\")")
+	root.PersistentPreRunE = refuseServerFlags
+
+	// What a user writes, then what runs, then what is asked.
+	root.AddCommand(
+		newCreateCommand(), newReplaceCommand(), newApplyCommand(), newGetCommand(), newDeleteCommand(),
+		newRunCommand(), newDemoCommand(),
+		newVersionCommand(),
+	)
 	return root
+}
+
+// refuseServerFlags refuses the flags of all commands that speak to the server
+// where a command does not: a flag that is read and ignored misleads. A command
+// with a flag of its own by that name is not meant.
+func refuseServerFlags(cmd *cobra.Command, _ []string) error {
+	switch cmd.Name() {
+	case "demo", "version":
+	default:
+		return nil
+	}
+	for _, name := range []string{flagServer, flagNamespace} {
+		if flag := cmd.InheritedFlags().Lookup(name); flag != nil && flag.Changed {
+			return usageError(cmd, cmd.Name()+" takes no --"+name)
+		}
+	}
+	return nil
 }

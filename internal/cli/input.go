@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"sluice.dev/sluice/api"
+)
+
+// addFileFlag gives a command -f.
+func addFileFlag(cmd *cobra.Command, files *[]string) {
+	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "file of objects, YAML or JSON, - for standard input; may be repeated")
+	_ = cmd.MarkFlagFilename("file", "yaml", "yml", "json")
+}
+
+// errNoFile is said where -f is missing; the text is of 2018.
+var errNoFile = errors.New("filename not specified (see --filename or -f)")
+
+// readObjects reads every object of the files and gives each its namespace: that
+// of the object, else that of -n, else the default one. Where both are said they
+// must agree.
+func readObjects(cmd *cobra.Command, files []string) ([]api.Object, error) {
+	if len(files) == 0 {
+		return nil, errNoFile
+	}
+	var objects []api.Object
+	for _, file := range files {
+		read, err := readFile(cmd, file)
+		if err != nil {
+			return nil, err
+		}
+		objects = append(objects, read...)
+	}
+	namespace, given := namespaceFor(cmd)
+	for i := range objects {
+		objects[i].SetNamespace(namespace)
+		if own := objects[i].Metadata.Namespace; given && own != "" && own != namespace {
+			return nil, fmt.Errorf("the namespace from the provided object %q does not match the namespace %q. You must pass '--namespace=%s' to perform this operation", own, namespace, own)
+		}
+	}
+	return objects, nil
+}
+
+// readFile reads the objects of one file.
+func readFile(cmd *cobra.Command, file string) ([]api.Object, error) {
+	name, from := file, io.Reader(nil)
+	if file == "-" {
+		name, from = "standard input", cmd.InOrStdin()
+	} else {
+		opened, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer opened.Close()
+		from = opened
+	}
+	objects, err := api.Decode(name, from)
+	var problems api.Problems
+	if errors.As(err, &problems) && !problems.OnlyKinds() {
+		return nil, fmt.Errorf("cannot parse proto message: %w", problems)
+	}
+	return objects, err
+}
+
+// validated reads the objects of the files and validates all of them. verb says
+// what would be done with them.
+func validated(cmd *cobra.Command, files []string, verb string) ([]api.Object, error) {
+	objects, err := readObjects(cmd, files)
+	if err != nil {
+		return nil, err
+	}
+	if len(objects) == 0 {
+		return nil, errors.New("nothing to " + verb)
+	}
+	if err := api.ValidateAll(objects); err != nil {
+		return nil, fmt.Errorf("configuration is invalid: %w", err)
+	}
+	for i := range objects {
+		for _, warning := range api.Warnings(&objects[i]) {
+			fmt.Fprintln(cmd.ErrOrStderr(), "Warning:", warning)
+		}
+	}
+	return objects, nil
+}
+
+// usageError is a mistake in how a command was written: its usage is shown before
+// the message.
+func usageError(cmd *cobra.Command, message string) error {
+	fmt.Fprintln(cmd.ErrOrStderr(), cmd.UsageString())
+	return errors.New(message)
+}
+
+// noArguments refuses arguments in the words of 2018.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError(cmd, cmd.Name()+" takes no arguments")
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package rest
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"sluice.dev/sluice/internal/paths"
+)
+
+// address is where a server is reached.
+type address struct {
+	network string // "unix" or "tcp"
+	at      string // a path, or host:port
+	host    string // what stands in URLs
+}
+
+// resolve reads an address of --server: a unix socket ("unix:PATH", "/PATH"), a
+// runtime folder that holds api.sock, or a loopback address with a port
+// ("127.0.0.1:15010", "http://[::1]:15010"). The empty one is api.sock in the
+// default runtime folder, which must be nobody else's: in /tmp anybody could
+// have made it first.
+func resolve(server string) (address, error) {
+	switch {
+	case server == "":
+		runtime := paths.Runtime("")
+		if err := paths.Check(runtime); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return address{}, err
+		}
+		return inFolder(runtime)
+	case strings.HasPrefix(server, "unix:"):
+		return socket(strings.TrimPrefix(strings.TrimPrefix(server, "unix:"), "//"))
+	case strings.HasPrefix(server, "http://"):
+		u, err := url.Parse(server)
+		if err != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil {
+			return address{}, fmt.Errorf("server %q must look like http://127.0.0.1:15010", server)
+		}
+		return loopback(server, u.Host)
+	case strings.Contains(server, "://"):
+		return address{}, fmt.Errorf("server %q: only unix sockets and http:// on a loopback address are built yet", server)
+	case strings.ContainsRune(server, '/') || server == "." || server == "..":
+		return socket(server)
+	}
+	return loopback(server, server)
+}
+
+// socket takes the path of a socket, or of the folder that holds it.
+func socket(path string) (address, error) {
+	if path == "" {
+		return address{}, errors.New("server: a path must follow unix:")
+	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return address{}, fmt.Errorf("server %s: %w", path, err)
+	}
+	if info, err := os.Stat(absolute); err == nil && info.IsDir() {
+		return inFolder(absolute)
+	}
+	return inFolder(filepath.Dir(absolute), filepath.Base(absolute))
+}
+
+// inFolder is a socket of a runtime folder, api.sock unless it is named.
+func inFolder(folder string, name ...string) (address, error) {
+	base := paths.APISocket
+	if len(name) > 0 {
+		base = name[0]
+	}
+	at, err := paths.Socket(folder, base)
+	if err != nil {
+		return address{}, err
+	}
+	return address{network: "unix", at: at, host: "sluice"}, nil
+}
+
+// loopback takes an address of this machine. Without TLS and a login nothing
+// beyond it is spoken to.
+func loopback(server, hostport string) (address, error) {
+	at, err := netip.ParseAddrPort(strings.Replace(hostport, "localhost:", "127.0.0.1:", 1))
+	if err != nil || at.Port() == 0 {
+		return address{}, fmt.Errorf("server %q must be a unix socket, a runtime folder, or a loopback address with a port such as 127.0.0.1:15010", server)
+	}
+	if !at.Addr().IsLoopback() {
+		return address{}, fmt.Errorf("server %q is another machine's: only unix sockets and loopback addresses are built yet", server)
+	}
+	return address{network: "tcp", at: at.String(), host: at.String()}, nil
+}

@@ -1,0 +1,399 @@
+// Package rest speaks to sluice-server: to the rules in the paths and words of
+// the Kubernetes API, and to what is served beside them under /sluice/. The
+// commands call it. It is net/http and JSON alone: a client library of Kubernetes
+// would double the time in which the command line starts.
+package rest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"sluice.dev/sluice/api"
+)
+
+// Bounds of one request.
+const (
+	DefaultTimeout = 30 * time.Second // until the whole answer is there
+	dialTimeout    = 5 * time.Second
+	maxAnswer      = 64 << 20 // bytes of one answer; a longer one is an error
+	maxLine        = 1 << 20  // bytes of one line of a stream
+	pageSize       = 500      // objects of one answer to List
+	conflicts      = 5        // tries of Update against another writer
+)
+
+// Config says where the server is.
+type Config struct {
+	// Server is an address as resolve reads it. Empty: api.sock in the default
+	// runtime folder.
+	Server string
+	// Timeout bounds one request. Zero: DefaultTimeout.
+	Timeout time.Duration
+}
+
+// Client speaks to one server. It is safe for concurrent use.
+type Client struct {
+	address address
+	timeout time.Duration
+	http    *http.Client
+}
+
+// New returns a client. It does not connect yet.
+func New(c Config) (*Client, error) {
+	at, err := resolve(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = DefaultTimeout
+	}
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, at.network, at.at)
+		},
+		MaxIdleConnsPerHost: 2,
+		IdleConnTimeout:     30 * time.Second,
+		DisableCompression:  true,
+	}
+	client := &http.Client{
+		Transport: transport,
+		// A redirect would come from something that is no sluice-server.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return &Client{address: at, timeout: c.Timeout, http: client}, nil
+}
+
+// Address returns where the server is, for messages.
+func (c *Client) Address() string { return c.address.at }
+
+// Close closes idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Create stores a new object and returns it as it is stored.
+func (c *Client) Create(ctx context.Context, o *api.Object) (api.Object, error) {
+	kind, err := api.KindOf(o.APIVersion, o.Kind)
+	if err != nil {
+		return api.Object{}, err
+	}
+	at, err := collection(kind, o.Metadata.Namespace)
+	if err != nil {
+		return api.Object{}, err
+	}
+	// What a server gave another object is not this one's.
+	fresh := *o
+	fresh.Metadata.ResourceVersion, fresh.Metadata.UID, fresh.Metadata.Generation = "", "", 0
+	fresh.Metadata.CreationTimestamp, fresh.Status = time.Time{}, nil
+	body, err := api.Encode(&fresh)
+	if err != nil {
+		return api.Object{}, err
+	}
+	return c.object(ctx, http.MethodPost, at, body)
+}
+
+// Get returns one object; IsNotFound tells the error of one that is not there.
+func (c *Client) Get(ctx context.Context, kind *api.Kind, namespace, name string) (api.Object, error) {
+	at, err := member(kind, namespace, name)
+	if err != nil {
+		return api.Object{}, err
+	}
+	return c.object(ctx, http.MethodGet, at, nil)
+}
+
+// List returns the objects of a kind in a namespace, sorted by name.
+func (c *Client) List(ctx context.Context, kind *api.Kind, namespace string) ([]api.Object, error) {
+	at, err := collection(kind, namespace)
+	if err != nil {
+		return nil, err
+	}
+	var all []api.Object
+	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+	for {
+		answer, err := c.do(ctx, http.MethodGet, at, query, nil)
+		if err != nil {
+			return nil, err
+		}
+		page, _, err := api.DecodeJSONList(answer, kind)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		var more struct {
+			Metadata struct {
+				Continue string `json:"continue"`
+			} `json:"metadata"`
+		}
+		if err := json.Unmarshal(answer, &more); err != nil {
+			return nil, fmt.Errorf("decode list of %s: %w", kind.Plural, err)
+		}
+		if more.Metadata.Continue == "" || len(page) == 0 {
+			return all, nil
+		}
+		query.Set("continue", more.Metadata.Continue)
+	}
+}
+
+// Delete removes one object.
+func (c *Client) Delete(ctx context.Context, kind *api.Kind, namespace, name string) error {
+	at, err := member(kind, namespace, name)
+	if err != nil {
+		return err
+	}
+	_, err = c.do(ctx, http.MethodDelete, at, nil, nil)
+	return err
+}
+
+// Update says how an object that is there takes what a new form of it says.
+type Update int
+
+const (
+	// Replace takes labels and annotations from the new form alone.
+	Replace Update = iota
+	// Apply keeps labels and annotations that the new form does not name.
+	Apply
+)
+
+// Update replaces the spec of an object that is there by the one given, and its
+// labels and annotations as how says; what else the store holds of it (finalizers,
+// owners, status) stays. An object that names a resource version is written only
+// over that one; else the newest is, against other writers too. before is the
+// resource version that was there.
+func (c *Client) Update(ctx context.Context, o *api.Object, how Update) (updated api.Object, before string, err error) {
+	kind, err := api.KindOf(o.APIVersion, o.Kind)
+	if err != nil {
+		return api.Object{}, "", err
+	}
+	at, err := member(kind, o.Metadata.Namespace, o.Metadata.Name)
+	if err != nil {
+		return api.Object{}, "", err
+	}
+	for try := 1; ; try++ {
+		stored, err := c.do(ctx, http.MethodGet, at, nil, nil)
+		if err != nil {
+			return api.Object{}, "", err
+		}
+		body, before, err := merge(stored, o, how)
+		if err != nil {
+			return api.Object{}, "", err
+		}
+		updated, err := c.object(ctx, http.MethodPut, at, body)
+		if isConflict(err) && o.Metadata.ResourceVersion == "" && try < conflicts {
+			continue
+		}
+		return updated, before, err
+	}
+}
+
+// merge lays the new form of an object over its stored JSON and returns the JSON
+// to write and the resource version that is stored.
+func merge(stored []byte, o *api.Object, how Update) ([]byte, string, error) {
+	var whole, metadata map[string]json.RawMessage
+	if err := json.Unmarshal(stored, &whole); err != nil {
+		return nil, "", fmt.Errorf("decode %s: %w", o.ID(), err)
+	}
+	if err := json.Unmarshal(whole["metadata"], &metadata); err != nil {
+		return nil, "", fmt.Errorf("decode metadata of %s: %w", o.ID(), err)
+	}
+	var before string
+	if err := json.Unmarshal(metadata["resourceVersion"], &before); err != nil {
+		return nil, "", fmt.Errorf("decode resource version of %s: %w", o.ID(), err)
+	}
+	set := func(into map[string]json.RawMessage, field string, value any) (err error) {
+		into[field], err = json.Marshal(value)
+		return err
+	}
+	for field, given := range map[string]map[string]string{"labels": o.Metadata.Labels, "annotations": o.Metadata.Annotations} {
+		result := map[string]string{}
+		if how == Apply && len(metadata[field]) > 0 {
+			if err := json.Unmarshal(metadata[field], &result); err != nil {
+				return nil, "", fmt.Errorf("decode %s of %s: %w", field, o.ID(), err)
+			}
+		}
+		for key, value := range given {
+			result[key] = value
+		}
+		delete(metadata, field)
+		if len(result) > 0 {
+			if err := set(metadata, field, result); err != nil {
+				return nil, "", err
+			}
+		}
+	}
+	if o.Metadata.ResourceVersion != "" {
+		if err := set(metadata, "resourceVersion", o.Metadata.ResourceVersion); err != nil {
+			return nil, "", err
+		}
+	}
+	if err := errors.Join(set(whole, "metadata", metadata), set(whole, "spec", o.Spec)); err != nil {
+		return nil, "", fmt.Errorf("encode %s: %w", o.ID(), err)
+	}
+	body, err := json.Marshal(whole)
+	return body, before, err
+}
+
+// Sluice asks for what the server serves beside the rules, below /sluice/, and
+// decodes its JSON.
+func (c *Client) Sluice(ctx context.Context, path string, query url.Values, into any) error {
+	answer, err := c.do(ctx, http.MethodGet, "/sluice/"+path, query, nil)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(answer, into); err != nil {
+		return fmt.Errorf("decode /sluice/%s: %w", path, err)
+	}
+	return nil
+}
+
+// Follow asks for a stream below /sluice/ and calls each for its lines, without
+// their ends, until the server ends it, ctx ends, or each returns an error. A line
+// is valid until each returns.
+func (c *Client) Follow(ctx context.Context, path string, query url.Values, each func(line []byte) error) error {
+	response, err := c.send(ctx, http.MethodGet, "/sluice/"+path, query, nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		body, err := read(response.Body)
+		if err != nil {
+			return c.explain(err)
+		}
+		return statusError(response.StatusCode, body)
+	}
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
+		if err := each(lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return c.explain(err)
+	}
+	return nil
+}
+
+// object sends a request whose answer is one object.
+func (c *Client) object(ctx context.Context, method, path string, body []byte) (api.Object, error) {
+	answer, err := c.do(ctx, method, path, nil, body)
+	if err != nil {
+		return api.Object{}, err
+	}
+	return api.DecodeJSON(answer)
+}
+
+// do sends a request and returns the body of its answer, or what the server says
+// is wrong.
+func (c *Client) do(ctx context.Context, method, path string, query url.Values, body []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errTimeout)
+	defer cancel()
+	response, err := c.send(ctx, method, path, query, body)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	answer, err := read(response.Body)
+	if err != nil {
+		if errors.Is(context.Cause(ctx), errTimeout) {
+			err = errTimeout
+		}
+		return nil, c.explain(err)
+	}
+	if response.StatusCode < 200 || response.StatusCode > 299 {
+		return nil, statusError(response.StatusCode, answer)
+	}
+	return answer, nil
+}
+
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, body []byte) (*http.Response, error) {
+	target := url.URL{Scheme: "http", Host: c.address.host, Path: path, RawQuery: query.Encode()}
+	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	request.Header.Set("Accept", "application/json")
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		if errors.Is(context.Cause(ctx), errTimeout) {
+			err = errTimeout
+		}
+		return nil, c.explain(err)
+	}
+	return response, nil
+}
+
+func read(body io.Reader) ([]byte, error) {
+	answer, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
+	if err == nil && len(answer) > maxAnswer {
+		err = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+	}
+	return answer, err
+}
+
+var errTimeout = errors.New("no whole answer in time")
+
+// ErrNoServer is wrapped by the error of a request that reached no server.
+var ErrNoServer = errors.New("no sluice-server answers")
+
+// explain says of a failed request what to do next.
+func (c *Client) explain(err error) error {
+	var inner *url.Error
+	if errors.As(err, &inner) {
+		err = inner.Err // without the method and a URL that nobody typed
+	}
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w at %s; start one with sluice-server, or name another with --server", ErrNoServer, c.Address())
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w that we may speak to at %s: the socket is another user's; start one of your own with sluice-server, or name another with --server", ErrNoServer, c.Address())
+	case errors.Is(err, errTimeout):
+		return fmt.Errorf("sluice-server at %s: no whole answer within %s", c.Address(), c.timeout)
+	}
+	return fmt.Errorf("sluice-server at %s: %w", c.Address(), err)
+}
+
+// collection is the path of the objects of a kind, and member that of one of them.
+func collection(kind *api.Kind, namespace string) (string, error) {
+	path := "/apis/" + kind.APIVersion()
+	if kind.Namespaced {
+		if err := segment("namespace", namespace); err != nil {
+			return "", err
+		}
+		path += "/namespaces/" + namespace
+	}
+	return path + "/" + kind.Plural, nil
+}
+
+func member(kind *api.Kind, namespace, name string) (string, error) {
+	path, err := collection(kind, namespace)
+	if err != nil {
+		return "", err
+	}
+	if err := segment("name", name); err != nil {
+		return "", err
+	}
+	return path + "/" + name, nil
+}
+
+// segment refuses what would lead to another path than the one meant.
+func segment(what, s string) error {
+	if s == "" || s == "." || s == ".." || strings.ContainsAny(s, "/%?#\\") {
+		return fmt.Errorf("%q is not a %s", s, what)
+	}
+	return nil
+}

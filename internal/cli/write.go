@@ -1,0 +1,199 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/internal/cli/rest"
+)
+
+func newCreateCommand() *cobra.Command {
+	return writeCommand("create", "Create rules and configuration",
+		`Creates each object of a file, in its order. All of them are read and validated before the first
+is created; where one fails on the server, those before it stay and those after it are not tried.`,
+		create)
+}
+
+func newReplaceCommand() *cobra.Command {
+	return writeCommand("replace", "Replace rules and configuration that exist",
+		`Replaces the spec, labels and annotations of each object of a file, which must exist. An object
+that says metadata.resourceVersion is replaced only if that is still its version.`,
+		replace)
+}
+
+func newApplyCommand() *cobra.Command {
+	return writeCommand("apply", "Create rules and configuration, or replace them where they exist",
+		`Creates each object of a file that does not exist. Of one that does, the spec becomes that of the
+file as a whole; labels and annotations that the file does not name stay.`,
+		apply)
+}
+
+// writer stores one object and returns what is to be said of it.
+type writer func(context.Context, *rest.Client, *api.Object) (string, error)
+
+func writeCommand(verb, short, long string, write writer) *cobra.Command {
+	var files []string
+	cmd := &cobra.Command{
+		Use: verb + " -f FILE", Short: short, Long: long, Args: noArguments,
+		Example: "  sluice " + verb + " -f samples/bookinfo/kube/egress-rule-google-apis.yaml\n  sluice " + verb + " -f - < rules.yaml",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			objects, err := validated(cmd, files, verb)
+			if err != nil {
+				return err
+			}
+			client, err := clientFor(cmd)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			for i := range objects {
+				said, err := write(cmd.Context(), client, &objects[i])
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), said)
+			}
+			return nil
+		},
+	}
+	addFileFlag(cmd, &files)
+	return cmd
+}
+
+func create(ctx context.Context, client *rest.Client, o *api.Object) (string, error) {
+	created, err := client.Create(ctx, o)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("Created config %s at revision %s", created.ID(), created.Metadata.ResourceVersion), nil
+}
+
+func replace(ctx context.Context, client *rest.Client, o *api.Object) (string, error) {
+	updated, _, err := client.Update(ctx, o, rest.Replace)
+	if rest.IsNotFound(err) {
+		return "", fmt.Errorf("revision is required: %s does not exist, create it first", o.ID())
+	}
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("Updated config %s to revision %s", updated.ID(), updated.Metadata.ResourceVersion), nil
+}
+
+// apply creates or updates. Where somebody else creates or deletes the object in
+// between, it begins again, once.
+func apply(ctx context.Context, client *rest.Client, o *api.Object) (string, error) {
+	for try := 1; ; try++ {
+		updated, before, err := client.Update(ctx, o, rest.Apply)
+		switch {
+		case err == nil && updated.Metadata.ResourceVersion == before:
+			return fmt.Sprintf("Unchanged config %s at revision %s", updated.ID(), before), nil
+		case err == nil:
+			return fmt.Sprintf("Updated config %s to revision %s", updated.ID(), updated.Metadata.ResourceVersion), nil
+		case !rest.IsNotFound(err):
+			return "", err
+		}
+		said, err := create(ctx, client, o)
+		if rest.IsAlreadyExists(err) && try == 1 {
+			continue
+		}
+		return said, err
+	}
+}
+
+func newDeleteCommand() *cobra.Command {
+	var files []string
+	cmd := &cobra.Command{
+		Use:   "delete TYPE NAME...",
+		Short: "Delete rules and configuration",
+		Long:  "Deletes the named objects of a type, or the objects of a file.",
+		Example: `  sluice delete egressrule googleapis
+  sluice delete -f samples/bookinfo/kube/egress-rule-google-apis.yaml`,
+		ValidArgsFunction: completeTypes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(files) > 0 && len(args) > 0:
+				return usageError(cmd, "delete takes no arguments when the file option is used")
+			case len(files) > 0:
+				return deleteFiles(cmd, files)
+			case len(args) < 2:
+				return usageError(cmd, "provide configuration type and name or -f option")
+			}
+			return deleteNames(cmd, args[0], args[1:])
+		},
+	}
+	addFileFlag(cmd, &files)
+	return cmd
+}
+
+// deleteNames deletes objects of one type by name. It tries all of them.
+func deleteNames(cmd *cobra.Command, word string, names []string) error {
+	kind, err := api.Lookup(word)
+	if err != nil {
+		return err
+	}
+	client, err := clientFor(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	namespace, _ := namespaceFor(cmd)
+	var failures []string
+	for _, name := range names {
+		err := client.Delete(cmd.Context(), kind, namespace, name)
+		if errors.Is(err, rest.ErrNoServer) {
+			return err
+		}
+		if err != nil {
+			failures = append(failures, fmt.Sprintf("cannot delete %s: %v", name, err))
+			continue
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "Deleted config: %s %s\n", word, name)
+	}
+	return listOf(failures)
+}
+
+// deleteFiles deletes the objects that stand in files. It tries all of them.
+func deleteFiles(cmd *cobra.Command, files []string) error {
+	objects, err := readObjects(cmd, files)
+	if err != nil {
+		return err
+	}
+	if len(objects) == 0 {
+		return errors.New("nothing to delete")
+	}
+	client, err := clientFor(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	var failures []string
+	for i := range objects {
+		o := &objects[i]
+		if o.Metadata.Name == "" {
+			failures = append(failures, fmt.Sprintf("cannot delete the %s at %s:%d: it has no name", o.Kind, o.Origin.File, o.Origin.Line))
+			continue
+		}
+		err := client.Delete(cmd.Context(), o.TypeOf(), o.Metadata.Namespace, o.Metadata.Name)
+		if errors.Is(err, rest.ErrNoServer) {
+			return err
+		}
+		if err != nil {
+			failures = append(failures, fmt.Sprintf("cannot delete %s: %v", o.ID(), err))
+			continue
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "Deleted config: %s\n", o.ID())
+	}
+	return listOf(failures)
+}
+
+// listOf makes one error of messages in the form of 2018, or nil of none.
+func listOf(messages []string) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	return errors.New(api.ErrorList(messages))
+}
