@@ -1,0 +1,523 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// scripted is a server whose streams a test plays itself.
+type scripted struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+	streams chan *played
+
+	mu       sync.Mutex
+	listener *bufconn.Listener
+	server   *grpc.Server
+	dials    []time.Time
+}
+
+// played is one stream of a client; the handler ends when end is sent to.
+type played struct {
+	grpc.BidiStreamingServer[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
+	end chan error
+}
+
+func (s *scripted) DeltaAggregatedResources(opened grpc.BidiStreamingServer[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]) error {
+	p := &played{opened, make(chan error, 1)}
+	select {
+	case s.streams <- p:
+	case <-opened.Context().Done():
+		return nil
+	}
+	select {
+	case err := <-p.end:
+		return err
+	case <-opened.Context().Done():
+		return nil
+	}
+}
+
+func (s *scripted) start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listener = bufconn.Listen(1 << 20)
+	s.server = grpc.NewServer(grpc.ForceServerCodecV2(NewCodec()), grpc.WaitForHandlers(true))
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.server, s)
+	go s.server.Serve(s.listener)
+}
+
+func (s *scripted) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.server.Stop()
+	s.listener.Close()
+}
+
+func (s *scripted) dial(ctx context.Context) (net.Conn, error) {
+	s.mu.Lock()
+	listener := s.listener
+	s.dials = append(s.dials, time.Now())
+	s.mu.Unlock()
+	return listener.DialContext(ctx)
+}
+
+// play runs a test against a scripted server, in a bubble of time.
+func play(t *testing.T, test func(t *testing.T, server *scripted, client *Client)) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &scripted{streams: make(chan *played)}
+		server.start()
+		client, err := NewClient(Config{Dial: server.dial, Proxy: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, server, client)
+		client.Close()
+		server.stop()
+		time.Sleep(time.Minute) // what gRPC ends by itself
+	})
+}
+
+func (p *played) request(t *testing.T) *discoveryv3.DeltaDiscoveryRequest {
+	t.Helper()
+	request, err := p.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return request
+}
+
+// answer returns the reply to the index with this nonce, past those to parts.
+func (p *played) answer(t *testing.T, nonce string) *discoveryv3.DeltaDiscoveryRequest {
+	t.Helper()
+	for {
+		if request := p.request(t); request.GetResponseNonce() == nonce {
+			return request
+		}
+	}
+}
+
+// content is the parts of a snapshot.
+func content(t *testing.T, hosts ...string) map[string]*wire.Part {
+	t.Helper()
+	own := &wire.Policy{}
+	for _, host := range hosts {
+		own.Rules = append(own.Rules, policy.Rule{ID: host, Hosts: []names.Pattern{names.MustParsePattern(host)}, Ports: []policy.Port{{Port: 443, Protocol: policy.ProtocolHTTPS}}})
+	}
+	parts := make(map[string]*wire.Part)
+	for name, value := range map[string]any{
+		wire.PartMesh:            &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour},
+		wire.PartPolicyRoot:      &wire.Policy{},
+		wire.PartPolicyNamespace: &wire.Policy{},
+		wire.PartPolicyOwn:       own,
+		wire.PartRoutes:          &wire.Routes{},
+		wire.PartDirectory:       &wire.Directory{Domain: "cluster.local"},
+	} {
+		part, err := wire.EncodePart(name, value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts[name] = part
+	}
+	return parts
+}
+
+func (p *played) sendPart(t *testing.T, part *wire.Part) {
+	t.Helper()
+	p.send(t, part.Kind, "part", EncodeResource(part.Name, part.Kind, string(part.Hash), part.Bytes))
+}
+
+func (p *played) send(t *testing.T, kind wire.Kind, nonce string, resource *discoveryv3.Resource) {
+	t.Helper()
+	if err := p.Send(&discoveryv3.DeltaDiscoveryResponse{TypeUrl: kind.TypeURL(), Nonce: nonce, Resources: []*discoveryv3.Resource{resource}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *played) sendIndex(t *testing.T, nonce, instance string, parts map[string]*wire.Part) string {
+	t.Helper()
+	index := wire.Index{Instance: instance, Parts: make(map[string]wire.Hash)}
+	for name, part := range parts {
+		index.Parts[name] = part.Hash
+	}
+	index.Version = wire.VersionOf(index.Parts)
+	b, err := json.Marshal(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.send(t, wire.KindIndex, nonce, EncodeResource(wire.NameIndex, wire.KindIndex, index.Version, b))
+	return index.Version
+}
+
+// sendAll sends every part and then the index, whose version it returns.
+func (p *played) sendAll(t *testing.T, nonce string, parts map[string]*wire.Part) string {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		p.sendPart(t, parts[name])
+	}
+	return p.sendIndex(t, nonce, "details-v2/1", parts)
+}
+
+func joinDetails(t *testing.T, c *Client) *Membership {
+	t.Helper()
+	m, err := c.Join(t.Context(), wire.Workload{Service: "details", Version: "v2", Ports: []uint16{9080}, PID: 4194303})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func rulesOf(s *wire.Snapshot) string {
+	var ids []string
+	for _, rule := range s.Policy.Rules {
+		ids = append(ids, rule.ID)
+	}
+	return strings.Join(ids, " ")
+}
+
+func TestTheFirstRequestIsTheJoin(t *testing.T) {
+	play(t, func(t *testing.T, server *scripted, client *Client) {
+		m := joinDetails(t, client)
+		p := <-server.streams
+		first := p.request(t)
+		if first.GetNode().GetId() != "details-v2" || first.GetTypeUrl() != wire.KindIndex.TypeURL() {
+			t.Errorf("got %v", first)
+		}
+		join, err := DecodeNode(first.GetNode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := join.Workload
+		if w.Service != "details" || w.Namespace != "default" || w.Labels["version"] != "v2" || w.PID != 4194303 || w.Proxy != "test" || len(w.Ports) != 1 || len(join.Session) < 20 {
+			t.Errorf("got %+v", join)
+		}
+		if m.Connected() || m.Instance() != "" {
+			t.Error("it is connected before the server said so")
+		}
+		version := p.sendAll(t, "n", content(t, "a.example.com"))
+		snapshot := <-m.Snapshots()
+		<-m.Joined()
+		if snapshot.Version != version || rulesOf(snapshot) != "a.example.com" || !m.Connected() || m.Instance() != "details-v2/1" {
+			t.Errorf("got %+v for %s", snapshot, m.Instance())
+		}
+		m.Ack(version)
+		if reply := p.answer(t, "n"); reply.GetErrorDetail() != nil {
+			t.Errorf("got %v", reply)
+		}
+	})
+}
+
+func TestAHalfSentSnapshotIsNeverHandedOut(t *testing.T) {
+	play(t, func(t *testing.T, server *scripted, client *Client) {
+		m := joinDetails(t, client)
+		p := <-server.streams
+		p.request(t)
+		parts := content(t, "a.example.com")
+		for name, part := range parts {
+			if name != wire.PartPolicyOwn {
+				p.sendPart(t, part)
+			}
+		}
+		p.sendIndex(t, "n", "details-v2/1", parts)
+		again := <-server.streams // the client opens another stream
+		first := again.request(t)
+		if _, claimed := first.GetInitialResourceVersions()[wire.PartPolicyOwn]; claimed || len(first.GetInitialResourceVersions()) != len(parts)-1 {
+			t.Errorf("it says it holds %v", first.GetInitialResourceVersions())
+		}
+		select {
+		case snapshot := <-m.Snapshots():
+			t.Fatalf("got %+v", snapshot)
+		default:
+		}
+		if m.Connected() {
+			t.Error("it is connected")
+		}
+		// Only what is missing has to be sent.
+		again.sendPart(t, parts[wire.PartPolicyOwn])
+		again.sendIndex(t, "n", "details-v2/1", parts)
+		if got := rulesOf(<-m.Snapshots()); got != "a.example.com" {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
+func TestWhatDoesNotAgreeEndsTheStreamAndIsNotKept(t *testing.T) {
+	good := content(t, "a.example.com")
+	own := good[wire.PartPolicyOwn]
+	other := content(t, "b.example.com")[wire.PartPolicyOwn]
+	for name, send := range map[string]func(t *testing.T, p *played){
+		"bytes of another hash": func(t *testing.T, p *played) {
+			p.send(t, own.Kind, "n", EncodeResource(own.Name, own.Kind, string(own.Hash), other.Bytes))
+		},
+		"a kind of another name": func(t *testing.T, p *played) {
+			p.send(t, wire.KindRoutes, "n", EncodeResource(own.Name, wire.KindRoutes, string(own.Hash), own.Bytes))
+		},
+		"a name of nothing": func(t *testing.T, p *played) {
+			p.send(t, own.Kind, "n", EncodeResource("policy/other", own.Kind, string(own.Hash), own.Bytes))
+		},
+		"an unknown field": func(t *testing.T, p *played) {
+			b := []byte(`{"rules":[],"denyAfter":"noon"}`)
+			p.send(t, own.Kind, "n", EncodeResource(own.Name, own.Kind, string(wire.HashOf(b)), b))
+		},
+		"an index of another version": func(t *testing.T, p *played) {
+			for _, part := range good {
+				p.sendPart(t, part)
+			}
+			index := wire.Index{Version: "0", Parts: map[string]wire.Hash{}}
+			for name, part := range good {
+				index.Parts[name] = part.Hash
+			}
+			b, _ := json.Marshal(index)
+			p.send(t, wire.KindIndex, "n", EncodeResource(wire.NameIndex, wire.KindIndex, "0", b))
+		},
+		"an index without the rules": func(t *testing.T, p *played) {
+			fewer := maps.Clone(good)
+			delete(fewer, wire.PartPolicyOwn)
+			p.sendAll(t, "n", fewer)
+		},
+		"no JSON at all": func(t *testing.T, p *played) {
+			p.send(t, wire.KindIndex, "n", EncodeResource(wire.NameIndex, wire.KindIndex, "0", []byte("\x00")))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(t *testing.T, server *scripted, client *Client) {
+				m := joinDetails(t, client)
+				p := <-server.streams
+				p.request(t)
+				send(t, p)
+				again := <-server.streams
+				first := again.request(t)
+				if hash := first.GetInitialResourceVersions()[own.Name]; hash != "" && hash != string(own.Hash) {
+					t.Errorf("it kept %s", hash)
+				}
+				select {
+				case snapshot := <-m.Snapshots():
+					t.Errorf("handed out: %+v", snapshot)
+				default:
+				}
+			})
+		})
+	}
+}
+
+func TestAfterALossOnlyWhatChangedIsNeeded(t *testing.T) {
+	play(t, func(t *testing.T, server *scripted, client *Client) {
+		m := joinDetails(t, client)
+		p := <-server.streams
+		p.request(t)
+		parts := content(t, "a.example.com")
+		version := p.sendAll(t, "1", parts)
+		m.Ack((<-m.Snapshots()).Version)
+		p.answer(t, "1")
+		server.stop()
+		synctest.Wait()
+		if m.Connected() || m.Err() == nil {
+			t.Errorf("connected %v, %v", m.Connected(), m.Err())
+		}
+		server.start()
+		p = <-server.streams
+		first := p.request(t)
+		join, err := DecodeNode(first.GetNode())
+		if err != nil || join.Workload.Instance != "details-v2/1" {
+			t.Errorf("it comes back as %+v, %v", join, err)
+		}
+		claimed := first.GetInitialResourceVersions()
+		if claimed[wire.NameIndex] != version || len(claimed) != len(parts)+1 {
+			t.Errorf("it says it holds %v", claimed)
+		}
+		for name, part := range parts {
+			if claimed[name] != string(part.Hash) {
+				t.Errorf("of %s it says it holds %q", name, claimed[name])
+			}
+		}
+		changed := content(t, "b.example.com")
+		p.sendPart(t, changed[wire.PartPolicyOwn])
+		p.sendIndex(t, "2", "details-v2/1", changed)
+		if got := rulesOf(<-m.Snapshots()); got != "b.example.com" {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
+func TestARefusedSnapshotIsNotSaidToRun(t *testing.T) {
+	play(t, func(t *testing.T, server *scripted, client *Client) {
+		m := joinDetails(t, client)
+		p := <-server.streams
+		p.request(t)
+		good := p.sendAll(t, "1", content(t, "a.example.com"))
+		m.Ack((<-m.Snapshots()).Version)
+		p.answer(t, "1")
+		bad := p.sendAll(t, "2", content(t, "b.example.com"))
+		if got := (<-m.Snapshots()).Version; got != bad {
+			t.Fatalf("got %s", got)
+		}
+		m.Nack(bad, errors.New(strings.Repeat("no ", 10_000)))
+		if detail := p.answer(t, "2").GetErrorDetail(); !strings.HasPrefix(detail.GetMessage(), "no no") || len(detail.GetMessage()) > maxNack {
+			t.Errorf("got %v", detail)
+		}
+		p.end <- status.Error(codes.Unavailable, "gone")
+		p = <-server.streams
+		if got := p.request(t).GetInitialResourceVersions()[wire.NameIndex]; got != good {
+			t.Errorf("it says that %s runs, not %s", got, good)
+		}
+	})
+}
+
+func TestTheLatestSnapshotWins(t *testing.T) {
+	play(t, func(t *testing.T, server *scripted, client *Client) {
+		m := joinDetails(t, client)
+		p := <-server.streams
+		p.request(t)
+		var last string
+		for i := range 20 {
+			last = p.sendAll(t, fmt.Sprint(i), content(t, fmt.Sprintf("h%d.example.com", i)))
+		}
+		synctest.Wait()
+		snapshot := <-m.Snapshots()
+		if snapshot.Version != last {
+			t.Errorf("got %s, not the latest", rulesOf(snapshot))
+		}
+		m.Ack("of another version")
+		m.Ack(last)
+		p.answer(t, "19")
+		m.Ack(last) // a second time: nothing is sent
+		m.Leave()
+		if request, err := p.Recv(); !errors.Is(err, io.EOF) && status.Code(err) != codes.Canceled {
+			t.Errorf("after the leave: %v, %v", request, err)
+		}
+		if _, open := <-m.Snapshots(); open {
+			t.Error("the channel of a membership that ended is open")
+		}
+	})
+}
+
+func TestALostServerIsSoughtWithinBounds(t *testing.T) {
+	play(t, func(t *testing.T, server *scripted, client *Client) {
+		m := joinDetails(t, client)
+		p := <-server.streams
+		p.request(t)
+		p.sendAll(t, "1", content(t, "a.example.com"))
+		m.Ack((<-m.Snapshots()).Version)
+		server.stop()
+		time.Sleep(10 * time.Minute)
+		server.mu.Lock()
+		tries := len(server.dials)
+		server.mu.Unlock()
+		if least, most := int(10*time.Minute/(MaxBackoff*13/10)), int(10*time.Minute/(MaxBackoff/2)); tries < least || tries > most {
+			t.Errorf("%d tries in ten minutes, not %d to %d", tries, least, most)
+		}
+		server.start()
+		back := time.Now()
+		<-server.streams
+		if took := time.Since(back); took > 2*MaxBackoff+2*time.Second {
+			t.Errorf("it came back after %s", took)
+		}
+	})
+}
+
+func TestAWorkloadThatTheServerRefusesAsksSeldom(t *testing.T) {
+	play(t, func(t *testing.T, server *scripted, client *Client) {
+		m := joinDetails(t, client)
+		started := time.Now()
+		const times = 10
+		for range times {
+			p := <-server.streams
+			p.request(t)
+			p.end <- status.Error(codes.ResourceExhausted, "full")
+		}
+		if took := time.Since(started); took < (times-1)*MaxBackoff*(10-2)/10 {
+			t.Errorf("it asked %d times in %s", times, took)
+		}
+		synctest.Wait()
+		if err := m.Err(); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestNewWorkloadsWaitForThoseThatComeBack(t *testing.T) {
+	play(t, func(t *testing.T, server *scripted, client *Client) {
+		old := joinDetails(t, client)
+		p := <-server.streams
+		p.request(t)
+		p.sendAll(t, "1", content(t))
+		<-old.Snapshots()
+		server.stop()
+		synctest.Wait()
+		fresh := joinDetails(t, client)
+		server.start()
+		opened := []*played{<-server.streams, <-server.streams}
+		// Only the one with a name speaks, whichever was opened first.
+		first := make(chan *played, 2)
+		for _, p := range opened {
+			go func() {
+				if request, err := p.Recv(); err == nil {
+					if join, _ := DecodeNode(request.GetNode()); join.Workload.Instance == "" {
+						t.Log("the new one joins")
+					}
+					first <- p
+				}
+			}()
+		}
+		returned := <-first
+		returned.sendAll(t, "1", content(t))
+		if snapshot := <-old.Snapshots(); snapshot == nil || fresh.Connected() {
+			t.Error("the new one was first")
+		}
+		<-first
+		old.Leave()
+	})
+}
+
+func TestAClosedClientTakesNobody(t *testing.T) {
+	play(t, func(t *testing.T, _ *scripted, client *Client) {
+		client.Close()
+		if _, err := client.Join(t.Context(), wire.Workload{Service: "details"}); err == nil {
+			t.Error("it joined")
+		}
+	})
+}
+
+func FuzzDecodeNode(f *testing.F) {
+	f.Add([]byte(`{"workload":{"namespace":"default","instance":"","level":"","proxy":""},"session":"s"}`))
+	f.Add([]byte(`{"workload":{"labels":{"a/b":"c"},"ports":[1,65535],"pid":-1}}`))
+	f.Add([]byte(`{"session":1e300}`))
+	f.Fuzz(func(t *testing.T, metadata []byte) {
+		var join Join
+		if json.Unmarshal(metadata, &join) != nil {
+			return
+		}
+		node, err := EncodeNode(join)
+		if err != nil {
+			return
+		}
+		read, err := DecodeNode(node)
+		if err != nil {
+			return
+		}
+		again, err := read.Workload.Normalize()
+		if err != nil || again.ClassKey() != read.Workload.ClassKey() {
+			t.Fatalf("%+v is not stable: %+v, %v", read.Workload, again, err)
+		}
+	})
+}
