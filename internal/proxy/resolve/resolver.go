@@ -116,61 +116,58 @@ func (r *Resolver) Stats() Stats {
 
 // Lookup returns the addresses of n, at most MaxAddresses, IPv6 and IPv4, not
 // to be changed. limit, where it is not nil, is taken from when DNS must be
-// asked. Errors are *Error, or that of ctx.
+// asked. Errors are *Error. A remembered name costs no allocation.
 func (r *Resolver) Lookup(ctx context.Context, n names.Name, limit *rate.Limiter) ([]netip.Addr, error) {
-	f, err := r.flightTo(n, limit)
+	known, f, err := r.knownOrFlight(n, limit)
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		return nil, &Error{reason: ResolveFailed, name: n, err: ctx.Err()}
+	if f != nil {
+		select {
+		case <-f.done:
+			known = f.found
+		case <-ctx.Done():
+			return nil, &Error{reason: ResolveFailed, name: n, err: ctx.Err()}
+		}
 	}
-	if f.found.err != nil {
-		return nil, f.found.err
+	if known.err != nil {
+		return nil, known.err
 	}
-	return f.found.addrs, nil
+	return known.addrs, nil
 }
 
 var (
-	landed       = closedChannel() // of flights that were over before they began
 	errBusy      = errors.New("too many names are being resolved")
 	errShutdown  = errors.New("the resolver is closed")
 	errQuestions = fmt.Errorf("a chain of more than %d names, or in more than %d pieces", maxLinks, maxQuestions)
 )
 
-func closedChannel() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}
-
-// flightTo returns what is known of n, the lookup that runs, or a new one.
-func (r *Resolver) flightTo(n names.Name, limit *rate.Limiter) (*flight, error) {
+// knownOrFlight returns what is known of n, or else the lookup to wait for: the
+// one that runs, or a new one.
+func (r *Resolver) knownOrFlight(n names.Name, limit *rate.Limiter) (found, *flight, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
 	if known, ok := r.cache.get(n, now); ok {
 		r.hits.Add(1)
-		return &flight{done: landed, found: known}, nil
+		return known, nil, nil
 	}
 	if f := r.flights[n]; f != nil {
-		return f, nil
+		return found{}, f, nil
 	}
 	switch {
 	case r.closed:
-		return nil, &Error{reason: ResolveFailed, name: n, err: errShutdown}
+		return found{}, nil, &Error{reason: ResolveFailed, name: n, err: errShutdown}
 	case limit != nil && !limit.AllowN(now, 1):
-		return nil, &Error{reason: TooManyNames, name: n}
+		return found{}, nil, &Error{reason: TooManyNames, name: n}
 	case len(r.flights) >= MaxLookups:
-		return nil, &Error{reason: ResolveFailed, name: n, err: errBusy}
+		return found{}, nil, &Error{reason: ResolveFailed, name: n, err: errBusy}
 	}
 	r.lookups.Add(1)
 	f := &flight{done: make(chan struct{})}
 	r.flights[n] = f
 	r.running.Go(func() { r.fly(n, f) })
-	return f, nil
+	return found{}, f, nil
 }
 
 func (r *Resolver) fly(n names.Name, f *flight) {

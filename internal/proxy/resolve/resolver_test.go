@@ -485,6 +485,14 @@ func TestManyWhoWantOneNameAskOnce(t *testing.T) {
 	}
 }
 
+func TestARememberedNameCostsNoAllocation(t *testing.T) {
+	r := newResolver(t, serveDNS(t, zone("www.example.com. 60 8.8.4.4")))
+	lookup(t, r, www)
+	if n := testing.AllocsPerRun(100, func() { r.Lookup(t.Context(), www, nil) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestNewNamesComeAtALimitedRate(t *testing.T) {
 	s := serveDNS(t, zone("www.example.com. 60 8.8.4.4"))
 	r := newResolver(t, s)
@@ -616,4 +624,14 @@ func FuzzParseReply(f *testing.F) {
 			t.Fatalf("%d links, %d addresses, end %q", links, len(addrs), end)
 		}
 	})
+}
+
+func BenchmarkRememberedName(b *testing.B) {
+	r := NewResolver(ResolverConfig{Sockets: &loopback{}})
+	defer r.Close()
+	r.cache.put(www, found{addrs: []netip.Addr{netip.MustParseAddr("8.8.4.4")}}, time.Now().Add(time.Hour))
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Lookup(context.Background(), www, nil)
+	}
 }
