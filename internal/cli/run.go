@@ -106,15 +106,8 @@ func (o *runOptions) config(args []string) (run.Config, error) {
 	}
 	w := &c.Workload
 	w.Service, w.Version, w.Namespace, w.Account = o.service, o.version, o.namespace, o.account
-	for _, text := range o.labels {
-		key, value, ok := strings.Cut(text, "=")
-		if !ok || key == "" {
-			return c, fmt.Errorf("--label %q must look like K=V", text)
-		}
-		if w.Labels == nil {
-			w.Labels = make(map[string]string)
-		}
-		w.Labels[key] = value
+	if w.Labels, err = parseLabels(o.labels); err != nil {
+		return c, err
 	}
 	for _, text := range o.listen {
 		port, err := strconv.ParseUint(text, 10, 16)

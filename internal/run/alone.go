@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -22,7 +23,11 @@ import (
 
 // runAlone runs the command with a proxy of its own in this process.
 func runAlone(ctx context.Context, c Config) (int, error) {
-	compiled, err := snapshotFromFlags(c)
+	rules, err := CompileRules(c.RulesFiles, c.Allow, c.Workload, c.Stderr)
+	if err != nil {
+		return ExitFailed, err
+	}
+	compiled, err := snapshot.Build(rules, snapshot.View{Namespace: cmp.Or(c.Workload.Namespace, wire.DefaultNamespace)})
 	if err != nil {
 		return ExitFailed, err
 	}
@@ -63,20 +68,20 @@ func runAlone(ctx context.Context, c Config) (int, error) {
 	return code, err
 }
 
-// snapshotFromFlags compiles the rules of the files and of --allow, by the same
-// compiler as the server's.
-func snapshotFromFlags(c Config) (*snapshot.Snapshot, error) {
+// CompileRules compiles the rules of files and of --allow for one workload, by the
+// same compiler as the server's. What is odd about them goes to words.
+func CompileRules(files, allowed []string, workload wire.Workload, words io.Writer) (*wire.Snapshot, error) {
 	var objects []api.Object
 	var wrong []error
-	for _, file := range c.RulesFiles {
-		read, err := readRules(file, c.Workload.Namespace)
+	for _, file := range files {
+		read, err := readRules(file, workload.Namespace)
 		if err != nil {
 			wrong = append(wrong, err)
 		}
 		objects = append(objects, read...)
 	}
 	var allow []policy.Rule
-	for _, text := range c.Allow {
+	for _, text := range allowed {
 		rule, err := policy.ParseAllow(text)
 		if err != nil {
 			wrong = append(wrong, err)
@@ -87,19 +92,19 @@ func snapshotFromFlags(c Config) (*snapshot.Snapshot, error) {
 	if err := errors.Join(wrong...); err != nil {
 		return nil, err
 	}
-	workload, err := c.Workload.Normalize()
+	workload, err := workload.Normalize()
 	if err != nil {
 		return nil, err
 	}
 	out := compile.Compile(compile.Input{Objects: objects, Workloads: []wire.Workload{workload}, Allow: allow, Created: time.Now()})
 	for _, problem := range out.Problems {
-		fmt.Fprintf(c.Stderr, "sluice: %s: %s\n", problem.Object, problem.Text)
+		fmt.Fprintf(words, "sluice: %s: %s\n", problem.Object, problem.Text)
 	}
 	compiled, err := out.ForWorkload(workload)
 	if err != nil {
 		return nil, fmt.Errorf("compile the rules: %w", err)
 	}
-	return snapshot.Build(compiled, snapshot.View{Namespace: workload.Namespace})
+	return compiled, nil
 }
 
 // readRules reads and checks the rules of a file. Those that name no namespace

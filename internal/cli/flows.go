@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/flow"
+)
+
+func newFlowsCommand() *cobra.Command {
+	var output, workload string
+	var follow bool
+	var last int
+	cmd := &cobra.Command{
+		Use:   "flows",
+		Short: "Show who went where, the verdict, bytes and duration",
+		Long: `Shows the last flows of every workload, oldest first: each is one connection, or one HTTP
+request. Each proxy keeps the last 4,096. A flow's id opens with sluice why ID.`,
+		Example: `  sluice flows
+  sluice flows --follow --workload details-v2
+  sluice flows -n 1000 -o json | jq 'select(.verdict == "deny")'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(output, "text", "json"); err != nil {
+				return err
+			}
+			if last < 0 || last > inspect.MaxFlows {
+				return fmt.Errorf("--last %d must be from 0 to %d", last, inspect.MaxFlows)
+			}
+			client, err := clientFor(cmd)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			query := url.Values{"n": {strconv.Itoa(last)}}
+			if workload != "" {
+				query.Set("workload", workload)
+			}
+			if follow {
+				query.Set("follow", "1")
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			out := cmd.OutOrStdout()
+			if output == "text" {
+				out.Write(flow.AppendHeader(nil))
+			}
+			err = client.Follow(ctx, inspect.FlowsPath, query, func(line []byte) error {
+				if output == "json" {
+					_, err := fmt.Fprintf(out, "%s\n", line)
+					return err
+				}
+				var f flow.Flow
+				if err := json.Unmarshal(line, &f); err != nil {
+					return fmt.Errorf("read a flow: %w", err)
+				}
+				_, err := out.Write(flow.AppendText(nil, &f))
+				return err
+			})
+			if ctx.Err() != nil {
+				return nil // ^C ends it as meant
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&follow, "follow", "f", false, "go on with each new flow until ^C")
+	f.IntVar(&last, "last", 100, "how many past flows to show, at most")
+	f.StringVarP(&workload, "workload", "w", "", "only those of this workload: details-v2/1, or details-v2")
+	addOutputFlag(cmd, &output, "text", "json")
+	return cmd
+}

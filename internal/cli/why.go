@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sluice.dev/sluice/internal/cli/rest"
+	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/run"
+	"sluice.dev/sluice/internal/why"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// whyOptions are the flags of `sluice why`.
+type whyOptions struct {
+	from    string
+	labels  []string
+	account string
+	method  string
+	rules   []string
+	allow   []string
+	output  string
+}
+
+func newWhyCommand() *cobra.Command {
+	var o whyOptions
+	cmd := &cobra.Command{
+		Use:   "why URL | why ID",
+		Short: "Say whether a workload may go somewhere, and why",
+		Long: `Says what would happen to a request: the verdict, the rule, what was proved by what, what cannot
+be seen, and the smallest rule that would allow it, ready to paste. The server decides with the
+proxy's own code on the snapshot that the workload's proxy acknowledged.
+
+With an ID, which stands in a denial, a log line and in sluice flows, it opens that decision, as long
+as its proxy keeps it (the last 4,096). With --rules it needs no server.`,
+		Example: `  sluice why --from details-v2 https://www.googleapis.com/
+  sluice why --label app=details https://www.google.com/
+  sluice why 70d350fa85c31e82
+  sluice why --rules rules.yaml https://pypi.org/`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("why takes one URL, such as https://www.example.com/, or one id")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkOutput(o.output, "text", "json"); err != nil {
+				return err
+			}
+			labels, err := parseLabels(o.labels)
+			if err != nil {
+				return err
+			}
+			namespace, _ := namespaceFor(cmd)
+			query := inspect.WhyQuery{From: o.from, Namespace: namespace, Labels: labels, Account: o.account, URL: args[0], Method: o.method}
+			if len(o.rules)+len(o.allow) > 0 {
+				return o.offline(cmd, query)
+			}
+			client, err := clientFor(cmd)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			if _, err := flow.ParseID(args[0]); err == nil {
+				return o.open(cmd, client, args[0])
+			}
+			return o.ask(cmd, client, query)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.from, "from", "", "the workload: details-v2/1, details-v2, or a unique beginning")
+	f.StringArrayVar(&o.labels, "label", nil, "K=V of a workload that need not run; may be repeated")
+	f.StringVar(&o.account, "service-account", "", "service account of a workload that need not run")
+	f.StringVar(&o.method, "method", "GET", "method of the request")
+	f.StringArrayVar(&o.rules, "rules", nil, "file of rules to decide by, without a server; may be repeated")
+	f.StringArrayVar(&o.allow, "allow", nil, "HOST[:PORT] to decide by, as sluice run takes it, without a server; may be repeated")
+	addOutputFlag(cmd, &o.output, "text", "json")
+	return cmd
+}
+
+// ask asks the server.
+func (o *whyOptions) ask(cmd *cobra.Command, client *rest.Client, q inspect.WhyQuery) error {
+	query := url.Values{"url": {q.URL}, "namespace": {q.Namespace}, "method": {q.Method}}
+	if q.From != "" {
+		query.Set("from", q.From)
+	}
+	if q.Account != "" {
+		query.Set("account", q.Account)
+	}
+	for key, value := range q.Labels {
+		query.Add("label", key+":"+value)
+	}
+	var answer inspect.Why
+	if err := client.Sluice(cmd.Context(), inspect.WhyPath, query, &answer); err != nil {
+		return err
+	}
+	return o.print(cmd.OutOrStdout(), &answer)
+}
+
+// open opens a decision that was made.
+func (o *whyOptions) open(cmd *cobra.Command, client *rest.Client, id string) error {
+	var opened inspect.Opened
+	if err := client.Sluice(cmd.Context(), inspect.WhyPath+"/"+id, nil, &opened); err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	if o.output == "json" {
+		return printJSON(w, opened)
+	}
+	w.Write(flow.AppendHeader(nil))
+	w.Write(flow.AppendText(nil, &opened.Flow))
+	if opened.Sentence != "" {
+		fmt.Fprintf(w, "\n%s\n", opened.Sentence)
+	}
+	if opened.Now != nil {
+		fmt.Fprintf(w, "\nBy the rules of now:\n\n")
+		printWhy(w, opened.Now)
+	}
+	return nil
+}
+
+func (o *whyOptions) print(w io.Writer, answer *inspect.Why) error {
+	if o.output == "json" {
+		return printJSON(w, answer)
+	}
+	printWhy(w, answer)
+	return nil
+}
+
+func printWhy(w io.Writer, why *inspect.Why) {
+	who := why.From
+	if why.Hypothetical {
+		who = strings.TrimSpace(who + " (no such workload runs: this is for one that would)")
+	}
+	fmt.Fprintf(w, "%s: %s\n", why.Title, strings.ToUpper(why.Verdict))
+	line := func(what, text string) {
+		if text != "" {
+			fmt.Fprintf(w, "  %-9s %s\n", what, text)
+		}
+	}
+	line("from", who)
+	if why.Snapshot != "" {
+		line("snapshot", fmt.Sprintf("%s, revision %d, %s old", short(why.Snapshot), why.Revision, age(why.Age)))
+	}
+	line("why", why.Sentence)
+	line("reason", string(why.Reason))
+	line("rule", why.Rule)
+	line("closest", why.Closest)
+	line("how", strings.TrimSpace(why.Treatment+" "+why.Protocol))
+	for _, proof := range why.Proofs {
+		line("seen", proof.Link+" "+proof.Value+": "+proof.ProvedBy)
+	}
+	for _, unseen := range why.Unseen {
+		line("unseen", unseen)
+	}
+	if why.Remedy == nil {
+		return
+	}
+	line("remedy", why.Remedy.Sentence)
+	if why.Remedy.Allow != "" {
+		line("run", "sluice run --allow '"+why.Remedy.Allow+"'")
+	}
+	if why.Remedy.YAML != "" {
+		fmt.Fprintf(w, "\n%s", why.Remedy.YAML)
+	}
+}
+
+// offline decides by rules of files, with no server.
+func (o *whyOptions) offline(cmd *cobra.Command, q inspect.WhyQuery) error {
+	question, err := why.Parse(q.URL, q.Method)
+	if err != nil {
+		return err
+	}
+	workload := wire.Workload{Namespace: q.Namespace, Account: q.Account, Labels: q.Labels}
+	compiled, err := run.CompileRules(o.rules, o.allow, workload, cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	explained, err := why.Answer(question, compiled, workload)
+	if err != nil {
+		return err
+	}
+	return o.print(cmd.OutOrStdout(), &inspect.Why{From: cmp.Or(o.from, "a workload of namespace "+q.Namespace), Title: question.Title, Explanation: explained})
+}
+
+// parseLabels reads K=V.
+func parseLabels(texts []string) (map[string]string, error) {
+	var labels map[string]string
+	for _, text := range texts {
+		key, value, ok := strings.Cut(text, "=")
+		if !ok || key == "" {
+			return nil, fmt.Errorf("--label %q must look like K=V", text)
+		}
+		if labels == nil {
+			labels = make(map[string]string)
+		}
+		labels[key] = value
+	}
+	return labels, nil
+}
