@@ -48,6 +48,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newCreateCommand(), newReplaceCommand(), newApplyCommand(), newGetCommand(), newDeleteCommand(),
 		newRunCommand(), newDemoCommand(),
+		newWhyCommand(), newStatusCommand(), newFlowsCommand(),
 		newVersionCommand(),
 	)
 	return root
