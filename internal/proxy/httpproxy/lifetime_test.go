@@ -407,7 +407,24 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	f.client().wantEndOrReset()
+	if got, _ := io.ReadAll(f.client().r); !strings.HasPrefix(string(got), "HTTP/1.1 503 Service Unavailable\r\n") || !strings.Contains(string(got), "x-sluice-reason: stopping\r\n") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestConnectionsHaveABound(t *testing.T) {
+	f := newFixture(t, answering(hello), options{limits: httpproxy.Limits{MaxConnections: 2}})
+	first, second := f.client(), f.client()
+	for range 2 {
+		first.send(get).want(hello)
+		second.send(get).want(hello)
+	}
+	if got := f.client().rest(); !strings.HasPrefix(got, "HTTP/1.1 503 Service Unavailable\r\n") || !strings.Contains(got, "x-sluice-reason: overflow\r\n") {
+		t.Errorf("got %q", got)
+	}
+	first.Close()
+	eventually(t, "there is room", func() bool { return f.server.Count() == 1 })
+	f.client().send(get).want(hello)
 }
 
 func (c *client) wantEndOrReset() {

@@ -5,6 +5,7 @@ import "time"
 // Limits bounds what one client, and one exchange, may use. Zero values mean
 // the defaults.
 type Limits struct {
+	MaxConnections int   // of clients at once; default 16,384; beyond, each is answered 503 and closed
 	MaxHeaderBytes int   // of one head, request or answer; default 32 KiB, at most 60 KiB
 	MaxBodyBytes   int64 // of one request's body; 0: any size
 
@@ -28,6 +29,9 @@ const (
 )
 
 func (l Limits) withDefaults() Limits {
+	if l.MaxConnections <= 0 {
+		l.MaxConnections = 16 << 10
+	}
 	if l.MaxHeaderBytes <= 0 {
 		l.MaxHeaderBytes = 32 << 10
 	}

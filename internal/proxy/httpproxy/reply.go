@@ -2,9 +2,11 @@ package httpproxy
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // failureReply is the answer to a failure of this engine.
@@ -152,3 +154,21 @@ var http2Refusal = func() []byte {
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0xd)
 	return append(b, why...)
 }()
+
+// turnAway answers a connection that is not served at all, without waiting for
+// anything.
+func (d *conn) turnAway(err error) {
+	f := Overflow
+	if errors.Is(err, ErrStopping) {
+		f = Stopping
+	}
+	d.server.director.Refused(d.x.Info, f)
+	d.tcp.SetWriteDeadline(time.Now().Add(stallTime))
+	reply := failureReply(f)
+	if errors.Is(err, ErrOverflow) {
+		reply.Text = "This proxy serves as many connections as its limits allow."
+	}
+	if d.sendReply(&reply, 0, true) {
+		d.tcp.CloseWrite()
+	}
+}

@@ -60,8 +60,11 @@ func NewServer(config Config) (*Server, error) {
 	return s, nil
 }
 
-// ErrStopping says that the server takes no more connections.
-var ErrStopping = errors.New("the server is shutting down")
+// Errors of Serve.
+var (
+	ErrStopping = errors.New("the server is shutting down")
+	ErrOverflow = errors.New("the server has all the connections that its limits allow")
+)
 
 // Serve runs one client connection to its end on the caller's goroutine, and
 // closes it. prefix is what was read of it already; info is handed to the
@@ -73,8 +76,9 @@ func (s *Server) Serve(ctx context.Context, tcp *net.TCPConn, prefix []byte, inf
 		return fmt.Errorf("take the client's socket: %w", err)
 	}
 	d.ctx = ctx
-	if !s.add(d) {
-		return ErrStopping
+	if err := s.add(d); err != nil {
+		d.turnAway(err)
+		return err
 	}
 	defer s.remove(d)
 	if ctx.Done() != nil {
@@ -86,12 +90,15 @@ func (s *Server) Serve(ctx context.Context, tcp *net.TCPConn, prefix []byte, inf
 	return nil
 }
 
-func (s *Server) add(d *conn) bool {
+func (s *Server) add(d *conn) error {
 	d.watch.set(idle, s.now()+s.limits.HeaderTimeout)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining.Load() {
-		return false
+	switch {
+	case s.draining.Load():
+		return ErrStopping
+	case s.count >= s.limits.MaxConnections:
+		return ErrOverflow
 	}
 	if s.newest != nil {
 		s.newest.newer = d
@@ -104,7 +111,7 @@ func (s *Server) add(d *conn) bool {
 		s.sweeping.Add(1)
 		go s.sweepUntilEmpty()
 	}
-	return true
+	return nil
 }
 
 func (s *Server) remove(d *conn) {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice.dev/sluice/internal/proxy/rawio"
@@ -55,10 +56,10 @@ type Pool struct {
 	now    func() time.Duration
 
 	mu      sync.Mutex
-	idle    []*Conn // a stack: the last put is the first got
-	all     []*Conn // idle and busy
-	opening int     // being dialled
-	closed  bool
+	idle    []*Conn     // a stack: the last put is the first got
+	all     []*Conn     // idle and busy
+	opening int         // being dialled
+	closed  atomic.Bool // set under mu
 	sweeper *time.Timer // runs while idle is not empty
 }
 
@@ -123,7 +124,7 @@ func (p *Pool) Take(careful bool) *Conn {
 func (p *Pool) Dial(ctx context.Context) (*Conn, error) {
 	p.mu.Lock()
 	switch {
-	case p.closed:
+	case p.closed.Load():
 		p.mu.Unlock()
 		return nil, ErrWithdrawn
 	case len(p.all)+p.opening >= p.config.MaxConns:
@@ -137,7 +138,7 @@ func (p *Pool) Dial(ctx context.Context) (*Conn, error) {
 
 	p.mu.Lock()
 	p.opening--
-	if err == nil && p.closed {
+	if err == nil && p.closed.Load() {
 		err = ErrWithdrawn
 	}
 	if err == nil {
@@ -191,7 +192,7 @@ func (p *Pool) Put(c *Conn) {
 	c.SetBlocking(false)
 	c.idleSince = p.now()
 	p.mu.Lock()
-	if p.closed || c.aborted.Load() || len(p.idle) >= p.config.MaxIdle {
+	if p.closed.Load() || c.aborted.Load() || len(p.idle) >= p.config.MaxIdle {
 		p.mu.Unlock()
 		c.Close()
 		return
@@ -225,7 +226,7 @@ func (p *Pool) sweep() {
 	}
 	clear(p.idle[len(kept):])
 	p.idle = kept
-	if len(kept) > 0 && !p.closed {
+	if len(kept) > 0 && !p.closed.Load() {
 		p.sweeper.Reset(p.sweepEvery())
 	} else {
 		p.sweeper = nil
@@ -256,7 +257,7 @@ func (p *Pool) forget(c *Conn) {
 // allowed them was withdrawn.
 func (p *Pool) Close(abort bool) {
 	p.mu.Lock()
-	p.closed = true
+	p.closed.Store(true)
 	idle := p.idle
 	p.idle = nil
 	if p.sweeper != nil {
@@ -275,11 +276,7 @@ func (p *Pool) Close(abort bool) {
 }
 
 // Closed says whether Close was called.
-func (p *Pool) Closed() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.closed
-}
+func (p *Pool) Closed() bool { return p.closed.Load() }
 
 // Stats counts connections at one moment.
 type Stats struct{ Idle, Busy int }

@@ -418,6 +418,42 @@ func TestExchangesOverTLS(t *testing.T) {
 	}
 }
 
+// TestAnExchangeAllocatesNothingOfItsOwn counts both ends: crypto/tls allocates
+// once for each read, at the server as at the client.
+func TestAnExchangeAllocatesNothingOfItsOwn(t *testing.T) {
+	if raceDetector {
+		t.Skip("under the race detector sync.Pool drops what it is given")
+	}
+	for name, tc := range map[string]struct {
+		pool *Pool
+		most float64
+	}{
+		"plain": {newPool(t, Config{Dial: dialTo(server(t, func(c net.Conn) {
+			b := make([]byte, 4096)
+			for {
+				n, err := c.Read(b)
+				if err != nil {
+					return
+				}
+				c.Write(b[:n])
+			}
+		}))}), 0},
+		"tls": {tlsEcho(t, tls.VersionTLS13), 2},
+	} {
+		c := mustDial(t, tc.pool)
+		defer c.Close()
+		out, in := make([]byte, 1024), make([]byte, 4096)
+		n := testing.AllocsPerRun(500, func() {
+			if n, err := c.Exchange(out, in); err != nil || n != len(out) {
+				t.Fatal(n, err)
+			}
+		})
+		if n > tc.most {
+			t.Errorf("%s: %v allocations, want at most %v", name, n, tc.most)
+		}
+	}
+}
+
 func BenchmarkExchange(b *testing.B) {
 	run := func(b *testing.B, p *Pool) {
 		c := mustDial(b, p)
