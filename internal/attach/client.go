@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"sluice.dev/sluice/internal/capture"
@@ -52,11 +53,18 @@ func (c *Client) Attach(ctx context.Context, hello Hello, files []*os.File) (Wel
 			c.conn.SetDeadline(time.Time{})
 		}
 	}()
-	if err := seqpacket.Send(c.conn, hello, descriptors...); err != nil {
+	var welcome Welcome
+	// A server that refuses may have said so and closed before our hello: then the
+	// sending fails, and what it said is read all the same.
+	err := seqpacket.Send(c.conn, hello, descriptors...)
+	if err != nil && !errors.Is(err, syscall.EPIPE) {
 		return Welcome{}, c.failed(ctx, "say hello", err)
 	}
-	var welcome Welcome
-	if _, err := seqpacket.Receive(c.conn, &welcome, 0); err != nil {
+	_, err = seqpacket.Receive(c.conn, &welcome, 0)
+	if errors.Is(err, syscall.ECONNRESET) { // told once, ahead of the message
+		_, err = seqpacket.Receive(c.conn, &welcome, 0)
+	}
+	if err != nil {
 		return Welcome{}, c.failed(ctx, "wait for its welcome", err)
 	}
 	if welcome.Error != "" {

@@ -1,0 +1,323 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/capture/seqpacket"
+	"sluice.dev/sluice/internal/peer"
+	"sluice.dev/sluice/internal/sandbox"
+)
+
+func welcoming(ctx context.Context, a *Attachment) {
+	a.Welcome(Welcome{Instance: a.Hello.Service + "/1", Search: []string{"cluster.local"}})
+	<-ctx.Done()
+}
+
+func TestASandboxIsHandedOverAndServed(t *testing.T) {
+	needSandbox(t)
+	ended := make(chan struct{}, 2)
+	path, _ := serve(t, ServerConfig{Check: peer.Check, Handle: func(ctx context.Context, a *Attachment) {
+		for _, listener := range a.Capture.TCP {
+			go func() {
+				for {
+					conn, err := listener.AcceptTCP()
+					if err != nil {
+						return
+					}
+					go answer(conn, a.Hello.Service+" means "+capture.OriginalDestination(conn).String())
+				}
+			}()
+		}
+		welcoming(ctx, a)
+		ended <- struct{}{}
+	}})
+	output, exit := runAttached(t, path, "get", "http://192.0.2.1:81/")
+	if exit != 0 || output != "details means 192.0.2.1:81" {
+		t.Errorf("exit %d: %s", exit, output)
+	}
+	<-ended // with the sandbox the attachment ended
+}
+
+// runAttached is `sluice run` in small.
+func runAttached(t *testing.T, path, role string, args ...string) (output string, exit int) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	s, err := sandbox.New(t.Context(), sandbox.Config{
+		Command: append([]string{self}, args...), Env: append(os.Environ(), roleVariable+"="+role), Stdout: write,
+	})
+	write.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Kill()
+	welcome, err := client.Attach(t.Context(), Hello{Service: "details", PID: s.PID()}, s.Files())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(welcome.Search); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		<-client.Done()
+		s.Kill()
+	}()
+	exit, _ = s.Wait()
+	all, _ := io.ReadAll(read)
+	return string(all), exit
+}
+
+func TestTheEndOfTheProxyEndsTheSandbox(t *testing.T) {
+	needSandbox(t)
+	attached := make(chan struct{})
+	path, stop := serve(t, ServerConfig{Handle: func(ctx context.Context, a *Attachment) {
+		a.Welcome(Welcome{})
+		close(attached)
+		<-ctx.Done()
+	}})
+	go func() {
+		<-attached
+		time.Sleep(10 * time.Millisecond) // the command may start or not
+		stop()
+	}()
+	if _, exit := runAttached(t, path, "sleep"); exit != 137 {
+		t.Errorf("exit %d", exit)
+	}
+}
+
+func TestACommandInASandboxMayNotAttach(t *testing.T) {
+	needSandbox(t)
+	// Outside of the masked folders, so that only the check stands between.
+	handled := make(chan string, 10)
+	path, _ := serve(t, ServerConfig{Check: peer.Check, Handle: func(ctx context.Context, a *Attachment) { handled <- a.Hello.Service; welcoming(ctx, a) }})
+	output, exit := runAttached(t, path, "attach", path)
+	if exit != 4 || !strings.Contains(output, "closed the connection") && !strings.Contains(output, "broken pipe") && !strings.Contains(output, "reset") {
+		t.Errorf("exit %d: %s", exit, output)
+	}
+	if first := <-handled; first != "details" || len(handled) != 0 {
+		t.Errorf("handled %s and %d more", first, len(handled))
+	}
+}
+
+func TestTheEndOfEitherSideEndsTheOther(t *testing.T) {
+	done := make(chan struct{})
+	leave := make(chan struct{})
+	path, _ := serve(t, ServerConfig{Handle: func(ctx context.Context, a *Attachment) {
+		a.Welcome(Welcome{Instance: "a/1"})
+		select {
+		case <-a.Done():
+			close(done)
+		case <-leave:
+		}
+	}})
+	client, err := Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if welcome, err := client.Attach(t.Context(), Hello{}, files(t)); err != nil || welcome.Instance != "a/1" {
+		t.Fatal(welcome, err)
+	}
+	client.Close()
+	<-done
+	<-client.Done()
+
+	if client, err = Dial(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := client.Attach(t.Context(), Hello{}, files(t)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-client.Done():
+		t.Fatal("done before its end")
+	default:
+	}
+	close(leave)
+	<-client.Done()
+}
+
+func TestARefusalIsToldInWords(t *testing.T) {
+	path, _ := serve(t, ServerConfig{Handle: func(_ context.Context, a *Attachment) { a.Refuse("details-v1 is full " + strings.Repeat("x", 1<<20)) }})
+	client, err := Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	_, err = client.Attach(t.Context(), Hello{}, files(t))
+	var refused *RefusedError
+	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Text, "details-v1 is full") || len(refused.Text) > 5000 {
+		t.Error(err)
+	}
+}
+
+func TestABadHelloIsRefusedAndItsFilesClosed(t *testing.T) {
+	path, _ := serve(t, ServerConfig{Handle: welcoming})
+	try := func(hello any, files []*os.File) string {
+		conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		descriptors := make([]int, len(files))
+		for i, file := range files {
+			descriptors[i] = int(file.Fd())
+		}
+		err = seqpacket.Send(conn, hello, descriptors...)
+		capture.CloseFiles(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var welcome Welcome
+		if _, err := seqpacket.Receive(conn, &welcome, 0); err != nil {
+			t.Fatal(err)
+		}
+		return welcome.Error
+	}
+	try(Hello{}, files(t)) // what the first opens for good
+	before := countDescriptors()
+	labels := make(map[string]string)
+	for i := range MaxLabels + 1 {
+		labels[fmt.Sprint(i)] = ""
+	}
+	double := files(t)[:2]
+	for name, test := range map[string]struct {
+		hello any
+		files []*os.File
+		want  string
+	}{
+		"no files":         {Hello{}, nil, "factory"},
+		"files of a kind":  {Hello{}, double, "factory"},
+		"too many files":   {Hello{}, append(files(t), files(t)...), "too many"},
+		"its own instance": {Hello{Instance: "a/1"}, files(t), "instance"},
+		"too many labels":  {Hello{Labels: labels}, files(t), "labels"},
+		"too many ports":   {Hello{Ports: make([]uint16, MaxPorts+1)}, files(t), "ports"},
+		"a long name":      {Hello{Service: strings.Repeat("x", 254)}, files(t), "254 bytes"},
+		"not a hello":      {"hello", files(t), "decode"},
+	} {
+		if got := try(test.hello, test.files); !strings.Contains(got, test.want) {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+	eventually(t, fmt.Sprintf("%d descriptors", before), func() bool { return countDescriptors() <= before })
+}
+
+func TestOneAboveTheBoundIsRefusedInWords(t *testing.T) {
+	path, _ := serve(t, ServerConfig{Handle: welcoming, MaxAttachments: 2})
+	var clients []*Client
+	for i := range 3 {
+		client, err := Dial(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		clients = append(clients, client)
+		_, err = client.Attach(t.Context(), Hello{}, files(t))
+		var refused *RefusedError
+		if full := i == 2; full && (!errors.As(err, &refused) || !strings.Contains(refused.Text, "2 sandboxes")) || !full && err != nil {
+			t.Errorf("attachment %d: %v", i, err)
+		}
+	}
+	clients[0].Close()
+	eventually(t, "a place is free", func() bool {
+		client, err := Dial(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		_, err = client.Attach(t.Context(), Hello{}, files(t))
+		return err == nil
+	})
+}
+
+func TestAPeerThatIsNotLetNearIsToldNothing(t *testing.T) {
+	path, _ := serve(t, ServerConfig{Check: func(*net.UnixConn) error { return errors.New("secret reason") }, Handle: welcoming})
+	client, err := Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := client.Attach(t.Context(), Hello{}, files(t)); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Error(err)
+	}
+}
+
+func TestHalfAHelloIsWaitedForOnlySoLong(t *testing.T) {
+	if testing.Short() {
+		t.Skip("5 seconds")
+	}
+	t.Parallel()
+	path, _ := serve(t, ServerConfig{Handle: welcoming})
+	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(2 * HelloTimeout))
+	var welcome Welcome
+	if _, err := seqpacket.Receive(conn, &welcome, 0); err != nil || !strings.Contains(welcome.Error, "timeout") {
+		t.Errorf("%+v, %v", welcome, err)
+	}
+}
+
+func TestAClientWhoseContextEndsGivesUp(t *testing.T) {
+	path, _ := serve(t, ServerConfig{Handle: func(ctx context.Context, _ *Attachment) { <-ctx.Done() }}) // never welcomes
+	client, err := Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	soon, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := client.Attach(soon, Hello{}, files(t)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+func TestListenReplacesADeadSocketAndRefusesALiveOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "attach.sock")
+	listener, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if _, err := Listen(path); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("beside a live one: %v", err)
+	}
+	listener.Close()
+	if listener, err = Listen(path); err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	if err := os.WriteFile(path+".file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Dial(t.Context(), path+".none"); err == nil {
+		t.Error("dialled nothing")
+	}
+}
