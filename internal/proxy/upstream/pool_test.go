@@ -383,8 +383,9 @@ func TestExchangesOverTLS(t *testing.T) {
 			c.SetBlocking(true)
 			var writing sync.WaitGroup
 			writing.Go(func() {
+				piece := make([]byte, 16<<10)
 				for range 100 {
-					c.Write(b[:16<<10])
+					c.Write(piece)
 				}
 			})
 			for total := 0; total < 100*16<<10; {
