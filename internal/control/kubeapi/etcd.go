@@ -55,7 +55,7 @@ func startEtcd(ctx context.Context, dir string, log *slog.Logger) (*etcdServer, 
 	config.SnapshotCount = 10_000 // entries in memory between two snapshots
 	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapToSlog(log))
 
-	member, err := embed.StartEtcd(config)
+	member, err := openEtcd(config)
 	if err != nil {
 		return nil, fmt.Errorf("start etcd on %s: %w", dir, err)
 	}
@@ -81,6 +81,16 @@ func startEtcd(ctx context.Context, dir string, log *slog.Logger) (*etcdServer, 
 		keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
 	server.served.Go(func() { _ = server.grpc.Serve(server.pipe) }) // ends with Stop
 	return server, nil
+}
+
+// openEtcd starts the member. A store that etcd cannot read makes it panic.
+func openEtcd(config *embed.Config) (member *embed.Etcd, err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			member, err = nil, fmt.Errorf("the store cannot be read: %v", why)
+		}
+	}()
+	return embed.StartEtcd(config)
 }
 
 // Dial connects to etcd's gRPC services; network and address are not looked at.

@@ -2,25 +2,23 @@ package kubeapi
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/test/bufconn"
+
+	"sluice.dev/sluice/internal/paths"
 )
 
 const (
 	// maxConnections bounds the open connections on api.sock, watches included.
 	// At the bound a new one is answered 503 and closed.
 	maxConnections = 256
-	// maxSocketPath is what sun_path holds without its final zero, in bytes.
-	maxSocketPath = 107
 )
 
 // principal is who is at the other end of a connection.
@@ -55,17 +53,21 @@ type socketListener struct {
 	log   *slog.Logger
 }
 
-// listenSocket binds path with mode 0600. Whoever calls it holds the lock of the
-// folder, so a socket that is there was left behind and is replaced.
+// listenSocket opens api.sock.
 func listenSocket(path string, check func(*net.UnixConn) error, log *slog.Logger) (*socketListener, error) {
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("the socket path %s has %d bytes, the system allows %d: choose a shorter runtime folder", path, len(path), maxSocketPath)
+	listener, err := ListenPrivate(path)
+	if err != nil {
+		return nil, err
 	}
-	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != os.ModeSocket {
-		return nil, fmt.Errorf("%s exists and is no socket", path)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("remove the socket that a server left behind: %w", err)
+	return &socketListener{UnixListener: listener, check: check, slots: make(chan struct{}, maxConnections), log: log}, nil
+}
+
+// ListenPrivate listens on a unix socket with mode 0600. Whoever calls it holds
+// the lock of the folder, so a socket that is there was left behind and is
+// replaced. Closing the listener removes the socket.
+func ListenPrivate(path string) (*net.UnixListener, error) {
+	if err := paths.RemoveStale(path); err != nil {
+		return nil, fmt.Errorf("replace the socket of a server before: %w", err)
 	}
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		// Before bind: the file is made with the socket's own mode, so there is no
@@ -80,12 +82,7 @@ func listenSocket(path string, check func(*net.UnixConn) error, log *slog.Logger
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
-	return &socketListener{
-		UnixListener: listener.(*net.UnixListener),
-		check:        check,
-		slots:        make(chan struct{}, maxConnections),
-		log:          log,
-	}, nil
+	return listener.(*net.UnixListener), nil
 }
 
 // Accept returns the next connection whose peer passed the check.

@@ -44,9 +44,19 @@ func demote(level slog.Level) slog.Level {
 	return level
 }
 
-// zapToSlog is the logger that etcd is given.
+// etcdNoise is what etcd warns of at every start, or at the first one, though it
+// is as it should be here: it stays for who debugs.
+var etcdNoise = map[string]bool{
+	"Running http and grpc server on single port. This is not recommended for production.": true, // nothing listens
+	"simple token is not cryptographically signed":                                         true, // there are no tokens
+	"Failed to detect schema version":                                                      true, // of an empty store
+	"failed to update storage version":                                                     true, // of an empty store
+}
+
+// zapToSlog is the logger that etcd is given. Where etcd would end the process it
+// panics instead, which startEtcd turns into an error.
 func zapToSlog(log *slog.Logger) *zap.Logger {
-	return zap.New(&slogCore{demoted{log.With("component", "etcd").Handler()}})
+	return zap.New(&slogCore{demoted{log.With("component", "etcd").Handler()}}, zap.WithFatalHook(zapcore.WriteThenPanic))
 }
 
 // slogCore is a zapcore.Core that writes to a slog.Handler.
@@ -68,7 +78,14 @@ func (c *slogCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *za
 }
 
 func (c *slogCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
-	record := slog.NewRecord(entry.Time, slogLevel(entry.Level), entry.Message, 0)
+	level := slogLevel(entry.Level)
+	if etcdNoise[entry.Message] {
+		level = slog.LevelDebug
+		if !c.handler.Enabled(context.Background(), level) {
+			return nil
+		}
+	}
+	record := slog.NewRecord(entry.Time, level, entry.Message, 0)
 	record.AddAttrs(slogAttrs(fields)...)
 	return c.handler.Handle(context.Background(), record)
 }

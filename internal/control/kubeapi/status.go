@@ -40,7 +40,6 @@ type Report struct {
 	Revision   int64             // that was compiled
 	Problems   map[string]string // by api.Object.ID: why it has no effect
 	Programmed bool              // every connected proxy acknowledged what was compiled
-	Message    string            // for people: "7 of 7 workloads run it"
 }
 
 // Report hands the newest report in. Only the newest is written, and only to

@@ -1,0 +1,123 @@
+// Command sluice-server is the control plane of one machine: it keeps the rules,
+// knows the workloads that live, and tells each proxy what it may let out. It
+// carries no traffic.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"sluice.dev/sluice/internal/control/server"
+	"sluice.dev/sluice/internal/version"
+)
+
+// Exit statuses.
+const (
+	exitFailed  = 1 // it did not start, or a part of it ended
+	exitUsage   = 2 // a flag or argument is wrong
+	exitRunning = 3 // another server lives in one of the folders
+)
+
+// options are the flags; each has a variable.
+type options struct {
+	runtimeDir string
+	dataDir    string
+	listen     string
+	logLevel   string
+	logFormat  string
+}
+
+// usageError is what a user can mend on the command line.
+type usageError struct{ error }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	err := newCommand().ExecuteContext(ctx)
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "Error:", err)
+	os.Exit(exitStatus(err))
+}
+
+func exitStatus(err error) int {
+	var running *server.RunningError
+	var usage usageError
+	switch {
+	case errors.As(err, &running):
+		return exitRunning
+	case errors.As(err, &usage):
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func newCommand() *cobra.Command {
+	var o options
+	c := &cobra.Command{
+		Use:   "sluice-server",
+		Short: "Keep the rules of this machine and tell its proxies what they may let out",
+		Long: `sluice-server is the control plane. It keeps the rules in a store of its own, compiles them for
+each workload and brings them to the proxies; "sluice create", "get", "status" and "why" speak to it.
+
+It listens on two unix sockets in the runtime folder, api.sock and push.sock, for processes of its
+own user alone, and opens no port. The rules are on disk before a command is told that they are.
+
+Exit status: 0 after SIGINT or SIGTERM, 1 for a failure, 2 for a wrong flag, 3 where another
+server lives in one of the folders.`,
+		Example: `  sluice-server
+  sluice-server --runtime-dir /tmp/mesh --data-dir ~/mesh --log-level debug
+  curl --unix-socket /run/sluice/api.sock http://sluice/sluice/status`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("sluice-server takes no argument, and was given %q", args[0])}
+			}
+			return nil
+		},
+		Version:       version.String(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve(cmd.Context(), o)
+		},
+	}
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	f := c.Flags()
+	f.StringVar(&o.runtimeDir, "runtime-dir", "", "folder of the sockets (SLUICE_RUNTIME; /run/sluice for root, else $XDG_RUNTIME_DIR/sluice)")
+	f.StringVar(&o.dataDir, "data-dir", "", "folder of the rules (SLUICE_DATA; /var/lib/sluice for root, else ~/.local/state/sluice)")
+	f.StringVar(&o.listen, "listen", environment("SLUICE_LISTEN", ""), "serve the rules on this address too (SLUICE_LISTEN); not built yet")
+	f.StringVar(&o.logLevel, "log-level", environment("SLUICE_LOG_LEVEL", "info"), "debug, info, warn or error (SLUICE_LOG_LEVEL)")
+	f.StringVar(&o.logFormat, "log-format", environment("SLUICE_LOG_FORMAT", "text"), "text or json (SLUICE_LOG_FORMAT)")
+	return c
+}
+
+func environment(name, otherwise string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	return otherwise
+}
+
+// logger writes to standard error.
+func (o *options) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		return nil, usageError{fmt.Errorf("--log-level %q must be debug, info, warn or error", o.logLevel)}
+	}
+	handler := &slog.HandlerOptions{Level: level}
+	switch o.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, handler)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, handler)), nil
+	}
+	return nil, usageError{fmt.Errorf("--log-format %q must be text or json", o.logFormat)}
+}

@@ -1,0 +1,198 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/deploy/crds"
+	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/control/kubeapi"
+	"sluice.dev/sluice/internal/control/push"
+	"sluice.dev/sluice/internal/control/registry"
+	"sluice.dev/sluice/internal/paths"
+)
+
+// Config configures a Server.
+type Config struct {
+	RuntimeDir string // of the sockets; made 0700 where it is missing
+	DataDir    string // of the store; made 0700 where it is missing
+	Version    string // for /sluice/version
+	// PeerCheck says whether the process at the other end of a socket may command
+	// us: peer.Check.
+	PeerCheck func(*net.UnixConn) error
+	Log       *slog.Logger
+}
+
+// Server is a running control plane.
+type Server struct {
+	config  Config
+	version inspect.Version
+	locks   []*lock
+	api     *kubeapi.Server
+	store   *kubeapi.Store
+	push    *push.Server
+	loop    *push.Loop
+
+	cancel   context.CancelFunc
+	running  sync.WaitGroup // what reads the store
+	serving  sync.WaitGroup // push.sock
+	failed   chan error
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// Start starts a control plane and returns when both of its sockets take
+// connections. An error of type *RunningError says that another server lives in
+// one of the folders.
+func Start(ctx context.Context, config Config) (_ *Server, err error) {
+	s := &Server{config: config, failed: make(chan error, 2)}
+	s.version = inspect.Version{
+		Version: config.Version, Go: goVersion, PID: os.Getpid(), Started: time.Now(),
+		Runtime: config.RuntimeDir, Data: config.DataDir,
+	}
+	defer func() {
+		if err != nil {
+			_ = s.Stop() // the error that stands is the one that is told
+		}
+	}()
+	if err := s.takeFolders(); err != nil {
+		return nil, err
+	}
+	apiSocket, err := paths.Socket(config.RuntimeDir, paths.APISocket)
+	if err != nil {
+		return nil, err
+	}
+	if s.api, err = kubeapi.Start(ctx, kubeapi.Config{
+		DataDir: config.DataDir, Socket: apiSocket, Definitions: crds.Files, PeerCheck: config.PeerCheck, Log: config.Log,
+	}); err != nil {
+		return nil, err
+	}
+	workloads := registry.New(registry.Config{})
+	if s.push, err = push.New(push.Config{Registry: workloads, CheckPeer: config.PeerCheck, Log: config.Log.With("component", "push")}); err != nil {
+		return nil, err
+	}
+	if s.store, err = kubeapi.NewStore(kubeapi.StoreConfig{API: s.api.Loopback(), Kinds: api.Kinds(), Log: config.Log}); err != nil {
+		return nil, err
+	}
+	if s.loop, err = push.NewLoop(push.LoopConfig{
+		Store: s.store, Registry: workloads, Publish: s.push.Publish, Log: config.Log.With("component", "compile"),
+	}); err != nil {
+		return nil, err
+	}
+	background, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	s.running.Go(func() { s.store.Run(background) })
+	s.running.Go(func() { s.loop.Run(background) })
+	s.running.Go(func() { s.reportStatuses(background) })
+	if err := s.waitCompiled(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.servePush(); err != nil {
+		return nil, err
+	}
+	if err := s.api.Open(s.handler()); err != nil {
+		return nil, err
+	}
+	s.serving.Go(func() {
+		select {
+		case err, open := <-s.api.Failed():
+			if open && err != nil {
+				s.failed <- fmt.Errorf("the store ended: %w", err)
+			}
+		case <-background.Done():
+		}
+	})
+	return s, nil
+}
+
+// takeFolders makes, checks and locks the folders.
+func (s *Server) takeFolders() error {
+	for _, folder := range []struct{ purpose, path, locked string }{
+		{"runtime", s.config.RuntimeDir, s.config.RuntimeDir},
+		// The proxy keeps its own things in the data folder: only the store is ours.
+		{"data", s.config.DataDir, filepath.Join(s.config.DataDir, "etcd")},
+	} {
+		if err := paths.Make(folder.path); err != nil {
+			return fmt.Errorf("use the %s folder: %w", folder.purpose, err)
+		}
+		if err := paths.Make(folder.locked); err != nil {
+			return fmt.Errorf("use the %s folder: %w", folder.purpose, err)
+		}
+		taken, err := takeLock(folder.locked)
+		if errors.Is(err, errLocked) {
+			return &RunningError{Purpose: folder.purpose, Folder: folder.path, PID: s.otherServer()}
+		}
+		if err != nil {
+			return fmt.Errorf("lock the %s folder: %w", folder.purpose, err)
+		}
+		s.locks = append(s.locks, taken)
+	}
+	return nil
+}
+
+// waitCompiled waits until the rules of the store were compiled once, so that no
+// proxy is ever told of a mesh without them.
+func (s *Server) waitCompiled(ctx context.Context) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for s.loop.Latest() == nil {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("read the rules: %w", ctx.Err())
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// servePush opens push.sock.
+func (s *Server) servePush() error {
+	path, err := paths.Socket(s.config.RuntimeDir, paths.PushSocket)
+	if err != nil {
+		return err
+	}
+	listener, err := kubeapi.ListenPrivate(path)
+	if err != nil {
+		return err
+	}
+	s.serving.Go(func() {
+		if err := s.push.Serve(listener); err != nil {
+			s.failed <- err
+		}
+	})
+	return nil
+}
+
+// Failed delivers an error when a part of the server ended by itself.
+func (s *Server) Failed() <-chan error { return s.failed }
+
+// Stop ends the server and waits for all of it: first what the proxies are told,
+// then what reads the store, then the store. Later calls return what the first
+// did.
+func (s *Server) Stop() error {
+	s.stopOnce.Do(func() {
+		if s.cancel != nil {
+			s.cancel()
+		}
+		if s.push != nil {
+			s.push.Close()
+		}
+		s.running.Wait()
+		s.serving.Wait()
+		if s.api != nil {
+			s.stopErr = s.api.Stop()
+		}
+		for _, taken := range s.locks {
+			taken.release()
+		}
+	})
+	return s.stopErr
+}
