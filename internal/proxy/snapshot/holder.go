@@ -24,7 +24,7 @@ type Holder struct {
 	fresh     *Snapshot  // the last that was swapped in; nil before
 	stale     bool
 	watchers  map[*watcher]struct{}
-	confirmed atomic.Int64 // Unix nanoseconds, wall clock: a machine that slept was away, too
+	confirmed atomic.Pointer[time.Time] // nil before the first; wall clock: a machine that slept was away, too
 }
 
 type watcher struct{ swapped func(*Snapshot) }
@@ -47,7 +47,7 @@ func (h *Holder) Load() *Snapshot { return h.current.Load() }
 func (h *Holder) Swap(s *Snapshot) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.confirmed.Store(h.now().UnixNano())
+	h.confirm(h.now())
 	h.fresh, h.stale = s, false
 	h.set(s)
 }
@@ -63,7 +63,7 @@ func (h *Holder) Restore(s *Snapshot, confirmed time.Time) {
 	if now := h.now(); confirmed.After(now) {
 		confirmed = now // a clock was set back; what is unknown is not in the future
 	}
-	h.confirmed.Store(confirmed.UnixNano())
+	h.confirm(confirmed)
 	h.fresh = s
 	if !h.expire() {
 		h.set(s)
@@ -78,7 +78,7 @@ func (h *Holder) Confirm() {
 	if h.fresh == nil {
 		return
 	}
-	h.confirmed.Store(h.now().UnixNano())
+	h.confirm(h.now())
 	if h.stale {
 		h.stale = false
 		h.set(h.fresh)
@@ -107,13 +107,19 @@ func (h *Holder) expire() bool {
 	return true
 }
 
+// confirm notes a time without its monotonic part.
+func (h *Holder) confirm(at time.Time) {
+	at = at.Round(0)
+	h.confirmed.Store(&at)
+}
+
 // Age returns for how long the snapshot was not confirmed, 0 before the first.
 func (h *Holder) Age() time.Duration {
 	confirmed := h.confirmed.Load()
-	if confirmed == 0 {
+	if confirmed == nil {
 		return 0
 	}
-	return max(0, h.now().Sub(time.Unix(0, confirmed)))
+	return max(0, h.now().Sub(*confirmed))
 }
 
 // OnSwap calls swapped after each swap, with what counts from then on, until stop

@@ -1,0 +1,592 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/route"
+	"sluice.dev/sluice/internal/wire"
+)
+
+var details = names.MustParse("details.default.svc.cluster.local")
+
+// sent is a snapshot as the server sends it, with rules for hosts on 443.
+func sent(t testing.TB, hosts ...string) *wire.Snapshot {
+	t.Helper()
+	own := &wire.Policy{Rules: []policy.Rule{}}
+	for _, host := range hosts {
+		own.Rules = append(own.Rules, policy.Rule{ID: host, Hosts: []names.Pattern{names.MustParsePattern(host)}, Ports: []policy.Port{{Port: 443, Protocol: policy.ProtocolHTTPS}}})
+	}
+	values := map[string]any{
+		wire.PartMesh:            &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour},
+		wire.PartPolicyRoot:      &wire.Policy{},
+		wire.PartPolicyNamespace: &wire.Policy{},
+		wire.PartPolicyOwn:       own,
+		wire.PartRoutes: &wire.Routes{Services: []wire.ServiceRoutes{{Service: details, Rules: []route.Rule{
+			{ID: "r", Targets: []route.Weighted{{Labels: map[string]string{"version": "v2"}, Weight: 100}}},
+		}}}},
+		wire.PartDirectory: &wire.Directory{Domain: "cluster.local", Services: []wire.Service{
+			{Name: details, Short: "details", Namespace: "default", Ports: []policy.Port{{Port: 9080, Protocol: policy.ProtocolHTTP}}},
+		}},
+		wire.PartEndpoints + details.String(): &wire.Endpoints{Service: details, Endpoints: []wire.Endpoint{{Instance: "details-v2/1", Ports: []uint16{9080}}}},
+	}
+	index := &wire.Index{Revision: 7, Created: time.Now(), Parts: make(map[string]wire.Hash)}
+	for name, value := range values {
+		part, err := wire.EncodePart(name, value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		index.Parts[name] = part.Hash
+	}
+	index.Version = wire.VersionOf(index.Parts)
+	snapshot, err := index.Assemble(func(name string, _ wire.Hash) any { return values[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return snapshot
+}
+
+func build(t testing.TB, b *Builder, from *wire.Snapshot) *Snapshot {
+	t.Helper()
+	s, err := b.Build(from, View{Namespace: "default"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// decide asks for https://name/ by TLS.
+func decide(s *Snapshot, name string) policy.Verdict {
+	n := names.MustParse(name)
+	return s.Policy.Decide(&policy.Chain{Port: 443, Dialled: n, Sniffed: policy.ClientHello, SNI: n})
+}
+
+func allowed(s *Snapshot, name string) bool { return decide(s, name).Action == policy.Allow }
+
+func TestASnapshotIsWhatWasSent(t *testing.T) {
+	from := sent(t, "a.example.com")
+	s := build(t, new(Builder), from)
+	if s.Version != from.Version || s.Revision != 7 || s.MaxStale != time.Hour || !s.Created.Equal(from.Created) {
+		t.Errorf("got %+v", s)
+	}
+	if !allowed(s, "a.example.com") || allowed(s, "b.example.com") {
+		t.Error("the rules do not decide")
+	}
+	for _, spelling := range []string{"details", "details.default", "details.default.svc", details.String()} {
+		if full, ok := s.Directory.Service(names.MustParse(spelling)); !ok || full != details {
+			t.Errorf("%s means %s, %v", spelling, full, ok)
+		}
+	}
+	if service := s.Service(details); service == nil || service.Ports[0].Port != 9080 {
+		t.Errorf("the service is %+v", service)
+	}
+	if s.Service(names.MustParse("other.default.svc.cluster.local")) != nil {
+		t.Error("a service is there that is not")
+	}
+	if e := s.Endpoints(details); len(e) != 1 || e[0].Instance != "details-v2/1" || !s.HasInstance("details-v2/1") || s.HasInstance("details-v1/1") {
+		t.Errorf("endpoints %+v", e)
+	}
+	if target, id, ok := s.Routes.Pick(details, route.Request{}, 0); !ok || id != "r" || target.Labels["version"] != "v2" {
+		t.Errorf("routed to %+v by %s", target, id)
+	}
+}
+
+func TestAShortNameIsSeenFromTheWorkloadsNamespace(t *testing.T) {
+	s, err := new(Builder).Build(sent(t), View{Namespace: "shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.Directory.Service(names.MustParse("details")); ok {
+		t.Error("a short name reaches another namespace")
+	}
+	if _, ok := s.Directory.Service(names.MustParse("details.default")); !ok {
+		t.Error("a name with its namespace is not found")
+	}
+}
+
+func TestASnapshotThatCannotBeRunWholeIsRefused(t *testing.T) {
+	for what, change := range map[string]func(*wire.Snapshot){
+		"no mesh":               func(s *wire.Snapshot) { s.Mesh = nil },
+		"no policy":             func(s *wire.Snapshot) { s.Policy = nil },
+		"no routes":             func(s *wire.Snapshot) { s.Routes = nil },
+		"no directory":          func(s *wire.Snapshot) { s.Directory = nil },
+		"an unknown default":    func(s *wire.Snapshot) { s.Mesh = &wire.Mesh{OutboundDefault: "Allow", MaxStale: 1} },
+		"no bound on age":       func(s *wire.Snapshot) { s.Mesh = &wire.Mesh{OutboundDefault: "Deny"} },
+		"roots that are no PEM": func(s *wire.Snapshot) { s.Mesh = &wire.Mesh{OutboundDefault: "Deny", MaxStale: 1, TrustedRoots: "x"} },
+		"roots that are a key": func(s *wire.Snapshot) {
+			s.Mesh = &wire.Mesh{OutboundDefault: "Deny", MaxStale: 1, TrustedRoots: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY"}))}
+		},
+		"a bad certificate among roots": func(s *wire.Snapshot) {
+			s.Mesh = &wire.Mesh{OutboundDefault: "Deny", MaxStale: 1, TrustedRoots: root(t) + string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")}))}
+		},
+		"a rule that the gate cannot carry": func(s *wire.Snapshot) {
+			s.Parts = nil
+			s.Policy = &wire.Policy{Rules: []policy.Rule{{ID: "x", Hosts: []names.Pattern{names.MustParsePattern("*")}, Ports: []policy.Port{{Port: 443, Protocol: 99}}}}}
+		},
+		"a route without sense": func(s *wire.Snapshot) {
+			s.Parts = nil
+			s.Routes = &wire.Routes{Services: []wire.ServiceRoutes{{Service: details, Rules: []route.Rule{{ID: "x", Match: route.Match{URI: &route.StringMatch{Regex: "("}}, Targets: []route.Weighted{{Weight: 100}}}}}}}
+		},
+	} {
+		from := *sent(t)
+		change(&from)
+		if s, err := Build(&from, View{Namespace: "default"}); err == nil {
+			t.Errorf("%s: built %+v", what, s)
+		}
+	}
+}
+
+func TestWorkloadsOfAClassShareWhatIsCompiled(t *testing.T) {
+	var b Builder
+	one, two, other := build(t, &b, sent(t, "a.example.com")), build(t, &b, sent(t, "a.example.com")), build(t, &b, sent(t, "b.example.com"))
+	if one.Policy != two.Policy || one.Routes != two.Routes || one.services != two.services {
+		t.Error("two workloads of a class hold two of a thing")
+	}
+	if one.Policy == other.Policy || one.Routes != other.Routes || one.services != other.services {
+		t.Error("another class shares its rules, or not what is equal")
+	}
+	// What has no checked address is not shared.
+	unknown := sent(t, "a.example.com")
+	unknown.Parts = nil
+	if build(t, &b, unknown).Policy == one.Policy {
+		t.Error("a snapshot that does not say its parts shares rules")
+	}
+	runtime.KeepAlive(one)
+	runtime.KeepAlive(two)
+}
+
+func TestTheBuilderKeepsNothingAlive(t *testing.T) {
+	var b Builder
+	for i := range 20 * minSweep {
+		build(t, &b, sent(t, fmt.Sprintf("h%d.example.com", i)))
+		if i%minSweep == 0 {
+			runtime.GC()
+		}
+	}
+	if n := len(b.sets.byKey); n > 4*minSweep {
+		t.Errorf("%d entries of rules that nobody holds", n)
+	}
+}
+
+func root(t testing.TB) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, IsCA: true, BasicConstraintsValid: true, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+func TestTheMeshsRootsReplaceTheSystems(t *testing.T) {
+	var b Builder
+	text := root(t)
+	own := sent(t)
+	own.Mesh = &wire.Mesh{OutboundDefault: "Deny", MaxStale: 1, TrustedRoots: text}
+	s := build(t, &b, own)
+	want := x509.NewCertPool()
+	want.AppendCertsFromPEM([]byte(text))
+	if !s.HasOwnRoots || s.Roots == nil || !s.Roots.Equal(want) || s.RootsID == "" {
+		t.Errorf("got %v, %s", s.HasOwnRoots, s.RootsID)
+	}
+	system := build(t, &b, sent(t))
+	if system.HasOwnRoots || system.RootsID == s.RootsID {
+		t.Errorf("without any: %v, %s", system.HasOwnRoots, system.RootsID)
+	}
+	if again := build(t, &b, own); again.Roots != s.Roots {
+		t.Error("equal roots are parsed twice")
+	}
+	bundled, err := bundledRoots()
+	if err != nil || bundled.pool.Equal(x509.NewCertPool()) {
+		t.Errorf("the roots that we carry: %v", err)
+	}
+}
+
+func TestAHolderDeniesUntilItsFirstSwap(t *testing.T) {
+	h := NewHolder(HolderConfig{})
+	if v := decide(h.Load(), "a.example.com"); v.Action != policy.Deny || v.Reason != policy.NoSnapshot {
+		t.Errorf("got %v", v)
+	}
+	if h.Expire() || h.Age() != 0 {
+		t.Error("what is not there is stale")
+	}
+	h.Confirm()
+	if allowed(h.Load(), "a.example.com") {
+		t.Error("a confirmation of nothing allows")
+	}
+	h.Load().Service(details)
+	h.Load().Endpoints(details)
+	if _, ok := h.Load().Directory.Service(details); ok {
+		t.Error("a service is there")
+	}
+	h.Swap(build(t, new(Builder), sent(t, "a.example.com")))
+	if !allowed(h.Load(), "a.example.com") {
+		t.Error("the swap did not count")
+	}
+}
+
+func TestASnapshotIsStaleAfterMaxStaleWithoutTheServer(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	h := NewHolder(HolderConfig{Now: func() time.Time { return now }})
+	var told []policy.Reason
+	h.OnSwap(func(s *Snapshot) { told = append(told, decide(s, "a.example.com").Reason) })
+	h.Swap(build(t, new(Builder), sent(t, "a.example.com")))
+	now = now.Add(59 * time.Minute)
+	h.Confirm()
+	now = now.Add(59 * time.Minute)
+	if h.Expire() || !allowed(h.Load(), "a.example.com") {
+		t.Error("it is stale too early")
+	}
+	now = now.Add(time.Minute)
+	if !h.Expire() || decide(h.Load(), "a.example.com").Reason != policy.StaleSnapshot {
+		t.Errorf("after %s: %v", h.Age(), decide(h.Load(), "a.example.com"))
+	}
+	if _, ok := h.Load().Directory.Service(details); !ok {
+		t.Error("a stale snapshot forgot its services")
+	}
+	h.Expire() // a second time changes nothing
+	h.Confirm()
+	if !allowed(h.Load(), "a.example.com") || h.Age() != 0 {
+		t.Error("the server is back and it is stale still")
+	}
+	if want := []policy.Reason{"", policy.StaleSnapshot, ""}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
+
+func TestARestoredSnapshotHasItsAge(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	b := new(Builder)
+	for what, c := range map[string]struct {
+		confirmed time.Time
+		reason    policy.Reason
+	}{
+		"young":              {now.Add(-time.Minute), ""},
+		"too old":            {now.Add(-time.Hour), policy.StaleSnapshot},
+		"from the future":    {now.Add(time.Hour), ""},
+		"older than the age": {time.Unix(0, 0), policy.StaleSnapshot},
+	} {
+		h := NewHolder(HolderConfig{Now: func() time.Time { return now }})
+		h.Restore(build(t, b, sent(t, "a.example.com")), c.confirmed)
+		if got := decide(h.Load(), "a.example.com").Reason; got != c.reason {
+			t.Errorf("%s: %q, want %q", what, got, c.reason)
+		}
+	}
+	h := NewHolder(HolderConfig{})
+	h.Swap(build(t, b, sent(t, "b.example.com")))
+	h.Restore(build(t, b, sent(t, "a.example.com")), time.Now())
+	if allowed(h.Load(), "a.example.com") {
+		t.Error("what was kept replaced what the server sent")
+	}
+}
+
+func TestCallbacksComeInOrderUntilTheyAreStopped(t *testing.T) {
+	h := NewHolder(HolderConfig{})
+	b := new(Builder)
+	var versions []string
+	stop := h.OnSwap(func(s *Snapshot) {
+		if h.Load() != s {
+			t.Error("the callback comes before the swap")
+		}
+		versions = append(versions, s.Version)
+	})
+	one, two := build(t, b, sent(t, "a.example.com")), build(t, b, sent(t, "b.example.com"))
+	h.Swap(one)
+	h.Swap(two)
+	stop()
+	h.Swap(one)
+	if want := []string{one.Version, two.Version}; !slices.Equal(versions, want) {
+		t.Errorf("got %v, want %v", versions, want)
+	}
+}
+
+func TestLoadDoesNotAllocate(t *testing.T) {
+	h := NewHolder(HolderConfig{})
+	h.Swap(build(t, new(Builder), sent(t, "a.example.com")))
+	if n := testing.AllocsPerRun(100, func() {
+		s := h.Load()
+		s.Service(details)
+		s.Endpoints(details)
+		s.HasInstance("details-v2/1")
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	h := NewHolder(HolderConfig{})
+	b.ReportAllocs()
+	for b.Loop() {
+		if h.Load() == nil {
+			b.Fatal("nil")
+		}
+	}
+}
+
+// source is a server's stream that a test plays.
+type source struct {
+	snapshots chan *wire.Snapshot
+	mu        sync.Mutex
+	replies   []string
+	connected bool
+}
+
+func newSource() *source { return &source{snapshots: make(chan *wire.Snapshot, 1), connected: true} }
+
+func (s *source) Snapshots() <-chan *wire.Snapshot { return s.snapshots }
+func (s *source) Ack(version string)               { s.reply("ack " + version) }
+func (s *source) Nack(version string, why error)   { s.reply("nack " + version) }
+func (s *source) reply(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replies = append(s.replies, text)
+}
+func (s *source) Connected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.connected
+}
+func (s *source) setConnected(connected bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.connected = connected
+}
+func (s *source) replied() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.replies)
+}
+
+// follow runs Follow in a bubble of time and ends it with the test.
+func follow(t *testing.T, store *Store, test func(t *testing.T, s *source, h *Holder)) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := newSource(), NewHolder(HolderConfig{})
+		var following sync.WaitGroup
+		following.Go(func() {
+			Follow(context.Background(), FollowConfig{Source: s, Holder: h, Builder: new(Builder), View: View{Namespace: "default"}, Store: store, Key: "class"})
+		})
+		synctest.Wait()
+		test(t, s, h)
+		close(s.snapshots)
+		following.Wait()
+	})
+}
+
+func TestASnapshotIsAcknowledgedOnceItRuns(t *testing.T) {
+	follow(t, nil, func(t *testing.T, s *source, h *Holder) {
+		var runs []string
+		h.OnSwap(func(swapped *Snapshot) {
+			if len(s.replied()) != len(runs) {
+				t.Error("it was acknowledged before its swap")
+			}
+			runs = append(runs, swapped.Version)
+		})
+		one, two := sent(t, "a.example.com"), sent(t, "b.example.com")
+		for _, snapshot := range []*wire.Snapshot{one, two, two} {
+			s.snapshots <- snapshot
+			synctest.Wait()
+		}
+		want := []string{"ack " + one.Version, "ack " + two.Version, "ack " + two.Version}
+		if got := s.replied(); !slices.Equal(got, want) {
+			t.Errorf("replied %v, want %v", got, want)
+		}
+		if len(runs) != 2 {
+			t.Errorf("%d swaps of two snapshots", len(runs))
+		}
+	})
+}
+
+func TestTheSnapshotBeforeARefusedOneGoesOn(t *testing.T) {
+	follow(t, nil, func(t *testing.T, s *source, h *Holder) {
+		good, bad := sent(t, "a.example.com"), sent(t, "b.example.com")
+		bad.Mesh = &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour, TrustedRoots: "no roots"}
+		s.snapshots <- good
+		synctest.Wait()
+		s.snapshots <- bad
+		synctest.Wait()
+		if got, want := s.replied(), []string{"ack " + good.Version, "nack " + bad.Version}; !slices.Equal(got, want) {
+			t.Errorf("replied %v, want %v", got, want)
+		}
+		if !allowed(h.Load(), "a.example.com") || allowed(h.Load(), "b.example.com") {
+			t.Error("the good one does not go on")
+		}
+	})
+}
+
+func TestWithoutItsServerAWorkloadDeniesAfterMaxStale(t *testing.T) {
+	follow(t, nil, func(t *testing.T, s *source, h *Holder) {
+		s.snapshots <- sent(t, "a.example.com")
+		synctest.Wait()
+		time.Sleep(5 * time.Hour) // the server is there and says nothing new
+		if !allowed(h.Load(), "a.example.com") {
+			t.Fatal("a server that is there makes no snapshot stale")
+		}
+		s.setConnected(false)
+		time.Sleep(58 * time.Minute)
+		if !allowed(h.Load(), "a.example.com") {
+			t.Error("it denies too early")
+		}
+		time.Sleep(3 * time.Minute)
+		if decide(h.Load(), "a.example.com").Reason != policy.StaleSnapshot {
+			t.Error("it does not deny after maxStale")
+		}
+		s.setConnected(true)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !allowed(h.Load(), "a.example.com") {
+			t.Error("the server is back and it denies still")
+		}
+	})
+}
+
+func newStore(t *testing.T) *Store {
+	t.Helper()
+	store, err := NewStore(filepath.Join(t.TempDir(), "kept"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+func TestAProxyThatStartsWithoutItsServerGoesOn(t *testing.T) {
+	store := newStore(t)
+	follow(t, store, func(t *testing.T, s *source, h *Holder) {
+		for i := range 20 { // several within the time of one write: the last one counts
+			s.snapshots <- sent(t, fmt.Sprintf("h%d.example.com", i))
+			synctest.Wait()
+		}
+	})
+	kept, _, err := store.Load("class")
+	if err != nil || len(kept.Parts) != 0 || kept.Policy.Rules[0].ID != "h19.example.com" {
+		t.Fatalf("kept %+v, %v", kept, err)
+	}
+	// The bubble's clock and the file's are two: what is restored is young.
+	s, h := newSource(), NewHolder(HolderConfig{})
+	close(s.snapshots)
+	Follow(t.Context(), FollowConfig{Source: s, Holder: h, Builder: new(Builder), View: View{Namespace: "default"}, Store: store, Key: "class"})
+	if !allowed(h.Load(), "h19.example.com") {
+		t.Error("what was kept does not count")
+	}
+	other := NewHolder(HolderConfig{})
+	Follow(t.Context(), FollowConfig{Source: s, Holder: other, Builder: new(Builder), Store: store, Key: "another class"})
+	if decide(other.Load(), "h19.example.com").Reason != policy.NoSnapshot {
+		t.Error("another class took it")
+	}
+}
+
+func TestAKeptSnapshotThatIsTooOldDenies(t *testing.T) {
+	store := newStore(t)
+	if err := store.Save("class", sent(t, "a.example.com")); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(store.path("class"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	restore := func() policy.Reason {
+		s, h := newSource(), NewHolder(HolderConfig{})
+		close(s.snapshots)
+		Follow(t.Context(), FollowConfig{Source: s, Holder: h, Builder: new(Builder), Store: store, Key: "class"})
+		return decide(h.Load(), "a.example.com").Reason
+	}
+	if got := restore(); got != policy.StaleSnapshot {
+		t.Errorf("got %q", got)
+	}
+	if err := store.Confirm("class"); err != nil {
+		t.Fatal(err)
+	}
+	if got := restore(); got != "" {
+		t.Errorf("once confirmed: %q", got)
+	}
+}
+
+func TestABrokenFileIsNotUsed(t *testing.T) {
+	store := newStore(t)
+	good, err := os.ReadFile(saved(t, store))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, content := range map[string][]byte{
+		"empty": nil, "cut": good[:len(good)/2], "with a tail": append(slices.Clone(good), good...),
+		"with an unknown field": bytes.Replace(good, []byte(`"rules"`), []byte(`"ruled"`), 1),
+	} {
+		if err := os.WriteFile(store.path("class"), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, h := newSource(), NewHolder(HolderConfig{})
+		close(s.snapshots)
+		Follow(t.Context(), FollowConfig{Source: s, Holder: h, Builder: new(Builder), Store: store, Key: "class"})
+		if got := decide(h.Load(), "a.example.com").Reason; got != policy.NoSnapshot {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+}
+
+func saved(t *testing.T, store *Store) string {
+	t.Helper()
+	if err := store.Save("class", sent(t, "a.example.com")); err != nil {
+		t.Fatal(err)
+	}
+	return store.path("class")
+}
+
+func TestKeptFilesAreOursAloneAndBounded(t *testing.T) {
+	store := newStore(t)
+	info, err := os.Stat(saved(t, store))
+	if err != nil || info.Mode() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if folder, err := os.Stat(store.folder); err != nil || folder.Mode().Perm() != 0o700 {
+		t.Errorf("folder %v, %v", folder.Mode(), err)
+	}
+	huge := sent(t)
+	huge.Mesh.TrustedRoots = strings.Repeat("x", MaxKeptBytes)
+	if err := store.Save("huge", huge); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("a snapshot beyond the bound: %v", err)
+	}
+	for i := range MaxKept + 5 {
+		path := store.path(fmt.Sprint("class ", i))
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now().Add(time.Duration(i-2*MaxKept) * time.Minute)
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	saved(t, store)
+	entries, err := os.ReadDir(store.folder)
+	if err != nil || len(entries) != MaxKept {
+		t.Errorf("%d files, %v", len(entries), err)
+	}
+	for key, there := range map[string]bool{"class 0": false, "class 5": false, "class 6": true, "class": true} {
+		if _, err := os.Stat(store.path(key)); errors.Is(err, fs.ErrNotExist) == there {
+			t.Errorf("%s is there: %v, want %v", key, err == nil, there)
+		}
+	}
+}
