@@ -1,0 +1,272 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/sandbox"
+)
+
+// roleVariable makes the test binary connect, as a peer of some kind.
+const roleVariable = "PEER_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	sandbox.Init()
+	role := os.Getenv(roleVariable)
+	if role == "" {
+		os.Exit(m.Run())
+	}
+	switch role {
+	case "undumpable":
+		unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	case "filtered": // a filter that allows everything is one filter more
+		unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		allow := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}
+		installOnAllThreads(&unix.SockFprog{Len: 1, Filter: &allow})
+	}
+	conn, err := net.Dial("unix", os.Args[1])
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	if role == "dying" {
+		os.Exit(0)
+	}
+	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	io.ReadAll(conn)
+	os.Exit(0)
+}
+
+// socketFor listens where every user may connect; the test asks Check.
+func socketFor(t *testing.T) (*net.UnixListener, string) {
+	t.Helper()
+	folder, err := os.MkdirTemp("/tmp", "peer-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	path := filepath.Join(folder, "s")
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	if err := errors.Join(os.Chmod(path, 0o666), os.Chmod(folder, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	return listener, path
+}
+
+func accept(t *testing.T, listener *net.UnixListener) *net.UnixConn {
+	t.Helper()
+	listener.SetDeadline(time.Now().Add(5 * time.Second))
+	conn, err := listener.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// binary is a copy of the test that every user may execute.
+func binary(t *testing.T) string {
+	t.Helper()
+	folder, err := os.MkdirTemp("/tmp", "peer-binary-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	path := filepath.Join(folder, "peer.test")
+	content, err := os.ReadFile("/proc/self/exe")
+	if err == nil {
+		err = errors.Join(os.WriteFile(path, content, 0o755), os.Chmod(folder, 0o755))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func inUserNamespace() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
+	}
+}
+
+// older is a kernel before 6.5 and 6.11.
+type older struct{}
+
+func (older) pidfd(_, pid int) (int, error)                { return unix.PidfdOpen(pid, 0) }
+func (older) namespace(int, namespaceKind) (string, error) { return "", unix.ENOTTY }
+
+func TestOnlyOurOwnUserOutsideOfEveryNamespaceIsAccepted(t *testing.T) {
+	self := binary(t)
+	asRoot := os.Geteuid() == 0
+	for _, test := range []struct {
+		name       string
+		role       string
+		attributes *syscall.SysProcAttr
+		want       error
+		needsRoot  bool
+	}{
+		{"an ordinary process", "plain", nil, nil, false},
+		{"a user namespace", "plain", inUserNamespace(), ErrNamespace, false},
+		{"more seccomp filters", "filtered", nil, ErrSeccomp, false},
+		{"another user", "plain", &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}, ErrUser, true},
+		{"a PID namespace", "plain", &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}, ErrNamespace, true},
+	} {
+		for kernelName, k := range map[string]kernel{"": system{}, " on an older kernel": older{}} {
+			t.Run(test.name+kernelName, func(t *testing.T) {
+				if test.needsRoot && !asRoot {
+					t.Skip("needs root")
+				}
+				listener, path := socketFor(t)
+				command := exec.Command(self, path)
+				command.Env = append(os.Environ(), roleVariable+"="+test.role)
+				command.SysProcAttr = test.attributes
+				if err := command.Start(); err != nil {
+					t.Skip(err)
+				}
+				defer command.Wait()
+				conn := accept(t, listener)
+				defer conn.Close()
+				err := checkWith(conn, k)
+				if !errors.Is(err, test.want) && !(k == older{} && errors.Is(err, ErrUnknowable) && test.want != nil) {
+					t.Errorf("%v, want %v", err, test.want)
+				}
+			})
+		}
+	}
+}
+
+func checkWith(conn *net.UnixConn, k kernel) (verdict error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if err := raw.Control(func(fd uintptr) { verdict = check(int(fd), k) }); err != nil {
+		return err
+	}
+	return verdict
+}
+
+func TestAPeerThatIsGoneIsRefused(t *testing.T) {
+	listener, path := socketFor(t)
+	command := exec.Command(binary(t), path)
+	command.Env = append(os.Environ(), roleVariable+"=dying")
+	if err := command.Run(); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []kernel{system{}, older{}} {
+		if err := checkWith(accept(t, listener), k); !errors.Is(err, ErrUnknowable) {
+			t.Errorf("%T: %v", k, err)
+		}
+		if (k == system{}) {
+			again := exec.Command(command.Path, path)
+			again.Env = command.Env
+			if err := again.Run(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestACommandInASandboxIsRefused(t *testing.T) {
+	for _, userNamespace := range []bool{false, true} {
+		t.Run(fmt.Sprintf("user namespace %v", userNamespace), func(t *testing.T) {
+			listener, path := socketFor(t)
+			s, err := sandbox.New(t.Context(), sandbox.Config{
+				Command: []string{binary(t), path}, Env: append(os.Environ(), roleVariable+"=plain"), UserNamespace: userNamespace,
+			})
+			if err != nil {
+				if os.Getenv("CI") == "true" {
+					t.Fatal(err)
+				}
+				t.Skip(err)
+			}
+			defer s.Wait()
+			defer s.Kill()
+			capture.CloseFiles(s.Files())
+			if err := s.Start(nil); err != nil {
+				t.Fatal(err)
+			}
+			conn := accept(t, listener)
+			for _, k := range []kernel{system{}, older{}} {
+				if err := checkWith(conn, k); !errors.Is(err, ErrNamespace) && !errors.Is(err, ErrUnknowable) {
+					t.Errorf("%T: %v", k, err)
+				}
+			}
+		})
+	}
+}
+
+// Root may command a user's Sluice: the refusal of others stands on the uid.
+func TestTheListenerPassesWhomItMayAndClosesTheRest(t *testing.T) {
+	inner, path := socketFor(t)
+	var log strings.Builder
+	guarded := Listener(inner, slog.New(slog.NewTextHandler(&log, nil)))
+	command := exec.Command(binary(t), path)
+	command.Env = append(os.Environ(), roleVariable+"=plain")
+	command.SysProcAttr = inUserNamespace()
+	if err := command.Start(); err != nil {
+		t.Skip(err)
+	}
+	if _, err := net.Dial("unix", path); err == nil { // may be first or second
+		defer command.Wait()
+	}
+	inner.SetDeadline(time.Now().Add(5 * time.Second))
+	conn, err := guarded.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	inner.SetDeadline(time.Now().Add(200 * time.Millisecond))
+	if conn, err := guarded.Accept(); err == nil {
+		conn.Close()
+		t.Error("a second one was accepted")
+	}
+	if !strings.Contains(log.String(), "connection refused") || !strings.Contains(log.String(), "namespace") {
+		t.Errorf("log %q", log.String())
+	}
+}
+
+func TestAListenerOfAnotherKindPassesNobody(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guarded := Listener(inner, slog.New(slog.DiscardHandler))
+	conn, err := net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	accepted := make(chan error, 1)
+	go func() {
+		_, err := guarded.Accept()
+		accepted <- err
+	}()
+	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection is not closed: %v", err)
+	}
+	inner.Close()
+	if err := <-accepted; err == nil {
+		t.Error("a TCP peer was accepted")
+	}
+}
