@@ -72,7 +72,7 @@ func policyFor(name, host, version string) api.Object {
 
 // plane is a control plane on a socket.
 type plane struct {
-	t        *testing.T
+	t        testing.TB
 	path     string
 	store    *memoryStore
 	registry *registry.Registry
@@ -80,11 +80,11 @@ type plane struct {
 	stop     func()
 }
 
-func startPlane(t *testing.T, path string, store *memoryStore) *plane {
+func startPlane(t testing.TB, path string, store *memoryStore) *plane {
 	return startPlaneWith(t, path, store, registry.Config{}, func(*net.UnixConn) error { return nil })
 }
 
-func startPlaneWith(t *testing.T, path string, store *memoryStore, bounds registry.Config, check func(*net.UnixConn) error) *plane {
+func startPlaneWith(t testing.TB, path string, store *memoryStore, bounds registry.Config, check func(*net.UnixConn) error) *plane {
 	t.Helper()
 	if path == "" {
 		path = filepath.Join(t.TempDir(), "push.sock")

@@ -24,7 +24,7 @@ type Holder struct {
 	fresh     *Snapshot  // the last that was swapped in; nil before
 	stale     bool
 	watchers  map[*watcher]struct{}
-	confirmed atomic.Pointer[time.Time] // nil before the first; wall clock: a machine that slept was away, too
+	confirmed atomic.Pointer[time.Time] // nil before the first
 }
 
 type watcher struct{ swapped func(*Snapshot) }
@@ -107,11 +107,7 @@ func (h *Holder) expire() bool {
 	return true
 }
 
-// confirm notes a time without its monotonic part.
-func (h *Holder) confirm(at time.Time) {
-	at = at.Round(0)
-	h.confirmed.Store(&at)
-}
+func (h *Holder) confirm(at time.Time) { h.confirmed.Store(&at) }
 
 // Age returns for how long the snapshot was not confirmed, 0 before the first.
 func (h *Holder) Age() time.Duration {
@@ -119,7 +115,10 @@ func (h *Holder) Age() time.Duration {
 	if confirmed == nil {
 		return 0
 	}
-	return max(0, h.now().Sub(*confirmed))
+	// By both clocks: the monotonic one stands still while a machine sleeps, the
+	// wall clock can be set back.
+	now := h.now()
+	return max(0, now.Sub(*confirmed), now.Round(0).Sub(confirmed.Round(0)))
 }
 
 // OnSwap calls swapped after each swap, with what counts from then on, until stop
