@@ -1,0 +1,84 @@
+package egress
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"sluice.dev/sluice/bench/load"
+)
+
+// haproxyVariant is one way to run HAProxy: without a record of requests, which
+// is less work than ours, and with one in a ring in memory, as ours is.
+type haproxyVariant struct {
+	name string
+	log  bool
+}
+
+var haproxyVariants = []haproxyVariant{
+	{"HAProxy, no record", false},
+	{"HAProxy, log in a ring", true},
+}
+
+func findHAProxy() (string, error) {
+	for _, name := range []string{"haproxy", "/usr/sbin/haproxy"} { // sbin is not on every user's path
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", errors.New("haproxy is not installed (apt-get install haproxy)")
+}
+
+func haproxyVersion(path string) string {
+	out, err := exec.Command(path, "-v").Output()
+	if err != nil {
+		return "HAProxy"
+	}
+	words := strings.Fields(string(out))
+	if len(words) < 3 {
+		return "HAProxy"
+	}
+	return "HAProxy " + words[2]
+}
+
+type haproxyConfig struct{ path, text string }
+
+// configure returns the contender and its configuration; files are in dir.
+func (v haproxyVariant) configure(dir string, number int) (contender, haproxyConfig) {
+	plain, tls := fmt.Sprintf("127.0.0.1:%d", 8100+2*number), fmt.Sprintf("127.0.0.1:%d", 8101+2*number)
+	ring, log := "", ""
+	if v.log {
+		ring = "ring flows\n  format rfc5424\n  maxlen 1200\n  size 1048576\n"
+		log = "  log ring@flows local0\n  option httplog\n"
+	}
+	gate := log + `  http-request deny unless { req.hdr(host),field(1,:),lower,map(` + filepath.Join(dir, namesFile) + `) -m found }
+  http-request del-header keep-alive
+  http-request del-header proxy-connection
+`
+	text := `global
+  nbthread 1
+  maxconn 4000
+  tune.bufsize 16384
+` + ring + `defaults
+  mode http
+  timeout client 600s
+  timeout server 600s
+  timeout connect 5s
+  timeout http-keep-alive 600s
+  http-reuse always
+  option http-keep-alive
+frontend plain
+  bind ` + plain + `
+` + gate + `  default_backend plain
+backend plain
+  server s ` + upstreamAddr + `:80 pool-max-conn 4096
+frontend tls
+  bind ` + tls + `
+` + gate + `  default_backend tls
+backend tls
+  server s ` + upstreamAddr + `:443 ssl verify required ca-file ` + filepath.Join(dir, caFile) + ` sni str(` + load.Host + `) verifyhost ` + load.Host + ` ssl-min-ver TLSv1.3 pool-max-conn 4096
+`
+	return contender{name: v.name, plain: plain, tls: tls}, haproxyConfig{filepath.Join(dir, fmt.Sprintf("haproxy-%d.cfg", number)), text}
+}

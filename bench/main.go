@@ -1,0 +1,136 @@
+// Command bench measures Sluice and its peers and prints tables: what a request
+// on its way out costs, how soon a rule is seen, and how big everything is.
+//
+//	go run ./bench [-only egress,visible,size] [-o markdown|json]
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice.dev/sluice/bench/egress"
+	"sluice.dev/sluice/bench/report"
+)
+
+// options are the flags.
+type options struct {
+	only   string
+	output string
+	bin    string
+	conns  string
+	egress egress.Options
+}
+
+func main() {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
+		if err := takeRole(os.Args[1], os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	var o options
+	flag.StringVar(&o.only, "only", "", "sections to measure, by commas: "+strings.Join(sectionNames(), ", ")+" (default: all)")
+	flag.StringVar(&o.output, "o", "markdown", "markdown or json")
+	flag.StringVar(&o.bin, "bin", "bin", "folder of the binaries (make build)")
+	flag.IntVar(&o.egress.Rounds, "rounds", 5, "egress: rounds")
+	flag.DurationVar(&o.egress.Duration, "duration", 1500*time.Millisecond, "egress: length of one measurement")
+	flag.StringVar(&o.conns, "conns", "16,64", "egress: numbers of connections")
+	flag.StringVar(&o.egress.Profile, "profile", "", "egress: folder for a CPU profile of Sluice (which costs CPU itself)")
+	flag.Parse()
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// takeRole is one of the processes that bench starts of itself.
+func takeRole(role string, args []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	r, ok := roles[role]
+	if !ok {
+		return fmt.Errorf("%q is no argument: see -help", role)
+	}
+	if len(args) != r.args {
+		return fmt.Errorf("%s takes %d arguments, not %d", role, r.args, len(args))
+	}
+	return r.run(self, args)
+}
+
+func run(o options) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if o.egress.Conns, err = parseConns(o.conns); err != nil {
+		return err
+	}
+	if o.egress.Rounds < 1 || o.egress.Duration <= 0 {
+		return fmt.Errorf("-rounds and -duration must be above zero")
+	}
+	if o.output != "markdown" && o.output != "json" {
+		return fmt.Errorf("-o %q must be markdown or json", o.output)
+	}
+	for _, path := range []*string{&o.bin, &o.egress.Profile} {
+		if *path == "" {
+			continue
+		}
+		if *path, err = filepath.Abs(*path); err != nil {
+			return err
+		}
+	}
+	chosen, err := chooseSections(o.only)
+	if err != nil {
+		return err
+	}
+	progress := report.NewProgress()
+	var results []report.Section
+	for _, s := range chosen {
+		result, err := s.run(self, o, progress)
+		progress.Clear()
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		results = append(results, result)
+	}
+	if o.output == "json" {
+		return report.JSON(os.Stdout, results)
+	}
+	return report.Markdown(os.Stdout, results)
+}
+
+func chooseSections(only string) ([]section, error) {
+	if only == "" {
+		return sections, nil
+	}
+	var chosen []section
+	for word := range strings.SplitSeq(only, ",") {
+		i := slices.IndexFunc(sections, func(s section) bool { return s.name == word })
+		if i < 0 {
+			return nil, fmt.Errorf("-only %q is none of %s", word, strings.Join(sectionNames(), ", "))
+		}
+		chosen = append(chosen, sections[i])
+	}
+	return chosen, nil
+}
+
+func parseConns(s string) ([]int, error) {
+	var all []int
+	for word := range strings.SplitSeq(s, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 1 || n > maxConns {
+			return nil, fmt.Errorf("-conns %q must be numbers of 1 to %d, by commas", s, maxConns)
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"os"
+
+	"sluice.dev/sluice/bench/egress"
+	"sluice.dev/sluice/bench/load"
+	"sluice.dev/sluice/bench/report"
+)
+
+const maxConns = load.MaxConns
+
+// section is one subject.
+type section struct {
+	name string
+	run  func(self string, o options, p report.Progress) (report.Section, error)
+}
+
+// sections in the order in which they are measured.
+var sections = []section{
+	{egress.Name, func(self string, o options, p report.Progress) (report.Section, error) {
+		return egress.Run(self, o.egress, p)
+	}},
+}
+
+func sectionNames() []string {
+	var all []string
+	for _, s := range sections {
+		all = append(all, s.name)
+	}
+	return all
+}
+
+// role is what a sub-process of bench is; it speaks by standard input and output.
+type role struct {
+	args int
+	run  func(self string, args []string) error
+}
+
+var roles = map[string]role{
+	egress.RoleInside:   {0, func(self string, _ []string) error { return egress.Inside(self, os.Stdin, os.Stdout) }},
+	egress.RoleUpstream: {1, func(_ string, args []string) error { return egress.Upstream(args[0], os.Stdin, os.Stdout) }},
+	egress.RoleSluice:   {2, func(_ string, args []string) error { return egress.Sluice(args[0], args[1], os.Stdin, os.Stdout) }},
+	egress.RoleLoad:     {0, func(string, []string) error { return load.Obey(os.Stdin, os.Stdout) }},
+}
