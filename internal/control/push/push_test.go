@@ -14,6 +14,13 @@ import (
 	"testing"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/api/v1alpha1"
 	"sluice.dev/sluice/internal/control/compile"
@@ -363,7 +370,7 @@ func TestAServerThatStartsAnewFindsItsWorkloadsAgain(t *testing.T) {
 	for _, m := range members {
 		eventually(t, "the loss is seen", func() bool { return !m.Connected() })
 	}
-	p = startPlane(t, p.path, store)
+	startPlane(t, p.path, store)
 	fresh := join(t, client, details("v1"))
 	until(t, fresh, func(*wire.Snapshot) bool { return true })
 	for _, m := range members {
@@ -428,6 +435,58 @@ func TestAPeerThatFailsTheCheckIsToldNothing(t *testing.T) {
 	if got := p.server.Workloads(); len(got) != 0 {
 		t.Errorf("%d workloads joined", len(got))
 	}
+}
+
+func TestAFirstRequestThatIsNoJoinIsRefused(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	conn, err := grpc.NewClient("passthrough:///push", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return stream.DialUnix(p.path, nil)(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	node := func(w wire.Workload) *corev3.Node {
+		node, err := stream.EncodeNode(stream.Join{Workload: w, Session: "s"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return node
+	}
+	index := wire.KindIndex.TypeURL()
+	tooMany := make(map[string]string)
+	for i := range 2*wire.MaxParts + 2 {
+		tooMany[fmt.Sprint(i)] = "x"
+	}
+	for what, request := range map[string]*discoveryv3.DeltaDiscoveryRequest{
+		"empty":                {},
+		"without metadata":     {Node: &corev3.Node{Id: "details"}, TypeUrl: index},
+		"of another type":      {Node: node(details("v1")), TypeUrl: "type.googleapis.com/envoy.config.cluster.v3.Cluster"},
+		"of a bad workload":    {Node: node(wire.Workload{Service: "../x"}), TypeUrl: index},
+		"with too many labels": {Node: node(wire.Workload{Labels: tooManyLabels()}), TypeUrl: index},
+		"with too many parts":  {Node: node(details("v1")), TypeUrl: index, InitialResourceVersions: tooMany},
+	} {
+		opened, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := opened.Send(request); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := opened.Recv(); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if got := p.server.Workloads(); len(got) != 0 {
+		t.Errorf("%d workloads joined", len(got))
+	}
+}
+
+func tooManyLabels() map[string]string {
+	labels := make(map[string]string)
+	for i := range wire.MaxLabels + 1 {
+		labels[fmt.Sprint("l", i)] = "v"
+	}
+	return labels
 }
 
 func TestConnectionsAreBounded(t *testing.T) {
@@ -577,6 +636,7 @@ func TestAReaderOfFlowsThatIsSlowLosesFlowsAndHoldsNobodyUp(t *testing.T) {
 	for i := range 4 * maxAnswers {
 		ring.Add(&flow.Flow{ID: flow.ID(i + 10)})
 	}
+	eventually(t, "flows are lost", func() bool { return flowsLost(p.server) > 0 })
 	// Another question is answered meanwhile.
 	if _, ok := p.server.Flow(t.Context(), 10); !ok {
 		t.Error("a slow reader holds up another one")
@@ -598,6 +658,15 @@ func TestQuestionsAreBounded(t *testing.T) {
 	if err := p.server.Flows(t.Context(), inspect.FlowQuery{}, nil); !errors.Is(err, errTooManyQuestions) {
 		t.Errorf("one more than %d: %v", maxQuestions, err)
 	}
+}
+
+func flowsLost(s *Server) (lost uint64) {
+	s.proxies.mu.Lock()
+	defer s.proxies.mu.Unlock()
+	for _, q := range s.proxies.questions {
+		lost += q.dropped
+	}
+	return lost
 }
 
 func questionsOpen(s *Server) int {

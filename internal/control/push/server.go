@@ -46,6 +46,9 @@ const (
 	// only those that are back.
 	settleQuiet = 300 * time.Millisecond
 	settleMost  = 2 * time.Second
+	// maxRequest bounds one message of a proxy, in bytes. The largest says which of
+	// at most wire.MaxParts parts it holds.
+	maxRequest = 8 << 20
 	// maxNack bounds the text of a proxy's refusal, in bytes.
 	maxNack = 1024
 )
@@ -92,7 +95,7 @@ func New(config Config) (*Server, error) {
 	s.grpc = grpc.NewServer(
 		grpc.Creds(peerCredentials{check: config.CheckPeer, log: s.log}),
 		grpc.ForceServerCodecV2(stream.NewCodec()),
-		grpc.MaxRecvMsgSize(2<<20), // what a proxy says is small; the largest is what it holds
+		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxSendMsgSize(stream.MaxMessage),
 		grpc.MaxConcurrentStreams(registry.MaxWorkloads+16),
 		grpc.WaitForHandlers(true),

@@ -38,6 +38,7 @@ type Registry struct {
 
 	mu      sync.Mutex
 	members map[string]*Member // by instance
+	taken   map[string]int     // by base name: every number up to it is held; absent for 0
 	changed chan struct{}      // closed at the next change
 }
 
@@ -46,6 +47,7 @@ func New(config Config) *Registry {
 	return &Registry{
 		limit:   cmp.Or(config.MaxWorkloads, MaxWorkloads),
 		members: make(map[string]*Member),
+		taken:   make(map[string]int),
 		changed: make(chan struct{}),
 	}
 }
@@ -80,6 +82,7 @@ func (r *Registry) Join(w wire.Workload, session string) (*Member, error) {
 	if held && old.session == session && session != "" {
 		close(old.replaced)
 		delete(r.members, wanted)
+		r.release(old.workload)
 		held = false
 	}
 	if len(r.members) >= r.limit {
@@ -102,7 +105,21 @@ func (m *Member) Leave() {
 	defer r.mu.Unlock()
 	if r.members[m.workload.Instance] == m {
 		delete(r.members, m.workload.Instance)
+		r.release(m.workload)
 		r.announce()
+	}
+}
+
+// release lets the workload's number be given again. The lock is held.
+func (r *Registry) release(w wire.Workload) {
+	base := w.Base()
+	n, err := strconv.Atoi(strings.TrimPrefix(w.Instance, base+"/"))
+	switch {
+	case err != nil || n > r.taken[base]:
+	case n == 1:
+		delete(r.taken, base)
+	default:
+		r.taken[base] = n - 1
 	}
 }
 
@@ -115,9 +132,10 @@ func (r *Registry) announce() {
 // lowestFree returns the instance of the lowest number that nobody holds. The
 // lock is held.
 func (r *Registry) lowestFree(base string) string {
-	for n := 1; ; n++ {
+	for n := r.taken[base] + 1; ; n++ {
 		instance := base + "/" + strconv.Itoa(n)
 		if _, taken := r.members[instance]; !taken {
+			r.taken[base] = n
 			return instance
 		}
 	}

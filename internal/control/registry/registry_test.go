@@ -130,3 +130,41 @@ func TestEveryChangeIsAnnounced(t *testing.T) {
 	default:
 	}
 }
+
+func TestNumbersAreAlwaysTheLowestFreeAndNothingIsKeptOfThoseThatLeft(t *testing.T) {
+	r := New(Config{})
+	live := make(map[int]*Member)
+	for step := range 2000 {
+		n := step*7919%37 + 1
+		if m := live[n]; m != nil {
+			m.Leave()
+			delete(live, n)
+			continue
+		}
+		lowest := 1
+		for live[lowest] != nil {
+			lowest++
+		}
+		m := join(t, r, details(), "s")
+		if want := fmt.Sprint("details-v2/", lowest); m.Workload().Instance != want {
+			t.Fatalf("step %d: got %s, want %s", step, m.Workload().Instance, want)
+		}
+		live[lowest] = m
+	}
+	for _, m := range live {
+		m.Leave()
+	}
+	if len(r.members)+len(r.taken) != 0 {
+		t.Errorf("%d members and %d names are kept", len(r.members), len(r.taken))
+	}
+}
+
+func TestTenThousandOfOneNameJoinQuickly(t *testing.T) {
+	r := New(Config{})
+	for range MaxWorkloads {
+		join(t, r, details(), "s")
+	}
+	if _, err := r.Join(details(), "s"); !errors.Is(err, ErrFull) {
+		t.Errorf("one more: %v", err)
+	}
+}
