@@ -243,24 +243,24 @@ func merge(stored []byte, o *api.Object, how Update) ([]byte, string, error) {
 	return body, before, err
 }
 
-// Sluice asks for what the server serves beside the rules, below /sluice/, and
-// decodes its JSON.
+// Sluice asks for what the server serves beside the rules, under a path such as
+// /sluice/status, and decodes its JSON.
 func (c *Client) Sluice(ctx context.Context, path string, query url.Values, into any) error {
-	answer, err := c.do(ctx, http.MethodGet, "/sluice/"+path, query, nil)
+	answer, err := c.do(ctx, http.MethodGet, path, query, nil)
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(answer, into); err != nil {
-		return fmt.Errorf("decode /sluice/%s: %w", path, err)
+		return fmt.Errorf("decode %s: %w", path, err)
 	}
 	return nil
 }
 
-// Follow asks for a stream below /sluice/ and calls each for its lines, without
+// Follow asks for a stream under a path such as /sluice/flows and calls each for its lines, without
 // their ends, until the server ends it, ctx ends, or each returns an error. A line
 // is valid until each returns.
 func (c *Client) Follow(ctx context.Context, path string, query url.Values, each func(line []byte) error) error {
-	response, err := c.send(ctx, http.MethodGet, "/sluice/"+path, query, nil)
+	response, err := c.send(ctx, http.MethodGet, path, query, nil)
 	if err != nil {
 		return err
 	}

@@ -250,27 +250,27 @@ func TestWhatIsBesideTheRulesIsAskedForAndFollowed(t *testing.T) {
 	ctx := context.Background()
 
 	var status struct{ Q string }
-	if err := client.Sluice(ctx, "status", url.Values{"q": {"x y"}}, &status); err != nil || status.Q != "x y" {
+	if err := client.Sluice(ctx, "/sluice/status", url.Values{"q": {"x y"}}, &status); err != nil || status.Q != "x y" {
 		t.Error(status, err)
 	}
 	for name, err := range map[string]error{
-		"Sluice": client.Sluice(ctx, "why", nil, &status),
-		"Follow": client.Follow(ctx, "why", nil, func([]byte) error { return nil }),
+		"Sluice": client.Sluice(ctx, "/sluice/why", nil, &status),
+		"Follow": client.Follow(ctx, "/sluice/why", nil, func([]byte) error { return nil }),
 	} {
 		if err == nil || err.Error() != "no flow has the id 5" {
 			t.Error(name, err)
 		}
 	}
 	var lines []string
-	err := client.Follow(ctx, "flows", nil, func(line []byte) error { lines = append(lines, string(line)); return nil })
+	err := client.Follow(ctx, "/sluice/flows", nil, func(line []byte) error { lines = append(lines, string(line)); return nil })
 	if err != nil || fmt.Sprint(lines) != `[{"a":1} {"a":2}]` {
 		t.Error(lines, err)
 	}
 	stop := errors.New("enough")
-	if err := client.Follow(ctx, "flows", nil, func([]byte) error { return stop }); !errors.Is(err, stop) {
+	if err := client.Follow(ctx, "/sluice/flows", nil, func([]byte) error { return stop }); !errors.Is(err, stop) {
 		t.Error(err)
 	}
-	if err := client.Follow(ctx, "long", nil, func([]byte) error { return nil }); err == nil {
+	if err := client.Follow(ctx, "/sluice/long", nil, func([]byte) error { return nil }); err == nil {
 		t.Error("a line without end was read")
 	}
 }
