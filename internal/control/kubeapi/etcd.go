@@ -7,14 +7,18 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
+	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/test/bufconn"
 )
 
 const (
@@ -23,15 +27,15 @@ const (
 	etcdQuota = 512 << 20
 	// etcdStart bounds how long etcd may take until it is ready.
 	etcdStart = 30 * time.Second
-	// pipeBuffer is the buffer of one in-memory connection, in bytes.
-	pipeBuffer = 256 << 10
+	// databaseLock is how long a lock on the database is waited for.
+	databaseLock = time.Second
 )
 
 // etcdServer is one member of etcd that can be reached through memory alone.
 type etcdServer struct {
 	member *embed.Etcd
 	grpc   *grpc.Server
-	pipe   *bufconn.Listener
+	pipe   *pairListener
 	served sync.WaitGroup
 }
 
@@ -40,6 +44,9 @@ type etcdServer struct {
 // URL of the form unix:///path would quietly become an abstract socket, without
 // any permissions.)
 func startEtcd(ctx context.Context, dir string, log *slog.Logger) (*etcdServer, error) {
+	if err := checkDatabase(filepath.Join(dir, "member", "snap", "db")); err != nil {
+		return nil, err
+	}
 	config := embed.NewConfig()
 	config.Name = "sluice"
 	config.Dir = dir
@@ -74,7 +81,7 @@ func startEtcd(ctx context.Context, dir string, log *slog.Logger) (*etcdServer, 
 		return nil, fmt.Errorf("start etcd on %s: %w", dir, err)
 	}
 
-	server := &etcdServer{member: member, pipe: bufconn.Listen(pipeBuffer)}
+	server := &etcdServer{member: member, pipe: newPairListener(itself)}
 	// The API server's client sends keepalives more often than gRPC's default
 	// policy bears.
 	server.grpc = v3rpc.Server(member.Server, nil, nil, grpc.KeepaliveEnforcementPolicy(
@@ -83,11 +90,30 @@ func startEtcd(ctx context.Context, dir string, log *slog.Logger) (*etcdServer, 
 	return server, nil
 }
 
+// checkDatabase looks into the database before etcd does, which panics in a
+// goroutine of its own where it cannot read it, and waits for a lock for ever.
+func checkDatabase(path string) error {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil // a new store
+	}
+	database, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: databaseLock})
+	switch {
+	case errors.Is(err, bbolterrors.ErrTimeout):
+		return fmt.Errorf("the store %s is locked by another process", path)
+	case err != nil:
+		return fmt.Errorf("the store %s cannot be read: %w; restore it from a copy, or choose another data folder", path, err)
+	}
+	return database.Close()
+}
+
 // openEtcd starts the member. A store that etcd cannot read makes it panic.
 func openEtcd(config *embed.Config) (member *embed.Etcd, err error) {
 	defer func() {
 		if why := recover(); why != nil {
-			member, err = nil, fmt.Errorf("the store cannot be read: %v", why)
+			if _, ok := why.(runtime.Error); ok {
+				why = "its log is damaged"
+			}
+			member, err = nil, fmt.Errorf("the store cannot be read: %v; restore it from a copy, or choose another data folder", why)
 		}
 	}()
 	return embed.StartEtcd(config)
@@ -95,7 +121,7 @@ func openEtcd(config *embed.Config) (member *embed.Etcd, err error) {
 
 // Dial connects to etcd's gRPC services; network and address are not looked at.
 func (e *etcdServer) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	return e.pipe.DialContext(ctx)
+	return e.pipe.Dial(ctx)
 }
 
 // Failed ends with an error when etcd stopped by itself.

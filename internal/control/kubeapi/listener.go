@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/grpc/test/bufconn"
 
 	"sluice.dev/sluice/internal/paths"
 )
@@ -115,15 +115,74 @@ func refuseBusy(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// memoryListener accepts the control plane's own connections.
-type memoryListener struct{ *bufconn.Listener }
+// pairListener accepts connections that its own Dial makes: pairs of connected
+// sockets without a name, which nobody else can reach. (gRPC's bufconn would not
+// do for HTTP: a deadline that was taken back may still strike.)
+type pairListener struct {
+	who    principal
+	dialed chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
 
-func (l memoryListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
+func newPairListener(who principal) *pairListener {
+	return &pairListener{who: who, dialed: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+// Dial makes a pair, hands one end to Accept and returns the other.
+func (l *pairListener) Dial(ctx context.Context) (net.Conn, error) {
+	ends, err := socketPair()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("connect to ourselves: %w", err)
 	}
-	return &knownConn{Conn: conn, who: itself}, nil
+	select {
+	case l.dialed <- ends[0]:
+		return ends[1], nil
+	case <-l.closed:
+		err = net.ErrClosed
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	_ = ends[0].Close()
+	_ = ends[1].Close()
+	return nil, err
+}
+
+func (l *pairListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.dialed:
+		return &knownConn{Conn: conn, who: l.who}, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pairListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *pairListener) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
+
+func socketPair() (ends [2]net.Conn, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return ends, err
+	}
+	for i, fd := range fds {
+		file := os.NewFile(uintptr(fd), "pair")
+		ends[i], err = net.FileConn(file) // of a duplicate
+		_ = file.Close()
+		if err != nil {
+			if i == 0 {
+				_ = unix.Close(fds[1])
+			} else {
+				_ = ends[0].Close()
+			}
+			return ends, err
+		}
+	}
+	return ends, nil
 }
 
 // idleListener never accepts anything. The API server's life cycle wants a

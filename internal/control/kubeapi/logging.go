@@ -3,6 +3,8 @@ package kubeapi
 import (
 	"context"
 	"log/slog"
+	"runtime"
+	"sync/atomic"
 
 	"github.com/go-logr/logr"
 	"go.uber.org/zap"
@@ -12,33 +14,49 @@ import (
 )
 
 // routeLogs sends what Kubernetes' libraries log to log. Their "info" tells of
-// their own inner life, so it becomes debug.
-func routeLogs(log *slog.Logger) {
-	quiet := slog.New(demoted{log.With("component", "kubernetes").Handler()})
+// their own inner life, so it becomes debug; so does everything once the value
+// that is returned is true.
+func routeLogs(log *slog.Logger) *atomic.Bool {
+	all := new(atomic.Bool)
+	quiet := slog.New(demoted{log.With("component", "kubernetes").Handler(), all})
 	klog.LogToStderr(false)
 	klog.SetSlogLogger(quiet)
 	controllerlog.SetLogger(logr.FromSlogHandler(quiet.Handler()))
+	klog.OsExit = endGoroutine
+	return all
 }
 
-// demoted passes warnings and errors on, and turns everything below into debug.
-type demoted struct{ slog.Handler }
+// endGoroutine takes the place of os.Exit where Kubernetes finds that it cannot
+// go on. That is so when a part of it does not come up, or is stopped before it
+// did; Start then runs into its deadline and says why in words of ours.
+func endGoroutine(int) { runtime.Goexit() }
+
+// demoted turns everything below a warning into debug, and while all is true the
+// rest too.
+type demoted struct {
+	slog.Handler
+	all *atomic.Bool
+}
 
 func (d demoted) Enabled(ctx context.Context, level slog.Level) bool {
-	return d.Handler.Enabled(ctx, demote(level))
+	return d.Handler.Enabled(ctx, d.demote(level))
 }
 
 func (d demoted) Handle(ctx context.Context, record slog.Record) error {
-	record.Level = demote(record.Level)
+	record.Level = d.demote(record.Level)
 	return d.Handler.Handle(ctx, record)
 }
 
 func (d demoted) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return demoted{d.Handler.WithAttrs(attrs)}
+	return demoted{d.Handler.WithAttrs(attrs), d.all}
 }
-func (d demoted) WithGroup(name string) slog.Handler { return demoted{d.Handler.WithGroup(name)} }
 
-func demote(level slog.Level) slog.Level {
-	if level < slog.LevelWarn {
+func (d demoted) WithGroup(name string) slog.Handler {
+	return demoted{d.Handler.WithGroup(name), d.all}
+}
+
+func (d demoted) demote(level slog.Level) slog.Level {
+	if level < slog.LevelWarn || d.all.Load() {
 		return slog.LevelDebug
 	}
 	return level
@@ -56,7 +74,7 @@ var etcdNoise = map[string]bool{
 // zapToSlog is the logger that etcd is given. Where etcd would end the process it
 // panics instead, which startEtcd turns into an error.
 func zapToSlog(log *slog.Logger) *zap.Logger {
-	return zap.New(&slogCore{demoted{log.With("component", "etcd").Handler()}}, zap.WithFatalHook(zapcore.WriteThenPanic))
+	return zap.New(&slogCore{demoted{log.With("component", "etcd").Handler(), new(atomic.Bool)}}, zap.WithFatalHook(zapcore.WriteThenPanic))
 }
 
 // slogCore is a zapcore.Core that writes to a slog.Handler.

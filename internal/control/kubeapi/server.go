@@ -12,9 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc/test/bufconn"
 	"k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
 	"k8s.io/client-go/rest"
 )
@@ -49,9 +49,10 @@ type Server struct {
 	store     *etcdServer
 	crds      *crdServer
 	http      *http.Server
-	memory    memoryListener
+	memory    *pairListener
 	front     *front
 	stopWatch context.CancelFunc
+	quiet     *atomic.Bool // set when we stop: what is cut off then is no news
 	served    sync.WaitGroup
 	stopOnce  sync.Once
 	stopErr   error
@@ -68,17 +69,17 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the definitions of the kinds: %w", err)
 	}
-	routeLogs(config.Log)
+	quiet := routeLogs(config.Log)
 	directory := filepath.Join(config.DataDir, "etcd")
 	if err := os.MkdirAll(directory, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the store: %w", err)
 	}
 
-	s := &Server{config: config, memory: memoryListener{bufconn.Listen(pipeBuffer)}}
+	s := &Server{config: config, quiet: quiet, memory: newPairListener(itself)}
 	if s.store, err = startEtcd(ctx, directory, config.Log); err != nil {
 		return nil, err
 	}
-	s.crds, err = newCRDServer(s.store, s.memory.DialContext, validator{})
+	s.crds, err = newCRDServer(s.store, s.memory.Dial, validator{})
 	if err != nil {
 		s.store.Close()
 		return nil, fmt.Errorf("configure the rule API: %w", err)
@@ -159,6 +160,7 @@ func (s *Server) Stop() error {
 	s.stopOnce.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 		defer cancel()
+		s.quiet.Store(true)
 		s.stopWatch()
 		s.crds.Drain(ctx)
 		cancel()

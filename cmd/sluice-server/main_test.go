@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/internal/control/server"
+)
+
+func TestExitStatusesTellWhatWentWrong(t *testing.T) {
+	for want, err := range map[int]error{
+		exitRunning: fmt.Errorf("start: %w", &server.RunningError{Purpose: "runtime", Folder: "/run/sluice", PID: 7}),
+		exitUsage:   usageError{errors.New("--log-level")},
+		exitFailed:  errors.New("disk full"),
+	} {
+		if got := exitStatus(err); got != want {
+			t.Errorf("%v: %d", err, got)
+		}
+	}
+}
+
+func TestWrongFlagsAreRefusedBeforeAnythingStarts(t *testing.T) {
+	for _, arguments := range [][]string{
+		{"--log-level", "loud"}, {"--log-format", "xml"}, {"--listen", "127.0.0.1:15010"}, {"--no-such-flag"}, {"argument"},
+	} {
+		c := newCommand()
+		c.SetArgs(append(arguments, "--runtime-dir=/nonexistent/r", "--data-dir=/nonexistent/d"))
+		c.SetOut(new(bytes.Buffer))
+		if err := c.ExecuteContext(t.Context()); exitStatus(err) != exitUsage {
+			t.Errorf("%v: %v", arguments, err)
+		}
+	}
+}
+
+func TestHelpShowsExamplesAndVariables(t *testing.T) {
+	var out bytes.Buffer
+	c := newCommand()
+	c.SetArgs([]string{"--help"})
+	c.SetOut(&out)
+	if err := c.ExecuteContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"Examples:", "SLUICE_RUNTIME", "SLUICE_DATA", "SLUICE_LOG_LEVEL", "SLUICE_LOG_FORMAT", "Exit status"} {
+		if !strings.Contains(out.String(), text) {
+			t.Errorf("%q is missing", text)
+		}
+	}
+}
+
+func TestSystemdIsToldOfOurStateAndNobodyElseTellsIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "n")
+	listener, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	notify := takeNotifySocket()
+	notify("READY=1")
+	buffer := make([]byte, 64)
+	_ = listener.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := listener.Read(buffer); err != nil || string(buffer[:n]) != "READY=1" {
+		t.Errorf("%q %v", buffer[:n], err)
+	}
+	takeNotifySocket()("READY=1") // the variable is gone: nothing is sent
+	_ = listener.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+	if n, err := listener.Read(buffer); err == nil {
+		t.Errorf("told twice: %q", buffer[:n])
+	}
+}

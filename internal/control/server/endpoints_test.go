@@ -1,0 +1,227 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// fakePlane is a data plane of one's making.
+type fakePlane struct {
+	workloads []inspect.WorkloadStatus
+	snapshots map[string]*wire.Snapshot
+	flows     []flow.Flow
+	more      chan flow.Flow
+	asked     inspect.FlowQuery
+}
+
+func (p *fakePlane) Workloads() []inspect.WorkloadStatus { return p.workloads }
+
+func (p *fakePlane) Snapshot(namespace, instance string) *wire.Snapshot {
+	return p.snapshots[namespace+"/"+instance]
+}
+
+func (p *fakePlane) Flows(ctx context.Context, query inspect.FlowQuery, emit func(flow.Flow) error) error {
+	p.asked = query
+	for _, f := range p.flows {
+		if err := emit(f); err != nil {
+			return err
+		}
+	}
+	for query.Follow {
+		select {
+		case f := <-p.more:
+			if err := emit(f); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+func (p *fakePlane) Flow(_ context.Context, id flow.ID) (flow.Flow, bool) {
+	for _, f := range p.flows {
+		if f.ID == id {
+			return f, true
+		}
+	}
+	return flow.Flow{}, false
+}
+
+// fakeCompiler compiles an empty policy.
+type fakeCompiler struct{ asked wire.Workload }
+
+func (c *fakeCompiler) SnapshotFor(w wire.Workload) (*wire.Snapshot, error) {
+	if w.Namespace == "broken" {
+		return nil, errors.New("cannot be compiled")
+	}
+	c.asked = w
+	return &wire.Snapshot{Version: "thought"}, nil
+}
+
+func workload(namespace, instance string) inspect.WorkloadStatus {
+	return inspect.WorkloadStatus{Workload: wire.Workload{Namespace: namespace, Instance: instance}, Connected: true}
+}
+
+func allowing(host string) *wire.Snapshot {
+	return &wire.Snapshot{Version: "acked", Created: time.Now(), Policy: &wire.Policy{Rules: []policy.Rule{{
+		ID: "egress-rule/default/rule", Hosts: []names.Pattern{names.MustParsePattern(host)},
+		Ports: []policy.Port{{Port: 443, Protocol: policy.ProtocolHTTPS}},
+	}}}}
+}
+
+func serve(t *testing.T, plane *fakePlane, compiler *fakeCompiler) *httptest.Server {
+	t.Helper()
+	server := httptest.NewServer(newHandler(endpoints{
+		version: inspect.Version{Version: "test"}, data: plane, compiler: compiler,
+		rules: func() (int64, int) { return 7, 3 },
+	}))
+	t.Cleanup(server.Close)
+	return server
+}
+
+func get(t *testing.T, server *httptest.Server, path string, into any) (int, string) {
+	t.Helper()
+	response, err := server.Client().Get(server.URL + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var failure struct{ Message string }
+	if response.StatusCode != http.StatusOK {
+		into = &failure
+	}
+	if err := json.NewDecoder(response.Body).Decode(into); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return response.StatusCode, failure.Message
+}
+
+func TestWhyDecidesOnWhatTheProxyAcknowledged(t *testing.T) {
+	plane := &fakePlane{
+		workloads: []inspect.WorkloadStatus{
+			workload("default", "details-v1/1"), workload("default", "details-v2/2"), workload("default", "details-v2/1"),
+			workload("other", "reviews-v1/1"), workload("default", "ratings-v1/1"), workload("third", "ratings-v1/2"),
+		},
+		snapshots: map[string]*wire.Snapshot{
+			"default/details-v2/1": allowing("*.googleapis.com"), "other/reviews-v1/1": allowing("*.example.com"),
+		},
+	}
+	compiler := &fakeCompiler{}
+	server := serve(t, plane, compiler)
+	const google, example = "&url=https://www.googleapis.com/", "&url=https://www.example.com/"
+	for _, c := range []struct {
+		query   string
+		code    int
+		verdict string // or a part of the message
+		from    string
+	}{
+		{"from=details-v2" + google, 200, "allow", "details-v2/1"},
+		{"from=details-v2/1" + google, 200, "allow", "details-v2/1"},
+		{"from=details-v2/1" + example, 200, "deny", "details-v2/1"},
+		{"from=rev" + example, 200, "allow", "reviews-v1/1"},
+		{"from=details" + google, 400, "can mean default/details-v1, default/details-v2", ""},
+		{"from=ratings-v1" + google, 400, "can mean default/ratings-v1, third/ratings-v1", ""},
+		{"from=details-v1" + google, 409, "no-snapshot", ""},
+		{"from=mongo-v1" + google, 200, "deny", "mongo-v1"},
+		{"from=mongo" + google, 404, "give its labels", ""},
+		{"label=app:mongo&label=version:v3" + google, 200, "deny", "mongo-v3"},
+		{"from=x-v1&namespace=broken" + google, 400, "cannot be compiled", ""},
+		{"from=x-v1&namespace=Not_One" + google, 400, "must be a valid label", ""},
+		{"from=details-v2", 400, "url is missing", ""},
+		{"url=https://a.example/", 400, "from is missing", ""},
+		{"from=details-v2&url=nonsense", 400, "say which way", ""},
+		{"label=app" + google, 400, "must be KEY:VALUE", ""},
+	} {
+		var why inspect.Why
+		code, message := get(t, server, "/sluice/why?"+c.query, &why)
+		if code != c.code || why.From != c.from || !strings.Contains(message+why.Verdict, c.verdict) {
+			t.Errorf("%s: %d %q %+v", c.query, code, message, why)
+		}
+	}
+	if compiler.asked.Labels["version"] != "v3" || compiler.asked.Namespace != "default" {
+		t.Errorf("the workload that was thought of: %+v", compiler.asked)
+	}
+}
+
+func TestFlowsAreGivenAndFollowed(t *testing.T) {
+	plane := &fakePlane{flows: []flow.Flow{{ID: 1, Workload: "details-v2/1"}}, more: make(chan flow.Flow)}
+	server := serve(t, plane, &fakeCompiler{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	request, _ := http.NewRequestWithContext(ctx, "GET", server.URL+"/sluice/flows?n=5&follow=1&workload=details-v2", nil)
+	response, err := server.Client().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	for id := flow.ID(1); id <= 3; id++ {
+		if id > 1 {
+			plane.more <- flow.Flow{ID: id}
+		}
+		var f flow.Flow
+		if !lines.Scan() || json.Unmarshal(lines.Bytes(), &f) != nil || f.ID != id {
+			t.Fatalf("flow %d: %q", id, lines.Text())
+		}
+	}
+	if want := (inspect.FlowQuery{Workload: "details-v2", Last: 5, Follow: true}); plane.asked != want {
+		t.Errorf("asked %+v", plane.asked)
+	}
+	for _, query := range []string{"n=-1", "n=4097", "n=x", "follow=yes"} {
+		if code, _ := get(t, server, "/sluice/flows?"+query, nil); code != http.StatusBadRequest {
+			t.Errorf("%s: %d", query, code)
+		}
+	}
+}
+
+func TestADecisionIsOpenedByItsID(t *testing.T) {
+	plane := &fakePlane{
+		workloads: []inspect.WorkloadStatus{workload("default", "details-v2/1")},
+		snapshots: map[string]*wire.Snapshot{"default/details-v2/1": allowing("*.googleapis.com")},
+		flows: []flow.Flow{
+			{ID: 0xab, Workload: "details-v2/1", Dialled: "www.googleapis.com", Port: 443, Sniffed: "tls", SNI: "www.googleapis.com", Verdict: "deny", Reason: "no-rule"},
+			{ID: 0xcd, Workload: "gone-v1/1", Dialled: "www.googleapis.com", Port: 443, Sniffed: "tls", Verdict: "deny", Reason: "no-server-name"},
+		},
+	}
+	server := serve(t, plane, &fakeCompiler{})
+	var opened inspect.Opened
+	if code, message := get(t, server, "/sluice/why/00000000000000ab", &opened); code != 200 || opened.Sentence != policy.NoRule.Text() || opened.Now == nil || opened.Now.Verdict != "allow" {
+		t.Errorf("%d %s %+v", code, message, opened)
+	}
+	var gone inspect.Opened
+	if code, _ := get(t, server, "/sluice/why/00000000000000cd", &gone); code != 200 || gone.Now != nil {
+		t.Errorf("%d %+v", code, gone)
+	}
+	if code, _ := get(t, server, "/sluice/why/00000000000000ff", nil); code != http.StatusNotFound {
+		t.Errorf("an unknown id: %d", code)
+	}
+	if code, _ := get(t, server, "/sluice/why/zz", nil); code != http.StatusBadRequest {
+		t.Errorf("no id: %d", code)
+	}
+}
+
+func TestWhatIsNotServedIsSaidInTheFormOfTheRules(t *testing.T) {
+	server := serve(t, &fakePlane{}, &fakeCompiler{})
+	if code, message := get(t, server, "/sluice/nothing", nil); code != http.StatusNotFound || !strings.Contains(message, "is not served") {
+		t.Errorf("%d %q", code, message)
+	}
+	var status inspect.Status
+	if code, _ := get(t, server, "/sluice/status", &status); code != 200 || status.Workloads == nil || status.Revision != 7 || status.Rules != 3 {
+		t.Errorf("%+v", status)
+	}
+}
