@@ -9,8 +9,10 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/pprof"
+	"syscall"
 	"time"
 
 	"sluice.dev/sluice/bench/load"
@@ -36,6 +38,7 @@ type listening struct {
 // its input.
 func Sluice(ca, profile string, in io.Reader, out io.Writer) error {
 	if profile != "" {
+		signal.Ignore(syscall.SIGTERM) // the profile is written when the input ends
 		stop, err := startProfile(filepath.Join(profile, "sluice.pprof"))
 		if err != nil {
 			return err
