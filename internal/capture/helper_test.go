@@ -24,6 +24,7 @@ const roleVariable = "CAPTURE_TEST_ROLE"
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleVariable) {
 	case "":
+		os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")) // else each process that we start sleeps a second at its end
 		os.Exit(m.Run())
 	case "captured":
 		os.Exit(capturedRole())
