@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -275,6 +276,20 @@ func TestDecodeHasBounds(t *testing.T) {
 	})
 }
 
+func TestDecodeReadsWhatKubectlPrints(t *testing.T) {
+	o := decodeOne(t, strings.Replace(egressRule2018, "metadata:", `metadata:
+  creationTimestamp: null
+  managedFields:
+  - manager: kubectl
+    fieldsV1: {"f:spec": {}}
+  selfLink: /x`, 1))
+	same(t, o.Metadata, Meta{Name: "googleapis", Namespace: "default"})
+	o = decodeOne(t, strings.Replace(egressRule2018, "metadata:", "metadata:\n  creationTimestamp: 2018-02-02T01:02:03Z", 1))
+	if got := o.Metadata.CreationTimestamp; !got.Equal(time.Date(2018, 2, 2, 1, 2, 3, 0, time.UTC)) {
+		t.Error(got)
+	}
+}
+
 func TestDecodeFollowsAliases(t *testing.T) {
 	o := decodeOne(t, `kind: RouteRule
 metadata: {name: a, labels: &l {version: v2}}
@@ -315,6 +330,8 @@ func TestWhatIsWrittenIsReadAgain(t *testing.T) {
 		objects = append(objects, decodeOne(t, text))
 	}
 	objects[0].Metadata.ResourceVersion = "12"
+	objects[0].Metadata.Generation = 3
+	objects[0].Metadata.CreationTimestamp = time.Date(2018, 2, 2, 1, 2, 3, 0, time.UTC)
 	objects[0].Metadata.Labels = map[string]string{"version": "1.10", "on": "yes", "empty": ""}
 	objects[0].Status = json.RawMessage(`{"observedGeneration":1000000}`)
 	var asYAML, asJSON bytes.Buffer

@@ -2,6 +2,8 @@ package crds
 
 import (
 	"io/fs"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -68,6 +70,7 @@ func TestEveryKindHasADefinitionThatSaysTheSame(t *testing.T) {
 		if strings.Contains(string(data), "preserve-unknown-fields") {
 			t.Errorf("%s keeps unknown fields", kind.Name)
 		}
+		sameFields(t, "spec", reflect.TypeOf(kind.NewSpec()).Elem(), version.Schema.OpenAPIV3Schema["properties"].(map[string]any)["spec"].(map[string]any))
 		// What must be there, and which words a field takes, is said by
 		// api.Validate alone, so that kubectl shows the same texts.
 		walk(version.Schema.OpenAPIV3Schema["properties"].(map[string]any)["spec"].(map[string]any), func(node map[string]any) {
@@ -77,6 +80,44 @@ func TestEveryKindHasADefinitionThatSaysTheSame(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// sameFields asserts that a schema has the fields of a Go type and no others: a
+// change of the types without hack/generate.sh shows here.
+func sameFields(t *testing.T, path string, of reflect.Type, schema map[string]any) {
+	t.Helper()
+	switch of.Kind() {
+	case reflect.Pointer:
+		sameFields(t, path, of.Elem(), schema)
+	case reflect.Slice:
+		sameFields(t, path+"[]", of.Elem(), schema["items"].(map[string]any))
+	case reflect.Map:
+		sameFields(t, path+"[]", of.Elem(), schema["additionalProperties"].(map[string]any))
+	case reflect.Struct:
+		properties, _ := schema["properties"].(map[string]any)
+		left := maps.Clone(properties)
+		for i := range of.NumField() {
+			name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ",")
+			property, there := properties[name].(map[string]any)
+			if !there {
+				t.Errorf("%s.%s is not in the schema: run hack/generate.sh", path, name)
+				continue
+			}
+			delete(left, name)
+			sameFields(t, path+"."+name, of.Field(i).Type, property)
+		}
+		for name := range left {
+			t.Errorf("%s.%s is in the schema alone: run hack/generate.sh", path, name)
+		}
+	default:
+		want := map[reflect.Kind]string{
+			reflect.String: "string", reflect.Bool: "boolean", reflect.Int32: "integer", reflect.Int64: "integer",
+			reflect.Float32: "number", reflect.Float64: "number",
+		}[of.Kind()]
+		if schema["type"] != want {
+			t.Errorf("%s is %v in the schema, want %s: run hack/generate.sh", path, schema["type"], want)
+		}
 	}
 }
 

@@ -51,7 +51,7 @@ func resolve(server string) (address, error) {
 // socket takes the path of a socket, or of the folder that holds it.
 func socket(path string) (address, error) {
 	if path == "" {
-		return address{}, errors.New("server: a path must follow unix:")
+		return address{}, errors.New("server unix: names no path")
 	}
 	absolute, err := filepath.Abs(path)
 	if err != nil {

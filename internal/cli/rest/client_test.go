@@ -290,7 +290,7 @@ func TestAddressesOfServers(t *testing.T) {
 		"localhost:15010":                "tcp 127.0.0.1:15010",
 		"http://[::1]:15010/":            "tcp [::1]:15010",
 		"":                               "unix " + folder + "/api.sock", // by SLUICE_RUNTIME
-		"unix:":                          "server: a path must follow unix:",
+		"unix:":                          "server unix: names no path",
 		"10.0.0.1:15010":                 `server "10.0.0.1:15010" is another machine's: only unix sockets and loopback addresses are built yet`,
 		"https://127.0.0.1:1":            `server "https://127.0.0.1:1": only unix sockets and http:// on a loopback address are built yet`,
 		"http://127.0.0.1:1/x":           `server "http://127.0.0.1:1/x" must look like http://127.0.0.1:15010`,
