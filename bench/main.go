@@ -20,11 +20,12 @@ import (
 
 // options are the flags.
 type options struct {
-	only   string
-	output string
-	bin    string
-	conns  string
-	egress egress.Options
+	only    string
+	output  string
+	bin     string
+	conns   string
+	changes int
+	egress  egress.Options
 }
 
 func main() {
@@ -43,6 +44,7 @@ func main() {
 	flag.DurationVar(&o.egress.Duration, "duration", 1500*time.Millisecond, "egress: length of one measurement")
 	flag.StringVar(&o.conns, "conns", "16,64", "egress: numbers of connections")
 	flag.StringVar(&o.egress.Profile, "profile", "", "egress: folder for a CPU profile of Sluice (which costs CPU itself)")
+	flag.IntVar(&o.changes, "changes", 100, "visible: creates, and as many deletes")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -76,6 +78,9 @@ func run(o options) error {
 	}
 	if o.egress.Rounds < 1 || o.egress.Duration <= 0 {
 		return fmt.Errorf("-rounds and -duration must be above zero")
+	}
+	if o.changes < 1 {
+		return fmt.Errorf("-changes must be above zero")
 	}
 	if o.output != "markdown" && o.output != "json" {
 		return fmt.Errorf("-o %q must be markdown or json", o.output)

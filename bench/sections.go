@@ -6,6 +6,7 @@ import (
 	"sluice.dev/sluice/bench/egress"
 	"sluice.dev/sluice/bench/load"
 	"sluice.dev/sluice/bench/report"
+	"sluice.dev/sluice/bench/visible"
 )
 
 const maxConns = load.MaxConns
@@ -20,6 +21,9 @@ type section struct {
 var sections = []section{
 	{egress.Name, func(self string, o options, p report.Progress) (report.Section, error) {
 		return egress.Run(self, o.egress, p)
+	}},
+	{visible.Name, func(self string, o options, p report.Progress) (report.Section, error) {
+		return visible.Run(self, visible.Options{Bin: o.bin, Changes: o.changes}, p)
 	}},
 }
 
@@ -42,4 +46,5 @@ var roles = map[string]role{
 	egress.RoleUpstream: {1, func(_ string, args []string) error { return egress.Upstream(args[0], os.Stdin, os.Stdout) }},
 	egress.RoleSluice:   {2, func(_ string, args []string) error { return egress.Sluice(args[0], args[1], os.Stdin, os.Stdout) }},
 	egress.RoleLoad:     {0, func(string, []string) error { return load.Obey(os.Stdin, os.Stdout) }},
+	visible.RolePoll:    {2, func(_ string, args []string) error { return visible.Poll(args[0], args[1], os.Stdout) }},
 }
