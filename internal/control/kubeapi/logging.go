@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"github.com/go-logr/logr"
@@ -13,17 +14,62 @@ import (
 	controllerlog "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
+// kubernetesLogs is where Kubernetes' libraries log, which know one logger for
+// the whole process. It is installed once and leads to the Server that runs.
+var kubernetesLogs struct {
+	install sync.Once
+	target  atomic.Pointer[demoted]
+}
+
 // routeLogs sends what Kubernetes' libraries log to log. Their "info" tells of
 // their own inner life, so it becomes debug; so does everything once the value
 // that is returned is true.
 func routeLogs(log *slog.Logger) *atomic.Bool {
 	all := new(atomic.Bool)
-	quiet := slog.New(demoted{log.With("component", "kubernetes").Handler(), all})
-	klog.LogToStderr(false)
-	klog.SetSlogLogger(quiet)
-	controllerlog.SetLogger(logr.FromSlogHandler(quiet.Handler()))
-	klog.OsExit = endGoroutine
+	kubernetesLogs.target.Store(&demoted{log.With("component", "kubernetes").Handler(), all})
+	kubernetesLogs.install.Do(func() {
+		klog.LogToStderr(false)
+		klog.SetSlogLogger(slog.New(routed{}))
+		controllerlog.SetLogger(logr.FromSlogHandler(routed{}))
+		klog.OsExit = endGoroutine
+	})
 	return all
+}
+
+// routed hands records to the target of the moment.
+type routed struct {
+	with func(slog.Handler) slog.Handler
+}
+
+func (r routed) handler() slog.Handler {
+	if r.with == nil {
+		return kubernetesLogs.target.Load()
+	}
+	return r.with(kubernetesLogs.target.Load())
+}
+
+func (r routed) Enabled(ctx context.Context, level slog.Level) bool {
+	return kubernetesLogs.target.Load().Enabled(ctx, level)
+}
+
+func (r routed) Handle(ctx context.Context, record slog.Record) error {
+	return r.handler().Handle(ctx, record)
+}
+
+func (r routed) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return r.after(func(h slog.Handler) slog.Handler { return h.WithAttrs(attrs) })
+}
+
+func (r routed) WithGroup(name string) slog.Handler {
+	return r.after(func(h slog.Handler) slog.Handler { return h.WithGroup(name) })
+}
+
+func (r routed) after(with func(slog.Handler) slog.Handler) slog.Handler {
+	before := r.with
+	if before == nil {
+		return routed{with}
+	}
+	return routed{func(h slog.Handler) slog.Handler { return with(before(h)) }}
 }
 
 // endGoroutine takes the place of os.Exit where Kubernetes finds that it cannot
