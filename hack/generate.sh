@@ -1,7 +1,8 @@
 #!/bin/sh
-# Writes what is generated from the kinds: deep copies beside the types, and the
-# CRDs under deploy/crds. Run it after a change under api/; it changes nothing
-# when nothing changed.
+# Writes what is generated: from the kinds the deep copies beside the types and the
+# CRDs under deploy/crds, and from the program as a whole docs/reference. Run it
+# after a change of a kind, a command, a bound or a reason; it changes nothing when
+# nothing changed.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -15,9 +16,16 @@ controller_gen object:headerFile=hack/header.go.txt paths=./api/istio paths=./ap
 # Written aside first, so that a kind that is gone leaves no file behind, and a
 # failure leaves the old ones.
 crds=$(mktemp -d)
-trap 'rm -rf "$crds"' EXIT
+binaries=$(mktemp -d)
+trap 'rm -rf "$crds" "$binaries"' EXIT
 controller_gen crd:crdVersions=v1,allowDangerousTypes=true,generateEmbeddedObjectMeta=false,maxDescLen=400 paths=./api/kube/... output:crd:dir="$crds"
 rm -f deploy/crds/*.yaml
 cp "$crds"/*.yaml deploy/crds/
 chmod 644 deploy/crds/*.yaml
 gofmt -l -w api
+
+# The reference is written last: it reads the CRDs, the source, and what the
+# binaries say with --help.
+export GOFLAGS="${GOFLAGS:--buildvcs=false}" CGO_ENABLED=0
+go build -o "$binaries/" ./cmd/sluice ./cmd/sluice-server ./cmd/sluice-proxy
+go run ./hack/reference -bin "$binaries" -out docs/reference

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"go/constant"
+
+	"sluice.dev/sluice/internal/run"
+	"sluice.dev/sluice/internal/sandbox"
+	"syscall"
+)
+
+func writeExits(b *bytes.Buffer, s sources) error {
+	b.WriteString("# Exit statuses\n\n## sluice\n\n")
+	table(b, []string{"status", ""}, [][]string{
+		{"0", "it was done"},
+		{"1", "it was not; standard error says why and what to do. `create`, `replace`, `apply` and `delete` of several objects: at least one failed"},
+	})
+	missing := &sandbox.CommandError{Err: syscall.ENOENT}
+	forbidden := &sandbox.CommandError{Err: syscall.EACCES}
+	b.WriteString("\n## sluice run\n\nThe command's own, and:\n\n")
+	table(b, []string{"status", ""}, [][]string{
+		{fmt.Sprint(run.ExitFailed), "the sandbox or the proxy could not be had, or a rule is wrong; the command did not run"},
+		{fmt.Sprint(forbidden.ExitCode()), "the command is there and cannot be executed"},
+		{fmt.Sprint(missing.ExitCode()), "there is no such command"},
+		{"128 + N", "the command ended by signal N"},
+		{"1", "a flag of `sluice run` itself is wrong"},
+	})
+	source, err := newReader(s.root).load("cmd/sluice-server")
+	if err != nil {
+		return err
+	}
+	b.WriteString("\n## sluice-server\n\n")
+	rows := [][]string{{"0", "it was told to end by SIGINT or SIGTERM"}}
+	for _, c := range source.constants() {
+		if c.group == "Exit statuses." && c.object.Val().Kind() == constant.Int {
+			rows = append(rows, []string{c.object.Val().String(), cell(c.comment)})
+		}
+	}
+	if len(rows) == 1 {
+		return fmt.Errorf("cmd/sluice-server names no exit statuses: mend the reference")
+	}
+	table(b, []string{"status", ""}, rows)
+	b.WriteString("\n## sluice-proxy\n\n")
+	table(b, []string{"status", ""}, [][]string{
+		{"0", "it was told to end by SIGINT or SIGTERM"},
+		{"1", "it did not start, or a part of it ended; standard error says why"},
+	})
+	return nil
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/constant"
+	"go/token"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// room is a part of the program whose bounds are listed.
+type room struct{ title, folder string }
+
+// rooms, in the order of a connection's way and then of a rule's.
+var rooms = []room{
+	{"Capturing connections and questions", "internal/capture"},
+	{"Sandboxes", "internal/sandbox"},
+	{"Handing a sandbox to the resident proxy", "internal/attach"},
+	{"Messages between the two", "internal/capture/seqpacket"},
+	{"One proxy", "internal/proxy"},
+	{"The proxy's process", "cmd/sluice-proxy"},
+	{"DNS for workloads", "internal/proxy/dnsserver"},
+	{"The first bytes of a connection", "internal/proxy/sniff"},
+	{"Names", "internal/names"},
+	{"Deciding", "internal/policy"},
+	{"Routing", "internal/route"},
+	{"Resolving and connecting", "internal/proxy/resolve"},
+	{"Proving a server before TLS is passed through", "internal/proxy/proof"},
+	{"HTTP/1.1", "internal/proxy/httpproxy"},
+	{"Connections to upstreams", "internal/proxy/upstream"},
+	{"Relaying bytes", "internal/proxy/relay"},
+	{"Snapshots in the proxy", "internal/proxy/snapshot"},
+	{"Flows", "internal/flow"},
+	{"Files and objects", "api"},
+	{"Values of our own kinds", "api/v1alpha1"},
+	{"The command line's requests", "internal/cli/rest"},
+	{"sluice run", "internal/run"},
+	{"sluice demo", "internal/demo"},
+	{"sluice why", "internal/why"},
+	{"The rules' API and store", "internal/control/kubeapi"},
+	{"Workloads that joined", "internal/control/registry"},
+	{"Compiling", "internal/control/compile"},
+	{"Bringing snapshots to proxies", "internal/control/push"},
+	{"The stream between server and proxy", "internal/wire/stream"},
+	{"What crosses the stream", "internal/wire"},
+	{"The server", "internal/control/server"},
+	{"The server's process", "cmd/sluice-server"},
+	{"Asking the server", "internal/control/inspect"},
+	{"Folders and sockets", "internal/paths"},
+}
+
+// Constants with a number that bounds nothing: values of protocols, layouts,
+// descriptors and exit statuses.
+var (
+	noBounds = regexp.MustCompile(`^(Values of|Classes of|Offsets in|The bits of|Exit statuses)`)
+	noBound  = map[string]bool{
+		"internal/capture.ListenPort": true, "internal/capture.dnsPort": true,
+		"internal/sandbox.controlFD": true, "internal/sandbox.exitInit": true, "internal/sandbox.foreignNumbers": true,
+		"internal/proxy/dnsserver.headerSize": true, "internal/proxy/dnsserver.recordSize": true,
+		"internal/proxy/resolve.dnsPort": true,
+	}
+)
+
+// limit is one line of the page.
+type limit struct{ name, value, text string }
+
+func writeLimits(b *bytes.Buffer, s sources) error {
+	b.WriteString(`# Limits
+
+Every time-out, bound and default, from the constants of the source. What happens at a bound is
+said beside it. Where a flag or a field of a kind sets a value, the [commands](commands.md) and
+[kinds](kinds.md) say so; the rest is fixed.
+`)
+	r := newReader(s.root)
+	for _, room := range rooms {
+		source, err := r.load(room.folder)
+		if err != nil {
+			return err
+		}
+		limits := append(fieldLimits(source), constantLimits(source)...)
+		if len(limits) == 0 {
+			return fmt.Errorf("%s has no bound: take it off the list of rooms", room.folder)
+		}
+		fmt.Fprintf(b, "\n## %s\n\n`%s`\n\n", room.title, room.folder)
+		var rows [][]string
+		for _, l := range limits {
+			rows = append(rows, []string{code(l.name), l.value, cell(l.text)})
+		}
+		table(b, []string{"name", "value", ""}, rows)
+	}
+	return nil
+}
+
+// constantLimits are the constants of a package that bound something.
+func constantLimits(s *source) []limit {
+	var list []limit
+	for _, c := range s.constants() {
+		text := c.comment
+		if text == "" {
+			text = c.group
+		}
+		value := c.object.Val()
+		if value.Kind() != constant.Int || text == "" || noBounds.MatchString(c.group) || noBound[s.path+"."+c.name] {
+			continue
+		}
+		n, exact := constant.Int64Val(value)
+		if !exact || n <= 0 {
+			continue
+		}
+		switch c.object.Type().String() {
+		case "time.Duration":
+			list = append(list, limit{c.name, durationText(time.Duration(n)), text})
+		case "untyped int", "int", "int64":
+			list = append(list, limit{c.name, numberText(n, c.name, text+" "+c.group), text})
+		}
+	}
+	return list
+}
+
+var defaultIs = regexp.MustCompile(`(?i)default (\d[\d,]*(?: (?:KiB|MiB|ms|s|min|h))?)`)
+
+// fieldLimits are the fields of a struct Limits, whose comments say the defaults.
+func fieldLimits(s *source) []limit {
+	var list []limit
+	for _, file := range s.files {
+		for _, d := range file.Decls {
+			decl, ok := d.(*ast.GenDecl)
+			if !ok || decl.Tok != token.TYPE {
+				continue
+			}
+			for _, each := range decl.Specs {
+				spec := each.(*ast.TypeSpec)
+				fields, ok := spec.Type.(*ast.StructType)
+				if !ok || spec.Name.Name != "Limits" {
+					continue
+				}
+				for _, f := range fields.Fields.List {
+					text := words(f.Doc)
+					if text == "" {
+						text = words(f.Comment)
+					}
+					value := ""
+					if m := defaultIs.FindStringSubmatch(text); m != nil {
+						value = m[1]
+					}
+					for _, name := range f.Names {
+						list = append(list, limit{name.Name, value, text})
+					}
+				}
+			}
+		}
+	}
+	return list
+}
+
+// durationText is "250 ms", "10 s", "5 min", "24 h" or "30 d".
+func durationText(d time.Duration) string {
+	units := []struct {
+		of   time.Duration
+		name string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "min"}, {time.Second, "s"}, {time.Millisecond, "ms"}, {time.Microsecond, "µs"}}
+	i := slices.IndexFunc(units, func(u struct {
+		of   time.Duration
+		name string
+	}) bool {
+		return d%u.of == 0 && (d/u.of > 1 || u.name != "d")
+	})
+	if i < 0 {
+		return d.String()
+	}
+	return fmt.Sprintf("%d %s", d/units[i].of, units[i].name)
+}
+
+var inBytes = regexp.MustCompile(`(?i)bytes?\b|\bJSON of`)
+
+// numberText is a number, or a size where its name or text speaks of bytes.
+func numberText(n int64, name, text string) string {
+	size := strings.HasSuffix(name, "Size") && !strings.Contains(text, "how many")
+	if size || strings.HasSuffix(name, "Bytes") || inBytes.MatchString(text) {
+		switch {
+		case n >= 1<<20 && n%(1<<20) == 0:
+			return fmt.Sprintf("%d MiB", n>>20)
+		case n >= 1<<10 && n%(1<<10) == 0:
+			return fmt.Sprintf("%d KiB", n>>10)
+		}
+	}
+	digits := strconv.FormatInt(n, 10)
+	var parts []string
+	for len(digits) > 3 {
+		parts = append([]string{digits[len(digits)-3:]}, parts...)
+		digits = digits[:len(digits)-3]
+	}
+	return strings.Join(append([]string{digits}, parts...), ",")
+}
