@@ -96,24 +96,20 @@ func TestStandardStreamsFolderAndEnvironmentAreHandedThrough(t *testing.T) {
 }
 
 func TestASignalReachesTheCommandAndItsTrapDecides(t *testing.T) {
-	p := newPlace(t, Config{Command: []string{"sh", "-c", `trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done`}})
+	trapped := filepath.Join(t.TempDir(), "trapped")
+	p := newPlace(t, Config{
+		Command: []string{"sh", "-c", `trap 'exit 7' TERM; : > "$TRAPPED"; while :; do sleep 0.01; done`},
+		Env:     append(os.Environ(), "TRAPPED="+trapped),
+	})
 	if err := p.Start(nil); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan int)
-	go func() {
-		exit, _ := p.Wait()
-		ended <- exit
-	}()
-	for { // before its trap is set, the shell would die of it
-		time.Sleep(30 * time.Millisecond)
-		if err := p.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		break
+	eventually(t, "the trap is set", func() bool { _, err := os.Stat(trapped); return err == nil })
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
 	}
-	if exit := <-ended; exit != 7 && exit != 143 {
-		t.Errorf("exit %d", exit)
+	if exit, err := p.Wait(); exit != 7 || err != nil {
+		t.Errorf("exit %d, %v", exit, err)
 	}
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		t.Errorf("a signal after the end: %v", err)
