@@ -22,8 +22,8 @@ var kubernetesLogs struct {
 }
 
 // routeLogs sends what Kubernetes' libraries log to log. Their "info" tells of
-// their own inner life, so it becomes debug; so does everything once the value
-// that is returned is true.
+// their own inner life (and klog passes its warnings as that too), so it becomes
+// debug; so does everything once the value that is returned is true.
 func routeLogs(log *slog.Logger) *atomic.Bool {
 	all := new(atomic.Bool)
 	kubernetesLogs.target.Store(&demoted{log.With("component", "kubernetes").Handler(), all})
@@ -89,7 +89,10 @@ func (d demoted) Enabled(ctx context.Context, level slog.Level) bool {
 }
 
 func (d demoted) Handle(ctx context.Context, record slog.Record) error {
-	record.Level = d.demote(record.Level)
+	// klog asks for errors only after the fact.
+	if record.Level = d.demote(record.Level); !d.Handler.Enabled(ctx, record.Level) {
+		return nil
+	}
 	return d.Handler.Handle(ctx, record)
 }
 

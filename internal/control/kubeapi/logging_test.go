@@ -10,12 +10,11 @@ import (
 	"k8s.io/klog/v2"
 )
 
-func TestWhatTheLibrariesTellIsDebugAndTheirWarningsStay(t *testing.T) {
+func TestWhatTheLibrariesTellIsDebugAndTheirErrorsStay(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	quiet := routeLogs(log)
 	klog.Info("inner life")
-	klog.Warning("a warning")
 	klog.Background().WithName("part").WithValues("key", "value").Error(nil, "a failure")
 	etcd := zapToSlog(log)
 	etcd.Info("inner life")
@@ -26,7 +25,6 @@ func TestWhatTheLibrariesTellIsDebugAndTheirWarningsStay(t *testing.T) {
 	told := out.String()
 	for text, want := range map[string]int{
 		"inner life": 0, "simple token": 0, "cut off": 0,
-		`level=WARN msg="a warning" component=kubernetes`:        1,
 		`level=ERROR msg="a failure" component=kubernetes`:       1,
 		`level=WARN msg="disk is slow" component=etcd key=value`: 1,
 		"key=value": 2,
