@@ -63,7 +63,7 @@ func (d *daemon) attached(ctx context.Context, a *attach.Attachment) {
 // serveIngress joins as the workload "ingress" and serves its listener.
 func (d *daemon) serveIngress(ctx context.Context, listener *net.TCPListener, routes []proxy.IngressRoute) error {
 	defer listener.Close()
-	hello := wire.Workload{Namespace: "sluice-system", Level: "none", Labels: map[string]string{"app": "ingress", "istio": "ingress"}}
+	hello := wire.Workload{Namespace: wire.DefaultNamespace, Level: "none", Labels: map[string]string{"app": "istio-ingress", "istio": "ingress"}}
 	for {
 		m, err := d.join(ctx, hello)
 		if err != nil {

@@ -30,12 +30,10 @@ func (c *connection) dial(ctx context.Context, v policy.Verdict, seen sniff.Resu
 	// moment, not a time-out; where the proof fails the rest get their turn.
 	var last error
 	for len(candidates) > 0 {
-		up, err := p.dialer.DialAny(ctx, target, candidates)
+		up, reached, err := p.dialer.DialAny(ctx, target, candidates)
 		if err != nil {
 			return nil, cmp.Or(last, err)
 		}
-		reached := up.RemoteAddr().(*net.TCPAddr).AddrPort()
-		reached = netip.AddrPortFrom(reached.Addr().Unmap(), reached.Port())
 		if last = c.prove(ctx, v, reached, seen); last == nil {
 			return up, nil
 		}

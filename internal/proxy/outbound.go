@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -31,10 +32,15 @@ type connection struct {
 	requests  requests
 }
 
-// outbound carries one connection from its capture to its end.
+// outbound carries one captured connection to its end.
 func (w *Workload) outbound(down *net.TCPConn) {
+	w.Carry(down, capture.OriginalDestination(down))
+}
+
+// Carry carries one connection of the workload, whose original destination is
+// known, to its end, and closes it.
+func (w *Workload) Carry(down *net.TCPConn, destination netip.AddrPort) {
 	defer down.Close()
-	destination := capture.OriginalDestination(down)
 	if capture.Local(destination) { // the proxy's own port was dialled: it is no way out
 		reset(down)
 		return

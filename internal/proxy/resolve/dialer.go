@@ -76,7 +76,8 @@ func (d *Dialer) Dial(ctx context.Context, t Target) (*net.TCPConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.DialAny(ctx, t, candidates)
+	conn, _, err := d.DialAny(ctx, t, candidates)
+	return conn, err
 }
 
 // Resolve returns the addresses of t that may be dialled, in the order in which
@@ -154,7 +155,8 @@ func interleave(addrs []netip.Addr, port uint16) []netip.AddrPort {
 // DialAddr connects to one address of t. It is checked as Resolve checked it:
 // what is refused is never given to connect.
 func (d *Dialer) DialAddr(ctx context.Context, t Target, to netip.AddrPort) (*net.TCPConn, error) {
-	return d.DialAny(ctx, t, []netip.AddrPort{to})
+	conn, _, err := d.DialAny(ctx, t, []netip.AddrPort{to})
+	return conn, err
 }
 
 type attempt struct {
@@ -163,13 +165,14 @@ type attempt struct {
 	err  error
 }
 
-// DialAny connects to the first of the candidates that answers: they are begun
+// DialAny connects to the first of the candidates that answers, and says which
+// one: they are begun
 // AttemptDelay after one another, at once where the one before failed, at most
 // MaxAttempts of them.
-func (d *Dialer) DialAny(ctx context.Context, t Target, candidates []netip.AddrPort) (*net.TCPConn, error) {
+func (d *Dialer) DialAny(ctx context.Context, t Target, candidates []netip.AddrPort) (*net.TCPConn, netip.AddrPort, error) {
 	candidates = candidates[:min(len(candidates), MaxAttempts)]
 	if len(candidates) == 0 {
-		return nil, &Error{reason: NoAddress, name: t.Name}
+		return nil, netip.AddrPort{}, &Error{reason: NoAddress, name: t.Name}
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	results := make(chan attempt, len(candidates))
@@ -202,7 +205,7 @@ func (d *Dialer) DialAny(ctx context.Context, t Target, candidates []netip.AddrP
 		case a := <-results:
 			running--
 			if a.err == nil {
-				return a.conn, nil
+				return a.conn, a.to, nil
 			}
 			failures = append(failures, a)
 			if ctx.Err() != nil {
@@ -212,7 +215,7 @@ func (d *Dialer) DialAny(ctx context.Context, t Target, candidates []netip.AddrP
 			next.Reset(0)
 		}
 	}
-	return nil, connectError(t, failures)
+	return nil, netip.AddrPort{}, connectError(t, failures)
 }
 
 // connect checks and connects. Nothing stands between the check and the socket.

@@ -192,7 +192,7 @@ func TestDialAddrChecksTheVeryAddress(t *testing.T) {
 	conn, err := d.DialAddr(t.Context(), Target{Name: www, Port: server.Port(), Private: prefixesOf("127.0.0.1/32")}, server)
 	must(t, err)
 	conn.Close()
-	if _, err := d.DialAny(t.Context(), Target{Name: www}, nil); !errors.As(err, &e) || policy.Reason(e.Reason()) != NoAddress {
+	if _, _, err := d.DialAny(t.Context(), Target{Name: www}, nil); !errors.As(err, &e) || policy.Reason(e.Reason()) != NoAddress {
 		t.Errorf("no candidates: %v", err)
 	}
 }
@@ -283,7 +283,7 @@ func TestHappyEyeballs(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				sockets := &scripted{plans: c.plans, start: time.Now()}
 				d := NewDialer(DialerConfig{Sockets: sockets})
-				conn, err := d.DialAny(t.Context(), Target{Name: www, Port: 443}, c.candidates)
+				conn, _, err := d.DialAny(t.Context(), Target{Name: www, Port: 443}, c.candidates)
 				if took := time.Since(sockets.start); took != c.took {
 					t.Errorf("it took %v, want %v", took, c.took)
 				}
@@ -308,7 +308,7 @@ func TestADialEndsWithItsContext(t *testing.T) {
 		d := NewDialer(DialerConfig{Sockets: sockets})
 		ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
 		defer cancel()
-		_, err := d.DialAny(ctx, Target{Name: www}, []netip.AddrPort{netip.MustParseAddrPort("8.8.4.4:443"), netip.MustParseAddrPort("8.8.8.8:443")})
+		_, _, err := d.DialAny(ctx, Target{Name: www}, []netip.AddrPort{netip.MustParseAddrPort("8.8.4.4:443"), netip.MustParseAddrPort("8.8.8.8:443")})
 		var e *Error
 		if !errors.As(err, &e) || policy.Reason(e.Reason()) != ConnectTimedOut || e.Status() != 504 || time.Since(sockets.start) != 600*time.Millisecond {
 			t.Errorf("%v after %v", err, time.Since(sockets.start))

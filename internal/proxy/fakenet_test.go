@@ -1,0 +1,275 @@
+package proxy
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/internal/control/compile"
+	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/dnsserver"
+	"sluice.dev/sluice/internal/proxy/resolve"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// fakeNet is an internet on loopback: a resolver that knows a few names, and a
+// server on loopback behind each public address.
+type fakeNet struct {
+	t     testing.TB
+	dns   map[string]string // name to address
+	mu    sync.Mutex
+	sites map[netip.AddrPort]string // where a public address really is
+	ca    *x509.Certificate
+	key   *ecdsa.PrivateKey
+	pem   string
+	udp   net.PacketConn
+}
+
+func newFakeNet(t testing.TB) *fakeNet {
+	t.Helper()
+	n := &fakeNet{t: t, dns: make(map[string]string), sites: make(map[netip.AddrPort]string)}
+	var err error
+	if n.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, n.key.Public(), n.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n.ca, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	n.pem = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	if n.udp, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.udp.Close() })
+	go n.serveDNS()
+	return n
+}
+
+// site makes a name lead to a public address behind which serve runs.
+func (n *fakeNet) site(name, address string, port uint16, serve func(net.Conn)) {
+	n.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				serve(c)
+			}()
+		}
+	}()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dns[name+"."] = address
+	n.sites[netip.AddrPortFrom(netip.MustParseAddr(address), port)] = l.Addr().String()
+}
+
+// overTLS serves TLS with a certificate for the names.
+func (n *fakeNet) overTLS(serve func(net.Conn), dnsNames ...string) func(net.Conn) {
+	n.t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: dnsNames, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, n.ca, n.key.Public(), n.key)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: n.key}}}
+	return func(c net.Conn) { serve(tls.Server(c, config)) }
+}
+
+func (n *fakeNet) serveDNS() {
+	buf := make([]byte, 4096)
+	for {
+		size, from, err := n.udp.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		var p dnsmessage.Parser
+		h, err := p.Start(buf[:size])
+		if err != nil {
+			continue
+		}
+		q, err := p.Question()
+		if err != nil {
+			continue
+		}
+		h.Response, h.RecursionAvailable = true, true
+		b := dnsmessage.NewBuilder(nil, h)
+		b.StartQuestions()
+		b.Question(q)
+		b.StartAnswers()
+		name, err := names.Parse(q.Name.String())
+		n.mu.Lock()
+		address, ok := n.dns[name.String()+"."]
+		n.mu.Unlock()
+		if err == nil && ok && q.Type == dnsmessage.TypeA {
+			b.AResource(dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}, dnsmessage.AResource{A: netip.MustParseAddr(address).As4()})
+		}
+		out, _ := b.Finish()
+		n.udp.WriteTo(out, from)
+	}
+}
+
+// DialTCP implements capture.Sockets.
+func (n *fakeNet) DialTCP(ctx context.Context, _ netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+	n.mu.Lock()
+	at, ok := n.sites[to]
+	n.mu.Unlock()
+	if !ok {
+		return nil, fmt.Errorf("connect %v: nobody is there", to)
+	}
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", at)
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
+
+// DialUDP implements capture.Sockets.
+func (n *fakeNet) DialUDP(context.Context, netip.AddrPort) (net.Conn, error) {
+	return net.Dial("udp", n.udp.LocalAddr().String())
+}
+
+// Close implements capture.Sockets.
+func (n *fakeNet) Close() error { return nil }
+
+// meshOf is a proxy on a fake internet with one workload that nothing captured.
+type meshOf struct {
+	t        testing.TB
+	net      *fakeNet
+	proxy    *Proxy
+	workload *Workload
+	holder   *snapshot.Holder
+	names    *dnsserver.Table
+}
+
+func newMesh(t testing.TB, n *fakeNet, rules ...policy.Rule) *meshOf {
+	t.Helper()
+	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: n, Servers: []netip.AddrPort{netip.MustParseAddrPort("8.8.8.8:53")}})
+	t.Cleanup(resolver.Close)
+	p, err := New(Config{Sockets: n, Resolver: resolver, Flows: flow.NewRing(), TellAll: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &meshOf{t: t, net: n, proxy: p, holder: snapshot.NewHolder(snapshot.HolderConfig{}), names: dnsserver.NewTable(dnsserver.TableConfig{})}
+	m.allow(rules...)
+	m.workload, err = p.Attach(t.Context(), WorkloadConfig{
+		Workload: wire.Workload{Instance: "client/1", Namespace: "default"}, Holder: m.holder, Names: m.names,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return m
+}
+
+// allow swaps in these rules, as the only ones, with the fake internet's CA as the
+// mesh's trusted root.
+func (m *meshOf) allow(rules ...policy.Rule) {
+	m.t.Helper()
+	workload, err := wire.Workload{Namespace: "default"}.Normalize()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	objects, err := api.Decode("mesh.yaml", jsonObject(m.net.pem))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	out := compile.Compile(compile.Input{Objects: objects, Workloads: []wire.Workload{workload}, Allow: rules, Created: time.Now()})
+	compiled, err := out.ForWorkload(workload)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	built, err := snapshot.Build(compiled, snapshot.View{Namespace: "default"})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.holder.Swap(built)
+}
+
+// dial is the workload's connect to a name: its synthetic address, as DNS gave it.
+func (m *meshOf) dial(name string, port uint16) net.Conn {
+	m.t.Helper()
+	told, err := m.names.Tell(names.MustParse(name), dnsserver.Exactly)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return m.dialAddress(netip.AddrPortFrom(told.V4, port))
+}
+
+// dialAddress is the workload's connect to an address.
+func (m *meshOf) dialAddress(to netip.AddrPort) net.Conn {
+	m.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer l.Close()
+	ours, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { ours.Close() })
+	theirs, err := l.Accept()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	go m.workload.Carry(theirs.(*net.TCPConn), to)
+	return ours
+}
+
+// rule is a rule as --allow has it.
+func rule(t testing.TB, text string) policy.Rule {
+	t.Helper()
+	r, err := policy.ParseAllow(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// lastFlow waits for the next closed account.
+func (m *meshOf) lastFlow() flow.Flow {
+	m.t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		if all := m.proxy.Flows().Recent(1, flow.Filter{}); len(all) == 1 {
+			return all[0]
+		}
+		if time.Now().After(deadline) {
+			m.t.Fatal("no account was closed within 5 s")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -1,0 +1,229 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// jsonObject is a MeshConfig whose trusted root is a CA.
+func jsonObject(ca string) io.Reader {
+	b, err := json.Marshal(map[string]any{
+		"apiVersion": "sluice.dev/v1alpha1", "kind": "MeshConfig", "metadata": map[string]string{"name": "default"},
+		"spec": map[string]string{"trustedRoots": ca},
+	})
+	if err != nil {
+		panic(err) // strings alone
+	}
+	return bytes.NewReader(b)
+}
+
+// echo sends back what comes.
+func echo(c net.Conn) { io.Copy(c, c) }
+
+// hello answers every HTTP request with its Host.
+func hello(c net.Conn) {
+	r := bufio.NewReader(c)
+	for {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		io.Copy(io.Discard, req.Body)
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(req.Host), req.Host)
+	}
+}
+
+func exchange(t *testing.T, c net.Conn, r *bufio.Reader, request string) *http.Response {
+	t.Helper()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp
+}
+
+// ended reports whether the other side ends the connection within a second.
+func ended(c net.Conn) error {
+	c.SetReadDeadline(time.Now().Add(time.Second))
+	n, err := c.Read(make([]byte, 1))
+	if n == 0 && err != nil {
+		if timeout, ok := err.(net.Error); !ok || !timeout.Timeout() {
+			return nil
+		}
+	}
+	return fmt.Errorf("read %d bytes, %v", n, err)
+}
+
+func TestAWithdrawnRuleEndsAConnectionThatItAllowed(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("db.example.com", "93.184.215.14", 5000, echo)
+	n.site("www.example.com", "93.184.215.15", 443, n.overTLS(echo, "www.example.com"))
+	n.site("api.example.com", "93.184.215.16", 80, hello)
+	m := newMesh(t, n, rule(t, "db.example.com:5000"), rule(t, "www.example.com"), rule(t, "api.example.com:80"))
+	t.Run("TCP", func(t *testing.T) {
+		m.allow(rule(t, "db.example.com:5000"))
+		c := m.dial("db.example.com", 5000)
+		io.WriteString(c, "ping")
+		if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		m.allow(rule(t, "db.example.com:5000"), rule(t, "other.example.com"))
+		io.WriteString(c, "ping")
+		if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+			t.Fatalf("another rule ended it: %v", err)
+		}
+		m.allow()
+		if err := ended(c); err != nil {
+			t.Errorf("it lives on: %v", err)
+		}
+	})
+	t.Run("passed-through TLS", func(t *testing.T) {
+		m.allow(rule(t, "www.example.com"))
+		roots := x509.NewCertPool()
+		roots.AddCert(n.ca)
+		c := tls.Client(m.dial("www.example.com", 443), &tls.Config{ServerName: "www.example.com", RootCAs: roots})
+		io.WriteString(c, "ping")
+		if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		m.allow()
+		if err := ended(c); err != nil {
+			t.Errorf("it lives on: %v", err)
+		}
+	})
+	t.Run("idle HTTP", func(t *testing.T) {
+		m.allow(rule(t, "api.example.com:80"))
+		c := m.dial("api.example.com", 80)
+		if resp := exchange(t, c, bufio.NewReader(c), "GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n"); resp.StatusCode != 200 {
+			t.Fatalf("status %d", resp.StatusCode)
+		}
+		m.allow()
+		if err := ended(c); err != nil {
+			t.Errorf("it lives on: %v", err)
+		}
+		c = m.dial("api.example.com", 80)
+		if resp := exchange(t, c, bufio.NewReader(c), "GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n"); resp.StatusCode != 403 || resp.Header.Get("x-sluice-reason") != "no-rule" {
+			t.Errorf("then: status %d, reason %q", resp.StatusCode, resp.Header.Get("x-sluice-reason"))
+		}
+	})
+}
+
+func TestPlainHTTPToAnHTTPSPortIsSentOverVerifiedTLS(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("www.example.com", "93.184.215.15", 443, n.overTLS(hello, "www.example.com"))
+	n.site("wrong.example.com", "93.184.215.16", 443, n.overTLS(hello, "another.example.com"))
+	m := newMesh(t, n, rule(t, "*.example.com"))
+	c := m.dial("www.example.com", 443)
+	r := bufio.NewReader(c)
+	for range 3 {
+		resp := exchange(t, c, r, "GET / HTTP/1.1\r\nHost: www.example.com:443\r\n\r\n")
+		if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 200 || !strings.HasPrefix(string(body), "www.example.com") {
+			t.Fatalf("status %d, %q", resp.StatusCode, body)
+		}
+	}
+	c = m.dial("wrong.example.com", 443)
+	resp := exchange(t, c, bufio.NewReader(c), "GET / HTTP/1.1\r\nHost: wrong.example.com\r\n\r\n")
+	if resp.StatusCode/100 == 2 || resp.Header.Get("server") != "sluice" || resp.Header.Get("x-sluice-id") == "" {
+		t.Errorf("a certificate of another name: status %d, %v", resp.StatusCode, resp.Header)
+	}
+}
+
+func TestWhatTheClientSaysAfterAServerFirstDialIsDecidedAboutToo(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("db.example.com", "93.184.215.14", 3306, func(c net.Conn) {
+		io.WriteString(c, "welcome")
+		echo(c)
+	})
+	m := newMesh(t, n, rule(t, "*.example.com:3306"))
+	c := m.dial("db.example.com", 3306)
+	greeting := make([]byte, 7)
+	c.SetDeadline(time.Now().Add(2 * time.Second))
+	if _, err := io.ReadFull(c, greeting); err != nil || string(greeting) != "welcome" {
+		t.Fatalf("the greeting: %q, %v", greeting, err)
+	}
+	io.WriteString(c, "ping")
+	if _, err := io.ReadFull(c, greeting[:4]); err != nil || string(greeting[:4]) != "ping" {
+		t.Fatalf("the echo: %q, %v", greeting[:4], err)
+	}
+	c = m.dial("db.example.com", 3306)
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.ReadFull(c, greeting); err != nil {
+		t.Fatal(err)
+	}
+	tls.Client(c, &tls.Config{ServerName: "other.example.com"}).Handshake()
+	if f := m.lastFlow(); f.Verdict != "deny" || f.Reason != "name-mismatch" {
+		t.Errorf("another SNI on the address of an allowed name: %+v", f)
+	}
+}
+
+func TestAnAddressIsNeverOpenedByAName(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("www.example.com", "93.184.215.15", 80, hello)
+	m := newMesh(t, n, rule(t, "*:80"))
+	c := m.dialAddress(netip.MustParseAddrPort("93.184.215.15:80"))
+	if resp := exchange(t, c, bufio.NewReader(c), "GET / HTTP/1.1\r\nHost: 93.184.215.15\r\n\r\n"); resp.StatusCode != 403 || resp.Header.Get("x-sluice-reason") != "address-literal" {
+		t.Errorf("status %d, reason %q", resp.StatusCode, resp.Header.Get("x-sluice-reason"))
+	}
+	c = m.dialAddress(netip.MustParseAddrPort("1.2.3.4:80")) // resolved elsewhere: the Host is the name, the address is ignored
+	if resp := exchange(t, c, bufio.NewReader(c), "GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n"); resp.StatusCode != 200 {
+		t.Errorf("an allowed Host on another address: status %d", resp.StatusCode)
+	}
+}
+
+// A steady request allocates nothing in the gate, the account and the engine.
+func TestASteadyRequestAllocatesNothing(t *testing.T) {
+	n := newFakeNet(t)
+	answer := []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	n.site("api.example.com", "93.184.215.16", 80, func(c net.Conn) {
+		buf := make([]byte, 4096)
+		for {
+			if _, err := c.Read(buf); err != nil {
+				return
+			}
+			if _, err := c.Write(answer); err != nil {
+				return
+			}
+		}
+	})
+	m := newMesh(t, n, rule(t, "api.example.com:80"))
+	c := m.dial("api.example.com", 80)
+	request, buf := []byte("GET /x HTTP/1.1\r\nHost: api.example.com\r\nAccept: */*\r\n\r\n"), make([]byte, 4096)
+	once := func() {
+		if _, err := c.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		for got := 0; got < len(answer); {
+			k, err := c.Read(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += k
+		}
+	}
+	for range 50 {
+		once()
+	}
+	if allocations := testing.AllocsPerRun(200, once); allocations >= 1 {
+		t.Errorf("%v allocations a request", allocations)
+	}
+}
