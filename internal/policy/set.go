@@ -30,7 +30,8 @@ type Set struct {
 	deny    Reason
 	rules   []Rule // in the order of their IDs
 	ports   map[uint16]*portTable
-	named   names.Trie[struct{}] // every pattern but "*"
+	named   names.Trie[struct{}]    // every pattern but "*"
+	spelled map[names.Name]struct{} // every pattern without a wildcard
 }
 
 // portTable is the tiers of one port.
@@ -58,7 +59,7 @@ func Own() []netip.Prefix {
 // allow is named. It keeps what they point to: they must not change afterwards. It fails on a rule that the gate cannot carry, so that a snapshot
 // is taken whole or not at all.
 func NewSet(rules []Rule, opts Options) (*Set, error) {
-	s := &Set{version: opts.Version, deny: opts.Deny, rules: slices.Clone(rules), ports: map[uint16]*portTable{}}
+	s := &Set{version: opts.Version, deny: opts.Deny, rules: slices.Clone(rules), ports: map[uint16]*portTable{}, spelled: map[names.Name]struct{}{}}
 	slices.SortStableFunc(s.rules, func(a, b Rule) int { return strings.Compare(a.ID, b.ID) })
 	entries := 0
 	for i := range s.rules {
@@ -96,6 +97,12 @@ func (s *Set) Names(n names.Name) bool {
 	return ok
 }
 
+// NamesExactly reports whether a rule spells n out, on any port.
+func (s *Set) NamesExactly(n names.Name) bool {
+	_, ok := s.spelled[n]
+	return ok
+}
+
 // add puts a rule into the tables of its ports.
 func (s *Set) add(rule *Rule) error {
 	switch rule.TLS.Mode {
@@ -113,6 +120,9 @@ func (s *Set) add(rule *Rule) error {
 	for _, pattern := range rule.Hosts {
 		if !pattern.IsAny() {
 			s.named.Insert(pattern, struct{}{})
+			if n, ok := pattern.Exact(); ok {
+				s.spelled[n] = struct{}{}
+			}
 		}
 	}
 	for _, port := range rule.Ports {

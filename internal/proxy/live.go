@@ -13,7 +13,6 @@ import (
 // snapshot is asked about it again.
 type grant struct {
 	chain     policy.Chain
-	version   string // of the snapshot that allowed it
 	withdrawn atomic.Bool
 }
 

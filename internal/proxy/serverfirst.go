@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/sniff"
 )
 
@@ -34,7 +35,7 @@ func (c *connection) serverFirst(ctx context.Context) {
 	buffer := c.workload.proxy.buffers.NewBuffer()
 	defer buffer.Release()
 	greeted := greet(c.down, up)
-	seen, prefix, err := sniff.Read(c.down, buffer, sniff.Limits{})
+	seen, prefix, err := sniff.Read(c.down, buffer, sniff.Limits{OnlyTLS: true, Silence: relay.DefaultIdle})
 	greeting, ok := greeted()
 	if err == nil && ok {
 		c.see(seen)
@@ -61,6 +62,12 @@ func greet(down, up *net.TCPConn) func() (int64, bool) {
 	done := make(chan result, 1)
 	go func() {
 		n, err := io.Copy(onlyWriter{down}, onlyReader{up})
+		switch {
+		case err == nil:
+			down.CloseWrite() // the server has said all
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			reset(down)
+		}
 		done <- result{n, err}
 	}()
 	return func() (int64, bool) {
@@ -83,8 +90,5 @@ func (c *connection) see(seen sniff.Result) {
 	c.chain.Sniffed = seen.Kind
 	if seen.Kind == policy.ClientHello {
 		c.chain.SNI, c.chain.SNIBad, c.chain.ECH = seen.Name, seen.SNIBad, seen.ECH
-	}
-	if seen.Kind == policy.HTTP { // bytes, as the rule says; nothing of the request is read
-		c.chain.Sniffed = policy.Opaque
 	}
 }

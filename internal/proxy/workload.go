@@ -128,25 +128,8 @@ func (w *Workload) pause(err error) bool {
 
 // answer serves DNS on one socket until it closes.
 func (w *Workload) answer(socket *net.UDPConn) {
-	var question capture.Question
-	reply := make([]byte, dnsserver.MaxReply)
-	for {
-		err := capture.ReadQuestion(socket, &question)
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return
-		case err != nil:
-			if w.ctx.Err() != nil {
-				return
-			}
-			w.log.Debug("a DNS question could not be read", "error", err)
-			continue
-		}
-		if out := w.dns.Answer(question.Data, reply); out != nil {
-			if err := capture.WriteAnswer(socket, out, question.Asked, question.From); err != nil {
-				w.log.Debug("a DNS answer could not be sent", "error", err)
-			}
-		}
+	if err := w.dns.ServeUDP(socket); err != nil && w.ctx.Err() == nil {
+		w.log.Error("DNS is not served any more", "error", err)
 	}
 }
 

@@ -102,7 +102,7 @@ func TestDetailsV2AsksTheBookServiceInBothWays(t *testing.T) {
 }
 
 func TestWhateverFailsInDetailsIsStatus400WithTheError(t *testing.T) {
-	denied := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "denied", 403) }))
+	denied := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "denied", http.StatusForbidden) }))
 	defer denied.Close()
 	d := "http://" + start(t, newDetails(detailsConfig{External: true, client: denied.Client(), host: strings.TrimPrefix(denied.URL, "https://")}))
 	for path, want := range map[string]string{"/details/x": "please provide numeric product id", "/details/0": "403"} {

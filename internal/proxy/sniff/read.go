@@ -22,6 +22,10 @@ type Limits struct {
 	// known for what it is. Then a ClientHello is refused (ErrHelloSlow) and the
 	// rest is taken for what it looked like. Default 5 s.
 	Rest time.Duration
+	// OnlyTLS says that nothing but a ClientHello is looked for: what begins
+	// otherwise is Opaque at its first byte, so that no protocol waits to be told
+	// from HTTP.
+	OnlyTLS bool
 }
 
 // DefaultSilence and DefaultRest are the defaults of Limits.
@@ -92,6 +96,9 @@ func (r *reader) step(fd uintptr) bool {
 		r.buf.used += n
 		if r.buf.used < int(r.need) {
 			continue
+		}
+		if first := r.buf.Bytes()[0]; r.limits.OnlyTLS && first != recordHandshake && first&0x80 == 0 {
+			return true // Opaque, as it was taken for from the start
 		}
 		if r.result, r.need = Parse(r.buf.Bytes()); r.need == 0 {
 			return true
