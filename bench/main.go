@@ -5,6 +5,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -25,6 +26,8 @@ type options struct {
 	bin     string
 	conns   string
 	changes int
+	samples string
+	starts  int
 	egress  egress.Options
 }
 
@@ -45,6 +48,8 @@ func main() {
 	flag.StringVar(&o.conns, "conns", "16,64", "egress: numbers of connections")
 	flag.StringVar(&o.egress.Profile, "profile", "", "egress: folder for a CPU profile of Sluice (which costs CPU itself)")
 	flag.IntVar(&o.changes, "changes", 100, "visible: creates, and as many deletes")
+	flag.IntVar(&o.starts, "starts", 20, "size: starts of each command")
+	flag.StringVar(&o.samples, "samples", "samples", "size: folder of the samples, for the demo")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -79,13 +84,13 @@ func run(o options) error {
 	if o.egress.Rounds < 1 || o.egress.Duration <= 0 {
 		return fmt.Errorf("-rounds and -duration must be above zero")
 	}
-	if o.changes < 1 {
-		return fmt.Errorf("-changes must be above zero")
+	if o.changes < 1 || o.starts < 1 {
+		return fmt.Errorf("-changes and -starts must be above zero")
 	}
 	if o.output != "markdown" && o.output != "json" {
 		return fmt.Errorf("-o %q must be markdown or json", o.output)
 	}
-	for _, path := range []*string{&o.bin, &o.egress.Profile} {
+	for _, path := range []*string{&o.bin, &o.samples, &o.egress.Profile} {
 		if *path == "" {
 			continue
 		}
@@ -99,18 +104,21 @@ func run(o options) error {
 	}
 	progress := report.NewProgress()
 	var results []report.Section
+	var errs []error
 	for _, s := range chosen {
 		result, err := s.run(self, o, progress)
 		progress.Clear()
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+		if err != nil { // what was measured till then is printed, and the others are measured
+			errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
+			result.Skipped = err.Error()
 		}
 		results = append(results, result)
 	}
+	print := report.Markdown
 	if o.output == "json" {
-		return report.JSON(os.Stdout, results)
+		print = report.JSON
 	}
-	return report.Markdown(os.Stdout, results)
+	return errors.Join(append(errs, print(os.Stdout, results))...)
 }
 
 func chooseSections(only string) ([]section, error) {

@@ -6,6 +6,7 @@ import (
 	"sluice.dev/sluice/bench/egress"
 	"sluice.dev/sluice/bench/load"
 	"sluice.dev/sluice/bench/report"
+	"sluice.dev/sluice/bench/size"
 	"sluice.dev/sluice/bench/visible"
 )
 
@@ -24,6 +25,9 @@ var sections = []section{
 	}},
 	{visible.Name, func(self string, o options, p report.Progress) (report.Section, error) {
 		return visible.Run(self, visible.Options{Bin: o.bin, Changes: o.changes}, p)
+	}},
+	{size.Name, func(_ string, o options, p report.Progress) (report.Section, error) {
+		return size.Run(size.Options{Bin: o.bin, Samples: o.samples, Starts: o.starts}, p)
 	}},
 }
 

@@ -14,7 +14,7 @@ import (
 type Section struct {
 	Name    string   `json:"name"`
 	Title   string   `json:"title"`
-	Skipped string   `json:"skipped,omitempty"` // why nothing was measured
+	Skipped string   `json:"skipped,omitempty"` // why nothing, or not all, was measured
 	Tables  []Table  `json:"tables,omitempty"`
 	Notes   []string `json:"notes,omitempty"`
 	// Samples is everything that was measured, by series, in the order of the
