@@ -103,7 +103,7 @@ func run(o options) error {
 		return err
 	}
 	progress := report.NewProgress()
-	var results []report.Section
+	results := []report.Section{machine()}
 	var errs []error
 	for _, s := range chosen {
 		result, err := s.run(self, o, progress)
