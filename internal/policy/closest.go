@@ -3,8 +3,7 @@ package policy
 import (
 	"net/netip"
 	"slices"
-
-	"golang.org/x/net/publicsuffix"
+	"strings"
 
 	"sluice.dev/sluice/internal/names"
 )
@@ -60,23 +59,27 @@ func (r *Rule) nearness(name names.Name, addr netip.Addr) int {
 	return near
 }
 
-// sameSite reports whether a pattern stays within the registrable domain of name.
+// sameSite reports whether a pattern stays within a domain above name that
+// belongs to one owner, as far as that can be told without the list of public
+// suffixes, which would bring net/http along: a domain of at least two labels
+// whose first has more than three bytes (not co.uk). It decides about a hint only.
 func sameSite(pattern names.Pattern, name names.Name) bool {
-	site, err := publicsuffix.EffectiveTLDPlusOne(name.String())
-	if err != nil {
-		return false
-	}
 	text, wild := pattern.Suffix()
 	if !wild {
 		text = pattern.String()
 	}
-	if len(text) > 0 && text[0] == '.' {
-		text = text[1:]
-	}
-	of, err := names.Parse(text)
+	of, err := names.Parse(strings.TrimPrefix(text, "."))
 	if err != nil {
 		return false
 	}
-	domain, err := names.Parse(site)
-	return err == nil && of.Within(domain)
+	for site := name.String(); ; {
+		label, rest, ok := strings.Cut(site, ".")
+		if !ok {
+			return false
+		}
+		if domain, err := names.Parse(site); err == nil && len(label) > 3 && of.Within(domain) {
+			return true
+		}
+		site = rest
+	}
 }
