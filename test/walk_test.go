@@ -160,15 +160,3 @@ func internetCA(t *testing.T, d *mesh.Demo) string {
 	}
 	return found[1]
 }
-
-// nothingLeft checks that a demo that ended left no file in its folders.
-func nothingLeft(t *testing.T, d *mesh.Demo) {
-	t.Helper()
-	left, err := os.ReadDir(d.Runtime)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, entry := range left {
-		t.Errorf("the runtime folder still holds %s", entry.Name())
-	}
-}

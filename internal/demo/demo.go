@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -9,9 +10,11 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"sluice.dev/sluice/internal/paths"
 )
 
 // Bounds of the demo's patience.
@@ -35,7 +38,7 @@ type Config struct {
 
 // Run runs the demo until ctx ends or one of its processes does.
 func Run(ctx context.Context, c Config) error {
-	p := places{binaries: c.Binaries, private: filepath.Join(c.Runtime, "demo"), public: filepath.Join(os.TempDir(), "sluice-demo-"+strconv.Itoa(os.Getuid()))}
+	p := placesOf(c)
 	if c.Print {
 		for _, each := range allProcesses(p, c.Real, c.Ingress) {
 			fmt.Fprintln(c.Out, each.command())
@@ -53,6 +56,8 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer removePlaces(p)
+	removeDeadSockets(c.Runtime)
+	defer removeDeadSockets(c.Runtime)
 	ingress, err := freeAddress(c.Ingress)
 	if err != nil {
 		return err
@@ -147,9 +152,39 @@ func makePlaces(p places) error {
 	return nil
 }
 
+// placesOf is where the demo of a runtime folder has its files. Two runtime
+// folders are two demos, which share nothing.
+func placesOf(c Config) places {
+	runtime := sha256.Sum256([]byte(c.Runtime))
+	return places{
+		binaries: c.Binaries, private: filepath.Join(c.Runtime, "demo"),
+		public: filepath.Join(os.TempDir(), fmt.Sprintf("sluice-demo-%d-%x", os.Getuid(), runtime[:3])),
+	}
+}
+
 func removePlaces(p places) {
 	os.RemoveAll(p.private)
 	os.RemoveAll(p.public)
+}
+
+// removeDeadSockets removes the sockets of processes that were killed before they
+// could: of the demo before this one, for a socket's file says to startAll that
+// its process is ready, and of our own.
+func removeDeadSockets(runtime string) {
+	for _, name := range []string{paths.APISocket, paths.PushSocket, paths.AttachSocket} {
+		if path := filepath.Join(runtime, name); !served(path) {
+			paths.RemoveStale(path)
+		}
+	}
+}
+
+// served reports whether a process listens on a socket, of whatever type.
+func served(path string) bool {
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		conn.Close()
+	}
+	return !errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // freeAddress returns the wanted address, or one with another port where that is

@@ -27,7 +27,13 @@ type Demo struct {
 // StartDemo runs the demo until the test's end and waits until its page is there.
 func StartDemo(t testing.TB, user User, args ...string) *Demo {
 	t.Helper()
-	d := &Demo{Place: NewPlace(t, user), done: make(chan struct{})}
+	return StartDemoIn(t, NewPlace(t, user), args...)
+}
+
+// StartDemoIn is StartDemo in a place that is there.
+func StartDemoIn(t testing.TB, place *Place, args ...string) *Demo {
+	t.Helper()
+	d := &Demo{Place: place, done: make(chan struct{})}
 	d.cmd = d.Command(context.Background(), "sluice", append([]string{"demo", "--ingress", "127.0.0.1:0", "--samples", d.Samples}, args...)...)
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := d.cmd.StdoutPipe()
@@ -94,6 +100,9 @@ func (d *Demo) Stop(t testing.TB) time.Duration {
 	}
 	return time.Since(began)
 }
+
+// Kill ends the demo as SIGKILL does; what it started is the kernel's to end.
+func (d *Demo) Kill() { d.cmd.Process.Kill() }
 
 // Ended is closed when the demo has ended.
 func (d *Demo) Ended() <-chan struct{} { return d.done }

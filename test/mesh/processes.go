@@ -51,36 +51,59 @@ func nameOf(argv []string) string {
 	return name
 }
 
-// Machine is what a run must leave as it found it.
-type Machine struct {
-	Namespaces int // network namespaces in which a process lives
-	Mounts     int // of this process
+// namespaceKinds are the entries of /proc/PID/ns that a sandbox has for itself.
+var namespaceKinds = []string{"net", "mnt", "user", "pid", "ipc", "uts", "cgroup"}
+
+// Namespaces are those in which the place's processes live and we do not.
+func (p *Place) Namespaces(t testing.TB) map[string]bool {
+	t.Helper()
+	found := make(map[string]bool)
+	for _, process := range p.Processes(t) {
+		for _, kind := range namespaceKinds {
+			namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", process.PID, kind))
+			if err != nil {
+				continue // it has ended
+			}
+			if ours, err := os.Readlink("/proc/self/ns/" + kind); err == nil && ours != namespace {
+				found[namespace] = true
+			}
+		}
+	}
+	return found
 }
 
-// LookAtMachine counts.
-func LookAtMachine(t testing.TB) Machine {
+// Holders says who keeps namespaces alive: processes that live in them or hold
+// them open, and mounts of ours.
+func Holders(t testing.TB, namespaces map[string]bool) []string {
 	t.Helper()
-	var m Machine
-	seen := make(map[string]bool)
-	links, err := filepath.Glob("/proc/[0-9]*/ns/net")
+	var holders []string
+	links, err := filepath.Glob("/proc/[0-9]*/ns/*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, link := range links {
-		if target, err := os.Readlink(link); err == nil {
-			seen[target] = true
+	open, err := filepath.Glob("/proc/[0-9]*/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range append(links, open...) {
+		if target, err := os.Readlink(link); err == nil && namespaces[target] {
+			holders = append(holders, link+" is "+target)
 		}
 	}
-	m.Namespaces = len(seen)
+	for _, mount := range strings.Split(Mounts(t), "\n") {
+		if fields := strings.Fields(mount); len(fields) > 4 && namespaces[fields[3]] {
+			holders = append(holders, "mount "+fields[4])
+		}
+	}
+	return holders
+}
+
+// Mounts are the mounts of this process, a line each.
+func Mounts(t testing.TB) string {
+	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Mounts = bytes.Count(mounts, []byte("\n"))
-	return m
-}
-
-// String is for failures.
-func (m Machine) String() string {
-	return fmt.Sprintf("%d network namespaces, %d mounts", m.Namespaces, m.Mounts)
+	return string(mounts)
 }
