@@ -223,7 +223,7 @@ func TestASteadyRequestAllocatesNothing(t *testing.T) {
 	for range 50 {
 		once()
 	}
-	if allocations := testing.AllocsPerRun(200, once); allocations >= 1 {
+	if allocations := testing.AllocsPerRun(200, once); allocations >= 1 && !raceDetector {
 		t.Errorf("%v allocations a request", allocations)
 	}
 }
