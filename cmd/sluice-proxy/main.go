@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -105,23 +104,6 @@ func (o *options) logger() (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(os.Stderr, handler)), nil
 	}
 	return nil, fmt.Errorf("--log-format %q must be text or json", o.logFormat)
-}
-
-// servers reads --resolver.
-func (o *options) servers() ([]netip.AddrPort, error) {
-	var list []netip.AddrPort
-	for _, text := range o.resolvers {
-		if addr, err := netip.ParseAddr(text); err == nil {
-			list = append(list, netip.AddrPortFrom(addr, 53))
-			continue
-		}
-		at, err := netip.ParseAddrPort(text)
-		if err != nil {
-			return nil, fmt.Errorf("--resolver %q must be an address, or ADDRESS:PORT", text)
-		}
-		list = append(list, at)
-	}
-	return list, nil
 }
 
 // validate checks what flags say together.

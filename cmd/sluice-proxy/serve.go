@@ -116,9 +116,9 @@ func serve(ctx context.Context, o options) error {
 
 // openProxy makes the data plane out of the flags.
 func (d *daemon) openProxy(ctx context.Context) (func(), error) {
-	servers, err := d.options.servers()
+	servers, err := resolve.ParseServers(d.options.resolvers)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--resolver: %w", err)
 	}
 	roots, err := run.UpstreamRoots(d.options.upstreamCA)
 	if err != nil {

@@ -43,7 +43,7 @@ func (d *daemon) attached(ctx context.Context, a *attach.Attachment) {
 	defer w.Close()
 	d.log.Info("attached", "workload", m.workload.Instance, "level", m.workload.Level, "pid", m.workload.PID)
 	defer d.log.Info("detached", "workload", m.workload.Instance)
-	if err := a.Welcome(attach.Welcome{Instance: m.workload.Instance, Search: searchList(m.holder.Load())}); err != nil {
+	if err := a.Welcome(attach.Welcome{Instance: m.workload.Instance, Search: m.holder.Load().Directory.SearchText()}); err != nil {
 		return
 	}
 	tick := time.NewTicker(saveEvery)
@@ -165,13 +165,4 @@ func (d *daemon) names(w wire.Workload) (*dnsserver.Table, func()) {
 			d.log.Warn("the synthetic addresses of a workload could not be kept", "workload", w.Instance, "error", err)
 		}
 	}
-}
-
-// searchList is the search list of a sandbox's resolv.conf.
-func searchList(s *snapshot.Snapshot) []string {
-	var list []string
-	for _, n := range s.Directory.Search() {
-		list = append(list, n.String())
-	}
-	return list
 }

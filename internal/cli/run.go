@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice.dev/sluice/internal/paths"
+	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/run"
 	"sluice.dev/sluice/internal/sandbox"
 )
@@ -98,8 +98,8 @@ func (o *runOptions) config(args []string) (run.Config, error) {
 		c.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	var err error
-	if c.Resolvers, err = resolvers(o.resolvers); err != nil {
-		return c, err
+	if c.Resolvers, err = resolve.ParseServers(o.resolvers); err != nil {
+		return c, fmt.Errorf("--resolver: %w", err)
 	}
 	if c.RunAs, err = identity(o.runAs); err != nil {
 		return c, err
@@ -133,22 +133,6 @@ func (o *runOptions) config(args []string) (run.Config, error) {
 	}
 	c.Attach, err = paths.Socket(runtime, paths.AttachSocket)
 	return c, err
-}
-
-func resolvers(texts []string) ([]netip.AddrPort, error) {
-	var list []netip.AddrPort
-	for _, text := range texts {
-		if addr, err := netip.ParseAddr(text); err == nil {
-			list = append(list, netip.AddrPortFrom(addr, 53))
-			continue
-		}
-		at, err := netip.ParseAddrPort(text)
-		if err != nil {
-			return nil, fmt.Errorf("--resolver %q must be an address, or ADDRESS:PORT", text)
-		}
-		list = append(list, at)
-	}
-	return list, nil
 }
 
 func identity(text string) (*sandbox.Identity, error) {

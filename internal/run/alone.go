@@ -57,7 +57,7 @@ func runAlone(ctx context.Context, c Config) (int, error) {
 		return ExitFailed, err
 	}
 	tellLevel(c, box)
-	if err := box.Start(searchList(compiled)); err != nil {
+	if err := box.Start(compiled.Directory.SearchText()); err != nil {
 		return exitOf(err), err
 	}
 	code, err := wait(ctx, box, nil, c.Stderr)

@@ -11,7 +11,6 @@ import (
 
 	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/policy"
-	"sluice.dev/sluice/internal/proxy/snapshot"
 )
 
 // maxDenied bounds the lines that are said after a command.
@@ -81,13 +80,4 @@ func instanceName(c Config) string {
 		return base + "/1"
 	}
 	return filepath.Base(c.Command[0]) + "/1"
-}
-
-// searchList is the search list of the sandbox's resolv.conf.
-func searchList(s *snapshot.Snapshot) []string {
-	var list []string
-	for _, n := range s.Directory.Search() {
-		list = append(list, n.String())
-	}
-	return list
 }

@@ -92,3 +92,12 @@ func (v *NamespaceView) Local(n names.Name) bool {
 
 // Search implements Directory: the list of a Pod in Kubernetes.
 func (v *NamespaceView) Search() []names.Name { return v.search }
+
+// SearchText is Search as a resolv.conf has it.
+func (v *NamespaceView) SearchText() []string {
+	list := make([]string, len(v.search))
+	for i, n := range v.search {
+		list[i] = n.String()
+	}
+	return list
+}

@@ -103,3 +103,20 @@ func parseResolvConf(text []byte) []netip.AddrPort {
 func loopbackServers() []netip.AddrPort {
 	return []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), dnsPort)}
 }
+
+// ParseServers reads DNS servers as a flag has them: ADDRESS, or ADDRESS:PORT.
+func ParseServers(texts []string) ([]netip.AddrPort, error) {
+	var list []netip.AddrPort
+	for _, text := range texts {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			list = append(list, netip.AddrPortFrom(addr, 53))
+			continue
+		}
+		at, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return nil, fmt.Errorf("DNS server %q must be an address, or ADDRESS:PORT", text)
+		}
+		list = append(list, at)
+	}
+	return list, nil
+}

@@ -1,0 +1,31 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestAnIngressRouteMatchesExactlyOrByPrefix(t *testing.T) {
+	r, err := ParseIngressRoute("/productpage,/static/.*=productpage:9080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{
+		"/productpage": true, "/productpage/": false, "/static/page.css": true, "/static": false, "/": false, "/health": false,
+	} {
+		if got := r.matches(path); got != want {
+			t.Errorf("%s: %v, want %v", path, got, want)
+		}
+	}
+	if r.Service != "productpage" || r.Port != 9080 {
+		t.Errorf("it leads to %s:%d", r.Service, r.Port)
+	}
+}
+
+func TestAnIngressRouteThatIsWrongIsQuoted(t *testing.T) {
+	for _, text := range []string{"", "/a", "/a=b", "/a=b:0", "/a=b:99999", "a=b:80", "/a=b..c:80", "/a,b=c:80"} {
+		if _, err := ParseIngressRoute(text); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

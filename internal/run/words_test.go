@@ -1,0 +1,63 @@
+package run
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/wire"
+)
+
+func TestAfterACommandEachDeniedDestinationIsToldOnce(t *testing.T) {
+	denied := flow.Flow{Dialled: "www.example.com", Port: 443, Verdict: "deny", Reason: "no-rule"}
+	var words strings.Builder
+	summarize(&words, []flow.Flow{
+		denied, denied,
+		{Dialled: "www.googleapis.com", Port: 443, Verdict: "allow"},
+		{Dialled: "198.51.100.7", SNI: "doh.example.net", Port: 443, Verdict: "deny", Reason: "name-mismatch"},
+	})
+	said := words.String()
+	if strings.Count(said, "\n") != 2 || !strings.Contains(said, "denied www.example.com:443") || !strings.Contains(said, "2 times; allow it with --allow 'www.example.com:443'") {
+		t.Errorf("it says:\n%s", said)
+	}
+	if !strings.Contains(said, "denied doh.example.net:443") || strings.Count(said, "--allow") != 1 {
+		t.Errorf("a denial that no rule mends gets no --allow:\n%s", said)
+	}
+}
+
+func TestTheWordsAfterACommandAreBounded(t *testing.T) {
+	var flows []flow.Flow
+	for port := range uint16(100) {
+		flows = append(flows, flow.Flow{Dialled: "a.example", Port: port + 1, Verdict: "deny", Reason: "no-rule"})
+	}
+	var words strings.Builder
+	summarize(&words, flows)
+	if lines := strings.Count(words.String(), "\n"); lines != maxDenied+1 || !strings.Contains(words.String(), "80 more destinations") {
+		t.Errorf("%d lines:\n%s", lines, words.String())
+	}
+}
+
+func TestRulesThatAreWrongNameTheRule(t *testing.T) {
+	for _, allow := range []string{"cnn..com", "a.example:0", "*.*"} {
+		if _, err := CompileRules(nil, []string{allow}, wire.Workload{}, new(strings.Builder)); err == nil || !strings.Contains(err.Error(), allow) {
+			t.Errorf("--allow %s: %v", allow, err)
+		}
+	}
+	if _, err := CompileRules([]string{"/no/such/rules.yaml"}, nil, wire.Workload{}, new(strings.Builder)); err == nil || !strings.Contains(err.Error(), "/no/such/rules.yaml") {
+		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+type notFound struct{ error }
+
+func (notFound) ExitCode() int { return 127 }
+
+func TestTheStatusOfACommandThatDidNotStartIsAShells(t *testing.T) {
+	if code := exitOf(notFound{errors.New("not found")}); code != 127 {
+		t.Errorf("not found: %d", code)
+	}
+	if code := exitOf(errors.New("no namespaces")); code != ExitFailed {
+		t.Errorf("no sandbox: %d", code)
+	}
+}
