@@ -1,0 +1,204 @@
+// Package agent is what a workload of a test does: it takes an Ask a line on its
+// standard input and gives an Answer a line on its standard output. The tests
+// run it in sandboxes by mesh.Agent. It never decides whether what it saw is
+// right.
+package agent
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+)
+
+// The things that an agent can be asked to do.
+const (
+	Ready    = "ready" // nothing
+	Get      = "get"   // fetch URL on a connection of its own
+	Hold     = "hold"  // open TLS to Address, send a request on it and keep it
+	Ended    = "ended" // wait until what was held ends; Error says how
+	Say      = "say"   // send Send to Address over TCP and read until the end
+	Datagram = "udp"   // send Send to Address over UDP and read one answer
+	Unix     = "unix"  // connect to the socket at Path, send Send and read
+	Serve    = "serve" // serve HTTP on Address; every answer is the Send
+)
+
+// Ask is one thing to do.
+type Ask struct {
+	Do        string
+	URL       string        `json:",omitempty"`
+	Address   string        `json:",omitempty"`
+	Network   string        `json:",omitempty"` // of Unix: "unix" or "unixpacket"
+	Path      string        `json:",omitempty"`
+	CA        string        `json:",omitempty"` // file that servers chain to
+	Send      []byte        `json:",omitempty"`
+	HalfClose bool          `json:",omitempty"` // of Say: nothing more is sent
+	Wait      time.Duration `json:",omitempty"` // for an answer; 10 s unless told
+}
+
+// Answer is what came of it.
+type Answer struct {
+	Code  int    `json:",omitempty"` // HTTP status
+	Body  []byte `json:",omitempty"`
+	Error string `json:",omitempty"`
+}
+
+const maxBody = 1 << 20 // bytes that are kept of what was read
+
+// Run serves asks until the input ends.
+func Run(in io.Reader, out io.Writer) error {
+	a := &agent{}
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, 4<<20)
+	for lines.Scan() {
+		var ask Ask
+		var answer Answer
+		err := json.Unmarshal(lines.Bytes(), &ask)
+		if err == nil {
+			if ask.Wait == 0 {
+				ask.Wait = 10 * time.Second
+			}
+			answer, err = a.do(ask)
+		}
+		if err != nil {
+			answer.Error = err.Error()
+		}
+		line, err := json.Marshal(answer)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(out, "%s\n", line); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+type agent struct {
+	held net.Conn
+}
+
+func (a *agent) do(ask Ask) (Answer, error) {
+	switch ask.Do {
+	case Ready:
+		return Answer{}, nil
+	case Get:
+		return get(ask)
+	case Hold:
+		return a.hold(ask)
+	case Ended:
+		a.held.SetReadDeadline(time.Now().Add(ask.Wait))
+		_, err := io.Copy(io.Discard, a.held)
+		if err == nil {
+			err = io.EOF
+		}
+		return Answer{}, err
+	case Say:
+		return exchange("tcp", ask.Address, ask)
+	case Datagram:
+		return exchange("udp", ask.Address, ask)
+	case Unix:
+		return exchange(ask.Network, ask.Path, ask)
+	case Serve:
+		l, err := net.Listen("tcp", ask.Address)
+		if err != nil {
+			return Answer{}, err
+		}
+		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(ask.Send) }))
+		return Answer{}, nil
+	}
+	return Answer{}, fmt.Errorf("cannot %q", ask.Do)
+}
+
+func roots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	return pool, err
+}
+
+func get(ask Ask) (Answer, error) {
+	pool, err := roots(ask.CA)
+	if err != nil {
+		return Answer{}, err
+	}
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool}}
+	client := &http.Client{Transport: transport, Timeout: ask.Wait}
+	response, err := client.Get(ask.URL)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
+	return Answer{Code: response.StatusCode, Body: body}, err
+}
+
+func (a *agent) hold(ask Ask) (Answer, error) {
+	pool, err := roots(ask.CA)
+	if err != nil {
+		return Answer{}, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), ask.Wait)
+	defer cancel()
+	host, _, err := net.SplitHostPort(ask.Address)
+	if err != nil {
+		return Answer{}, err
+	}
+	conn, err := (&tls.Dialer{Config: &tls.Config{RootCAs: pool}}).DialContext(ctx, "tcp", ask.Address)
+	if err != nil {
+		return Answer{}, err
+	}
+	a.held = conn
+	conn.SetDeadline(time.Now().Add(ask.Wait))
+	defer conn.SetDeadline(time.Time{})
+	if _, err := fmt.Fprintf(conn, "HEAD / HTTP/1.1\r\nHost: %s\r\n\r\n", host); err != nil {
+		return Answer{}, err
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: http.MethodHead})
+	if err != nil {
+		return Answer{}, err
+	}
+	return Answer{Code: response.StatusCode}, nil
+}
+
+// exchange sends and reads: one message over UDP, until the end elsewhere. What
+// was read before an error is in the answer too.
+func exchange(network, address string, ask Ask) (Answer, error) {
+	conn, err := net.DialTimeout(network, address, ask.Wait)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(ask.Wait))
+	if _, err := conn.Write(ask.Send); err != nil {
+		return Answer{}, err
+	}
+	if half, ok := conn.(interface{ CloseWrite() error }); ok && ask.HalfClose {
+		if err := half.CloseWrite(); err != nil {
+			return Answer{}, err
+		}
+	}
+	var body []byte
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := conn.Read(buffer)
+		body = append(body, buffer[:n]...)
+		switch {
+		case errors.Is(err, io.EOF), err == nil && network == "udp":
+			return Answer{Body: body}, nil
+		case err != nil, len(body) > maxBody:
+			return Answer{Body: body}, err
+		}
+	}
+}
