@@ -6,7 +6,6 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -33,8 +32,6 @@ func (p *Place) start(t testing.TB, cmd *exec.Cmd) *Daemon {
 	begun := make(chan error)
 	go func() {
 		defer close(d.done)
-		// Pdeathsig follows the thread that started the process.
-		runtime.LockOSThread()
 		err := cmd.Start()
 		begun <- err
 		if err == nil {
