@@ -224,3 +224,26 @@ func TestAServerThatSpeaksFirstIsHeardAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// The data folders of this machine's server and proxy are hidden from every
+// command, wherever their flags put them: a same-uid command must not reach the rules.
+func TestACommandNeverSeesWhereTheServerKeepsItsData(t *testing.T) {
+	for _, user := range mesh.Users(t) {
+		t.Run(user.Name, func(t *testing.T) {
+			place := mesh.NewPlace(t, user)
+			elsewhere := filepath.Join(filepath.Dir(place.Runtime), "data", "elsewhere")
+			place.Data = filepath.Join(filepath.Dir(place.Runtime), "other") // what the variable says is not what the flag says
+			place.Background(t, nil, "sluice-server", "--data-dir", elsewhere)
+			mesh.Eventually(t, 10*time.Second, func() string { return place.Sluice(t, "status").Stderr })
+			for _, folder := range []string{elsewhere, place.Runtime} {
+				r := place.Run(t, "", "sluice", "run", "--", "/bin/sh", "-c", "ls -A "+folder)
+				if r.Code != 0 || r.Stdout != "" {
+					t.Errorf("%s shows %q (exit %d, %s)", folder, r.Stdout, r.Code, r.Stderr)
+				}
+			}
+			if entries, err := os.ReadDir(elsewhere); err != nil || len(entries) == 0 {
+				t.Errorf("outside it holds %d entries, %v; the test proves nothing", len(entries), err)
+			}
+		})
+	}
+}

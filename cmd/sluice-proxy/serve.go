@@ -94,6 +94,11 @@ func serve(ctx context.Context, o options) error {
 		}
 		work.Go(func() { cancel(d.serveIngress(ctx, listener, routes)) })
 	}
+	withdraw, err := paths.Announce(runtime, "sluice-proxy", data)
+	if err != nil {
+		return err
+	}
+	defer withdraw()
 	// Listening comes last: whoever waits for attach.sock finds all of it ready.
 	listener, err := attach.Listen(attachPath)
 	if errors.Is(err, errInUse) {

@@ -45,6 +45,11 @@ func serve(ctx context.Context, o options) error {
 		}
 		return fmt.Errorf("start: %w", err)
 	}
+	withdraw, err := paths.Announce(paths.Runtime(o.runtimeDir), "sluice-server", data)
+	if err != nil {
+		return errors.Join(err, control.Stop())
+	}
+	defer withdraw()
 	log.Info("ready", "runtime", paths.Runtime(o.runtimeDir), "data", data, "took", time.Since(started).Round(time.Millisecond))
 	notify("READY=1")
 	debug.FreeOSMemory() // starting allocates a third of what then lies idle

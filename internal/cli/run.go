@@ -121,7 +121,11 @@ func (o *runOptions) config(args []string) (run.Config, error) {
 	if err != nil {
 		return c, err
 	}
-	c.Mask = []string{runtime, data}
+	announced, err := paths.Announced(runtime)
+	if err != nil {
+		return c, err
+	}
+	c.Mask = append([]string{runtime, data}, announced...)
 	if o.service == "" && o.server == "" {
 		return c, nil
 	}

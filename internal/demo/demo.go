@@ -171,10 +171,20 @@ func removePlaces(p places) {
 // could: of the demo before this one, for a socket's file says to startAll that
 // its process is ready, and of our own.
 func removeDeadSockets(runtime string) {
+	alive := false
 	for _, name := range []string{paths.APISocket, paths.PushSocket, paths.AttachSocket} {
-		if path := filepath.Join(runtime, name); !served(path) {
-			paths.RemoveStale(path)
+		path := filepath.Join(runtime, name)
+		if _, err := os.Stat(path); err != nil {
+			continue
 		}
+		if served(path) {
+			alive = true
+			continue
+		}
+		paths.RemoveStale(path)
+	}
+	if !alive {
+		paths.ForgetAnnounced(runtime)
 	}
 }
 

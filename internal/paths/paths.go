@@ -120,3 +120,60 @@ func RemoveStale(path string) error {
 	}
 	return os.Remove(path)
 }
+
+// announcement ends the name of a file in the runtime folder that holds the path
+// of a process's data folder.
+const announcement = ".data"
+
+// maxAnnouncements bounds how many are read.
+const maxAnnouncements = 16
+
+// Announce notes in the runtime folder where a process keeps its data, so that a
+// sandbox on this machine hides that folder from its command, whatever flags the
+// process was given. The function that it returns takes the note back.
+func Announce(runtime, process, data string) (withdraw func(), err error) {
+	file := filepath.Join(runtime, process+announcement)
+	if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
+		return nil, fmt.Errorf("note the data folder: %w", err)
+	}
+	return func() { os.Remove(file) }, nil
+}
+
+// Announced returns the data folders that processes noted in the runtime folder.
+// One that was noted by a process that was killed is listed too: hiding it does
+// no harm.
+func Announced(runtime string) ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(runtime, "*"+announcement))
+	if err != nil {
+		return nil, fmt.Errorf("list the data folders: %w", err)
+	}
+	if len(files) > maxAnnouncements {
+		return nil, fmt.Errorf("list the data folders: %s holds %d files *%s, more than %d", runtime, len(files), announcement, maxAnnouncements)
+	}
+	var folders []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it ended meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list the data folders: %w", err)
+		}
+		if folder := string(text); filepath.IsAbs(folder) && filepath.Clean(folder) != "/" {
+			folders = append(folders, filepath.Clean(folder))
+		}
+	}
+	return folders, nil
+}
+
+// ForgetAnnounced removes the notes of processes that were killed. The caller
+// knows that none lives.
+func ForgetAnnounced(runtime string) {
+	files, err := filepath.Glob(filepath.Join(runtime, "*"+announcement))
+	if err != nil {
+		return
+	}
+	for _, file := range files {
+		os.Remove(file)
+	}
+}

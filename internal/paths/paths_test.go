@@ -72,3 +72,29 @@ func TestOnlyASocketIsRemovedAsStale(t *testing.T) {
 		t.Error("a path that the kernel would cut is accepted")
 	}
 }
+
+func TestADataFolderIsAnnouncedUntilItIsWithdrawn(t *testing.T) {
+	runtime := t.TempDir()
+	withdraw, err := Announce(runtime, "sluice-server", "/srv/rules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Announce(runtime, "sluice-proxy", "/"); err != nil {
+		t.Fatal(err)
+	}
+	if folders, err := Announced(runtime); err != nil || len(folders) != 1 || folders[0] != "/srv/rules" {
+		t.Errorf("announced: %v, %v; the root is never hidden", folders, err)
+	}
+	withdraw()
+	if folders, err := Announced(runtime); err != nil || len(folders) != 0 {
+		t.Errorf("after it was withdrawn: %v, %v", folders, err)
+	}
+	for i := range maxAnnouncements + 1 {
+		if _, err := Announce(runtime, strings.Repeat("x", i+1), "/srv"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Announced(runtime); err == nil {
+		t.Error("more than the bound are read")
+	}
+}
