@@ -142,7 +142,7 @@ func TestAFailedHandshakeIsTold(t *testing.T) {
 		return httpproxy.Direction{Upstream: f.pool, Explain: true}
 	}})
 	c := f.client().send(get)
-	if head := c.head(); status(head) != "502" || !strings.Contains(head, "x-sluice-reason: upstream-tls\r\n") {
+	if head := c.head(); status(head) != "502" || !strings.Contains(head, "x-sluice-reason: upstream-certificate\r\n") {
 		t.Errorf("answered %q", head)
 	}
 	if body := c.line(); !strings.Contains(body, "certificate signed by unknown authority") {

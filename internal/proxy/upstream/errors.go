@@ -1,6 +1,9 @@
 package upstream
 
-import "errors"
+import (
+	"crypto/tls"
+	"errors"
+)
 
 // Errors on which callers decide.
 var (
@@ -22,7 +25,20 @@ func (e *ConnectError) Unwrap() error { return e.Err }
 // protocol that this pool does not speak.
 type TLSError struct{ Err error }
 
-func (e *TLSError) Error() string { return "tls: " + e.Err.Error() }
+func (e *TLSError) Error() string { return "handshake: " + e.Err.Error() }
+
+// Reason is the code that passed-through TLS has for the same fault: a server
+// without a certificate for the name is told from a handshake that broke.
+func (e *TLSError) Reason() string {
+	var certificate *tls.CertificateVerificationError
+	if errors.As(e.Err, &certificate) {
+		return "upstream-certificate"
+	}
+	return "upstream-tls"
+}
+
+// Status is what a client is answered.
+func (e *TLSError) Status() int { return 502 }
 
 // Unwrap returns what crypto/tls said.
 func (e *TLSError) Unwrap() error { return e.Err }

@@ -28,6 +28,9 @@ const (
 	Say      = "say"   // send Send to Address over TCP and read until the end
 	Datagram = "udp"   // send Send to Address over UDP and read one answer
 	Unix     = "unix"  // connect to the socket at Path, send Send and read
+	Keep     = "keep"  // open Count connections to Address, send Send on each and keep them
+	Drop     = "drop"  // close what is kept
+	Files    = "files" // Body is the open descriptors, a line each
 	Serve    = "serve" // serve HTTP on Address; every answer is the Send
 )
 
@@ -41,6 +44,7 @@ type Ask struct {
 	CA        string        `json:",omitempty"` // file that servers chain to
 	Send      []byte        `json:",omitempty"`
 	HalfClose bool          `json:",omitempty"` // of Say: nothing more is sent
+	Count     int           `json:",omitempty"`
 	Wait      time.Duration `json:",omitempty"` // for an answer; 10 s unless told
 }
 
@@ -84,6 +88,7 @@ func Run(in io.Reader, out io.Writer) error {
 
 type agent struct {
 	held net.Conn
+	kept []net.Conn
 }
 
 func (a *agent) do(ask Ask) (Answer, error) {
@@ -107,6 +112,16 @@ func (a *agent) do(ask Ask) (Answer, error) {
 		return exchange("udp", ask.Address, ask)
 	case Unix:
 		return exchange(ask.Network, ask.Path, ask)
+	case Keep:
+		return a.keep(ask)
+	case Drop:
+		for _, conn := range a.kept {
+			conn.Close()
+		}
+		a.kept = nil
+		return Answer{}, nil
+	case Files:
+		return files()
 	case Serve:
 		l, err := net.Listen("tcp", ask.Address)
 		if err != nil {
@@ -201,4 +216,36 @@ func exchange(network, address string, ask Ask) (Answer, error) {
 			return Answer{Body: body}, err
 		}
 	}
+}
+
+// keep opens connections; Code says how many of them took what was sent.
+func (a *agent) keep(ask Ask) (Answer, error) {
+	answer := Answer{}
+	for range ask.Count {
+		conn, err := net.DialTimeout("tcp", ask.Address, ask.Wait)
+		if err != nil {
+			return answer, err
+		}
+		a.kept = append(a.kept, conn)
+		conn.SetWriteDeadline(time.Now().Add(ask.Wait))
+		if _, err := conn.Write(ask.Send); err == nil {
+			answer.Code++
+		}
+	}
+	return answer, nil
+}
+
+// files lists what our descriptors are, but for those of the runtime's own.
+func files() (Answer, error) {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return Answer{}, err
+	}
+	var answer Answer
+	for _, entry := range entries {
+		if target, err := os.Readlink("/proc/self/fd/" + entry.Name()); err == nil {
+			answer.Body = fmt.Appendf(answer.Body, "%s %s\n", entry.Name(), target)
+		}
+	}
+	return answer, nil
 }

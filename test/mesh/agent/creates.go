@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -27,7 +28,10 @@ func Creates(socket, file string, n int64) error {
 	}
 	defer acknowledged.Close()
 	client := &http.Client{Transport: &http.Transport{
-		Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }, MaxIdleConnsPerHost: writers,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+		MaxIdleConnsPerHost: writers,
 	}}
 	var next atomic.Int64
 	var work sync.WaitGroup
