@@ -51,11 +51,20 @@ func replay(t *testing.T, d *mesh.Demo) {
 			strings.Contains(page, "Book Reviews") && strings.Contains(page, "Reviewer2")
 	})
 
+	internet := d.Internet()
+	internet.Reset(t)
 	says(t, d.Sluice(t, "create", "-f", kube("egress-rule-google-apis.yaml")), `^Created config egress-rule/default/googleapis at revision \d+\n$`)
 	fromTheService := func(page string) bool {
 		return strings.Contains(page, "Book Details") && strings.Contains(page, "0486424618") && !strings.Contains(page, "PublisherA")
 	}
 	eventually(t, d, "with the egress rule", fromTheService)
+	handshakes := internet.Handshakes(t, "www.googleapis.com")
+	if len(handshakes) != 1 || handshakes[0].Error != "" || handshakes[0].SNI != "www.googleapis.com" || handshakes[0].TLSVersion != "TLS 1.3" {
+		t.Errorf("the page took %+v, want one verified TLS connection with the name", handshakes)
+	}
+	if seen := internet.Connections(t, hostile); len(seen) != 0 {
+		t.Errorf("the hostile server saw %+v", seen)
+	}
 
 	if r := d.Sluice(t, "create", "-f", kube("egress-rule-google-apis.yaml")); r.Code != 1 || !strings.Contains(r.Stderr, `egressrules.config.istio.io "googleapis" already exists`) {
 		t.Errorf("a second create: exit %d, %q", r.Code, r.Stderr)

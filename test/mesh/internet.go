@@ -45,6 +45,14 @@ func (p *Place) StartInternet(t testing.TB) *Internet {
 	return n
 }
 
+// Internet is the demo's own small internet.
+func (d *Demo) Internet() *Internet {
+	return &Internet{
+		Sockets: filepath.Join(d.Runtime, "demo", "internet.sock"),
+		Control: simnet.Control{Path: filepath.Join(d.Runtime, "demo", "internet-control.sock")},
+	}
+}
+
 // Requests returns how many HTTP requests the server of a site got.
 func (n *Internet) Requests(t testing.TB, server string) []simnet.Record {
 	return n.records(t, server, simnet.Request)
