@@ -61,6 +61,12 @@ func (r Reason) Text() string {
 	case CertificateFail:
 		return "The server did not prove with its certificate that it is the one that was named."
 	default:
-		return "Denied: " + string(r) + "."
+		return unknown(r)
 	}
 }
+
+// Known reports whether r is one of the reasons above: others are the HTTP
+// engine's or the dial's own.
+func (r Reason) Known() bool { return r.Text() != unknown(r) }
+
+func unknown(r Reason) string { return "Denied: " + string(r) + "." }

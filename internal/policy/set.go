@@ -97,6 +97,9 @@ func (s *Set) Names(n names.Name) bool {
 	return ok
 }
 
+// Holds reports whether some rule holds the port, whatever its destinations.
+func (s *Set) Holds(port uint16) bool { return s.deny == "" && s.ports[port] != nil }
+
 // NamesExactly reports whether a rule spells n out, on any port.
 func (s *Set) NamesExactly(n names.Name) bool {
 	_, ok := s.spelled[n]

@@ -17,6 +17,11 @@ import (
 	"sluice.dev/sluice/internal/wire"
 )
 
+// deniedSilence is how long a client may say nothing on a port that no rule holds:
+// it will be denied in any case, and is listened to only so that it is told in its
+// own protocol. One that waits for its server to speak first is reset after it.
+const deniedSilence = 500 * time.Millisecond
+
 // connection is one captured connection of a workload on its way: what was seen
 // of the name chain so far, and the account of it.
 type connection struct {
@@ -83,7 +88,11 @@ func (c *connection) outside(ctx context.Context) {
 	}
 	buffer := c.workload.proxy.buffers.NewBuffer()
 	defer buffer.Release()
-	seen, prefix, err := sniff.Read(c.down, buffer, sniff.Limits{})
+	var limits sniff.Limits
+	if !c.snapshot.Policy.Holds(c.chain.Port) {
+		limits.Silence = deniedSilence
+	}
+	seen, prefix, err := sniff.Read(c.down, buffer, limits)
 	if err != nil || seen.Silent && seen.Ended {
 		return // the client left before it said anything: there is nothing to decide
 	}

@@ -123,7 +123,7 @@ func (d director) Refused(info any, failure httpproxy.Failure) {
 	}
 	c.openAccount()
 	f := &c.requests.account
-	f.Verdict, f.Reason, f.Status = "deny", failure.String(), failure.Status()
+	f.Verdict, f.Reason, f.Status, f.Detail = "deny", failure.String(), failure.Status(), failure.Text()
 	c.workload.proxy.config.Flows.Add(f)
 }
 

@@ -6,11 +6,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -173,6 +175,18 @@ func TestWhatTheClientSaysAfterAServerFirstDialIsDecidedAboutToo(t *testing.T) {
 	tls.Client(c, &tls.Config{ServerName: "other.example.com"}).Handshake()
 	if f := m.lastFlow(); f.Verdict != "deny" || f.Reason != "name-mismatch" {
 		t.Errorf("another SNI on the address of an allowed name: %+v", f)
+	}
+}
+
+func TestADeniedClientThatWaitsForItsServerIsNotKeptWaiting(t *testing.T) {
+	m := newMesh(t, newFakeNet(t))
+	c := m.dial("db.example.com", 3306)
+	c.SetDeadline(time.Now().Add(4 * time.Second)) // less than a silent client is listened to elsewhere
+	if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read %d bytes, %v; want a reset", n, err)
+	}
+	if f := m.lastFlow(); f.Verdict != "deny" || f.Reason != "no-rule" {
+		t.Errorf("the account says %+v", f)
 	}
 }
 

@@ -18,7 +18,7 @@ const maxDenied = 20
 
 // denial is one destination that was denied, however often.
 type denial struct {
-	destination, reason string
+	destination, reason, text string
 }
 
 // summarize says after the command what was denied and how to allow it.
@@ -30,7 +30,7 @@ func summarize(w io.Writer, flows []flow.Flow) {
 		if f.Verdict != "deny" {
 			continue
 		}
-		d := denial{destinationOf(f), f.Reason}
+		d := denial{destinationOf(f), f.Reason, textOf(f)}
 		if times[d] == 0 {
 			order = append(order, d)
 		}
@@ -41,12 +41,21 @@ func summarize(w io.Writer, flows []flow.Flow) {
 			fmt.Fprintf(w, "sluice: and %d more destinations were denied\n", len(order)-i)
 			return
 		}
-		fmt.Fprintf(w, "sluice: denied %s (%s)%s", d.destination, policy.Reason(d.reason).Text(), timesText(times[d]))
+		fmt.Fprintf(w, "sluice: denied %s (%s)%s", d.destination, d.text, timesText(times[d]))
 		if policy.Reason(d.reason) == policy.NoRule {
 			fmt.Fprintf(w, "; allow it with --allow '%s'", d.destination)
 		}
 		fmt.Fprintln(w)
 	}
+}
+
+// textOf is the reason as a sentence. Policy has one for its own; what the HTTP
+// engine refused by itself stands in the detail.
+func textOf(f *flow.Flow) string {
+	if reason := policy.Reason(f.Reason); reason.Known() || f.Detail == "" {
+		return reason.Text()
+	}
+	return f.Detail
 }
 
 func timesText(n int) string {
