@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -38,9 +37,6 @@ type Config struct {
 	// TellAll says everything to a denied workload: the rule, and the change that
 	// would allow it. Otherwise it is told the reason and the id.
 	TellAll bool
-	// Own lists addresses of this machine's own services: as answers they are
-	// treated as private ones.
-	Own []netip.Prefix
 	Now func() time.Time // time.Now where nil
 }
 
@@ -71,7 +67,7 @@ func New(c Config) (*Proxy, error) {
 	}
 	return &Proxy{
 		config:    c,
-		dialer:    resolve.NewDialer(resolve.DialerConfig{Resolver: c.Resolver, Sockets: c.Sockets, Guard: resolve.Guard{Own: c.Own}}),
+		dialer:    resolve.NewDialer(resolve.DialerConfig{Resolver: c.Resolver, Sockets: c.Sockets}),
 		prover:    proof.NewProver(proof.Config{Now: c.Now}),
 		workloads: make(map[string]*Workload),
 	}, nil
