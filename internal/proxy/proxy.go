@@ -37,7 +37,7 @@ type Config struct {
 	// TellAll says everything to a denied workload: the rule, and the change that
 	// would allow it. Otherwise it is told the reason and the id.
 	TellAll bool
-	Now func() time.Time // time.Now where nil
+	Now     func() time.Time // time.Now where nil
 }
 
 // Proxy serves many workloads; each has its own snapshot, names and pools.

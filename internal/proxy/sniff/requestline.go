@@ -47,18 +47,23 @@ func parseHTTP(b []byte) (Result, Need) {
 		return opaque()
 	}
 	end := bytes.IndexByte(line[:min(len(line), MaxRequestLine)], '\n')
+	known := isKnownMethod(line[:method])
+	rest := line[method:]
+	if end >= 0 {
+		rest = line[method:end]
+	}
 	switch {
-	case end >= 0 && hasVersion(line[method:end]):
+	case !known && hasControl(rest): // the same for half a line as for a whole one; a known method is the engine's to refuse
+		return opaque()
+	case end >= 0 && hasVersion(rest):
 		return Result{Kind: policy.HTTP}, 0
 	case end >= 0:
-		return opaque()
-	case hasControl(line[method:]):
 		return opaque()
 	case len(line) >= MaxRequestLine:
 		return Result{Kind: policy.HTTP}, 0
 	}
 	kind := policy.Opaque
-	if isKnownMethod(line[:method]) {
+	if known {
 		kind = policy.HTTP
 	}
 	return Result{Kind: kind}, more
@@ -70,8 +75,7 @@ func hasVersion(line []byte) bool {
 	return at > 0 && (line[at-1] == ' ' || line[at-1] == '\t')
 }
 
-// hasControl reports whether a line without an end holds a control character
-// that no text does. A carriage return may wait for its line feed.
+// hasControl reports whether a line holds a control character that no text does. A carriage return may wait for its line feed.
 func hasControl(line []byte) bool {
 	for i, c := range line {
 		if c < ' ' && c != '\t' && (c != '\r' || i != len(line)-1) || c == 0x7f {

@@ -43,9 +43,9 @@ func TestRequestLines(t *testing.T) {
 		{"*1\r\n$4\r\nPING\r\n", policy.Opaque, false, false},
 		{"OPTIONS sip:a SIP/2.0\r\n", policy.Opaque, false, false},
 		{"GET xHTTP/1.1\r\n", policy.Opaque, false, false},
-		{"GET /\x00", policy.Opaque, false, false},
-		{"GET /\x7f", policy.Opaque, false, false},
-		{"GET /\rx", policy.Opaque, false, false},
+		{"GET /\x00", policy.HTTP, true, false},
+		{"GET /\x7f", policy.HTTP, true, false},
+		{"GET /\rx", policy.HTTP, true, false},
 		{" GET / HTTP/1.1\r\n", policy.Opaque, false, false},
 		{"\r\n\r\n\r\nGET / HTTP/1.1\r\n", policy.Opaque, false, false},
 		{strings.Repeat("A", maxMethod+1), policy.Opaque, false, false},
@@ -74,6 +74,8 @@ func FuzzRequestLine(f *testing.F) {
 	for _, s := range []string{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", preface, "EHLO a\r\n", "\r\nGET / HTTP/1.1\n", "GET /" + strings.Repeat("a", MaxRequestLine)} {
 		f.Add([]byte(s), 3)
 	}
+	f.Add([]byte("0 \x10 HTTP/\n"), 7)
+	f.Add([]byte("GET /\x10 HTTP/1.1\n"), 7)
 	f.Fuzz(func(t *testing.T, b []byte, cut int) {
 		if len(b) > 0 && b[0]&0x80 != 0 || len(b) > 0 && b[0] == recordHandshake {
 			return
