@@ -29,12 +29,13 @@ func eachMachinery(t *testing.T, f func(t *testing.T, m *machinery)) {
 	}
 }
 
-func startMachinery(t *testing.T, user mesh.User) *machinery {
+// startMachinery starts both, the proxy with flags of its own too.
+func startMachinery(t *testing.T, user mesh.User, proxyFlags ...string) *machinery {
 	t.Helper()
 	m := &machinery{Place: mesh.NewPlace(t, user)}
 	m.net = m.StartInternet(t)
 	m.server = m.StartServer(t)
-	m.proxy = m.StartProxy(t, m.net)
+	m.proxy = m.StartProxy(t, m.net, proxyFlags...)
 	return m
 }
 

@@ -33,8 +33,13 @@ func StartDemo(t testing.TB, user User, args ...string) *Demo {
 // StartDemoIn is StartDemo in a place that is there.
 func StartDemoIn(t testing.TB, place *Place, args ...string) *Demo {
 	t.Helper()
-	d := &Demo{Place: place, done: make(chan struct{})}
-	d.cmd = d.Command(context.Background(), "sluice", append([]string{"demo", "--ingress", "127.0.0.1:0", "--samples", d.Samples}, args...)...)
+	return StartDemoAs(t, place, place.Command(context.Background(), "sluice", append([]string{"demo", "--ingress", "127.0.0.1:0", "--samples", place.Samples}, args...)...))
+}
+
+// StartDemoAs is StartDemo by a command that is, or becomes, a demo of the place.
+func StartDemoAs(t testing.TB, place *Place, cmd *exec.Cmd) *Demo {
+	t.Helper()
+	d := &Demo{Place: place, cmd: cmd, done: make(chan struct{})}
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
@@ -145,6 +150,13 @@ func (p *Place) Background(t testing.TB, env []string, program string, args ...s
 	t.Helper()
 	cmd := p.Command(context.Background(), program, args...)
 	cmd.Env = append(cmd.Env, env...)
+	StartInBackground(t, cmd)
+	return cmd
+}
+
+// StartInBackground starts a command that the test's end ends.
+func StartInBackground(t testing.TB, cmd *exec.Cmd) {
+	t.Helper()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	output := &logged{t: t}
 	cmd.Stdout, cmd.Stderr = output, output
@@ -158,7 +170,6 @@ func (p *Place) Background(t testing.TB, env []string, program string, args ...s
 		cmd.Wait()
 		output.stop()
 	})
-	return cmd
 }
 
 // logged writes a command's words into the test's log.
