@@ -57,7 +57,9 @@ type listener struct {
 // Bounds that hold after the storm, far above what a run takes and far below
 // what a leak would.
 const (
-	moreDescriptors = 8
+	// The stock of sockets that a factory keeps ready grows to 32 under a storm and
+	// stays: that of the service's sandbox, and that of the way out.
+	moreDescriptors = 8 + 2*32
 	moreMemory      = 128 << 20 // bytes, resident
 	keptOpen        = 200       // connections that say half a thing and stay
 )
