@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -44,7 +45,7 @@ type Ask struct {
 	CA        string        `json:",omitempty"` // file that servers chain to
 	Send      []byte        `json:",omitempty"`
 	HalfClose bool          `json:",omitempty"` // of Say: nothing more is sent
-	Count     int           `json:",omitempty"`
+	Count     int           `json:",omitempty"` // of Keep, and of Say and Datagram, all at once; 1 unless told
 	Wait      time.Duration `json:",omitempty"` // for an answer; 10 s unless told
 }
 
@@ -107,9 +108,9 @@ func (a *agent) do(ask Ask) (Answer, error) {
 		}
 		return Answer{}, err
 	case Say:
-		return exchange("tcp", ask.Address, ask)
+		return exchanges("tcp", ask)
 	case Datagram:
-		return exchange("udp", ask.Address, ask)
+		return exchanges("udp", ask)
 	case Unix:
 		return exchange(ask.Network, ask.Path, ask)
 	case Keep:
@@ -185,6 +186,17 @@ func (a *agent) hold(ask Ask) (Answer, error) {
 		return Answer{}, err
 	}
 	return Answer{Code: response.StatusCode}, nil
+}
+
+// exchanges does an exchange with Address, or Count of them at once; the answer
+// is that of one.
+func exchanges(network string, ask Ask) (Answer, error) {
+	var others sync.WaitGroup
+	defer others.Wait()
+	for range ask.Count - 1 {
+		others.Go(func() { exchange(network, ask.Address, ask) })
+	}
+	return exchange(network, ask.Address, ask)
 }
 
 // exchange sends and reads: one message over UDP, until the end elsewhere. What
