@@ -23,8 +23,9 @@ var (
 
 // Check accepts a peer that has our uid or is root, is in our user and PID
 // namespace, and runs under as many seccomp filters as we do: a filter cannot be
-// taken off. Root may command a user's Sluice, for it could replace it; a user
-// never root's. Whatever cannot be found out is a refusal.
+// taken off. A user never commands root's Sluice. Whatever cannot be found out is a
+// refusal: so root is refused by a user's, which may not read root's namespaces,
+// unless that one has the capabilities to.
 //
 // What is checked is the process that called connect; what it does with the
 // connection is its own affair.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -14,6 +15,14 @@ import (
 type grant struct {
 	chain     policy.Chain
 	withdrawn atomic.Bool
+}
+
+// keep copies a chain that is to outlive its request: method and path are views
+// into the connection's buffer.
+func keep(chain *policy.Chain) policy.Chain {
+	kept := *chain
+	kept.Method, kept.Path = strings.Clone(kept.Method), strings.Clone(kept.Path)
+	return kept
 }
 
 // live is the connections of one workload that have not ended, at most
@@ -88,7 +97,7 @@ func (w *Workload) recheck(s *snapshot.Snapshot) {
 	for _, c := range w.live.list() {
 		c.recheck(s)
 	}
-	w.pools.recheck(s)
+	w.pools.recheck(w, s)
 }
 
 // withdrawn reports whether a snapshot took back what had allowed c.

@@ -50,11 +50,17 @@ func (w *Workload) Carry(down *net.TCPConn, destination netip.AddrPort) {
 		reset(down)
 		return
 	}
+	c := &connection{workload: w, down: down, snapshot: w.config.Holder.Load(), start: w.proxy.config.Now()}
+	if !w.live.add(c) {
+		w.log.Warn("a connection was reset: too many are live", "bound", MaxConnections)
+		reset(down)
+		return
+	}
+	defer w.live.remove(c)
 	if destination.Port() == 53 {
 		w.dns.ServeTCP(w.ctx, down)
 		return
 	}
-	c := &connection{workload: w, down: down, snapshot: w.config.Holder.Load(), start: w.proxy.config.Now()}
 	c.chain.Port = destination.Port()
 	name, synthetic := w.config.Names.Pin(destination.Addr())
 	if synthetic {
@@ -64,12 +70,6 @@ func (w *Workload) Carry(down *net.TCPConn, destination netip.AddrPort) {
 	} else {
 		c.chain.Addr = destination.Addr()
 	}
-	if !w.live.add(c) {
-		w.log.Warn("a connection was reset: too many are live", "bound", MaxConnections)
-		reset(down)
-		return
-	}
-	defer w.live.remove(c)
 	ctx, cancel := context.WithCancel(w.ctx)
 	defer cancel()
 	if c.service != nil {

@@ -70,7 +70,7 @@ func (p *pools) get(key poolKey, chain *policy.Chain, open func() (*upstream.Poo
 	}
 	added := &pool{Pool: opened, used: p.uses}
 	if chain != nil {
-		added.chain = *chain
+		added.chain = keep(chain)
 	}
 	p.byKey[key] = added
 	return opened, nil
@@ -88,8 +88,9 @@ func (p *pools) closeOldest() {
 	delete(p.byKey, oldest)
 }
 
-// recheck closes the pools whose use the snapshot forbids, with what runs on them.
-func (p *pools) recheck(s *snapshot.Snapshot) {
+// recheck closes the pools whose use the snapshot forbids, with what runs on them,
+// and those whose upstreams were verified by roots that do not count any more.
+func (p *pools) recheck(w *Workload, s *snapshot.Snapshot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, candidate := range p.byKey {
@@ -100,8 +101,14 @@ func (p *pools) recheck(s *snapshot.Snapshot) {
 			}
 			continue
 		}
-		if s.Policy.Decide(&candidate.chain).Action != policy.Allow {
+		verdict := s.Policy.Decide(&candidate.chain)
+		if verdict.Action != policy.Allow {
 			candidate.Close(true)
+			delete(p.byKey, key)
+			continue
+		}
+		if _, id, err := w.roots(s, verdict.Rule); key.tls && (err != nil || id != key.roots) {
+			candidate.Close(false)
 			delete(p.byKey, key)
 		}
 	}

@@ -18,10 +18,11 @@ import (
 // so that a steady one neither parses, looks up nor allocates what the last one
 // did already.
 type requests struct {
-	host  names.LastHost
-	last  policy.Verdict // that led to pool
-	grant grantedBy
-	pool  *upstream.Pool
+	host   names.LastHost
+	last   policy.Verdict // that led to pool
+	grant  grantedBy
+	pool   *upstream.Pool
+	pooled *snapshot.Snapshot // that pool was found under: its roots count too
 
 	exchange   *httpproxy.Exchange // of the request that is under way
 	header     func(lower string) string
@@ -209,25 +210,29 @@ func (c *connection) readHost(x *httpproxy.Exchange) {
 // something else than the last one.
 func (c *connection) holdRequest(v policy.Verdict) {
 	by := grantedBy{c.snapshot, v.Rule, v.Name}
-	if c.requests.grant == by && len(v.Rule.HTTP) == 0 {
+	if c.requests.grant == by && (len(v.Rule.HTTP) == 0 || c.holdsSameRequest()) {
 		return
 	}
 	c.requests.grant = by
-	kept := c.chain
-	kept.Method, kept.Path = strings.Clone(kept.Method), strings.Clone(kept.Path)
-	c.hold(kept, c.snapshot)
+	c.hold(keep(&c.chain), c.snapshot)
+}
+
+// holdsSameRequest reports whether the grant is for this very method and path.
+func (c *connection) holdsSameRequest() bool {
+	g := c.grant.Load()
+	return g != nil && g.chain.Method == c.chain.Method && g.chain.Path == c.chain.Path
 }
 
 // poolFor returns the pool that a verdict leads to: the last one where the
 // verdict says the same.
 func (c *connection) poolFor(v policy.Verdict) (*upstream.Pool, error) {
 	r := &c.requests
-	if r.pool != nil && r.last.Rule == v.Rule && r.last.Name == v.Name && r.last.Addr == v.Addr && r.last.Treatment == v.Treatment && !r.pool.Closed() {
+	if r.pool != nil && r.pooled == c.snapshot && r.last.Rule == v.Rule && r.last.Name == v.Name && r.last.Addr == v.Addr && r.last.Treatment == v.Treatment && !r.pool.Closed() {
 		return r.pool, nil
 	}
 	pool, err := c.workload.egressPool(c.snapshot, v, &c.chain)
 	if err == nil {
-		r.last, r.pool = v, pool
+		r.last, r.pool, r.pooled = v, pool, c.snapshot
 	}
 	return pool, err
 }
