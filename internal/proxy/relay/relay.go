@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -181,10 +180,8 @@ func (r *Relay) close() Result {
 	return result
 }
 
-// sideFailed ends the relay because of one side's socket. A deadline is only
-// ever set by fail, which has told the reason already.
+// sideFailed ends the relay because of one side's socket. Where fail was called
+// before, its reason stays: the deadline that it set is what comes here then.
 func (r *Relay) sideFailed(side Side, op string, err error) {
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		r.fail(&SideError{side, op, err})
-	}
+	r.fail(&SideError{side, op, err})
 }

@@ -58,28 +58,39 @@ func (w *way) run() {
 
 // read moves all that there is. It returns false to wait for more.
 func (w *way) read(fd uintptr) (done bool) {
-	if w.shouldSplice() {
-		return w.spliceAll(fd)
+	for {
+		if w.shouldSplice() {
+			return w.spliceAll(fd)
+		}
+		if more, done := w.copySome(fd); !more {
+			return done
+		}
 	}
+}
+
+// copySome moves bytes through a buffer until there are none (then done says
+// whether from has ended), or until enough were moved for a pipe. The buffer is
+// given back before a pipe takes its place.
+func (w *way) copySome(fd uintptr) (more, done bool) {
 	buffer := w.relay.config.Memory.buffer()
 	defer w.relay.config.Memory.giveBackBuffer(buffer)
 	for {
 		n, errno := rawio.Read(fd, buffer[:])
 		switch {
 		case errno == syscall.EAGAIN:
-			return false
+			return false, false
 		case errno != 0:
 			w.failRead(errno)
-			return true
+			return false, true
 		case n == 0:
 			w.ended = true
-			return true
+			return false, true
 		}
 		if !w.write(buffer[:n]) {
-			return true
+			return false, true
 		}
 		if w.shouldSplice() {
-			return w.spliceAll(fd)
+			return true, false
 		}
 	}
 }
