@@ -1,7 +1,8 @@
 // Package peer says whether the process at the other end of a unix socket may
 // command us: one of our own user, outside of every sandbox. The servers of
-// api.sock, attach.sock and push.sock call it for each connection. It never
-// trusts a uid alone, which a sandbox shows unchanged.
+// api.sock, attach.sock and push.sock call it for each connection, and proxies
+// for the server that they dial. It never trusts a uid alone, which a sandbox
+// shows unchanged.
 package peer
 
 import (
@@ -21,11 +22,14 @@ var (
 	ErrUnknowable = errors.New("peer cannot be identified")
 )
 
-// Check accepts a peer that has our uid or is root, is in our user and PID
-// namespace, and runs under as many seccomp filters as we do: a filter cannot be
-// taken off. A user never commands root's Sluice. Whatever cannot be found out is a
-// refusal: so root is refused by a user's, which may not read root's namespaces,
-// unless that one has the capabilities to.
+// Check accepts a peer that has our uid, is in our user and PID namespace, and
+// runs under as many seccomp filters as we do: a filter cannot be taken off.
+// Whatever cannot be found out is a refusal.
+//
+// Root is another user too. Its uid proves no rights here: a command that root
+// confined shows uid 0 as well, and a user's process may not read root's
+// namespaces to tell the two apart (ptrace(2), "Ptrace access mode checking").
+// Root that means to command a user's Sluice can become that user.
 //
 // What is checked is the process that called connect; what it does with the
 // connection is its own affair.
@@ -44,7 +48,8 @@ func Check(conn *net.UnixConn) error {
 
 // kernel is what check asks; older ones answer less.
 type kernel interface {
-	// pidfd of the peer, whose number is pid (SO_PEERPIDFD since 6.5).
+	// pidfd of the peer, whose number is pid (SO_PEERPIDFD since 6.5; before, a
+	// peer that died may have left its number to another process).
 	pidfd(socket, pid int) (int, error)
 	// namespace is the identity of the process's PID or user namespace (pidfd
 	// ioctls since 6.11).
@@ -56,8 +61,8 @@ func check(socket int, k kernel) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnknowable, err)
 	}
-	if int(credentials.Uid) != os.Geteuid() && credentials.Uid != 0 {
-		return fmt.Errorf("%w: uid %d", ErrUser, credentials.Uid)
+	if ours := os.Geteuid(); int(credentials.Uid) != ours {
+		return fmt.Errorf("%w: it has uid %d, we have %d", ErrUser, credentials.Uid, ours)
 	}
 	if credentials.Pid == 0 { // not visible from our PID namespace
 		return fmt.Errorf("%w: outside of our PID namespace", ErrNamespace)
