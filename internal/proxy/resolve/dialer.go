@@ -129,6 +129,10 @@ func (d *Dialer) refuses(t Target, a netip.Addr) policy.Reason {
 	return ""
 }
 
+// Refuses says why an address that was dialled once must not be dialled for t, ""
+// where it may: rules change while a connection lives.
+func (d *Dialer) Refuses(t Target, a netip.Addr) policy.Reason { return d.refuses(t, a) }
+
 // interleave puts the families in turn (RFC 8305, section 4), each in the order
 // in which DNS gave it.
 func interleave(addrs []netip.Addr, port uint16) []netip.AddrPort {

@@ -31,11 +31,14 @@ type Sockets interface {
 }
 
 // ask asks the servers in turn until one knows: success or NXDOMAIN.
-func ask(ctx context.Context, sockets Sockets, servers []netip.AddrPort, name string, typ dnsmessage.Type) (reply, error) {
+func (r *Resolver) ask(ctx context.Context, servers []netip.AddrPort, name string, typ dnsmessage.Type) (reply, error) {
 	var last error
 	for range AttemptsPerServer {
 		for _, server := range servers {
-			out, err := askServer(ctx, sockets, server, name, typ)
+			out, err := r.askServer(ctx, server, name, typ)
+			if ctx.Err() == nil {
+				r.health.note(server, isSilence(err), r.now())
+			}
 			if err == nil {
 				return out, nil
 			}
@@ -50,17 +53,17 @@ func ask(ctx context.Context, sockets Sockets, servers []netip.AddrPort, name st
 
 // askServer asks one server once: by UDP, without EDNS where it does not know
 // that, and by TCP where UDP does not do.
-func askServer(ctx context.Context, sockets Sockets, server netip.AddrPort, name string, typ dnsmessage.Type) (reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, AttemptTimeout)
+func (r *Resolver) askServer(ctx context.Context, server netip.AddrPort, name string, typ dnsmessage.Type) (reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.attemptTimeout)
 	defer cancel()
 	edns := true
-	out, err := exchange(ctx, overUDP, sockets, server, name, typ, edns)
+	out, err := exchange(ctx, overUDP, r.sockets, server, name, typ, edns)
 	if err == nil && (out.rcode == dnsmessage.RCodeFormatError || out.rcode == dnsmessage.RCodeNotImplemented) {
 		edns = false
-		out, err = exchange(ctx, overUDP, sockets, server, name, typ, edns)
+		out, err = exchange(ctx, overUDP, r.sockets, server, name, typ, edns)
 	}
 	if errors.Is(err, errCase) || errors.Is(err, errOther) || err == nil && out.truncated {
-		out, err = exchange(ctx, overTCP, sockets, server, name, typ, edns)
+		out, err = exchange(ctx, overTCP, r.sockets, server, name, typ, edns)
 	}
 	if err == nil && out.rcode != dnsmessage.RCodeSuccess && out.rcode != dnsmessage.RCodeNameError {
 		err = fmt.Errorf("it says %s", rcodeText(out.rcode))

@@ -45,7 +45,7 @@ var private = prefixes(
 )
 
 // globalUnicast holds all public IPv6 addresses. Outside it lie loopback,
-// v4-mapped and v4-compatible addresses, NAT64 (64:ff9b::/96, 64:ff9b:1::/48),
+// v4-compatible addresses, NAT64 (64:ff9b::/96, 64:ff9b:1::/48),
 // unique local, link-local and site-local ones.
 var globalUnicast = netip.MustParsePrefix("2000::/3")
 
@@ -59,10 +59,11 @@ func prefixes(texts ...string) []netip.Prefix {
 
 // Dialable reports whether a may be dialled: a public address, or one that lies
 // in a prefix of consent. Sluice's own addresses, multicast, broadcast and
-// unspecified ones never are. A v4-mapped address is refused as such, whatever
-// it holds, and consent to the IPv4 address inside does not open it.
+// unspecified ones never are. Nor is a v4-mapped address, whatever it holds: the
+// kernel dials the IPv4 address inside, to which consent in IPv6 ("::/0") was not
+// given.
 func (g *Guard) Dialable(a netip.Addr, consent ...[]netip.Prefix) bool {
-	if !a.IsValid() || a.Zone() != "" || holds(neverDialled, a.Unmap()) || holds(neverDialled, a) {
+	if !a.IsValid() || a.Zone() != "" || a.Is4In6() || holds(neverDialled, a) {
 		return false
 	}
 	if !g.isPrivate(a) {

@@ -30,6 +30,10 @@ const (
 	MaxNegativeTTL = time.Minute
 	// MaxLookups is how many names are resolved at once; a further one fails.
 	MaxLookups = 1024
+	// MaxLimitedLookups is how many of them may be names that no rule spells out:
+	// what one workload asks for under a wildcard must not keep the names of
+	// others from being resolved.
+	MaxLimitedLookups = MaxLookups / 2
 	// maxQuestions bounds the questions of one family of one name: a chain of
 	// CNAME records whose server gave it in pieces.
 	maxQuestions = 8
@@ -38,7 +42,7 @@ const (
 // ResolverConfig is what a Resolver needs. Sockets is required.
 type ResolverConfig struct {
 	Sockets    Sockets
-	Servers    []netip.AddrPort // asked in this order; none: those of ResolvConf
+	Servers    []netip.AddrPort // asked in this order, but the silent ones last; none: those of ResolvConf
 	ResolvConf string           // "/etc/resolv.conf" where empty; read again when it changes
 	Now        func() time.Time // time.Now where nil
 }
@@ -49,6 +53,10 @@ type Resolver struct {
 	sockets Sockets
 	servers func() ([]netip.AddrPort, error)
 	now     func() time.Time
+	health  health
+
+	// The constants, but in tests, where a busy machine must not decide.
+	lookupTimeout, attemptTimeout, otherFamilyDelay time.Duration
 
 	end     context.CancelFunc
 	ctx     context.Context // of lookups: they outlive the caller that began them
@@ -58,14 +66,16 @@ type Resolver struct {
 	closed  bool
 	cache   *cache
 	flights map[names.Name]*flight
+	limited int // of them that count against MaxLimitedLookups
 
 	hits, lookups, failures atomic.Uint64
 }
 
 // flight is one lookup that runs; all who want its name wait for it.
 type flight struct {
-	done  chan struct{}
-	found found // to be read after done
+	limited bool
+	done    chan struct{}
+	found   found // to be read after done
 }
 
 // NewResolver makes a Resolver.
@@ -82,6 +92,8 @@ func NewResolver(c ResolverConfig) *Resolver {
 		now:     c.Now,
 		cache:   newCache(CacheSize),
 		flights: make(map[names.Name]*flight),
+
+		lookupTimeout: LookupTimeout, attemptTimeout: AttemptTimeout, otherFamilyDelay: OtherFamilyDelay,
 	}
 	if len(c.Servers) > 0 {
 		r.servers = func() ([]netip.AddrPort, error) { return c.Servers, nil }
@@ -160,18 +172,21 @@ func (r *Resolver) knownOrFlight(n names.Name, limit *rate.Limiter) (found, *fli
 		return found{}, nil, &Error{reason: ResolveFailed, name: n, err: errShutdown}
 	case limit != nil && !limit.AllowN(now, 1):
 		return found{}, nil, &Error{reason: TooManyNames, name: n}
-	case len(r.flights) >= MaxLookups:
+	case len(r.flights) >= MaxLookups, limit != nil && r.limited >= MaxLimitedLookups:
 		return found{}, nil, &Error{reason: ResolveFailed, name: n, err: errBusy}
 	}
 	r.lookups.Add(1)
-	f := &flight{done: make(chan struct{})}
+	f := &flight{limited: limit != nil, done: make(chan struct{})}
 	r.flights[n] = f
+	if f.limited {
+		r.limited++
+	}
 	r.running.Go(func() { r.fly(n, f) })
 	return found{}, f, nil
 }
 
 func (r *Resolver) fly(n names.Name, f *flight) {
-	ctx, cancel := context.WithTimeout(r.ctx, LookupTimeout)
+	ctx, cancel := context.WithTimeout(r.ctx, r.lookupTimeout)
 	defer cancel()
 	out, keep := r.lookup(ctx, n)
 	if out.err != nil && out.err.reason == ResolveFailed {
@@ -180,6 +195,9 @@ func (r *Resolver) fly(n names.Name, f *flight) {
 	f.found = out
 	r.mu.Lock()
 	delete(r.flights, n)
+	if f.limited {
+		r.limited--
+	}
 	r.cache.put(n, out, r.now().Add(keep))
 	r.mu.Unlock()
 	close(f.done)
@@ -201,6 +219,7 @@ func (r *Resolver) lookup(ctx context.Context, n names.Name) (found, time.Durati
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	servers = r.health.order(servers, r.now())
 	families := make(chan family, 2)
 	for _, typ := range []dnsmessage.Type{dnsmessage.TypeAAAA, dnsmessage.TypeA} {
 		r.running.Go(func() { families <- r.lookupFamily(ctx, servers, n.String()+".", typ) })
@@ -208,7 +227,7 @@ func (r *Resolver) lookup(ctx context.Context, n names.Name) (found, time.Durati
 	first := <-families
 	var late <-chan time.Time
 	if len(first.addrs) > 0 {
-		timer := time.NewTimer(OtherFamilyDelay)
+		timer := time.NewTimer(r.otherFamilyDelay)
 		defer timer.Stop()
 		late = timer.C
 	}
@@ -246,7 +265,7 @@ func merge(n names.Name, a, b family) (found, time.Duration) {
 func (r *Resolver) lookupFamily(ctx context.Context, servers []netip.AddrPort, name string, typ dnsmessage.Type) family {
 	links, ttl := 0, uint32(MaxTTL/time.Second)
 	for range maxQuestions {
-		out, err := ask(ctx, r.sockets, servers, name, typ)
+		out, err := r.ask(ctx, servers, name, typ)
 		if err != nil {
 			return family{err: err, ttl: MinTTL}
 		}

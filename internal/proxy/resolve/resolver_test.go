@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -105,7 +106,7 @@ func serveDNS(t *testing.T, answer func(q dnsmessage.Message, tcp bool) [][]byte
 			}
 			all.Go(func() {
 				defer c.Close()
-				c.SetDeadline(time.Now().Add(5 * time.Second))
+				c.SetDeadline(time.Now().Add(patience))
 				var length [2]byte
 				if _, err := io.ReadFull(c, length[:]); err != nil {
 					return
@@ -188,6 +189,11 @@ func zone(records ...string) func(dnsmessage.Message, bool) [][]byte {
 	}
 }
 
+// patience is how long a test waits for what must come; nothing waits longer than
+// it has to.
+const patience = time.Minute
+
+// newResolver waits for answers as long as a busy machine takes.
 func newResolver(t *testing.T, servers ...*dnsServer) *Resolver {
 	t.Helper()
 	c := ResolverConfig{Sockets: &loopback{}}
@@ -195,6 +201,7 @@ func newResolver(t *testing.T, servers ...*dnsServer) *Resolver {
 		c.Servers = append(c.Servers, s.addr)
 	}
 	r := NewResolver(c)
+	r.lookupTimeout, r.attemptTimeout, r.otherFamilyDelay = 4*patience, patience, patience
 	t.Cleanup(r.Close)
 	return r
 }
@@ -413,6 +420,7 @@ func TestOneSilentFamilyIsNotWaitedFor(t *testing.T) {
 		return [][]byte{answered(q, dnsmessage.RCodeSuccess, "www.example.com. 60 8.8.4.4")}
 	})
 	r := newResolver(t, s)
+	r.otherFamilyDelay = OtherFamilyDelay
 	if got := lookup(t, r, www); got != "[8.8.4.4]" {
 		t.Errorf("%v", got)
 	}
@@ -553,6 +561,87 @@ func TestCloseEndsLookups(t *testing.T) {
 	}
 	if got := lookup(t, r, names.MustParse("other.example.com")); got != "resolve-failed" {
 		t.Errorf("after Close: %s", got)
+	}
+}
+
+// A wildcard lets a workload choose names, also of servers that never answer: the
+// names of others are resolved all the same.
+func TestNamesUnderAWildcardLeaveRoomForTheOthers(t *testing.T) {
+	silent := serveDNS(t, func(dnsmessage.Message, bool) [][]byte { return nil })
+	r := newResolver(t, silent)
+	wildcard := rate.NewLimiter(rate.Inf, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // begins a lookup, and does not wait for it
+	for i := range MaxLimitedLookups + 1 {
+		_, err := r.Lookup(ctx, names.MustParse(fmt.Sprintf("n%d.example.com", i)), wildcard)
+		if busy := errors.Is(err, errBusy); busy != (i == MaxLimitedLookups) {
+			t.Fatalf("lookup %d under a wildcard: %v", i, err)
+		}
+	}
+	if _, err := r.Lookup(ctx, www, nil); errors.Is(err, errBusy) {
+		t.Errorf("a name that a rule spells out: %v", err)
+	}
+	r.Close()
+	if len(r.flights) != 0 || r.limited != 0 {
+		t.Errorf("after the end %d lookups, %d limited", len(r.flights), r.limited)
+	}
+}
+
+func TestASilentServerIsAskedLastForAWhile(t *testing.T) {
+	one, two, three := netip.MustParseAddrPort("10.0.0.1:53"), netip.MustParseAddrPort("10.0.0.2:53"), netip.MustParseAddrPort("10.0.0.3:53")
+	servers := []netip.AddrPort{one, two, three}
+	var h health
+	now := time.Now()
+	check := func(what string, want ...netip.AddrPort) {
+		t.Helper()
+		if got := h.order(servers, now); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+	check("nothing is known", one, two, three)
+	h.note(one, true, now)
+	check("the first is silent", two, three, one)
+	h.note(two, true, now)
+	check("two are", three, one, two)
+	h.note(one, false, now)
+	check("the first answers again", one, three, two)
+	now = now.Add(SilentFor)
+	check("later", one, two, three)
+	for i := range 3 * maxSilent {
+		h.note(netip.AddrPortFrom(one.Addr(), uint16(i)), true, now)
+		if len(h.silent) > maxSilent {
+			t.Fatalf("%d servers are remembered", len(h.silent))
+		}
+	}
+}
+
+func TestAServerThatIsNotThereCostsOneLookupTheWait(t *testing.T) {
+	silent := serveDNS(t, func(dnsmessage.Message, bool) [][]byte { return nil })
+	good := serveDNS(t, zone("www.example.com. 60 8.8.4.4", "other.example.com. 60 8.8.8.8"))
+	r := newResolver(t, silent, good)
+	r.attemptTimeout = 50 * time.Millisecond
+	eventually(t, "www.example.com is found", func() bool { r.now = later(r.now); return strings.Contains(lookup(t, r, www), "8.8.4.4") })
+	asked := silent.asked.Load()
+	if asked == 0 {
+		t.Error("the first server was not asked")
+	}
+	r.attemptTimeout = patience
+	if got := lookup(t, r, names.MustParse("other.example.com")); got != "[8.8.8.8]" || silent.asked.Load() != asked {
+		t.Errorf("%s, %d more questions to the silent server", got, silent.asked.Load()-asked)
+	}
+}
+
+// later is a clock that has left behind what was remembered of a failure.
+func later(now func() time.Time) func() time.Time {
+	return func() time.Time { return now().Add(MinTTL) }
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
 	}
 }
 
