@@ -19,7 +19,27 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/capture/seqpacket"
 )
+
+// The answer of init outlives init: it is read even when the command has ended.
+func TestACommandThatEndsAtOnceHasStarted(t *testing.T) {
+	p := newPlace(t, Config{Command: []string{"sh", "-c", "kill -TERM $$"}})
+	p.answerMu.Lock()
+	if err := seqpacket.Send(p.control, start{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "init ends", func() bool { return errors.Is(p.process.Signal(syscall.Signal(0)), os.ErrProcessDone) })
+	var outcome started
+	_, err := seqpacket.Receive(p.control, &outcome, 0)
+	p.answerMu.Unlock()
+	if err != nil || outcome.Failure != nil {
+		t.Errorf("the answer is %v, %+v", err, outcome.Failure)
+	}
+	if exit, err := p.Wait(); exit != 143 || err != nil {
+		t.Errorf("exit %d, %v, want 143", exit, err)
+	}
+}
 
 func TestTheExitStatusIsTheCommandsOwn(t *testing.T) {
 	folder := t.TempDir()

@@ -97,16 +97,26 @@ type Sandbox struct {
 
 	sendMu sync.Mutex // Start and Signal share control's sending side
 
+	stopped    chan struct{}  // see Stopped
+	listening  sync.WaitGroup // for what init tells after the start
+	signalMask uint64         // what was blocked in the thread that started init
+
+	// answerMu is held while an answer of init is awaited. A command may end before
+	// init's word of its start was read: control is closed behind that.
+	answerMu sync.Mutex
+
 	ended  chan struct{} // closed when init has been waited for
 	status syscall.WaitStatus
 }
 
 // What goes over the control channel: setup to init, ready back with the
-// descriptors, start to init, started back; then orders until the end.
+// descriptors, start to init, started back; then orders to it and notes back until the end.
 type (
 	setup struct {
 		Mask  []string  `json:"mask,omitempty"`
 		RunAs *Identity `json:"runAs,omitempty"`
+		// SignalMask is what the command starts with: init's own blocks more.
+		SignalMask uint64 `json:"signalMask,omitempty"`
 	}
 	ready struct {
 		Failure *failure `json:"failure,omitempty"`
@@ -120,6 +130,9 @@ type (
 	}
 	order struct {
 		Signal int `json:"signal"`
+	}
+	note struct {
+		Stopped bool `json:"stopped"`
 	}
 	// failure is an error that crosses a process.
 	failure struct {
@@ -136,11 +149,14 @@ func New(ctx context.Context, config Config) (*Sandbox, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
+	if err := config.checkStreams(); err != nil {
+		return nil, err
+	}
 	control, theirs, err := seqpacket.Pair()
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	s := &Sandbox{control: control, ended: make(chan struct{}), uid: os.Geteuid()}
+	s := &Sandbox{control: control, ended: make(chan struct{}), stopped: make(chan struct{}, 1), uid: os.Geteuid()}
 	if config.RunAs != nil {
 		s.uid = config.RunAs.UID
 	}
@@ -177,7 +193,9 @@ func (s *Sandbox) startInit(config *Config, control *os.File) error {
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
+		s.signalMask = blockGroupSignals()
 		process, err := os.StartProcess("/proc/self/exe", arguments, attributes)
+		setSignalMask(s.signalMask)
 		s.process = process
 		begun <- err
 		if err != nil {
@@ -188,7 +206,9 @@ func (s *Sandbox) startInit(config *Config, control *os.File) error {
 		} else {
 			s.status = syscall.WaitStatus(unix.SIGKILL) // nobody can say
 		}
+		s.answerMu.Lock()
 		s.control.Close()
+		s.answerMu.Unlock()
 		close(s.ended)
 	}()
 	return <-begun
@@ -245,7 +265,8 @@ func namespaces(user bool) *syscall.SysProcAttr {
 func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	stop := context.AfterFunc(ctx, s.Kill)
 	defer stop()
-	if err := seqpacket.Send(s.control, setup{Mask: config.Mask, RunAs: config.RunAs}); err != nil {
+	wanted := setup{Mask: config.Mask, RunAs: config.RunAs, SignalMask: s.signalMask}
+	if err := sendSetup(s.control, wanted); err != nil {
 		return fmt.Errorf("sandbox: %w", err)
 	}
 	var outcome ready
@@ -263,6 +284,17 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	}
 	s.notes = outcome.Notes
 	return nil
+}
+
+// sendSetup sends it with the list of unix sockets of our network namespace: init
+// is in another one, and hides those that are outside.
+func sendSetup(control *net.UnixConn, wanted setup) error {
+	list, err := os.Open("/proc/self/net/unix")
+	if err != nil {
+		return seqpacket.Send(control, wanted) // init notes that it is missing
+	}
+	defer list.Close()
+	return seqpacket.Send(control, wanted, int(list.Fd()))
 }
 
 // Files returns the capture sockets, which are for capture.FromFiles in this
@@ -287,6 +319,8 @@ func (s *Sandbox) Start(search []string) error {
 		return err
 	}
 	capture.CloseFiles(s.Files()) // nobody took them: they would outlive the sandbox
+	s.answerMu.Lock()
+	defer s.answerMu.Unlock()
 	s.sendMu.Lock()
 	err := seqpacket.Send(s.control, start{Search: search})
 	s.sendMu.Unlock()
@@ -301,8 +335,30 @@ func (s *Sandbox) Start(search []string) error {
 		s.Kill()
 		return outcome.Failure.error()
 	}
+	s.listening.Go(s.listen)
 	return nil
 }
+
+// listen takes what init tells, until the sandbox has ended.
+func (s *Sandbox) listen() {
+	for {
+		var told note
+		if _, err := seqpacket.Receive(s.control, &told, 0); err != nil {
+			return
+		}
+		if !told.Stopped {
+			continue
+		}
+		select {
+		case s.stopped <- struct{}{}:
+		default: // the last was not looked at
+		}
+	}
+}
+
+// Stopped receives when the command was stopped alone, as an editor does at ^Z.
+// Where the signal came to our whole process group, and so to us, it does not.
+func (s *Sandbox) Stopped() <-chan struct{} { return s.stopped }
 
 // validateSearch keeps a name from being a line of its own in resolv.conf.
 func validateSearch(search []string) error {
@@ -355,6 +411,7 @@ var ErrKilled = errors.New("sandbox: ended before its command")
 // that ended. Descriptors that nobody took are closed.
 func (s *Sandbox) Wait() (exit int, err error) {
 	<-s.ended
+	s.listening.Wait()
 	capture.CloseFiles(s.Files())
 	if s.status.Signaled() {
 		return 128 + int(s.status.Signal()), ErrKilled
