@@ -20,6 +20,7 @@ import (
 type handshake struct {
 	request Request
 	now     func() time.Time
+	expires time.Time // once verified: when a certificate of the chain expires
 }
 
 func (h *handshake) prove(ctx context.Context) error {
@@ -120,8 +121,28 @@ func (h *handshake) verify(chain []*x509.Certificate) error {
 	for _, intermediate := range chain[1:] {
 		options.Intermediates.AddCert(intermediate)
 	}
-	_, err := chain[0].Verify(options)
+	chains, err := chain[0].Verify(options)
+	if err == nil {
+		h.expires = expiry(chains)
+	}
 	return err
+}
+
+// expiry is when the last of several chains ends; a chain ends with the first of
+// its certificates.
+func expiry(chains [][]*x509.Certificate) (last time.Time) {
+	for _, chain := range chains {
+		first := chain[0].NotAfter
+		for _, certificate := range chain[1:] {
+			if certificate.NotAfter.Before(first) {
+				first = certificate.NotAfter
+			}
+		}
+		if first.After(last) {
+			last = first
+		}
+	}
+	return last
 }
 
 func (h *handshake) fail(code policy.Reason, err error) error {

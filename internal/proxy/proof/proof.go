@@ -24,9 +24,11 @@ const (
 	DefaultLifetime = 10 * time.Minute // of a proof
 	FailureLifetime = 2 * time.Second  // of a failure, so that retries do not storm
 	HandshakeTime   = 10 * time.Second // for dial and handshake together
+	WaitTime        = 10 * time.Second // for a handshake's turn; then it fails
 	MaxProofs       = 4096             // kept; then the one unused for longest is forgotten
 	MaxFailures     = 1024             // kept, likewise
 	MaxHandshakes   = 256              // at a time; more wait
+	MaxShare        = 64               // of them of one Share
 )
 
 // Config is a Prover's. The zero Config takes the defaults.
@@ -56,11 +58,21 @@ type Request struct {
 	// groups that crypto/tls knows, and TLS 1.3 only if it did. With ECH in it,
 	// the proof must show too that the server has no use for ECH.
 	Hello sniff.Result
+	// Share, where not nil, is the share of MaxHandshakes that the asker may take.
+	Share *Share
 }
+
+// Share bounds the handshakes of one workload at a time, so that one which dials
+// servers that never answer does not keep those of the others waiting.
+type Share struct{ running chan struct{} }
+
+// NewShare returns a Share of MaxShare handshakes.
+func NewShare() *Share { return &Share{running: make(chan struct{}, MaxShare)} }
 
 // Prover proves servers, and remembers. It is safe for concurrent use.
 type Prover struct {
 	lifetime time.Duration
+	wait     time.Duration // WaitTime, but in tests
 	now      func() time.Time
 	running  chan struct{} // one token for each handshake at work
 
@@ -71,7 +83,7 @@ type Prover struct {
 	mu       sync.Mutex
 	proofs   table[proven]
 	failures table[attempt]
-	flights  map[attempt]*flight
+	flights  map[leg]*flight
 }
 
 // proven is what a proof holds for.
@@ -80,16 +92,23 @@ type proven struct {
 	ech bool // the server has no use for ECH
 }
 
-// attempt is what a failure holds for, and what those who wait together wait
-// for. What was offered counts: one workload must not be able to spoil the
+// attempt is what a failure holds for. What was offered counts: one workload must not be able to spoil the
 // connections of another by a hello that no server takes.
 type attempt struct {
 	proven
 	offer string
 }
 
+// leg is what those who wait together wait for, each Share for itself: nobody's
+// handshake waits for the turn of another's.
+type leg struct {
+	attempt
+	share *Share
+}
+
 // flight is one handshake at work and those who wait for it.
 type flight struct {
+	what    leg
 	done    chan struct{}
 	err     error // once done
 	waiting int
@@ -99,6 +118,7 @@ type flight struct {
 var (
 	errClosed = errors.New("the proxy ends")
 	errLeft   = errors.New("nobody waits for the proof any more")
+	errBusy   = errors.New("too many servers are being proved")
 )
 
 // NewProver returns a Prover that has proved nothing. Close it.
@@ -111,11 +131,12 @@ func NewProver(c Config) *Prover {
 	}
 	p := &Prover{
 		lifetime: c.Lifetime,
+		wait:     WaitTime,
 		now:      c.Now,
 		running:  make(chan struct{}, MaxHandshakes),
 		proofs:   newTable[proven](MaxProofs),
 		failures: newTable[attempt](MaxFailures),
-		flights:  make(map[attempt]*flight),
+		flights:  make(map[leg]*flight),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
@@ -168,64 +189,86 @@ func (p *Prover) join(want attempt, r Request) (*flight, error) {
 	if err, ok := p.failures.get(want, now); ok {
 		return nil, err
 	}
-	if f := p.flights[want]; f != nil {
+	what := leg{want, r.Share}
+	if f := p.flights[what]; f != nil {
 		f.waiting++
 		return f, nil
 	}
-	return p.takeOff(want, r)
+	return p.takeOff(what, r)
 }
 
 // takeOff begins a flight. The caller holds the lock.
-func (p *Prover) takeOff(want attempt, r Request) (*flight, error) {
+func (p *Prover) takeOff(what leg, r Request) (*flight, error) {
 	if p.ctx.Err() != nil {
 		return nil, errClosed
 	}
 	ctx, cancel := context.WithCancelCause(p.ctx)
-	f := &flight{done: make(chan struct{}), waiting: 1, cancel: cancel}
-	p.flights[want] = f
-	p.group.Go(func() { p.fly(ctx, f, want, r) })
+	f := &flight{what: what, done: make(chan struct{}), waiting: 1, cancel: cancel}
+	p.flights[what] = f
+	p.group.Go(func() { p.fly(ctx, f, r) })
 	return f, nil
 }
 
 // fly does one handshake and remembers what came of it.
-func (p *Prover) fly(ctx context.Context, f *flight, want attempt, r Request) {
+func (p *Prover) fly(ctx context.Context, f *flight, r Request) {
 	defer f.cancel(nil)
-	err := p.handshake(ctx, r)
+	expires, err := p.handshake(ctx, r)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
 	switch {
 	case err == nil:
-		p.proofs.put(want.proven, nil, now.Add(p.lifetime))
-		if want.ech {
-			p.proofs.put(proven{key: want.key}, nil, now.Add(p.lifetime))
+		until := now.Add(p.lifetime)
+		if expires.Before(until) {
+			until = expires // a proof does not outlive its certificate
 		}
-	case ctx.Err() == nil: // it failed; nobody cancelled it
-		p.failures.put(want, err, now.Add(FailureLifetime))
+		p.proofs.put(f.what.proven, nil, until)
+		if f.what.ech {
+			p.proofs.put(proven{key: f.what.key}, nil, until)
+		}
+	case ctx.Err() == nil && !errors.Is(err, errBusy): // it failed; nobody cancelled it
+		p.failures.put(f.what.attempt, err, now.Add(FailureLifetime))
 	}
-	if p.flights[want] == f {
-		delete(p.flights, want)
+	if p.flights[f.what] == f {
+		delete(p.flights, f.what)
 	}
 	f.err = err
 	close(f.done)
 }
 
-// handshake waits for its turn, then proves.
-func (p *Prover) handshake(ctx context.Context, r Request) error {
+// handshake waits for its turn, then proves. It returns when the certificates
+// that it was shown expire.
+func (p *Prover) handshake(ctx context.Context, r Request) (expires time.Time, err error) {
+	h := handshake{request: r, now: p.now}
+	waiting, cancel := context.WithTimeoutCause(ctx, p.wait, h.fail(HandshakeFailed, errBusy))
+	defer cancel()
+	if r.Share != nil {
+		if err := take(waiting, r.Share.running); err != nil {
+			return time.Time{}, err
+		}
+		defer func() { <-r.Share.running }()
+	}
+	if err := take(waiting, p.running); err != nil {
+		return time.Time{}, err
+	}
+	defer func() { <-p.running }()
+	limited, cancel := context.WithTimeout(ctx, HandshakeTime)
+	defer cancel()
+	err = h.prove(limited)
+	if err != nil && ctx.Err() != nil {
+		return time.Time{}, context.Cause(ctx)
+	}
+	return h.expires, err
+}
+
+// take takes a token, or gives up with the context's cause.
+func take(ctx context.Context, tokens chan struct{}) error {
 	select {
-	case p.running <- struct{}{}:
-		defer func() { <-p.running }()
+	case tokens <- struct{}{}:
+		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	h := handshake{request: r, now: p.now}
-	limited, cancel := context.WithTimeout(ctx, HandshakeTime)
-	defer cancel()
-	err := h.prove(limited)
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
 }
 
 // leave is called by who waits no longer. The last one ends the handshake, and
@@ -236,10 +279,8 @@ func (p *Prover) leave(f *flight) {
 	if f.waiting--; f.waiting > 0 {
 		return
 	}
-	for want, other := range p.flights {
-		if other == f {
-			delete(p.flights, want)
-		}
+	if p.flights[f.what] == f {
+		delete(p.flights, f.what)
 	}
 	f.cancel(errLeft)
 }

@@ -3,6 +3,7 @@ package proof
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -43,6 +44,97 @@ func TestAProofIsRememberedForTenMinutes(t *testing.T) {
 			t.Errorf("after %v more: %d handshakes, want %d", step.after, got, step.want)
 		}
 	}
+}
+
+func TestAProofDoesNotOutliveItsCertificates(t *testing.T) {
+	ours := newAuthority(t)
+	c := new(clock)
+	expires := began.Add(5 * time.Minute).Truncate(time.Second)
+	first := ours.issue(t, host, func(c *x509.Certificate) { c.NotAfter = expires })
+	renewed := ours.issue(t, host, nil)
+	current := &first
+	s := serve(t, &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current, nil }})
+	p := newProver(t, Config{Now: c.now})
+	wantReason(t, p.Prove(t.Context(), s.request(ours)), "")
+	c.advance(expires.Sub(began) - time.Nanosecond)
+	wantReason(t, p.Prove(t.Context(), s.request(ours)), "")
+	if got := s.connections.Load(); got != 1 {
+		t.Errorf("%d handshakes before the certificate expired", got)
+	}
+	c.advance(time.Second)
+	wantReason(t, p.Prove(t.Context(), s.request(ours)), policy.CertificateFail)
+	c.advance(FailureLifetime)
+	current = &renewed
+	wantReason(t, p.Prove(t.Context(), s.request(ours)), "")
+}
+
+func TestACertificateThatChangedIsJudgedWithTheNextProof(t *testing.T) {
+	ours, strangers := newAuthority(t), newAuthority(t)
+	c := new(clock)
+	good, bad := ours.issue(t, host, nil), strangers.issue(t, host, nil)
+	current := &good
+	s := serve(t, &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current, nil }})
+	p := newProver(t, Config{Now: c.now})
+	wantReason(t, p.Prove(t.Context(), s.request(ours)), "")
+	current = &bad
+	wantReason(t, p.Prove(t.Context(), s.request(ours)), "") // what a proof cannot see
+	c.advance(DefaultLifetime)
+	wantReason(t, p.Prove(t.Context(), s.request(ours)), policy.CertificateFail)
+}
+
+// One workload dials servers that never end a handshake; another's proofs go on.
+func TestOneShareLeavesRoomForTheOthers(t *testing.T) {
+	s, ours := goodServer(t)
+	p := newProver(t, Config{})
+	greedy, other := NewShare(), NewShare()
+	ctx, cancel := context.WithCancel(t.Context())
+	var at atomic.Int32
+	var group sync.WaitGroup
+	stuck := func(ctx context.Context) (*net.TCPConn, error) {
+		at.Add(1)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	for i := range MaxHandshakes + 1 {
+		group.Go(func() {
+			key := Key{Name: names.MustParse(fmt.Sprintf("h%d.example.com", i)), Addr: netip.MustParseAddrPort("192.0.2.1:443")}
+			p.Prove(ctx, Request{Key: key, Dial: stuck, Share: greedy})
+		})
+	}
+	waitFor(t, func() bool { return at.Load() == MaxShare && p.waiting(t) == MaxHandshakes+1 })
+	r := s.request(ours)
+	r.Share = other
+	wantReason(t, p.Prove(t.Context(), r), "")
+	// Not even for the very same proof does one wait for another's turn.
+	same := Request{Key: Key{Name: names.MustParse("h0.example.com"), Addr: s.addr}, Dial: s.dial, Share: other}
+	wantReason(t, p.Prove(t.Context(), same), policy.CertificateFail)
+	if got := at.Load(); got != MaxShare {
+		t.Errorf("%d handshakes of one share were at work", got)
+	}
+	cancel()
+	group.Wait()
+}
+
+func TestAHandshakeThatDoesNotComeToItsTurnFailsAndIsNotRemembered(t *testing.T) {
+	s, ours := goodServer(t)
+	p := newProver(t, Config{})
+	p.wait = time.Millisecond
+	share := NewShare()
+	for range MaxShare {
+		share.running <- struct{}{}
+	}
+	r := s.request(ours)
+	r.Share = share
+	err := p.Prove(t.Context(), r)
+	wantReason(t, err, HandshakeFailed)
+	if !errors.Is(err, errBusy) {
+		t.Errorf("%v", err)
+	}
+	for range MaxShare {
+		<-share.running
+	}
+	p.wait = patience
+	wantReason(t, p.Prove(t.Context(), r), "")
 }
 
 func TestAProofIsForItsKeyAlone(t *testing.T) {
@@ -117,11 +209,15 @@ func (p *Prover) waiting(t *testing.T) (n int) {
 	return n
 }
 
+// patience is how long a test waits for what must come; nothing waits longer than
+// it has to.
+const patience = time.Minute
+
 func waitFor(t *testing.T, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("it did not happen within 10 s")
+			t.Fatalf("it did not happen within %v", patience)
 		}
 	}
 }

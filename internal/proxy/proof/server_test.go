@@ -107,7 +107,7 @@ func serveRaw(t testing.TB, handle func(net.Conn)) *server {
 			s.connections.Add(1)
 			go func() {
 				defer c.Close()
-				c.SetDeadline(time.Now().Add(20 * time.Second))
+				c.SetDeadline(time.Now().Add(patience))
 				handle(c)
 			}()
 		}
