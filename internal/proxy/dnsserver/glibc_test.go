@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	if text := os.Getenv(lookupVariable); text != "" {
 		for name := range strings.FieldsSeq(text) {
 			r := net.Resolver{PreferGo: true}
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			addrs, err := r.LookupHost(ctx, name)
 			cancel()
 			fmt.Println(name, addrs, err != nil)
@@ -42,7 +42,7 @@ func inSandbox(t *testing.T, s *Server, env []string, command ...string) string 
 		}
 		t.Skip(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	out, in, err := os.Pipe()
 	must(t, err)

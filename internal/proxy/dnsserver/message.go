@@ -65,7 +65,7 @@ type question struct {
 }
 
 // name returns the name that was asked, in the case in which it was.
-func (q *question) name() string { return string(q.asked.Data[:q.asked.Length]) }
+func (q *question) name() []byte { return q.asked.Data[:q.asked.Length] }
 
 // parsed is what is to be done with a message.
 type parsed uint8

@@ -38,6 +38,7 @@ type Server struct {
 	namedExactly func(names.Name) bool
 	withoutV6    bool
 	log          *slog.Logger
+	spelled      spellings
 
 	counts   [outcomes]atomic.Uint64
 	fullSaid atomic.Bool // that the table is full was logged
@@ -108,15 +109,15 @@ func (s *Server) Answer(message, into []byte) []byte {
 	}
 	a := q.refusal(verdict)
 	if verdict == proceed {
-		a = s.answer(q)
+		a = s.answer(&q)
 	}
 	s.counts[a.outcome].Add(1)
 	return q.reply(into[:0], a)
 }
 
 // answer decides what a well-formed question is told.
-func (s *Server) answer(q question) answer {
-	n, err := names.Parse(q.name())
+func (s *Server) answer(q *question) answer {
+	n, err := s.spelled.parse(q.name())
 	if err != nil {
 		// No host name (an address literal, "_x._y", more than 253 bytes): no
 		// rule can name it, so it does not exist.
@@ -157,7 +158,7 @@ func (s *Server) naming(n names.Name, service bool) Naming {
 
 // unnameable answers for a question that is no host name. Names of services
 // under "_" labels (SRV, TXT) lead nowhere else than names do: to NODATA.
-func (s *Server) unnameable(q question) answer {
+func (s *Server) unnameable(q *question) answer {
 	switch q.typ {
 	case dnsmessage.TypeA, dnsmessage.TypeAAAA, dnsmessage.TypeALL, dnsmessage.TypePTR:
 		return answer{rcode: dnsmessage.RCodeNameError, outcome: unknown}
@@ -167,7 +168,7 @@ func (s *Server) unnameable(q question) answer {
 
 // addresses answers A and AAAA out of told, and everything else as a name that
 // has nothing else.
-func (s *Server) addresses(q question, told Addresses) answer {
+func (s *Server) addresses(q *question, told Addresses) answer {
 	switch {
 	case q.typ == dnsmessage.TypeA:
 		return answer{outcome: answered, address: told.V4}
@@ -178,7 +179,7 @@ func (s *Server) addresses(q question, told Addresses) answer {
 }
 
 // withoutAddress answers types that we never have records of.
-func (s *Server) withoutAddress(q question) answer {
+func (s *Server) withoutAddress(q *question) answer {
 	switch q.typ {
 	case dnsmessage.TypeALL:
 		return answer{outcome: answered, hinfo: true}
@@ -190,7 +191,7 @@ func (s *Server) withoutAddress(q question) answer {
 	return answer{outcome: empty, extended: blocked, text: "sluice answers A, AAAA and PTR only"}
 }
 
-func (s *Server) answerReverse(q question, a netip.Addr) answer {
+func (s *Server) answerReverse(q *question, a netip.Addr) answer {
 	n, ok := s.table.Lookup(a)
 	switch {
 	case !ok:

@@ -19,6 +19,8 @@ func (s *Server) ServeUDP(conn *net.UDPConn) error {
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return nil
+		case errors.Is(err, capture.ErrNoOriginalDestination):
+			continue // one packet that cannot be answered is not the end of DNS
 		case err != nil:
 			return fmt.Errorf("read a DNS question: %w", err)
 		}
