@@ -94,7 +94,7 @@ func (d *Dialer) Resolve(ctx context.Context, t Target) ([]netip.AddrPort, error
 	var refusal *Error
 	allowed := make([]netip.Addr, 0, len(addrs))
 	for _, a := range addrs {
-		reason := d.refuses(t, a)
+		reason := d.Refuses(t, a)
 		if reason == "" {
 			allowed = append(allowed, a)
 			continue
@@ -112,10 +112,11 @@ func (d *Dialer) Resolve(ctx context.Context, t Target) ([]netip.AddrPort, error
 	return interleave(allowed, t.Port), nil
 }
 
-// refuses says why a must not be dialled for t, "" when it may be. An address
+// Refuses says why a must not be dialled for t, "" when it may be; also of one
+// that was dialled already, when the rules have changed since. An address
 // that the workload dialled itself was matched by an address rule, which is
 // consent; what nobody can consent to is refused there too.
-func (d *Dialer) refuses(t Target, a netip.Addr) policy.Reason {
+func (d *Dialer) Refuses(t Target, a netip.Addr) policy.Reason {
 	if t.Within != nil && !holds(t.Within, a) {
 		return policy.OutsideCIDR
 	}
@@ -128,10 +129,6 @@ func (d *Dialer) refuses(t Target, a netip.Addr) policy.Reason {
 	}
 	return ""
 }
-
-// Refuses says why an address that was dialled once must not be dialled for t, ""
-// where it may: rules change while a connection lives.
-func (d *Dialer) Refuses(t Target, a netip.Addr) policy.Reason { return d.refuses(t, a) }
 
 // interleave puts the families in turn (RFC 8305, section 4), each in the order
 // in which DNS gave it.
@@ -224,7 +221,7 @@ func (d *Dialer) DialAny(ctx context.Context, t Target, candidates []netip.AddrP
 
 // connect checks and connects. Nothing stands between the check and the socket.
 func (d *Dialer) connect(ctx context.Context, t Target, to netip.AddrPort) (*net.TCPConn, error) {
-	if reason := d.refuses(t, to.Addr()); reason != "" {
+	if reason := d.Refuses(t, to.Addr()); reason != "" {
 		return nil, &Error{reason: reason, name: t.Name, addrs: []netip.Addr{to.Addr()}}
 	}
 	source := t.Source
