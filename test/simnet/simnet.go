@@ -39,7 +39,7 @@ type Internet struct {
 }
 
 // startTimeout bounds the time until an internet is ready; it takes 20 to 60 ms.
-const startTimeout = 10 * time.Second
+const startTimeout = 60 * time.Second
 
 // New starts an internet and returns when it is ready. Its process ends with
 // Close, or with ours whatever happens to us. As an ordinary user it needs user
