@@ -203,26 +203,42 @@ func hasACEPrefix(label string) bool {
 	return len(label) >= 4 && label[0]|0x20 == 'x' && label[1]|0x20 == 'n' && label[2] == '-' && label[3] == '-'
 }
 
-// mapIDNA applies UTS 46 for lookups. STD3 rules are off because names in use
-// have underscores: checkLabels is stricter than they are about the rest.
+// uts46 maps for lookups. STD3 rules are off because names in use have
+// underscores: checkLabels is stricter than they are about the rest.
+var uts46 = idna.New(idna.MapForLookup(), idna.StrictDomainName(false), idna.CheckHyphens(false),
+	idna.BidiRule(), idna.Transitional(false))
+
+// mapIDNA applies UTS 46.
 func mapIDNA(s string) (string, error) {
-	if !utf8.ValidString(s) {
+	if !utf8.ValidString(s) || mixesACE(s) {
 		return "", ErrIDNA
 	}
-	profile := idna.New(idna.MapForLookup(), idna.StrictDomainName(false), idna.CheckHyphens(false),
-		idna.BidiRule(), idna.Transitional(false))
-	ascii, err := profile.ToASCII(s)
+	ascii, err := uts46.ToASCII(s)
 	if err != nil {
 		return "", ErrIDNA
 	}
 	// The mapping can put together what decodes to something else; what comes
 	// out must be its own form.
-	again, err := profile.ToASCII(ascii)
+	again, err := uts46.ToASCII(ascii)
 	if err != nil || again != ascii {
 		return "", ErrIDNA
 	}
 	return ascii, nil
 }
+
+// mixesACE reports whether a label is an A-label and holds characters beyond
+// ASCII as well, which is neither of the two (UTS 46 section 4, step 4).
+func mixesACE(s string) bool {
+	for label := range strings.FieldsFuncSeq(s, isDot) {
+		if hasACEPrefix(label) && strings.IndexFunc(label, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// isDot reports whether UTS 46 takes r for the dot between labels.
+func isDot(r rune) bool { return r == '.' || r == '。' || r == '．' || r == '｡' }
 
 // checkLabels checks each label of a lower-case name without its trailing dot.
 func checkLabels(s string) error {
@@ -319,8 +335,8 @@ func parseNumber(s string) (uint64, bool) {
 }
 
 // parseAddr6 reads an IPv6 address with or without brackets. A zone is dropped
-// (a Host holds none) after it was checked to be plain text; a v4-mapped address
-// becomes the IPv4 one.
+// (a Host holds none) after it was checked to be one; a v4-mapped address becomes
+// the IPv4 one.
 func parseAddr6(s string) (netip.Addr, error) {
 	if strings.HasPrefix(s, "[") {
 		if !strings.HasSuffix(s, "]") {
@@ -329,7 +345,7 @@ func parseAddr6(s string) (netip.Addr, error) {
 		s = s[1 : len(s)-1]
 	}
 	s, zone, hasZone := strings.Cut(s, "%")
-	if hasZone && (zone == "" || strings.ContainsAny(zone, "[]%/ \t\r\n\x00")) {
+	if hasZone && !isZone(zone) {
 		return netip.Addr{}, ErrBrackets
 	}
 	addr, err := netip.ParseAddr(s)
@@ -337,4 +353,15 @@ func parseAddr6(s string) (netip.Addr, error) {
 		return netip.Addr{}, ErrBrackets
 	}
 	return addr.Unmap(), nil
+}
+
+// isZone reports whether s is a zone of unreserved characters (RFC 6874 section
+// 2): an interface's name or number. Anything else is there to be misread.
+func isZone(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !(c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || strings.IndexByte("-._~", c) >= 0) {
+			return false
+		}
+	}
+	return s != ""
 }

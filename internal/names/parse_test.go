@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/net/idna"
 	"pgregory.net/rapid"
 )
 
@@ -62,6 +63,7 @@ func TestParseRefuses(t *testing.T) {
 		strings.Repeat("é.", 200):      ErrTooLong,
 		"www%2eexample.com":            ErrPercent,
 		"%77ww.example.com":            ErrPercent,
+		"www％2eexample.com":            ErrByte,
 		"www.example.com:443":          ErrByte,
 		"user@www.example.com":         ErrByte,
 		"www.example.com/":             ErrByte,
@@ -93,38 +95,51 @@ func TestParseRefuses(t *testing.T) {
 
 // addresses are spellings that inet_aton, a browser or both take as an address.
 var addresses = map[string]string{
-	"127.0.0.1":                "127.0.0.1",
-	"127.0.0.1.":               "127.0.0.1",
-	"127.1":                    "127.0.0.1",
-	"127.0.1":                  "127.0.0.1",
-	"0x7f.1":                   "127.0.0.1",
-	"0X7F.1":                   "127.0.0.1",
-	"0x7f.0x0.0x0.0x1":         "127.0.0.1",
-	"0177.1":                   "127.0.0.1",
-	"017700000001":             "127.0.0.1",
-	"2130706433":               "127.0.0.1",
-	"0x7f000001":               "127.0.0.1",
-	"0x7f000001.":              "127.0.0.1",
-	"0":                        "0.0.0.0",
-	"0x":                       "0.0.0.0",
-	"00000000000000000000":     "0.0.0.0",
-	"169.254.169.254":          "169.254.169.254",
-	"169.254.43518":            "169.254.169.254",
-	"1.2.3.4":                  "1.2.3.4",
-	"１２７.１":                    "127.0.0.1",
-	"127。0。0。1":                "127.0.0.1",
-	"①②⑦.1":                    "127.0.0.1",
-	"4294967295":               "255.255.255.255",
-	"::1":                      "::1",
-	"[::1]":                    "::1",
-	"[0:0:0:0:0:0:0:1]":        "::1",
-	"[FE80::1%eth0]":           "fe80::1",
-	"[fe80::1%25eth0]":         "fe80::1", // RFC 6874: "%25" spells the zone's "%" in URIs
-	"fe80::1%1":                "fe80::1",
-	"[::ffff:127.0.0.1]":       "127.0.0.1",
-	"::ffff:7f00:1":            "127.0.0.1",
-	"[::FFFF:169.254.169.254]": "169.254.169.254",
-	"[2001:db8::1]":            "2001:db8::1",
+	"127.0.0.1":            "127.0.0.1",
+	"127.0.0.1.":           "127.0.0.1",
+	"127.1":                "127.0.0.1",
+	"127.0.1":              "127.0.0.1",
+	"0x7f.1":               "127.0.0.1",
+	"0X7F.1":               "127.0.0.1",
+	"0x7f.0x0.0x0.0x1":     "127.0.0.1",
+	"0177.1":               "127.0.0.1",
+	"017700000001":         "127.0.0.1",
+	"2130706433":           "127.0.0.1",
+	"0x7f000001":           "127.0.0.1",
+	"0x7f000001.":          "127.0.0.1",
+	"0":                    "0.0.0.0",
+	"0x":                   "0.0.0.0",
+	"00000000000000000000": "0.0.0.0",
+	"169.254.169.254":      "169.254.169.254",
+	"169.254.43518":        "169.254.169.254",
+	"1.2.3.4":              "1.2.3.4",
+	"１２７.１":                "127.0.0.1",
+	"127。0。0。1":            "127.0.0.1",
+	"①②⑦.1":                "127.0.0.1",
+	"4294967295":           "255.255.255.255",
+	"::1":                  "::1",
+	"[::1]":                "::1",
+	"[0:0:0:0:0:0:0:1]":    "::1",
+	"[FE80::1%eth0]":       "fe80::1",
+	"[fe80::1%25eth0]":     "fe80::1", // RFC 6874: "%25" spells the zone's "%" in URIs
+	"fe80::1%1":            "fe80::1",
+	"[fe80::1%25]":         "fe80::1", // the zone "25"
+	"[fe80::1%br-1.2_x~]":  "fe80::1",
+	"0x7F.0.0.01":          "127.0.0.1",
+	"0x0000007f.1":         "127.0.0.1",
+	"127.0x1":              "127.0.0.1",
+	"127.0.01":             "127.0.0.1",
+	"127.0.65535":          "127.0.255.255",
+	"0xa9fea9fe":           "169.254.169.254",
+	"0251.0376.0251.0376":  "169.254.169.254",
+	"2852039166":           "169.254.169.254",
+	"169。254｡169．254":      "169.254.169.254",
+	"[::ffff:a9fe:a9fe]":   "169.254.169.254",
+	"[0000:0000:0000:0000:0000:ffff:7f00:0001]": "127.0.0.1",
+	"[::ffff:127.0.0.1]":                        "127.0.0.1",
+	"::ffff:7f00:1":                             "127.0.0.1",
+	"[::FFFF:169.254.169.254]":                  "169.254.169.254",
+	"[2001:db8::1]":                             "2001:db8::1",
 }
 
 func TestParseRefusesAddressesInEverySpelling(t *testing.T) {
@@ -190,6 +205,22 @@ func TestParseHostReadsPorts(t *testing.T) {
 		name(1200):            ErrTooLong,
 		"[::ffff:0x7f.1]":     ErrBrackets,
 		"[::1%a%b]":           ErrBrackets,
+		"[::1%@b.example]":    ErrBrackets,
+		"[::1%a:80]":          ErrBrackets,
+		"::1%lo:80":           ErrBrackets, // a port of it, or of its zone?
+		"[::1%\x01]":          ErrBrackets,
+		"[::1%é]":             ErrBrackets,
+		"a.example:1e3":       ErrPort,
+		"a.example:-1":        ErrPort,
+		"a.example: 80":       ErrPort,
+		"a.example:99999":     ErrPort,
+		"a.example:100443":    ErrPort,
+		"a.example:٨٠":        ErrPort,
+		"127.0.0.1:65536":     ErrPort,
+		"[::1]:0":             ErrPort,
+		"[::1]443":            ErrBrackets,
+		"[::1].":              ErrBrackets,
+		"]::1[":               ErrBrackets,
 		"[[::1]]":             ErrBrackets,
 		"xn--a.example:443":   ErrIDNA,
 		"..:443":              ErrLabel,
@@ -305,6 +336,15 @@ func checkParse(t interface{ Fatalf(string, ...any) }, s string) {
 	if host, err := ParseHost(text); err != nil || host != (Host{Name: n}) {
 		t.Fatalf("ParseHost(%q) = %v, %v", text, host, err)
 	}
+	// Where the library's profile for lookups takes it too, both say the same;
+	// and it takes all that has neither underscores nor hyphens of its dislike.
+	ascii, err := idna.Lookup.ToASCII(s)
+	if err == nil && strings.TrimSuffix(ascii, ".") != text {
+		t.Fatalf("Parse(%q) = %q, but to idna it is %q", s, text, ascii)
+	}
+	if again, err := idna.Lookup.ToASCII(text); !strings.ContainsAny(text, "_-") && (err != nil || again != text) {
+		t.Fatalf("Parse(%q) = %q, but to idna that is %q, %v", s, text, again, err)
+	}
 }
 
 func checkParseHost(t interface{ Fatalf(string, ...any) }, s string) {
@@ -323,6 +363,13 @@ func checkParseHost(t interface{ Fatalf(string, ...any) }, s string) {
 	}
 	if again, err := ParseHost(host.String()); err != nil || again != host {
 		t.Fatalf("ParseHost(%q) = %v, but ParseHost(%q) = %v, %v", s, host, host.String(), again, err)
+	}
+	// What net/netip reads as an address is that very address.
+	if addr, err := netip.ParseAddr(s); err == nil && host.Addr != addr.Unmap().WithZone("") {
+		t.Fatalf("ParseHost(%q) = %v, but to netip it is %v", s, host, addr)
+	}
+	if both, err := netip.ParseAddrPort(s); err == nil && (host.Addr != both.Addr().Unmap().WithZone("") || host.Port != both.Port()) {
+		t.Fatalf("ParseHost(%q) = %v, but to netip it is %v", s, host, both)
 	}
 }
 
