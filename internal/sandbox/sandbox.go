@@ -97,10 +97,6 @@ type Sandbox struct {
 
 	sendMu sync.Mutex // Start and Signal share control's sending side
 
-	stopped    chan struct{}  // see Stopped
-	listening  sync.WaitGroup // for what init tells after the start
-	signalMask uint64         // what was blocked in the thread that started init
-
 	// answerMu is held while an answer of init is awaited. A command may end before
 	// init's word of its start was read: control is closed behind that.
 	answerMu sync.Mutex
@@ -110,13 +106,11 @@ type Sandbox struct {
 }
 
 // What goes over the control channel: setup to init, ready back with the
-// descriptors, start to init, started back; then orders to it and notes back until the end.
+// descriptors, start to init, started back; then orders until the end.
 type (
 	setup struct {
 		Mask  []string  `json:"mask,omitempty"`
 		RunAs *Identity `json:"runAs,omitempty"`
-		// SignalMask is what the command starts with: init's own blocks more.
-		SignalMask uint64 `json:"signalMask,omitempty"`
 	}
 	ready struct {
 		Failure *failure `json:"failure,omitempty"`
@@ -130,9 +124,6 @@ type (
 	}
 	order struct {
 		Signal int `json:"signal"`
-	}
-	note struct {
-		Stopped bool `json:"stopped"`
 	}
 	// failure is an error that crosses a process.
 	failure struct {
@@ -149,14 +140,11 @@ func New(ctx context.Context, config Config) (*Sandbox, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	if err := config.checkStreams(); err != nil {
-		return nil, err
-	}
 	control, theirs, err := seqpacket.Pair()
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	s := &Sandbox{control: control, ended: make(chan struct{}), stopped: make(chan struct{}, 1), uid: os.Geteuid()}
+	s := &Sandbox{control: control, ended: make(chan struct{}), uid: os.Geteuid()}
 	if config.RunAs != nil {
 		s.uid = config.RunAs.UID
 	}
@@ -193,9 +181,7 @@ func (s *Sandbox) startInit(config *Config, control *os.File) error {
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		s.signalMask = blockGroupSignals()
 		process, err := os.StartProcess("/proc/self/exe", arguments, attributes)
-		setSignalMask(s.signalMask)
 		s.process = process
 		begun <- err
 		if err != nil {
@@ -265,8 +251,7 @@ func namespaces(user bool) *syscall.SysProcAttr {
 func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	stop := context.AfterFunc(ctx, s.Kill)
 	defer stop()
-	wanted := setup{Mask: config.Mask, RunAs: config.RunAs, SignalMask: s.signalMask}
-	if err := sendSetup(s.control, wanted); err != nil {
+	if err := seqpacket.Send(s.control, setup{Mask: config.Mask, RunAs: config.RunAs}); err != nil {
 		return fmt.Errorf("sandbox: %w", err)
 	}
 	var outcome ready
@@ -284,17 +269,6 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	}
 	s.notes = outcome.Notes
 	return nil
-}
-
-// sendSetup sends it with the list of unix sockets of our network namespace: init
-// is in another one, and hides those that are outside.
-func sendSetup(control *net.UnixConn, wanted setup) error {
-	list, err := os.Open("/proc/self/net/unix")
-	if err != nil {
-		return seqpacket.Send(control, wanted) // init notes that it is missing
-	}
-	defer list.Close()
-	return seqpacket.Send(control, wanted, int(list.Fd()))
 }
 
 // Files returns the capture sockets, which are for capture.FromFiles in this
@@ -335,30 +309,8 @@ func (s *Sandbox) Start(search []string) error {
 		s.Kill()
 		return outcome.Failure.error()
 	}
-	s.listening.Go(s.listen)
 	return nil
 }
-
-// listen takes what init tells, until the sandbox has ended.
-func (s *Sandbox) listen() {
-	for {
-		var told note
-		if _, err := seqpacket.Receive(s.control, &told, 0); err != nil {
-			return
-		}
-		if !told.Stopped {
-			continue
-		}
-		select {
-		case s.stopped <- struct{}{}:
-		default: // the last was not looked at
-		}
-	}
-}
-
-// Stopped receives when the command was stopped alone, as an editor does at ^Z.
-// Where the signal came to our whole process group, and so to us, it does not.
-func (s *Sandbox) Stopped() <-chan struct{} { return s.stopped }
 
 // validateSearch keeps a name from being a line of its own in resolv.conf.
 func validateSearch(search []string) error {
@@ -411,7 +363,6 @@ var ErrKilled = errors.New("sandbox: ended before its command")
 // that ended. Descriptors that nobody took are closed.
 func (s *Sandbox) Wait() (exit int, err error) {
 	<-s.ended
-	s.listening.Wait()
 	capture.CloseFiles(s.Files())
 	if s.status.Signaled() {
 		return 128 + int(s.status.Signal()), ErrKilled
