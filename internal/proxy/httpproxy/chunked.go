@@ -173,8 +173,7 @@ func (d *chunkDecoder) appendEnd(out []byte) (_ []byte, ok bool) {
 	}
 	section.raw = d.trailer
 	for i := range section.fields[:section.count] {
-		switch section.fields[i].kind {
-		case hostField, contentLengthField, transferEncodingField, bodyField, trailerField, expectField:
+		if !mayBeTrailer(section.fields[i].kind) {
 			return out, false
 		}
 	}
@@ -183,6 +182,28 @@ func (d *chunkDecoder) appendEnd(out []byte) (_ []byte, ok bool) {
 	}
 	out = section.appendFields(out)
 	return append(out, "\r\n"...), true
+}
+
+// mayBeTrailer says whether a field may come after the body: none that says how
+// the message is read, RFC 9110 §6.5.1.
+func mayBeTrailer(kind fieldKind) bool {
+	switch kind {
+	case hostField, contentLengthField, transferEncodingField, bodyField, trailerField, expectField:
+		return false
+	}
+	return true
+}
+
+// mayAllBeTrailers says so of the names in a Trailer field.
+func mayAllBeTrailers(names []byte) bool {
+	for more := true; more; {
+		var name []byte
+		name, names, more = nextInList(names)
+		if !mayBeTrailer(kindOf(name)) {
+			return false
+		}
+	}
+	return true
 }
 
 // appendSize appends the line before n bytes of data.

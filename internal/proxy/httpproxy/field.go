@@ -12,8 +12,9 @@ const (
 	expectField
 	upgradeField
 	trailerField
-	perHopField // dropped whatever it says
-	bodyField   // Content-Type and its kin: for every recipient
+	perHopField     // dropped whatever it says
+	bodyField       // Content-Type and its kin: for every recipient
+	mistakableField // refused: what CGI and its kin take for one that says where the body ends
 )
 
 // kindOf looks at the length first: most fields end there.
@@ -57,6 +58,9 @@ func kindOf(name []byte) fieldKind {
 		if equalFold(name, "content-length") {
 			return contentLengthField
 		}
+		if equalFold(name, "content_length") {
+			return mistakableField
+		}
 		if equalFold(name, "http2-settings") {
 			return perHopField
 		}
@@ -70,6 +74,9 @@ func kindOf(name []byte) fieldKind {
 	case 17:
 		if equalFold(name, "transfer-encoding") {
 			return transferEncodingField
+		}
+		if equalFold(name, "transfer_encoding") {
+			return mistakableField
 		}
 	case 18:
 		if equalFold(name, "proxy-authenticate") {

@@ -131,20 +131,25 @@ func checkFields(t *testing.T, h *head, fields, trailer http.Header) {
 	}
 }
 
+var responseSeeds = []string{
+	"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+	"HTTP/1.0 200\r\n\r\nabc",
+	"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
+	"HTTP/1.1 304 \r\nETag: x\r\n\r\n",
+	"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+	"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n",
+	"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+	"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+	"HTTP/1.1 200 OK\nX: y\n\n",
+	"HTTP/1.1 200 OK\r\nConnection: x, close\r\nX: y\r\n\r\n",
+	"HTTP/1.1 999 \xff\r\n\r\n",
+	"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nX: y\r\n\r\n",
+	"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+	"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+}
+
 func FuzzResponseHead(f *testing.F) {
-	for _, s := range []string{
-		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
-		"HTTP/1.0 200\r\n\r\nabc",
-		"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
-		"HTTP/1.1 304 \r\nETag: x\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n",
-		"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
-		"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
-		"HTTP/1.1 200 OK\nX: y\n\n",
-		"HTTP/1.1 200 OK\r\nConnection: x, close\r\nX: y\r\n\r\n",
-		"HTTP/1.1 999 \xff\r\n\r\n",
-	} {
+	for _, s := range responseSeeds {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -190,15 +190,20 @@ func (h *head) note(f *field, b []byte, answer bool) bool {
 		f.drop = true
 		h.upgrade = f.value
 		h.upgrades++
+	case trailerField:
+		return mayAllBeTrailers(value)
+	case mistakableField:
+		return false
 	case perHopField:
 		f.drop = true
 	}
 	return true
 }
 
-// parseLength reads 1 to 18 digits and nothing else, or returns -1.
+// parseLength reads 1 to 18 digits and nothing else, or returns -1. A zero that
+// leads others is octal to some readers.
 func parseLength(b []byte) int64 {
-	if len(b) == 0 || len(b) > 18 {
+	if len(b) == 0 || len(b) > 18 || b[0] == '0' && len(b) > 1 {
 		return -1
 	}
 	var n int64
