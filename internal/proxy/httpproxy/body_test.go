@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -287,23 +286,23 @@ func inUse() uint64 {
 	return m.HeapInuse + m.StackInuse
 }
 
-// stalls writes until nothing more is taken, and returns how much was.
-func stalls(t *testing.T, c net.Conn) (total int) {
-	t.Helper()
+// floods writes until nobody is there to take it any more.
+func (c *client) floods() {
 	b := make([]byte, 64<<10)
-	for total < 1<<30 {
-		c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
-		n, err := c.Write(b)
-		total += n
-		if err != nil {
-			return total
+	for {
+		if _, err := c.Write(b); err != nil {
+			return
 		}
 	}
-	t.Fatal("a sender was never held back")
-	return 0
 }
 
 func TestASenderIsHeldBackByItsReader(t *testing.T) {
+	const count = 8
+	sendersAndProxyAreParked := func(call string) func() bool {
+		return func() bool {
+			return httpproxy.Parked(call) == count && httpproxy.Parked("httpproxy_test.(*client).floods") == count
+		}
+	}
 	t.Run("a client by the upstream", func(t *testing.T) {
 		release := make(chan struct{})
 		f := newFixture(t, func(c *originConn) {
@@ -312,32 +311,30 @@ func TestASenderIsHeldBackByItsReader(t *testing.T) {
 		}, options{})
 		before := inUse()
 		var clients sync.WaitGroup
-		for range 8 {
+		for range count {
 			c := f.client().send("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2000000000\r\n\r\n")
-			clients.Go(func() { stalls(t, c) })
+			clients.Go(c.floods)
 		}
-		clients.Wait()
+		eventually(t, "all are held back", sendersAndProxyAreParked("upstream.(*Conn).Write"))
 		if g := grown(before); g > 8<<20 {
-			t.Errorf("8 stalled bodies hold %d bytes", g)
+			t.Errorf("%d stalled bodies hold %d bytes", count, g)
 		}
 		close(release)
+		clients.Wait()
 	})
 	t.Run("an upstream by the client", func(t *testing.T) {
-		var senders sync.WaitGroup
-		senders.Add(8)
 		f := newFixture(t, func(c *originConn) {
 			c.head()
 			c.send("HTTP/1.1 200 OK\r\nContent-Length: 2000000000\r\n\r\n")
-			stalls(t, c)
-			senders.Done()
+			c.floods()
 		}, options{})
 		before := inUse()
-		for range 8 {
+		for range count {
 			f.client().send(get)
 		}
-		senders.Wait()
+		eventually(t, "all are held back", sendersAndProxyAreParked("httpproxy.(*conn).write"))
 		if g := grown(before); g > 8<<20 {
-			t.Errorf("8 stalled answers hold %d bytes", g)
+			t.Errorf("%d stalled answers hold %d bytes", count, g)
 		}
 	})
 }

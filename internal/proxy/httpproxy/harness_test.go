@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds every wait of a test; nothing waits for it where all is well.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // fixture is one proxy between a test's client and a test's upstream.
 type fixture struct {
