@@ -47,6 +47,8 @@ const DefaultDomain = "cluster.local"
 type Input struct {
 	Objects   []api.Object    // of every kind, in any order; not changed and not to be changed while an Output lives
 	Workloads []wire.Workload // that live, normalized, in any order
+	Past      []wire.Workload // of each service whose workloads left: Service, Namespace and Ports
+	Census    uint64          // when Workloads was read, in the count of whoever keeps them
 	Allow     []policy.Rule   // of --allow: for every workload
 	Revision  int64           // of the store
 	Created   time.Time       // of this compilation
@@ -63,6 +65,7 @@ type Problem struct {
 // when it is first asked for, and shared. Safe for concurrent use.
 type Output struct {
 	Revision int64
+	Census   uint64 // of the input
 	Created  time.Time
 	Problems []Problem // sorted by object
 
@@ -117,7 +120,7 @@ func (c *Compiler) Compile(in Input) *Output {
 	}
 	c.cache.startGeneration()
 	out := &Output{
-		Revision: in.Revision, Created: in.Created,
+		Revision: in.Revision, Census: in.Census, Created: in.Created,
 		cache: c.cache, decoder: c.cache.decoder, views: make(map[string]func() (*View, error)),
 	}
 	var (
@@ -153,7 +156,7 @@ func (c *Compiler) Compile(in Input) *Output {
 	}
 	out.egress = indexEgress(rules)
 	slices.SortFunc(out.routes, byPrecedence)
-	out.services = joinServices(defined, in.Workloads, in.Domain, out.report)
+	out.services = joinServices(defined, in.Workloads, in.Past, in.Domain, out.report)
 	out.shared, out.failed = sharedParts(mesh, out.services, in.Domain, c.cache)
 	out.preparePolicyParts()
 	slices.SortStableFunc(out.Problems, func(a, b Problem) int { return cmp.Compare(a.Object, b.Object) })

@@ -364,6 +364,11 @@ func TestServicesComeFromWorkloadsAndMeshServices(t *testing.T) {
 				Ports: []v1alpha1.ServicePort{{Port: 9080}}, Selector: map[string]string{"version": "v2"}}),
 		},
 		Workloads: []wire.Workload{second, workload(t, "details-v1/1", "default"), workload(t, "ratings-v1/1", "default"), workload(t, "details-v2/1", "shop"), silent},
+		// Of what left, a service that nobody else speaks of stays, without endpoints.
+		Past: []wire.Workload{
+			{Service: "details", Namespace: "default", Ports: []uint16{1}}, {Service: "ratings", Namespace: "default", Ports: []uint16{2}},
+			{Service: "reviews", Namespace: "default", Ports: []uint16{9080}},
+		},
 	})
 	snapshot := snapshotOf(t, out, workload(t, "details-v1/1", "default"))
 	var got []string
@@ -384,6 +389,7 @@ func TestServicesComeFromWorkloadsAndMeshServices(t *testing.T) {
 		"details.default[{9080 http} {9443 http}]=[details-v1/1[9080] details-v2/1[9080 9443]]",
 		"details.shop[{9080 http}]=[details-v2/1[9080]]",
 		"ratings.default[{9080 tcp}]=[ratings-v1/1[9080]]",
+		"reviews.default[{9080 http}]=[]",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

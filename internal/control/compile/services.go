@@ -56,9 +56,11 @@ type serviceSet struct {
 }
 
 // joinServices joins the services that MeshServices define with those that
-// workloads say they are; the definition's ports win. A workload's own ports are
-// http unless a MeshService says otherwise.
-func joinServices(defined []*compiledService, workloads []wire.Workload, domain string, report func(object, text string)) *serviceSet {
+// workloads say they are, or said while they lived; the definition's ports win.
+// A workload's own ports are http unless a MeshService says otherwise. A service
+// whose workloads left stays in the directory without endpoints: who calls it is
+// told that it is down (503), not that it has no name.
+func joinServices(defined []*compiledService, workloads, past []wire.Workload, domain string, report func(object, text string)) *serviceSet {
 	set := &serviceSet{
 		byName:    make(map[names.Name]*compiledService, len(defined)),
 		endpoints: make(map[names.Name][]wire.Endpoint),
@@ -90,6 +92,12 @@ func joinServices(defined []*compiledService, workloads []wire.Workload, domain 
 			set.endpoints[name] = append(set.endpoints[name], wire.Endpoint{
 				Instance: w.Instance, Proxy: w.Proxy, Labels: w.Labels, Ports: w.Ports,
 			})
+		}
+	}
+	for _, w := range past {
+		name, err := names.Parse(w.Service + "." + w.Namespace + ".svc." + domain)
+		if _, lives := set.byName[name]; err == nil && !lives {
+			set.announce(name, w)
 		}
 	}
 	for _, service := range set.byName {

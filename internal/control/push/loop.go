@@ -60,22 +60,23 @@ func (l *Loop) Run(ctx context.Context) {
 	for {
 		// The channels are taken before what they speak of is compiled: a change
 		// meanwhile is not missed.
-		workloads, joined := l.config.Registry.Workloads()
+		census := l.config.Registry.Census()
 		objects, revision, changed, ready := l.config.Store.Objects()
 		started := time.Now()
 		if ready {
 			out := compiler.Compile(compile.Input{
-				Objects: objects, Workloads: workloads, Revision: revision, Created: started, Domain: l.config.Domain,
+				Objects: objects, Workloads: census.Workloads, Past: census.Past, Census: census.Number,
+				Revision: revision, Created: started, Domain: l.config.Domain,
 			})
 			l.mu.Lock()
 			l.last = out
 			l.mu.Unlock()
 			l.config.Publish(out)
-			l.log.Debug("compiled", "revision", revision, "objects", len(objects), "workloads", len(workloads), "took", time.Since(started))
+			l.log.Debug("compiled", "revision", revision, "objects", len(objects), "workloads", len(census.Workloads), "took", time.Since(started))
 		}
 		select {
 		case <-changed:
-		case <-joined:
+		case <-census.Changed:
 		case <-ctx.Done():
 			return
 		}

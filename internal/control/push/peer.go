@@ -8,7 +8,11 @@ import (
 	"net"
 	"sync"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+
+	"sluice.dev/sluice/internal/control/registry"
 )
 
 // peerCredentials lets only those connect whom check lets. Nothing is read of
@@ -36,7 +40,23 @@ func (c peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.A
 		c.log.Warn("a connection to the push socket was refused", "error", err)
 		return nil, nil, fmt.Errorf("check peer: %w", err)
 	}
-	return conn, peerInfo{credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}, nil
+	return conn, peerInfo{credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}, processOf(unixConn)}, nil
+}
+
+// processOf returns the process at the other end, unknown where it cannot be
+// told.
+func processOf(conn *net.UnixConn) registry.Process {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return registry.Process{}
+	}
+	var process registry.Process
+	_ = raw.Control(func(fd uintptr) { // an error leaves it unknown
+		if credentials, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			process = registry.ProcessOf(int(credentials.Pid))
+		}
+	})
+	return process
 }
 
 // ClientHandshake implements credentials.TransportCredentials; these are a
@@ -56,7 +76,21 @@ func (c peerCredentials) Clone() credentials.TransportCredentials { return c }
 // OverrideServerName implements credentials.TransportCredentials.
 func (peerCredentials) OverrideServerName(string) error { return nil }
 
-type peerInfo struct{ credentials.CommonAuthInfo }
+// peerInfo is who is at the other end of a connection.
+type peerInfo struct {
+	credentials.CommonAuthInfo
+	process registry.Process
+}
+
+// peerProcess returns the process that opened a stream.
+func peerProcess(ctx context.Context) registry.Process {
+	if of, ok := peer.FromContext(ctx); ok {
+		if info, ok := of.AuthInfo.(peerInfo); ok {
+			return info.process
+		}
+	}
+	return registry.Process{}
+}
 
 // AuthType implements credentials.AuthInfo.
 func (peerInfo) AuthType() string { return "peer" }

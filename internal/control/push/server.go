@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -41,11 +42,10 @@ const (
 	handshakeTimeout = 5 * time.Second
 	// MaxConnections bounds the proxies that are connected.
 	MaxConnections = 256
-	// settleQuiet and settleMost are how long after a start workloads that come
-	// back wait for the others: their old snapshot knows every service, a new one
-	// only those that are back.
-	settleQuiet = 300 * time.Millisecond
-	settleMost  = 2 * time.Second
+	// settleMost is how long a server that has just started waits at the most for
+	// the workloads that the one before knew, until it sends the first snapshot:
+	// their old one knows every endpoint, a new one only those that are back.
+	settleMost = 2 * time.Second
 	// maxRequest bounds one message of a proxy, in bytes. The largest says which of
 	// at most wire.MaxParts parts it holds.
 	maxRequest = 8 << 20
@@ -68,7 +68,7 @@ type Server struct {
 	log     *slog.Logger
 	grpc    *grpc.Server
 	proxies proxies
-	settle  *settle
+	settled time.Time      // until when the first snapshot waits for others at the most
 	reading sync.WaitGroup // readers of streams
 
 	mu        sync.Mutex
@@ -86,7 +86,7 @@ func New(config Config) (*Server, error) {
 	s := &Server{
 		config:    config,
 		log:       cmp.Or(config.Log, slog.New(slog.DiscardHandler)),
-		settle:    newSettle(),
+		settled:   time.Now().Add(settleMost),
 		published: make(chan struct{}),
 		heard:     make(chan struct{}),
 		streams:   make(map[*workloadStream]struct{}),
@@ -154,11 +154,11 @@ type discovery struct {
 // DeltaAggregatedResources serves the stream of one workload.
 func (d *discovery) DeltaAggregatedResources(opened grpc.BidiStreamingServer[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]) error {
 	s := d.server
-	requests := make(chan *discoveryv3.DeltaDiscoveryRequest)
+	in := &requests{next: make(chan *discoveryv3.DeltaDiscoveryRequest)}
 	ctx, cancel := context.WithCancel(opened.Context())
 	defer cancel()
-	s.reading.Go(func() { read(ctx, opened, requests) }) // ends with the stream, which ends with this handler
-	first, err := firstRequest(ctx, requests)
+	s.reading.Go(func() { in.read(ctx, opened) }) // ends with the stream, which ends with this handler
+	first, err := in.first(ctx)
 	if err != nil {
 		return err
 	}
@@ -172,42 +172,62 @@ func (d *discovery) DeltaAggregatedResources(opened grpc.BidiStreamingServer[dis
 	if len(first.GetInitialResourceVersions()) > 2*wire.MaxParts+1 {
 		return status.Errorf(codes.InvalidArgument, "%d parts are held", len(first.GetInitialResourceVersions()))
 	}
-	member, err := s.config.Registry.Join(join.Workload, join.Session)
+	member, err := s.config.Registry.Join(join.Workload, join.Session, peerProcess(ctx))
 	if err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
-	defer member.Leave()
 	w := newWorkloadStream(s, member, first.GetInitialResourceVersions())
 	s.add(w)
 	defer s.remove(w)
 	name := member.Workload().Instance
 	s.log.Info("a workload joined", "workload", name, "proxy", member.Workload().Proxy)
-	err = w.serve(ctx, opened, requests)
-	s.log.Info("a workload left", "workload", name, "why", err)
+	err = w.serve(ctx, opened, in)
+	if errors.Is(err, errLeft) {
+		member.Leave()
+		s.log.Info("a workload left", "workload", name)
+		return nil
+	}
+	member.Lose()
+	s.log.Info("a workload was lost", "workload", name, "why", err)
 	return err
 }
 
+// errLeft says that a proxy ended a stream by closing its half: its workload is
+// gone. Any other end may be that of a connection.
+var errLeft = errors.New("push: the workload left")
+
+// requests is what a proxy sends on one stream.
+type requests struct {
+	next chan *discoveryv3.DeltaDiscoveryRequest // closed at the end
+	end  error                                   // why next was closed; set before
+}
+
 // read hands requests on until the stream or ctx ends.
-func read(ctx context.Context, opened grpc.BidiStreamingServer[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse], requests chan<- *discoveryv3.DeltaDiscoveryRequest) {
-	defer close(requests)
+func (r *requests) read(ctx context.Context, opened serverStream) {
+	defer close(r.next)
 	for {
 		request, err := opened.Recv()
 		if err != nil {
+			if r.end = err; errors.Is(err, io.EOF) {
+				r.end = errLeft
+			}
 			return
 		}
 		select {
-		case requests <- request:
+		case r.next <- request:
 		case <-ctx.Done():
+			r.end = status.FromContextError(ctx.Err()).Err()
 			return
 		}
 	}
 }
 
-func firstRequest(ctx context.Context, requests <-chan *discoveryv3.DeltaDiscoveryRequest) (*discoveryv3.DeltaDiscoveryRequest, error) {
+// first waits for the first request.
+func (r *requests) first(ctx context.Context) (*discoveryv3.DeltaDiscoveryRequest, error) {
 	timer := time.NewTimer(joinTimeout)
 	defer timer.Stop()
 	select {
-	case first, ok := <-requests:
+	case first, ok := <-r.next:
 		if !ok {
 			return nil, status.Error(codes.Canceled, "the stream ended before its first request")
 		}

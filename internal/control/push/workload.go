@@ -23,11 +23,10 @@ import (
 // workloadStream is the stream of one workload. One goroutine sends; what others
 // read of it is under the server's lock.
 type workloadStream struct {
-	server   *Server
-	member   *registry.Member
-	held     map[string]wire.Hash // parts that the proxy was sent or said it has
-	rejoined bool                 // it runs a snapshot of before
-	nonces   uint64
+	server *Server
+	member *registry.Member
+	held   map[string]wire.Hash // parts that the proxy was sent or said it has
+	nonces uint64
 
 	sent     *compile.View // of the index that waits for an answer; nil when none does
 	nonce    string        // of that index
@@ -50,7 +49,6 @@ func newWorkloadStream(s *Server, member *registry.Member, versions map[string]s
 	w := &workloadStream{server: s, member: member, held: make(map[string]wire.Hash, len(versions))}
 	for name, version := range versions {
 		if name == wire.NameIndex {
-			w.rejoined = version != ""
 			w.progress.ackedVersion = version
 			continue
 		}
@@ -62,30 +60,38 @@ func newWorkloadStream(s *Server, member *registry.Member, versions map[string]s
 type serverStream = grpc.BidiStreamingServer[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
 
 // serve sends the latest whenever the proxy has answered the one before, until
-// the stream ends.
-func (w *workloadStream) serve(ctx context.Context, opened serverStream, requests <-chan *discoveryv3.DeltaDiscoveryRequest) error {
-	if w.rejoined {
-		w.server.settle.rejoin()
-		if err := w.await(ctx, requests, w.server.settle.done); err != nil {
-			return err
-		}
+// the stream ends. What was compiled before the workload joined, or before those
+// were back that it waited for, is not sent: their services would have no name in
+// it, or no endpoint.
+func (w *workloadStream) serve(ctx context.Context, opened serverStream, in *requests) error {
+	if err := w.settle(ctx, in); err != nil {
+		return err
 	}
+	least := w.server.config.Registry.Number()
 	for {
 		out, newer := w.server.latest()
-		if out != nil && w.sent == nil {
+		if out != nil && out.Census >= least && w.sent == nil {
 			if err := w.send(opened, out); err != nil {
 				return err
 			}
 		}
-		if err := w.await(ctx, requests, newer); err != nil {
+		if err := w.await(ctx, in, newer, nil); err != nil {
 			return err
 		}
 	}
 }
 
-// await waits for wake or an answer of the proxy. Its error is the end of the
-// stream.
-func (w *workloadStream) await(ctx context.Context, requests <-chan *discoveryv3.DeltaDiscoveryRequest, wake <-chan struct{}) error {
+// settle waits, on a server that has just started, for the workloads that the
+// one before knew.
+func (w *workloadStream) settle(ctx context.Context, in *requests) error {
+	timer := time.NewTimer(time.Until(w.server.settled))
+	defer timer.Stop()
+	return w.await(ctx, in, w.server.config.Registry.Home(), timer.C)
+}
+
+// await waits for wake, for late, or for an answer of the proxy. Its error is the
+// end of the stream.
+func (w *workloadStream) await(ctx context.Context, in *requests, wake <-chan struct{}, late <-chan time.Time) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -94,9 +100,11 @@ func (w *workloadStream) await(ctx context.Context, requests <-chan *discoveryv3
 			return status.Error(codes.Aborted, "the workload joined again on another stream")
 		case <-wake:
 			return nil
-		case request, ok := <-requests:
+		case <-late:
+			return nil
+		case request, ok := <-in.next:
 			if !ok {
-				return nil // the proxy left
+				return in.end
 			}
 			if w.take(request) {
 				return nil

@@ -1,7 +1,7 @@
-// Package registry knows which workloads live. The push server joins a workload
-// when its proxy's stream opens and lets it leave when the stream ends; the loop
-// that compiles reads the list. It is in memory only: a workload is never stored,
-// and a server that starts anew learns of all from the streams.
+// Package registry knows which workloads live, and which lived. The push server
+// joins a workload when its proxy's stream opens and removes it when the stream
+// ends; the loop that compiles reads the list. What lives is in memory alone: a
+// server that starts anew learns it from the streams, never from a file.
 package registry
 
 import (
@@ -17,7 +17,8 @@ import (
 	"sluice.dev/sluice/internal/wire"
 )
 
-// MaxWorkloads is the default bound on live workloads.
+// MaxWorkloads is the default bound on live workloads, and on the names that are
+// kept for others.
 const MaxWorkloads = 10_000
 
 // maxInstance is the largest number of an instance that a workload may ask to
@@ -30,32 +31,47 @@ var ErrFull = errors.New("registry: the mesh holds as many workloads as it may")
 // Config configures a Registry.
 type Config struct {
 	MaxWorkloads int // 0 is MaxWorkloads
+	// Memory is what the server before remembered: its workloads find their names
+	// free for a while, and its services are known.
+	Memory Memory
+	Now    func() time.Time // nil: time.Now
 }
 
 // Registry is the workloads that live. Safe for concurrent use.
 type Registry struct {
 	limit int
+	now   func() time.Time
 
 	mu      sync.Mutex
 	members map[string]*Member // by instance
-	taken   map[string]int     // by base name: every number up to it is held; absent for 0
-	changed chan struct{}      // closed at the next change
+	kept    keptNames
+	taken   map[string]int // by base name: every number up to it is held or kept; absent for 0
+	past    pastServices
+	number  uint64        // of changes
+	changed chan struct{} // closed at the next change
 }
 
-// New returns an empty registry.
+// New returns a registry in which nobody lives.
 func New(config Config) *Registry {
-	return &Registry{
+	r := &Registry{
 		limit:   cmp.Or(config.MaxWorkloads, MaxWorkloads),
+		now:     config.Now,
 		members: make(map[string]*Member),
 		taken:   make(map[string]int),
 		changed: make(chan struct{}),
 	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	r.recall(config.Memory)
+	return r
 }
 
 // Member is one live workload.
 type Member struct {
 	workload wire.Workload
 	session  string
+	owner    Process
 	since    time.Time
 	registry *Registry
 	replaced chan struct{}
@@ -70,93 +86,145 @@ func (m *Member) Since() time.Time { return m.since }
 // Replaced is closed when the same workload joined again, over another stream.
 func (m *Member) Replaced() <-chan struct{} { return m.replaced }
 
-// Join adds a normalized workload. The instance is the one that it asks for
-// (after the server or the connection was lost) where that is free or held by
-// the same session, else the lowest free number of its base name. session is a
-// secret of the one workload: who knows it takes over its membership.
-func (r *Registry) Join(w wire.Workload, session string) (*Member, error) {
+// Join adds a normalized workload that owner serves. Its instance is the one that
+// it asks for (after the server or the connection was lost) where that is free,
+// kept for it, or held by the same session; else the lowest number of its base
+// name that nobody holds and that is kept for nobody. session is a secret of the
+// one workload: who knows it takes over its membership.
+func (r *Registry) Join(w wire.Workload, session string, owner Process) (*Member, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	wanted := w.Instance
-	old, held := r.members[wanted]
-	if held && old.session == session && session != "" {
+	if old := r.members[w.Instance]; old != nil && session != "" && old.session == session {
 		close(old.replaced)
-		delete(r.members, wanted)
-		r.release(old.workload)
-		held = false
+		delete(r.members, w.Instance)
+		r.release(w.Instance)
 	}
 	if len(r.members) >= r.limit {
 		return nil, fmt.Errorf("%w (%d)", ErrFull, r.limit)
 	}
-	if wanted == "" || held || !isInstanceOf(wanted, w.Base()) {
-		wanted = r.lowestFree(w.Base())
+	r.forgetNames()
+	if !r.mayHave(w, session) {
+		w.Instance = r.lowestFree(w.Base())
 	}
-	w.Instance = wanted
-	member := &Member{workload: w, session: session, since: time.Now(), registry: r, replaced: make(chan struct{})}
-	r.members[wanted] = member
+	r.kept.drop(w.Instance)
 	r.announce()
+	member := &Member{
+		workload: w, session: session, owner: owner, since: r.now(),
+		registry: r, replaced: make(chan struct{}),
+	}
+	r.members[w.Instance] = member
 	return member, nil
 }
 
-// Leave removes the workload. A member that was replaced leaves nothing.
-func (m *Member) Leave() {
+// mayHave reports whether the workload may be called what it asks for. The lock
+// is held.
+func (r *Registry) mayHave(w wire.Workload, session string) bool {
+	if r.members[w.Instance] != nil || !isInstanceOf(w.Instance, w.Base()) {
+		return false
+	}
+	kept, ok := r.kept.names[w.Instance]
+	return !ok || kept.Session == hashOf(session)
+}
+
+// Leave removes the workload, which ended: its number is free again. A member
+// that was replaced leaves nothing.
+func (m *Member) Leave() { m.remove(false) }
+
+// Lose removes the workload, whose stream was lost: it may live and come back, and
+// finds its name free until it is certain or likely that it does not.
+func (m *Member) Lose() { m.remove(true) }
+
+func (m *Member) remove(lost bool) {
 	r := m.registry
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.members[m.workload.Instance] == m {
-		delete(r.members, m.workload.Instance)
-		r.release(m.workload)
-		r.announce()
+	instance := m.workload.Instance
+	if r.members[instance] != m {
+		return
 	}
-}
-
-// release lets the workload's number be given again. The lock is held.
-func (r *Registry) release(w wire.Workload) {
-	base := w.Base()
-	n, err := strconv.Atoi(strings.TrimPrefix(w.Instance, base+"/"))
-	switch {
-	case err != nil || n > r.taken[base]:
-	case n == 1:
-		delete(r.taken, base)
-	default:
-		r.taken[base] = n - 1
+	delete(r.members, instance)
+	r.past.add(m.workload, r.now())
+	if lost && m.session != "" && len(r.kept.names) < r.limit {
+		r.kept.add(m.name(), r.now().Add(keepName), false)
+	} else {
+		r.release(instance)
 	}
+	r.announce()
 }
 
 // announce wakes everybody who waits for a change. The lock is held.
 func (r *Registry) announce() {
+	r.number++
 	close(r.changed)
 	r.changed = make(chan struct{})
 }
 
-// lowestFree returns the instance of the lowest number that nobody holds. The
-// lock is held.
+// release lets the instance's number be given again. The lock is held.
+func (r *Registry) release(instance string) {
+	base, number, _ := cutInstance(instance)
+	switch {
+	case number > r.taken[base]:
+	case number == 1:
+		delete(r.taken, base)
+	default:
+		r.taken[base] = number - 1
+	}
+}
+
+// lowestFree returns the instance of the lowest number that nobody holds and that
+// is kept for nobody. The lock is held.
 func (r *Registry) lowestFree(base string) string {
 	for n := r.taken[base] + 1; ; n++ {
 		instance := base + "/" + strconv.Itoa(n)
-		if _, taken := r.members[instance]; !taken {
+		_, kept := r.kept.names[instance]
+		if r.members[instance] == nil && !kept {
 			r.taken[base] = n
 			return instance
 		}
 	}
 }
 
-// isInstanceOf reports whether instance is base with a number.
-func isInstanceOf(instance, base string) bool {
-	number, ok := strings.CutPrefix(instance, base+"/")
-	n, err := strconv.Atoi(number)
-	return ok && err == nil && n >= 1 && n <= maxInstance && strconv.Itoa(n) == number
+// cutInstance splits an instance into its base name and its number.
+func cutInstance(instance string) (base string, number int, ok bool) {
+	base, text, ok := strings.Cut(instance, "/")
+	if !ok || base == "" {
+		return "", 0, false
+	}
+	number, err := strconv.Atoi(text)
+	return base, number, err == nil && number >= 1 && number <= maxInstance && strconv.Itoa(number) == text
 }
 
-// Workloads returns those that live, sorted by instance, and a channel that is
-// closed when that is no longer so.
-func (r *Registry) Workloads() ([]wire.Workload, <-chan struct{}) {
+// isInstanceOf reports whether instance is base with a number.
+func isInstanceOf(instance, base string) bool {
+	of, _, ok := cutInstance(instance)
+	return ok && of == base
+}
+
+// Census is who lives at one moment.
+type Census struct {
+	Number    uint64          // of the moment; larger for a later one that differs
+	Workloads []wire.Workload // sorted by instance
+	// Past is the services of workloads that left, sorted; one of them may live
+	// again. Only Service, Namespace and Ports are set.
+	Past    []wire.Workload
+	Changed <-chan struct{} // closed when this is no longer so
+}
+
+// Number returns the number of a Census that was taken now.
+func (r *Registry) Number() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	workloads := make([]wire.Workload, 0, len(r.members))
+	return r.number
+}
+
+// Census returns who lives now.
+func (r *Registry) Census() Census {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	census := Census{Number: r.number, Workloads: make([]wire.Workload, 0, len(r.members)), Past: r.past.list(r.now()), Changed: r.changed}
 	for _, member := range r.members {
-		workloads = append(workloads, member.workload)
+		census.Workloads = append(census.Workloads, member.workload)
 	}
-	slices.SortFunc(workloads, func(a, b wire.Workload) int { return cmp.Compare(a.Instance, b.Instance) })
-	return workloads, r.changed
+	slices.SortFunc(census.Workloads, func(a, b wire.Workload) int { return cmp.Compare(a.Instance, b.Instance) })
+	return census
 }

@@ -14,7 +14,7 @@ func details() wire.Workload {
 
 func join(t *testing.T, r *Registry, w wire.Workload, session string) *Member {
 	t.Helper()
-	member, err := r.Join(w, session)
+	member, err := r.Join(w, session, Process{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,9 +22,8 @@ func join(t *testing.T, r *Registry, w wire.Workload, session string) *Member {
 }
 
 func instances(r *Registry) []string {
-	workloads, _ := r.Workloads()
 	var out []string
-	for _, w := range workloads {
+	for _, w := range r.Census().Workloads {
 		out = append(out, w.Instance)
 	}
 	return out
@@ -104,7 +103,7 @@ func TestTheRegistryIsBounded(t *testing.T) {
 	for range 3 {
 		last = join(t, r, details(), "s")
 	}
-	if _, err := r.Join(details(), "s"); !errors.Is(err, ErrFull) {
+	if _, err := r.Join(details(), "s", Process{}); !errors.Is(err, ErrFull) {
 		t.Fatalf("the fourth of three joined: %v", err)
 	}
 	last.Leave()
@@ -113,19 +112,22 @@ func TestTheRegistryIsBounded(t *testing.T) {
 
 func TestEveryChangeIsAnnounced(t *testing.T) {
 	r := New(Config{})
-	_, changed := r.Workloads()
+	before := r.Census()
 	member := join(t, r, details(), "s")
-	<-changed
-	workloads, changed := r.Workloads()
-	if fmt.Sprint(instances(r)) != "[details-v2/1]" || len(workloads) != 1 {
-		t.Fatalf("got %v", workloads)
+	<-before.Changed
+	joined := r.Census()
+	if fmt.Sprint(instances(r)) != "[details-v2/1]" {
+		t.Fatalf("got %v", joined.Workloads)
+	}
+	if joined.Number <= before.Number || joined.Number != r.Number() {
+		t.Errorf("the census before it is %d, with it %d, now %d", before.Number, joined.Number, r.Number())
 	}
 	member.Leave()
-	<-changed
-	_, changed = r.Workloads()
+	<-joined.Changed
+	left := r.Census()
 	member.Leave()
 	select {
-	case <-changed:
+	case <-left.Changed:
 		t.Error("leaving twice is two changes")
 	default:
 	}
@@ -164,7 +166,7 @@ func TestTenThousandOfOneNameJoinQuickly(t *testing.T) {
 	for range MaxWorkloads {
 		join(t, r, details(), "s")
 	}
-	if _, err := r.Join(details(), "s"); !errors.Is(err, ErrFull) {
+	if _, err := r.Join(details(), "s", Process{}); !errors.Is(err, ErrFull) {
 		t.Errorf("one more: %v", err)
 	}
 }

@@ -33,16 +33,17 @@ type Config struct {
 
 // Server is a running control plane.
 type Server struct {
-	config  Config
-	version inspect.Version
-	locks   []*lock
-	api     *kubeapi.Server
-	store   *kubeapi.Store
-	push    *push.Server
-	loop    *push.Loop
+	config    Config
+	version   inspect.Version
+	locks     []*lock
+	api       *kubeapi.Server
+	store     *kubeapi.Store
+	workloads *registry.Registry
+	push      *push.Server
+	loop      *push.Loop
 
 	cancel   context.CancelFunc
-	running  sync.WaitGroup // what reads the store
+	running  sync.WaitGroup // what reads the store and the registry
 	serving  sync.WaitGroup // push.sock
 	failed   chan error
 	stopOnce sync.Once
@@ -75,15 +76,15 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	workloads := registry.New(registry.Config{})
-	if s.push, err = push.New(push.Config{Registry: workloads, CheckPeer: config.PeerCheck, Log: config.Log.With("component", "push")}); err != nil {
+	s.workloads = registry.New(registry.Config{Memory: s.recall()})
+	if s.push, err = push.New(push.Config{Registry: s.workloads, CheckPeer: config.PeerCheck, Log: config.Log.With("component", "push")}); err != nil {
 		return nil, err
 	}
 	if s.store, err = kubeapi.NewStore(kubeapi.StoreConfig{API: s.api.Loopback(), Kinds: api.Kinds(), Log: config.Log}); err != nil {
 		return nil, err
 	}
 	if s.loop, err = push.NewLoop(push.LoopConfig{
-		Store: s.store, Registry: workloads, Publish: s.push.Publish, Log: config.Log.With("component", "compile"),
+		Store: s.store, Registry: s.workloads, Publish: s.push.Publish, Log: config.Log.With("component", "compile"),
 	}); err != nil {
 		return nil, err
 	}
@@ -92,6 +93,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	s.running.Go(func() { s.store.Run(background) })
 	s.running.Go(func() { s.loop.Run(background) })
 	s.running.Go(func() { s.reportStatuses(background) })
+	s.running.Go(func() { s.remember(background) })
 	if err := s.waitCompiled(ctx); err != nil {
 		return nil, err
 	}
@@ -186,6 +188,9 @@ func (s *Server) Stop() error {
 			s.push.Close()
 		}
 		s.running.Wait()
+		if s.cancel != nil {
+			s.writeMemory(nil) // with those that were connected to the last
+		}
 		s.serving.Wait()
 		if s.api != nil {
 			s.stopErr = s.api.Stop()

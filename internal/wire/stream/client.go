@@ -27,7 +27,7 @@ const (
 	multiplier = 1.6
 	jitter     = 0.2
 
-	homeTimeout      = 2 * time.Second // a new workload waits no longer for those that come back
+	leaveTimeout     = time.Second // for the server to end the stream of a workload that leaves
 	connectTimeout   = 2 * time.Second
 	keepaliveTime    = 10 * time.Second // gRPC allows a client no less
 	keepaliveTimeout = 3 * time.Second
@@ -68,7 +68,6 @@ type Client struct {
 	log     *slog.Logger
 	conn    *grpc.ClientConn
 	decoder *wire.Decoder
-	away    away
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -140,50 +139,6 @@ func (c *Client) Join(ctx context.Context, workload wire.Workload) (*Membership,
 		m.run(ctx)
 	})
 	return m, nil
-}
-
-// away counts the memberships that have a name and no stream. When a server
-// starts anew those come back first, so that nobody new is given the name of one
-// of them. The zero away is ready.
-type away struct {
-	mu    sync.Mutex
-	count int
-	home  chan struct{} // closed when count is 0; nil while it is
-}
-
-func (a *away) leave() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.count == 0 {
-		a.home = make(chan struct{})
-	}
-	a.count++
-}
-
-func (a *away) back() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.count--; a.count == 0 {
-		close(a.home)
-		a.home = nil
-	}
-}
-
-// wait returns when nobody is away, at the latest after homeTimeout.
-func (a *away) wait(ctx context.Context) {
-	a.mu.Lock()
-	home := a.home
-	a.mu.Unlock()
-	if home == nil {
-		return
-	}
-	timer := time.NewTimer(homeTimeout)
-	defer timer.Stop()
-	select {
-	case <-home:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // pause waits as long as the attempt calls for, or until ctx ends.

@@ -455,37 +455,41 @@ func TestAWorkloadThatTheServerRefusesAsksSeldom(t *testing.T) {
 	})
 }
 
-func TestNewWorkloadsWaitForThoseThatComeBack(t *testing.T) {
+func TestALeaveIsSaidAndTheServersEndAwaitedForABoundedTime(t *testing.T) {
 	play(t, func(t *testing.T, server *scripted, client *Client) {
-		old := joinDetails(t, client)
-		p := <-server.streams
-		p.request(t)
-		p.sendAll(t, "1", content(t))
-		<-old.Snapshots()
-		server.stop()
-		synctest.Wait()
-		fresh := joinDetails(t, client)
-		server.start()
-		opened := []*played{<-server.streams, <-server.streams}
-		// Only the one with a name speaks, whichever was opened first.
-		first := make(chan *played, 2)
-		for _, p := range opened {
+		for _, answers := range []bool{true, false} {
+			m := joinDetails(t, client)
+			p := <-server.streams
+			p.request(t)
 			go func() {
-				if request, err := p.Recv(); err == nil {
-					if join, _ := DecodeNode(request.GetNode()); join.Workload.Instance == "" {
-						t.Log("the new one joins")
-					}
-					first <- p
+				if request, err := p.Recv(); !errors.Is(err, io.EOF) {
+					t.Errorf("the leave came as %v, %v", request, err)
+				}
+				if answers {
+					p.end <- nil
 				}
 			}()
+			started := time.Now()
+			m.Leave()
+			if took := time.Since(started); answers && took != 0 || took > leaveTimeout {
+				t.Errorf("the leave from a server that answers (%v) took %s", answers, took)
+			}
+			synctest.Wait()
 		}
-		returned := <-first
-		returned.sendAll(t, "1", content(t))
-		if snapshot := <-old.Snapshots(); snapshot == nil || fresh.Connected() {
-			t.Error("the new one was first")
+	})
+}
+
+func TestAWorkloadThatLeavesBeforeItsStreamIsOpenDoesNotWait(t *testing.T) {
+	play(t, func(t *testing.T, server *scripted, client *Client) {
+		server.stop()
+		m := joinDetails(t, client)
+		synctest.Wait()
+		started := time.Now()
+		m.Leave()
+		if took := time.Since(started); took != 0 {
+			t.Errorf("it took %s", took)
 		}
-		<-first
-		old.Leave()
+		server.start()
 	})
 }
 

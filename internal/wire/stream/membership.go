@@ -37,7 +37,6 @@ type Membership struct {
 	running   string  // version that was acknowledged last
 	pending   pending // the index that waits for an Ack or a Nack
 	open      bool    // the server knows the workload
-	away      bool    // it has a name and no stream: it is counted in the client's away
 	lastError error
 }
 
@@ -54,8 +53,8 @@ type pending struct {
 }
 
 // Instance returns the name that the server gave the workload, "" while it has
-// given none. It may change when the server lost its memory and somebody else
-// took the name.
+// given none. It may change where the server keeps names for a while and the
+// workload was away for longer.
 func (m *Membership) Instance() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -127,9 +126,6 @@ func (m *Membership) run(ctx context.Context) {
 		heard, err := m.serve(ctx)
 		if ctx.Err() != nil {
 			m.disconnected(nil)
-			m.mu.Lock()
-			m.noLongerAway()
-			m.mu.Unlock()
 			return
 		}
 		m.disconnected(err)
@@ -158,38 +154,32 @@ func final(err error) bool {
 func (m *Membership) disconnected(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.open {
-		m.client.away.leave()
-		m.away = true
-	}
 	m.open, m.lastError, m.pending = false, err, pending{}
 }
 
-// noLongerAway lets those go on who wait for this membership. The lock is held.
-func (m *Membership) noLongerAway() {
-	if m.away {
-		m.away = false
-		m.client.away.back()
-	}
-}
-
 // serve opens one stream and reads it until it ends. heard says that the server
-// sent an index on it.
+// sent an index on it. At the end of ctx it takes leave of the server.
 func (m *Membership) serve(ctx context.Context) (heard bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
+	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(m.client.conn).DeltaAggregatedResources(ctx)
+	opening := context.AfterFunc(ctx, cancel)
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(m.client.conn).DeltaAggregatedResources(streamCtx)
 	if err != nil {
 		return false, fmt.Errorf("open stream: %w", err)
+	}
+	if !opening() {
+		return false, ctx.Err()
 	}
 	first, err := m.firstRequest()
 	if err != nil {
 		return false, err
 	}
-	if m.Instance() == "" {
-		m.client.away.wait(ctx)
-	}
 	sender := &sender{stream: stream}
+	defer context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(leaveTimeout, cancel)
+		context.AfterFunc(streamCtx, func() { timer.Stop() })
+		sender.leave()
+	})()
 	if err := sender.send(first); err != nil {
 		return false, reason(stream, err)
 	}
@@ -285,7 +275,6 @@ func (m *Membership) takeIndex(response *discoveryv3.DeltaDiscoveryResponse, sen
 	first := m.workload.Instance == ""
 	m.workload.Instance = index.Instance
 	m.open, m.lastError = true, nil
-	m.noLongerAway()
 	if first {
 		close(m.joined)
 	}
@@ -328,6 +317,14 @@ func (s *sender) send(request *discoveryv3.DeltaDiscoveryRequest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stream.Send(request)
+}
+
+// leave closes our half of the stream: the server then ends the other half. Any
+// other end of a stream may be that of a connection.
+func (s *sender) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.stream.CloseSend() // it never fails
 }
 
 // reason returns why a stream does not take requests any more: gRPC tells the

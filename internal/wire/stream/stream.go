@@ -8,7 +8,8 @@
 //
 //   - One stream is one workload. The first request's node is the join: id is
 //     the base name of the workload, metadata holds the workload and the secret
-//     of its session. The end of the stream is the leave.
+//     of its session. A proxy that closes its half takes the workload away; at
+//     any other end of the stream its name is kept for a while.
 //   - Subscribing to the index subscribes to what it names. The first request
 //     has the index's type URL, and initial_resource_versions of all parts that
 //     the proxy holds already, whatever their type: names of parts are unique.
