@@ -266,17 +266,22 @@ func TestAConfigurationThatCannotBeRightIsRefused(t *testing.T) {
 	}
 }
 
-// certificate makes one that is its own authority.
+// certificate makes one of a name that is its own authority.
 func certificate(t testing.TB, name string) (tls.Certificate, *x509.CertPool) {
+	return certificateOf(t, func(c *x509.Certificate) { c.DNSNames = []string{name} })
+}
+
+func certificateOf(t testing.TB, change func(*x509.Certificate)) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{name}, IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
+	change(template)
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
@@ -341,6 +346,94 @@ func TestAServerIsVerifiedBeforeAnythingIsSent(t *testing.T) {
 	}
 	if got.Load() != 0 {
 		t.Error("a server that was not verified was sent something")
+	}
+}
+
+// The name of the pool is what counts, as RFC 9525 says, and is what is asked for.
+func TestWhichCertificatesAreOfAName(t *testing.T) {
+	names := func(texts ...string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.DNSNames = texts }
+	}
+	for _, tc := range []struct {
+		name, server string
+		certificate  func(*x509.Certificate)
+		max          uint16
+		says         string // "" where it is accepted
+	}{
+		{"a wildcard", "api.a.example", names("*.a.example"), 0, ""},
+		{"a wildcard, in another case", "api.a.example", names("*.A.Example"), 0, ""},
+		{"a wildcard's apex", "a.example", names("*.a.example"), 0, "valid for"},
+		{"two labels under a wildcard", "x.api.a.example", names("*.a.example"), 0, "valid for"},
+		{"a wildcard within a label", "api.a.example", names("a*.a.example"), 0, "valid for"},
+		{"the second of two names", "b.example", names("a.example", "b.example"), 0, ""},
+		{"an address", "192.0.2.1", func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(192, 0, 2, 1)} }, 0, ""},
+		{"an IPv6 address", "2001:db8::1", func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.ParseIP("2001:db8::1")} }, 0, ""},
+		{"another address", "192.0.2.2", func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(192, 0, 2, 1)} }, 0, "valid for"},
+		{"an address as a name", "192.0.2.1", names("192.0.2.1"), 0, "doesn't contain any IP SANs"},
+		{"a common name alone", "a.example", func(c *x509.Certificate) { c.Subject.CommonName = "a.example" }, 0, "SANs"},
+		{"an expired one", "a.example", func(c *x509.Certificate) {
+			c.DNSNames, c.NotAfter = []string{"a.example"}, time.Now().Add(-time.Minute)
+		}, 0, "expired"},
+		{"one for clients", "a.example", func(c *x509.Certificate) {
+			c.DNSNames, c.ExtKeyUsage = []string{"a.example"}, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+		}, 0, "key usage"},
+		{"TLS 1.2", "a.example", names("a.example"), tls.VersionTLS12, ""},
+		{"TLS 1.1", "a.example", names("a.example"), tls.VersionTLS11, "protocol version"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cert, roots := certificateOf(t, tc.certificate)
+			asked := make(chan string, 1)
+			address := server(t, func(c net.Conn) {
+				config := &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tc.max, Certificates: []tls.Certificate{cert}}
+				config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+					asked <- hello.ServerName
+					return nil, nil
+				}
+				io.Copy(c, tls.Server(c, config))
+			})
+			p := newPool(t, Config{Dial: dialTo(address), TLS: &tls.Config{ServerName: tc.server, RootCAs: roots, MinVersion: tls.VersionTLS10}})
+			c, err := p.Dial(context.Background())
+			if err == nil {
+				c.Close()
+			}
+			if tc.says == "" && err != nil || tc.says != "" && (err == nil || !strings.Contains(err.Error(), tc.says)) {
+				t.Errorf("%v, want %q", err, tc.says)
+			}
+			want := tc.server
+			if net.ParseIP(want) != nil {
+				want = "" // RFC 6066, section 3: no address is a server name
+			}
+			if got := <-asked; got != want {
+				t.Errorf("the server was asked for %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// A session that one pool began is not resumed by another: its roots may be others.
+func TestPoolsDoNotShareSessions(t *testing.T) {
+	cert, roots := certificate(t, "a.example")
+	address := server(t, func(c net.Conn) {
+		s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}, SessionTicketsDisabled: false})
+		io.Copy(s, s)
+	})
+	shared := tls.NewLRUClientSessionCache(8)
+	_, strangers := certificate(t, "a.example")
+	exchange := func(roots *x509.CertPool) error {
+		p := newPool(t, Config{Dial: dialTo(address), TLS: &tls.Config{ServerName: "a.example", RootCAs: roots, ClientSessionCache: shared}})
+		c, err := p.Dial(context.Background())
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Exchange([]byte("x"), make([]byte, 1))
+		return err
+	}
+	if err := exchange(roots); err != nil {
+		t.Fatal(err)
+	}
+	if err := exchange(strangers); err == nil {
+		t.Error("a pool with other roots took the session over")
 	}
 }
 

@@ -126,19 +126,20 @@ func (c *Conn) handshake(ctx context.Context, config *tls.Config) error {
 	return nil
 }
 
-// clientConfig is the pool's own copy: HTTP/1.1 only, sessions kept, and full
-// records from the first on (dynamic sizing would cut a head into 1.2 KB
-// pieces).
+// clientConfig is the pool's own copy: TLS 1.2 at least, HTTP/1.1 only, sessions
+// kept for this pool alone, and full records from the first on (dynamic sizing
+// would cut a head into 1.2 KB pieces).
 func clientConfig(config *tls.Config) (*tls.Config, error) {
 	own := config.Clone()
 	if own.VerifyConnection == nil && (own.InsecureSkipVerify || own.ServerName == "") {
 		return nil, errors.New("upstream: a TLS configuration that verifies nobody")
 	}
+	own.MinVersion = max(own.MinVersion, tls.VersionTLS12)
 	own.NextProtos = []string{"http/1.1"}
 	own.DynamicRecordSizingDisabled = true
-	if own.ClientSessionCache == nil {
-		own.ClientSessionCache = tls.NewLRUClientSessionCache(maxSessions)
-	}
+	// A resumed session is not verified anew by its roots, so none is taken over
+	// from another pool, whose roots may be others.
+	own.ClientSessionCache = tls.NewLRUClientSessionCache(maxSessions)
 	return own, nil
 }
 
