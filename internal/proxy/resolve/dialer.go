@@ -80,8 +80,8 @@ func (d *Dialer) Dial(ctx context.Context, t Target) (*net.TCPConn, error) {
 	return conn, err
 }
 
-// Resolve returns the addresses of t that may be dialled, in the order in which
-// they should be: families in turn, IPv6 first. Whoever must prove an address
+// Resolve returns the addresses of t that may be dialled, at most MaxAttempts, in
+// the order in which they should be: families in turn, IPv6 first. Whoever must prove an address
 // before it is used proves one of these and gives it to DialAddr.
 func (d *Dialer) Resolve(ctx context.Context, t Target) ([]netip.AddrPort, error) {
 	addrs := []netip.Addr{t.Addr}
@@ -109,7 +109,8 @@ func (d *Dialer) Resolve(ctx context.Context, t Target) ([]netip.AddrPort, error
 	if len(allowed) == 0 {
 		return nil, refusal
 	}
-	return interleave(allowed, t.Port), nil
+	ordered := interleave(allowed, t.Port)
+	return ordered[:min(len(ordered), MaxAttempts)], nil
 }
 
 // Refuses says why a must not be dialled for t, "" when it may be; also of one

@@ -326,6 +326,19 @@ func TestCandidatesTakeTurnsByFamily(t *testing.T) {
 	}
 }
 
+// Whoever proves one candidate after the other has an end to it too.
+func TestCandidatesAreAsManyAsAreTriedAtMost(t *testing.T) {
+	records := []string{}
+	for i := range 20 {
+		records = append(records, fmt.Sprintf("www.example.com. 60 8.0.0.%d", i), fmt.Sprintf("www.example.com. 60 2a00::%d", i))
+	}
+	d, _ := newDialer(t, nil, records...)
+	got, err := d.Resolve(t.Context(), Target{Name: www, Port: 443})
+	if err != nil || len(got) != MaxAttempts || !got[0].Addr().Is6() || !got[1].Addr().Is4() {
+		t.Errorf("%v %v", got, err)
+	}
+}
+
 func TestTheSourceIsUsedWhereItsFamilyFits(t *testing.T) {
 	var sources []netip.Addr
 	d := NewDialer(DialerConfig{Sockets: sourceSockets{&sources}})

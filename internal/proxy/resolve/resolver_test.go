@@ -700,9 +700,14 @@ func FuzzParseReply(f *testing.F) {
 	} {
 		f.Add(m)
 	}
+	question := r.bytes[12 : 12+int(r.name.Length)+1+4]
 	f.Fuzz(func(t *testing.T, m []byte) {
-		if len(m) > 2 {
+		// The id and, beside whatever follows, the question are what was asked, or
+		// nothing would be read of most messages.
+		if len(m) >= 12 {
+			m = slices.Clone(m)
 			m[0], m[1] = byte(r.id>>8), byte(r.id)
+			copy(m[12:], question)
 		}
 		out, err := parseReply(m, r)
 		if err != nil {
