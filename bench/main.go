@@ -5,14 +5,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"sluice.dev/sluice/bench/egress"
@@ -51,7 +54,9 @@ func main() {
 	flag.IntVar(&o.starts, "starts", 20, "size: starts of each command")
 	flag.StringVar(&o.samples, "samples", "samples", "size: folder of the samples, for the demo")
 	flag.Parse()
-	if err := run(o); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -73,7 +78,7 @@ func takeRole(role string, args []string) error {
 	return r.run(self, args)
 }
 
-func run(o options) error {
+func run(ctx context.Context, o options) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -106,13 +111,16 @@ func run(o options) error {
 	results := []report.Section{machine()}
 	var errs []error
 	for _, s := range chosen {
-		result, err := s.run(self, o, progress)
+		result, err := s.run(ctx, self, o, progress)
 		progress.Clear()
 		if err != nil { // what was measured till then is printed, and the others are measured
 			errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
 			result.Skipped = err.Error()
 		}
 		results = append(results, result)
+		if ctx.Err() != nil {
+			break
+		}
 	}
 	print := report.Markdown
 	if o.output == "json" {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -32,7 +34,7 @@ func TestEgressMeasuresSluiceOnItsRealPath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	section, err := egress.Run(self, egress.Options{Rounds: 1, Duration: 20 * time.Millisecond, Conns: []int{2}}, report.Progress{})
+	section, err := egress.Run(t.Context(), self, egress.Options{Rounds: 1, Duration: 20 * time.Millisecond, Conns: []int{2}}, report.Progress{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +52,28 @@ func TestEgressMeasuresSluiceOnItsRealPath(t *testing.T) {
 	notes := strings.Join(section.Notes, "\n")
 	if len(section.Tables[0].Rows) == 1 != strings.Contains(notes, "haproxy is not installed (apt-get install haproxy)") {
 		t.Errorf("%d rows, and the notes say:\n%s", len(section.Tables[0].Rows), notes)
+	}
+}
+
+func TestWhatIsInterruptedLeavesNothing(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("interrupted")
+	cancel(why)
+	section, err := egress.Run(ctx, self, egress.Options{Rounds: 1000, Duration: time.Hour, Conns: []int{2}}, report.Progress{})
+	if section.Skipped != "" {
+		t.Skip(section.Skipped)
+	}
+	if !errors.Is(err, why) {
+		t.Errorf("it ended with %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 

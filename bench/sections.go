@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 
 	"sluice.dev/sluice/bench/egress"
@@ -15,19 +16,19 @@ const maxConns = load.MaxConns
 // section is one subject.
 type section struct {
 	name string
-	run  func(self string, o options, p report.Progress) (report.Section, error)
+	run  func(ctx context.Context, self string, o options, p report.Progress) (report.Section, error)
 }
 
 // sections in the order in which they are measured.
 var sections = []section{
-	{egress.Name, func(self string, o options, p report.Progress) (report.Section, error) {
-		return egress.Run(self, o.egress, p)
+	{egress.Name, func(ctx context.Context, self string, o options, p report.Progress) (report.Section, error) {
+		return egress.Run(ctx, self, o.egress, p)
 	}},
-	{visible.Name, func(self string, o options, p report.Progress) (report.Section, error) {
-		return visible.Run(self, visible.Options{Bin: o.bin, Changes: o.changes}, p)
+	{visible.Name, func(ctx context.Context, self string, o options, p report.Progress) (report.Section, error) {
+		return visible.Run(ctx, self, visible.Options{Bin: o.bin, Changes: o.changes}, p)
 	}},
-	{size.Name, func(_ string, o options, p report.Progress) (report.Section, error) {
-		return size.Run(size.Options{Bin: o.bin, Samples: o.samples, Starts: o.starts}, p)
+	{size.Name, func(ctx context.Context, _ string, o options, p report.Progress) (report.Section, error) {
+		return size.Run(ctx, size.Options{Bin: o.bin, Samples: o.samples, Starts: o.starts}, p)
 	}},
 }
 

@@ -6,6 +6,7 @@
 package egress
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -24,6 +25,8 @@ type Options struct {
 	Duration time.Duration `json:"duration"` // of one measurement
 	Conns    []int         `json:"conns"`
 	Profile  string        `json:"profile,omitempty"` // folder for CPU profiles of Sluice
+	// Dir is where what runs keeps its files; Run makes and removes it.
+	Dir string `json:"dir"`
 }
 
 // Name and Title are the section's.
@@ -48,13 +51,18 @@ type message struct {
 }
 
 // Run measures. self is our own program, which takes the roles.
-func Run(self string, o Options, progress report.Progress) (report.Section, error) {
+func Run(ctx context.Context, self string, o Options, progress report.Progress) (report.Section, error) {
 	section := report.Section{Name: Name, Title: Title}
 	if _, _, err := process.CPUs(); err != nil {
 		section.Skipped = err.Error()
 		return section, nil
 	}
-	inside, err := process.Start(process.Config{
+	var err error
+	if o.Dir, err = os.MkdirTemp("", "bench-egress-"); err != nil {
+		return section, err
+	}
+	defer os.RemoveAll(o.Dir) // out here: what is inside may be killed
+	inside, err := process.Start(ctx, process.Config{
 		Name: "the benchmark's namespace", Argv: []string{self, RoleInside}, CPU: process.AnyCPU, Attributes: namespace(),
 	})
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) {

@@ -22,8 +22,9 @@ var haproxyVariants = []haproxyVariant{
 	{"HAProxy, log in a ring", true},
 }
 
-func findHAProxy() (string, error) {
-	for _, name := range []string{"haproxy", "/usr/sbin/haproxy"} { // sbin is not on every user's path
+// findHAProxy returns the first of the programs that is there.
+func findHAProxy(programs ...string) (string, error) {
+	for _, name := range programs {
 		if path, err := exec.LookPath(name); err == nil {
 			return path, nil
 		}

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -54,17 +55,12 @@ func measureInside(self string, o Options, say func(string, ...any)) (report.Sec
 	if err != nil {
 		return report.Section{}, err
 	}
-	dir, err := os.MkdirTemp("", "bench-egress-")
-	if err != nil {
-		return report.Section{}, err
-	}
-	defer os.RemoveAll(dir)
 	start := func(name string, cpu int, env []string, argv ...string) (*process.Process, error) {
 		say("egress: starting %s", name)
-		return process.Start(process.Config{Name: name, Argv: argv, Env: env, CPU: cpu, Dir: dir})
+		return process.Start(context.Background(), process.Config{Name: name, Argv: argv, Env: env, CPU: cpu, Dir: o.Dir})
 	}
 
-	upstream, err := start("upstream", endsCPU, []string{"GOMAXPROCS=1"}, self, RoleUpstream, dir)
+	upstream, err := start("upstream", endsCPU, []string{"GOMAXPROCS=1"}, self, RoleUpstream, o.Dir)
 	if err != nil {
 		return report.Section{}, err
 	}
@@ -79,7 +75,7 @@ func measureInside(self string, o Options, say func(string, ...any)) (report.Sec
 	defer generator.Stop()
 
 	var contenders []contender
-	sluice, err := start("sluice", proxyCPU, []string{"GOMAXPROCS=1"}, self, RoleSluice, filepath.Join(dir, caFile), o.Profile)
+	sluice, err := start("sluice", proxyCPU, []string{"GOMAXPROCS=1"}, self, RoleSluice, filepath.Join(o.Dir, caFile), o.Profile)
 	if err != nil {
 		return report.Section{}, err
 	}
@@ -91,12 +87,12 @@ func measureInside(self string, o Options, say func(string, ...any)) (report.Sec
 	contenders = append(contenders, contender{name: "Sluice", pid: sluice.PID, plain: at.Plain, tls: at.TLS})
 
 	section := report.Section{Name: Name, Title: Title}
-	path, err := findHAProxy()
+	path, err := findHAProxy("haproxy", "/usr/sbin/haproxy") // sbin is not on every user's path
 	if err != nil {
 		section.Notes = append(section.Notes, "HAProxy: skipped: "+err.Error())
 	} else {
 		for i, variant := range haproxyVariants {
-			c, config := variant.configure(dir, i)
+			c, config := variant.configure(o.Dir, i)
 			if err := os.WriteFile(config.path, []byte(config.text), 0o600); err != nil {
 				return section, err
 			}

@@ -105,15 +105,17 @@ func (c *Clients) Run() Result {
 	began := time.Now()
 	err := c.each(func(one *client) error {
 		asked := time.Now()
-		for asked.Sub(began) < c.order.Duration {
+		for { // at least once, however late it came to begin
 			if err := one.ask(); err != nil {
 				return err
 			}
 			now := time.Now()
 			one.took = append(one.took, now.Sub(asked))
+			if now.Sub(began) >= c.order.Duration {
+				return nil
+			}
 			asked = now
 		}
-		return nil
 	})
 	r := Result{Took: time.Since(began)}
 	if err != nil {

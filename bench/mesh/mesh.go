@@ -52,12 +52,13 @@ type Mesh struct {
 	// list of rules was answered, the proxy until sandboxes could attach.
 	ServerReady, ProxyReady time.Duration
 
+	ctx      context.Context
 	bin, dir string
 	client   *http.Client
 }
 
-// Start starts all but sandboxes.
-func Start(bin string) (_ *Mesh, err error) {
+// Start starts all but sandboxes. When ctx ends, every wait for them does.
+func Start(ctx context.Context, bin string) (_ *Mesh, err error) {
 	if err := CheckBinaries(bin, "sluice", "sluice-proxy", "sluice-server", "simnet"); err != nil {
 		return nil, err
 	}
@@ -65,7 +66,7 @@ func Start(bin string) (_ *Mesh, err error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Mesh{bin: bin, dir: dir}
+	m := &Mesh{ctx: ctx, bin: bin, dir: dir}
 	m.client = &http.Client{Timeout: startTime, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", m.runtime("api.sock"))
@@ -92,7 +93,7 @@ func (m *Mesh) runtime(name string) string { return filepath.Join(m.dir, "run", 
 
 // command is a process with the folders of this mesh.
 func (m *Mesh) command(program string, args ...string) (*process.Process, error) {
-	return process.Start(process.Config{
+	return process.Start(m.ctx, process.Config{
 		Name: program, Argv: append([]string{filepath.Join(m.bin, program)}, args...), CPU: process.AnyCPU, Dir: m.dir,
 		Env: []string{"SLUICE_RUNTIME=" + m.runtime(""), "SLUICE_DATA=" + m.path("data")},
 	})
@@ -150,6 +151,8 @@ func (m *Mesh) await(p *process.Process, name string, f func() error) error {
 		case <-p.Done():
 			_, ended := p.Line(startTime)
 			return ended
+		case <-m.ctx.Done():
+			return context.Cause(m.ctx)
 		case <-time.After(pollEvery):
 		}
 		if time.Now().After(deadline) {
@@ -192,7 +195,7 @@ func (m *Mesh) call(method, path string, body any) error {
 		}
 		reader = bytes.NewReader(text)
 	}
-	request, err := http.NewRequest(method, "http://sluice"+path, reader)
+	request, err := http.NewRequestWithContext(m.ctx, method, "http://sluice"+path, reader)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ package process
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,17 +14,16 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"sluice.dev/sluice/internal/tail"
 )
 
 // AnyCPU leaves a process where the kernel puts it.
 const AnyCPU = -1
 
 const (
-	maxSaid = 16 << 10        // bytes kept of a process's standard error
 	maxLine = 1 << 20         // bytes of one line of its standard output
 	endTime = 5 * time.Second // for it to end after SIGTERM; then it is killed
 )
@@ -35,7 +35,7 @@ type Config struct {
 	Env  []string // beside our own
 	Dir  string
 	CPU  int // on which it is pinned from its first instruction on; AnyCPU
-	// Attributes is taken over; Pdeathsig is set.
+	// Attributes is taken over; Pdeathsig and Setpgid are set.
 	Attributes *syscall.SysProcAttr
 }
 
@@ -43,22 +43,24 @@ type Config struct {
 type Process struct {
 	PID int
 
+	ctx   context.Context
 	name  string
 	cmd   *exec.Cmd
 	in    io.WriteCloser
 	lines chan []byte
-	said  *tail
+	said  *tail.Tail
 	done  chan struct{}
 	err   error // of its end; to be read after done
 }
 
-// Start starts a process.
-func Start(c Config) (*Process, error) {
+// Start starts a process. When ctx ends, whoever waits for its words gets the
+// cause; the process goes on until Stop.
+func Start(ctx context.Context, c Config) (*Process, error) {
 	cmd := exec.Command(c.Argv[0], c.Argv[1:]...)
 	cmd.Env = append(os.Environ(), c.Env...)
 	cmd.Dir = c.Dir
 	cmd.WaitDelay = endTime
-	p := &Process{name: c.Name, cmd: cmd, lines: make(chan []byte, 64), said: new(tail), done: make(chan struct{})}
+	p := &Process{ctx: ctx, name: c.Name, cmd: cmd, lines: make(chan []byte, 64), said: new(tail.Tail), done: make(chan struct{})}
 	cmd.Stderr = p.said
 	var err error
 	if p.in, err = cmd.StdinPipe(); err != nil {
@@ -73,6 +75,8 @@ func Start(c Config) (*Process, error) {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
 	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	// A terminal's ^C reaches bench alone, which ends the others in order.
+	cmd.SysProcAttr.Setpgid = true
 	began := make(chan error)
 	go p.run(c.CPU, out, began)
 	if err := <-began; err != nil {
@@ -119,6 +123,8 @@ func (p *Process) Line(within time.Duration) ([]byte, error) {
 			return nil, fmt.Errorf("%s ended: %w", p.name, p.end())
 		}
 		return line, nil
+	case <-p.ctx.Done():
+		return nil, context.Cause(p.ctx)
 	case <-timer.C:
 		return nil, fmt.Errorf("%s said nothing for %v%s", p.name, within, p.words())
 	}
@@ -170,30 +176,8 @@ func (p *Process) end() error {
 
 // words is what it said last, for an error.
 func (p *Process) words() string {
-	if said := strings.TrimSpace(p.said.String()); said != "" {
+	if said := p.said.String(); said != "" {
 		return "; it said: " + said
 	}
 	return ""
-}
-
-// tail keeps the last maxSaid bytes that were written.
-type tail struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.text = append(t.text, b...)
-	if over := len(t.text) - maxSaid; over > 0 {
-		t.text = bytes.Clone(t.text[over:])
-	}
-	return len(b), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.text)
 }

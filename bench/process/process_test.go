@@ -1,6 +1,8 @@
 package process
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -13,7 +15,7 @@ import (
 )
 
 func TestAProcessIsSpokenToByLinesAndEnds(t *testing.T) {
-	p, err := Start(Config{Name: "cat", Argv: []string{"cat"}, CPU: AnyCPU})
+	p, err := Start(t.Context(), Config{Name: "cat", Argv: []string{"cat"}, CPU: AnyCPU})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +24,7 @@ func TestAProcessIsSpokenToByLinesAndEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got map[string]int
-	if err := p.Receive(10*time.Second, &got); err != nil || got["n"] != 7 {
+	if err := p.Receive(time.Minute, &got); err != nil || got["n"] != 7 {
 		t.Fatalf("got %v, %v", got, err)
 	}
 	p.Stop()
@@ -32,13 +34,27 @@ func TestAProcessIsSpokenToByLinesAndEnds(t *testing.T) {
 }
 
 func TestAProcessThatEndsTellsWhatItSaid(t *testing.T) {
-	p, err := Start(Config{Name: "sh", Argv: []string{"sh", "-c", "echo no such door >&2; exit 3"}, CPU: AnyCPU})
+	p, err := Start(t.Context(), Config{Name: "sh", Argv: []string{"sh", "-c", "echo no such door >&2; exit 3"}, CPU: AnyCPU})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Stop()
-	_, err = p.Line(10 * time.Second)
+	_, err = p.Line(time.Minute)
 	if err == nil || !strings.Contains(err.Error(), "no such door") || !strings.Contains(err.Error(), "exit status 3") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWaitingForWordsEndsWithTheContext(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	p, err := Start(ctx, Config{Name: "cat", Argv: []string{"cat"}, CPU: AnyCPU})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Stop()
+	why := errors.New("enough")
+	cancel(why)
+	if _, err := p.Line(time.Minute); err != why {
 		t.Errorf("got %v", err)
 	}
 }
@@ -56,7 +72,7 @@ func TestAPinnedProcessIsOnItsProcessorAndWeAreNot(t *testing.T) {
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
 		t.Fatal(err)
 	}
-	p, err := Start(Config{Name: "cat", Argv: []string{"cat"}, CPU: cpu})
+	p, err := Start(t.Context(), Config{Name: "cat", Argv: []string{"cat"}, CPU: cpu})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +90,7 @@ func TestAPinnedProcessIsOnItsProcessorAndWeAreNot(t *testing.T) {
 }
 
 func TestCPUTimeGrowsWithWork(t *testing.T) {
-	p, err := Start(Config{Name: "sh", Argv: []string{"sh", "-c", "read x; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo 1; read x"}, CPU: AnyCPU})
+	p, err := Start(t.Context(), Config{Name: "sh", Argv: []string{"sh", "-c", "read x; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo 1; read x"}, CPU: AnyCPU})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +102,7 @@ func TestCPUTimeGrowsWithWork(t *testing.T) {
 	if err := p.Send(1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Line(30 * time.Second); err != nil {
+	if _, err := p.Line(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	after, err := CPUTime(p.PID)
@@ -114,12 +130,12 @@ func TestMemoryIsReadFromTheRollup(t *testing.T) {
 }
 
 func TestChildrenAreFoundToTheLast(t *testing.T) {
-	p, err := Start(Config{Name: "sh", Argv: []string{"sh", "-c", "sh -c 'sleep 60 & echo $!; wait'; true"}, CPU: AnyCPU})
+	p, err := Start(t.Context(), Config{Name: "sh", Argv: []string{"sh", "-c", "sh -c 'sleep 60 & echo $!; wait'; true"}, CPU: AnyCPU})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Stop()
-	line, err := p.Line(10 * time.Second)
+	line, err := p.Line(time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

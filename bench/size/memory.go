@@ -1,13 +1,13 @@
 package size
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"sluice.dev/sluice/bench/mesh"
@@ -22,8 +22,8 @@ const (
 
 // idleMemory reads server and proxy without a workload, and what one command in
 // a sandbox takes, alone and attached.
-func idleMemory(bin string) ([]usage, error) {
-	m, err := mesh.Start(bin)
+func idleMemory(ctx context.Context, bin string) ([]usage, error) {
+	m, err := mesh.Start(ctx, bin)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +33,7 @@ func idleMemory(bin string) ([]usage, error) {
 		return nil, err
 	}
 	defer attached.Stop()
-	alone, err := process.Start(process.Config{
+	alone, err := process.Start(ctx, process.Config{
 		Name: "sluice run", CPU: process.AnyCPU,
 		Argv: append([]string{filepath.Join(bin, "sluice"), "run", "--allow", "www.example.com", "--"}, sleeper...),
 	})
@@ -46,7 +46,9 @@ func idleMemory(bin string) ([]usage, error) {
 			return nil, err
 		}
 	}
-	time.Sleep(settle)
+	if err := rest(ctx); err != nil {
+		return nil, err
+	}
 	var all []usage
 	for _, of := range []struct {
 		name string
@@ -91,7 +93,7 @@ func program(pid int) string {
 }
 
 // demoMemory reads every process of a running demo, by program.
-func demoMemory(o Options) ([]usage, error) {
+func demoMemory(ctx context.Context, o Options) ([]usage, error) {
 	dir, err := os.MkdirTemp("", "slb")
 	if err != nil {
 		return nil, err
@@ -101,11 +103,10 @@ func demoMemory(o Options) ([]usage, error) {
 	if err := os.Mkdir(runtime, 0o700); err != nil {
 		return nil, err
 	}
-	demo, err := process.Start(process.Config{
+	demo, err := process.Start(ctx, process.Config{
 		Name: "sluice demo", CPU: process.AnyCPU, Dir: dir,
-		Argv:       []string{filepath.Join(o.Bin, "sluice"), "demo", "--ingress", "127.0.0.1:0", "--samples", o.Samples},
-		Env:        []string{"SLUICE_RUNTIME=" + runtime, "SLUICE_DATA=" + filepath.Join(dir, "data")},
-		Attributes: &syscall.SysProcAttr{Setpgid: true},
+		Argv: []string{filepath.Join(o.Bin, "sluice"), "demo", "--ingress", "127.0.0.1:0", "--samples", o.Samples},
+		Env:  []string{"SLUICE_RUNTIME=" + runtime, "SLUICE_DATA=" + filepath.Join(dir, "data")},
 	})
 	if err != nil {
 		return nil, err
@@ -121,8 +122,20 @@ func demoMemory(o Options) ([]usage, error) {
 			break
 		}
 	}
-	time.Sleep(settle)
+	if err := rest(ctx); err != nil {
+		return nil, err
+	}
 	return readTree(demo.PID)
+}
+
+// rest lets processes settle.
+func rest(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(settle):
+		return nil
+	}
 }
 
 // readTree reads a process and all below it, added up by program.

@@ -10,12 +10,12 @@ import (
 )
 
 func TestMemoryIsAddedUpByProgram(t *testing.T) {
-	p, err := process.Start(process.Config{Name: "sh", CPU: process.AnyCPU, Argv: []string{"sh", "-c", "sleep 60 & sleep 60 & echo runs; read x"}})
+	p, err := process.Start(t.Context(), process.Config{Name: "sh", CPU: process.AnyCPU, Argv: []string{"sh", "-c", "sleep 60 & sleep 60 & echo runs; read x"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Stop()
-	if _, err := p.Line(10 * time.Second); err != nil {
+	if _, err := p.Line(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	children := process.Children(p.PID)

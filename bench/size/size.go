@@ -4,6 +4,7 @@
 package size
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -29,7 +30,7 @@ const (
 )
 
 // Run measures.
-func Run(o Options, progress report.Progress) (report.Section, error) {
+func Run(ctx context.Context, o Options, progress report.Progress) (report.Section, error) {
 	section := report.Section{Name: Name, Title: Title, Samples: map[string][]float64{}}
 	if err := mesh.CheckBinaries(o.Bin, mesh.Binaries...); err != nil {
 		section.Skipped = err.Error()
@@ -40,8 +41,8 @@ func Run(o Options, progress report.Progress) (report.Section, error) {
 	}
 	for _, measure := range []func() (report.Table, error){
 		func() (report.Table, error) { return binaries(o.Bin) },
-		func() (report.Table, error) { return starts(o, &section, progress) },
-		func() (report.Table, error) { return memory(o, progress) },
+		func() (report.Table, error) { return starts(ctx, o, &section, progress) },
+		func() (report.Table, error) { return memory(ctx, o, progress) },
 	} {
 		table, err := measure()
 		if len(table.Rows) > 0 {
@@ -67,15 +68,15 @@ func binaries(bin string) (report.Table, error) {
 }
 
 // memory is a table of the processes alone, then with the demo.
-func memory(o Options, progress report.Progress) (report.Table, error) {
+func memory(ctx context.Context, o Options, progress report.Progress) (report.Table, error) {
 	table := report.Table{Columns: []string{"process", "PSS MB", "of it anonymous"}}
 	progress.Say("size: memory of the idle processes")
-	idle, err := idleMemory(o.Bin)
+	idle, err := idleMemory(ctx, o.Bin)
 	if err != nil {
 		return table, fmt.Errorf("memory of the idle processes: %w", err)
 	}
 	progress.Say("size: memory with the demo running")
-	demo, err := demoMemory(o)
+	demo, err := demoMemory(ctx, o)
 	if err != nil {
 		err = fmt.Errorf("memory with the demo running: %w", err)
 	}

@@ -1,6 +1,7 @@
 package size
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,7 +17,7 @@ const meshStarts = 5
 
 // starts measures how long commands take from their start to their end, or until
 // they are of use.
-func starts(o Options, section *report.Section, progress report.Progress) (report.Table, error) {
+func starts(ctx context.Context, o Options, section *report.Section, progress report.Progress) (report.Table, error) {
 	table := report.Table{Columns: []string{"start", "median ms", "slowest ms", "starts"}}
 	add := func(name string, samples []float64) {
 		slowest := 0.0
@@ -38,7 +39,7 @@ func starts(o Options, section *report.Section, progress report.Progress) (repor
 			{&alone, []string{"true"}},
 			{&sandboxed, []string{sluice, "run", "--allow", "www.example.com", "--", "true"}},
 		} {
-			took, err := timeCommand(c.argv)
+			took, err := timeCommand(ctx, c.argv)
 			if err != nil {
 				return table, err
 			}
@@ -53,7 +54,7 @@ func starts(o Options, section *report.Section, progress report.Progress) (repor
 	var server, proxy []float64
 	for i := range meshStarts {
 		progress.Say("size: server and proxy, %d of %d", i+1, meshStarts)
-		m, err := mesh.Start(o.Bin)
+		m, err := mesh.Start(ctx, o.Bin)
 		if err != nil {
 			return table, err
 		}
@@ -66,12 +67,15 @@ func starts(o Options, section *report.Section, progress report.Progress) (repor
 }
 
 // timeCommand runs a command to its end and returns how many ms it took.
-func timeCommand(argv []string) (float64, error) {
-	cmd := exec.Command(argv[0], argv[1:]...)
+func timeCommand(ctx context.Context, argv []string) (float64, error) {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = os.Environ()
 	began := time.Now()
 	out, err := cmd.CombinedOutput()
 	took := milliseconds(time.Since(began))
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("%v: %w\n%s", argv, err, out)
 	}

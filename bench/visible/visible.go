@@ -4,6 +4,7 @@
 package visible
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -41,10 +42,10 @@ type series struct {
 }
 
 // Run measures.
-func Run(self string, o Options, progress report.Progress) (report.Section, error) {
+func Run(ctx context.Context, self string, o Options, progress report.Progress) (report.Section, error) {
 	section := report.Section{Name: Name, Title: Title}
 	progress.Say("visible: starting server, proxy and small internet")
-	m, err := mesh.Start(o.Bin)
+	m, err := mesh.Start(ctx, o.Bin)
 	if errors.Is(err, mesh.ErrNotBuilt) {
 		section.Skipped = err.Error()
 		return section, nil

@@ -1,21 +1,18 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
-)
 
-// maxSaid bounds what is kept of a process's words, in bytes.
-const maxSaid = 16 << 10
+	"sluice.dev/sluice/internal/tail"
+)
 
 // group is the processes of one demo. They die with it, however it dies.
 type group struct {
@@ -32,7 +29,7 @@ type group struct {
 type running struct {
 	process
 	cmd  *exec.Cmd
-	said *tail
+	said *tail.Tail
 	done chan struct{}
 }
 
@@ -56,7 +53,7 @@ func (g *group) start(p process) error {
 	// Its own process group: a terminal's ^C reaches the demo alone, which ends
 	// the others in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	r := &running{process: p, cmd: cmd, said: &tail{}, done: make(chan struct{})}
+	r := &running{process: p, cmd: cmd, said: new(tail.Tail), done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = r.said, r.said
 	failed := make(chan error)
 	g.starts <- func() { failed <- cmd.Start() }
@@ -134,30 +131,8 @@ func (g *group) said(name string) string {
 	defer g.mu.Unlock()
 	for _, r := range g.running {
 		if r.name == name {
-			return strings.TrimSpace(r.said.String())
+			return r.said.String()
 		}
 	}
 	return "nothing"
-}
-
-// tail keeps the last maxSaid bytes that were written.
-type tail struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.text = append(t.text, b...)
-	if over := len(t.text) - maxSaid; over > 0 {
-		t.text = bytes.Clone(t.text[over:])
-	}
-	return len(b), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.text)
 }
