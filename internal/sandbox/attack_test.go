@@ -75,6 +75,17 @@ func attempts() []attempt {
 			var parameters [128]byte
 			return call(unix.SYS_IO_URING_SETUP, 8, uintptr(unsafe.Pointer(&parameters)))
 		}, missing},
+		{"the keyring of the session", func() error {
+			const sessionKeyring = ^uintptr(2) // KEY_SPEC_SESSION_KEYRING, -3
+			return call(unix.SYS_KEYCTL, unix.KEYCTL_GET_KEYRING_ID, sessionKeyring)
+		}, missing},
+		{"a key of the user", func() error { return call(unix.SYS_REQUEST_KEY) }, missing},
+		{"a new key", func() error { return call(unix.SYS_ADD_KEY) }, missing},
+		{"bpf", func() error { return call(unix.SYS_BPF, 99) }, missing},
+		{"perf events", func() error { return call(unix.SYS_PERF_EVENT_OPEN) }, missing},
+		{"userfaultfd", func() error { return call(unix.SYS_USERFAULTFD, 1<<20) }, missing},
+		{"kexec", func() error { return call(unix.SYS_KEXEC_LOAD) }, missing},
+		{"a file by its number", func() error { return call(unix.SYS_OPEN_BY_HANDLE_AT) }, missing},
 		{"type into the terminal", func() error {
 			c := byte('x')
 			return call(unix.SYS_IOCTL, 0, unix.TIOCSTI, uintptr(unsafe.Pointer(&c)))
@@ -130,6 +141,22 @@ func attempts() []attempt {
 			return err
 		}, permission},
 		{"init's root", func() error { _, err := os.ReadDir("/proc/1/root/"); return err }, permission},
+		{"write init's memory", func() error {
+			local, remote := []byte{0}, []unix.RemoteIovec{{Base: 0x400000, Len: 1}}
+			_, err := unix.ProcessVMWritev(1, []unix.Iovec{{Base: &local[0], Len: 1}}, remote, 0)
+			return err
+		}, permission},
+		{"read init's memory", func() error {
+			local, remote := []byte{0}, []unix.RemoteIovec{{Base: 0x400000, Len: 1}}
+			_, err := unix.ProcessVMReadv(1, []unix.Iovec{{Base: &local[0], Len: 1}}, remote, 0)
+			return err
+		}, permission},
+		{"a mount that nobody sees", func() error { return call(unix.SYS_FSMOUNT, ^uintptr(0), 0, 0) }, permission},
+		{"a copy of the mounts", func() error {
+			_, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE)
+			return err
+		}, permission},
+		{"another root", func() error { return unix.Chroot("/tmp") }, permission},
 		{"take init's socket", func() error {
 			pidfd, err := unix.PidfdOpen(1, 0)
 			if err != nil {
@@ -156,6 +183,11 @@ func attempts() []attempt {
 			_, err := net.Dial("unix", "./"+filepath.Base(os.Getenv("MASKED")))
 			return err
 		}, []error{unix.ENOENT}},
+		{"the host's socket in a folder that all share", func() error {
+			_, err := net.Dial("unix", os.Getenv("SHARED"))
+			return err
+		}, []error{unix.ECONNREFUSED}},
+		{"uncover the host's socket", func() error { return unix.Unmount(os.Getenv("SHARED"), unix.MNT_DETACH) }, permission},
 		{"mounts of our own", func() error { return call(unix.SYS_UNSHARE, unix.CLONE_NEWNS) }, permission},
 		{"what decides over core dumps", func() error {
 			return os.WriteFile("/proc/sys/kernel/core_pattern", []byte("|/bin/false"), 0)
@@ -207,7 +239,8 @@ func TestACommandCannotGetOut(t *testing.T) {
 	masked := t.TempDir()
 	path := filepath.Join(masked, "s")
 	abstract := fmt.Sprintf("@sluice-test-%d", os.Getpid())
-	for _, address := range []string{path, abstract} {
+	shared := filepath.Join(t.TempDir(), "agent")
+	for _, address := range []string{path, abstract, shared} {
 		listener, err := net.Listen("unix", address)
 		if err != nil {
 			t.Fatal(err)
@@ -216,7 +249,7 @@ func TestACommandCannotGetOut(t *testing.T) {
 	}
 	p := newPlace(t, Config{
 		Command: []string{"attack"},
-		Env:     append(os.Environ(), "MASKED="+path, "ABSTRACT="+abstract),
+		Env:     append(os.Environ(), "MASKED="+path, "ABSTRACT="+abstract, "SHARED="+shared),
 		Mask:    []string{masked, "/does/not/exist"},
 		Dir:     masked, // standing in a masked folder must not open it
 	})
@@ -230,7 +263,7 @@ func TestRunIsHiddenButForWhatCommandsNeed(t *testing.T) {
 	output, exit, _ := inside(t, "list", "/run", "/run/user")
 	for _, name := range lines(output) {
 		switch name {
-		case "lock", "user", "secrets", fmt.Sprint(os.Geteuid()):
+		case "lock", "user", "secrets", resolvConfName, fmt.Sprint(os.Geteuid()):
 		default:
 			if target, err := os.Readlink("/run/" + name); err != nil || strings.HasPrefix(target, "/run") {
 				t.Errorf("%s is seen", name)

@@ -58,13 +58,16 @@ func errnoOf(err error) syscall.Errno {
 	return syscall.EINVAL
 }
 
-// confineThread takes capabilities and system calls from the calling thread.
+// confineThread takes capabilities, reach and system calls from the calling thread.
 func confineThread(runAs *Identity) error {
 	if err := dropAllCapabilities(runAs); err != nil {
 		return err
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	if err := enterScopes(); err != nil {
+		return err
 	}
 	return installFilter(filter())
 }

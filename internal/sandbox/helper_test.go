@@ -44,10 +44,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// probed asks the machine once: it does not change its mind.
+var probed = sync.OnceValue(func() error { return Probe(context.Background()) })
+
 // needSandbox skips where this machine gives no sandbox, but fails in CI.
 func needSandbox(t testing.TB) {
 	t.Helper()
-	if err := Probe(t.Context()); err != nil {
+	if err := probed(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}
@@ -81,7 +84,7 @@ func TestEverythingAgainAsAnOrdinaryUser(t *testing.T) {
 	if err := errors.Join(os.Mkdir(temporary, 0o700), os.Chown(temporary, ordinaryUser, ordinaryUser)); err != nil {
 		t.Fatal(err)
 	}
-	arguments := []string{"-test.v", "-test.timeout=120s"}
+	arguments := []string{"-test.v", "-test.timeout=5m"}
 	if testing.Short() {
 		arguments = append(arguments, "-test.short")
 	}
@@ -206,7 +209,7 @@ func (p *place) serve(t testing.TB) {
 
 func (p *place) answer(conn *net.TCPConn) {
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(eventuallyWithin))
 	destination := capture.OriginalDestination(conn)
 	if capture.Local(destination) {
 		conn.SetLinger(0)
@@ -281,13 +284,17 @@ func inside(t testing.TB, command ...string) (output string, exit int, p *place)
 	return output, exit, p
 }
 
+// eventuallyWithin bounds every wait; none of them is to last, but on a machine
+// that does much else.
+const eventuallyWithin = time.Minute
+
 // eventually waits for what other processes do.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(eventuallyWithin)
 	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 5 s: %s", what)
+			t.Fatalf("not within %v: %s", eventuallyWithin, what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
@@ -301,7 +308,7 @@ func needProgram(t testing.TB, name string) {
 }
 
 func short(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), eventuallyWithin)
 	t.Cleanup(cancel)
 	return ctx
 }

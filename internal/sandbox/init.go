@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 
@@ -36,20 +35,19 @@ func Init() {
 // reaps, delivers signals and makes sockets. Its end is that of every process in
 // the sandbox.
 func initMain(command []string) int {
-	// All signals are taken, so that none ends init: a terminal's ^C reaches it
-	// too. Ignoring would not do, for what is ignored stays so in the command.
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals)
+	signals := receiveSignals()
 	closeLeaked()
 	control, err := seqpacket.Conn(controlFD)
 	if err != nil {
 		return exitInit
 	}
 	var wanted setup
-	if _, err := seqpacket.Receive(control, &wanted, 0); err != nil {
+	lists, err := seqpacket.Receive(control, &wanted, 1)
+	if err != nil {
 		return exitInit
 	}
-	resolvConf, outcome, files := setUpInside(&wanted)
+	resolvConf, outcome, files := setUpInside(&wanted, lists)
+	seqpacket.Close(lists) // it would keep our parent's network namespace
 	descriptors := make([]int, len(files))
 	for i, file := range files {
 		descriptors[i] = int(file.Fd())
@@ -72,17 +70,24 @@ func initMain(command []string) int {
 	if err := seqpacket.Send(control, started{}); err != nil {
 		return exitKilled
 	}
-	go deliver(control, signals, pid)
-	return reap(pid)
+	stops, seen := make(chan unix.Signal, 1), newSeenSignals()
+	go seen.watch(signals)
+	go deliver(control, seen, pid)
+	go tellStops(control, seen, pid, stops)
+	return reap(pid, stops)
 }
 
 // setUpInside makes the mounts and the network. What went wrong is in outcome.
-func setUpInside(wanted *setup) (resolv *resolvConf, outcome ready, files []*os.File) {
+// Lists holds the unix sockets of our parent's network namespace, where it could
+// be opened.
+func setUpInside(wanted *setup, lists []int) (resolv *resolvConf, outcome ready, files []*os.File) {
 	directory, err := os.Getwd()
 	if err != nil {
 		directory = "/"
 	}
-	mounts, err := setUpMounts(wanted.Mask)
+	// What we make is for whoever the command is, not for us alone.
+	defer unix.Umask(unix.Umask(0))
+	mounts, err := setUpMounts(wanted, lists)
 	if err != nil {
 		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
 	}
@@ -96,6 +101,9 @@ func setUpInside(wanted *setup) (resolv *resolvConf, outcome ready, files []*os.
 		return nil, ready{Failure: failureOf("network", err)}, nil
 	}
 	go capture.ServeSockets(sockets)
+	if !hasScopes() {
+		outcome.Notes = append(outcome.Notes, "the command can signal what is outside in its own process group: the kernel has no Landlock scopes (Linux 6.12)")
+	}
 	if os.Geteuid() == 0 {
 		outcome.Notes = append(outcome.Notes, protectKernelFiles()...)
 	}
@@ -132,14 +140,23 @@ func closeLeaked() {
 }
 
 // reap waits for every process that ends in the sandbox, until the command has.
-func reap(pid int) (exit int) {
+// That the command was stopped goes to stops, unless the last was not looked at.
+func reap(pid int, stops chan<- unix.Signal) (exit int) {
 	for {
 		var status unix.WaitStatus
-		ended, err := unix.Wait4(-1, &status, 0, nil)
+		ended, err := unix.Wait4(-1, &status, unix.WUNTRACED, nil)
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
 			return exitKilled
+		case status.Stopped():
+			if ended != pid {
+				continue
+			}
+			select {
+			case stops <- status.StopSignal():
+			default:
+			}
 		case ended == pid && status.Signaled():
 			return 128 + int(status.Signal())
 		case ended == pid:

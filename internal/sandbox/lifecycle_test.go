@@ -241,7 +241,7 @@ func (f *family) line(t *testing.T) string {
 			t.Fatal("the parent has ended")
 		}
 		return line
-	case <-time.After(5 * time.Second):
+	case <-time.After(eventuallyWithin):
 		t.Fatal("the parent says nothing")
 	}
 	return ""
@@ -269,6 +269,94 @@ func TestASignalToTheWholeGroupArrivesOnce(t *testing.T) {
 	f.Cmd.Wait()
 	if exit := f.ProcessState.ExitCode(); exit != 6 {
 		t.Errorf("%d interrupts arrived, want 6", exit)
+	}
+}
+
+// nestedRole makes a sandbox inside the sandbox that it is in.
+func nestedRole(args []string) int {
+	s, err := New(context.Background(), Config{Command: args, Env: append(os.Environ(), roleVariable+"=")})
+	if err != nil {
+		fmt.Println(err)
+		return exitInit
+	}
+	if err := s.Start(nil); err != nil {
+		fmt.Println(err)
+		return exitInit
+	}
+	exit, _ := s.Wait()
+	return exit
+}
+
+func TestASandboxInsideASandbox(t *testing.T) {
+	output, exit, _ := inside(t, "nested", "sh", "-c", "echo in two; exit 6")
+	if os.Geteuid() == 0 {
+		if exit != exitInit || !strings.Contains(output, "--run-as") {
+			t.Errorf("root's: exit %d, %q; want what to do", exit, output)
+		}
+		return
+	}
+	if exit != 6 || output != "in two\n" {
+		t.Errorf("exit %d, %q", exit, output)
+	}
+}
+
+// A process group reaches across PID namespaces: a signal of the command to its
+// group must not.
+func TestTheCommandsSignalsStayInTheSandbox(t *testing.T) {
+	if !hasScopes() {
+		t.Skip("the kernel has no Landlock scopes")
+	}
+	f := newFamily(t, &syscall.SysProcAttr{Setpgid: true}, "", nil, "sh", "-c", "trap '' TERM; kill -TERM 0; kill -STOP 1 2>/dev/null; echo alive; sleep 1000")
+	if line := f.line(t); line != "alive" {
+		t.Fatal(line)
+	}
+	for name, pid := range map[string]int{"parent": f.parent, "init": f.init} {
+		if state := processState(pid); state == "T" || state == "Z" || state == "gone" {
+			t.Errorf("%s is in state %s", name, state)
+		}
+	}
+}
+
+// A signal may come to a busy init late, but its parent's word of it is not
+// believed before what was pending has arrived.
+func TestAGroupsSignalIsSeenHoweverLateInitRuns(t *testing.T) {
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals, syscall.SIGUSR2, marker)
+	defer signal.Stop(signals)
+	seen := newSeenSignals()
+	busy := make(chan os.Signal, 64)
+	go seen.watch(busy)
+	go func() {
+		for received := range signals {
+			if received == marker { // init gets to run when it has nothing to wait for but this
+				busy <- syscall.SIGUSR2
+			}
+			busy <- received
+		}
+	}()
+	if !seen.take(syscall.SIGUSR2) {
+		t.Error("a signal that came before the marker was not seen")
+	}
+	if seen.take(syscall.SIGHUP) {
+		t.Error("a signal that nobody sent was seen")
+	}
+}
+
+func TestACommandThatStopsItselfIsTold(t *testing.T) {
+	p := newPlace(t, Config{Command: []string{"sh", "-c", "kill -STOP $$; exit 4"}})
+	if err := p.Start(nil); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.Stopped():
+	case <-time.After(eventuallyWithin):
+		t.Fatal("nothing is told")
+	}
+	if err := p.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := p.Wait(); exit != 4 || err != nil {
+		t.Errorf("exit %d, %v", exit, err)
 	}
 }
 
@@ -500,6 +588,23 @@ func TestRootCanRunTheCommandAsAnotherUser(t *testing.T) {
 	}
 	output, exit := p.run(t)
 	if exit != 0 || output != "1234\n1235\n1235 1236\n1\n" {
+		t.Errorf("exit %d: %q", exit, output)
+	}
+}
+
+// A umask that keeps others out is for what the command makes, not for what we
+// make for it.
+func TestAnotherUserReadsWhatWasMadeForIt(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root runs a command as somebody else")
+	}
+	before := unix.Umask(0o077)
+	p := newPlace(t, Config{
+		Command: []string{"sh", "-c", "umask; cat /etc/resolv.conf && ls -A /run/user/1234 && touch /run/user/1234/x"},
+		RunAs:   &Identity{UID: 1234, GID: 1235},
+	})
+	unix.Umask(before)
+	if output, exit := p.run(t); exit != 0 || output != "0077\nnameserver 198.18.0.1\n" {
 		t.Errorf("exit %d: %q", exit, output)
 	}
 }

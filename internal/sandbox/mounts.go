@@ -24,9 +24,9 @@ type mounts struct {
 	notes      []string
 }
 
-// setUpMounts gives this mount namespace a /proc of its own, hides /run and the
-// folders, and puts a resolv.conf of ours.
-func setUpMounts(folders []string) (*mounts, error) {
+// setUpMounts gives this mount namespace a /proc of its own, hides /run, the
+// folders and the sockets of the outside, and puts a resolv.conf of ours.
+func setUpMounts(wanted *setup, lists []int) (*mounts, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
@@ -35,14 +35,25 @@ func setUpMounts(folders []string) (*mounts, error) {
 		// A container that hides parts of /proc does not allow a whole one.
 		m.notes = append(m.notes, fmt.Sprintf("the command sees the machine's /proc (%v)", err))
 	}
-	masked, err := maskRun()
+	owner := Identity{UID: os.Geteuid(), GID: os.Getegid()}
+	if wanted.RunAs != nil {
+		owner = *wanted.RunAs
+	}
+	masked, err := maskRun(owner)
 	if err != nil {
 		return nil, err
 	}
-	for _, folder := range append(folders, socketFolders()...) {
+	for _, folder := range append(wanted.Mask, socketFolders()...) {
 		if err := mask(folder); err != nil {
 			return nil, err
 		}
+	}
+	note, err := hideSockets(lists)
+	if err != nil {
+		return nil, err
+	}
+	if note != "" {
+		m.notes = append(m.notes, note)
 	}
 	if m.resolvConf, err = replaceResolvConf("/", masked); err != nil {
 		return nil, err
@@ -81,8 +92,8 @@ func mask(folder string) error {
 
 // maskRun hides /run, where daemons have their sockets, but for what commands
 // need of it: links that lead elsewhere (NixOS has its programs behind one),
-// secrets of a container, /run/lock and the user's own folder, empty.
-func maskRun() (masked bool, err error) {
+// secrets of a container, /run/lock and the folder of the command's user, empty.
+func maskRun(owner Identity) (masked bool, err error) {
 	entries, err := os.ReadDir(runFolder)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
@@ -107,9 +118,10 @@ func maskRun() (masked bool, err error) {
 	}
 	os.MkdirAll(filepath.Join(runFolder, "lock"), 0o755)
 	os.Chmod(filepath.Join(runFolder, "lock"), 0o1777|os.ModeSticky)
-	user := filepath.Join(runFolder, "user", strconv.Itoa(os.Geteuid()))
+	user := filepath.Join(runFolder, "user", strconv.Itoa(owner.UID))
 	os.MkdirAll(user, 0o755)
 	os.Chmod(user, 0o700)
+	os.Chown(user, owner.UID, owner.GID)
 	if secretsErr == nil {
 		path := filepath.Join(runFolder, "secrets")
 		os.Mkdir(path, 0o755)

@@ -90,7 +90,7 @@ func askUDP(server netip.AddrPort, question []byte) string {
 		return err.Error()
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(3 * time.Second))
+	conn.SetDeadline(time.Now().Add(eventuallyWithin))
 	if _, err := conn.WriteToUDPAddrPort(question, server); err != nil {
 		return err.Error()
 	}
@@ -106,12 +106,12 @@ func askUDP(server netip.AddrPort, question []byte) string {
 }
 
 func askTCP(server netip.AddrPort, question []byte) string {
-	conn, err := net.DialTimeout("tcp", server.String(), 3*time.Second)
+	conn, err := net.DialTimeout("tcp", server.String(), eventuallyWithin)
 	if err != nil {
 		return err.Error()
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(3 * time.Second))
+	conn.SetDeadline(time.Now().Add(eventuallyWithin))
 	conn.Write(append([]byte{byte(len(question) >> 8), byte(len(question))}, question...))
 	answer, err := io.ReadAll(conn)
 	if err != nil || len(answer) < 2 {
@@ -156,7 +156,7 @@ func sendRole(addresses []string) int {
 				return err
 			}
 			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(2 * time.Second))
+			conn.SetDeadline(time.Now().Add(eventuallyWithin))
 			if _, err := conn.Write([]byte("x")); err != nil {
 				return err
 			}
@@ -256,9 +256,9 @@ func TestTheProxysOwnPortIsNoWayOut(t *testing.T) {
 // dialRole connects to each address, reads to the end and says how it ended.
 func dialRole(addresses []string) int {
 	for _, address := range addresses {
-		conn, err := net.DialTimeout("tcp", address, 3*time.Second)
+		conn, err := net.DialTimeout("tcp", address, eventuallyWithin)
 		if err == nil {
-			conn.SetDeadline(time.Now().Add(3 * time.Second))
+			conn.SetDeadline(time.Now().Add(eventuallyWithin))
 			_, err = io.ReadAll(conn)
 			conn.Close()
 		}

@@ -12,6 +12,9 @@ import (
 	"sluice.dev/sluice/internal/capture"
 )
 
+// resolvConfName is our file below /run where the machine has its own elsewhere.
+const resolvConfName = "resolv.conf"
+
 // maxLinks is how many links the kernel follows in one path.
 const maxLinks = 40
 
@@ -42,12 +45,12 @@ func replaceResolvConf(root string, runMasked bool) (*resolvConf, error) {
 	if _, err := os.Lstat(target); errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
-	file, err := os.CreateTemp(runFolder, "resolv-")
+	// The file keeps its name: on one that was removed a sandbox inside this one
+	// could not mount its own.
+	file, err := os.OpenFile(filepath.Join(runFolder, resolvConfName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o444)
 	if err != nil {
 		return nil, fmt.Errorf("write resolv.conf: %w", err)
 	}
-	defer os.Remove(file.Name()) // the mount keeps it
-	file.Chmod(0o444)
 	if err := unix.Mount(file.Name(), target, "", unix.MS_BIND, ""); err != nil {
 		file.Close()
 		return nil, fmt.Errorf("replace %s: %w", target, err)

@@ -20,5 +20,6 @@ func init() { // not a literal: the roles use what uses them
 		"no-namespaces": noNamespacesRole,
 		"parent":        parentRole,
 		"count":         countRole,
+		"nested":        nestedRole,
 	}
 }

@@ -97,6 +97,9 @@ type Sandbox struct {
 
 	sendMu sync.Mutex // Start and Signal share control's sending side
 
+	stopped   chan struct{}  // see Stopped
+	listening sync.WaitGroup // for what init tells after the start
+
 	// answerMu is held while an answer of init is awaited. A command may end before
 	// init's word of its start was read: control is closed behind that.
 	answerMu sync.Mutex
@@ -106,7 +109,7 @@ type Sandbox struct {
 }
 
 // What goes over the control channel: setup to init, ready back with the
-// descriptors, start to init, started back; then orders until the end.
+// descriptors, start to init, started back; then orders to it and notes back until the end.
 type (
 	setup struct {
 		Mask  []string  `json:"mask,omitempty"`
@@ -125,6 +128,9 @@ type (
 	order struct {
 		Signal int `json:"signal"`
 	}
+	note struct {
+		Stopped bool `json:"stopped"`
+	}
 	// failure is an error that crosses a process.
 	failure struct {
 		Step  string        `json:"step,omitempty"`
@@ -140,11 +146,14 @@ func New(ctx context.Context, config Config) (*Sandbox, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
+	if err := config.checkStreams(); err != nil {
+		return nil, err
+	}
 	control, theirs, err := seqpacket.Pair()
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	s := &Sandbox{control: control, ended: make(chan struct{}), uid: os.Geteuid()}
+	s := &Sandbox{control: control, ended: make(chan struct{}), stopped: make(chan struct{}, 1), uid: os.Geteuid()}
 	if config.RunAs != nil {
 		s.uid = config.RunAs.UID
 	}
@@ -251,7 +260,7 @@ func namespaces(user bool) *syscall.SysProcAttr {
 func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	stop := context.AfterFunc(ctx, s.Kill)
 	defer stop()
-	if err := seqpacket.Send(s.control, setup{Mask: config.Mask, RunAs: config.RunAs}); err != nil {
+	if err := sendSetup(s.control, setup{Mask: config.Mask, RunAs: config.RunAs}); err != nil {
 		return fmt.Errorf("sandbox: %w", err)
 	}
 	var outcome ready
@@ -269,6 +278,17 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	}
 	s.notes = outcome.Notes
 	return nil
+}
+
+// sendSetup sends it with the list of unix sockets of our network namespace: init
+// is in another one, and hides those that are outside.
+func sendSetup(control *net.UnixConn, wanted setup) error {
+	list, err := os.Open("/proc/self/net/unix")
+	if err != nil {
+		return seqpacket.Send(control, wanted) // init notes that it is missing
+	}
+	defer list.Close()
+	return seqpacket.Send(control, wanted, int(list.Fd()))
 }
 
 // Files returns the capture sockets, which are for capture.FromFiles in this
@@ -309,8 +329,30 @@ func (s *Sandbox) Start(search []string) error {
 		s.Kill()
 		return outcome.Failure.error()
 	}
+	s.listening.Go(s.listen)
 	return nil
 }
+
+// listen takes what init tells, until the sandbox has ended.
+func (s *Sandbox) listen() {
+	for {
+		var told note
+		if _, err := seqpacket.Receive(s.control, &told, 0); err != nil {
+			return
+		}
+		if !told.Stopped {
+			continue
+		}
+		select {
+		case s.stopped <- struct{}{}:
+		default: // the last was not looked at
+		}
+	}
+}
+
+// Stopped receives when the command was stopped alone, as an editor does at ^Z.
+// Where the signal came to our whole process group, and so to us, it does not.
+func (s *Sandbox) Stopped() <-chan struct{} { return s.stopped }
 
 // validateSearch keeps a name from being a line of its own in resolv.conf.
 func validateSearch(search []string) error {
@@ -363,6 +405,7 @@ var ErrKilled = errors.New("sandbox: ended before its command")
 // that ended. Descriptors that nobody took are closed.
 func (s *Sandbox) Wait() (exit int, err error) {
 	<-s.ended
+	s.listening.Wait()
 	capture.CloseFiles(s.Files())
 	if s.status.Signaled() {
 		return 128 + int(s.status.Signal()), ErrKilled

@@ -30,6 +30,7 @@ const (
 	NotPermitted      Reason = "not-permitted"
 	NoTransparent     Reason = "no-tproxy"
 	NoMounts          Reason = "no-mounts"
+	NoRoot            Reason = "root-without-capabilities"
 	SetUpFailed       Reason = "set-up-failed"
 )
 
@@ -40,6 +41,7 @@ var remedies = map[Reason][2]string{
 	NotPermitted:      {"this process may not make namespaces, as in a container with an ordinary seccomp profile", "give the container SYS_ADMIN and NET_ADMIN, or a seccomp profile that allows user namespaces"},
 	NoTransparent:     {"the kernel has no nftables with transparent proxying", "as root: modprobe -a nf_tables nft_tproxy nft_reject_inet"},
 	NoMounts:          {"this process may not mount, so folders with sockets cannot be hidden", "in a container, run with SYS_ADMIN and an AppArmor profile that allows mounts"},
+	NoRoot:            {"root without capabilities may not map itself into a user namespace, as inside another sandbox", "run the outer one as another user, as sluice run --run-as UID does, or give this process the capability SETFCAP"},
 	SetUpFailed:       {"the sandbox could not be set up", "the error says what failed"},
 }
 
@@ -66,10 +68,10 @@ func Probe(ctx context.Context) error {
 
 // explain finds the reason behind an error of clone, or of a step of the set-up.
 func explain(err error, step string, userNamespace bool) error {
-	return &UnavailableError{Reason: reasonOf(err, step, userNamespace, sysctl), Err: err}
+	return &UnavailableError{Reason: reasonOf(err, step, userNamespace, os.Geteuid(), sysctl), Err: err}
 }
 
-func reasonOf(err error, step string, userNamespace bool, sysctl func(string) string) Reason {
+func reasonOf(err error, step string, userNamespace bool, uid int, sysctl func(string) string) Reason {
 	permission := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EUSERS):
@@ -80,6 +82,8 @@ func reasonOf(err error, step string, userNamespace bool, sysctl func(string) st
 		return AppArmor
 	case permission && step == stepMounts:
 		return NoMounts
+	case permission && step == "" && userNamespace && uid == 0:
+		return NoRoot
 	case permission && step == "":
 		return NotPermitted
 	case step == string(capture.StepRules) && !permission:

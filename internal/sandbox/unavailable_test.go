@@ -19,7 +19,7 @@ func TestTheReasonWhyThereIsNoSandboxIsFound(t *testing.T) {
 		name string
 		err  error
 		step string
-		user bool
+		user bool // a user namespace is needed
 		set  map[string]string
 		want Reason
 	}{
@@ -35,13 +35,16 @@ func TestTheReasonWhyThereIsNoSandboxIsFound(t *testing.T) {
 		{"no mounts", unix.EPERM, stepMounts, false, nil, NoMounts},
 		{"something else", unix.EIO, stepMounts, false, nil, SetUpFailed},
 	} {
-		got := reasonOf(fmt.Errorf("wrapped: %w", test.err), test.step, test.user, func(name string) string { return test.set[name] })
+		got := reasonOf(fmt.Errorf("wrapped: %w", test.err), test.step, test.user, 1000, func(name string) string { return test.set[name] })
 		if got != test.want {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)
 		}
 		if remedies[got][1] == "" {
 			t.Errorf("%s: no remedy", got)
 		}
+	}
+	if got := reasonOf(unix.EPERM, "", true, 0, func(string) string { return "" }); got != NoRoot {
+		t.Errorf("root inside a sandbox: %s", got)
 	}
 }
 

@@ -1,0 +1,135 @@
+package sandbox
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxHidden bounds how many sockets outside of masked folders are hidden, and
+	// maxSocketList how much of the kernel's list is read for them, in bytes.
+	maxHidden     = 1024
+	maxSocketList = 16 << 20
+)
+
+// hideSockets puts /dev/null over every unix socket with a path that the machine
+// has now: daemons that obey the user (ssh-agent, tmux, X11, a database) listen
+// there, and a path knows no network namespace. Lists holds the open
+// /proc/net/unix of the namespace outside. The note says what stays in reach.
+func hideSockets(lists []int) (note string, err error) {
+	if len(lists) == 0 {
+		return "unix sockets with a path stay in reach outside of /run: the machine's list of them cannot be read", nil
+	}
+	list, err := unix.Dup(lists[0])
+	if err != nil {
+		return "", fmt.Errorf("list the machine's sockets: %w", err)
+	}
+	file := os.NewFile(uintptr(list), "sockets")
+	defer file.Close()
+	paths, whole, err := socketPaths(file)
+	if err != nil {
+		return "", fmt.Errorf("list the machine's sockets: %w", err)
+	}
+	mounted, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return "", fmt.Errorf("list mounts: %w", err)
+	}
+	defer mounted.Close()
+	bound, err := boundPaths(mounted)
+	if err != nil {
+		return "", fmt.Errorf("list mounts: %w", err)
+	}
+	hidden := 0
+	for _, path := range append(paths, bound...) {
+		if !isSocket(path) { // masked already, gone, or where neither we nor the command get
+			continue
+		}
+		if hidden == maxHidden {
+			whole = false
+			break
+		}
+		if err := unix.Mount("/dev/null", path, "", unix.MS_BIND, ""); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", fmt.Errorf("hide the socket %s: %w", path, err)
+		}
+		hidden++
+	}
+	if !whole {
+		note = fmt.Sprintf("the machine has more than %d unix sockets outside of /run: the others stay in reach", maxHidden)
+	}
+	return note, nil
+}
+
+func isSocket(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().Type() == os.ModeSocket
+}
+
+// socketPaths returns the absolute paths in a list as /proc/net/unix has it, each
+// once. One that was bound by a relative path cannot be found.
+func socketPaths(list io.Reader) (paths []string, whole bool, err error) {
+	limited := &io.LimitedReader{R: list, N: maxSocketList}
+	seen := make(map[string]bool)
+	lines := bufio.NewScanner(limited)
+	for lines.Scan() {
+		// Num RefCount Protocol Flags Type St Inode Path
+		_, path, found := strings.Cut(lines.Text(), " /")
+		path = "/" + path
+		if found && !isBelow(path, runFolder) && !seen[path] {
+			seen[path] = true
+			paths = append(paths, path)
+		}
+	}
+	return paths, limited.N > 0, lines.Err()
+}
+
+// boundPaths returns where single files may be mounted, as a socket of the
+// machine is into a container: its listener is in no list that we see.
+func boundPaths(mountinfo io.Reader) (paths []string, err error) {
+	lines := bufio.NewScanner(mountinfo)
+	lines.Buffer(nil, 1<<20) // overlay's options are long
+	for lines.Scan() {
+		// ID parent major:minor root mountpoint options… - type source options (proc_pid_mountinfo(5))
+		fields := strings.Fields(lines.Text())
+		_, tail, _ := strings.Cut(lines.Text(), " - ")
+		kind, _, _ := strings.Cut(tail, " ")
+		if len(fields) < 5 || fields[3] == "/" || isRemote(kind) {
+			continue
+		}
+		paths = append(paths, unescapeMount(fields[4]))
+	}
+	return paths, lines.Err()
+}
+
+// isRemote says of which filesystems a dead server would keep us waiting.
+func isRemote(kind string) bool {
+	for _, prefix := range []string{"nfs", "cifs", "smb", "fuse", "9p", "afs", "ceph", "autofs"} {
+		if strings.HasPrefix(kind, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// unescapeMount undoes \040 and its kind.
+func unescapeMount(path string) string {
+	var plain strings.Builder
+	for len(path) > 0 {
+		if path[0] == '\\' && len(path) >= 4 {
+			if b, err := strconv.ParseUint(path[1:4], 8, 8); err == nil {
+				plain.WriteByte(byte(b))
+				path = path[4:]
+				continue
+			}
+		}
+		plain.WriteByte(path[0])
+		path = path[1:]
+	}
+	return plain.String()
+}
