@@ -46,10 +46,10 @@ func sniffedText(s policy.Sniffed) string {
 	return ""
 }
 
-// noteWithdrawal says in the account that a rule was taken back meanwhile.
+// noteWithdrawal says in the account that a new snapshot ended the connection.
 func (c *connection) noteWithdrawal(account *flow.Flow) {
-	if c.withdrawn() {
-		account.Verdict, account.Reason = "deny", string(policy.NoRule)
-		account.Detail = "the rule that allowed this connection was withdrawn"
+	if reason := c.withdrawn.Load(); reason != nil {
+		account.Verdict, account.Reason = "deny", string(*reason)
+		account.Detail = "what allowed this connection was withdrawn"
 	}
 }

@@ -92,7 +92,7 @@ func (c *connection) hangUp(reason policy.Reason) {
 
 // fail closes the account of a connection that was allowed and could not be
 // carried. A dial that found the destination forbidden is a denial.
-func (c *connection) fail(f *flow.Flow, v policy.Verdict, err error) {
+func (c *connection) fail(f *flow.Flow, err error) {
 	reason := reasonOf(err)
 	f.Verdict, f.Reason, f.Detail = "error", reason, cut(err.Error())
 	if isDenial(reason) {

@@ -14,44 +14,53 @@ import (
 	"sluice.dev/sluice/internal/proxy/sniff"
 )
 
-// dial opens the upstream connection of a verdict: our own resolution, and for
-// TLS that is passed through the proof that the address is the name's.
-func (c *connection) dial(ctx context.Context, v policy.Verdict, seen sniff.Result) (*net.TCPConn, error) {
-	p := c.workload.proxy
+// dial opens the upstream connection of a verdict and says to which address: our
+// own resolution, and for TLS that is passed through the proof that the address is
+// the name's.
+func (c *connection) dial(ctx context.Context, v policy.Verdict, seen sniff.Result) (*net.TCPConn, netip.AddrPort, error) {
+	dialer := c.workload.proxy.dialer
 	target := c.workload.target(v)
-	if v.Name.IsZero() || v.Treatment != policy.Passthrough && !v.ECH {
-		return p.dialer.Dial(ctx, target)
-	}
-	candidates, err := p.dialer.Resolve(ctx, target)
+	candidates, err := dialer.Resolve(ctx, target)
 	if err != nil {
-		return nil, err
+		return nil, netip.AddrPort{}, err
 	}
 	// The first address that answers is proved, so that one that is silent costs a
 	// moment, not a time-out; where the proof fails the rest get their turn.
 	var last error
-	for len(candidates) > 0 {
-		up, reached, err := p.dialer.DialAny(ctx, target, candidates)
+	for {
+		up, reached, err := dialer.DialAny(ctx, target, candidates)
 		if err != nil {
-			return nil, cmp.Or(last, err)
+			return nil, netip.AddrPort{}, cmp.Or(last, err)
+		}
+		if !toBeProved(v) {
+			return up, reached, nil
 		}
 		if last = c.prove(ctx, v, reached, seen); last == nil {
-			return up, nil
+			return up, reached, nil
 		}
 		up.Close()
 		candidates = slices.DeleteFunc(candidates, func(a netip.AddrPort) bool { return a == reached })
+		if len(candidates) == 0 {
+			return nil, netip.AddrPort{}, last
+		}
 	}
-	return nil, last
+}
+
+// toBeProved reports whether the address must show a certificate of the name: TLS
+// that is passed through, and a hello that may hide another name.
+func toBeProved(v policy.Verdict) bool {
+	return !v.Name.IsZero() && (v.Treatment == policy.Passthrough || v.ECH)
 }
 
 // prove shows that the server at an address holds a certificate of the name.
 func (c *connection) prove(ctx context.Context, v policy.Verdict, address netip.AddrPort, seen sniff.Result) error {
 	p := c.workload.proxy
-	roots, id, err := c.workload.roots(c.snapshot, v.Rule)
+	roots, err := c.workload.roots(c.snapshot, v.Rule)
 	if err != nil {
 		return err
 	}
 	return p.prover.Prove(ctx, proof.Request{
-		Key: proof.Key{Name: v.Name, Verify: v.Rule.TLS.ServerName, Addr: address, RootsID: id}, Roots: roots, Hello: seen,
+		Key: proof.Key{Name: v.Name, Verify: v.Rule.TLS.ServerName, Addr: address, RootsID: roots.id}, Roots: roots.pool, Hello: seen, Share: c.workload.proofs,
 		Dial: func(ctx context.Context) (*net.TCPConn, error) {
 			return p.dialer.DialAddr(ctx, c.workload.target(v), address)
 		},

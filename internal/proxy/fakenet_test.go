@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,6 +173,8 @@ type meshOf struct {
 	workload *Workload
 	holder   *snapshot.Holder
 	names    *dnsserver.Table
+	peers    []wire.Workload // that the snapshots know beside our workload
+	clock    atomic.Int64    // by which the rules are ahead of the time
 }
 
 func newMesh(t testing.TB, n *fakeNet, rules ...policy.Rule) *meshOf {
@@ -182,7 +185,8 @@ func newMesh(t testing.TB, n *fakeNet, rules ...policy.Rule) *meshOf {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &meshOf{t: t, net: n, proxy: p, holder: snapshot.NewHolder(snapshot.HolderConfig{}), names: dnsserver.NewTable(dnsserver.TableConfig{})}
+	m := &meshOf{t: t, net: n, proxy: p, names: dnsserver.NewTable(dnsserver.TableConfig{})}
+	m.holder = snapshot.NewHolder(snapshot.HolderConfig{Now: func() time.Time { return time.Now().Add(time.Duration(m.clock.Load())) }})
 	m.allow(rules...)
 	m.workload, err = p.Attach(t.Context(), WorkloadConfig{
 		Workload: wire.Workload{Instance: "client/1", Namespace: "default"}, Holder: m.holder, Names: m.names,
@@ -198,6 +202,12 @@ func newMesh(t testing.TB, n *fakeNet, rules ...policy.Rule) *meshOf {
 // mesh's trusted root.
 func (m *meshOf) allow(rules ...policy.Rule) {
 	m.t.Helper()
+	m.holder.Swap(m.compile(rules...))
+}
+
+// compile makes the snapshot that allow swaps in.
+func (m *meshOf) compile(rules ...policy.Rule) *snapshot.Snapshot {
+	m.t.Helper()
 	workload, err := wire.Workload{Namespace: "default"}.Normalize()
 	if err != nil {
 		m.t.Fatal(err)
@@ -206,7 +216,7 @@ func (m *meshOf) allow(rules ...policy.Rule) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	out := compile.Compile(compile.Input{Objects: objects, Workloads: []wire.Workload{workload}, Allow: rules, Created: time.Now()})
+	out := compile.Compile(compile.Input{Objects: objects, Workloads: append([]wire.Workload{workload}, m.peers...), Allow: rules, Created: time.Now()})
 	compiled, err := out.ForWorkload(workload)
 	if err != nil {
 		m.t.Fatal(err)
@@ -215,7 +225,56 @@ func (m *meshOf) allow(rules ...policy.Rule) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.holder.Swap(built)
+	return built
+}
+
+// service makes a workload of our proxy serve a service on port 9080 of its sandbox.
+func (m *meshOf) service(name string, serve func(net.Conn)) {
+	m.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				serve(c)
+			}()
+		}
+	}()
+	joined, err := wire.Workload{Namespace: "default", Service: name, Version: "v1", Ports: []uint16{9080}}.Normalize()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	joined.Instance = name + "-v1/1"
+	w, err := m.proxy.Attach(m.t.Context(), WorkloadConfig{Workload: joined, Holder: snapshot.NewHolder(snapshot.HolderConfig{})})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	w.inward = func(ctx context.Context, _ *Workload, _ uint16) (*net.TCPConn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		return c.(*net.TCPConn), nil
+	}
+	m.peers = append(m.peers, joined)
+	m.allow()
+}
+
+// turnStale lets the rules grow older than they may be.
+func (m *meshOf) turnStale() {
+	m.t.Helper()
+	m.clock.Add(int64(m.holder.Load().MaxStale) + 1)
+	if !m.holder.Expire() {
+		m.t.Fatal("the snapshot is not stale")
+	}
 }
 
 // dial is the workload's connect to a name: its synthetic address, as DNS gave it.
@@ -245,7 +304,7 @@ func (m *meshOf) dialAddress(to netip.AddrPort) net.Conn {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	go m.workload.Carry(theirs.(*net.TCPConn), to)
+	go m.workload.carry(theirs.(*net.TCPConn), to)
 	return ours
 }
 
@@ -262,13 +321,13 @@ func rule(t testing.TB, text string) policy.Rule {
 // lastFlow waits for the next closed account.
 func (m *meshOf) lastFlow() flow.Flow {
 	m.t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		if all := m.proxy.Flows().Recent(1, flow.Filter{}); len(all) == 1 {
 			return all[0]
 		}
 		if time.Now().After(deadline) {
-			m.t.Fatal("no account was closed within 5 s")
+			m.t.Fatal("no account was closed")
 		}
 		time.Sleep(time.Millisecond)
 	}

@@ -62,6 +62,10 @@ func (w *Workload) ServeIngress(listener *net.TCPListener, routes []IngressRoute
 	if count > MaxIngressPaths {
 		return fmt.Errorf("serve ingress: %d paths, at most %d are taken", count, MaxIngressPaths)
 	}
+	if !w.begin() {
+		return listener.Close()
+	}
+	defer w.work.Done()
 	stop := context.AfterFunc(w.ctx, func() { listener.Close() })
 	defer stop()
 	for {
@@ -82,22 +86,29 @@ func (w *Workload) ServeIngress(listener *net.TCPListener, routes []IngressRoute
 // enter carries one connection that came in by an ingress.
 func (w *Workload) enter(down *net.TCPConn, routes []IngressRoute) {
 	defer down.Close()
-	c := &connection{workload: w, down: down, snapshot: w.config.Holder.Load(), start: w.proxy.config.Now(), ingress: routes}
+	ctx, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	c := &connection{
+		workload: w, down: down, snapshot: w.config.Holder.Load(), start: w.proxy.config.Now(),
+		ingress: routes, forwarded: forwardedFor(down), cancel: cancel,
+	}
 	c.chain.Sniffed = policy.HTTP
-	c.forwarded = forwardedFor(down)
 	if local, ok := down.LocalAddr().(*net.TCPAddr); ok {
 		c.chain.Port = local.AddrPort().Port()
 	}
-	if !w.live.add(c) {
-		reset(down)
+	if !w.admit(c) {
 		return
 	}
-	defer w.live.remove(c)
-	w.http.Serve(w.ctx, down, nil, c)
+	defer w.leave(c)
+	w.http.Serve(ctx, down, nil, c)
 }
 
 // directIngress finds the service of a request's path, and routes to it.
 func (c *connection) directIngress(x *httpproxy.Exchange) httpproxy.Direction {
+	if reason := c.snapshot.Policy.DeniesAll(); reason != "" {
+		c.requests.account.Verdict, c.requests.account.Reason = "deny", string(reason)
+		return c.reply(503, string(reason), reason.Text())
+	}
 	path := x.Path()
 	for i := range c.ingress {
 		r := &c.ingress[i]

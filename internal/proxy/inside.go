@@ -6,7 +6,6 @@ import (
 	"net"
 	"slices"
 
-	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/httpproxy"
@@ -17,25 +16,25 @@ import (
 )
 
 // inside carries a connection to a mesh service: the address that was dialled
-// decides, and Host passes unchanged. Calls inside the mesh are allowed.
+// decides, and Host passes unchanged. Calls inside the mesh are allowed for as
+// long as there are rules at all.
 func (c *connection) inside(ctx context.Context) {
-	if c.httpService() {
-		buffer := c.workload.proxy.buffers.NewBuffer()
-		defer buffer.Release()
-		seen, prefix, err := sniff.Read(c.down, buffer, sniff.Limits{})
-		if err != nil || seen.Silent && seen.Ended {
-			return
-		}
-		if seen.Kind == policy.HTTP {
-			c.workload.http.Serve(ctx, c.down, prefix, c)
-			return
-		}
-		c.chain.Sniffed = seen.Kind
-		c.carryInside(ctx, prefix, buffer.Release)
+	if !c.httpService() {
+		c.chain.Sniffed = policy.Opaque
+		c.carryInside(ctx, nil, nil)
 		return
 	}
-	c.chain.Sniffed = policy.Opaque
-	c.carryInside(ctx, nil, nil)
+	buffer := c.workload.proxy.buffers.NewBuffer()
+	defer buffer.Release()
+	seen, prefix, err := c.sniff(ctx, buffer, sniff.Limits{Silence: c.silence()})
+	if err != nil || seen.Silent && seen.Ended {
+		return
+	}
+	if seen.Kind == policy.HTTP {
+		c.workload.http.Serve(ctx, c.down, prefix, c)
+		return
+	}
+	c.carryInside(ctx, prefix, buffer.Release)
 }
 
 // httpService reports whether the port of the service that was dialled speaks HTTP.
@@ -53,6 +52,13 @@ func (c *connection) carryInside(ctx context.Context, prefix []byte, release fun
 	f := c.account(policy.Verdict{Action: policy.Allow})
 	defer c.workload.close(f)
 	f.Treatment = "mesh"
+	if reason := c.snapshot.Policy.DeniesAll(); reason != "" {
+		f.Verdict, f.Reason = "deny", string(reason)
+		c.hangUp(reason)
+		return
+	}
+	defer c.noteWithdrawal(f)
+	c.hold(grant{service: c.service.Name}, c.snapshot)
 	chosen, id, err := c.endpoint(c.chain.Port, route.Request{})
 	f.Rule = id
 	if err == nil {
@@ -71,6 +77,13 @@ func (c *connection) carryInside(ctx context.Context, prefix []byte, release fun
 func (c *connection) directInside(x *httpproxy.Exchange, port uint16) httpproxy.Direction {
 	f := &c.requests.account
 	f.Treatment = "mesh"
+	if reason := c.snapshot.Policy.DeniesAll(); reason != "" {
+		f.Verdict, f.Reason = "deny", string(reason)
+		return c.refuse(policy.Verdict{Reason: reason, Name: c.service.Name, Port: port})
+	}
+	if g := c.grant.Load(); g == nil || g.service != c.service.Name {
+		c.hold(grant{service: c.service.Name}, c.snapshot)
+	}
 	chosen, id, err := c.endpoint(port, route.Request{
 		Method: x.Method(), Path: x.Target(), Authority: x.Host(), Header: c.requests.headers(x),
 	})
@@ -146,21 +159,25 @@ func labelsText(labels map[string]string) string {
 
 // endpointPool returns the pool of one endpoint's port.
 func (w *Workload) endpointPool(e wire.Endpoint, port uint16) (*upstream.Pool, error) {
-	return w.pools.get(poolKey{instance: e.Instance, port: port}, nil, func() (*upstream.Pool, error) {
+	return w.pools.get(poolKey{instance: e.Instance, port: port}, new(pool), func() (*upstream.Pool, error) {
 		return upstream.NewPool(upstream.Config{Dial: func(ctx context.Context) (*net.TCPConn, error) {
 			return w.dialEndpoint(ctx, e, port)
 		}})
 	})
 }
 
+// inward connects to a port inside a workload's sandbox, with the mesh address of
+// the workload that calls as the source.
+type inward func(ctx context.Context, from *Workload, port uint16) (*net.TCPConn, error)
+
 // dialEndpoint connects to a port of another workload of this proxy, inside its
-// sandbox, with our workload's own mesh address as the source.
+// sandbox.
 func (w *Workload) dialEndpoint(ctx context.Context, e wire.Endpoint, port uint16) (*net.TCPConn, error) {
 	peer := w.proxy.local(e.Instance)
-	if peer == nil || peer.config.Capture == nil {
+	if peer == nil || peer.inward == nil {
 		return nil, &noEndpoint{fmt.Sprintf("%s is served by proxy %q; the mesh port between proxies is not built yet", e.Instance, e.Proxy)}
 	}
-	return capture.DialInward(ctx, peer.config.Capture.Inward, w.source4, w.source6, port)
+	return peer.inward(ctx, w, port)
 }
 
 // close puts a finished account into the ring.

@@ -17,10 +17,10 @@ import (
 	"sluice.dev/sluice/internal/wire"
 )
 
-// deniedSilence is how long a client may say nothing on a port that no rule holds:
-// it will be denied in any case, and is listened to only so that it is told in its
-// own protocol. One that waits for its server to speak first is reset after it.
-const deniedSilence = 500 * time.Millisecond
+// deniedSilence is how long a client may say nothing where no rule could let it
+// out, whatever it says: it is listened to only so that it is told in its own
+// protocol. One that waits for its server to speak first is reset after it.
+const deniedSilence = 250 * time.Millisecond
 
 // connection is one captured connection of a workload on its way: what was seen
 // of the name chain so far, and the account of it.
@@ -31,34 +31,30 @@ type connection struct {
 	chain     policy.Chain
 	service   *wire.Service // a mesh service was dialled
 	start     time.Time
-	forwarded forwarded             // headers that an ingress adds
-	ingress   []IngressRoute        // it came from outside the mesh
-	grant     atomic.Pointer[grant] // what lets it live; nil before a verdict
+	forwarded forwarded                     // headers that an ingress adds
+	ingress   []IngressRoute                // it came from outside the mesh
+	grant     atomic.Pointer[grant]         // what lets it live; nil before a verdict
+	withdrawn atomic.Pointer[policy.Reason] // why a new snapshot ended it; nil where none did
+	cancel    context.CancelFunc            // ends all that is done for it
 	requests  requests
 }
 
-// outbound carries one captured connection to its end.
-func (w *Workload) outbound(down *net.TCPConn) {
-	w.Carry(down, capture.OriginalDestination(down))
-}
-
-// Carry carries one connection of the workload, whose original destination is
-// known, to its end, and closes it.
-func (w *Workload) Carry(down *net.TCPConn, destination netip.AddrPort) {
+// carry carries one connection of the workload to its end, and closes it.
+func (w *Workload) carry(down *net.TCPConn, destination netip.AddrPort) {
 	defer down.Close()
 	if capture.Local(destination) { // the proxy's own port was dialled: it is no way out
 		reset(down)
 		return
 	}
-	c := &connection{workload: w, down: down, snapshot: w.config.Holder.Load(), start: w.proxy.config.Now()}
-	if !w.live.add(c) {
-		w.log.Warn("a connection was reset: too many are live", "bound", MaxConnections)
-		reset(down)
+	ctx, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	c := &connection{workload: w, down: down, snapshot: w.config.Holder.Load(), start: w.proxy.config.Now(), cancel: cancel}
+	if !w.admit(c) {
 		return
 	}
-	defer w.live.remove(c)
+	defer w.leave(c)
 	if destination.Port() == 53 {
-		w.dns.ServeTCP(w.ctx, down)
+		w.dns.ServeTCP(ctx, down)
 		return
 	}
 	c.chain.Port = destination.Port()
@@ -70,8 +66,6 @@ func (w *Workload) Carry(down *net.TCPConn, destination netip.AddrPort) {
 	} else {
 		c.chain.Addr = destination.Addr()
 	}
-	ctx, cancel := context.WithCancel(w.ctx)
-	defer cancel()
 	if c.service != nil {
 		c.inside(ctx)
 		return
@@ -88,25 +82,39 @@ func (c *connection) outside(ctx context.Context) {
 	}
 	buffer := c.workload.proxy.buffers.NewBuffer()
 	defer buffer.Release()
-	var limits sniff.Limits
-	if !c.snapshot.Policy.Holds(c.chain.Port) {
-		limits.Silence = deniedSilence
-	}
-	seen, prefix, err := sniff.Read(c.down, buffer, limits)
+	seen, prefix, err := c.sniff(ctx, buffer, sniff.Limits{Silence: c.silence()})
 	if err != nil || seen.Silent && seen.Ended {
 		return // the client left before it said anything: there is nothing to decide
 	}
+	if seen.Kind == policy.HTTP && !c.asBytes() {
+		c.workload.http.Serve(ctx, c.down, prefix, c)
+		return
+	}
+	c.decide(ctx, prefix, seen, buffer.Release)
+}
+
+// silence is how long the client may say nothing.
+func (c *connection) silence() time.Duration {
+	rules := c.snapshot.Policy
+	if rules.DeniesAll() != "" || c.service == nil && !rules.MayAllow(c.chain.Port, c.chain.Dialled, c.chain.Addr) {
+		return deniedSilence
+	}
+	return sniff.DefaultSilence
+}
+
+// sniff reads what the client says first and brings it into the chain. What is
+// decided then is decided by the rules of that moment: the client may have taken
+// its time.
+func (c *connection) sniff(ctx context.Context, buffer *sniff.Buffer, limits sniff.Limits) (sniff.Result, []byte, error) {
+	stop := context.AfterFunc(ctx, func() { reset(c.down) })
+	defer stop()
+	seen, prefix, err := sniff.Read(c.down, buffer, limits)
 	c.chain.Sniffed = seen.Kind
-	switch seen.Kind {
-	case policy.HTTP:
-		if !c.asBytes() {
-			c.workload.http.Serve(ctx, c.down, prefix, c)
-			return
-		}
-	case policy.ClientHello:
+	if seen.Kind == policy.ClientHello {
 		c.chain.SNI, c.chain.SNIBad, c.chain.ECH = seen.Name, seen.SNIBad, seen.ECH
 	}
-	c.carry(ctx, prefix, seen, buffer.Release)
+	c.snapshot = c.workload.config.Holder.Load()
+	return seen, prefix, err
 }
 
 // asBytes reports whether HTTP here is carried as bytes: only rules on tcp hold
@@ -123,9 +131,9 @@ func (c *connection) asBytes() bool {
 	return false
 }
 
-// carry decides about a connection as a whole and carries its bytes: TLS that is
+// decide decides about a connection as a whole and carries its bytes: TLS that is
 // passed through, or TCP.
-func (c *connection) carry(ctx context.Context, prefix []byte, seen sniff.Result, release func()) {
+func (c *connection) decide(ctx context.Context, prefix []byte, seen sniff.Result, release func()) {
 	verdict := c.snapshot.Policy.Decide(&c.chain)
 	account := c.account(verdict)
 	defer c.workload.close(account)
@@ -137,15 +145,16 @@ func (c *connection) carry(ctx context.Context, prefix []byte, seen sniff.Result
 		c.deny(account, verdict, seen)
 		return
 	}
-	c.hold(c.chain, c.snapshot)
-	up, err := c.dial(ctx, verdict, seen)
+	defer c.noteWithdrawal(account)
+	c.hold(grant{chain: c.chain}, c.snapshot)
+	up, address, err := c.dial(ctx, verdict, seen)
 	if err != nil {
-		c.fail(account, verdict, err)
+		c.fail(account, err)
 		return
 	}
-	account.Upstream = up.RemoteAddr().String()
+	c.hold(grant{chain: c.chain, address: address.Addr()}, c.snapshot)
+	account.Upstream = address.String()
 	c.relay(ctx, up, prefix, release, account)
-	c.noteWithdrawal(account)
 }
 
 // relay carries bytes until both sides have ended, and accounts for them. release

@@ -1,16 +1,13 @@
 package proxy
 
 import (
-	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
-	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/upstream"
 )
@@ -32,11 +29,48 @@ type poolKey struct {
 	roots      string
 }
 
-// pool is one pool with the chain that was allowed to use it.
+// pool is one pool with what allowed it.
 type pool struct {
 	*upstream.Pool
-	chain policy.Chain // of egress; zero inside the mesh
-	used  uint64       // by the pools' count of uses
+	chain   policy.Chain   // of egress; zero inside the mesh
+	target  resolve.Target // likewise
+	reached reached
+	used    uint64 // by the pools' count of uses
+}
+
+// maxReached bounds the addresses that a pool remembers.
+const maxReached = 64
+
+// reached is the addresses that a pool's connections were dialled to.
+type reached struct {
+	mu   sync.Mutex
+	all  map[netip.Addr]struct{}
+	more bool // than are remembered
+}
+
+func (r *reached) add(a netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all == nil {
+		r.all = make(map[netip.Addr]struct{})
+	}
+	if len(r.all) < maxReached {
+		r.all[a] = struct{}{}
+	} else if _, known := r.all[a]; !known {
+		r.more = true
+	}
+}
+
+// leads reports whether an address is among them, or may be, for which refused is true.
+func (r *reached) leads(refused func(netip.Addr) bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for a := range r.all {
+		if refused(a) {
+			return true
+		}
+	}
+	return r.more
 }
 
 // pools is the upstream pools of one workload.
@@ -49,31 +83,39 @@ type pools struct {
 
 func (p *pools) init() { p.byKey = make(map[poolKey]*pool) }
 
-// get returns the pool of a key, made by open where there is none.
-func (p *pools) get(key poolKey, chain *policy.Chain, open func() (*upstream.Pool, error)) (*upstream.Pool, error) {
+// get returns the pool of a key. Where there is none, or one that leads elsewhere
+// than made does, made takes the place and open gives it its connections.
+func (p *pools) get(key poolKey, made *pool, open func() (*upstream.Pool, error)) (*upstream.Pool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return nil, upstream.ErrWithdrawn
 	}
 	p.uses++
-	if found := p.byKey[key]; found != nil {
+	found := p.byKey[key]
+	if found != nil && sameTarget(found.target, made.target) {
 		found.used = p.uses
 		return found.Pool, nil
 	}
-	if len(p.byKey) >= MaxPools {
-		p.closeOldest()
-	}
-	opened, err := open()
-	if err != nil {
+	var err error
+	if made.Pool, err = open(); err != nil {
 		return nil, err
 	}
-	added := &pool{Pool: opened, used: p.uses}
-	if chain != nil {
-		added.chain = keep(chain)
+	switch {
+	case found != nil:
+		found.Close(false)
+	case len(p.byKey) >= MaxPools:
+		p.closeOldest()
 	}
-	p.byKey[key] = added
-	return opened, nil
+	made.used = p.uses
+	p.byKey[key] = made
+	return made.Pool, nil
+}
+
+// sameTarget reports whether two targets of one key may be dialled alike: a rule
+// that lists other private answers under its old name leads elsewhere.
+func sameTarget(a, b resolve.Target) bool {
+	return a.Limit == b.Limit && slices.Equal(a.Private, b.Private) && (a.Within == nil) == (b.Within == nil) && slices.Equal(a.Within, b.Within)
 }
 
 func (p *pools) closeOldest() {
@@ -88,30 +130,55 @@ func (p *pools) closeOldest() {
 	delete(p.byKey, oldest)
 }
 
-// recheck closes the pools whose use the snapshot forbids, with what runs on them,
-// and those whose upstreams were verified by roots that do not count any more.
+// recheck closes the pools that the snapshot has no use for, and what runs on them
+// where it is forbidden.
 func (p *pools) recheck(w *Workload, s *snapshot.Snapshot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, candidate := range p.byKey {
-		if key.instance != "" {
-			if !s.HasInstance(key.instance) {
-				candidate.Close(false)
-				delete(p.byKey, key)
-			}
-			continue
-		}
-		verdict := s.Policy.Decide(&candidate.chain)
-		if verdict.Action != policy.Allow {
-			candidate.Close(true)
-			delete(p.byKey, key)
-			continue
-		}
-		if _, id, err := w.roots(s, verdict.Rule); key.tls && (err != nil || id != key.roots) {
-			candidate.Close(false)
+		if fate := w.fateOf(key, candidate, s); fate != keepPool {
+			candidate.Close(fate == abortPool)
 			delete(p.byKey, key)
 		}
 	}
+}
+
+// fate is what becomes of a pool under a new snapshot.
+type fate uint8
+
+const (
+	keepPool  fate = iota
+	endPool        // what runs on it goes on, nothing else begins
+	abortPool      // what runs on it ends
+)
+
+// fateOf says what becomes of a pool. Each connection of the workload has a grant
+// of its own; here counts what the pool was made for.
+func (w *Workload) fateOf(key poolKey, of *pool, s *snapshot.Snapshot) fate {
+	if s.Policy.DeniesAll() != "" {
+		return abortPool
+	}
+	if key.instance != "" {
+		if !s.HasInstance(key.instance) {
+			return endPool
+		}
+		return keepPool
+	}
+	verdict := s.Policy.Decide(&of.chain)
+	switch {
+	case verdict.Reason == policy.MethodOrPath:
+		return endPool // the host is allowed still, with other requests
+	case verdict.Action != policy.Allow:
+		return abortPool
+	}
+	target := w.target(verdict)
+	if of.reached.leads(func(a netip.Addr) bool { return w.proxy.dialer.Refuses(target, a) != "" }) {
+		return abortPool
+	}
+	if now, err := w.egressKey(s, verdict); err != nil || now != key || !sameTarget(of.target, target) {
+		return endPool
+	}
+	return keepPool
 }
 
 func (p *pools) closeAll() {
@@ -122,42 +189,4 @@ func (p *pools) closeAll() {
 		candidate.Close(true)
 		delete(p.byKey, key)
 	}
-}
-
-// roots returns the certificates that an upstream's must chain to under a rule:
-// the rule's own bundle, else the mesh's roots and those given to the proxy. The
-// id stands for them in keys.
-func (w *Workload) roots(s *snapshot.Snapshot, rule *policy.Rule) (*x509.CertPool, string, error) {
-	if rule != nil && rule.TLS.CABundle != "" {
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM([]byte(rule.TLS.CABundle)) {
-			return nil, "", errors.New("the rule's caBundle holds no certificate")
-		}
-		sum := sha256.Sum256([]byte(rule.TLS.CABundle))
-		return pool, hex.EncodeToString(sum[:8]), nil
-	}
-	if given := w.proxy.config.UpstreamRoots; given != nil && !s.HasOwnRoots {
-		return given, "given", nil
-	}
-	return s.Roots, s.RootsID, nil
-}
-
-// tlsConfig is how an upstream is verified where we originate TLS.
-func (w *Workload) tlsConfig(s *snapshot.Snapshot, v policy.Verdict) (*tls.Config, string, error) {
-	roots, id, err := w.roots(s, v.Rule)
-	if err != nil {
-		return nil, "", err
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: serverName(v)}, id, nil
-}
-
-// serverName is what is sent as SNI and verified.
-func serverName(v policy.Verdict) string {
-	switch {
-	case v.Rule != nil && !v.Rule.TLS.ServerName.IsZero():
-		return v.Rule.TLS.ServerName.String()
-	case v.Name.IsZero():
-		return v.Addr.String()
-	}
-	return v.Name.String()
 }

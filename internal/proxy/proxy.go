@@ -1,5 +1,5 @@
 // Package proxy is the data plane: what happens to a connection of a workload
-// from its capture to its end. outbound.go tells the way out, mesh.go the way
+// from its capture to its end. outbound.go tells the way out, inside.go the way
 // between two workloads, ingress.go the way in; the rooms below do the work. It
 // never trusts a name or an address that the workload sent alone, and it never
 // imports the control plane.
@@ -11,7 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice.dev/sluice/internal/capture"
@@ -22,8 +25,8 @@ import (
 	"sluice.dev/sluice/internal/proxy/sniff"
 )
 
-// MaxWorkloads bounds the workloads of one proxy.
-const MaxWorkloads = 4096
+// DrainTime is how long a proxy that ends lets the requests under way finish.
+const DrainTime = time.Second
 
 // Config is what the workloads of one process share.
 type Config struct {
@@ -37,7 +40,10 @@ type Config struct {
 	// TellAll says everything to a denied workload: the rule, and the change that
 	// would allow it. Otherwise it is told the reason and the id.
 	TellAll bool
-	Now     func() time.Time // time.Now where nil
+	// MaxConnections bounds the live connections of one workload where it is not 0,
+	// in place of the default.
+	MaxConnections int
+	Now            func() time.Time // time.Now where nil
 }
 
 // Proxy serves many workloads; each has its own snapshot, names and pools.
@@ -48,8 +54,11 @@ type Proxy struct {
 
 	buffers sniff.Buffers
 	memory  relay.Memory
+	bounds  bounds
+	open    atomic.Int64 // live connections of all workloads
 
 	mu        sync.Mutex
+	closed    bool
 	workloads map[string]*Workload // by instance
 	places    [MaxWorkloads]bool   // which mesh addresses are taken
 }
@@ -67,6 +76,7 @@ func New(c Config) (*Proxy, error) {
 	}
 	return &Proxy{
 		config:    c,
+		bounds:    boundsOf(c.MaxConnections, descriptors()),
 		dialer:    resolve.NewDialer(resolve.DialerConfig{Resolver: c.Resolver, Sockets: c.Sockets}),
 		prover:    proof.NewProver(proof.Config{Now: c.Now}),
 		workloads: make(map[string]*Workload),
@@ -81,6 +91,9 @@ func (p *Proxy) Attach(ctx context.Context, c WorkloadConfig) (*Workload, error)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return nil, fmt.Errorf("attach %s: this proxy is shutting down", w.Instance())
+	}
 	if p.workloads[w.Instance()] != nil {
 		return nil, fmt.Errorf("attach %s: this proxy serves a workload of that name", w.Instance())
 	}
@@ -118,17 +131,34 @@ func (p *Proxy) local(instance string) *Workload {
 // Flows returns the ring of closed accounts.
 func (p *Proxy) Flows() *flow.Ring { return p.config.Flows }
 
-// Close ends every workload and waits for their connections to end.
+// Drain ends connections of HTTP that wait for a request, turns new ones away, and
+// returns when those under way have been answered. Those that ctx ends first are
+// cut off. Nothing may be known of bytes that are relayed: they go on until Close.
+func (p *Proxy) Drain(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, w := range p.list() {
+		all.Go(func() { w.http.Shutdown(ctx) })
+	}
+	all.Wait()
+}
+
+// Close ends every workload at once and waits for their connections to end. None
+// is attached any more.
 func (p *Proxy) Close() {
 	p.mu.Lock()
-	all := make([]*Workload, 0, len(p.workloads))
-	for _, w := range p.workloads {
-		all = append(all, w)
-	}
+	p.closed = true
 	p.mu.Unlock()
-	for _, w := range all {
-		w.Close()
+	var all sync.WaitGroup
+	for _, w := range p.list() {
+		all.Go(w.Close)
 	}
+	all.Wait()
 	p.prover.Close()
 	p.memory.Close()
+}
+
+func (p *Proxy) list() []*Workload {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Values(p.workloads))
 }

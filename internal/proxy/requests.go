@@ -112,6 +112,7 @@ func (d director) Done(x *httpproxy.Exchange, o httpproxy.Outcome) {
 		if o.Err != nil {
 			f.Detail = cut(o.Err.Error())
 		}
+		c.noteWithdrawal(f)
 	}
 	c.workload.proxy.config.Flows.Add(f)
 }
@@ -214,7 +215,7 @@ func (c *connection) holdRequest(v policy.Verdict) {
 		return
 	}
 	c.requests.grant = by
-	c.hold(keep(&c.chain), c.snapshot)
+	c.hold(grant{chain: keep(&c.chain)}, c.snapshot)
 }
 
 // holdsSameRequest reports whether the grant is for this very method and path.

@@ -24,31 +24,39 @@ func (c *connection) serverFirst(ctx context.Context) {
 		c.deny(account, verdict, sniff.Result{})
 		return
 	}
-	c.hold(c.chain, c.snapshot)
-	up, err := c.dial(ctx, verdict, sniff.Result{})
+	defer c.noteWithdrawal(account)
+	c.hold(grant{chain: c.chain}, c.snapshot)
+	up, address, err := c.dial(ctx, verdict, sniff.Result{})
 	if err != nil {
-		c.fail(account, verdict, err)
+		c.fail(account, err)
 		return
 	}
 	defer up.Close()
-	account.Upstream = up.RemoteAddr().String()
+	c.hold(grant{chain: c.chain, address: address.Addr()}, c.snapshot)
+	account.Upstream = address.String()
 	buffer := c.workload.proxy.buffers.NewBuffer()
 	defer buffer.Release()
 	greeted := greet(c.down, up)
-	seen, prefix, err := sniff.Read(c.down, buffer, sniff.Limits{OnlyTLS: true, Silence: relay.DefaultIdle})
+	seen, prefix, err := c.sniff(ctx, buffer, sniff.Limits{OnlyTLS: true, Silence: relay.DefaultIdle})
 	greeting, ok := greeted()
-	if err == nil && ok {
-		c.see(seen)
-		account.Sniffed, account.SNI = sniffedText(c.chain.Sniffed), cut(seen.SNI)
-		if verdict = c.snapshot.Policy.Decide(&c.chain); verdict.Action != policy.Allow {
-			c.deny(account, verdict, seen)
+	account.Received = greeting
+	if err != nil || !ok {
+		return
+	}
+	account.Sniffed, account.SNI = sniffedText(c.chain.Sniffed), cut(seen.SNI)
+	if verdict = c.snapshot.Policy.Decide(&c.chain); verdict.Action != policy.Allow {
+		c.deny(account, verdict, seen)
+		return
+	}
+	if toBeProved(verdict) {
+		if err := c.prove(ctx, verdict, address, seen); err != nil {
+			c.fail(account, err)
 			return
 		}
-		c.hold(c.chain, c.snapshot)
-		c.relay(ctx, up, prefix, buffer.Release, account)
 	}
+	c.hold(grant{chain: c.chain, address: address.Addr()}, c.snapshot)
+	c.relay(ctx, up, prefix, buffer.Release, account)
 	account.Received += greeting
-	c.noteWithdrawal(account)
 }
 
 // greet carries what the server says first to the client until the function that
@@ -84,11 +92,3 @@ type (
 	onlyReader struct{ io.Reader }
 	onlyWriter struct{ io.Writer }
 )
-
-// see brings what was sniffed into the chain.
-func (c *connection) see(seen sniff.Result) {
-	c.chain.Sniffed = seen.Kind
-	if seen.Kind == policy.ClientHello {
-		c.chain.SNI, c.chain.SNIBad, c.chain.ECH = seen.Name, seen.SNIBad, seen.ECH
-	}
-}

@@ -17,13 +17,10 @@ import (
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
 	"sluice.dev/sluice/internal/proxy/httpproxy"
+	"sluice.dev/sluice/internal/proxy/proof"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/wire"
 )
-
-// MaxConnections bounds the live connections of one workload. At the bound a new
-// one is reset.
-const MaxConnections = 16384
 
 // WorkloadConfig is one workload as it joins.
 type WorkloadConfig struct {
@@ -45,14 +42,21 @@ type Workload struct {
 	live    live
 	next    atomic.Uint32 // round robin over endpoints
 	lookups *rate.Limiter // of names that only a wildcard allows
+	proofs  *proof.Share  // of the proxy's handshakes
+	trusted trusted
+	inward  inward         // nil where nothing listens inside: an ingress
+	warn    rate.Sometimes // so that a workload cannot fill the log
 
 	place            int
 	source4, source6 netip.Addr // what other workloads see as this one's address
 
 	ctx    context.Context
 	cancel context.CancelFunc
-	work   sync.WaitGroup
 	once   sync.Once
+
+	mu    sync.Mutex
+	ended bool // nothing begins any more
+	work  sync.WaitGroup
 }
 
 func newWorkload(p *Proxy, c WorkloadConfig) (*Workload, error) {
@@ -62,16 +66,23 @@ func newWorkload(p *Proxy, c WorkloadConfig) (*Workload, error) {
 	if c.Names == nil {
 		c.Names = dnsserver.NewTable(dnsserver.TableConfig{})
 	}
-	w := &Workload{proxy: p, config: c, log: p.config.Log.With("workload", c.Workload.Instance)}
+	w := &Workload{proxy: p, config: c, log: p.config.Log.With("workload", c.Workload.Instance), warn: rate.Sometimes{Interval: time.Second}}
 	w.lookups = rate.NewLimiter(dnsserver.NewNamesPerSecond, dnsserver.NewNamesBurst)
+	w.proofs = proof.NewShare()
+	if c.Capture != nil {
+		w.inward = func(ctx context.Context, from *Workload, port uint16) (*net.TCPConn, error) {
+			return capture.DialInward(ctx, c.Capture.Inward, from.source4, from.source6, port)
+		}
+	}
 	w.pools.init()
 	w.live.init()
 	w.dns = dnsserver.New(dnsserver.Config{
-		Names:     c.Names,
-		Directory: liveDirectory{c.Holder},
-		Named:     func(n names.Name) bool { return c.Holder.Load().Policy.Names(n) },
-		WithoutV6: c.Capture != nil && len(c.Capture.DNS) < 2,
-		Log:       w.log,
+		Names:        c.Names,
+		Directory:    liveDirectory{c.Holder},
+		Named:        func(n names.Name) bool { return c.Holder.Load().Policy.Names(n) },
+		NamedExactly: func(n names.Name) bool { return c.Holder.Load().Policy.NamesExactly(n) },
+		WithoutV6:    c.Capture != nil && len(c.Capture.DNS) < 2,
+		Log:          w.log,
 	})
 	var err error
 	w.http, err = httpproxy.NewServer(httpproxy.Config{Director: director{w}})
@@ -103,7 +114,7 @@ func (w *Workload) accept(listener *net.TCPListener) {
 		conn, err := listener.AcceptTCP()
 		switch {
 		case err == nil:
-			w.work.Go(func() { w.outbound(conn) })
+			w.work.Go(func() { w.carry(conn, capture.OriginalDestination(conn)) })
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
@@ -117,13 +128,36 @@ func (w *Workload) accept(listener *net.TCPListener) {
 // pause waits a little after a failed accept, such as for a lack of descriptors.
 // It reports false when the workload ended.
 func (w *Workload) pause(err error) bool {
-	w.log.Warn("a connection could not be accepted", "error", err)
+	w.warn.Do(func() { w.log.Warn("connections cannot be accepted", "error", err) })
 	select {
 	case <-w.ctx.Done():
 		return false
 	case <-time.After(50 * time.Millisecond):
 		return true
 	}
+}
+
+// admit takes c among the live connections, until leave. At a bound, and after the
+// workload's end, it resets c and reports false.
+func (w *Workload) admit(c *connection) bool {
+	bounds := w.proxy.bounds
+	if w.proxy.open.Add(1) <= int64(bounds.all) && w.live.add(c, bounds.workload) {
+		return true
+	}
+	w.proxy.open.Add(-1)
+	if w.ctx.Err() == nil {
+		w.warn.Do(func() {
+			w.log.Warn("connections are reset: too many are live", "of the workload", bounds.workload, "of all", bounds.all)
+		})
+	}
+	reset(c.down)
+	return false
+}
+
+// leave ends what admit began.
+func (w *Workload) leave(c *connection) {
+	w.live.remove(c)
+	w.proxy.open.Add(-1)
 }
 
 // answer serves DNS on one socket until it closes.
@@ -133,10 +167,24 @@ func (w *Workload) answer(socket *net.UDPConn) {
 	}
 }
 
+// begin counts a piece of work that Close waits for, until w.work.Done; it reports
+// false once Close has begun.
+func (w *Workload) begin() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ended {
+		w.work.Add(1)
+	}
+	return !w.ended
+}
+
 // Close ends the workload: its listeners, its connections, its pools. It waits
 // for all of them.
 func (w *Workload) Close() {
 	w.once.Do(func() {
+		w.mu.Lock()
+		w.ended = true
+		w.mu.Unlock()
 		w.cancel()
 		if w.config.Capture != nil {
 			w.config.Capture.Close()
@@ -144,6 +192,7 @@ func (w *Workload) Close() {
 		w.live.closeAll()
 		w.pools.closeAll()
 		w.work.Wait()
+		w.http.Shutdown(w.ctx) // has no connection left; its sweeper ends
 		w.proxy.detach(w)
 	})
 }
