@@ -38,11 +38,13 @@ const (
 	NameIndex           = "index"      // of the index on the stream
 )
 
-// Bounds of what crosses the stream. Past one of them a snapshot is not sent,
-// and the proxy goes on with what it has.
+// Bounds of what crosses the stream. Past one of them a snapshot is not sent: the
+// proxy is told that it is not current, and goes on with what it has until that
+// is stale.
 const (
-	MaxPartBytes = 32 << 20 // JSON of one part, and of the index
-	MaxParts     = 20_000   // named by one index
+	MaxPartBytes     = 32 << 20 // JSON of one part, and of the index
+	MaxParts         = 20_000   // named by one index
+	MaxSnapshotBytes = 64 << 20 // JSON of all parts that one index names
 )
 
 // typePrefix stands before a kind in its type URL. The types are ours: no

@@ -239,8 +239,13 @@ func (o *Output) makeView(w wire.Workload) (*View, error) {
 	}
 	slices.SortFunc(view.Parts, func(a, b *wire.Part) int { return cmp.Compare(a.Name, b.Name) })
 	view.hashes = make(map[string]wire.Hash, len(view.Parts))
+	size := 0
 	for _, part := range view.Parts {
 		view.hashes[part.Name] = part.Hash
+		size += len(part.Bytes)
+	}
+	if size > wire.MaxSnapshotBytes {
+		return nil, fmt.Errorf("compile: %d bytes are more than the %d that one snapshot may have", size, wire.MaxSnapshotBytes)
 	}
 	view.Version = wire.VersionOf(view.hashes)
 	view.snapshot = sync.OnceValues(func() (*wire.Snapshot, error) { return view.assemble(o.decoder) })

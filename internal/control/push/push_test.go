@@ -808,3 +808,25 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 	client.Close()
 	eventually(t, "all goroutines ended", func() bool { return runtime.NumGoroutine() <= before })
 }
+
+func TestAWorkloadThatCannotBeToldTheLatestIsToldSo(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	m := join(t, p.client(nil), details("v2"))
+	first := until(t, m, hasRules(""))
+	if !m.Connected() {
+		t.Error("what the server stands behind is said to be outdated")
+	}
+	// A rule of which the part would be too large.
+	huge := policyFor("huge", "huge.example.com", "v2")
+	huge.Spec.(*v1alpha1.EgressPolicySpec).TLS = &v1alpha1.EgressTLS{CABundle: strings.Repeat("x", wire.MaxPartBytes)}
+	p.store.set(huge)
+	eventually(t, "the snapshot is outdated", func() bool { return !m.Connected() })
+	eventually(t, "status says why", func() bool { return strings.Contains(p.server.Workloads()[0].Nack, "more than") })
+	// Once the rule is gone the snapshot of before is current again.
+	p.store.set()
+	if again := next(t, m); again.Version != first.Version || !m.Connected() {
+		t.Errorf("it was sent %s, connected %v", ruleIDs(again), m.Connected())
+	}
+	m.Ack(first.Version)
+	eventually(t, "status says no more", func() bool { return p.server.Workloads()[0].Nack == "" })
+}

@@ -31,7 +31,7 @@ type workloadStream struct {
 	sent     *compile.View // of the index that waits for an answer; nil when none does
 	nonce    string        // of that index
 	current  *compile.View // of the index that was answered last, either way
-	problem  string        // why the last view could not be made or sent
+	problem  string        // why the last view could not be made or sent; the proxy was told that it is outdated
 	progress progress
 }
 
@@ -140,17 +140,15 @@ func (w *workloadStream) take(request *discoveryv3.DeltaDiscoveryRequest) bool {
 func (w *workloadStream) send(opened serverStream, out *compile.Output) error {
 	view, err := out.View(w.member.Workload())
 	if err != nil {
-		w.fail(err)
-		return nil
+		return w.fail(opened, err)
 	}
-	if w.current != nil && view.Version == w.current.Version {
+	if w.current != nil && view.Version == w.current.Version && w.problem == "" {
 		w.confirm(view)
 		return nil
 	}
 	responses, nonce, err := w.change(view)
 	if err != nil {
-		w.fail(err)
-		return nil
+		return w.fail(opened, err)
 	}
 	for _, response := range responses {
 		if err := opened.Send(response); err != nil {
@@ -168,11 +166,18 @@ func (w *workloadStream) send(opened serverStream, out *compile.Output) error {
 	return nil
 }
 
-// fail notes why the workload cannot be given the latest. It goes on with what
-// it has, and status says so.
-func (w *workloadStream) fail(why error) {
+// fail tells the proxy that it cannot be given the latest: it goes on with what it
+// has, until that is stale, and status says why.
+func (w *workloadStream) fail(opened serverStream, why error) error {
 	if w.problem == why.Error() {
-		return
+		return nil
+	}
+	if w.problem == "" {
+		outdated := w.response(wire.KindIndex, "")
+		outdated.RemovedResources = []string{wire.NameIndex}
+		if err := opened.Send(outdated); err != nil {
+			return err
+		}
 	}
 	w.problem = why.Error()
 	w.server.log.Error("a snapshot cannot be sent", "workload", w.member.Workload().Instance, "error", why)
@@ -180,6 +185,7 @@ func (w *workloadStream) fail(why error) {
 	defer w.server.mu.Unlock()
 	w.progress.nack = w.problem[:min(len(w.problem), maxNack)]
 	w.server.tell()
+	return nil
 }
 
 // confirm notes that a newer revision of the store changes nothing for the

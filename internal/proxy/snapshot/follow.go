@@ -11,7 +11,8 @@ import (
 	"sluice.dev/sluice/internal/wire"
 )
 
-// checkEvery is how often Follow looks whether the server is still there.
+// checkEvery is how often Follow looks whether the server is still there; sooner
+// where the snapshot would be stale before.
 const checkEvery = time.Minute
 
 // saveAtMost is the least time between two writes of one workload's snapshot.
@@ -53,8 +54,8 @@ func Follow(ctx context.Context, c FollowConfig) {
 		defer close(ending)
 		writing.Go(func() { f.write(ending) })
 	}
-	ticker := time.NewTicker(checkEvery)
-	defer ticker.Stop()
+	timer := time.NewTimer(f.untilCheck())
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -64,34 +65,38 @@ func Follow(ctx context.Context, c FollowConfig) {
 				return
 			}
 			f.take(snapshot)
-		case <-ticker.C:
+		case <-timer.C:
 			f.check()
 		}
+		timer.Reset(f.untilCheck())
 	}
 }
 
 type follower struct {
 	FollowConfig
-	running string              // version of the last swap that a server sent
+	running string              // version of the last swap that a server sent; "" before
+	refused bool                // what the server sent last cannot be run: running is not current
 	changed chan *wire.Snapshot // the latest that is to be written
 }
 
 // take swaps one snapshot in, or refuses it.
 func (f *follower) take(from *wire.Snapshot) {
 	if from.Version == f.running {
-		// The same again, over a new stream.
+		// The same again, over a new stream or after one that was refused.
+		f.refused = false
 		f.Holder.Confirm()
 		f.Source.Ack(from.Version)
 		return
 	}
 	built, err := f.Builder.Build(from, f.View)
 	if err != nil {
+		f.refused = true
 		f.Log.Error("a snapshot is refused, the one before goes on", "version", from.Version, "error", err)
 		f.Source.Nack(from.Version, err)
 		return
 	}
 	f.Holder.Swap(built)
-	f.running = from.Version
+	f.running, f.refused = from.Version, false
 	f.Source.Ack(from.Version)
 	if f.Store == nil {
 		return
@@ -103,17 +108,27 @@ func (f *follower) take(from *wire.Snapshot) {
 	f.changed <- from
 }
 
-// check keeps the age: of what the server stands behind it begins anew.
+// untilCheck returns when to look at the age next.
+func (f *follower) untilCheck() time.Duration {
+	if remaining, ok := f.Holder.Remaining(); ok {
+		return min(max(remaining, 0), checkEvery)
+	}
+	return checkEvery
+}
+
+// check keeps the age: of what the server stands behind it begins anew. It does
+// not stand behind what was kept, nor behind what runs on because its newer one
+// was refused.
 func (f *follower) check() {
-	if !f.Source.Connected() {
+	if !f.Source.Connected() || f.refused || f.running == "" {
 		if f.Holder.Expire() {
-			f.Log.Warn("the snapshot is older than it may be: everything is denied until the server is back", "age", f.Holder.Age())
+			f.Log.Warn("the snapshot is older than it may be: everything is denied until the server sends one that runs", "age", f.Holder.Age())
 		}
 		return
 	}
 	f.Holder.Confirm()
-	if f.Store != nil && f.running != "" {
-		if err := f.Store.Confirm(f.Key); err != nil {
+	if f.Store != nil {
+		if err := f.Store.Confirm(f.Key, f.running); err != nil {
 			f.Log.Warn("the age of a kept snapshot could not be noted", "error", err)
 		}
 	}

@@ -53,15 +53,18 @@ func (h *Holder) Swap(s *Snapshot) {
 }
 
 // Restore makes s count, which was current at confirmed, unless there was a Swap
-// already. It is stale at once where it is too old.
+// already. It is stale at once where it is too old, or where it was confirmed so
+// far in the future that its age cannot be told: a clock was set back.
 func (h *Holder) Restore(s *Snapshot, confirmed time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.fresh != nil {
 		return
 	}
-	if now := h.now(); confirmed.After(now) {
-		confirmed = now // a clock was set back; what is unknown is not in the future
+	if now := h.now(); confirmed.Sub(now) >= s.MaxStale {
+		confirmed = now.Add(-s.MaxStale)
+	} else if confirmed.After(now) {
+		confirmed = now
 	}
 	h.confirm(confirmed)
 	h.fresh = s
@@ -119,6 +122,17 @@ func (h *Holder) Age() time.Duration {
 	// wall clock can be set back.
 	now := h.now()
 	return max(0, now.Sub(*confirmed), now.Round(0).Sub(confirmed.Round(0)))
+}
+
+// Remaining returns for how long the snapshot still counts without a Confirm; ok
+// is false where there is none that could become stale.
+func (h *Holder) Remaining() (remaining time.Duration, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fresh == nil || h.stale {
+		return 0, false
+	}
+	return h.fresh.MaxStale - h.Age(), true
 }
 
 // OnSwap calls swapped after each swap, with what counts from then on, until stop

@@ -6,8 +6,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -22,6 +24,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
@@ -286,10 +290,11 @@ func TestARestoredSnapshotHasItsAge(t *testing.T) {
 		confirmed time.Time
 		reason    policy.Reason
 	}{
-		"young":              {now.Add(-time.Minute), ""},
-		"too old":            {now.Add(-time.Hour), policy.StaleSnapshot},
-		"from the future":    {now.Add(time.Hour), ""},
-		"older than the age": {time.Unix(0, 0), policy.StaleSnapshot},
+		"young":                          {now.Add(-time.Minute), ""},
+		"too old":                        {now.Add(-time.Hour), policy.StaleSnapshot},
+		"from the future":                {now.Add(time.Hour - 1), ""},
+		"from a time that tells nothing": {now.Add(time.Hour), policy.StaleSnapshot},
+		"older than the age":             {time.Unix(0, 0), policy.StaleSnapshot},
 	} {
 		h := NewHolder(HolderConfig{Now: func() time.Time { return now }})
 		h.Restore(build(t, b, sent(t, "a.example.com")), c.confirmed)
@@ -517,7 +522,13 @@ func TestAKeptSnapshotThatIsTooOldDenies(t *testing.T) {
 	if got := restore(); got != policy.StaleSnapshot {
 		t.Errorf("got %q", got)
 	}
-	if err := store.Confirm("class"); err != nil {
+	if err := store.Confirm("class", "of another version"); err != nil {
+		t.Fatal(err)
+	}
+	if got := restore(); got != policy.StaleSnapshot {
+		t.Errorf("once another version was confirmed: %q", got)
+	}
+	if err := store.Confirm("class", sent(t, "a.example.com").Version); err != nil {
 		t.Fatal(err)
 	}
 	if got := restore(); got != "" {
@@ -532,8 +543,12 @@ func TestABrokenFileIsNotUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, content := range map[string][]byte{
-		"empty": nil, "cut": good[:len(good)/2], "with a tail": append(slices.Clone(good), good...),
-		"with an unknown field": bytes.Replace(good, []byte(`"rules"`), []byte(`"ruled"`), 1),
+		"empty": nil, "cut": good[:len(good)/2], "with a tail": append(slices.Clone(good), '\n'),
+		"with a letter changed":  bytes.Replace(good, []byte("a.example"), []byte("b.example"), 2),
+		"of another form":        bytes.Replace(good, []byte("sluice-snapshot/1"), []byte("sluice-snapshot/2"), 1),
+		"without its first line": good[bytes.IndexByte(good, '\n')+1:],
+		"with an unknown field":  resealed(bytes.Replace(good, []byte(`"rules"`), []byte(`"ruled"`), 1)),
+		"that is no snapshot":    resealed([]byte("\n{}")),
 	} {
 		if err := os.WriteFile(store.path("class"), content, 0o600); err != nil {
 			t.Fatal(err)
@@ -541,10 +556,162 @@ func TestABrokenFileIsNotUsed(t *testing.T) {
 		s, h := newSource(), NewHolder(HolderConfig{})
 		close(s.snapshots)
 		Follow(t.Context(), FollowConfig{Source: s, Holder: h, Builder: new(Builder), Store: store, Key: "class"})
-		if got := decide(h.Load(), "a.example.com").Reason; got != policy.NoSnapshot {
-			t.Errorf("%s: %q", what, got)
+		for _, host := range []string{"a.example.com", "b.example.com"} {
+			if got := decide(h.Load(), host).Reason; got != policy.NoSnapshot {
+				t.Errorf("%s: %s is answered with %q", what, host, got)
+			}
 		}
 	}
+}
+
+// resealed is a kept file with the right sum for changed content.
+func resealed(file []byte) []byte {
+	_, content, _ := bytes.Cut(file, []byte("\n"))
+	sum := sha256.Sum256(content)
+	return append([]byte(keptForm+hex.EncodeToString(sum[:])+"\n"), content...)
+}
+
+func TestAFileThatOthersCouldHaveWrittenIsNotUsed(t *testing.T) {
+	for what, spoil := range map[string]func(path string) error{
+		"open to a group":     func(path string) error { return os.Chmod(path, 0o640) },
+		"writable for others": func(path string) error { return os.Chmod(path, 0o602) },
+		"a link": func(path string) error {
+			if err := os.Rename(path, path+".elsewhere"); err != nil {
+				return err
+			}
+			return os.Symlink(path+".elsewhere", path)
+		},
+		"a folder": func(path string) error { os.Remove(path); return os.Mkdir(path, 0o700) },
+		"a pipe":   func(path string) error { os.Remove(path); return unix.Mkfifo(path, 0o600) },
+		"of another user": func(path string) error {
+			if os.Geteuid() != 0 {
+				return os.Remove(path) // only root can give files away
+			}
+			return os.Chown(path, 4711, 4711)
+		},
+	} {
+		store := newStore(t)
+		if err := spoil(saved(t, store)); err != nil {
+			t.Fatal(err)
+		}
+		if kept, _, err := store.Load("class"); err == nil {
+			t.Errorf("%s: %+v", what, kept)
+		}
+	}
+}
+
+func TestAFolderThatOthersMayUseIsRefused(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "kept")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(folder, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewStore(folder); err == nil || !strings.Contains(err.Error(), "open to other users") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestASnapshotThatCannotBeKeptTakesTheOneBeforeWithIt(t *testing.T) {
+	store := newStore(t)
+	path := saved(t, store)
+	newer := sent(t, "b.example.com")
+	newer.Mesh.TrustedRoots = strings.Repeat("x", MaxKeptBytes)
+	if err := store.Save("class", newer); err == nil {
+		t.Fatal("it was kept")
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what it replaces is there: %v", err)
+	}
+	if err := store.Confirm("class", sent(t, "a.example.com").Version); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestASnapshotIsWrittenOnceForAllWorkloadsOfAClass(t *testing.T) {
+	store := newStore(t)
+	before, err := os.Stat(saved(t, store))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same, err := os.Stat(saved(t, store))
+	if err != nil || !os.SameFile(before, same) {
+		t.Errorf("it was written twice, %v", err)
+	}
+	// A file that was removed meanwhile is written again.
+	if err := os.Remove(store.path("class")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(saved(t, store)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatAKilledProcessLeftUnfinishedIsRemoved(t *testing.T) {
+	store := newStore(t)
+	left := filepath.Join(store.folder, unfinished+"123")
+	if err := os.WriteFile(left, []byte("sluice"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	saved(t, store)
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is there: %v", err)
+	}
+}
+
+func TestWhatRunsOnAfterARefusalBecomesStale(t *testing.T) {
+	follow(t, nil, func(t *testing.T, s *source, h *Holder) {
+		good, bad := sent(t, "a.example.com"), sent(t, "b.example.com")
+		bad.Mesh = &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour, TrustedRoots: "no roots"}
+		s.snapshots <- good
+		synctest.Wait()
+		s.snapshots <- bad
+		time.Sleep(58 * time.Minute)
+		if !allowed(h.Load(), "a.example.com") {
+			t.Error("it denies too early")
+		}
+		time.Sleep(3 * time.Minute)
+		if decide(h.Load(), "a.example.com").Reason != policy.StaleSnapshot {
+			t.Error("the server has sent another one for an hour, and the old one allows still")
+		}
+		s.snapshots <- good
+		synctest.Wait()
+		time.Sleep(5 * time.Hour)
+		if !allowed(h.Load(), "a.example.com") {
+			t.Error("what the server stands behind again is denied")
+		}
+	})
+}
+
+func TestWhatWasKeptIsNotConfirmedByAConnectionAlone(t *testing.T) {
+	store := newStore(t)
+	saved(t, store)
+	follow(t, store, func(t *testing.T, s *source, h *Holder) {
+		at := time.Now() // of the bubble, which is behind the file's
+		h.Restore(build(t, new(Builder), sent(t, "a.example.com")), at)
+		time.Sleep(2 * time.Hour)
+		if allowed(h.Load(), "a.example.com") {
+			t.Error("a server that has sent nothing stands behind it")
+		}
+	})
+}
+
+func TestMaxStaleIsKeptToHoweverShort(t *testing.T) {
+	follow(t, nil, func(t *testing.T, s *source, h *Holder) {
+		from := sent(t, "a.example.com")
+		from.Mesh = &wire.Mesh{OutboundDefault: "Deny", MaxStale: 5 * time.Second}
+		s.snapshots <- from
+		time.Sleep(time.Minute)
+		if !allowed(h.Load(), "a.example.com") {
+			t.Fatal("a server that is there makes no snapshot stale")
+		}
+		s.setConnected(false)
+		time.Sleep(10 * time.Second)
+		if decide(h.Load(), "a.example.com").Reason != policy.StaleSnapshot {
+			t.Error("it allows after twice its maxStale")
+		}
+	})
 }
 
 func saved(t *testing.T, store *Store) string {
@@ -579,7 +746,9 @@ func TestKeptFilesAreOursAloneAndBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	saved(t, store)
+	if err := store.Save("class", sent(t, "b.example.com")); err != nil {
+		t.Fatal(err)
+	}
 	entries, err := os.ReadDir(store.folder)
 	if err != nil || len(entries) != MaxKept {
 		t.Errorf("%d files, %v", len(entries), err)

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,34 +14,52 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/wire"
 )
 
 // Bounds of a Store.
 const (
-	MaxKeptBytes = 64 << 20 // of one snapshot; a larger one is not kept
-	MaxKept      = 1024     // snapshots; the one that was confirmed longest ago goes first
+	MaxKeptBytes = wire.MaxSnapshotBytes + 1<<20 // of one snapshot: whatever a server may send
+	MaxKept      = 1024                          // snapshots; the one that was confirmed longest ago goes first
 )
 
 // keptSuffix ends the name of a kept snapshot.
 const keptSuffix = ".snapshot.json"
 
+// unfinished begins the name of a file that is being written.
+const unfinished = ".new-"
+
+// keptForm begins the first line of a kept snapshot, which goes on with the
+// SHA-256 of the rest. A file of another form is not read: it is from another
+// release, in which the fields may mean more.
+const keptForm = "sluice-snapshot/1 sha256:"
+
 // Store keeps the last snapshot of each class of workloads in files of mode 0600,
 // so that a proxy that starts while its server is away goes on. A file's time is
-// when its snapshot was last known to be current.
+// when its snapshot was last known to be current. A file that is not exactly what
+// was written, or that others could have written, is not used, and one that
+// could not be replaced by a newer snapshot is removed: what was withdrawn must
+// not come back.
 type Store struct {
 	folder string
-	mu     sync.Mutex // writes
+
+	mu   sync.Mutex        // writes
+	kept map[string]string // version of the snapshot that this process keeps, by key
 }
 
-// NewStore returns the store in folder, which is made with mode 0700.
+// NewStore returns the store in folder, which is made with mode 0700. A folder
+// that others may use is an error.
 func NewStore(folder string) (*Store, error) {
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+	if err := paths.Make(folder); err != nil {
 		return nil, fmt.Errorf("keep snapshots: %w", err)
 	}
-	return &Store{folder: folder}, nil
+	return &Store{folder: folder, kept: make(map[string]string)}, nil
 }
 
 func (s *Store) path(key string) string {
@@ -49,31 +68,48 @@ func (s *Store) path(key string) string {
 }
 
 // Save keeps the snapshot under key; a reader sees the old one or the new one,
-// never a part.
+// never a part. Where it fails none is kept.
 func (s *Store) Save(key string, snapshot *wire.Snapshot) error {
-	b, err := json.Marshal(snapshot)
-	if err != nil {
-		return fmt.Errorf("keep snapshot: %w", err)
-	}
-	if len(b) > MaxKeptBytes {
-		return fmt.Errorf("keep snapshot: %d bytes are more than %d", len(b), MaxKeptBytes)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := replaceFile(s.path(key), b); err != nil {
+	if snapshot.Version != "" && s.kept[key] == snapshot.Version && s.touch(key) == nil {
+		return nil // another workload of the class was quicker
+	}
+	delete(s.kept, key)
+	if err := s.replace(s.path(key), snapshot); err != nil {
+		if gone := os.Remove(s.path(key)); gone != nil && !errors.Is(gone, os.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
 		return fmt.Errorf("keep snapshot: %w", err)
 	}
+	s.kept[key] = snapshot.Version
 	return s.removeOldest()
 }
 
+func (s *Store) replace(path string, snapshot *wire.Snapshot) error {
+	b, err := json.Marshal(snapshot)
+	if err != nil {
+		return err
+	}
+	if len(b) > MaxKeptBytes {
+		return fmt.Errorf("%d bytes are more than %d", len(b), MaxKeptBytes)
+	}
+	sum := sha256.Sum256(b)
+	return replaceFile(path, []byte(keptForm+hex.EncodeToString(sum[:])+"\n"), b)
+}
+
 // replaceFile writes a file of mode 0600 by renaming a finished one over it.
-func replaceFile(path string, b []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), ".new-*") // 0600
+func replaceFile(path string, pieces ...[]byte) error {
+	file, err := os.CreateTemp(filepath.Dir(path), unfinished+"*") // 0600
 	if err != nil {
 		return err
 	}
 	defer os.Remove(file.Name()) // fails after the rename, as it should
-	_, err = file.Write(b)
+	for _, piece := range pieces {
+		if err == nil {
+			_, err = file.Write(piece)
+		}
+	}
 	if err == nil {
 		err = file.Sync()
 	}
@@ -95,6 +131,11 @@ func (s *Store) removeOldest() error {
 	}
 	var all []kept
 	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), unfinished) {
+			// Of a process that was killed: this one writes under the lock.
+			_ = os.Remove(filepath.Join(s.folder, entry.Name()))
+			continue
+		}
 		if info, err := entry.Info(); err == nil && strings.HasSuffix(entry.Name(), keptSuffix) {
 			all = append(all, kept{filepath.Join(s.folder, entry.Name()), info.ModTime()})
 		}
@@ -111,10 +152,22 @@ func (s *Store) removeOldest() error {
 	return nil
 }
 
-// Confirm notes that the kept snapshot is current now.
-func (s *Store) Confirm(key string) error {
+// Confirm notes that the snapshot of this version is current now, if it is the
+// one that is kept.
+func (s *Store) Confirm(key, version string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept[key] != version {
+		return nil
+	}
+	return s.touch(key)
+}
+
+// touch gives a file the time of now. The lock is held.
+func (s *Store) touch(key string) error {
 	now := time.Now()
-	if err := os.Chtimes(s.path(key), now, now); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Chtimes(s.path(key), now, now); err != nil {
+		delete(s.kept, key)
 		return fmt.Errorf("confirm kept snapshot: %w", err)
 	}
 	return nil
@@ -124,26 +177,60 @@ func (s *Store) Confirm(key string) error {
 // error is fs.ErrNotExist where none is kept. Content addresses are not kept:
 // nothing that a file says is shared with what a server sent.
 func (s *Store) Load(key string) (*wire.Snapshot, time.Time, error) {
-	file, err := os.Open(s.path(key))
+	snapshot, confirmed, err := readKept(s.path(key))
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("read kept snapshot: %w", err)
+	}
+	return snapshot, confirmed, nil
+}
+
+func readKept(path string) (*wire.Snapshot, time.Time, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, time.Time{}, err
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("read kept snapshot: %w", err)
+		return nil, time.Time{}, err
 	}
-	b, err := io.ReadAll(io.LimitReader(file, MaxKeptBytes+1))
+	if err := oursAlone(info); err != nil {
+		return nil, time.Time{}, fmt.Errorf("%s: %w", path, err)
+	}
+	const most = len(keptForm) + 2*sha256.Size + 1 + MaxKeptBytes
+	b, err := io.ReadAll(io.LimitReader(file, int64(most)+1))
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("read kept snapshot: %w", err)
+		return nil, time.Time{}, err
 	}
-	if len(b) > MaxKeptBytes {
-		return nil, time.Time{}, fmt.Errorf("read kept snapshot: more than %d bytes", MaxKeptBytes)
+	if len(b) > most {
+		return nil, time.Time{}, fmt.Errorf("%s: more than %d bytes", path, most)
+	}
+	first, content, _ := bytes.Cut(b, []byte("\n"))
+	said, ok := bytes.CutPrefix(first, []byte(keptForm))
+	if !ok {
+		return nil, time.Time{}, fmt.Errorf("%s: it does not begin with %q: it is of another release, or broken", path, keptForm)
+	}
+	if sum := sha256.Sum256(content); hex.EncodeToString(sum[:]) != string(said) {
+		return nil, time.Time{}, fmt.Errorf("%s: %w", path, wire.ErrHash)
 	}
 	snapshot := new(wire.Snapshot)
-	if err := wire.DecodeStrict(b, snapshot); err != nil {
-		return nil, time.Time{}, fmt.Errorf("read kept snapshot: %w", err)
+	if err := wire.DecodeStrict(content, snapshot); err != nil {
+		return nil, time.Time{}, fmt.Errorf("%s: %w", path, err)
 	}
 	snapshot.Parts = nil
 	return snapshot, info.ModTime(), nil
+}
+
+// oursAlone refuses what another user wrote or could have written.
+func oursAlone(info os.FileInfo) error {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.Mode().IsRegular():
+		return errors.New("it is no regular file")
+	case !ok || int(stat.Uid) != os.Geteuid():
+		return errors.New("it belongs to another user")
+	case info.Mode().Perm()&0o077 != 0:
+		return fmt.Errorf("it is open to other users (mode %04o)", info.Mode().Perm())
+	}
+	return nil
 }

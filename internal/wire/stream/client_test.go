@@ -371,14 +371,67 @@ func TestARefusedSnapshotIsNotSaidToRun(t *testing.T) {
 		if got := (<-m.Snapshots()).Version; got != bad {
 			t.Fatalf("got %s", got)
 		}
-		m.Nack(bad, errors.New(strings.Repeat("no ", 10_000)))
-		if detail := p.answer(t, "2").GetErrorDetail(); !strings.HasPrefix(detail.GetMessage(), "no no") || len(detail.GetMessage()) > maxNack {
+		m.Nack(bad, errors.New("\xff"+strings.Repeat("nö ", 10_000))) // cut within a letter
+		if detail := p.answer(t, "2").GetErrorDetail(); !strings.HasPrefix(detail.GetMessage(), "nö nö") || len(detail.GetMessage()) > maxNack {
 			t.Errorf("got %v", detail)
 		}
 		p.end <- status.Error(codes.Unavailable, "gone")
 		p = <-server.streams
 		if got := p.request(t).GetInitialResourceVersions()[wire.NameIndex]; got != good {
 			t.Errorf("it says that %s runs, not %s", got, good)
+		}
+	})
+}
+
+func TestTheServerSaysThatASnapshotIsOutdated(t *testing.T) {
+	play(t, func(t *testing.T, server *scripted, client *Client) {
+		m := joinDetails(t, client)
+		p := <-server.streams
+		p.request(t)
+		parts := content(t, "a.example.com")
+		p.sendAll(t, "1", parts)
+		m.Ack((<-m.Snapshots()).Version)
+		if err := p.Send(&discoveryv3.DeltaDiscoveryResponse{TypeUrl: wire.KindIndex.TypeURL(), RemovedResources: []string{wire.NameIndex}}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if m.Connected() || m.Err() != nil {
+			t.Errorf("connected %v, %v", m.Connected(), m.Err())
+		}
+		p.sendIndex(t, "2", "details-v2/1", parts)
+		if <-m.Snapshots(); !m.Connected() {
+			t.Error("after the next index it is outdated still")
+		}
+	})
+}
+
+func TestWhatIsHeldIsBoundedInBytes(t *testing.T) {
+	play(t, func(t *testing.T, server *scripted, client *Client) {
+		m := joinDetails(t, client)
+		p := <-server.streams
+		p.request(t)
+		mesh := func(i int) *wire.Part {
+			part, err := wire.NewPart(wire.PartMesh, fmt.Appendf(nil, `{"outboundDefault":"%032d","maxStale":1}`, i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return part
+		}
+		for i := range 10 { // one name: the last one counts
+			p.sendPart(t, mesh(i))
+		}
+		synctest.Wait()
+		m.mu.Lock()
+		if want := len(mesh(0).Bytes); m.bytes != want {
+			t.Errorf("%d bytes of one part are counted as %d", want, m.bytes)
+		}
+		m.bytes = 2 * wire.MaxSnapshotBytes // as if by many
+		m.mu.Unlock()
+		p.sendPart(t, content(t, "a.example.com")[wire.PartPolicyOwn])
+		again := <-server.streams
+		again.request(t)
+		if err := m.Err(); err == nil || !strings.Contains(err.Error(), "more than two snapshots") {
+			t.Errorf("the stream ended with %v", err)
 		}
 	})
 }

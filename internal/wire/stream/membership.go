@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +39,8 @@ type Membership struct {
 	running   string  // version that was acknowledged last
 	pending   pending // the index that waits for an Ack or a Nack
 	open      bool    // the server knows the workload
+	bytes     int     // of all that is held
+	outdated  bool    // the server has something newer that it cannot send
 	lastError error
 }
 
@@ -44,6 +48,7 @@ type Membership struct {
 type heldPart struct {
 	hash  wire.Hash
 	value any
+	size  int // of its JSON, in bytes
 }
 
 // pending is an index that was handed out and not yet answered.
@@ -64,12 +69,12 @@ func (m *Membership) Instance() string {
 // Joined is closed when the server first named the workload.
 func (m *Membership) Joined() <-chan struct{} { return m.joined }
 
-// Connected reports whether the server knows the workload now. While it does,
-// the snapshot that came last is current.
+// Connected reports whether the server knows the workload now and stands behind
+// the snapshot that came last: it is current.
 func (m *Membership) Connected() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.open
+	return m.open && !m.outdated
 }
 
 // Err returns why the last stream ended, nil while one is open.
@@ -154,7 +159,7 @@ func final(err error) bool {
 func (m *Membership) disconnected(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.open, m.lastError, m.pending = false, err, pending{}
+	m.open, m.outdated, m.lastError, m.pending = false, false, err, pending{}
 }
 
 // serve opens one stream and reads it until it ends. heard says that the server
@@ -239,18 +244,34 @@ func (m *Membership) takeParts(response *discoveryv3.DeltaDiscoveryResponse) err
 			return err
 		}
 		m.mu.Lock()
-		m.held[name] = heldPart{hash: hash, value: value}
-		count := len(m.held)
+		m.hold(name, heldPart{hash: hash, value: value, size: len(resource.GetResource().GetValue())})
+		count, bytes := len(m.held), m.bytes
 		m.mu.Unlock()
-		if count > 2*wire.MaxParts {
-			return fmt.Errorf("%d parts are held, more than two snapshots may have", count)
+		if count > 2*wire.MaxParts || bytes > 2*wire.MaxSnapshotBytes {
+			return fmt.Errorf("%d parts of %d bytes are held, more than two snapshots may have", count, bytes)
 		}
 	}
 	return nil
 }
 
+// hold keeps a part; the zero part forgets it. The lock is held.
+func (m *Membership) hold(name string, part heldPart) {
+	m.bytes += part.size - m.held[name].size
+	if part.value == nil {
+		delete(m.held, name)
+		return
+	}
+	m.held[name] = part
+}
+
 // takeIndex hands out the snapshot that the index names, if all of it is there.
 func (m *Membership) takeIndex(response *discoveryv3.DeltaDiscoveryResponse, sender *sender) error {
+	if len(response.GetResources()) == 0 && slices.Equal(response.GetRemovedResources(), []string{wire.NameIndex}) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.outdated = true
+		return nil
+	}
 	if len(response.GetResources()) != 1 || response.GetResources()[0].GetName() != wire.NameIndex {
 		return errors.New("a response without one index")
 	}
@@ -274,7 +295,7 @@ func (m *Membership) takeIndex(response *discoveryv3.DeltaDiscoveryResponse, sen
 	m.prune(index)
 	first := m.workload.Instance == ""
 	m.workload.Instance = index.Instance
-	m.open, m.lastError = true, nil
+	m.open, m.outdated, m.lastError = true, false, nil
 	if first {
 		close(m.joined)
 	}
@@ -293,7 +314,7 @@ func (m *Membership) takeIndex(response *discoveryv3.DeltaDiscoveryResponse, sen
 func (m *Membership) prune(index *wire.Index) {
 	for name, part := range m.held {
 		if index.Parts[name] != part.hash {
-			delete(m.held, name)
+			m.hold(name, heldPart{})
 		}
 	}
 }
@@ -302,7 +323,9 @@ func indexReply(nonce string, nack error) *discoveryv3.DeltaDiscoveryRequest {
 	request := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: wire.KindIndex.TypeURL(), ResponseNonce: nonce}
 	if nack != nil {
 		text := nack.Error()
-		request.ErrorDetail = &statuspb.Status{Code: int32(codes.InvalidArgument), Message: text[:min(len(text), maxNack)]}
+		// Protobuf carries no text that is not UTF-8, and a cut may make it so.
+		text = strings.ToValidUTF8(text[:min(len(text), maxNack)], "")
+		request.ErrorDetail = &statuspb.Status{Code: int32(codes.InvalidArgument), Message: text}
 	}
 	return request
 }

@@ -21,6 +21,9 @@
 //     gave the workload. The proxy acknowledges it by nonce once it runs that
 //     snapshot, and refuses it with error_detail when it cannot be built. The
 //     server sends no further change before it has heard, then the latest.
+//   - A response that removes the index says that what the proxy runs is not
+//     current and that the server cannot send what is: the proxy lets its age
+//     grow. The next index ends that.
 //   - A part whose content does not agree with its hash, or an index that names
 //     a part that is not there, ends the stream: the proxy opens another and
 //     says what it holds.
