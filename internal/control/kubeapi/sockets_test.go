@@ -130,7 +130,7 @@ func TestBeyondTheBoundConnectionsAreToldSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer over.Close()
-	_ = over.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = over.SetReadDeadline(time.Now().Add(60 * time.Second))
 	answer, _ := io.ReadAll(over)
 	if !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") {
 		t.Errorf("%q", answer)

@@ -2,7 +2,6 @@ package kubeapi
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -10,7 +9,8 @@ import (
 	"golang.org/x/time/rate"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"sluice.dev/sluice/api/v1alpha1"
 )
@@ -19,9 +19,16 @@ const (
 	// statusRate bounds the writes of statuses, each second; a thousand creates at
 	// once get theirs within twenty seconds and cost no more writes than that.
 	statusRate = 50
+	// statusBurst is how many of them may come at once.
+	statusBurst = 10
 	// statusSettle is how long a report waits for the next before it is written:
 	// a rule that is compiled and programmed in that time costs one write.
 	statusSettle = 250 * time.Millisecond
+	// statusTimeout bounds one write of a status. A write that began is let finish
+	// when the store stops, so it bounds the stop too.
+	statusTimeout = 2 * time.Second
+	// statusRetry is how long after a failure the writing begins anew.
+	statusRetry = 5 * time.Second
 )
 
 // The types and reasons of the conditions.
@@ -53,59 +60,62 @@ func (s *Store) Report(report Report) {
 
 // writeStatuses brings the statuses to what the newest report says.
 func (s *Store) writeStatuses(ctx context.Context) {
-	limit := rate.NewLimiter(statusRate, statusRate/5)
+	limit := rate.NewLimiter(statusRate, statusBurst)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.reports:
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(statusSettle):
+		pause := statusSettle
+		for pause > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			pause = s.writeReport(ctx, limit)
 		}
-		s.writeReport(ctx, limit)
 	}
 }
 
 // writeReport writes what is due. A newer report takes the place of the one that
-// is being written.
-func (s *Store) writeReport(ctx context.Context, limit *rate.Limiter) {
+// is being written. It returns after what pause the rest is to be tried again, 0
+// where nothing is left.
+func (s *Store) writeReport(ctx context.Context, limit *rate.Limiter) (again time.Duration) {
 	s.mu.Lock()
 	report, due := s.report, sortedByRevision(s.objects, s.report.Revision)
 	s.mu.Unlock()
 	for i := range due {
 		object := &due[i]
-		status, differs := s.statusOf(object, &report)
+		status, differs := statusOf(object, &report)
 		if !differs {
 			continue
 		}
 		if limit.Wait(ctx) != nil {
-			return // ctx ended
+			return 0 // ctx ended
 		}
-		if err := s.writeStatus(ctx, object, status); err != nil {
-			if ctx.Err() == nil {
-				s.config.Log.Warn("write the status of an object", "object", object.ID(), "error", err)
-			}
+		switch err := s.writeStatus(ctx, object, status); {
+		case err == nil, apierrors.IsNotFound(err):
+		case apierrors.IsConflict(err):
+			again = statusSettle // the watch is about to tell of another version
+		default:
+			s.config.Log.Warn("write the status of an object", "object", object.ID(), "error", err, "again", statusRetry)
+			return statusRetry
 		}
 		select {
 		case <-s.reports:
-			wakeUp(s.reports)
-			return
+			return statusSettle
 		default:
 		}
 	}
+	return again
 }
 
 // statusOf returns the status that report comes to and whether the object's is
 // another.
-func (s *Store) statusOf(object *stored, report *Report) (v1alpha1.Status, bool) {
-	var have v1alpha1.Status
-	if len(object.Status) > 0 {
-		_ = json.Unmarshal(object.Status, &have) // a foreign status is overwritten
-	}
-	generation := object.Metadata.Generation
+func statusOf(object *stored, report *Report) (v1alpha1.Status, bool) {
+	have, generation := &object.status, object.Metadata.Generation
 	ready := v1alpha1.Condition{Type: ConditionReady, Status: string(metav1.ConditionTrue), Reason: reasonCompiled, Message: "in effect"}
 	programmed := v1alpha1.Condition{Type: ConditionProgrammed, Status: string(metav1.ConditionTrue), Reason: reasonAcknowledged, Message: "every connected proxy runs it"}
 	if !report.Programmed {
@@ -133,32 +143,56 @@ func (s *Store) statusOf(object *stored, report *Report) (v1alpha1.Status, bool)
 	return want, want.ObservedGeneration != have.ObservedGeneration || !slices.Equal(want.Conditions, have.Conditions)
 }
 
-// writeStatus patches one status. The uid makes the write fail where the object
-// was deleted and made anew.
+// writeStatus writes one status over the version of the object that is held: a
+// conflict where the object is another by now, not found where it is gone. The
+// whole status is put: for a patch the server would encode, merge and decode the
+// object once again.
 func (s *Store) writeStatus(ctx context.Context, object *stored, status v1alpha1.Status) error {
-	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": object.Metadata.UID},
-		"status":   status,
-	})
+	plain, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&status)
+	if err != nil {
+		return fmt.Errorf("encode the status of %s: %w", object.ID(), err)
+	}
+	body := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": object.APIVersion,
+		"kind":       object.Kind,
+		"metadata": map[string]any{
+			"name": object.Metadata.Name, "namespace": object.Metadata.Namespace,
+			"uid": object.Metadata.UID, "resourceVersion": object.Metadata.ResourceVersion,
+		},
+		"status": plain,
+	}}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusTimeout)
+	defer cancel()
+	written, err := s.client.Resource(groupVersionResource(object.TypeOf())).Namespace(object.Metadata.Namespace).
+		UpdateStatus(ctx, body, metav1.UpdateOptions{FieldManager: fieldManager, FieldValidation: metav1.FieldValidationIgnore})
 	if err != nil {
 		return err
 	}
-	_, err = s.client.Resource(groupVersionResource(object.TypeOf())).Namespace(object.Metadata.Namespace).
-		Patch(ctx, object.Metadata.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager}, "status")
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil // gone, or another object by now: it gets a report of its own
-	}
-	return err
+	s.noteStatus(object, written.GetResourceVersion(), status)
+	return nil
 }
 
-// encodeStatus returns a status as the API served it in JSON, nil for none.
-func encodeStatus(status any) (json.RawMessage, error) {
-	if status == nil {
-		return nil, nil
+// noteStatus keeps what was written, so that the next report need not wait for
+// the watch to tell of it.
+func (s *Store) noteStatus(object *stored, version string, status v1alpha1.Status) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, still := s.held[object.key]
+	if !still {
+		return
 	}
-	data, err := json.Marshal(status)
-	if err != nil {
-		return nil, fmt.Errorf("encode: %w", err)
+	held := &s.objects[i]
+	if held.Metadata.UID == object.Metadata.UID && revisionOf(&held.Object) < parseRevision(version) {
+		held.Metadata.ResourceVersion, held.status = version, status
 	}
-	return data, nil
+}
+
+// readStatus reads a status as the API served it. What is no status of ours is
+// none: it is overwritten.
+func readStatus(served any) (status v1alpha1.Status) {
+	plain, ok := served.(map[string]any)
+	if !ok || runtime.DefaultUnstructuredConverter.FromUnstructured(plain, &status) != nil {
+		return v1alpha1.Status{}
+	}
+	return status
 }

@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/api/v1alpha1"
 )
 
 // StoreConfig configures a Store.
@@ -52,8 +53,9 @@ type objectKey struct{ resource, namespace, name string }
 
 // stored is an object with what the store notes of it.
 type stored struct {
-	api.Object
-	key objectKey
+	api.Object // without its status
+	key        objectKey
+	status     v1alpha1.Status
 	// since is the revision of the newest change that Objects tells of; a write of
 	// the status alone moves only the object's resource version.
 	since int64
@@ -140,30 +142,44 @@ func (s *Store) Len() int {
 }
 
 // put takes in one object as the API served it.
-func (s *Store) put(key objectKey, object api.Object) {
+func (s *Store) put(fresh stored) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.putLocked(key, object)
+	s.putLocked(fresh)
 }
 
-func (s *Store) putLocked(key objectKey, object api.Object) {
-	fresh := stored{Object: object, key: key, since: revisionOf(&object)}
+func (s *Store) putLocked(fresh stored) {
 	s.revision = max(s.revision, fresh.since)
-	i, known := s.held[key]
+	i, known := s.held[fresh.key]
 	if !known {
-		s.held[key] = len(s.objects)
+		s.held[fresh.key] = len(s.objects)
 		s.objects = append(s.objects, fresh)
 		s.markChanged()
 		return
 	}
 	old := &s.objects[i]
-	if sameButStatus(&old.Object, &object) {
+	switch {
+	case !sameButStatus(&old.Object, &fresh.Object):
+		s.markChanged()
+	case fresh.since < revisionOf(&old.Object):
+		return // a status that was written since, and noted
+	default:
 		// The old spec stays, so that who compiled it can tell by its address.
 		fresh.Spec, fresh.since = old.Spec, old.since
-	} else {
-		s.markChanged()
 	}
 	*old = fresh
+}
+
+// specOf returns the spec that is held of an object in this generation, or nil:
+// a spec does not change within one, and need not be read again.
+func (s *Store) specOf(key objectKey, uid string, generation int64) any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, known := s.held[key]
+	if !known || s.objects[i].Metadata.UID != uid || s.objects[i].Metadata.Generation != generation {
+		return nil
+	}
+	return s.objects[i].Spec
 }
 
 // sameButStatus reports whether b is a, apart from its status and from metadata
@@ -195,7 +211,7 @@ func (s *Store) removeLocked(key objectKey) {
 }
 
 // replace takes in the whole of one kind.
-func (s *Store) replace(resource string, objects map[objectKey]api.Object, revision int64) {
+func (s *Store) replace(resource string, objects map[objectKey]stored, revision int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, key := range s.keysOf(resource) {
@@ -203,8 +219,8 @@ func (s *Store) replace(resource string, objects map[objectKey]api.Object, revis
 			s.removeLocked(key)
 		}
 	}
-	for key, object := range objects {
-		s.putLocked(key, object)
+	for _, object := range objects {
+		s.putLocked(object)
 	}
 	s.revision = max(s.revision, revision)
 	if s.missing[resource] {
@@ -265,11 +281,11 @@ type kindSink struct {
 var _ cache.ReflectorStore = (*kindSink)(nil)
 
 func (k *kindSink) Add(seen any) error {
-	key, object, err := k.decode(seen)
+	object, err := k.decode(seen)
 	if err != nil {
 		return err
 	}
-	k.store.put(key, object)
+	k.store.put(object)
 	return nil
 }
 
@@ -285,15 +301,15 @@ func (k *kindSink) Delete(seen any) error {
 }
 
 func (k *kindSink) Replace(seen []any, version string) error {
-	objects := make(map[objectKey]api.Object, len(seen))
+	objects := make(map[objectKey]stored, len(seen))
 	for _, one := range seen {
-		key, object, err := k.decode(one)
+		object, err := k.decode(one)
 		if err != nil {
 			// One object that cannot be read must not hide the others; it grants nothing.
 			k.store.config.Log.Error("an object of the store cannot be read", "kind", k.kind.Name, "error", err)
 			continue
 		}
-		objects[key] = object
+		objects[object.key] = object
 	}
 	k.store.replace(k.kind.Resource(), objects, parseRevision(version))
 	return nil
@@ -306,31 +322,32 @@ func (k *kindSink) keyOf(item *unstructured.Unstructured) objectKey {
 }
 
 // decode turns what the API served into an object with a typed spec.
-func (k *kindSink) decode(seen any) (objectKey, api.Object, error) {
+func (k *kindSink) decode(seen any) (stored, error) {
 	item, err := asUnstructured(seen)
 	if err != nil {
-		return objectKey{}, api.Object{}, err
+		return stored{}, err
 	}
 	key := k.keyOf(item)
-	object := api.Object{
-		APIVersion: k.kind.APIVersion(), Kind: k.kind.Name, Spec: k.kind.NewSpec(),
+	object := stored{key: key, status: readStatus(item.Object["status"]), Object: api.Object{
+		APIVersion: k.kind.APIVersion(), Kind: k.kind.Name,
 		Metadata: api.Meta{
 			Name: key.name, Namespace: key.namespace,
 			Labels: item.GetLabels(), Annotations: item.GetAnnotations(),
 			ResourceVersion: item.GetResourceVersion(), UID: string(item.GetUID()),
 			Generation: item.GetGeneration(), CreationTimestamp: item.GetCreationTimestamp().Time,
 		},
+	}}
+	object.since = revisionOf(&object.Object)
+	if object.Spec = k.store.specOf(key, object.Metadata.UID, object.Metadata.Generation); object.Spec != nil {
+		return object, nil
 	}
+	object.Spec = k.kind.NewSpec()
 	if spec, ok := item.Object["spec"].(map[string]any); ok {
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(spec, object.Spec); err != nil {
-			return key, api.Object{}, fmt.Errorf("decode the spec of %s: %w", object.ID(), err)
+			return stored{}, fmt.Errorf("decode the spec of %s: %w", object.ID(), err)
 		}
 	}
-	object.Status, err = encodeStatus(item.Object["status"])
-	if err != nil {
-		return key, api.Object{}, fmt.Errorf("decode the status of %s: %w", object.ID(), err)
-	}
-	return key, object, nil
+	return object, nil
 }
 
 func asUnstructured(seen any) (*unstructured.Unstructured, error) {
