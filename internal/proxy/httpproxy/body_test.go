@@ -322,6 +322,26 @@ func TestASenderIsHeldBackByItsReader(t *testing.T) {
 		close(release)
 		clients.Wait()
 	})
+	t.Run("a client that asks on and on without reading", func(t *testing.T) {
+		f := newFixture(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"+strings.Repeat("a", 1000)), options{})
+		before := inUse()
+		for range count {
+			c := f.client()
+			go func() {
+				for requests := strings.Repeat(get, 100); ; {
+					if _, err := io.WriteString(c.TCPConn, requests); err != nil {
+						return
+					}
+				}
+			}()
+		}
+		eventually(t, "all are held back", func() bool {
+			return httpproxy.Parked("httpproxy.(*conn).write") == count && httpproxy.Parked("httpproxy_test.TestASenderIsHeldBackByItsReader.func") == 0
+		})
+		if g := grown(before); g > 8<<20 {
+			t.Errorf("%d clients hold %d bytes", count, g)
+		}
+	})
 	t.Run("an upstream by the client", func(t *testing.T) {
 		f := newFixture(t, func(c *originConn) {
 			c.head()

@@ -311,10 +311,10 @@ func (d *conn) write(b []byte) bool {
 		b = b[n:]
 	}
 	if !d.watch.set(moving, d.deadline(d.server.limits.TransferTimeout)) {
-		if d.aborted.Load() {
+		d.tcp.SetWriteDeadline(time.Now().Add(stallTime))
+		if d.aborted.Load() { // after the deadline, as in linger
 			return false
 		}
-		d.tcp.SetWriteDeadline(time.Now().Add(stallTime))
 	}
 	_, err := d.tcp.Write(b)
 	return err == nil
@@ -350,16 +350,18 @@ func (d *conn) abort() {
 // linger lets the client read the last answer: closing a socket that holds
 // unread bytes would reset it, and the answer with it.
 func (d *conn) linger() {
-	if d.aborted.Load() || d.tcp.CloseWrite() != nil {
+	if d.tcp.CloseWrite() != nil {
 		return
 	}
 	if d.scratch == nil {
 		d.scratch = scratches.Get().(*scratch)
 	}
 	d.tcp.SetReadDeadline(time.Now().Add(lingerTime))
-	for total := 0; total < lingerBytes; {
+	// Looked at after the deadline was set: an abort sets its own the other way
+	// round, so that one of the two sees the other.
+	for total := 0; total < lingerBytes && !d.aborted.Load(); {
 		n, err := d.tcp.Read(d.scratch.in)
-		if err != nil || d.aborted.Load() {
+		if err != nil {
 			return
 		}
 		total += n

@@ -1,5 +1,7 @@
 package httpproxy
 
+import "encoding/binary"
+
 // fieldKind tells apart the header fields that this engine acts on.
 type fieldKind uint8
 
@@ -174,6 +176,22 @@ func all(b []byte, classes uint8) bool {
 		}
 	}
 	return true
+}
+
+// isValue says whether b may be the value of a field. It looks at eight bytes at
+// once: cookies and tokens are long.
+func isValue(b []byte) bool {
+	const each = 0x0101010101010101
+	for len(b) >= 8 {
+		word := binary.LittleEndian.Uint64(b)
+		del := word ^ 0x7f*each
+		controls := ((word-0x20*each)&^word | (del-each)&^del) & (0x80 * each)
+		if controls != 0 && !all(b[:8], valueByte) { // it may be a tab
+			return false
+		}
+		b = b[8:]
+	}
+	return all(b, valueByte)
 }
 
 // trimSpace removes optional whitespace of RFC 9110 §5.6.3 at both ends.

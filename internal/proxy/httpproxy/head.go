@@ -136,7 +136,7 @@ func (f *field) parse(b []byte, at, next int) bool {
 	for to > from && (line[to-1] == ' ' || line[to-1] == '\t') {
 		to--
 	}
-	if !all(line[from:to], valueByte) {
+	if !isValue(line[from:to]) {
 		return false
 	}
 	f.line = span{uint16(at), uint16(next)}

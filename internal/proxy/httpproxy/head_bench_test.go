@@ -1,6 +1,9 @@
 package httpproxy
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // BenchmarkReadAndBuild is all that the engine does with a request in user
 // space: parse it and write what the upstream gets.
@@ -21,6 +24,19 @@ func BenchmarkReadAndBuild(b *testing.B) {
 		}
 		if out, ok := d.buildRequest(direction); !ok || len(out) == 0 {
 			b.Fatal("not built")
+		}
+	}
+}
+
+// BenchmarkReadLongHead is a browser's request: cookies make up most of it.
+func BenchmarkReadLongHead(b *testing.B) {
+	text := []byte("GET / HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: " + strings.Repeat("Mozilla/5.0 ", 10) +
+		"\r\nAccept: text/html,application/xhtml+xml;q=0.9\r\nCookie: " + strings.Repeat("session=0123456789abcdef; ", 60) + "\r\n\r\n")
+	h := new(head)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		if n, f := h.parseRequest(text, 32<<10); n == 0 || f != None {
+			b.Fatal(f)
 		}
 	}
 }

@@ -166,21 +166,31 @@ func TestAClientThatDoesNotReadIsLetGo(t *testing.T) {
 }
 
 func TestAClientThatIsResetDoesNotKeepItsUpstreamBusy(t *testing.T) {
-	var now clock
-	f := newFixture(t, func(c *originConn) {
-		c.head()
-		c.rest()
-	}, options{limits: httpproxy.Limits{HeaderTimeout: 50 * time.Millisecond}, now: now.read})
-	c := f.client().send(get)
-	eventually(t, "the request is under way", func() bool { return f.pool.Stats().Busy == 1 })
-	c.SetLinger(0)
-	c.Close()
-	eventually(t, "the exchange ends", func() bool {
-		now.advance(time.Second / 100)
-		return f.pool.Stats().Busy == 0
-	})
-	if o := f.outcome(); o.Failure != httpproxy.ClientGone || o.Status != 0 {
-		t.Errorf("outcome %+v", o)
+	for name, answer := range map[string]string{
+		"before its answer":       "",
+		"in the middle of it":     "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+		"between events of a day": "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var now clock
+			f := newFixture(t, func(c *originConn) {
+				c.head()
+				c.send("%s", answer)
+				c.rest()
+			}, options{limits: httpproxy.Limits{HeaderTimeout: 50 * time.Millisecond}, now: now.read})
+			c := f.client().send(get)
+			eventually(t, "the request is under way", func() bool { return f.pool.Stats().Busy == 1 })
+			c.want(answer)
+			c.SetLinger(0)
+			c.Close()
+			eventually(t, "the exchange ends", func() bool {
+				now.advance(time.Second / 100)
+				return f.pool.Stats().Busy == 0
+			})
+			if o := f.outcome(); o.Failure != httpproxy.ClientGone || o.Status == 0 != (answer == "") {
+				t.Errorf("outcome %+v", o)
+			}
+		})
 	}
 }
 

@@ -50,7 +50,7 @@ func (h *head) parseStatusLine(line []byte) bool {
 	}
 	h.status = int(code[0]-'0')*100 + int(code[1]-'0')*10 + int(code[2]-'0')
 	rest := line[before+3:]
-	if len(rest) > 0 && rest[0] != ' ' || !all(rest, valueByte) {
+	if len(rest) > 0 && rest[0] != ' ' || !isValue(rest) {
 		return false
 	}
 	h.reason = span{uint16(before + 3), uint16(last)}

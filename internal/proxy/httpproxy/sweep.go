@@ -69,7 +69,7 @@ func (s *Server) sweep(now time.Duration) {
 			if d.watch.end(word) {
 				d.interrupt()
 			}
-		case p == waiting && d.goneWhileWaiting(now, word):
+		case (p == waiting || p == moving) && d.goneMeanwhile(now, word):
 			if d.watch.end(word) {
 				d.gone.Store(true)
 				d.interrupt()
@@ -78,9 +78,9 @@ func (s *Server) sweep(now time.Duration) {
 	}
 }
 
-// goneWhileWaiting asks the kernel about a client whose answer has not come for
-// two sweeps. seenWaiting belongs to the sweeper.
-func (d *conn) goneWhileWaiting(now time.Duration, word int64) bool {
+// goneMeanwhile asks the kernel about a client for whom nothing came for two
+// sweeps. seenWaiting and seenAt belong to the sweeper.
+func (d *conn) goneMeanwhile(now time.Duration, word int64) bool {
 	if d.seenWaiting != word {
 		d.seenWaiting, d.seenAt = word, now
 		return false

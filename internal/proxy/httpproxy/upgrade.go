@@ -17,11 +17,16 @@ var relayBuffers = sync.Pool{New: func() any { return new(relayBuffer) }}
 // ended. The answer's head is up[headRoom:headRoom+size], n bytes are there.
 func (d *conn) switchProtocols(u *upstream.Conn, size, n int, p *pump) result {
 	asked, ok := d.x.head.upgradesTo()
-	granted, switches := d.scratch.res.upgradesTo()
+	h := &d.scratch.res
+	granted, switches := h.upgradesTo()
+	if h.chunked || h.length > 0 { // RFC 9110 §8.6: there is no body that could be delimited
+		switches = false
+	}
 	if !ok || !switches || d.inside || p != nil || !equalFoldBytes([]byte(asked), []byte(granted)) {
 		return result{failure: UpstreamProtocol, err: errSwitch}
 	}
-	out := d.scratch.res.appendStatus(d.scratch.out[:0])
+	h.dropNamed(contentLengthName)
+	out := h.appendStatus(d.scratch.out[:0])
 	out = append(out, "connection: upgrade\r\nupgrade: "...)
 	out = append(out, granted...)
 	out = append(out, "\r\n\r\n"...)

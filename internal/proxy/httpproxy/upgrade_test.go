@@ -77,3 +77,41 @@ func TestASwitchToAnotherProtocolIsRefused(t *testing.T) {
 		t.Errorf("answered %q", head)
 	}
 }
+
+func TestAnUpgradeMayHaveABodyThatIsThereWhole(t *testing.T) {
+	const request = "POST /attach HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 3\r\n\r\nabc"
+	f := newFixture(t, func(c *originConn) {
+		c.head()
+		c.want("abc")
+		c.send("HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n")
+		c.want("early").want("later")
+		c.send("bye")
+	}, options{direction: allowingUpgrades})
+	c := f.client().send(request + "early").want("HTTP/1.1 101 UPGRADED\r\nconnection: upgrade\r\nupgrade: tcp\r\n\r\n")
+	c.send("later").want("bye")
+	c.wantEnd()
+}
+
+func TestASwitchThatNobodyCouldReadIsRefused(t *testing.T) {
+	const switches = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+	const body = "GET /chat HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 100000\r\n\r\nabc"
+	for name, tc := range map[string]struct{ request, answer string }{
+		"in the middle of the request's body": {body, switches + "\r\n"},
+		"with a body of its own":              {upgrade, switches + "Content-Length: 3\r\n\r\nabc"},
+		"in chunks":                           {upgrade, switches + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
+		"without a Connection field":          {upgrade, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"},
+		"to two protocols":                    {upgrade, switches + "Upgrade: x\r\n\r\n"},
+		"to a list":                           {upgrade, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket, x\r\n\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, func(c *originConn) { c.head(); c.send("%s", tc.answer); c.rest() }, options{direction: allowingUpgrades})
+			c := f.client().send("%s", tc.request)
+			if head := c.head(); status(head) != "502" {
+				t.Errorf("answered %q", head)
+			}
+			if o := f.outcome(); o.Failure != httpproxy.UpstreamProtocol {
+				t.Errorf("outcome %+v", o)
+			}
+		})
+	}
+}
