@@ -22,7 +22,7 @@ func answer(t *testing.T, code AlertCode) (port string, seen chan Result) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	l.SetDeadline(time.Now().Add(20 * time.Second))
+	l.SetDeadline(time.Now().Add(time.Minute))
 	seen = make(chan Result, 1)
 	go func() {
 		defer close(seen)
@@ -90,7 +90,7 @@ func TestOtherClientsAreReadAndToldTheAlert(t *testing.T) {
 			for i, arg := range c.command {
 				args[i] = strings.ReplaceAll(arg, "PORT", port)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			command := exec.CommandContext(ctx, args[0], args[1:]...)
 			output, err := command.CombinedOutput()
@@ -139,7 +139,7 @@ func TestARefusedClientThatStaysIsLeft(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("a client that does not hang up is waited for without end")
 	}
 }

@@ -79,6 +79,50 @@ func TestAHelloReadsTheSameHoweverItIsCut(t *testing.T) {
 	}
 }
 
+// A record may end at any byte of the message, and a piece at any byte of the
+// stream.
+func TestAHelloMayBeCutAtEveryByte(t *testing.T) {
+	msg := madeUp(grease(0x1a1a), padding(40), keyShares, serverName("www.googleapis.com"), versions13, grease(0xfafa))
+	for cut := 1; cut < len(msg); cut++ {
+		wire := append(one(msg[:cut]), one(msg[cut:])...)
+		for at := range wire {
+			if r, need := Parse(wire[:at]); r.Err != nil || int(need) <= at || int(need) > len(wire) {
+				t.Fatalf("cut at %d: after %d of %d bytes it needs %d (%v)", cut, at, len(wire), need, r.Err)
+			}
+		}
+		if r, need := Parse(wire); need != 0 || r.Err != nil || r.Name.String() != "www.googleapis.com" || r.HelloBytes != len(wire) {
+			t.Fatalf("cut at %d: %+v, need %d", cut, r, need)
+		}
+	}
+}
+
+func TestGreaseIsPassedOver(t *testing.T) {
+	r, need := Parse(one(madeUp(
+		grease(0x0a0a),
+		extension{extensionSupportedVersions, vector8([]byte{0x1a, 0x1a, 0xfa, 0xfa, 3, 4, 3, 3})},
+		extension{extensionSupportedGroups, vector16([]byte{0x2a, 0x2a, 0x11, 0xec, 0, 29})},
+		extension{extensionALPN, vector16([]byte{2, 0x3a, 0x3a, 2, 'h', '2'})},
+		keyShares, serverName("a.example"), grease(0xcaca))))
+	if need != 0 || r.Err != nil || r.Name.String() != "a.example" || r.MaxVersion != tls.VersionTLS13 || r.ECH {
+		t.Fatalf("%+v, need %d", r, need)
+	}
+	if !slices.Equal(r.ALPN, []string{"::", "h2"}) || !slices.Equal(r.Groups, []uint16{0x2a2a, uint16(tls.X25519MLKEM768), 29}) {
+		t.Errorf("ALPN %q, groups %x", r.ALPN, r.Groups)
+	}
+	if _, need := Parse(one(madeUp(grease(0x0a0a), grease(0x0a0a)))); need != 0 {
+		t.Errorf("need %d", need)
+	}
+}
+
+// A first record that is empty is none that TLS knows (RFC 8446 §5.1), so it is
+// the business of a rule on addresses alone.
+func TestAnEmptyFirstRecordIsNoHello(t *testing.T) {
+	hello := one(madeUp(serverName("a.example")))
+	if r, need := Parse(append([]byte{0x16, 3, 1, 0, 0}, hello...)); need != 0 || r.Kind != policy.Opaque {
+		t.Errorf("%+v, need %d", r, need)
+	}
+}
+
 func TestServerNames(t *testing.T) {
 	cases := map[string]struct {
 		extensions []extension
@@ -101,6 +145,15 @@ func TestServerNames(t *testing.T) {
 		"a list too long":      {extensions: []extension{{0, []byte{0, 9, 0, 0, 1, 'a'}}}, bad: true, err: ErrHelloLength},
 		"a name too long":      {extensions: []extension{{0, []byte{0, 4, 0, 0, 9, 'a'}}}, bad: true, err: ErrServerNames},
 		"an IPv4 address":      {extensions: []extension{serverName("127.0.0.1")}, sni: "127.0.0.1", bad: true},
+		"an IPv6 in brackets":  {extensions: []extension{serverName("[::1]")}, sni: "[::1]", bad: true},
+		"a mapped address":     {extensions: []extension{serverName("::ffff:169.254.169.254")}, sni: "::ffff:169.254.169.254", bad: true},
+		"a number":             {extensions: []extension{serverName("2130706433")}, sni: "2130706433", bad: true},
+		"a dot":                {extensions: []extension{serverName(".")}, sni: ".", bad: true},
+		"an empty label":       {extensions: []extension{serverName("a..example")}, sni: "a..example", bad: true},
+		"a wildcard":           {extensions: []extension{serverName("*.example")}, sni: "*.example", bad: true},
+		"bytes beyond ASCII":   {extensions: []extension{serverName("\xff.example")}, sni: "\xff.example", bad: true},
+		"a line end":           {extensions: []extension{serverName("a.example\r\nx")}, sni: "a.example\r\nx", bad: true},
+		"a name and a type":    {extensions: []extension{{0, vector16(append([]byte{0, 0, 9, 'a', '.', 'e', 'x', 'a', 'm', 'p', 'l', 'e'}, 1, 0, 1, 'x'))}}, bad: true, err: ErrServerNames},
 		"a short IPv4 address": {extensions: []extension{serverName("0x7f.1")}, sni: "0x7f.1", bad: true},
 		"an IPv6 address":      {extensions: []extension{serverName("::1")}, sni: "::1", bad: true},
 		"a NUL":                {extensions: []extension{serverName("good.example\x00.evil.example")}, sni: "good.example\x00.evil.example", bad: true},

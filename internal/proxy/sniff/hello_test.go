@@ -72,6 +72,15 @@ func serverName(entries ...string) extension {
 // padding is as long as a server_name that stands behind it should be pushed.
 func padding(n int) extension { return extension{21, make([]byte, n)} }
 
+// grease is an extension that clients send to keep servers from minding unknown
+// ones (RFC 8701).
+func grease(kind uint16) extension { return extension{kind, nil} }
+
+// keyShares are as large as those of X25519MLKEM768 and X25519 together.
+var keyShares = extension{51, vector16(append(
+	append([]byte{0x11, 0xec}, vector16(make([]byte, 1216))...),
+	append([]byte{0, 29}, vector16(make([]byte, 32))...)...))}
+
 var versions13 = extension{extensionSupportedVersions, vector8([]byte{0x7a, 0x7a, 3, 4, 3, 3})}
 
 // helloOf returns what a crypto/tls client says first, and nothing after it.
@@ -102,7 +111,7 @@ func helloOfCommand(t testing.TB, command []string) []byte {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	l.SetDeadline(time.Now().Add(20 * time.Second))
+	l.SetDeadline(time.Now().Add(time.Minute))
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	args := make([]string, len(command))
 	for i, arg := range command {
@@ -124,7 +133,7 @@ func helloOfCommand(t testing.TB, command []string) []byte {
 // readHello reads one whole ClientHello from c, by Parse's own word.
 func readHello(t testing.TB, c net.Conn) []byte {
 	t.Helper()
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	c.SetReadDeadline(time.Now().Add(time.Minute))
 	var hello []byte
 	for need := Need(1); need > 0; {
 		more := make([]byte, int(need)-len(hello))

@@ -31,7 +31,7 @@ func connected(t testing.TB) (client, ours *net.TCPConn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close(); ours.Close() })
-	client.SetDeadline(time.Now().Add(20 * time.Second))
+	client.SetDeadline(time.Now().Add(time.Minute))
 	return client, ours
 }
 
@@ -181,7 +181,7 @@ func TestReadEndsWhenItsConnectionIsClosedElsewhere(t *testing.T) {
 	client.Write([]byte("GET"))
 	done := make(chan error, 1)
 	go func() {
-		_, _, err := Read(ours, new(Buffers).NewBuffer(), Limits{Rest: 20 * time.Second})
+		_, _, err := Read(ours, new(Buffers).NewBuffer(), Limits{Rest: time.Minute})
 		done <- err
 	}()
 	time.Sleep(5 * time.Millisecond)

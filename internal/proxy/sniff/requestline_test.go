@@ -21,6 +21,9 @@ func TestRequestLines(t *testing.T) {
 		{"CONNECT a.example:443 HTTP/1.1\r\n", policy.HTTP, false, false},
 		{"M-SEARCH * HTTP/1.1\r\n", policy.HTTP, false, false},
 		{"get / HTTP/1.1\r\n", policy.HTTP, false, false},
+		{"gEt / HTTP/1.1\r\n", policy.HTTP, false, false},
+		{"cOnNeCt a:443 HTTP/1.1\r\n", policy.HTTP, false, false},
+		{"GET / http/1.1\r\n", policy.Opaque, false, false},
 		{"\r\nGET / HTTP/1.1\r\n", policy.HTTP, false, false},
 		{"\r\n\r\nGET / HTTP/1.1\r\n", policy.HTTP, false, false},
 		// What the strict engine has to refuse must reach it.
