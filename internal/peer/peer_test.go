@@ -71,21 +71,34 @@ const patience = 60 * time.Second
 // socketFor listens where every user may connect; the test asks Check.
 func socketFor(t *testing.T) (*net.UnixListener, string) {
 	t.Helper()
+	path := pathFor(t)
+	return listen(t, path), path
+}
+
+func pathFor(t *testing.T) string {
+	t.Helper()
 	folder, err := os.MkdirTemp("/tmp", "peer-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(folder) })
-	path := filepath.Join(folder, "s")
+	if err := os.Chmod(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(folder, "s")
+}
+
+func listen(t *testing.T, path string) *net.UnixListener {
+	t.Helper()
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { listener.Close() })
-	if err := errors.Join(os.Chmod(path, 0o666), os.Chmod(folder, 0o755)); err != nil {
+	if err := os.Chmod(path, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	return listener, path
+	return listener
 }
 
 func accept(t *testing.T, listener *net.UnixListener) *net.UnixConn {
@@ -249,7 +262,7 @@ func TestAPeerThatIsGoneIsRefused(t *testing.T) {
 func TestACommandInASandboxIsRefused(t *testing.T) {
 	for _, userNamespace := range []bool{false, true} {
 		t.Run(fmt.Sprintf("user namespace %v", userNamespace), func(t *testing.T) {
-			listener, path := socketFor(t)
+			path := pathFor(t)
 			s, err := sandbox.New(t.Context(), sandbox.Config{
 				Command: []string{binary(t), path}, Env: append(os.Environ(), roleVariable+"=plain"), UserNamespace: userNamespace,
 			})
@@ -262,6 +275,7 @@ func TestACommandInASandboxIsRefused(t *testing.T) {
 			defer s.Wait()
 			defer s.Kill()
 			capture.CloseFiles(s.Files())
+			listener := listen(t, path) // one that was there before would be hidden
 			if err := s.Start(nil); err != nil {
 				t.Fatal(err)
 			}
