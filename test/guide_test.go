@@ -18,12 +18,9 @@ import (
 // notRun is how many fences of all pages may be marked as not run. Each says why.
 const notRun = 6
 
-// settles is how long a command that only looks may need to print what its page
-// shows: a rule takes a moment to reach the proxy.
-const settles = 5 * time.Second
-
-// looks are the commands that may be typed again while nothing has come yet.
-var looks = regexp.MustCompile(`^(curl|bin/sluice (get|status|flows|why|version)|cat|grep)\b`)
+// looks are the commands that may be typed again while nothing has come yet: a rule
+// takes a moment to reach the proxy.
+var looks = regexp.MustCompile(`^(curl|cat|grep|bin/sluice (get|status|flows|why|version|run .*-- curl))\b`)
 
 // The pages of the guide, and the README, are run as a reader would type them.
 func TestEveryCommandOfTheGuidePrintsWhatItsPageShows(t *testing.T) {
@@ -98,7 +95,7 @@ func follow(t *testing.T, name string, page *guide.Page, user mesh.User) {
 type reader struct {
 	dir   string // in which they are typed
 	shell *guide.Shell
-	url   string // of the demo's page, where it is not the one of the guide
+	url   string // address of the page, in place of the one that the guide says
 }
 
 // newReader makes a folder that looks like the checkout of somebody who built
@@ -106,7 +103,7 @@ type reader struct {
 // and bin/sluice-proxy go in place of the real one.
 func newReader(t *testing.T, setup string, user mesh.User) *reader {
 	t.Helper()
-	r := &reader{}
+	r := &reader{url: freePort(t)}
 	var place *mesh.Place
 	var sockets, ca string
 	switch setup {
@@ -178,11 +175,8 @@ exec '%s/sluice' "$@"
 // try types one command and returns what is wrong with what came, or "". The
 // status must be 0 unless the page asks for it next.
 func (r *reader) try(c guide.Command, statusAsked bool) string {
-	text := c.Text
-	if r.url != "" {
-		text = strings.ReplaceAll(text, "127.0.0.1:8080", r.url)
-	}
-	deadline := time.Now().Add(settles)
+	text := strings.ReplaceAll(c.Text, "127.0.0.1:8080", r.url)
+	deadline := time.Now().Add(mesh.Patience)
 	for {
 		printed, status, err := r.shell.Run(text)
 		said := ""

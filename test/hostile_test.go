@@ -78,7 +78,7 @@ func TestNoListenerIsHurtByWhatStrangersSay(t *testing.T) {
 	serves := func(when string) {
 		t.Helper()
 		m.opens(t, details, googleapis)
-		mesh.Eventually(t, propagation, func() string {
+		mesh.Eventually(t, func() string {
 			response, err := http.Get("http://" + ingress + "/")
 			if err != nil {
 				return when + ": " + err.Error()
@@ -96,7 +96,7 @@ func TestNoListenerIsHurtByWhatStrangersSay(t *testing.T) {
 			t.Errorf("%s a new workload is answered %d %s %s", when, a.Code, a.Body, a.Error)
 		}
 		w.Kill()
-		mesh.Eventually(t, propagation, func() string {
+		mesh.Eventually(t, func() string {
 			if all := m.workloads(t); len(all) != 3 { // details, hostile, the ingress
 				return fmt.Sprintf("%s status lists %v", when, all)
 			}
@@ -171,7 +171,7 @@ func TestNoListenerIsHurtByWhatStrangersSay(t *testing.T) {
 	hostile.Do(t, agent.Ask{Do: agent.Drop})
 	serves("afterwards")
 	for name, d := range map[string]*mesh.Daemon{"sluice-server": m.server, "sluice-proxy": m.proxy} {
-		mesh.Eventually(t, 15*time.Second, func() string {
+		mesh.Eventually(t, func() string {
 			now := usageOf(t, d)
 			if now.descriptors > before[name].descriptors+moreDescriptors || now.memory > before[name].memory+moreMemory {
 				return fmt.Sprintf("%s has %v, before it had %v", name, now, before[name])
@@ -268,7 +268,7 @@ func TestAPeerFromInsideASandboxIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			reach := func(w *mesh.Workload, path string) agent.Answer {
-				return w.Do(t, agent.Ask{Do: agent.Unix, Network: s.network, Path: path, Send: s.say, Wait: time.Second})
+				return w.Do(t, agent.Ask{Do: agent.Unix, Network: s.network, Path: path, Send: s.say, First: w == outside})
 			}
 			for _, masked := range []string{m.Socket(s.name), "/proc/self/fd/3/" + s.name} {
 				if a := reach(inside, masked); !strings.Contains(a.Error, "connect: n") {
@@ -286,9 +286,12 @@ func TestAPeerFromInsideASandboxIsRefused(t *testing.T) {
 		if open := inside.Do(t, agent.Ask{Do: agent.Files}); strings.Contains(string(open.Body), m.Runtime) {
 			t.Errorf("the command inherited the runtime folder:\n%s", open.Body)
 		}
-		if all := m.workloads(t); len(all) != 1 {
-			t.Errorf("status lists %v", all)
-		}
+		mesh.Eventually(t, func() string {
+			if all := m.workloads(t); len(all) != 1 {
+				return fmt.Sprintf("status lists %v", all)
+			}
+			return ""
+		})
 	})
 }
 
@@ -378,7 +381,7 @@ func TestTwoResolversReachANameWithNdotsAndASearchList(t *testing.T) {
 		w.Do(t, agent.Ask{Do: agent.Serve, Address: "127.0.0.1:9080", Send: []byte("of details")})
 		m.opens(t, w, googleapis)
 		for _, service := range []string{"details", "details.default", "details.default.svc", "details.default.svc.cluster.local"} {
-			mesh.Eventually(t, propagation, func() string {
+			mesh.Eventually(t, func() string {
 				if a := m.get(t, w, "http://"+service+":9080/"); string(a.Body) != "of details" {
 					return fmt.Sprintf("Go asks %s: %d %s %s", service, a.Code, a.Body, a.Error)
 				}
@@ -387,7 +390,7 @@ func TestTwoResolversReachANameWithNdotsAndASearchList(t *testing.T) {
 		}
 		curl := func(url string) mesh.Result {
 			return m.Sluice(t, "run", "--service", "details", "--version", "v2", "--", "/bin/sh", "-c",
-				`exec curl -sS --max-time 10 --cacert "$0" -w ' %{http_code}' "$1"`, m.net.CA, url)
+				`exec curl -sS --max-time 60 --cacert "$0" -w ' %{http_code}' "$1"`, m.net.CA, url)
 		}
 		if r := curl(googleapis); r.Code != 0 || !strings.HasSuffix(r.Stdout, " 200") {
 			t.Errorf("curl: exit %d, %q, %q", r.Code, r.Stdout, r.Stderr)

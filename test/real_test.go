@@ -69,7 +69,7 @@ func TestACommandReachesTheRealInternet(t *testing.T) {
 	eachReal(t, func(t *testing.T, r *real) {
 		get := func(url string, flags ...string) mesh.Result {
 			args := append([]string{"run", "--allow", "*.googleapis.com", "--allow", "rebind.example.com:80", "--upstream-ca", r.net.CA}, flags...)
-			return mesh.Finish(t, r.in("sluice", append(args, "--", r.curl, "-sS", "--max-time", "10", "--cacert", r.net.CA, url)...), "")
+			return mesh.Finish(t, r.in("sluice", append(args, "--", r.curl, "-sS", "--max-time", "60", "--cacert", r.net.CA, url)...), "")
 		}
 		for _, resolver := range []string{"8.8.8.8", "8.8.8.8:53", "[2001:4860:4860::8888]:53"} {
 			for _, url := range []string{"https://www.googleapis.com" + books, "http://www.googleapis.com:443" + books} {
@@ -123,7 +123,7 @@ func TestTheDemoUsesTheRealInternet(t *testing.T) {
 		filepath.Join(place.Bin, "sluice"), "run", "--service", "details", "--version", "v2", "--listen", "9080", "--", filepath.Join(place.Bin, "bookinfo"), "details", "9080"))
 	waitForWorkload(t, d, "details-v2/1")
 	page := func() string {
-		return mesh.Finish(t, r.in(curl, "-sS", "--max-time", "10", d.URL), "").Stdout
+		return mesh.Finish(t, r.in(curl, "-sS", "--max-time", "60", d.URL), "").Stdout
 	}
 	for _, step := range []struct{ rule, page string }{
 		{"route-rule-details-v2.yaml", detailsFailed},
@@ -132,7 +132,7 @@ func TestTheDemoUsesTheRealInternet(t *testing.T) {
 		if got := place.Sluice(t, "create", "-f", filepath.Join(place.Samples, "bookinfo", "kube", step.rule)); got.Code != 0 {
 			t.Fatalf("create: %s%s", got.Stdout, got.Stderr)
 		}
-		mesh.Eventually(t, propagation, func() string {
+		mesh.Eventually(t, func() string {
 			if said := page(); !strings.Contains(said, step.page) {
 				return fmt.Sprintf("with %s the page is\n%s", step.rule, said)
 			}

@@ -14,8 +14,8 @@ import (
 
 // Bounds of one page's shell.
 const (
-	commandTime = 60 * time.Second // of one command
-	endTime     = 10 * time.Second // of what runs in the background, to end by itself
+	commandTime = 3 * time.Minute // of one command
+	endTime     = time.Minute     // of what runs in the background, to end by itself
 )
 
 // Shell is one bash that runs the commands of a page one after another, so that a

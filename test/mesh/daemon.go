@@ -66,8 +66,8 @@ func (d *Daemon) Stop(t testing.TB) {
 	d.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-d.done:
-	case <-time.After(10 * time.Second):
-		t.Errorf("%v did not end within 10 s of SIGTERM", d.cmd.Args)
+	case <-time.After(Patience):
+		t.Errorf("%v did not end within %v of SIGTERM", d.cmd.Args, Patience)
 		d.Kill()
 	}
 }
@@ -99,7 +99,7 @@ func (p *Place) Socket(name string) string { return filepath.Join(p.Runtime, nam
 // a process that was killed.
 func (d *Daemon) awaitSockets(t testing.TB, paths ...string) {
 	t.Helper()
-	Eventually(t, 30*time.Second, func() string {
+	Eventually(t, func() string {
 		for _, path := range paths {
 			conn, err := net.Dial("unix", path)
 			if err == nil {

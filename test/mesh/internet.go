@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"sluice.dev/sluice/test/simnet"
 )
@@ -34,7 +33,7 @@ func (p *Place) StartInternet(t testing.TB) *Internet {
 		t.Fatal(err)
 	}
 	p.Background(t, nil, "simnet", "--sockets", n.Sockets, "--ca", n.CA, "--control", n.Control.Path)
-	Eventually(t, 10*time.Second, func() string {
+	Eventually(t, func() string {
 		for _, file := range []string{n.Sockets, n.CA, n.Control.Path} {
 			if _, err := os.Stat(file); err != nil {
 				return err.Error()

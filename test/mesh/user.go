@@ -96,7 +96,7 @@ func (p *Place) Command(ctx context.Context, program string, args ...string) *ex
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = filepath.Dir(p.Runtime)
 	cmd.Env = append(os.Environ(), "SLUICE_RUNTIME="+p.Runtime, "SLUICE_DATA="+p.Data, "HOME="+filepath.Dir(p.Runtime))
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = Patience
 	return cmd
 }
 
@@ -114,7 +114,7 @@ func (p *Place) Run(t testing.TB, input string, program string, args ...string) 
 }
 
 func (p *Place) commandWith(t testing.TB, program string, args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*Patience)
 	t.Cleanup(cancel)
 	return p.Command(ctx, program, args...)
 }

@@ -88,16 +88,36 @@ func (w *Workload) command(t testing.TB) int {
 	t.Helper()
 	pid := w.PID()
 	for {
-		content, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+		child, err := childOf(pid)
 		if err != nil {
 			t.Fatal(err)
 		}
-		children := strings.Fields(string(content))
-		if len(children) == 0 {
-			return pid
+		if child == 0 {
+			break
 		}
-		if pid, err = strconv.Atoi(children[0]); err != nil {
-			t.Fatal(err)
+		pid = child
+	}
+	if pid == w.PID() {
+		t.Fatal("sluice run has no child")
+	}
+	return pid
+}
+
+// childOf is the first child of a process, 0 where it has none. The kernel lists
+// children by the thread that made them.
+func childOf(pid int) (int, error) {
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil || len(lists) == 0 {
+		return 0, fmt.Errorf("process %d is gone: %w", pid, err)
+	}
+	for _, list := range lists {
+		content, err := os.ReadFile(list)
+		if err != nil {
+			continue // the thread ended
+		}
+		if children := strings.Fields(string(content)); len(children) > 0 {
+			return strconv.Atoi(children[0])
 		}
 	}
+	return 0, nil
 }

@@ -45,8 +45,9 @@ type Ask struct {
 	CA        string        `json:",omitempty"` // file that servers chain to
 	Send      []byte        `json:",omitempty"`
 	HalfClose bool          `json:",omitempty"` // of Say: nothing more is sent
+	First     bool          `json:",omitempty"` // of Say and Unix: the first words of an answer are enough
 	Count     int           `json:",omitempty"` // of Keep, and of Say and Datagram, all at once; 1 unless told
-	Wait      time.Duration `json:",omitempty"` // for an answer; 10 s unless told
+	Wait      time.Duration `json:",omitempty"` // for an answer; 90 s unless told
 }
 
 // Answer is what came of it.
@@ -56,7 +57,10 @@ type Answer struct {
 	Error string `json:",omitempty"`
 }
 
-const maxBody = 1 << 20 // bytes that are kept of what was read
+const (
+	maxBody     = 1 << 20          // bytes that are kept of what was read
+	defaultWait = 90 * time.Second // long, so that a busy machine decides nothing
+)
 
 // Run serves asks until the input ends.
 func Run(in io.Reader, out io.Writer) error {
@@ -69,7 +73,7 @@ func Run(in io.Reader, out io.Writer) error {
 		err := json.Unmarshal(lines.Bytes(), &ask)
 		if err == nil {
 			if ask.Wait == 0 {
-				ask.Wait = 10 * time.Second
+				ask.Wait = defaultWait
 			}
 			answer, err = a.do(ask)
 		}
@@ -222,7 +226,7 @@ func exchange(network, address string, ask Ask) (Answer, error) {
 		n, err := conn.Read(buffer)
 		body = append(body, buffer[:n]...)
 		switch {
-		case errors.Is(err, io.EOF), err == nil && network == "udp":
+		case errors.Is(err, io.EOF), err == nil && (network == "udp" || ask.First):
 			return Answer{Body: body}, nil
 		case err != nil, len(body) > maxBody:
 			return Answer{Body: body}, err
