@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/signal"
@@ -45,15 +44,15 @@ It uses the default runtime folder, so that sluice create in another terminal fi
 			if err := paths.Make(c.Runtime); err != nil {
 				return err
 			}
-			c.Level = func(ctx context.Context) (string, error) { return sandbox.LevelSandbox, sandbox.Probe(ctx) }
+			c.Probe = sandbox.Probe
 			return demo.Run(ctx, c)
 		},
 	}
-	f := cmd.Flags()
+	f, own := cmd.Flags(), ownFolder()
 	f.StringVar(&internet, "internet", "small", "small: one in a namespace; real: this machine's resolver and network")
 	f.StringVar(&c.Ingress, "ingress", "127.0.0.1:8080", "HOST:PORT of the page; another free port where it is taken")
-	f.StringVar(&c.Samples, "samples", "samples", "folder of the samples, for the commands that are printed")
-	f.StringVar(&c.Binaries, "bin", ownFolder(), "folder of the binaries")
+	f.StringVar(&c.Samples, "samples", samplesBeside(own), "folder of the samples, for the commands that are printed")
+	f.StringVar(&c.Binaries, "bin", own, "folder of the binaries")
 	f.BoolVar(&c.Print, "print", false, "print the commands that it would start, and start nothing")
 	return cmd
 }
@@ -71,4 +70,13 @@ func ownFolder() string {
 		}
 	}
 	return dir
+}
+
+// samplesBeside is the checkout's folder of samples, where the binaries are in its
+// bin.
+func samplesBeside(binaries string) string {
+	if filepath.Base(binaries) != "bin" {
+		return "samples"
+	}
+	return filepath.Join(filepath.Dir(binaries), "samples")
 }

@@ -2,13 +2,14 @@ package demo
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
 )
 
 // tell says what runs, and the article's next commands.
-func tell(c Config, p places, url, level string, took time.Duration, moved bool) {
+func tell(c Config, p places, url string, levels map[string]string, took time.Duration, moved bool) {
 	sluice := p.binary("sluice")
 	fmt.Fprintf(c.Out, "\nBookinfo runs behind Sluice; ready in %.1f s.\n\n", took.Seconds())
 	fmt.Fprintf(c.Out, "  page        %s\n", url)
@@ -22,7 +23,7 @@ func tell(c Config, p places, url, level string, took time.Duration, moved bool)
 	}
 	fmt.Fprintf(c.Out, "  server      %s\n", filepath.Join(c.Runtime, "api.sock"))
 	for _, s := range bookinfo(p) {
-		fmt.Fprintf(c.Out, "  %-15s level %s\n", s.name, level)
+		fmt.Fprintf(c.Out, "  %-15s level %s\n", s.name, levels[s.name])
 	}
 	say := func(text string, commands ...string) {
 		fmt.Fprintf(c.Out, "\n%s\n", text)
@@ -31,7 +32,11 @@ func tell(c Config, p places, url, level string, took time.Duration, moved bool)
 		}
 	}
 	kube := filepath.Join(c.Samples, "bookinfo", "kube")
-	say("No rule exists yet. In another terminal, start details v2, which asks www.googleapis.com:",
+	folder := ""
+	if runtime := os.Getenv("SLUICE_RUNTIME"); runtime != "" {
+		folder = ", with SLUICE_RUNTIME=" + runtime + " too"
+	}
+	say("No rule exists yet. In another terminal"+folder+", start details v2, which asks www.googleapis.com:",
 		detailsV2(p, true, c.Real).command())
 	say("Send every request for details to it; the page then says \"Error fetching product details!\":",
 		sluice+" create -f "+filepath.Join(kube, "route-rule-details-v2.yaml"))
