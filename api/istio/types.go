@@ -11,163 +11,249 @@ const (
 	Version = "v1alpha2"
 )
 
-// Service names a service, in the manner of IstioService.
+// Service names a service, in the manner of IstioService: by name, or by service.
 type Service struct {
-	Name      string            `json:"name,omitempty"`
-	Namespace string            `json:"namespace,omitempty"`
-	Domain    string            `json:"domain,omitempty"`
-	Service   string            `json:"service,omitempty"`
-	Labels    map[string]string `json:"labels,omitempty"`
+	// Name is a service of the mesh: a DNS label. One of name and service must be there.
+	Name string `json:"name,omitempty"`
+	// Namespace is where the service called name stands: a DNS label. Default: the rule's own.
+	Namespace string `json:"namespace,omitempty"`
+	// Domain is the domain of the service called name. Default: cluster.local.
+	Domain string `json:"domain,omitempty"`
+	// Service is a whole host name, a wildcard ("*" as the first character stands for one or
+	// more characters), an IPv4 address or an IPv4 CIDR. It goes with none of name, namespace
+	// and domain.
+	Service string `json:"service,omitempty"`
+	// Labels are those that instances of the service carry: at most 64, of letters, digits and
+	// "-_./". Only match.source and mirror take them.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
-// EgressRuleSpec is EgressRule of 2018.
+// EgressRuleSpec lets the workloads of the namespace (of all namespaces, where the
+// rule stands in sluice-system) reach one external service.
 type EgressRuleSpec struct {
-	Destination    *Service `json:"destination,omitempty"`
-	Ports          []Port   `json:"ports,omitempty"`
-	UseEgressProxy bool     `json:"useEgressProxy,omitempty"`
+	// Destination is the external service: its service field alone, a name, wildcard, IPv4
+	// address or IPv4 CIDR. Must be there.
+	Destination *Service `json:"destination,omitempty"`
+	// Ports are those on which it may be reached: at least one, no number twice.
+	Ports []Port `json:"ports,omitempty"`
+	// UseEgressProxy would send the traffic through a proxy of its own. Default: false; true is
+	// refused, as it was in 2018.
+	UseEgressProxy bool `json:"useEgressProxy,omitempty"`
 }
 
-// Port is a port of an EgressRule; Protocol is read case-insensitively.
+// Port is a port of an EgressRule.
 type Port struct {
-	Port     int32  `json:"port,omitempty"`
+	// Port is a number from 1 to 65535.
+	Port int32 `json:"port,omitempty"`
+	// Protocol is http, https, tcp or mongo, in any case (http2 and grpc: not built yet). A CIDR
+	// takes tcp and mongo alone. On an https port TLS is originated for plain HTTP, and passed
+	// through by its SNI.
 	Protocol string `json:"protocol,omitempty"`
 }
 
-// RouteRuleSpec is RouteRule of 2018. The fields from Redirect on are known and
-// refused as not built yet where they are set.
+// RouteRuleSpec says where requests to a service go. The fields from redirect on
+// are known, checked as in 2018, and then refused as not built yet.
 type RouteRuleSpec struct {
-	Destination *Service            `json:"destination,omitempty"`
-	Precedence  int32               `json:"precedence,omitempty"`
-	Match       *MatchCondition     `json:"match,omitempty"`
-	Route       []DestinationWeight `json:"route,omitempty"`
+	// Destination is the service whose requests are routed, without labels. Must be there.
+	Destination *Service `json:"destination,omitempty"`
+	// Precedence orders the rules of one destination, the highest first; of equal ones the
+	// smaller namespace/name. Default: 0.
+	Precedence int32 `json:"precedence,omitempty"`
+	// Match says for which requests the rule holds. Default: every one.
+	Match *MatchCondition `json:"match,omitempty"`
+	// Route is where the requests go, at most 32 targets whose weights total 100. Default: every
+	// instance of the destination.
+	Route []DestinationWeight `json:"route,omitempty"`
 
-	Redirect         *Redirect         `json:"redirect,omitempty"`
-	Rewrite          *Rewrite          `json:"rewrite,omitempty"`
-	WebsocketUpgrade bool              `json:"websocketUpgrade,omitempty"`
-	HTTPReqTimeout   *HTTPTimeout      `json:"httpReqTimeout,omitempty"`
-	HTTPReqRetries   *HTTPRetry        `json:"httpReqRetries,omitempty"`
-	HTTPFault        *HTTPFault        `json:"httpFault,omitempty"`
-	L4Fault          *L4Fault          `json:"l4Fault,omitempty"`
-	Mirror           *Service          `json:"mirror,omitempty"`
-	CorsPolicy       *CorsPolicy       `json:"corsPolicy,omitempty"`
-	AppendHeaders    map[string]string `json:"appendHeaders,omitempty"`
+	// Redirect answers with a redirect, in place of route. Not built yet.
+	Redirect *Redirect `json:"redirect,omitempty"`
+	// Rewrite changes path or authority of a request before it is sent on. Not built yet.
+	Rewrite *Rewrite `json:"rewrite,omitempty"`
+	// WebsocketUpgrade lets connections change to WebSocket. Default: false. Not built yet.
+	WebsocketUpgrade bool `json:"websocketUpgrade,omitempty"`
+	// HTTPReqTimeout bounds a request, its retries included. Not built yet.
+	HTTPReqTimeout *HTTPTimeout `json:"httpReqTimeout,omitempty"`
+	// HTTPReqRetries repeats a request that failed. Not built yet.
+	HTTPReqRetries *HTTPRetry `json:"httpReqRetries,omitempty"`
+	// HTTPFault delays or aborts a share of the requests. Not built yet.
+	HTTPFault *HTTPFault `json:"httpFault,omitempty"`
+	// L4Fault is always refused, as it was in 2018.
+	L4Fault *L4Fault `json:"l4Fault,omitempty"`
+	// Mirror is a service that gets a copy of each request. Not built yet.
+	Mirror *Service `json:"mirror,omitempty"`
+	// CorsPolicy answers requests from pages of other origins. Not built yet.
+	CorsPolicy *CorsPolicy `json:"corsPolicy,omitempty"`
+	// AppendHeaders are added to each request: lower-case names, values that are not empty. Not
+	// built yet.
+	AppendHeaders map[string]string `json:"appendHeaders,omitempty"`
 }
 
 // DestinationWeight is one target of a RouteRule.
 type DestinationWeight struct {
-	Destination *Service          `json:"destination,omitempty"`
-	Labels      map[string]string `json:"labels,omitempty"`
-	Weight      int32             `json:"weight,omitempty"`
+	// Destination is another service than the rule's own, without labels. Default: the rule's own.
+	Destination *Service `json:"destination,omitempty"`
+	// Labels select the instances that get the requests: at most 64, of letters, digits and
+	// "-_./". Default: all instances.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Weight is the share in percent, 0 to 100. One target alone may leave it out.
+	Weight int32 `json:"weight,omitempty"`
 }
 
-// MatchCondition says when a RouteRule applies.
+// MatchCondition says when a RouteRule holds: where all that it lists is so.
 type MatchCondition struct {
-	Source  *Service      `json:"source,omitempty"`
-	TCP     *L4Match      `json:"tcp,omitempty"`
-	UDP     *L4Match      `json:"udp,omitempty"`
+	// Source is the service that calls; with labels, those instances of it that carry them all.
+	// Default: any.
+	Source *Service `json:"source,omitempty"`
+	// TCP matches connections by their subnets. Not built yet.
+	TCP *L4Match `json:"tcp,omitempty"`
+	// UDP is always refused, as it was in 2018.
+	UDP *L4Match `json:"udp,omitempty"`
+	// Request matches requests by their headers. Default: any.
 	Request *MatchRequest `json:"request,omitempty"`
 }
 
-// L4Match matches subnets.
+// L4Match matches connections by subnets.
 type L4Match struct {
-	SourceSubnet      []string `json:"sourceSubnet,omitempty"`
+	// SourceSubnet is IPv4 addresses and CIDRs from which a connection comes. Default: any.
+	SourceSubnet []string `json:"sourceSubnet,omitempty"`
+	// DestinationSubnet is IPv4 addresses and CIDRs to which it goes. Default: any.
 	DestinationSubnet []string `json:"destinationSubnet,omitempty"`
 }
 
-// MatchRequest matches headers; "uri", "scheme", "method" and "authority" are special keys.
+// MatchRequest matches requests.
 type MatchRequest struct {
+	// Headers are matched by their names in lower case, all of them, at most 32. The names uri,
+	// scheme, method and authority mean those parts of the request.
 	Headers map[string]StringMatch `json:"headers,omitempty"`
 }
 
-// StringMatch holds exactly one of its fields.
+// StringMatch is how a value is matched: by exactly one of its fields, with case,
+// of at most 4096 bytes.
 type StringMatch struct {
-	Exact  *string `json:"exact,omitempty"`
+	// Exact is the whole value. Not empty for uri.
+	Exact *string `json:"exact,omitempty"`
+	// Prefix is how the value begins. Not empty for uri.
 	Prefix *string `json:"prefix,omitempty"`
-	Regex  *string `json:"regex,omitempty"`
+	// Regex is an expression in RE2 syntax that the whole value matches. Not empty for uri.
+	Regex *string `json:"regex,omitempty"`
 }
 
-// Redirect answers with a redirect.
+// Redirect answers with a redirect. One of its fields must be there.
 type Redirect struct {
-	URI       string `json:"uri,omitempty"`
+	// URI takes the place of the whole path. Default: the path stays.
+	URI string `json:"uri,omitempty"`
+	// Authority takes the place of host and port. Default: they stay.
 	Authority string `json:"authority,omitempty"`
 }
 
-// Rewrite changes path or authority.
+// Rewrite changes a request. One of its fields must be there.
 type Rewrite struct {
-	URI       string `json:"uri,omitempty"`
+	// URI takes the place of the path, or of the prefix that was matched. Default: the path stays.
+	URI string `json:"uri,omitempty"`
+	// Authority takes the place of Host. Default: it stays.
 	Authority string `json:"authority,omitempty"`
 }
 
 // HTTPTimeout bounds a request, retries included.
 type HTTPTimeout struct {
+	// SimpleTimeout is the same for every request. In 2018, without it: 15s.
 	SimpleTimeout *SimpleTimeout `json:"simpleTimeout,omitempty"`
 }
 
-// SimpleTimeout is a duration such as "15s".
+// SimpleTimeout is one duration.
 type SimpleTimeout struct {
+	// Timeout is a duration such as 15s, of at least 1ms, in whole milliseconds.
 	Timeout string `json:"timeout,omitempty"`
 }
 
 // HTTPRetry repeats a request.
 type HTTPRetry struct {
+	// SimpleRetry is the same for every request.
 	SimpleRetry *SimpleRetry `json:"simpleRetry,omitempty"`
 }
 
 // SimpleRetry is a number of attempts and the time for each.
 type SimpleRetry struct {
-	Attempts      int32  `json:"attempts,omitempty"`
+	// Attempts is how often a request is repeated, 0 or more.
+	Attempts int32 `json:"attempts,omitempty"`
+	// PerTryTimeout is a duration such as 2s, of at least 1ms, in whole milliseconds.
 	PerTryTimeout string `json:"perTryTimeout,omitempty"`
 }
 
 // HTTPFault injects a fault.
 type HTTPFault struct {
+	// Delay delays a share of the requests.
 	Delay *Delay `json:"delay,omitempty"`
+	// Abort answers a share of the requests with a status.
 	Abort *Abort `json:"abort,omitempty"`
 }
 
 // Delay delays a share of the requests.
 type Delay struct {
-	Percent          float32 `json:"percent,omitempty"`
-	FixedDelay       string  `json:"fixedDelay,omitempty"`
-	ExponentialDelay string  `json:"exponentialDelay,omitempty"`
+	// Percent is the share, 0 to 100. Default: 0.
+	Percent float32 `json:"percent,omitempty"`
+	// FixedDelay is a duration such as 7s, of at least 1ms, in whole milliseconds.
+	FixedDelay string `json:"fixedDelay,omitempty"`
+	// ExponentialDelay is always refused, as it was in 2018.
+	ExponentialDelay string `json:"exponentialDelay,omitempty"`
 }
 
 // Abort answers a share of the requests with a status.
 type Abort struct {
-	Percent    float32 `json:"percent,omitempty"`
-	HTTPStatus int32   `json:"httpStatus,omitempty"`
-	GRPCStatus string  `json:"grpcStatus,omitempty"`
-	HTTP2Error string  `json:"http2Error,omitempty"`
+	// Percent is the share, 0 to 100. Default: 0.
+	Percent float32 `json:"percent,omitempty"`
+	// HTTPStatus is the status of the answer, 0 to 600.
+	HTTPStatus int32 `json:"httpStatus,omitempty"`
+	// GRPCStatus is always refused, as it was in 2018.
+	GRPCStatus string `json:"grpcStatus,omitempty"`
+	// HTTP2Error is the name of an HTTP/2 error.
+	HTTP2Error string `json:"http2Error,omitempty"`
 }
 
 // L4Fault is always refused, as it was in 2018.
 type L4Fault struct {
-	Throttle  *Throttle  `json:"throttle,omitempty"`
+	// Throttle limits the bandwidth of a share of the connections.
+	Throttle *Throttle `json:"throttle,omitempty"`
+	// Terminate closes a share of the connections.
 	Terminate *Terminate `json:"terminate,omitempty"`
 }
 
 // Throttle limits the bandwidth of a share of the connections.
 type Throttle struct {
-	Percent             float32 `json:"percent,omitempty"`
-	DownstreamLimitBps  int64   `json:"downstreamLimitBps,omitempty"`
-	UpstreamLimitBps    int64   `json:"upstreamLimitBps,omitempty"`
-	ThrottleAfterPeriod string  `json:"throttleAfterPeriod,omitempty"`
-	ThrottleAfterBytes  float64 `json:"throttleAfterBytes,omitempty"`
-	ThrottleForPeriod   string  `json:"throttleForPeriod,omitempty"`
+	// Percent is the share, 0 to 100.
+	Percent float32 `json:"percent,omitempty"`
+	// DownstreamLimitBps bounds what the client gets, in bits a second.
+	DownstreamLimitBps int64 `json:"downstreamLimitBps,omitempty"`
+	// UpstreamLimitBps bounds what the server gets, in bits a second.
+	UpstreamLimitBps int64 `json:"upstreamLimitBps,omitempty"`
+	// ThrottleAfterPeriod is how long a connection lives before it is throttled.
+	ThrottleAfterPeriod string `json:"throttleAfterPeriod,omitempty"`
+	// ThrottleAfterBytes is how many bytes pass before it is throttled.
+	ThrottleAfterBytes float64 `json:"throttleAfterBytes,omitempty"`
+	// ThrottleForPeriod is for how long it is throttled.
+	ThrottleForPeriod string `json:"throttleForPeriod,omitempty"`
 }
 
 // Terminate closes a share of the connections.
 type Terminate struct {
-	Percent              float32 `json:"percent,omitempty"`
-	TerminateAfterPeriod string  `json:"terminateAfterPeriod,omitempty"`
+	// Percent is the share, 0 to 100.
+	Percent float32 `json:"percent,omitempty"`
+	// TerminateAfterPeriod is how long a connection lives before it is closed.
+	TerminateAfterPeriod string `json:"terminateAfterPeriod,omitempty"`
 }
 
 // CorsPolicy answers cross-origin requests.
 type CorsPolicy struct {
-	AllowOrigin      []string `json:"allowOrigin,omitempty"`
-	AllowMethods     []string `json:"allowMethods,omitempty"`
-	AllowHeaders     []string `json:"allowHeaders,omitempty"`
-	ExposeHeaders    []string `json:"exposeHeaders,omitempty"`
-	MaxAge           string   `json:"maxAge,omitempty"`
-	AllowCredentials *bool    `json:"allowCredentials,omitempty"`
+	// AllowOrigin is the origins that may ask; "*" is any.
+	AllowOrigin []string `json:"allowOrigin,omitempty"`
+	// AllowMethods is the methods they may use, in upper case.
+	AllowMethods []string `json:"allowMethods,omitempty"`
+	// AllowHeaders is the request headers they may send.
+	AllowHeaders []string `json:"allowHeaders,omitempty"`
+	// ExposeHeaders is the answer's headers that a page may read.
+	ExposeHeaders []string `json:"exposeHeaders,omitempty"`
+	// MaxAge is for how long a browser may keep the answer: a duration in whole seconds, such as 24h.
+	MaxAge string `json:"maxAge,omitempty"`
+	// AllowCredentials says whether cookies and logins may be sent along.
+	AllowCredentials *bool `json:"allowCredentials,omitempty"`
 }

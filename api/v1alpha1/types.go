@@ -21,28 +21,33 @@ type EgressPolicySpec struct {
 	From *WorkloadSelector `json:"from,omitempty"`
 	// To is where they may go.
 	To EgressDestinations `json:"to"`
-	// PrivateAnswers lists CIDRs besides public ones that a resolved name may lead to.
+	// PrivateAnswers lists CIDRs besides public ones that a resolved name may lead to, at most
+	// 1000. Default: none. Ranges under to.cidrs need no place here.
 	PrivateAnswers []string `json:"privateAnswers,omitempty"`
 	// TLS says how TLS is done. Absent: mode Auto.
 	TLS *EgressTLS `json:"tls,omitempty"`
-	// HTTP lists the requests that are allowed. Absent: any request.
+	// HTTP lists the requests that are allowed, at most 64 matches of which one must fit. Absent:
+	// any request. On an https port it needs tls.mode Originate.
 	HTTP []HTTPMatch `json:"http,omitempty"`
 }
 
 // WorkloadSelector selects workloads that carry all labels and, where accounts
 // are listed, run as one of them.
 type WorkloadSelector struct {
-	Labels          map[string]string `json:"labels,omitempty"`
-	ServiceAccounts []string          `json:"serviceAccounts,omitempty"`
+	// Labels are those that a workload carries, all of them, at most 64. Absent: any.
+	Labels map[string]string `json:"labels,omitempty"`
+	// ServiceAccounts are those that a workload runs as, one of them, at most 256. Absent: any.
+	ServiceAccounts []string `json:"serviceAccounts,omitempty"`
 }
 
 // EgressDestinations is hosts and address ranges, each on all of the ports.
 type EgressDestinations struct {
-	// Hosts are names and wildcards: a leading "*" stands for one or more characters.
+	// Hosts are names and wildcards, at most 1000: a leading "*" stands for one or more
+	// characters. One of hosts and cidrs must be there.
 	Hosts []string `json:"hosts,omitempty"`
-	// CIDRs are addresses and ranges, v4 and v6.
+	// CIDRs are addresses and ranges, v4 and v6, at most 1000. They go with tcp and mongo ports alone.
 	CIDRs []string `json:"cidrs,omitempty"`
-	// Ports are the ports on which they may be reached.
+	// Ports are the ports on which they may be reached, 1 to 64.
 	Ports []EgressPort `json:"ports"`
 }
 
@@ -58,7 +63,8 @@ type EgressPort struct {
 type EgressTLS struct {
 	// Mode is Auto (default), Originate or Passthrough (Intercept: not built yet).
 	Mode string `json:"mode,omitempty"`
-	// CABundle is PEM; the upstream's certificate must chain to one of these. Absent: the mesh's trusted roots.
+	// CABundle is certificates in PEM, at most 512 in 256 KiB; the upstream's certificate must chain
+	// to one of these. Absent: the mesh's trusted roots.
 	CABundle string `json:"caBundle,omitempty"`
 	// ServerName is sent as SNI and verified in place of the host's name, where we originate TLS.
 	ServerName string `json:"serverName,omitempty"`
@@ -66,49 +72,65 @@ type EgressTLS struct {
 
 // HTTPMatch is one alternative of the requests that are allowed.
 type HTTPMatch struct {
+	// Methods are in upper case, at most 256. Absent: any, where paths are there.
 	Methods []string `json:"methods,omitempty"`
-	// Paths are exact, or prefixes that end in "*".
+	// Paths are exact, or prefixes that end in "*", at most 256 of at most 4096 bytes. Absent: any,
+	// where methods are there.
 	Paths []string `json:"paths,omitempty"`
 }
 
 // MeshConfigSpec is the mesh's settings; cluster-scoped, its one object is named default.
 type MeshConfigSpec struct {
-	// OutboundDefault is what happens to traffic that no rule allows: Deny (Audit and Allow: not built yet).
+	// OutboundDefault is what happens to traffic that no rule allows: Deny, the default (Audit and
+	// Allow: not built yet).
 	OutboundDefault string `json:"outboundDefault,omitempty"`
-	// TrustedRoots is PEM; upstream certificates chain to these. Absent: the system's roots.
+	// TrustedRoots is certificates in PEM, at most 512 in 256 KiB; upstream certificates chain to
+	// these. Absent: the system's roots.
 	TrustedRoots string `json:"trustedRoots,omitempty"`
-	// MaxStale is how long a proxy goes on without its server, such as "24h" (default).
+	// MaxStale is how long a proxy goes on without its server before it denies: a duration from 1s
+	// to 720h. Default: 24h.
 	MaxStale string `json:"maxStale,omitempty"`
 }
 
 // MeshServiceSpec is a service and its ports where there is no Kubernetes to say it.
 type MeshServiceSpec struct {
-	// Ports are the service's ports.
+	// Ports are the service's ports, 1 to 64, no number and no name twice.
 	Ports []ServicePort `json:"ports"`
-	// Selector picks the workloads behind it. Absent: those whose label app is the service's name.
+	// Selector picks the workloads behind it by their labels, at most 64. Absent: those whose label
+	// app is the service's name.
 	Selector map[string]string `json:"selector,omitempty"`
 }
 
 // ServicePort is one port of a service.
 type ServicePort struct {
+	// Name tells ports apart: a DNS label. Default: none.
 	Name string `json:"name,omitempty"`
-	Port int32  `json:"port"`
-	// Protocol is http (default) or tcp.
+	// Port is a number from 1 to 65535.
+	Port int32 `json:"port"`
+	// Protocol is http (default) or tcp (others: not built yet).
 	Protocol string `json:"protocol,omitempty"`
 }
 
 // Status is what the control plane says of any object of ours.
 type Status struct {
-	ObservedGeneration int64       `json:"observedGeneration,omitempty"`
-	Conditions         []Condition `json:"conditions,omitempty"`
+	// ObservedGeneration is the generation of the object that the conditions speak of.
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Conditions are Ready (compiled, in effect) and Programmed (every connected proxy runs it).
+	Conditions []Condition `json:"conditions,omitempty"`
 }
 
 // Condition has the shape of Kubernetes' metav1.Condition.
 type Condition struct {
-	Type               string `json:"type"`
-	Status             string `json:"status"`
-	ObservedGeneration int64  `json:"observedGeneration,omitempty"`
+	// Type is what is spoken of: Ready or Programmed.
+	Type string `json:"type"`
+	// Status is True or False.
+	Status string `json:"status"`
+	// ObservedGeneration is the generation of the object that was looked at.
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// LastTransitionTime is when status changed last, in RFC 3339.
 	LastTransitionTime string `json:"lastTransitionTime"`
-	Reason             string `json:"reason"`
-	Message            string `json:"message"`
+	// Reason is why, in one word: Compiled, Acknowledged, Pending or Rejected.
+	Reason string `json:"reason"`
+	// Message is why, for people.
+	Message string `json:"message"`
 }

@@ -83,6 +83,40 @@ func TestEveryKindHasADefinitionThatSaysTheSame(t *testing.T) {
 	}
 }
 
+func TestEveryFieldSaysWhatItIs(t *testing.T) {
+	for _, kind := range api.Kinds() {
+		data, err := Files.ReadFile(kind.Group + "_" + kind.Plural + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var d definition
+		if err := yaml.Unmarshal(data, &d); err != nil {
+			t.Fatal(err)
+		}
+		var described func(path string, schema map[string]any)
+		described = func(path string, schema map[string]any) {
+			properties, _ := schema["properties"].(map[string]any)
+			for name, inner := range properties {
+				inner := inner.(map[string]any)
+				text, _ := inner["description"].(string)
+				switch {
+				case text == "" && path+"."+name != ".metadata":
+					t.Errorf("%s: %s.%s has no description", kind.Name, path, name)
+				case strings.HasSuffix(text, "..."):
+					t.Errorf("%s: the description of %s.%s is cut: %s", kind.Name, path, name, text)
+				}
+				described(path+"."+name, inner)
+			}
+			for _, word := range []string{"items", "additionalProperties"} {
+				if inner, ok := schema[word].(map[string]any); ok {
+					described(path+"[]", inner)
+				}
+			}
+		}
+		described("", d.Spec.Versions[0].Schema.OpenAPIV3Schema)
+	}
+}
+
 // sameFields asserts that a schema has the fields of a Go type and no others: a
 // change of the types without hack/generate.sh shows here.
 func sameFields(t *testing.T, path string, of reflect.Type, schema map[string]any) {
