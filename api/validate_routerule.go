@@ -18,6 +18,7 @@ const (
 	maxRoutes     = 32
 	maxHeaders    = 32
 	maxMatchBytes = 4096 // of one string to match
+	maxRegexBytes = 1024 // of one expression: what a route takes
 )
 
 // routeRule validates a RouteRule in the words of 2018. A field that is valid and
@@ -26,7 +27,7 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 	if d := spec.Destination; d == nil {
 		v.fail("spec.destination", "route rule must have a destination service")
 	} else {
-		v.service("spec.destination", d)
+		v.inMesh("spec.destination", d)
 		if len(d.Labels) > 0 {
 			v.fail("spec.destination.labels", "route rule destination labels must be empty")
 		}
@@ -101,6 +102,16 @@ func (v *validation) notBuilt(field string, set bool, validate func()) {
 	}
 }
 
+// inMesh validates a reference to a service of the mesh. In 2018 the host of
+// an EgressRule could stand there too.
+func (v *validation) inMesh(at string, s *istio.Service) {
+	before := len(v.errors)
+	v.service(at, s)
+	if len(v.errors) == before && !strings.HasSuffix(s.FullName(DefaultNamespace, istio.ClusterDomain), ".svc."+istio.ClusterDomain) {
+		v.fail(at, "routes for external hosts are not built yet")
+	}
+}
+
 // service validates a reference to a service.
 func (v *validation) service(at string, s *istio.Service) {
 	switch {
@@ -152,7 +163,7 @@ func (v *validation) tags(at string, labels map[string]string) {
 
 func (v *validation) match(m *istio.MatchCondition) {
 	if m.Source != nil {
-		v.service("spec.match.source", m.Source)
+		v.inMesh("spec.match.source", m.Source)
 	}
 	v.notBuilt("match.tcp", m.TCP != nil, func() { v.subnets("spec.match.tcp", m.TCP) })
 	if m.UDP != nil {
@@ -186,24 +197,25 @@ func (v *validation) stringMatch(at, name string, m istio.StringMatch) {
 	forms := []struct {
 		word  string
 		value *string
-	}{{"exact", m.Exact}, {"prefix", m.Prefix}, {"regex", m.Regex}}
+		bound int
+	}{{"exact", m.Exact, maxMatchBytes}, {"prefix", m.Prefix, maxMatchBytes}, {"regex", m.Regex, maxRegexBytes}}
 	set := 0
 	for _, form := range forms {
 		if form.value == nil {
 			continue
 		}
 		set++
-		if name == "uri" && *form.value == "" {
+		if *form.value == "" {
 			v.fail(at+"."+form.word, "%s header value for %q must be non-empty", form.word, name)
 		}
-		if len(*form.value) > maxMatchBytes {
-			v.fail(at+"."+form.word, "longer than %d bytes", maxMatchBytes)
+		if len(*form.value) > form.bound {
+			v.fail(at+"."+form.word, "longer than %d bytes", form.bound)
 		}
 	}
 	if set != 1 {
 		v.fail(at, "unrecognized string match %q: write one of exact, prefix and regex", name)
 	}
-	if m.Regex != nil && len(*m.Regex) <= maxMatchBytes {
+	if m.Regex != nil && len(*m.Regex) <= maxRegexBytes {
 		if _, err := regexp.Compile(*m.Regex); err != nil {
 			v.fail(at+".regex", "%v", err)
 		}
@@ -232,7 +244,7 @@ func (v *validation) weights(routes []istio.DestinationWeight) {
 	for i, route := range routes {
 		at := fmt.Sprintf("spec.route[%d]", i)
 		if route.Destination != nil {
-			v.service(at+".destination", route.Destination)
+			v.inMesh(at+".destination", route.Destination)
 			if len(route.Destination.Labels) > 0 {
 				v.fail(at+".destination.labels", "labels of a route stand beside its destination, not in it")
 			}

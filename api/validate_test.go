@@ -9,6 +9,7 @@ import (
 
 	"sluice.dev/sluice/api/istio"
 	"sluice.dev/sluice/api/v1alpha1"
+	"sluice.dev/sluice/internal/route"
 )
 
 // problemsOf returns what Validate says, as "path: message".
@@ -141,7 +142,12 @@ func TestRouteRuleRefusesInTheWordsOf2018(t *testing.T) {
 		"precedence: -3": "",
 		"destination: {name: reviews, namespace: books}":              "",
 		"destination: {service: reviews.default.svc.cluster.local}":   "",
-		`destination: {service: "*.httpbin.org"}`:                     "",
+		"destination: {name: reviews, domain: cluster.local}":         "",
+		"destination: {name: reviews, domain: svc.cluster.local}":     "",
+		`destination: {service: "*.httpbin.org"}`:                     "spec.destination: routes for external hosts are not built yet",
+		"destination: {name: reviews, domain: example.org}":           "spec.destination: routes for external hosts are not built yet",
+		"match: {source: {service: a.example.org}}":                   "spec.match.source: routes for external hosts are not built yet",
+		"route: [{destination: {service: 10.0.0.1}}]":                 "spec.route[0].destination: routes for external hosts are not built yet",
 		"route: [{labels: {version: v1}}]":                            "",
 		"route: [{labels: {version: v1}, weight: 100}]":               "",
 		"route: [{labels: {v: a}, weight: 25}, {weight: 75}]":         "",
@@ -174,6 +180,8 @@ func TestRouteRuleRefusesInTheWordsOf2018(t *testing.T) {
 		"match: {request: {headers: {'a b': {exact: a}}}}":       `spec.match.request.headers[a b]: header name "a b" invalid`,
 		"match: {request: {headers: {uri: {exact: ''}}}}":        `spec.match.request.headers[uri].exact: exact header value for "uri" must be non-empty`,
 		"match: {request: {headers: {uri: {prefix: ''}}}}":       `spec.match.request.headers[uri].prefix: prefix header value for "uri" must be non-empty`,
+		"match: {request: {headers: {a: {exact: ''}}}}":          `spec.match.request.headers[a].exact: exact header value for "a" must be non-empty`,
+		"match: {request: {headers: {a: {regex: ''}}}}":          `spec.match.request.headers[a].regex: regex header value for "a" must be non-empty`,
 		"match: {request: {headers: {a: {}}}}":                   `spec.match.request.headers[a]: unrecognized string match "a": write one of exact, prefix and regex`,
 		"match: {request: {headers: {a: {exact: a, regex: b}}}}": `spec.match.request.headers[a]: unrecognized string match "a": write one of exact, prefix and regex`,
 		"match: {request: {headers: {a: {regex: '('}}}}":         "spec.match.request.headers[a].regex: error parsing regexp: missing closing ): `(`",
@@ -248,8 +256,15 @@ func TestRouteRuleHasBounds(t *testing.T) {
 	}
 	spec.Route, spec.Match.Source = nil, nil
 	spec.Match.Request.Headers = map[string]istio.StringMatch{"a": {Regex: &long}}
-	if diff := cmp.Diff([]string{"spec.match.request.headers[a].regex: longer than 4096 bytes"}, problemsOf(o)); diff != "" {
+	if diff := cmp.Diff([]string{"spec.match.request.headers[a].regex: longer than 1024 bytes"}, problemsOf(o)); diff != "" {
 		t.Error(diff)
+	}
+	spec.Match.Request.Headers = map[string]istio.StringMatch{"a": {Prefix: &long}}
+	if diff := cmp.Diff([]string{"spec.match.request.headers[a].prefix: longer than 4096 bytes"}, problemsOf(o)); diff != "" {
+		t.Error(diff)
+	}
+	if maxRegexBytes != route.MaxRegex {
+		t.Errorf("an expression of %d bytes is taken, and a route takes %d: a snapshot with it would be refused", maxRegexBytes, route.MaxRegex)
 	}
 }
 
@@ -321,7 +336,7 @@ func TestFullNameOfAService(t *testing.T) {
 		"a.b.svc.example":             {Name: "a", Namespace: "b", Domain: "example"},
 		"*.foo.com":                   {Service: "*.foo.com"},
 	} {
-		if got := s.FullName("default"); got != want {
+		if got := s.FullName("default", istio.ClusterDomain); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}

@@ -10,18 +10,18 @@ const RootNamespace = "sluice-system"
 const ClusterDomain = "cluster.local"
 
 // FullName returns the host name that s means for an object of a namespace: its
-// service as it stands, or name.namespace.svc.domain. It is a spelling, not yet
-// a canonical name.
-func (s *Service) FullName(namespace string) string {
+// service as it stands, or name.namespace.svc.domain, where s may name another
+// namespace and another domain than those given. It is a spelling, not yet a
+// canonical name.
+func (s *Service) FullName(namespace, domain string) string {
 	if s.Service != "" {
 		return s.Service
 	}
 	if s.Namespace != "" {
 		namespace = s.Namespace
 	}
-	domain := s.Domain
-	if domain == "" {
-		domain = ClusterDomain
+	if s.Domain != "" {
+		domain = s.Domain
 	}
 	// Written with or without "svc.", as the documentation and the code of 2018
 	// did each in its own way.

@@ -106,10 +106,7 @@ func serviceName(service *istio.Service, namespace, domain string) (names.Name, 
 	if service == nil || service.Name == "" && service.Service == "" {
 		return names.Name{}, errors.New("name or service is mandatory for a service reference")
 	}
-	full := service.Service
-	if full == "" {
-		full = service.Name + "." + cmp.Or(service.Namespace, namespace) + "." + cmp.Or(service.Domain, "svc."+domain)
-	}
+	full := service.FullName(namespace, domain)
 	if strings.HasPrefix(full, "*") {
 		return names.Name{}, fmt.Errorf("%s: %w", full, errExternal)
 	}
@@ -162,6 +159,9 @@ func compileStringMatch(match istio.StringMatch) (route.StringMatch, error) {
 	}
 	if set != 1 || out == (route.StringMatch{}) {
 		return route.StringMatch{}, errors.New("exactly one of exact, prefix and regex must be set and not empty")
+	}
+	if len(out.Regex) > route.MaxRegex { // a proxy would refuse the whole table
+		return route.StringMatch{}, fmt.Errorf("regex longer than %d bytes", route.MaxRegex)
 	}
 	return out, nil
 }
