@@ -28,7 +28,7 @@ const (
 	MaxProofs       = 4096             // kept; then the one unused for longest is forgotten
 	MaxFailures     = 1024             // kept, likewise
 	MaxHandshakes   = 256              // at a time; more wait
-	MaxShare        = 64               // of them of one Share
+	MaxShare        = 64               // of them of one workload
 )
 
 // Config is a Prover's. The zero Config takes the defaults.
