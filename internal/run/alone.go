@@ -57,10 +57,7 @@ func runAlone(ctx context.Context, c Config) (int, error) {
 		return ExitFailed, err
 	}
 	tellLevel(c, box)
-	if err := box.Start(compiled.Directory.SearchText()); err != nil {
-		return exitOf(err), err
-	}
-	code, err := wait(ctx, box, nil, c.Stderr)
+	code, err := startAndWait(ctx, box, compiled.Directory.SearchText(), nil, c.Stderr)
 	p.Close()
 	if !c.Quiet {
 		summarize(c.Stderr, p.Flows().Recent(flow.RingSize, flow.Filter{}))

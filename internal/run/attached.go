@@ -31,8 +31,5 @@ func runAttached(ctx context.Context, c Config) (int, error) {
 	}
 	c.Log.Info("attached", "instance", welcome.Instance)
 	tellLevel(c, box)
-	if err := box.Start(welcome.Search); err != nil {
-		return exitOf(err), err
-	}
-	return wait(ctx, box, client.Done(), c.Stderr)
+	return startAndWait(ctx, box, welcome.Search, client.Done(), c.Stderr)
 }

@@ -12,8 +12,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"sluice.dev/sluice/internal/sandbox"
 	"sluice.dev/sluice/internal/wire"
@@ -59,6 +57,7 @@ func Run(ctx context.Context, c Config) (int, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	surviveBrokenPipes()
 	if c.Attach != "" {
 		return runAttached(ctx, c)
 	}
@@ -67,6 +66,11 @@ func Run(ctx context.Context, c Config) (int, error) {
 
 // open makes the sandbox of a call.
 func open(ctx context.Context, c Config) (*sandbox.Sandbox, error) {
+	// What does not exist cannot be hidden: a command would make the folder itself
+	// and put rules there for the server that is started later.
+	for _, folder := range c.Mask {
+		os.MkdirAll(folder, 0o700) // where we may not, the command may not either
+	}
 	return sandbox.New(ctx, sandbox.Config{
 		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: c.Mask,
 	})
@@ -84,16 +88,15 @@ func tellLevel(c Config, box *sandbox.Sandbox) {
 	}
 }
 
-// forwarded are the signals that the command gets in our place. INT and QUIT of a
-// terminal reach it by themselves: see sandbox.Signal.
-var forwarded = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
-
-// wait forwards signals until the command ends. gone, when closed, ends the
-// sandbox: the proxy went away.
-func wait(ctx context.Context, box *sandbox.Sandbox, gone <-chan struct{}, stderr io.Writer) (int, error) {
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, forwarded...)
-	defer signal.Stop(signals)
+// startAndWait starts the command and forwards signals until it ends. gone, when
+// closed, ends the sandbox: the proxy went away.
+func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, gone <-chan struct{}, stderr io.Writer) (int, error) {
+	signals, stop := catchSignals()
+	defer stop()
+	if err := box.Start(search); err != nil {
+		return exitOf(err), err
+	}
+	defer takeTerminalBack()
 	ended := make(chan struct{})
 	var code int
 	var err error
@@ -105,10 +108,10 @@ func wait(ctx context.Context, box *sandbox.Sandbox, gone <-chan struct{}, stder
 		select {
 		case <-ended:
 			return code, err
-		case s := <-signals:
-			if number, ok := s.(syscall.Signal); ok {
-				box.Signal(number)
-			}
+		case received := <-signals:
+			passOn(box, received)
+		case <-box.Stopped():
+			stopToo()
 		case <-gone:
 			gone = nil
 			select {

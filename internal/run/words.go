@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/policy"
@@ -41,12 +42,33 @@ func summarize(w io.Writer, flows []flow.Flow) {
 			fmt.Fprintf(w, "sluice: and %d more destinations were denied\n", len(order)-i)
 			return
 		}
-		fmt.Fprintf(w, "sluice: denied %s (%s)%s", d.destination, d.text, timesText(times[d]))
-		if policy.Reason(d.reason) == policy.NoRule {
+		fmt.Fprintf(w, "sluice: denied %s (%s)%s", printable(d.destination), printable(d.text), timesText(times[d]))
+		if policy.Reason(d.reason) == policy.NoRule && isAllow(d.destination) {
 			fmt.Fprintf(w, "; allow it with --allow '%s'", d.destination)
 		}
 		fmt.Fprintln(w)
 	}
+}
+
+// maxWord bounds a name or a reason in such a line, in bytes.
+const maxWord = 300
+
+// printable escapes what a command chose and a terminal would obey, and cuts what
+// is long.
+func printable(text string) string {
+	cut := ""
+	if len(text) > maxWord {
+		text, cut = text[:maxWord], "…"
+	}
+	quoted := strconv.Quote(text)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`) + cut
+}
+
+// isAllow says whether --allow takes the text, and a shell takes it between quotes:
+// people paste the line.
+func isAllow(text string) bool {
+	_, err := policy.ParseAllow(text)
+	return err == nil && !strings.Contains(text, "'") && printable(text) == text
 }
 
 // textOf is the reason as a sentence. Policy has one for its own; what the HTTP

@@ -38,6 +38,24 @@ func TestTheWordsAfterACommandAreBounded(t *testing.T) {
 	}
 }
 
+// A command chooses names, and people paste the line into a shell.
+func TestNothingThatACommandChoseIsObeyedByATerminalOrAShell(t *testing.T) {
+	var words strings.Builder
+	for _, name := range []string{"a.example\x1b]0;owned\a", "a.example\r\nsluice: all is well", "a'$(reboot)'", "\u202eelpmaxe.a", "a.\xff", strings.Repeat("long", 1000)} {
+		summarize(&words, []flow.Flow{{Dialled: name, Port: 443, Verdict: "deny", Reason: "no-rule", Detail: name}})
+		summarize(&words, []flow.Flow{{Dialled: "b.example", Port: 443, Verdict: "deny", Reason: "of the engine", Detail: name}})
+	}
+	said := words.String()
+	if strings.ContainsAny(said, "\x1b\a\r\u202e\xff") || strings.Count(said, "\n") != 12 || strings.Contains(said, "--allow") {
+		t.Errorf("it says:\n%q", said)
+	}
+	for line := range strings.Lines(said) {
+		if len(line) > 1024 {
+			t.Errorf("a line of %d bytes", len(line))
+		}
+	}
+}
+
 func TestRulesThatAreWrongNameTheRule(t *testing.T) {
 	for _, allow := range []string{"cnn..com", "a.example:0", "*.*"} {
 		if _, err := CompileRules(nil, []string{allow}, wire.Workload{}, new(strings.Builder)); err == nil || !strings.Contains(err.Error(), allow) {

@@ -1,0 +1,47 @@
+package run
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"sluice.dev/sluice/internal/sandbox"
+)
+
+// forwarded are the signals that the command gets in our place. Those of a
+// terminal reach it by themselves: see sandbox.Signal.
+var forwarded = []os.Signal{
+	syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+	syscall.SIGWINCH, syscall.SIGCONT,
+}
+
+// catchSignals begins before the command does, so that none is lost in between
+// and none ends us instead of it. What is ignored, as under nohup, stays so.
+func catchSignals() (signals chan os.Signal, stop func()) {
+	signals = make(chan os.Signal, 16)
+	for _, s := range forwarded {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+	return signals, func() { signal.Stop(signals) }
+}
+
+// surviveBrokenPipes makes writing words to a pipe that nobody reads any more an
+// error in place of our end: the exit status stays the command's. Taken, not
+// ignored, for what is ignored stays so in the command.
+func surviveBrokenPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
+
+// stopToo stops this process as its command was, so that the shell around takes
+// the terminal back; it returns when the shell goes on with the job. Where there is
+// no such shell the kernel does not let SIGTSTP stop us for good.
+func stopToo() { unix.Kill(unix.Getpid(), unix.SIGTSTP) }
+
+// passOn hands a signal to the command.
+func passOn(box *sandbox.Sandbox, received os.Signal) {
+	if number, ok := received.(syscall.Signal); ok {
+		box.Signal(number) // an error says that it ends
+	}
+}
