@@ -64,12 +64,13 @@ func TestAWrongAnswerIsNoticed(t *testing.T) {
 
 func TestEveryConnectionHasAnAnswerOfItsOwn(t *testing.T) {
 	seen := map[string]int{}
-	for i, a := range allAnswers() {
+	answers := allAnswers()
+	for i, a := range answers {
 		if other, ok := seen[string(a)]; ok {
 			t.Fatalf("%d and %d have the same answer", i, other)
 		}
 		seen[string(a)] = i
-		if got := answer(bytes.ReplaceAll(request(i), []byte("Keep-Alive: timeout=60\r\n"), nil), allAnswers()); !bytes.Equal(got, a) {
+		if got := answer(bytes.ReplaceAll(request(i), []byte("Keep-Alive: timeout=60\r\n"), nil), answers); !bytes.Equal(got, a) {
 			t.Fatalf("request %d is answered with %.40q", i, got)
 		}
 	}
