@@ -74,6 +74,7 @@ request. Each proxy keeps the last 4,096. A flow's id opens with sluice why ID.`
 	f.BoolVarP(&follow, "follow", "f", false, "go on with each new flow until ^C")
 	f.IntVar(&last, "last", 100, "how many past flows to show, at most")
 	f.StringVarP(&workload, "workload", "w", "", "only those of this workload: details-v2/1, or details-v2")
+	_ = cmd.RegisterFlagCompletionFunc("workload", completeWorkloads)
 	addOutputFlag(cmd, &output, "text", "json")
 	return cmd
 }

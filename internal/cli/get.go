@@ -39,7 +39,7 @@ func newGetCommand() *cobra.Command {
 			}
 			kinds := api.Kinds()
 			if args[0] != allTypes {
-				kind, err := api.Lookup(args[0])
+				kind, err := lookup(args[0])
 				if err != nil {
 					return err
 				}
@@ -126,16 +126,4 @@ func writeShort(w io.Writer, objects []api.Object) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\n", o.Metadata.Name, o.TypeOf().FullName(), o.Metadata.Namespace)
 	}
 	return table.Flush()
-}
-
-// completeTypes offers the words for types as the first argument.
-func completeTypes(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	words := api.TypeWords()
-	if cmd.Name() == "get" {
-		words = append(words, allTypes)
-	}
-	return words, cobra.ShellCompDirectiveNoFileComp
 }

@@ -33,8 +33,14 @@ func Execute(ctx context.Context) int {
 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "sluice",
-		Short:         "Say where workloads may go, and see where they went",
+		Use:   "sluice",
+		Short: "Say where workloads may go, and see where they went",
+		Long: `Sluice lets every workload reach exactly what a rule allows, over a channel that was verified,
+and shows it. sluice run keeps one command in, without a server; sluice demo shows the rest.`,
+		Example: `  sluice run --allow '*.googleapis.com:443' -- curl https://www.googleapis.com/
+  sluice demo
+  sluice create -f samples/bookinfo/kube/egress-rule-google-apis.yaml
+  sluice why --from details-v2 https://www.googleapis.com/`,
 		Version:       version.String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -43,6 +49,9 @@ func newRootCommand() *cobra.Command {
 	flags.String(flagServer, os.Getenv("SLUICE_SERVER"), "`ADDR` of sluice-server: its socket, its runtime folder, or a loopback address with a port (SLUICE_SERVER; default: api.sock in the runtime folder)")
 	flags.StringP(flagNamespace, "n", "", "namespace (default \"default\")")
 	root.PersistentPreRunE = refuseServerFlags
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
+	})
 
 	// What a user writes, then what runs, then what is asked.
 	root.AddCommand(

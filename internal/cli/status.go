@@ -115,6 +115,7 @@ func age(d time.Duration) string {
 // addOutputFlag adds -o, whose first value is the default.
 func addOutputFlag(cmd *cobra.Command, output *string, values ...string) {
 	cmd.Flags().StringVarP(output, "output", "o", values[0], "how to print: "+join(values))
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func checkOutput(output string, values ...string) error {
@@ -141,5 +142,6 @@ func join(values []string) string {
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
 	return e.Encode(v)
 }

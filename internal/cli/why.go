@@ -76,6 +76,7 @@ as its proxy keeps it (the last 4,096). With --rules it needs no server.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.from, "from", "", "the workload: details-v2/1, details-v2, or a unique beginning")
+	_ = cmd.RegisterFlagCompletionFunc("from", completeWorkloads)
 	f.StringArrayVar(&o.labels, "label", nil, "K=V of a workload that need not run; may be repeated")
 	f.StringVar(&o.account, "service-account", "", "service account of a workload that need not run")
 	f.StringVar(&o.method, "method", "GET", "method of the request")

@@ -131,7 +131,7 @@ func newDeleteCommand() *cobra.Command {
 
 // deleteNames deletes objects of one type by name. It tries all of them.
 func deleteNames(cmd *cobra.Command, word string, names []string) error {
-	kind, err := api.Lookup(word)
+	kind, err := lookup(word)
 	if err != nil {
 		return err
 	}

@@ -358,7 +358,7 @@ func (c *Client) explain(err error) error {
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w at %s; start one with sluice-server, or name another with --server", ErrNoServer, c.Address())
+		return fmt.Errorf("%w at %s; start one with sluice-server (or sluice demo) as the same user, or name another with --server", ErrNoServer, c.Address())
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%w that we may speak to at %s: the socket is another user's; start one of your own with sluice-server, or name another with --server", ErrNoServer, c.Address())
 	case errors.Is(err, errTimeout):
