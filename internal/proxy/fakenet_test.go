@@ -38,15 +38,17 @@ type fakeNet struct {
 	dns   map[string]string // name to address
 	mu    sync.Mutex
 	sites map[netip.AddrPort]string // where a public address really is
-	ca    *x509.Certificate
-	key   *ecdsa.PrivateKey
-	pem   string
-	udp   net.PacketConn
+	// failures is what connecting to an address comes to.
+	failures map[netip.Addr]error
+	ca       *x509.Certificate
+	key      *ecdsa.PrivateKey
+	pem      string
+	udp      net.PacketConn
 }
 
 func newFakeNet(t testing.TB) *fakeNet {
 	t.Helper()
-	n := &fakeNet{t: t, dns: make(map[string]string), sites: make(map[netip.AddrPort]string)}
+	n := &fakeNet{t: t, dns: make(map[string]string), sites: make(map[netip.AddrPort]string), failures: make(map[netip.Addr]error)}
 	var err error
 	if n.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		t.Fatal(err)
@@ -97,16 +99,29 @@ func (n *fakeNet) site(name, address string, port uint16, serve func(net.Conn)) 
 	n.sites[netip.AddrPortFrom(netip.MustParseAddr(address), port)] = l.Addr().String()
 }
 
+// leads makes a name lead to an address to which connecting comes to failure.
+func (n *fakeNet) leads(name, address string, failure error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dns[name+"."], n.failures[netip.MustParseAddr(address)] = address, failure
+}
+
 // overTLS serves TLS with a certificate for the names.
 func (n *fakeNet) overTLS(serve func(net.Conn), dnsNames ...string) func(net.Conn) {
+	n.t.Helper()
+	server := n.overTLSConfig(new(tls.Config), dnsNames...)
+	return func(c net.Conn) { serve(server(c)) }
+}
+
+func (n *fakeNet) overTLSConfig(config *tls.Config, dnsNames ...string) func(net.Conn) *tls.Conn {
 	n.t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: dnsNames, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, n.ca, n.key.Public(), n.key)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: n.key}}}
-	return func(c net.Conn) { serve(tls.Server(c, config)) }
+	config.Certificates = []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: n.key}}
+	return func(c net.Conn) *tls.Conn { return tls.Server(c, config) }
 }
 
 func (n *fakeNet) serveDNS() {
@@ -146,7 +161,11 @@ func (n *fakeNet) serveDNS() {
 func (n *fakeNet) DialTCP(ctx context.Context, _ netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 	n.mu.Lock()
 	at, ok := n.sites[to]
+	failure := n.failures[to.Addr()]
 	n.mu.Unlock()
+	if failure != nil {
+		return nil, failure
+	}
 	if !ok {
 		return nil, fmt.Errorf("connect %v: nobody is there", to)
 	}
@@ -331,4 +350,10 @@ func (m *meshOf) lastFlow() flow.Flow {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// chainOf is the chain of a plain request to a name that was dialled.
+func (m *meshOf) chainOf(name string, port uint16) *policy.Chain {
+	n := names.MustParse(name)
+	return &policy.Chain{Port: port, Dialled: n, Sniffed: policy.HTTP, Host: names.Host{Name: n}, Method: "GET", Path: "/"}
 }

@@ -43,9 +43,13 @@ func ParseIngressRoute(s string) (IngressRoute, error) {
 	return route, nil
 }
 
+// matches compares a path as it came. Behind a prefix only a path that can be read
+// in one way counts: a server may take /static/../login for /login. The prefix "/"
+// opens everything anyway.
 func (r *IngressRoute) matches(path string) bool {
 	for _, p := range r.Paths {
-		if prefix, ok := strings.CutSuffix(p, ".*"); ok && strings.HasPrefix(path, prefix) || p == path {
+		prefix, isPrefix := strings.CutSuffix(p, ".*")
+		if p == path || isPrefix && strings.HasPrefix(path, prefix) && (prefix == "/" || policy.IsNormalPath(path)) {
 			return true
 		}
 	}
@@ -143,7 +147,7 @@ func forwardedFor(down *net.TCPConn) forwarded {
 		return forwarded{}
 	}
 	return forwarded{
-		drop:  []string{"x-forwarded-for", "x-forwarded-proto"},
+		drop:  []string{"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"},
 		lines: []byte("x-forwarded-for: " + client.AddrPort().Addr().Unmap().String() + "\r\nx-forwarded-proto: http\r\n"),
 	}
 }

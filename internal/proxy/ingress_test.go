@@ -12,10 +12,14 @@ func TestAnIngressRouteMatchesExactlyOrByPrefix(t *testing.T) {
 	}
 	for path, want := range map[string]bool{
 		"/productpage": true, "/productpage/": false, "/static/page.css": true, "/static": false, "/": false, "/health": false,
+		"/static/../login": false, "/static/%2e%2e/login": false, "/static/..%2flogin": false, "/static//login": false, "/static/..;/login": false,
 	} {
 		if got := r.matches(path); got != want {
 			t.Errorf("%s: %v, want %v", path, got, want)
 		}
+	}
+	if all, err := ParseIngressRoute("/.*=productpage:9080"); err != nil || !all.matches("/a/../b") {
+		t.Errorf("a route of all paths does not match one: %v", err)
 	}
 	if r.Service != "productpage" || r.Port != 9080 {
 		t.Errorf("it leads to %s:%d", r.Service, r.Port)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 
 	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/policy"
@@ -98,10 +99,14 @@ func (c *connection) directInside(x *httpproxy.Exchange, port uint16) httpproxy.
 		return c.reply(500, "internal", err.Error())
 	}
 	f.Upstream = chosen.Instance
-	return httpproxy.Direction{
+	direction := httpproxy.Direction{
 		Upstream: pool, ID: uint64(f.ID), AllowUpgrade: true, Explain: true,
 		DropHeader: c.forwarded.drop, AppendHeader: c.forwarded.lines,
 	}
+	if x.Host() == "" { // HTTP/1.0
+		direction.SetHost = net.JoinHostPort(c.service.Name.String(), strconv.Itoa(int(port)))
+	}
+	return direction
 }
 
 // noEndpoint says that no healthy endpoint fits.

@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"math/rand/v2"
+	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -191,9 +193,26 @@ func (c *connection) directOutside(x *httpproxy.Exchange) httpproxy.Direction {
 		f.Verdict, f.Reason, f.Detail = "error", "internal", cut(err.Error())
 		return c.reply(500, "internal", "The proxy could not follow its own decision: "+err.Error())
 	}
-	return httpproxy.Direction{
+	direction := httpproxy.Direction{
 		Upstream: pool, ID: uint64(f.ID), AllowUpgrade: true, Explain: c.workload.proxy.config.TellAll,
 	}
+	if c.chain.Host.IsZero() {
+		direction.SetHost = authority(verdict)
+	}
+	return direction
+}
+
+// authority is the Host of a request that had none (HTTP/1.0): the name that was
+// dialled, as its server knows it (RFC 9110, section 7.2).
+func authority(v policy.Verdict) string {
+	host := v.Name.String()
+	if v.Name.IsZero() {
+		host = v.Addr.String()
+	}
+	if v.Treatment == policy.Originate && v.Port == 443 || v.Treatment == policy.Forward && v.Port == 80 {
+		return host
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(v.Port)))
 }
 
 // readHost brings the Host of a request into the chain.

@@ -1,0 +1,225 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/internal/wire"
+)
+
+// Each failure towards a workload has the status, the code and the words that fit,
+// in the form that the client asked for.
+func TestEachFailureIsToldInTheFormThatTheClientAskedFor(t *testing.T) {
+	n := newFakeNet(t)
+	for host, x := range map[string]struct {
+		address string
+		failure error
+	}{
+		"refused.example.com": {"93.184.215.1", syscall.ECONNREFUSED},
+		"slow.example.com":    {"93.184.215.2", context.DeadlineExceeded},
+		"broken.example.com":  {"93.184.215.3", syscall.EHOSTUNREACH},
+		"private.example.com": {"10.0.0.1", nil},
+	} {
+		n.leads(host, x.address, x.failure)
+	}
+	n.site("silent.example.com", "93.184.215.4", 80, func(c net.Conn) { bufio.NewReader(c).ReadString('\n') })
+	n.site("babble.example.com", "93.184.215.5", 80, func(c net.Conn) {
+		bufio.NewReader(c).ReadString('\n')
+		io.WriteString(c, "220 this is no HTTP\r\n\r\n")
+	})
+	n.site("plain.example.com", "93.184.215.6", 443, hello)
+	n.site("wrong.example.com", "93.184.215.7", 443, n.overTLS(hello, "another.example.com"))
+	m := newMesh(t, n)
+	m.service("details", hello)
+	m.proxy.local("details-v1/1").Close() // its proxy serves it no more, the snapshot has it still
+	m.allow(rule(t, "*.example.com:80"), rule(t, "*.example.com"))
+	for _, x := range []struct {
+		host   string
+		port   uint16
+		status int
+		reason string
+	}{
+		{"denied.example.org", 80, 403, "no-rule"},
+		{"private.example.com", 80, 403, "private-address"},
+		{"absent.example.com", 80, 502, "no-address"},
+		{"refused.example.com", 80, 502, "connect-refused"},
+		{"broken.example.com", 80, 502, "connect-failed"},
+		{"slow.example.com", 80, 504, "connect-timeout"},
+		{"silent.example.com", 80, 502, "upstream-reset"},
+		{"babble.example.com", 80, 502, "upstream-protocol"},
+		{"plain.example.com", 443, 502, "upstream-tls"},
+		{"wrong.example.com", 443, 502, "upstream-certificate"},
+		{"details.default.svc.cluster.local", 9080, 503, "no-healthy-upstream"},
+		{"details.default.svc.cluster.local", 9081, 0, ""}, // no port of the service: bytes, so a reset
+	} {
+		for _, form := range []string{"text", "json", "HEAD", "1.0"} {
+			t.Run(fmt.Sprintf("%s:%d %s", x.host, x.port, form), func(t *testing.T) {
+				method, version, accept := "GET", "1.1", "text/html, */*"
+				switch form {
+				case "json":
+					accept = "application/json"
+				case "HEAD":
+					method = "HEAD"
+				case "1.0":
+					version = "1.0"
+				}
+				c := m.dial(x.host, x.port)
+				c.SetDeadline(time.Now().Add(patience))
+				fmt.Fprintf(c, "%s / HTTP/%s\r\nHost: %s\r\nAccept: %s\r\nConnection: close\r\n\r\n", method, version, x.host, accept)
+				all, err := io.ReadAll(c)
+				if x.status == 0 {
+					if err == nil || len(all) > 0 {
+						t.Errorf("%q, %v; want a reset", all, err)
+					}
+					return
+				}
+				head, body, ok := strings.Cut(string(all), "\r\n\r\n")
+				lower := strings.ToLower(head)
+				if err != nil || !ok || !strings.HasPrefix(head, fmt.Sprintf("HTTP/1.1 %d ", x.status)) {
+					t.Fatalf("%v: %s", err, all)
+				}
+				for _, want := range []string{"server: sluice", "x-sluice-reason: " + x.reason, "x-sluice-id: ", "connection: close"} {
+					if !strings.Contains(lower, "\r\n"+want) {
+						t.Errorf("no %q in %s", want, head)
+					}
+				}
+				var told struct{ Reason string }
+				switch form {
+				case "HEAD":
+					if body != "" {
+						t.Errorf("a body: %q", body)
+					}
+				case "json":
+					if err := json.Unmarshal([]byte(body), &told); err != nil || told.Reason != x.reason {
+						t.Errorf("%v: %s", err, body)
+					}
+				default:
+					if !strings.Contains(body, "reason: "+x.reason) {
+						t.Errorf("the body is %q", body)
+					}
+				}
+			})
+		}
+	}
+}
+
+// With TellAll off, a failure says its code and nothing of addresses and rules.
+func TestAWorkloadIsToldNoMoreThanTheProxyMayTell(t *testing.T) {
+	n := newFakeNet(t)
+	n.leads("private.example.com", "10.0.0.1", nil)
+	m := newMesh(t, n, rule(t, "*.example.com:80"))
+	m.proxy.config.TellAll = false
+	for _, host := range []string{"private.example.com", "denied.example.org"} {
+		c := m.dial(host, 80)
+		resp := exchange(t, c, bufio.NewReader(c), "GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
+		body, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != 403 || strings.Contains(string(body), "10.0.0.1") || strings.Contains(string(body), "--allow") || strings.Contains(string(body), "apiVersion") {
+			t.Errorf("%s: %d %s", host, resp.StatusCode, body)
+		}
+	}
+}
+
+// At the bound of a workload a new connection is reset, an open one goes on, and
+// when one ends there is room again.
+func TestAConnectionAboveTheBoundIsReset(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("db.example.com", "93.184.215.14", 5000, echo)
+	m := newMesh(t, n, rule(t, "db.example.com:5000"))
+	other, err := m.proxy.Attach(t.Context(), WorkloadConfig{Workload: wire.Workload{Instance: "other/1", Namespace: "default"}, Holder: m.holder, Names: m.names})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ping := func(c net.Conn) error {
+		c.SetDeadline(time.Now().Add(patience))
+		io.WriteString(c, "ping")
+		_, err := io.ReadFull(c, make([]byte, 4))
+		return err
+	}
+	open := func() net.Conn { return m.dial("db.example.com", 5000) }
+	first := m.workload
+	for _, bound := range []bounds{{workload: 3, all: 100}, {workload: 100, all: 3}} {
+		m.proxy.bounds = bound
+		var held []net.Conn
+		for range 3 {
+			held = append(held, open())
+			if err := ping(held[len(held)-1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := ping(open()); err == nil {
+			t.Errorf("%+v: a fourth connection is carried", bound)
+		}
+		m.workload = other // beside it another workload has room, where the process has
+		if err := ping(open()); (err == nil) != (bound.all > 3) {
+			t.Errorf("%+v: of another workload: %v", bound, err)
+		}
+		m.workload = first
+		if err := ping(held[0]); err != nil {
+			t.Errorf("%+v: an open one: %v", bound, err)
+		}
+		for _, c := range held {
+			c.Close()
+		}
+		for _, w := range []*Workload{first, other} {
+			for _, c := range w.live.list() {
+				c.cancel()
+			}
+		}
+		for deadline := time.Now().Add(patience); m.proxy.open.Load() > 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d connections are counted still", m.proxy.open.Load())
+			}
+		}
+	}
+}
+
+func TestDescriptorsAreSharedOut(t *testing.T) {
+	for descriptors, want := range map[uint64]bounds{
+		1 << 20: {MaxConnections, 1 << 18}, 4096: {512, 1024}, 1024: {128, 256}, 0: {1, 1}, ^uint64(0): {MaxConnections, 1 << 20},
+	} {
+		if got := boundsOf(0, descriptors); got != want {
+			t.Errorf("%d descriptors: %+v, want %+v", descriptors, got, want)
+		}
+	}
+}
+
+// Past the bound of pools the one that was used longest ago gives way, also under one
+// that is used at every request.
+func TestThePoolThatIsUsedLeastGivesWay(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("api.example.com", "93.184.215.16", 80, hello)
+	m := newMesh(t, n, rule(t, "*.example.com:80"))
+	c := m.dial("api.example.com", 80)
+	r := bufio.NewReader(c)
+	ask := func() {
+		t.Helper()
+		if resp := exchange(t, c, r, "GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n"); resp.StatusCode != 200 {
+			t.Fatalf("status %d, reason %q", resp.StatusCode, resp.Header.Get("x-sluice-reason"))
+		}
+	}
+	s := m.holder.Load()
+	for i := range MaxPools + 64 {
+		if i%16 == 0 {
+			ask()
+		}
+		chain := m.chainOf(fmt.Sprintf("n%d.example.com", i), 80)
+		if _, err := m.workload.egressPool(s, s.Policy.Decide(chain), chain); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.workload.pools.mu.Lock()
+	got := len(m.workload.pools.byKey)
+	m.workload.pools.mu.Unlock()
+	if got != MaxPools {
+		t.Errorf("%d pools, the bound is %d", got, MaxPools)
+	}
+	ask()
+}
