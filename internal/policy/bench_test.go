@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"testing"
 
 	"sluice.dev/sluice/internal/names"
@@ -73,10 +74,38 @@ func BenchmarkDecide(b *testing.B) {
 	}
 }
 
+// oneDestination is count rules on one and the same, each for other requests.
+func oneDestination(count int) []Rule {
+	rules := make([]Rule, 0, count)
+	for i := range count {
+		r := rule(fmt.Sprintf("egress-policy/default/%06d", i), "www.example.com", "80/http")
+		rules = append(rules, r.requests("GET", fmt.Sprintf("/%d/*", i)))
+	}
+	return rules
+}
+
+// pathsOnRanges is count ranges of addresses, every hundredth with a path.
+func pathsOnRanges(count int) []Rule {
+	rules := make([]Rule, 0, count)
+	for i := range count {
+		r := rule(fmt.Sprintf("egress-rule/default/%06d", i), fmt.Sprintf("11.%d.%d.%d/32", i>>16&255, i>>8&255, i&255), "80/http")
+		if i%100 == 0 {
+			r = r.requests("GET", fmt.Sprintf("/%d/*", i))
+		} else {
+			r.Ports[0].Protocol = ProtocolHTTPS
+			r.TLS.Mode = TLSPassthrough
+		}
+		rules = append(rules, r)
+	}
+	return rules
+}
+
 func BenchmarkNewSet(b *testing.B) {
-	for _, count := range []int{1000, 100_000} {
-		rules := manyRules(count)
-		b.Run(fmt.Sprint(count), func(b *testing.B) {
+	for shape, rules := range map[string][]Rule{
+		"mixed/1000": manyRules(1000), "mixed/10000": manyRules(10_000), "mixed/100000": manyRules(100_000),
+		"one destination/20000": oneDestination(20_000), "paths on ranges/20000": pathsOnRanges(20_000),
+	} {
+		b.Run(shape, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := NewSet(rules, Options{}); err != nil {
@@ -84,5 +113,44 @@ func BenchmarkNewSet(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkMemory reports what a Set holds for each rule, besides the rule.
+func BenchmarkMemory(b *testing.B) {
+	for _, count := range []int{10_000, 100_000} {
+		rules := manyRules(count)
+		b.Run(fmt.Sprint(count), func(b *testing.B) {
+			var before, after runtime.MemStats
+			for b.Loop() {
+				runtime.GC()
+				runtime.ReadMemStats(&before)
+				s := newSet(b, rules...)
+				runtime.GC()
+				runtime.ReadMemStats(&after)
+				runtime.KeepAlive(s)
+			}
+			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(count), "B/rule")
+		})
+	}
+}
+
+func BenchmarkExplainADenial(b *testing.B) {
+	for _, count := range []int{1000, 100_000} {
+		s := newSet(b, manyRules(count)...)
+		for say, c := range map[string]Chain{
+			"name":      dialled("www.google.com", 443).tls("www.google.com"),
+			"neighbour": dialled("other.example.com", 443).tls("other.example.com"),
+			"address":   dialledAddr("192.0.2.1", 8443).opaque(),
+			"path":      dialled("api3.example.com", 443).get("api3.example.com", "/x"),
+		} {
+			b.Run(fmt.Sprintf("%s/%d", say, count), func(b *testing.B) {
+				b.ReportAllocs()
+				v := s.Decide(&c)
+				for b.Loop() {
+					s.Explain(&c, v, ExplainOptions{})
+				}
+			})
+		}
 	}
 }

@@ -424,27 +424,3 @@ func TestProtocolWords(t *testing.T) {
 		t.Error("\"\" was read")
 	}
 }
-
-func TestOnlyANameWithoutAWildcardIsSpelledOut(t *testing.T) {
-	spelled, err := ParseAllow("www.example.com")
-	if err != nil {
-		t.Fatal(err)
-	}
-	wildcard, err := ParseAllow("*.example.org")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := NewSet([]Rule{spelled, wildcard}, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for text, want := range map[string]bool{"www.example.com": true, "www.example.org": false, "example.com": false} {
-		n, err := names.Parse(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := s.NamesExactly(n); got != want {
-			t.Errorf("%s: spelled out %v, want %v", text, got, want)
-		}
-	}
-}

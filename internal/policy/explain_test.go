@@ -164,6 +164,70 @@ func TestWhatTheDialRefusedIsExplained(t *testing.T) {
 	}
 }
 
+// Each reason that a rule can help against: its remedy is taken by create, and helps.
+func TestARuleThatHelpsIsFoundForEachReasonThatHasOne(t *testing.T) {
+	s := newSet(t,
+		rule("egress-policy/default/1-web", "www.example.com", "443/https", "80/http").requests("GET", "/ok"),
+		rule("egress-policy/default/2-tls", "*.tls.example", "443/tls"),
+		rule("egress-policy/default/3-db", "*.db.example", "5432/tcp"),
+		rule("egress-rule/default/4-net", "192.0.2.0/24", "8443/tcp", "8080/http"),
+		rule("egress-policy/default/5-any", "*", "9090/http"))
+	refused := netip.MustParseAddr("10.1.2.3")
+	for _, c := range []struct {
+		say    string
+		chain  Chain
+		dial   Reason // that the dial found after the verdict
+		reason Reason
+		want   string // "protocol" of the remedy's rule, or "" for none
+	}{
+		{"a name", dialled("a.example", 443).tls("a.example"), "", NoRule, "https"},
+		{"a plain request", dialled("a.example", 80).get("a.example", "/"), "", NoRule, "http"},
+		{"a name that patterns cannot say", dialled("a_b.example.com", 443).tls("a_b.example.com"), "", NoRule, "https"},
+		{"bytes", dialled("a.example", 22).opaque(), "", NoRule, "tcp"},
+		{"an address", dialledAddr("203.0.113.1", 22).opaque(), "", NoRule, "tcp"},
+		{"a request to an address", dialledAddr("203.0.113.1", 9090).get("203.0.113.1", "/"), "", AddressLiteral, "tcp"},
+		{"TLS without SNI to an address", dialledAddr("203.0.113.1", 443).tls(""), "", NoServerName, "tcp"},
+		{"HTTP without Host to an address", dialledAddr("203.0.113.1", 80).get("", "/"), "", NoHost, "tcp"},
+		{"another path", dialled("www.example.com", 80).get("www.example.com", "/no"), "", MethodOrPath, "http"},
+		{"another path where Sluice makes TLS", dialled("www.example.com", 443).get("www.example.com", "/no"), "", MethodOrPath, "https"},
+		{"a path that stands for others", dialled("www.example.com", 80).get("www.example.com", "/a*b"), "", MethodOrPath, ""},
+		{"a method in lower case", dialled("www.example.com", 80).get("www.example.com", "/ok").method("get"), "", MethodOrPath, ""},
+		{"plain HTTP where TLS is passed", dialled("a.tls.example", 443).get("a.tls.example", "/"), "", ProtocolMismatch, "https"},
+		{"bytes where TLS is passed", dialled("a.tls.example", 443).opaque(), "", ProtocolMismatch, "tcp"},
+		{"bytes beside a rule on addresses for requests", dialledAddr("192.0.2.1", 8080).opaque(), "", ProtocolMismatch, "tcp"},
+		{"a private answer", dialled("a.db.example", 5432).opaque(), PrivateAddress, PrivateAddress, "tcp"},
+		{"an answer outside of the ranges", dialled("b.example", 8443).tls("b.example"), OutsideCIDR, OutsideCIDR, "tcp"},
+	} {
+		v := s.Decide(&c.chain)
+		if c.dial != "" {
+			if v.Action != Allow {
+				t.Errorf("%s: %s", c.say, v)
+				continue
+			}
+			v.Action, v.Reason = Deny, c.dial
+		}
+		opts := detailsV2
+		opts.Refused = refused
+		e := s.Explain(&c.chain, v, opts)
+		if e.Reason != c.reason {
+			t.Errorf("%s: %s, want %s", c.say, e.Reason, c.reason)
+		}
+		if c.want == "" {
+			if e.Remedy.Rule != nil || e.Remedy.Sentence == "" {
+				t.Errorf("%s: %+v", c.say, e.Remedy)
+			}
+			continue
+		}
+		if e.Remedy.Rule == nil {
+			t.Errorf("%s: no rule, but %q", c.say, e.Remedy.Sentence)
+			continue
+		}
+		if got := acceptedPolicy(t, e.Remedy.YAML).Ports[0].Protocol.String(); got != c.want {
+			t.Errorf("%s: by %s, want %s\n%s", c.say, got, c.want, e.Remedy.YAML)
+		}
+	}
+}
+
 func TestWhatAStrangerSentDoesNotBreakTheText(t *testing.T) {
 	s := newSet(t, rule("r", "a.example", "80/http").requests("GET", "/ok"))
 	evil := "/\"\n  evil: true\u202e" + strings.Repeat("x", 5000)
@@ -180,7 +244,7 @@ func TestLongNamesMakeValidObjectNames(t *testing.T) {
 	s := newSet(t)
 	long := strings.Repeat("abcdefghi.", 24) + "example"
 	e := explain(s, dialled(long, 443).tls(long), detailsV2)
-	readPolicy(t, e.Remedy.YAML)
+	acceptedPolicy(t, e.Remedy.YAML)
 	other := explain(s, dialled("x"+long[1:], 443).tls("x"+long[1:]), detailsV2)
 	if strings.Split(e.Remedy.YAML, "\n")[3] == strings.Split(other.Remedy.YAML, "\n")[3] {
 		t.Error("two long names have one object name")

@@ -11,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/names"
 )
 
@@ -20,6 +21,9 @@ func drawRule(t *rapid.T, id string) Rule {
 	cidrs := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"10.0.0.0/8", "10.1.0.0/16", "10.1.0.1/32", "0.0.0.0/0"}), 0, 2, rapid.ID).Draw(t, "cidrs")
 	ports := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"443/https", "443/tcp", "443/tls", "443/http", "80/http", "80/tcp"}), 1, 3, rapid.ID).Draw(t, "ports")
 	r := rule(id, strings.Join(append(hosts, cidrs...), " "), ports...)
+	if rapid.IntRange(0, 3).Draw(t, "private answers") == 0 {
+		r.PrivateAnswers = []netip.Prefix{netip.MustParsePrefix("10.7.0.0/16")}
+	}
 	r.TLS.Mode = rapid.SampledFrom([]TLSMode{"", TLSAuto, TLSOriginate, TLSPassthrough}).Draw(t, "mode")
 	switch rapid.IntRange(0, 4).Draw(t, "http") {
 	case 0:
@@ -86,7 +90,7 @@ func naive(rules []Rule, c Chain) []string {
 			}
 			specificity = max(specificity, s)
 		}
-		if c.Dialled.IsZero() && !slices.ContainsFunc(Own(), func(p netip.Prefix) bool { return p.Contains(c.Addr) }) {
+		if c.Dialled.IsZero() && !slices.ContainsFunc(own[:], func(p netip.Prefix) bool { return p.Contains(c.Addr) }) {
 			for _, p := range r.CIDRs {
 				if p.Contains(c.Addr) {
 					specificity = max(specificity, p.Bits())
@@ -218,13 +222,36 @@ func TestAWiderRuleNeverChangesWhatANarrowerTierDecides(t *testing.T) {
 	})
 }
 
+// drawRefused draws what the dial may find out after the verdict: a name that
+// leads nowhere, or to an address that is not public.
+func drawRefused(t *rapid.T, v *Verdict) (refused netip.Addr) {
+	if v.Action != Allow || v.Name.IsZero() {
+		return refused
+	}
+	switch rapid.IntRange(0, 2).Draw(t, "the dial") {
+	case 0:
+		addr := netip.MustParseAddr(rapid.SampledFrom([]string{"10.9.9.9", "127.0.0.1", "fd00::1"}).Draw(t, "refused"))
+		if !v.ConsentsTo(addr) && (v.Within == nil || contains(v.Within, addr)) {
+			v.Action, v.Reason, v.Treatment = Deny, PrivateAddress, Refuse
+			return addr
+		}
+	case 1:
+		if v.Within != nil {
+			v.Action, v.Reason, v.Treatment = Deny, OutsideCIDR, Refuse
+		}
+	}
+	return refused
+}
+
 func TestARemedyAllowsTheChainAndTakesNothingAway(t *testing.T) {
-	helped, without := 0, map[Reason]int{}
+	helped, without := map[Reason]int{}, map[Reason]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		rules, c := drawRules(t), drawChain(t)
 		s := newSet2(t, rules)
 		v := s.Decide(&c)
-		e := s.Explain(&c, v, ExplainOptions{Namespace: "default", Labels: map[string]string{"app": "details", "version": "v2"}})
+		opts := ExplainOptions{Namespace: "default", Labels: map[string]string{"app": "details", "version": "v2"}}
+		opts.Refused = drawRefused(t, &v)
+		e := s.Explain(&c, v, opts)
 		if v.Action == Allow {
 			if e.Remedy != nil || e.Rule == "" {
 				t.Fatalf("an allowed chain has a remedy: %+v", e)
@@ -244,35 +271,96 @@ func TestARemedyAllowsTheChainAndTakesNothingAway(t *testing.T) {
 			}
 			return
 		}
-		helped++
-		written := readPolicy(t, e.Remedy.YAML)
+		helped[v.Reason]++
+		written := acceptedPolicy(t, e.Remedy.YAML)
 		if quote(written) != quote(*e.Remedy.Rule) {
 			t.Fatalf("the YAML says\n%s\nand the rule is\n%s", quote(written), quote(*e.Remedy.Rule))
 		}
 		after := newSet2(t, append(slices.Clone(rules), written))
-		if is := after.Decide(&c); is.Action != Allow {
-			t.Fatalf("%s: the remedy does not help: %s\n%s", v, is, e.Remedy.YAML)
-		}
+		mustAllow(t, after, c, v, opts, e.Remedy.YAML)
 		if e.Remedy.Allow != "" {
 			short, err := ParseAllow(e.Remedy.Allow)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if is := newSet2(t, append(slices.Clone(rules), short)).Decide(&c); is.Action != Allow {
-				t.Fatalf("--allow %s does not help: %s", e.Remedy.Allow, is)
+			mustAllow(t, newSet2(t, append(slices.Clone(rules), short)), c, v, opts, "--allow "+e.Remedy.Allow)
+		}
+		for i, smaller := range smallerThan(written) {
+			if v.Reason == OutsideCIDR && len(smaller.HTTP) < len(written.HTTP) {
+				continue // all are those of rules that it hides
+			}
+			without := newSet2(t, append(slices.Clone(rules), smaller))
+			if is := without.Decide(&c); is.Action == Allow && allowsAfterDial(&is, v, opts) && keeps(s, without, c) == "" {
+				t.Fatalf("%s: part %d of the remedy is not needed\n%s", v, i, e.Remedy.YAML)
 			}
 		}
 		// The same destination, asked in every other way.
-		for _, other := range variations(c) {
-			if was, is := s.Decide(&other), after.Decide(&other); was.Action == Allow && (is.Action != Allow || is.Treatment != was.Treatment) {
-				t.Fatalf("%s became %s by the remedy for %s\n%s", was, is, v, e.Remedy.YAML)
-			}
+		if lost := keeps(s, after, c); lost != "" {
+			t.Fatalf("%s by the remedy for %s\n%s", lost, v, e.Remedy.YAML)
 		}
 	})
-	if helped == 0 {
-		t.Error("no chain was helped")
+	t.Logf("helped: %v; without a rule: %v", helped, without)
+}
+
+func mustAllow(t *rapid.T, s *Set, c Chain, was Verdict, opts ExplainOptions, by string) {
+	is := s.Decide(&c)
+	if is.Action != Allow || !allowsAfterDial(&is, was, opts) {
+		t.Fatalf("%s became %s by\n%s", was, is, by)
 	}
-	t.Logf("%d helped; without a rule: %v", helped, without)
+}
+
+// allowsAfterDial reports whether the dial finds what it missed.
+func allowsAfterDial(is *Verdict, was Verdict, opts ExplainOptions) bool {
+	switch was.Reason {
+	case PrivateAddress:
+		return is.ConsentsTo(opts.Refused) && (is.Within == nil || contains(is.Within, opts.Refused))
+	case OutsideCIDR:
+		return is.Within == nil
+	}
+	return true
+}
+
+// keeps says what after takes away of what before allows c's destination. (Rules on
+// addresses consent to their own ones: a name's own rule need not.)
+func keeps(before, after *Set, c Chain) string {
+	for _, other := range variations(c) {
+		was, is := before.Decide(&other), after.Decide(&other)
+		if was.Action == Allow && (is.Action != Allow || is.Treatment != was.Treatment) {
+			return fmt.Sprintf("%s of %s became %s", was, other.Sniffed, is)
+		}
+		for _, answer := range []string{"10.7.0.1", "10.9.9.9", "10.1.0.1", "10.1.0.2", "127.0.0.1", "fd00::1"} {
+			if addr := netip.MustParseAddr(answer); was.Within == nil && was.ConsentsTo(addr) && !is.ConsentsTo(addr) {
+				return fmt.Sprintf("%s of %s may no longer lead to %s", was, other.Sniffed, answer)
+			}
+		}
+	}
+	return ""
+}
+
+// smallerThan is a rule without each of its parts in turn.
+func smallerThan(r Rule) []Rule {
+	var list []Rule
+	for i := range r.Ports {
+		smaller := r
+		smaller.Ports = slices.Delete(slices.Clone(r.Ports), i, i+1)
+		list = append(list, smaller)
+	}
+	for i := range r.Hosts {
+		smaller := r
+		smaller.Hosts = slices.Delete(slices.Clone(r.Hosts), i, i+1)
+		list = append(list, smaller)
+	}
+	if len(r.HTTP) > 1 { // the others are those of the rules that it hides, and may overlap
+		smaller := r
+		smaller.HTTP = r.HTTP[1:]
+		list = append(list, smaller)
+	}
+	if last := len(r.PrivateAnswers) - 1; last >= 0 { // the others are those of the rule that it hides
+		smaller := r
+		smaller.PrivateAnswers = r.PrivateAnswers[:last]
+		list = append(list, smaller)
+	}
+	return list
 }
 
 func variations(c Chain) []Chain {
@@ -288,6 +376,18 @@ func variations(c Chain) []Chain {
 		}
 	}
 	return list
+}
+
+// acceptedPolicy is readPolicy of what `sluice create` takes.
+func acceptedPolicy(t interface{ Fatalf(string, ...any) }, text string) Rule {
+	objects, err := api.Decode("remedy.yaml", strings.NewReader(text))
+	if err == nil {
+		err = api.ValidateAll(objects)
+	}
+	if err != nil || len(objects) != 1 {
+		t.Fatalf("create refuses it: %v\n%s", err, text)
+	}
+	return readPolicy(t, text)
 }
 
 // readPolicy reads an EgressPolicy as the compiler would.

@@ -25,8 +25,8 @@ type Remedy struct {
 // down. A proposal that does not help, or that is none, leaves the sentence.
 func (s *Set) remedy(c *Chain, v *Verdict, opts ExplainOptions) *Remedy {
 	for _, rule := range s.proposals(c, v, opts) {
-		if rule.TLS.Mode == "" {
-			rule.TLS.Mode = TLSAuto
+		if !rule.asPolicy() {
+			continue
 		}
 		rule.ID = "egress-policy/" + opts.namespace() + "/" + objectName(&rule, opts)
 		if !s.allowedWith(rule, c, v, opts) {
@@ -44,13 +44,12 @@ func (s *Set) remedy(c *Chain, v *Verdict, opts ExplainOptions) *Remedy {
 }
 
 // allowedWith reports whether c is allowed once rule stands beside the others
-// that hold its port.
+// that hold its destination and port. (A rule on the name leaves nothing to those
+// on addresses.)
 func (s *Set) allowedWith(rule Rule, c *Chain, v *Verdict, opts ExplainOptions) bool {
 	beside := []Rule{rule}
 	for i := range s.rules {
-		other := &s.rules[i]
-		if slices.ContainsFunc(other.Ports, func(p Port) bool { return p.Port == c.Port }) &&
-			(len(other.CIDRs) > 0 || slices.ContainsFunc(other.Hosts, func(p names.Pattern) bool { _, addr := p.Addr(); return addr || p.Match(v.Name) })) {
+		if other := &s.rules[i]; other.holdsPort(c.Port) && other.holdsDestination(v.Name, v.Addr) {
 			beside = append(beside, *other)
 		}
 	}
@@ -70,6 +69,82 @@ func (s *Set) allowedWith(rule Rule, c *Chain, v *Verdict, opts ExplainOptions) 
 	return true
 }
 
+// asPolicy brings a rule into the form in which an EgressPolicy says the same, and
+// reports whether one can: what `sluice create` would refuse is no remedy.
+func (r *Rule) asPolicy() bool {
+	carried := protocols(0)
+	for _, p := range r.Ports {
+		carried = carried.with(p.Protocol)
+	}
+	switch {
+	case len(r.CIDRs) > 0 && !carried.only(tcpFamily): // a request or certificate is held against a name
+		return false
+	case len(r.HTTP) > 0 && !carried.only(takesHTTP):
+		return false
+	case len(r.HTTP) > maxPolicyMatches, len(r.PrivateAnswers) > maxPolicyRanges:
+		return false
+	case r.TLS.Mode == TLSOriginate && carried.holdsAny(protocols(0).with(ProtocolTLS)):
+		return false
+	}
+	for _, m := range r.HTTP {
+		if !all(m.Methods, isPolicyMethod) || !all(m.Paths, isPolicyPath) {
+			return false
+		}
+	}
+	// What says nothing on these ports is left out.
+	https := carried.holdsAny(protocols(0).with(ProtocolHTTPS))
+	switch {
+	case !carried.holdsAny(takesHello):
+		r.TLS = TLS{}
+	case !https:
+		r.TLS.ServerName = names.Name{}
+		if r.TLS.Mode == TLSOriginate {
+			r.TLS.Mode = TLSAuto
+		}
+	case r.TLS.Mode == TLSPassthrough:
+		r.TLS.ServerName = names.Name{}
+	case len(r.HTTP) > 0:
+		r.TLS.Mode = TLSOriginate // Auto cannot pass what it must look into
+	}
+	if r.TLS.Mode == "" {
+		r.TLS.Mode = TLSAuto
+	}
+	return true
+}
+
+func all[T any](values []T, holds func(T) bool) bool {
+	return !slices.ContainsFunc(values, func(v T) bool { return !holds(v) })
+}
+
+// Bounds of an EgressPolicy (api).
+const (
+	maxPolicyMatches = 64
+	maxPolicyRanges  = 1000
+	maxPolicyPath    = 4096
+)
+
+// isPolicyMethod reports whether a policy may list the method: one with lower-case
+// letters is a mistake mostly, and CONNECT asks for another thing.
+func isPolicyMethod(method string) bool {
+	return method != "" && method != "CONNECT" && !strings.ContainsFunc(method, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || r >= 'a' && r <= 'z' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	})
+}
+
+// isPolicyPath reports whether a policy may list the path, or the prefix that ends
+// in "*".
+func isPolicyPath(path string) bool {
+	if !strings.HasPrefix(path, "/") || len(path) > maxPolicyPath || strings.ContainsAny(strings.TrimSuffix(path, "*"), "?#*") {
+		return false
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return false
+		}
+	}
+	return !strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
 // proposals are rules that may help, the smallest first.
 func (s *Set) proposals(c *Chain, v *Verdict, opts ExplainOptions) []Rule {
 	var list []Rule
@@ -82,7 +157,9 @@ func (s *Set) proposals(c *Chain, v *Verdict, opts ExplainOptions) []Rule {
 			list = append(list, s.narrowest(c, v, Rule{Ports: []Port{{c.Port, protocol}}})...)
 		}
 	case OutsideCIDR:
-		list = s.narrowest(c, v, Rule{Ports: []Port{{c.Port, v.Protocol}}})
+		if like, ok := s.likeAddresses(c); ok {
+			list = s.narrowest(c, v, like)
+		}
 	case PrivateAddress:
 		if v.Rule == nil || !opts.Refused.IsValid() {
 			return nil
@@ -93,10 +170,7 @@ func (s *Set) proposals(c *Chain, v *Verdict, opts ExplainOptions) []Rule {
 				return nil // an exact rule would hide the others of the tier
 			}
 		}
-		answer := opts.Refused.Unmap().WithZone("")
-		base := Rule{Ports: []Port{{c.Port, v.Protocol}}, TLS: v.Rule.TLS, HTTP: v.Rule.HTTP,
-			PrivateAnswers: append(slices.Clone(v.Rule.PrivateAnswers), netip.PrefixFrom(answer, answer.BitLen()))}
-		list = s.narrowest(c, v, base)
+		list = s.narrowest(c, v, Rule{Ports: []Port{{c.Port, v.Protocol}}, TLS: v.Rule.TLS, HTTP: v.Rule.HTTP, PrivateAnswers: consentBesides(v.Rule, opts.Refused)})
 	case ProtocolMismatch:
 		list = s.beside(c, v, otherwise(c))
 	case MethodOrPath:
@@ -113,6 +187,68 @@ func (s *Set) proposals(c *Chain, v *Verdict, opts ExplainOptions) []Rule {
 func (s *Set) addressesDecide(c *Chain) bool {
 	table := s.ports[c.Port]
 	return table != nil && table.hasAddrs()
+}
+
+// consentBesides lists what a rule consents to, and one answer more.
+func consentBesides(rule *Rule, answer netip.Addr) []netip.Prefix {
+	list := slices.Clone(rule.PrivateAnswers)
+	for _, cidr := range rule.CIDRs {
+		if cidr = unmapPrefix(cidr); cidr.Bits() > 0 && !slices.Contains(list, cidr) {
+			list = append(list, cidr)
+		}
+	}
+	answer = answer.Unmap().WithZone("")
+	return append(list, netip.PrefixFrom(answer, answer.BitLen()))
+}
+
+// likeAddresses returns a rule, without a destination, that allows what the port's
+// rules on addresses allow names; false where one rule cannot say that.
+func (s *Set) likeAddresses(c *Chain) (like Rule, ok bool) {
+	w := &s.ports[c.Port].within
+	first := true
+	add := func(j *judgement) bool {
+		if first {
+			like.TLS, first = j.rule.TLS, false
+		}
+		port := Port{c.Port, j.protocol}
+		asHTTPS := j.protocol == ProtocolTLS && like.TLS.Mode != TLSOriginate && slices.Contains(like.Ports, Port{c.Port, ProtocolHTTPS})
+		if !asHTTPS && !slices.Contains(like.Ports, port) {
+			like.Ports = append(like.Ports, port)
+		}
+		return j.rule.TLS == like.TLS
+	}
+	kinds := w.kinds()
+	for _, k := range kinds {
+		if k.of.reason == "" && !add(k.of) {
+			return like, false
+		}
+	}
+	if w.http.reason == "" || len(w.requests) == 0 {
+		return like, like.carries(kinds[:])
+	}
+	for i := range w.requests {
+		if i > 0 && w.requests[i].rule == w.requests[i-1].rule {
+			continue // by the first of its protocols
+		}
+		if !add(&w.requests[i]) || len(like.Ports) > 1 {
+			return like, false // its requests would hold for the others too
+		}
+		like.HTTP = withMatches(like.HTTP, w.requests[i].rule.HTTP)
+	}
+	return like, like.carries(kinds[1:])
+}
+
+// carries reports whether the rule, alone in a tier, carries each kind as it was
+// carried.
+func (r *Rule) carries(kinds []kind) bool {
+	var t tier
+	for _, p := range r.Ports {
+		t.add(r, p.Protocol)
+	}
+	return all(kinds, func(k kind) bool {
+		j := t.judge(&k.chain)
+		return k.of.reason != "" || j.reason == "" && j.treatment == k.of.treatment
+	})
 }
 
 // inTier reports whether rules on the very destination and port denied, so that
@@ -154,8 +290,8 @@ func otherwise(c *Chain) Rule {
 // the rule asks for no path, and no path that is not normal (it would not help).
 func requestMatch(rule *Rule, c *Chain) HTTPMatch {
 	m := HTTPMatch{}
-	if strings.HasSuffix(c.Path, "*") {
-		c = &Chain{Method: c.Method} // as a rule it would be a prefix
+	if strings.Contains(c.Path, "*") {
+		c = &Chain{Method: c.Method} // in a rule it would stand for other characters
 	}
 	if slices.ContainsFunc(rule.HTTP, func(m HTTPMatch) bool { return len(m.Methods) > 0 }) {
 		m.Methods = []string{c.Method}
@@ -203,8 +339,8 @@ func (s *Set) beside(c *Chain, v *Verdict, add Rule) []Rule {
 	if t == nil {
 		return nil
 	}
-	if exact, ok := pattern.Exact(); ok && exact == v.Name {
-		return s.narrowest(c, v, add)
+	if one := s.narrowest(c, v, add); len(one) == 1 && slices.Equal(one[0].Hosts, []names.Pattern{pattern}) {
+		return one
 	}
 	if pattern.IsZero() { // a tier of addresses
 		for _, d := range t.candidates {
@@ -231,7 +367,7 @@ func (s *Set) beside(c *Chain, v *Verdict, add Rule) []Rule {
 // what add does; false where one rule cannot say that.
 func (t *tier) together(add Rule) (Rule, bool) {
 	for _, d := range t.candidates {
-		if d.rule.TLS != add.TLS || len(d.rule.PrivateAnswers) > 0 || (len(d.rule.HTTP) > 0) != (len(add.HTTP) > 0) {
+		if d.rule.TLS != add.TLS || len(d.rule.PrivateAnswers)+len(d.rule.CIDRs) > 0 || (len(d.rule.HTTP) > 0) != (len(add.HTTP) > 0) {
 			return Rule{}, false
 		}
 		port := Port{add.Ports[0].Port, d.protocol}
@@ -241,12 +377,24 @@ func (t *tier) together(add Rule) (Rule, bool) {
 			}
 			add.Ports = append(slices.Clone(add.Ports), port)
 		}
-		for _, m := range d.rule.HTTP {
-			add.HTTP = append(slices.Clone(add.HTTP), m)
-		}
+		add.HTTP = withMatches(add.HTTP, d.rule.HTTP)
 	}
 	slices.SortFunc(add.Ports, func(a, b Port) int { return int(a.Protocol) - int(b.Protocol) })
 	return add, true
+}
+
+// withMatches returns a new list of both, without what stands in it already.
+func withMatches(list, more []HTTPMatch) []HTTPMatch {
+	list = slices.Clone(list)
+	for _, m := range more {
+		same := func(other HTTPMatch) bool {
+			return slices.Equal(m.Methods, other.Methods) && slices.Equal(m.Paths, other.Paths)
+		}
+		if !slices.ContainsFunc(list, same) {
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 // tierOf returns the tier that denied, and its pattern (zero for addresses).
@@ -325,8 +473,8 @@ func (s *Set) advice(c *Chain, v *Verdict) string {
 			return fmt.Sprintf("No rule lets a server pass that cannot prove its name; if it has a private CA, set tls.caBundle in rule %s.", v.Rule.ID)
 		}
 	case NoRule, AddressLiteral:
-		for _, own := range Own() {
-			if v.Addr.IsValid() && own.Contains(v.Addr) {
+		for _, ours := range own {
+			if v.Addr.IsValid() && ours.Contains(v.Addr) {
 				return fmt.Sprintf("%s belongs to Sluice itself: have the client look the server's name up, and dial what it gets.", v.Addr)
 			}
 		}

@@ -30,8 +30,7 @@ type Set struct {
 	deny    Reason
 	rules   []Rule // in the order of their IDs
 	ports   map[uint16]*portTable
-	named   names.Trie[struct{}]    // every pattern but "*"
-	spelled map[names.Name]struct{} // every pattern without a wildcard
+	named   names.Trie[bool] // every pattern but "*"; true: without a wildcard
 }
 
 // portTable is the tiers of one port.
@@ -43,23 +42,21 @@ type portTable struct {
 	within        within
 }
 
-// Own returns the address ranges that belong to Sluice itself: the gate, the
-// addresses of workloads, and the synthetic ones behind which names stand (RFC
-// 2544 and RFC 5180 set them aside for benchmarks). No rule on addresses ever
-// matches one.
-func Own() []netip.Prefix {
-	return []netip.Prefix{
-		netip.MustParsePrefix("198.18.0.0/15"),
-		netip.MustParsePrefix("2001:2::/48"),
-		netip.MustParsePrefix("fd00:5c::/64"),
-	}
+// own is the address ranges that belong to Sluice itself: the gate, the addresses
+// of workloads, and the synthetic ones behind which names stand (RFC 2544 and RFC
+// 5180 set them aside for benchmarks). No rule on addresses ever matches one.
+var own = [...]netip.Prefix{
+	netip.MustParsePrefix("198.18.0.0/15"),
+	netip.MustParsePrefix("2001:2::/48"),
+	netip.MustParsePrefix("fd00:5c::/64"),
 }
 
 // NewSet compiles rules; the order of their IDs decides which of several that
-// allow is named. It keeps what they point to: they must not change afterwards. It fails on a rule that the gate cannot carry, so that a snapshot
-// is taken whole or not at all.
+// allow is named. It keeps what they point to: they must not change afterwards. It
+// fails on a rule that the gate cannot carry, so that a snapshot is taken whole or
+// not at all.
 func NewSet(rules []Rule, opts Options) (*Set, error) {
-	s := &Set{version: opts.Version, deny: opts.Deny, rules: slices.Clone(rules), ports: map[uint16]*portTable{}, spelled: map[names.Name]struct{}{}}
+	s := &Set{version: opts.Version, deny: opts.Deny, rules: slices.Clone(rules), ports: map[uint16]*portTable{}}
 	slices.SortStableFunc(s.rules, func(a, b Rule) int { return strings.Compare(a.ID, b.ID) })
 	entries := 0
 	for i := range s.rules {
@@ -75,8 +72,8 @@ func NewSet(rules []Rule, opts Options) (*Set, error) {
 		if !table.hasAddrs() {
 			continue
 		}
-		for _, own := range Own() {
-			table.addrs.Insert(own, &tier{})
+		for _, ours := range own {
+			table.addrs.Insert(ours, &tier{})
 		}
 		if err := table.within.compile(table); err != nil {
 			return nil, fmt.Errorf("compile rules on port %d: %w", port, err)
@@ -97,13 +94,11 @@ func (s *Set) Names(n names.Name) bool {
 	return ok
 }
 
-// Holds reports whether some rule holds the port, whatever its destinations.
-func (s *Set) Holds(port uint16) bool { return s.deny == "" && s.ports[port] != nil }
-
-// NamesExactly reports whether a rule spells n out, on any port.
+// NamesExactly reports whether a rule spells n out, on any port: DNS limits the
+// rate of the other new names, for under a wildcard the workload chooses them.
 func (s *Set) NamesExactly(n names.Name) bool {
-	_, ok := s.spelled[n]
-	return ok
+	exactly, _ := s.named.Lookup(n)
+	return exactly
 }
 
 // add puts a rule into the tables of its ports.
@@ -122,10 +117,8 @@ func (s *Set) add(rule *Rule) error {
 	}
 	for _, pattern := range rule.Hosts {
 		if !pattern.IsAny() {
-			s.named.Insert(pattern, struct{}{})
-			if n, ok := pattern.Exact(); ok {
-				s.spelled[n] = struct{}{}
-			}
+			_, exactly := pattern.Exact()
+			s.named.Insert(pattern, exactly)
 		}
 	}
 	for _, port := range rule.Ports {
@@ -169,10 +162,8 @@ func (t *portTable) add(rule *Rule, protocol Protocol) {
 
 func (t *portTable) addAddr(cidr netip.Prefix, rule *Rule, protocol Protocol) {
 	cidr = unmapPrefix(cidr)
-	for _, own := range Own() {
-		if own.Bits() <= cidr.Bits() && own.Contains(cidr.Addr()) {
-			return // Sluice's own: no rule holds it
-		}
+	if slices.ContainsFunc(own[:], func(ours netip.Prefix) bool { return ours.Bits() <= cidr.Bits() && ours.Contains(cidr.Addr()) }) {
+		return // Sluice's own: no rule holds it
 	}
 	at, found := t.addrs.Get(cidr)
 	if !found {
@@ -184,11 +175,16 @@ func (t *portTable) addAddr(cidr netip.Prefix, rule *Rule, protocol Protocol) {
 }
 
 func (t *tier) add(rule *Rule, protocol Protocol) {
-	candidate := candidate{rule: rule, protocol: protocol}
-	if slices.Contains(t.candidates, candidate) {
-		return // a rule that lists the same twice
+	// A rule that lists the same twice: its candidates stand at the end.
+	for i := len(t.candidates) - 1; i >= 0 && t.candidates[i].rule == rule; i-- {
+		if t.candidates[i].protocol == protocol {
+			return
+		}
 	}
-	t.candidates = append(t.candidates, candidate)
+	if t.candidates == nil {
+		t.candidates = t.first[:0]
+	}
+	t.candidates = append(t.candidates, candidate{rule, protocol})
 	t.protocols = t.protocols.with(protocol)
 }
 

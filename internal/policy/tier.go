@@ -5,7 +5,8 @@ import "net/netip"
 // tier is the rules that hold one destination, as specific as each other, on one
 // port.
 type tier struct {
-	candidates []candidate // in the order of rule IDs
+	candidates []candidate  // in the order of rule IDs
+	first      [1]candidate // room for the one that most tiers have
 	protocols  protocols
 }
 

@@ -52,49 +52,77 @@ func (t *portTable) judgeWithin(c *Chain) judgement {
 // compile fills the lists from the table's tiers.
 func (w *within) compile(t *portTable) error {
 	all := rangesOf(t)
-	anyName := names.MustParse("any.invalid") // any will do: tiers on addresses do not look at it
-	for _, kind := range []struct {
-		into  *judgement
-		chain Chain
-	}{
-		{&w.http, Chain{Sniffed: HTTP, Dialled: anyName}},
-		{&w.hello, Chain{Sniffed: ClientHello, SNI: anyName}},
-		{&w.nameless, Chain{Sniffed: ClientHello}},
-		{&w.opaque, Chain{Sniffed: Opaque}},
-	} {
+	for _, kind := range w.kinds() {
 		// A rule on some requests allows none without a method and a path.
 		judgement, err := all.judge(func(t *tier) judgement { return t.judge(&kind.chain) })
 		if err != nil {
 			return err
 		}
-		*kind.into = judgement
+		*kind.of = judgement
 	}
-	seen := map[candidate]bool{}
-	for _, r := range all {
-		for _, d := range r.tier.candidates {
-			if !d.rule.needsRequest() || !takesHTTP.holdsAny(protocols(0).with(d.protocol)) || seen[d] {
-				continue
-			}
-			if len(seen) == maxRequestLists {
-				continue
-			}
-			seen[d] = true
-			judgement, err := all.judge(func(t *tier) judgement { return t.judgeAlone(d) })
-			if err != nil {
-				return err
-			}
-			if judgement.reason == "" {
-				w.requests = append(w.requests, judgement)
-			}
+	for _, d := range all.requestCandidates() {
+		judgement, err := d.ranges.judge(func(t *tier) judgement { return t.judgeAlone(d.candidate) })
+		if err != nil {
+			return err
+		}
+		if judgement.reason == "" {
+			w.requests = append(w.requests, judgement)
 		}
 	}
 	slices.SortStableFunc(w.requests, func(a, b judgement) int { return compareRules(a.rule, b.rule) })
 	return nil
 }
 
-// judgeAlone says what d comes to in this tier for a request that it allows.
+// kind is what may be sniffed on a connection to a name, and the judgement of it.
+type kind struct {
+	of    *judgement
+	chain Chain
+}
+
+func (w *within) kinds() [4]kind {
+	anyName := names.MustParse("any.invalid") // any will do: tiers on addresses do not look at it
+	return [...]kind{
+		{&w.http, Chain{Sniffed: HTTP, Dialled: anyName}},
+		{&w.hello, Chain{Sniffed: ClientHello, SNI: anyName}},
+		{&w.nameless, Chain{Sniffed: ClientHello}},
+		{&w.opaque, Chain{Sniffed: Opaque}},
+	}
+}
+
+// requestCandidate is a rule's port that allows only some requests, and the
+// ranges whose tiers hold it.
+type requestCandidate struct {
+	candidate
+	ranges addrRanges
+}
+
+// requestCandidates returns the first maxRequestLists of them.
+func (all addrRanges) requestCandidates() []*requestCandidate {
+	var list []*requestCandidate
+	known := map[candidate]*requestCandidate{}
+	for _, r := range all {
+		for _, d := range r.tier.candidates {
+			if !d.rule.needsRequest() || !takesHTTP.holdsAny(protocols(0).with(d.protocol)) {
+				continue
+			}
+			of := known[d]
+			if of == nil {
+				if len(list) == maxRequestLists {
+					continue
+				}
+				of = &requestCandidate{candidate: d}
+				known[d], list = of, append(list, of)
+			}
+			of.ranges = append(of.ranges, r)
+		}
+	}
+	return list
+}
+
+// judgeAlone says what d, a candidate of the tier, comes to for a request that it
+// allows.
 func (t *tier) judgeAlone(d candidate) judgement {
-	if !slices.Contains(t.candidates, d) || d.protocol == ProtocolHTTPS && d.rule.TLS.Mode == TLSPassthrough {
+	if d.protocol == ProtocolHTTPS && d.rule.TLS.Mode == TLSPassthrough {
 		return judgement{reason: MethodOrPath}
 	}
 	treatment := Forward
@@ -111,6 +139,10 @@ type addrRange struct {
 	tier   *tier
 	outer  *addrRange
 	inside addrRanges
+
+	// While judge works, and false otherwise: the range's own tier allows, and so
+	// do all ranges inside it.
+	allowed, whole bool
 }
 
 type addrRanges []*addrRange
@@ -134,18 +166,19 @@ func rangesOf(t *portTable) addrRanges {
 	return all
 }
 
-// judge puts the judgements of all tiers together: the first rule by ID that
-// allows, and every range whose own tier allows with the same settings. An outer
-// range without those inside it that say otherwise is cut into pieces.
-func (all addrRanges) judge(say func(*tier) judgement) (judgement, error) {
+// judge puts the judgements of the ranges' tiers together: the first rule by ID
+// that allows, and every range whose own tier allows with the same settings. An
+// outer range without those inside it that say otherwise, or are not in the list,
+// is cut into pieces.
+func (list addrRanges) judge(say func(*tier) judgement) (judgement, error) {
 	var lead judgement
-	said := make(map[*tier]judgement, len(all))
-	for _, r := range all {
+	said := make([]judgement, len(list))
+	for i, r := range list {
 		if len(r.tier.candidates) == 0 {
 			continue
 		}
 		j := say(r.tier)
-		said[r.tier] = j
+		said[i] = j
 		better := lead.rule == nil ||
 			j.reason == "" && (lead.reason != "" || compareRules(j.rule, lead.rule) < 0)
 		if better {
@@ -156,22 +189,26 @@ func (all addrRanges) judge(say func(*tier) judgement) (judgement, error) {
 		return lead, nil
 	}
 	// Inner ranges stand behind outer ones: backwards, what is inside comes first.
-	allowed, whole := make(map[*addrRange]bool, len(all)), make(map[*addrRange]bool, len(all))
-	for _, r := range slices.Backward(all) {
-		j, ok := said[r.tier]
-		allowed[r] = ok && j.reason == "" && j.treatment == lead.treatment && sameSettings(j.rule, lead.rule)
-		whole[r] = allowed[r] && !slices.ContainsFunc(r.inside, func(inner *addrRange) bool { return !whole[inner] })
+	for i, r := range slices.Backward(list) {
+		j := &said[i]
+		r.allowed = j.rule != nil && j.reason == "" && j.treatment == lead.treatment && sameSettings(j.rule, lead.rule)
+		r.whole = r.allowed && !slices.ContainsFunc(r.inside, func(inner *addrRange) bool { return !inner.whole })
 	}
+	defer func() {
+		for _, r := range list {
+			r.allowed, r.whole = false, false
+		}
+	}()
 	pieces := []netip.Prefix{}
-	for _, r := range all {
-		if !allowed[r] {
+	for _, r := range list {
+		if !r.allowed {
 			continue
 		}
 		lead.consent = append(lead.consent, r.prefix)
-		if r.outer != nil && allowed[r.outer] && whole[r] {
+		if r.outer != nil && r.outer.allowed && r.whole {
 			continue // the outer one's pieces hold it
 		}
-		pieces = append(pieces, r.without(whole)...)
+		pieces = append(pieces, r.withoutHoles()...)
 		if len(pieces) > MaxWithin {
 			return judgement{}, fmt.Errorf("more than %d address ranges allow names", MaxWithin)
 		}
@@ -180,11 +217,12 @@ func (all addrRanges) judge(say func(*tier) judgement) (judgement, error) {
 	return lead, nil
 }
 
-// without returns the range, cut where one right inside it is not allowed whole.
-func (r *addrRange) without(whole map[*addrRange]bool) []netip.Prefix {
+// withoutHoles returns the range, cut where one right inside it is not allowed
+// whole.
+func (r *addrRange) withoutHoles() []netip.Prefix {
 	var holes []netip.Prefix
 	for _, inner := range r.inside {
-		if !whole[inner] {
+		if !inner.whole {
 			holes = append(holes, inner.prefix)
 		}
 	}
