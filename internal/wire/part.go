@@ -76,6 +76,13 @@ func KindOf(name string) (Kind, bool) {
 // bytes, as 32 hex digits.
 type Hash string
 
+// HashLength is the length of every Hash.
+const HashLength = 32
+
+// MaxPartName bounds the name of a part: a service has a name of at most 253
+// bytes.
+const MaxPartName = len(PartEndpoints) + 253
+
 // HashOf returns the content address of b.
 func HashOf(b []byte) Hash {
 	sum := sha256.Sum256(b)

@@ -16,6 +16,7 @@ import (
 
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/wire"
 	"sluice.dev/sluice/internal/wire/stream"
 )
 
@@ -31,14 +32,14 @@ const (
 )
 
 // errTooManyQuestions says that maxQuestions are open.
-var errTooManyQuestions = errors.New("push: too many questions about flows are open")
+var errTooManyQuestions = fmt.Errorf("%d questions about flows are open already: end one of them", maxQuestions)
 
 // proxies is the connected proxies that answer questions, and the questions.
 type proxies struct {
 	reading sync.WaitGroup
 
 	mu        sync.Mutex
-	connected map[*observer]struct{}
+	connected map[*observer]bool // true once it greeted: then it can be asked
 	questions map[uint64]*question
 	next      uint64
 }
@@ -47,6 +48,7 @@ type proxies struct {
 type observer struct {
 	name    string
 	queries chan *stream.Query // that are to be sent
+	stuck   func()             // ends the stream: the proxy does not read
 }
 
 // question is one that was put to the proxies.
@@ -64,40 +66,55 @@ type answer struct {
 }
 
 func (p *proxies) init() {
-	p.connected = make(map[*observer]struct{})
+	p.connected = make(map[*observer]bool)
 	p.questions = make(map[uint64]*question)
 }
 
 // serve is the handler of a proxy's stream of questions.
 func (p *proxies) serve(opened grpc.ServerStream) error {
-	hello := new(stream.Answer)
-	if err := opened.RecvMsg(hello); err != nil {
+	ctx, cancel := context.WithCancelCause(opened.Context())
+	defer cancel(nil)
+	o := &observer{queries: make(chan *stream.Query, 2*stream.MaxQueries)}
+	o.stuck = func() { cancel(status.Error(codes.ResourceExhausted, "questions are not read")) }
+	if err := p.reserve(o); err != nil {
 		return err
 	}
-	o := &observer{name: hello.Proxy, queries: make(chan *stream.Query, 2*stream.MaxQueries)}
-	p.connect(o)
 	defer p.disconnect(o)
-	failed := make(chan error, 1)
-	p.reading.Go(func() { failed <- p.receive(opened, o) }) // ends with the stream, which ends with this handler
+	greeting := time.AfterFunc(joinTimeout, func() {
+		cancel(status.Errorf(codes.DeadlineExceeded, "no greeting within %s", joinTimeout))
+	})
+	defer greeting.Stop()
+	p.reading.Go(func() { cancel(p.receive(opened, o, greeting)) }) // ends with the stream, which ends with this handler
 	for {
 		select {
 		case query := <-o.queries:
 			if err := opened.SendMsg(query); err != nil {
 				return err
 			}
-		case err := <-failed:
+		case <-ctx.Done():
+			err := context.Cause(ctx)
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
-			return err
-		case <-opened.Context().Done():
-			return status.FromContextError(opened.Context().Err()).Err()
+			if _, ok := status.FromError(err); ok {
+				return err
+			}
+			return status.FromContextError(err).Err()
 		}
 	}
 }
 
-// receive hands answers to those who asked.
-func (p *proxies) receive(opened grpc.ServerStream, o *observer) error {
+// receive takes the greeting, and hands answers to those who asked.
+func (p *proxies) receive(opened grpc.ServerStream, o *observer, greeting *time.Timer) error {
+	hello := new(stream.Answer)
+	if err := opened.RecvMsg(hello); err != nil {
+		return err
+	}
+	greeting.Stop()
+	if len(hello.Proxy) > wire.MaxProxyName {
+		return status.Errorf(codes.InvalidArgument, "the proxy's name is longer than %d bytes", wire.MaxProxyName)
+	}
+	p.connect(o, hello.Proxy)
 	for {
 		piece := new(stream.Answer)
 		if err := opened.RecvMsg(piece); err != nil {
@@ -120,6 +137,9 @@ func (p *proxies) deliver(id uint64, piece answer) {
 	if !ok {
 		return
 	}
+	if _, asked := q.asked[piece.from]; !asked {
+		return
+	}
 	if len(piece.Flows) > 0 && len(q.answers) >= maxAnswers {
 		q.dropped += uint64(len(piece.Flows))
 		return
@@ -130,10 +150,26 @@ func (p *proxies) deliver(id uint64, piece answer) {
 	}
 }
 
-func (p *proxies) connect(o *observer) {
+// reserve keeps the bound on proxies: one for each connection.
+func (p *proxies) reserve(o *observer) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.connected[o] = struct{}{}
+	if len(p.connected) >= MaxConnections {
+		return status.Errorf(codes.ResourceExhausted, "%d proxies are asked already", MaxConnections)
+	}
+	p.connected[o] = false
+	return nil
+}
+
+// connect asks a proxy that greeted what is asked of all.
+func (p *proxies) connect(o *observer, name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, there := p.connected[o]; !there {
+		return // it left meanwhile
+	}
+	o.name = name
+	p.connected[o] = true
 	for _, q := range p.questions {
 		if q.query.Follow {
 			p.put(q, o)
@@ -147,10 +183,8 @@ func (p *proxies) disconnect(o *observer) {
 	defer p.mu.Unlock()
 	delete(p.connected, o)
 	for id, q := range p.questions {
-		if _, asked := q.asked[o]; asked {
-			delete(q.asked, o)
-			p.deliver(id, answer{&stream.Answer{Query: id, End: true}, o})
-		}
+		p.deliver(id, answer{&stream.Answer{Query: id, End: true}, o})
+		delete(q.asked, o)
 	}
 }
 
@@ -175,8 +209,10 @@ func (p *proxies) ask(query stream.Query) (*question, int, error) {
 	query.ID = p.next
 	q := &question{query: query, answers: make(chan answer, maxAnswers+3*MaxConnections), asked: make(map[*observer]struct{})}
 	p.questions[query.ID] = q
-	for o := range p.connected {
-		p.put(q, o)
+	for o, greeted := range p.connected {
+		if greeted {
+			p.put(q, o)
+		}
 	}
 	return q, len(q.asked), nil
 }
@@ -189,32 +225,31 @@ func (p *proxies) withdraw(q *question) uint64 {
 	for o := range q.asked {
 		select {
 		case o.queries <- &stream.Query{ID: q.query.ID, Kind: stream.QueryCancel}:
-		default: // it does not read; its stream will end
+		default:
+			o.stuck() // else it would tell for ever what nobody wants
 		}
 	}
 	return q.dropped
 }
 
-// Flows hands past flows to emit, oldest first, and with query.Follow each new
-// one until ctx ends or emit fails. It returns emit's error, or nil. A reader
-// that is slow loses flows; how many is logged.
-func (s *Server) Flows(ctx context.Context, query inspect.FlowQuery, emit func(flow.Flow) error) error {
+// Flows asks the proxies, calls accepted, and hands past flows to emit, oldest
+// first, and with query.Follow each new one until ctx ends or emit fails. It
+// returns emit's error, or nil; an error before accepted says why nobody was
+// asked. A reader that is slow loses flows; how many is logged.
+func (s *Server) Flows(ctx context.Context, query inspect.FlowQuery, accepted func(), emit func(flow.Flow) error) error {
 	last := min(max(query.Last, 0), inspect.MaxFlows)
 	q, asked, err := s.proxies.ask(stream.Query{Kind: stream.QueryFlows, Workload: query.Workload, Last: last, Follow: query.Follow})
 	if err != nil {
 		return err
 	}
-	lostByProxy := make(map[*observer]uint64)
+	lost := losses{byProxy: make(map[*observer]uint64)}
 	defer func() {
-		lost := s.proxies.withdraw(q)
-		for _, n := range lostByProxy {
-			lost += n
-		}
-		if lost > 0 {
-			s.log.Warn("a reader of flows was too slow", "lost", lost)
+		if n := lost.sum() + s.proxies.withdraw(q); n > 0 {
+			s.log.Warn("a reader of flows was too slow", "lost", n)
 		}
 	}()
-	past, early := s.past(ctx, q, asked, lostByProxy)
+	accepted()
+	past, early := s.past(ctx, q, asked, last, &lost)
 	slices.SortStableFunc(past, func(a, b flow.Flow) int { return a.Start.Compare(b.Start) })
 	for _, f := range append(past[max(0, len(past)-last):], early...) {
 		if err := emit(f); err != nil {
@@ -226,7 +261,7 @@ func (s *Server) Flows(ctx context.Context, query inspect.FlowQuery, emit func(f
 		case <-ctx.Done():
 			return nil
 		case piece := <-q.answers:
-			lostByProxy[piece.from] = max(lostByProxy[piece.from], piece.Dropped)
+			lost.note(piece)
 			for _, f := range piece.Flows {
 				if err := emit(f); err != nil {
 					return err
@@ -237,25 +272,53 @@ func (s *Server) Flows(ctx context.Context, query inspect.FlowQuery, emit func(f
 	return nil
 }
 
-// past gathers the past flows of all proxies that were asked, and what those
-// that were quicker told of new ones meanwhile.
-func (s *Server) past(ctx context.Context, q *question, asked int, lost map[*observer]uint64) (past, early []flow.Flow) {
-	timer := time.NewTimer(answerTimeout)
+// losses counts the flows that proxies say they dropped for one reader.
+type losses struct {
+	byProxy map[*observer]uint64 // of those that tell still, in all
+	ended   uint64               // of the others
+}
+
+func (l *losses) note(piece answer) {
+	l.byProxy[piece.from] = max(l.byProxy[piece.from], piece.Dropped)
+	if piece.End {
+		l.ended += l.byProxy[piece.from]
+		delete(l.byProxy, piece.from)
+	}
+}
+
+func (l *losses) sum() uint64 {
+	sum := l.ended
+	for _, n := range l.byProxy {
+		sum += n
+	}
+	return sum
+}
+
+// past gathers the past flows of all proxies that were asked, at most last of
+// each, and what those that were quicker told of new ones meanwhile, at most
+// inspect.MaxFlows.
+func (s *Server) past(ctx context.Context, q *question, asked, last int, lost *losses) (past, early []flow.Flow) {
+	timer := time.NewTimer(s.patience)
 	defer timer.Stop()
 	done := make(map[*observer]bool)
+	told := make(map[*observer]int)
 	for len(done) < asked {
 		select {
 		case <-ctx.Done():
 			return past, early
 		case <-timer.C:
-			s.log.Warn("a proxy did not tell its flows in time", "waited", answerTimeout)
+			s.log.Warn("a proxy did not tell its flows in time", "waited", s.patience)
 			return past, early
 		case piece := <-q.answers:
-			lost[piece.from] = max(lost[piece.from], piece.Dropped)
+			lost.note(piece)
 			if done[piece.from] {
-				early = append(early, piece.Flows...)
+				fits := min(len(piece.Flows), inspect.MaxFlows-len(early))
+				early = append(early, piece.Flows[:fits]...)
+				lost.ended += uint64(len(piece.Flows) - fits)
 			} else {
-				past = append(past, piece.Flows...)
+				fits := min(len(piece.Flows), last-told[piece.from])
+				past = append(past, piece.Flows[:fits]...)
+				told[piece.from] += fits
 			}
 			if piece.Past || piece.End {
 				done[piece.from] = true
@@ -268,30 +331,31 @@ func (s *Server) past(ctx context.Context, q *question, asked int, lost map[*obs
 	return past, early
 }
 
-// Flow finds one that some proxy's ring still holds.
-func (s *Server) Flow(ctx context.Context, id flow.ID) (flow.Flow, bool) {
+// Flow finds one that some proxy's ring still holds. An error says that not all
+// proxies could be asked, and none of the others had it.
+func (s *Server) Flow(ctx context.Context, id flow.ID) (found flow.Flow, ok bool, err error) {
 	q, asked, err := s.proxies.ask(stream.Query{Kind: stream.QueryFlow, FlowID: id})
 	if err != nil {
-		s.log.Warn("a flow cannot be looked for", "error", err)
-		return flow.Flow{}, false
+		return flow.Flow{}, false, err
 	}
 	defer s.proxies.withdraw(q)
-	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, fmt.Errorf("no answer within %s", answerTimeout))
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
-	for ended := 0; ended < asked; {
+	ended := make(map[*observer]bool)
+	for len(ended) < asked {
 		select {
 		case <-ctx.Done():
-			return flow.Flow{}, false
+			return flow.Flow{}, false, fmt.Errorf("%d of %d proxies did not answer within %s", asked-len(ended), asked, s.patience)
 		case piece := <-q.answers:
 			if at := slices.IndexFunc(piece.Flows, func(f flow.Flow) bool { return f.ID == id }); at >= 0 {
-				return piece.Flows[at], true
+				return piece.Flows[at], true, nil
 			}
 			if piece.End {
-				ended++
+				ended[piece.from] = true
 			}
 		}
 	}
-	return flow.Flow{}, false
+	return flow.Flow{}, false, nil
 }
 
 // Proxies lists the names of the proxies that answer questions, sorted.
@@ -299,8 +363,10 @@ func (s *Server) Proxies() []string {
 	s.proxies.mu.Lock()
 	defer s.proxies.mu.Unlock()
 	names := make([]string, 0, len(s.proxies.connected))
-	for o := range s.proxies.connected {
-		names = append(names, o.name)
+	for o, greeted := range s.proxies.connected {
+		if greeted {
+			names = append(names, o.name)
+		}
 	}
 	slices.SortFunc(names, cmp.Compare)
 	return names

@@ -105,7 +105,7 @@ func startPlaneWith(t testing.TB, path string, store *memoryStore, bounds regist
 	if p.server, err = New(Config{Registry: p.registry, CheckPeer: check}); err != nil {
 		t.Fatal(err)
 	}
-	p.server.settled = time.Now().Add(patience) // no test waits for this in vain
+	p.server.settled, p.server.patience = time.Now().Add(patience), patience // no test waits for these in vain
 	loop, err := NewLoop(LoopConfig{Store: store, Registry: p.registry, Publish: p.server.Publish})
 	if err != nil {
 		t.Fatal(err)
@@ -663,19 +663,19 @@ func TestFlowsOfAllProxiesAreToldInOrder(t *testing.T) {
 		rings[i%2].Add(&flow.Flow{ID: flow.ID(i + 1), Start: start.Add(time.Duration(i) * time.Second), Workload: "details-v2/1"})
 	}
 	var got []flow.ID
-	if err := p.server.Flows(t.Context(), inspect.FlowQuery{Last: 4}, func(f flow.Flow) error { got = append(got, f.ID); return nil }); err != nil {
+	if err := p.server.Flows(t.Context(), inspect.FlowQuery{Last: 4}, func() {}, func(f flow.Flow) error { got = append(got, f.ID); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if want := []flow.ID{7, 8, 9, 10}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	for _, id := range []flow.ID{3, 4} {
-		if found, ok := p.server.Flow(t.Context(), id); !ok || found.ID != id {
-			t.Errorf("flow %s: %+v, %v", id, found, ok)
+		if found, ok, err := p.server.Flow(t.Context(), id); !ok || found.ID != id {
+			t.Errorf("flow %s: %+v, %v, %v", id, found, ok, err)
 		}
 	}
-	if _, ok := p.server.Flow(t.Context(), 99); ok {
-		t.Error("a flow was found that never was")
+	if _, ok, err := p.server.Flow(t.Context(), 99); ok || err != nil {
+		t.Errorf("a flow that never was: %v, %v", ok, err)
 	}
 	if open := questionsOpen(p.server); open != 0 {
 		t.Errorf("%d questions are left open", open)
@@ -694,7 +694,7 @@ func TestFlowsAreFollowedUntilTheReaderLeaves(t *testing.T) {
 	told := make(chan flow.ID, 10)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- p.server.Flows(ctx, inspect.FlowQuery{Workload: "details-v2", Last: 10, Follow: true}, func(f flow.Flow) error {
+		ended <- p.server.Flows(ctx, inspect.FlowQuery{Workload: "details-v2", Last: 10, Follow: true}, func() {}, func(f flow.Flow) error {
 			told <- f.ID
 			return nil
 		})
@@ -748,7 +748,7 @@ func TestAReaderOfFlowsThatIsSlowLosesFlowsAndHoldsNobodyUp(t *testing.T) {
 	ended := make(chan error, 1)
 	ring.Add(&flow.Flow{ID: 1})
 	go func() {
-		ended <- p.server.Flows(ctx, inspect.FlowQuery{Last: 1, Follow: true}, func(f flow.Flow) error {
+		ended <- p.server.Flows(ctx, inspect.FlowQuery{Last: 1, Follow: true}, func() {}, func(f flow.Flow) error {
 			if f.ID == 1 {
 				close(reading)
 				<-gate
@@ -762,13 +762,109 @@ func TestAReaderOfFlowsThatIsSlowLosesFlowsAndHoldsNobodyUp(t *testing.T) {
 	}
 	eventually(t, "flows are lost", func() bool { return flowsLost(p.server) > 0 })
 	// Another question is answered meanwhile.
-	if _, ok := p.server.Flow(t.Context(), 10); !ok {
-		t.Error("a slow reader holds up another one")
+	if _, ok, err := p.server.Flow(t.Context(), 10); !ok {
+		t.Errorf("a slow reader holds up another one: %v", err)
 	}
 	close(gate)
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// observe greets as a proxy that a test plays.
+func observe(t *testing.T, p *plane, greeting string) grpc.ClientStream {
+	t.Helper()
+	desc := stream.ObserveDesc()
+	opened, err := dial(t, p).NewStream(t.Context(), &desc, "/"+stream.ObserveService+"/"+stream.ObserveMethod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := opened.SendMsg(&stream.Answer{Proxy: greeting}); err != nil {
+		t.Fatal(err)
+	}
+	return opened
+}
+
+func TestAProxyThatTellsMoreThanItWasAskedIsCut(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	opened := observe(t, p, "loose")
+	eventually(t, "the proxy can be asked", func() bool { return len(p.server.Proxies()) == 1 })
+	told := make(chan int, 1)
+	go func() {
+		n := 0
+		if err := p.server.Flows(t.Context(), inspect.FlowQuery{Last: 3}, func() {}, func(flow.Flow) error { n++; return nil }); err != nil {
+			t.Error(err)
+		}
+		told <- n
+	}()
+	query := new(stream.Query)
+	if err := opened.RecvMsg(query); err != nil {
+		t.Fatal(err)
+	}
+	many := make([]flow.Flow, stream.MaxAnswerFlows)
+	for _, piece := range []*stream.Answer{
+		{Query: query.ID + 1, Flows: many}, // nobody asked this
+		{Query: query.ID, Flows: many}, {Query: query.ID, Flows: many}, {Query: query.ID, End: true},
+	} {
+		if err := opened.SendMsg(piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := <-told; n != 3 {
+		t.Errorf("the reader was told %d flows, and asked for 3", n)
+	}
+	// An answer beyond the bound ends the stream.
+	if err := opened.SendMsg(&stream.Answer{Query: query.ID, Flows: make([]flow.Flow, stream.MaxAnswerFlows+1)}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if err := opened.RecvMsg(new(stream.Query)); err != nil {
+			if status.Code(err) != codes.InvalidArgument {
+				t.Errorf("the stream ended with %v", err)
+			}
+			break
+		}
+	}
+	eventually(t, "it is not asked any more", func() bool { return len(p.server.Proxies()) == 0 })
+}
+
+func TestAProxyWhoseNameIsTooLongIsNotAsked(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	opened := observe(t, p, strings.Repeat("x", wire.MaxProxyName+1))
+	if err := opened.RecvMsg(new(stream.Query)); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("the stream ended with %v", err)
+	}
+}
+
+func TestProxiesThatAreAskedAreBounded(t *testing.T) {
+	var p proxies
+	p.init()
+	for range MaxConnections {
+		if err := p.reserve(new(observer)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.reserve(new(observer)); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("one more: %v", err)
+	}
+}
+
+func TestAProxyThatDoesNotReadQuestionsIsLetGo(t *testing.T) {
+	var p proxies
+	p.init()
+	stuck := false
+	o := &observer{queries: make(chan *stream.Query, 1), stuck: func() { stuck = true }}
+	if err := p.reserve(o); err != nil {
+		t.Fatal(err)
+	}
+	p.connect(o, "mute")
+	q, asked, err := p.ask(stream.Query{Kind: stream.QueryFlows, Follow: true})
+	if err != nil || asked != 1 {
+		t.Fatalf("%d were asked, %v", asked, err)
+	}
+	if p.withdraw(q); !stuck {
+		t.Error("it goes on to answer a question that was withdrawn")
 	}
 }
 
@@ -779,7 +875,7 @@ func TestQuestionsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := p.server.Flows(t.Context(), inspect.FlowQuery{}, nil); !errors.Is(err, errTooManyQuestions) {
+	if err := p.server.Flows(t.Context(), inspect.FlowQuery{}, nil, nil); !errors.Is(err, errTooManyQuestions) {
 		t.Errorf("one more than %d: %v", maxQuestions, err)
 	}
 }

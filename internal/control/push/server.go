@@ -49,6 +49,8 @@ const (
 	// maxRequest bounds one message of a proxy, in bytes. The largest says which of
 	// at most wire.MaxParts parts it holds.
 	maxRequest = 8 << 20
+	// maxHeader bounds the headers of one stream, in bytes.
+	maxHeader = 16 << 10
 	// maxNack bounds the text of a proxy's refusal, in bytes.
 	maxNack = 1024
 )
@@ -64,12 +66,13 @@ type Config struct {
 
 // Server serves the proxies' streams.
 type Server struct {
-	config  Config
-	log     *slog.Logger
-	grpc    *grpc.Server
-	proxies proxies
-	settled time.Time      // until when the first snapshot waits for others at the most
-	reading sync.WaitGroup // readers of streams
+	config   Config
+	log      *slog.Logger
+	grpc     *grpc.Server
+	proxies  proxies
+	patience time.Duration  // with proxies that are asked for past flows
+	settled  time.Time      // until when the first snapshot waits for others at the most
+	reading  sync.WaitGroup // readers of streams
 
 	mu        sync.Mutex
 	out       *compile.Output // the latest
@@ -86,6 +89,7 @@ func New(config Config) (*Server, error) {
 	s := &Server{
 		config:    config,
 		log:       cmp.Or(config.Log, slog.New(slog.DiscardHandler)),
+		patience:  answerTimeout,
 		settled:   time.Now().Add(settleMost),
 		published: make(chan struct{}),
 		heard:     make(chan struct{}),
@@ -96,6 +100,7 @@ func New(config Config) (*Server, error) {
 		grpc.Creds(peerCredentials{check: config.CheckPeer, log: s.log}),
 		grpc.ForceServerCodecV2(stream.NewCodec()),
 		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxHeaderListSize(maxHeader),
 		grpc.MaxSendMsgSize(stream.MaxMessage),
 		grpc.MaxConcurrentStreams(registry.MaxWorkloads+16),
 		grpc.WaitForHandlers(true),

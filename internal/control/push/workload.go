@@ -52,7 +52,10 @@ func newWorkloadStream(s *Server, member *registry.Member, versions map[string]s
 			w.progress.ackedVersion = version
 			continue
 		}
-		w.held[name] = wire.Hash(version)
+		// What is no part of ours is not remembered, whatever it is called.
+		if _, ok := wire.KindOf(name); ok && len(name) <= wire.MaxPartName && len(version) <= wire.HashLength {
+			w.held[name] = wire.Hash(version)
+		}
 	}
 	return w
 }

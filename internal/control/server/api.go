@@ -17,11 +17,14 @@ type DataPlane interface {
 	// Snapshot is what the workload's proxy acknowledged; nil while it has none.
 	// It is shared and never changes.
 	Snapshot(namespace, instance string) *wire.Snapshot
-	// Flows hands past flows to emit, oldest first, and with query.Follow each new
-	// one until ctx ends or emit fails. It returns emit's error, or nil.
-	Flows(ctx context.Context, query inspect.FlowQuery, emit func(flow.Flow) error) error
-	// Flow finds one that some proxy's ring still holds.
-	Flow(ctx context.Context, id flow.ID) (flow.Flow, bool)
+	// Flows asks the proxies, calls accepted, and hands past flows to emit, oldest
+	// first, and with query.Follow each new one until ctx ends or emit fails. It
+	// returns emit's error, or nil; an error before accepted says why nobody was
+	// asked.
+	Flows(ctx context.Context, query inspect.FlowQuery, accepted func(), emit func(flow.Flow) error) error
+	// Flow finds one that some proxy's ring still holds. An error says that not all
+	// proxies could be asked, and none of the others had it.
+	Flow(ctx context.Context, id flow.ID) (found flow.Flow, ok bool, err error)
 }
 
 // Compiler compiles the current rules for a workload that need not be connected.

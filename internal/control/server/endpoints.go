@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +30,8 @@ type endpoints struct {
 	data     DataPlane
 	compiler Compiler
 	rules    func() (revision int64, objects int) // compiled last, and in the store
+
+	flowWrite time.Duration // 0: flowWrite
 }
 
 // handler returns the endpoints of the running server.
@@ -67,14 +70,19 @@ func (e *endpoints) flows(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
 	control := http.NewResponseController(w)
-	if query.Follow {
-		_ = control.Flush() // the reader sees that it was accepted before the first flow
+	wait := cmp.Or(e.flowWrite, flowWrite)
+	accepted := false
+	accept := func() {
+		accepted = true
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		if query.Follow {
+			_ = control.Flush() // the reader sees that it was accepted before the first flow
+		}
 	}
 	encoder := json.NewEncoder(w)
-	_ = e.data.Flows(r.Context(), query, func(f flow.Flow) error { // its errors are the reader's
-		_ = control.SetWriteDeadline(time.Now().Add(flowWrite))
+	err = e.data.Flows(r.Context(), query, accept, func(f flow.Flow) error {
+		_ = control.SetWriteDeadline(time.Now().Add(wait))
 		if err := encoder.Encode(f); err != nil {
 			return err
 		}
@@ -83,6 +91,9 @@ func (e *endpoints) flows(w http.ResponseWriter, r *http.Request) {
 		}
 		return nil
 	})
+	if err != nil && !accepted { // a later one is the reader's own: it is gone, or too slow
+		writeError(w, failure(http.StatusServiceUnavailable, "%v", err))
+	}
 }
 
 func flowQuery(values url.Values) (inspect.FlowQuery, error) {

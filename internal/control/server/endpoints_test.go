@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -25,6 +26,8 @@ type fakePlane struct {
 	flows     []flow.Flow
 	more      chan flow.Flow
 	asked     inspect.FlowQuery
+	busy      error         // why nobody can be asked
+	ended     chan struct{} // closed when Flows returned
 }
 
 func (p *fakePlane) Workloads() []inspect.WorkloadStatus { return p.workloads }
@@ -33,8 +36,15 @@ func (p *fakePlane) Snapshot(namespace, instance string) *wire.Snapshot {
 	return p.snapshots[namespace+"/"+instance]
 }
 
-func (p *fakePlane) Flows(ctx context.Context, query inspect.FlowQuery, emit func(flow.Flow) error) error {
+func (p *fakePlane) Flows(ctx context.Context, query inspect.FlowQuery, accepted func(), emit func(flow.Flow) error) error {
+	if p.busy != nil {
+		return p.busy
+	}
+	if p.ended != nil {
+		defer close(p.ended)
+	}
 	p.asked = query
+	accepted()
 	for _, f := range p.flows {
 		if err := emit(f); err != nil {
 			return err
@@ -53,13 +63,13 @@ func (p *fakePlane) Flows(ctx context.Context, query inspect.FlowQuery, emit fun
 	return nil
 }
 
-func (p *fakePlane) Flow(_ context.Context, id flow.ID) (flow.Flow, bool) {
+func (p *fakePlane) Flow(_ context.Context, id flow.ID) (flow.Flow, bool, error) {
 	for _, f := range p.flows {
 		if f.ID == id {
-			return f, true
+			return f, true, nil
 		}
 	}
-	return flow.Flow{}, false
+	return flow.Flow{}, false, p.busy
 }
 
 // fakeCompiler compiles an empty policy.
@@ -185,6 +195,40 @@ func TestFlowsAreGivenAndFollowed(t *testing.T) {
 	for _, query := range []string{"n=-1", "n=4097", "n=x", "follow=yes"} {
 		if code, _ := get(t, server, "/sluice/flows?"+query, nil); code != http.StatusBadRequest {
 			t.Errorf("%s: %d", query, code)
+		}
+	}
+}
+
+func TestThatNobodyCanBeAskedIsSaid(t *testing.T) {
+	server := serve(t, &fakePlane{busy: errors.New("many are asked already")}, &fakeCompiler{})
+	for _, path := range []string{"/sluice/flows", "/sluice/flows?follow=1", "/sluice/why/00000000000000ab"} {
+		if code, message := get(t, server, path, nil); code != http.StatusServiceUnavailable || !strings.Contains(message, "many are asked already") {
+			t.Errorf("%s: %d %s", path, code, message)
+		}
+	}
+}
+
+func TestAFollowerThatStopsReadingIsLetGo(t *testing.T) {
+	plane := &fakePlane{more: make(chan flow.Flow), ended: make(chan struct{})}
+	server := httptest.NewServer(newHandler(endpoints{data: plane, flowWrite: 10 * time.Millisecond}))
+	t.Cleanup(server.Close)
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("GET /sluice/flows?follow=1 HTTP/1.1\r\nHost: sluice\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	long := flow.Flow{Path: strings.Repeat("x", 64<<10)}
+	deadline := time.After(time.Minute)
+	for { // until no buffer takes more
+		select {
+		case plane.more <- long:
+		case <-plane.ended:
+			return
+		case <-deadline:
+			t.Fatal("it holds its place for ever")
 		}
 	}
 }

@@ -185,7 +185,11 @@ func (e *endpoints) open(w http.ResponseWriter, r *http.Request) {
 		writeError(w, failure(http.StatusBadRequest, "%v", err))
 		return
 	}
-	found, ok := e.data.Flow(r.Context(), id)
+	found, ok, err := e.data.Flow(r.Context(), id)
+	if err != nil {
+		writeError(w, failure(http.StatusServiceUnavailable, "look for flow %s: %v", id, err))
+		return
+	}
 	if !ok {
 		writeError(w, failure(http.StatusNotFound, "no flow has the id %s: each proxy keeps its last %d, and those of a proxy that ended are gone", id, inspect.MaxFlows))
 		return
