@@ -72,5 +72,7 @@ func fetch(ctx context.Context, client *http.Client, url, host string, h http.He
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(v)
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false) // the original writes < and & as they are
+	e.Encode(v)
 }

@@ -124,3 +124,58 @@ func TestOnlyTheUserCookieIsHandedOn(t *testing.T) {
 		t.Errorf("ratings saw the cookie %q", cookie)
 	}
 }
+
+func TestAnswersAreThoseOfTheOriginal(t *testing.T) {
+	details, reviews, ratings := newDetails(detailsConfig{}), newReviews(reviewsConfig{}), newRatings()
+	page := newProductPage(backends{start(t, details), start(t, reviews), start(t, ratings)})
+	for _, x := range []struct {
+		service http.Handler
+		path    string
+		status  int
+		body    string
+	}{
+		{details, "/details/0", 200, `{"id":0,"author":"William Shakespeare","year":1595,"type":"paperback","pages":200,"publisher":"PublisherA","language":"English","ISBN-10":"1234567890","ISBN-13":"123-1234567890"}`},
+		{details, "/details/x", 400, `{"error":"please provide numeric product id"}`},
+		{details, "/health", 200, `{"status":"Details is healthy"}`},
+		{ratings, "/ratings/0", 200, `{"id":0,"ratings":{"Reviewer1":5,"Reviewer2":4}}`},
+		{ratings, "/ratings/x", 400, `{"error":"please provide numeric product ID"}`},
+		{ratings, "/health", 200, `{"status":"Ratings is healthy"}`},
+		{ratings, "/nowhere", 404, ""},
+		{reviews, "/reviews/0", 200, `{"id":"0","reviews":[{"reviewer":"Reviewer1","text":"An extremely entertaining play by Shakespeare. The slapstick humour is refreshing!"},{"reviewer":"Reviewer2","text":"Absolutely fun and entertaining. The play lacks thematic depth when compared to other plays by Shakespeare."}]}`},
+		{reviews, "/health", 200, `{"status":"Reviews is healthy"}`},
+		{page, "/health", 200, "Product page is healthy"},
+		{page, "/api/v1/products", 200, `"descriptionHtml":"<a href=\"https://en.wikipedia.org/wiki/The_Comedy_of_Errors\">Wikipedia Summary</a>: `},
+		{page, "/index.html", 200, `href="/productpage?u=test"`},
+	} {
+		if status, body := get(t, "http://"+start(t, x.service)+x.path); status != x.status || !strings.Contains(body, x.body) {
+			t.Errorf("%s: %d %s; want %d %s", x.path, status, body, x.status, x.body)
+		}
+	}
+}
+
+func TestWhoeverSignsInIsShownAndCanSignOut(t *testing.T) {
+	page := "http://" + start(t, newProductPage(backends{"127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:1"}))
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	req, _ := http.NewRequest(http.MethodPost, page+"/login", strings.NewReader("username=jason"))
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Referer", page+"/productpage")
+	in, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Body.Close()
+	if in.StatusCode != 302 || in.Header.Get("Location") != page+"/productpage" || in.Header.Get("Set-Cookie") != "user=jason; Path=/" {
+		t.Errorf("signing in: %d %v", in.StatusCode, in.Header)
+	}
+	if _, body := get(t, page+"/productpage", "Cookie", "user=jason"); !strings.Contains(body, `jason ( <a href="logout">sign out</a> )`) {
+		t.Errorf("the page does not say who it is:\n%s", body)
+	}
+	out, err := client.Get(page + "/logout")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Body.Close()
+	if out.StatusCode != 302 || !strings.Contains(out.Header.Get("Set-Cookie"), "user=; Path=/; Max-Age=0") {
+		t.Errorf("signing out: %d %v", out.StatusCode, out.Header)
+	}
+}
