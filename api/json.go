@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -77,4 +78,56 @@ func (r *jsonReader) value(depth int) (*yaml.Node, error) {
 	}
 	_, _, err = r.next() // the closing bracket
 	return node, err
+}
+
+// ReadSpec reads the spec of an object of a kind in the shape into which JSON is
+// decoded (maps, slices, strings, numbers, booleans, nil), as strictly and in the
+// words in which Decode reads a file. Where it finds fault it returns no spec. The
+// rule API reads what is written to it so.
+func ReadSpec(kind *Kind, plain any) (any, []FieldError) {
+	d := &decoder{}
+	spec := kind.NewSpec()
+	(&fieldReader{decoder: d, lines: map[string]int{}}).read(plainNode(plain, 0), "spec", spec)
+	if len(d.problems) == 0 {
+		return spec, nil
+	}
+	faults := make([]FieldError, len(d.problems))
+	for i, problem := range d.problems {
+		faults[i] = problem.FieldError
+	}
+	return nil, faults
+}
+
+// plainNode turns a value of ReadSpec's shape into a node. What is deeper than
+// Decode reads is cut to a node that it refuses for its depth.
+func plainNode(value any, depth int) *yaml.Node {
+	if depth > maxDepth+1 {
+		value = nil
+	}
+	switch value := value.(type) {
+	case nil:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}
+	case bool:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(value)}
+	case string:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
+	case int64:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.FormatInt(value, 10)}
+	case float64:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!float", Value: strconv.FormatFloat(value, 'g', -1, 64)}
+	case []any:
+		node := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Content: make([]*yaml.Node, 0, len(value))}
+		for _, item := range value {
+			node.Content = append(node.Content, plainNode(item, depth+1))
+		}
+		return node
+	case map[string]any:
+		node := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: make([]*yaml.Node, 0, 2*len(value))}
+		for _, key := range sortedKeys(value) {
+			node.Content = append(node.Content, plainNode(key, depth+1), plainNode(value[key], depth+1))
+		}
+		return node
+	}
+	// No decoder of JSON makes it: no field takes it either.
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!unknown", Value: fmt.Sprint(value)}
 }

@@ -1,14 +1,15 @@
 package kubeapi
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apiserver/pkg/admission"
 
 	"sluice.dev/sluice/api"
@@ -33,22 +34,22 @@ func (validator) Admit(_ context.Context, attributes admission.Attributes, _ adm
 		return nil // status is ours to write; it holds no spec
 	}
 	kind := attributes.GetKind()
-	if known, err := api.KindOf(kind.GroupVersion().String(), kind.Kind); err != nil || known.Group != kind.Group {
+	known, err := api.KindOf(kind.GroupVersion().String(), kind.Kind)
+	if err != nil || known.Group != kind.Group {
 		return nil // a CRD, not one of our objects
 	}
-	// JSON, for that is the one form that api reads.
-	data, err := json.Marshal(attributes.GetObject())
-	if err != nil {
-		return apierrors.NewInternalError(fmt.Errorf("encode %s %s: %w", kind.Kind, attributes.GetName(), err))
+	item, ok := attributes.GetObject().(*unstructured.Unstructured)
+	if !ok {
+		return apierrors.NewInternalError(fmt.Errorf("validate %s %s: it came as %T", known.Name, attributes.GetName(), attributes.GetObject()))
 	}
-	object, err := api.DecodeJSON(data)
-	if err != nil {
-		return apierrors.NewBadRequest(err.Error())
+	object := api.Object{APIVersion: known.APIVersion(), Kind: known.Name, Metadata: api.Meta{
+		Name: item.GetName(), Namespace: cmp.Or(item.GetNamespace(), attributes.GetNamespace()), Labels: item.GetLabels(),
+	}}
+	spec, faults := api.ReadSpec(known, item.Object["spec"])
+	if object.Spec = spec; len(faults) == 0 {
+		faults = api.Validate(&object)
 	}
-	if object.Metadata.Namespace == "" {
-		object.Metadata.Namespace = attributes.GetNamespace()
-	}
-	if faults := api.Validate(&object); len(faults) > 0 {
+	if len(faults) > 0 {
 		return invalid(&object, faults)
 	}
 	return nil

@@ -54,11 +54,11 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		(*beside).ServeHTTP(w, r)
 		return
 	}
-	// A field that we do not know is an error, whoever writes it; Kubernetes' own
-	// default would drop it with a warning.
-	switch r.Method {
+	// A field that we do not know is an error, whoever writes it and whatever the
+	// writer asks for: a rule whose misspelt "from" was dropped would allow more.
+	switch who, _ := r.Context().Value(principalKey{}).(principal); r.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
-		if isCustomResource(r.URL.Path) && !query.Has("fieldValidation") {
+		if isCustomResource(r.URL.Path) && who != itself {
 			query.Set("fieldValidation", metav1.FieldValidationStrict)
 			r = r.Clone(r.Context())
 			r.URL.RawQuery = query.Encode()
