@@ -84,4 +84,36 @@ func BenchmarkForward(b *testing.B) {
 	}
 }
 
+// BenchmarkForwardLong is an answer of a megabyte, its two ends included.
+func BenchmarkForwardLong(b *testing.B) {
+	const size = 1 << 20
+	answer := []byte(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size)))
+	f := newFixture(b, func(c *originConn) {
+		request := make([]byte, 4096)
+		for {
+			if _, err := c.TCPConn.Read(request); err != nil {
+				return
+			}
+			if _, err := c.TCPConn.Write(answer); err != nil {
+				return
+			}
+		}
+	}, options{quiet: true})
+	c := f.client()
+	c.SetDeadline(noDeadline)
+	into := make([]byte, 256<<10)
+	b.ReportAllocs()
+	b.SetBytes(size)
+	for b.Loop() {
+		c.send(get)
+		for left := len(answer); left > 0; {
+			n, err := c.TCPConn.Read(into)
+			if err != nil {
+				b.Fatal(err)
+			}
+			left -= n
+		}
+	}
+}
+
 var noDeadline time.Time
