@@ -125,8 +125,8 @@ func (c *cache) part(key string, build func() (*wire.Part, error)) (*wire.Part, 
 type generations[K comparable, V any] struct{ current, previous map[K]V }
 
 func (g *generations[K, V]) next() {
-	g.previous = g.current
-	g.current = make(map[K]V, len(g.previous))
+	g.current, g.previous = g.previous, g.current
+	clear(g.current) // its room is used again
 }
 
 func (g *generations[K, V]) get(key K) (V, bool) {

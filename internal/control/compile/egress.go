@@ -24,7 +24,6 @@ type compiledEgress struct {
 	domain    string                     // of an EgressRule of 2018, for its conflicts; "" for others
 	json      []byte                     // of rule
 	hash      wire.Hash                  // of json
-	position  int                        // among all rules of one Output's index
 }
 
 // seal fixes the rule's JSON, by which it is addressed.
@@ -183,15 +182,13 @@ func (s selectorIndex) add(rule *compiledEgress) {
 
 func indexEgress(rules []*compiledEgress) *egressIndex {
 	index := &egressIndex{rootOwn: make(selectorIndex), namespaces: make(map[string]*namespaceRules)}
-	for position, shared := range rules {
-		rule := *shared // cached rules are shared between Outputs; the position is this one's
-		rule.position = position
+	for _, rule := range rules {
 		selectsAll := rule.from == nil || len(rule.from.Labels)+len(rule.from.ServiceAccounts) == 0
 		if rule.namespace == RootNamespace {
 			if selectsAll {
-				index.everyone = append(index.everyone, &rule)
+				index.everyone = append(index.everyone, rule)
 			} else {
-				index.rootOwn.add(&rule)
+				index.rootOwn.add(rule)
 			}
 			continue
 		}
@@ -201,15 +198,16 @@ func indexEgress(rules []*compiledEgress) *egressIndex {
 			index.namespaces[rule.namespace] = of
 		}
 		if selectsAll {
-			of.all = append(of.all, &rule)
+			of.all = append(of.all, rule)
 		} else {
-			of.own.add(&rule)
+			of.own.add(rule)
 		}
 	}
 	return index
 }
 
-// selecting returns the rules whose selector the workload satisfies, in order.
+// selecting returns the rules whose selector the workload satisfies, sorted by ID
+// as all rules are.
 func (x *egressIndex) selecting(w wire.Workload) []*compiledEgress {
 	var found []*compiledEgress
 	look := func(in selectorIndex) {
@@ -229,7 +227,7 @@ func (x *egressIndex) selecting(w wire.Workload) []*compiledEgress {
 	if of := x.namespaces[w.Namespace]; of != nil {
 		look(of.own)
 	}
-	slices.SortFunc(found, func(a, b *compiledEgress) int { return cmp.Compare(a.position, b.position) })
+	slices.SortFunc(found, func(a, b *compiledEgress) int { return cmp.Compare(a.rule.ID, b.rule.ID) })
 	return found
 }
 
