@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"net"
 	"strings"
 	"time"
 )
@@ -38,6 +39,6 @@ func sameHost(seen, wanted string) bool {
 	if strings.EqualFold(seen, wanted) {
 		return true
 	}
-	host, _, ok := strings.Cut(seen, ":")
-	return ok && strings.EqualFold(host, wanted)
+	host, _, err := net.SplitHostPort(seen)
+	return err == nil && strings.EqualFold(host, strings.Trim(wanted, "[]"))
 }

@@ -207,6 +207,12 @@ func TestAFilterWantsAllOfItsFields(t *testing.T) {
 			t.Errorf("%s: Match = %v", name, got)
 		}
 	}
+	v6 := Flow{Dialled: "2001:db8::1", Host: "[2001:db8::2]:443"}
+	for host, want := range map[string]bool{"2001:db8::1": true, "2001:DB8::2": true, "[2001:db8::2]": true, "2001": false, "[2001": false, "": true} {
+		if got := (Filter{Host: host}).Match(&v6); got != want {
+			t.Errorf("host %q: Match = %v", host, got)
+		}
+	}
 	r := NewRing()
 	r.Add(&f)
 	r.Add(&Flow{Workload: "x/1"})

@@ -25,7 +25,9 @@ const (
 const MaxSocketPath = 107
 
 // Runtime returns the runtime folder: given, else $SLUICE_RUNTIME, else
-// /run/sluice for root, else $XDG_RUNTIME_DIR/sluice, else /tmp/sluice-UID.
+// /run/sluice for root, else $XDG_RUNTIME_DIR/sluice, else /tmp/sluice-UID. An
+// $XDG_ variable that is not absolute is ignored (XDG Base Directory
+// Specification 0.8): two processes would find two folders by it.
 func Runtime(given string) string {
 	switch {
 	case given != "":
@@ -34,7 +36,7 @@ func Runtime(given string) string {
 		return absolute(os.Getenv("SLUICE_RUNTIME"))
 	case os.Geteuid() == 0:
 		return "/run/sluice"
-	case os.Getenv("XDG_RUNTIME_DIR") != "":
+	case filepath.IsAbs(os.Getenv("XDG_RUNTIME_DIR")):
 		return filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "sluice")
 	}
 	return "/tmp/sluice-" + strconv.Itoa(os.Geteuid())
@@ -50,7 +52,7 @@ func Data(given string) (string, error) {
 		return absolute(os.Getenv("SLUICE_DATA")), nil
 	case os.Geteuid() == 0:
 		return "/var/lib/sluice", nil
-	case os.Getenv("XDG_STATE_HOME") != "":
+	case filepath.IsAbs(os.Getenv("XDG_STATE_HOME")):
 		return filepath.Join(os.Getenv("XDG_STATE_HOME"), "sluice"), nil
 	}
 	home, err := os.UserHomeDir()
@@ -87,8 +89,10 @@ func Check(dir string) error {
 	switch {
 	case !info.IsDir():
 		return fmt.Errorf("%s is no folder of its own (it is %s)", dir, info.Mode().Type())
-	case !ok || int(stat.Uid) != os.Geteuid():
-		return fmt.Errorf("%s belongs to another user; remove it, or name another folder", dir)
+	case !ok:
+		return fmt.Errorf("%s: its owner cannot be told", dir)
+	case int(stat.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to another user (uid %d, and we are %d): run this as that user, or name another folder", dir, stat.Uid, os.Geteuid())
 	case info.Mode().Perm()&0o077 != 0:
 		return fmt.Errorf("%s is open to other users (mode %04o); run chmod 0700 %s", dir, info.Mode().Perm(), dir)
 	}

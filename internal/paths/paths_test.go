@@ -26,6 +26,43 @@ func TestAFlagWinsOverTheVariableAndThatOverTheDefault(t *testing.T) {
 	}
 }
 
+func TestAFolderOfTheDesktopCountsWhereItIsAbsolute(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root has folders of its own")
+	}
+	t.Setenv("SLUICE_RUNTIME", "")
+	t.Setenv("SLUICE_DATA", "")
+	for _, folder := range []string{"/run/user/7", "relative"} {
+		t.Setenv("XDG_RUNTIME_DIR", folder)
+		t.Setenv("XDG_STATE_HOME", folder)
+		data, err := Data("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, got := range []string{Runtime(""), data} {
+			if want := filepath.IsAbs(folder); (got == folder+"/sluice") != want || !filepath.IsAbs(got) {
+				t.Errorf("with %s: %s", folder, got)
+			}
+		}
+	}
+}
+
+func TestAFolderOfAnotherUserIsRefused(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	if err := Make(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(dir, 1000, 1000); err != nil {
+		t.Skip(err)
+	}
+	if os.Geteuid() == 1000 {
+		t.Skip("uid 1000 is our own")
+	}
+	if err := Check(dir); err == nil || !strings.Contains(err.Error(), "uid 1000") {
+		t.Errorf("a folder of uid 1000: %v", err)
+	}
+}
+
 func TestAFolderThatOthersCouldUseIsRefused(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	if err := Make(dir); err != nil {
