@@ -32,9 +32,11 @@ type daemon struct {
 	log     *slog.Logger
 	proxy   *proxy.Proxy
 	client  *stream.Client
-	data    string           // folder
-	kept    *snapshot.Store  // last snapshots
-	builder snapshot.Builder // shares what workloads of one class run
+	data    string // folder
+	// stopping is closed when the process is asked to end: nothing new begins.
+	stopping <-chan struct{}
+	kept     *snapshot.Store  // last snapshots
+	builder  snapshot.Builder // shares what workloads of one class run
 }
 
 // serve runs the proxy until ctx ends.
@@ -70,7 +72,10 @@ func serve(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	d := &daemon{options: o, log: log, data: data, kept: kept}
+	d := &daemon{options: o, log: log, data: data, kept: kept, stopping: ctx.Done()}
+	if err := forgetNames(data, time.Now()); err != nil {
+		log.Warn("synthetic addresses of workloads that are long gone could not be removed", "error", err)
+	}
 	closeProxy, err := d.openProxy(ctx)
 	if err != nil {
 		return err
@@ -83,10 +88,12 @@ func serve(ctx context.Context, o options) error {
 		return err
 	}
 	defer d.client.Close()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	// What is served outlives the signal, until the requests under way are answered.
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
 	defer work.Wait()
+	defer cancel(nil)
+	work.Go(func() { cancel(d.drain(ctx)) })
 	if o.ingress != "" {
 		listener, routes, err := d.openIngress(ctx)
 		if err != nil {
@@ -117,6 +124,21 @@ func serve(ctx context.Context, o options) error {
 		return cause
 	}
 	return err
+}
+
+// drain waits until the process is asked to end and the requests under way are
+// answered, for at most proxy.DrainTime, or until ctx ends.
+func (d *daemon) drain(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.stopping:
+	}
+	d.log.Info("stopping")
+	ctx, cancel := context.WithTimeout(ctx, proxy.DrainTime)
+	defer cancel()
+	d.proxy.Drain(ctx)
+	return nil
 }
 
 // openProxy makes the data plane out of the flags.

@@ -2,18 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"sluice.dev/sluice/internal/attach"
 	"sluice.dev/sluice/internal/proxy"
-	"sluice.dev/sluice/internal/proxy/dnsserver"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -21,11 +18,14 @@ import (
 // errInUse is what listening on a served socket says.
 var errInUse = error(unix.EADDRINUSE)
 
-// saveEvery is how often the synthetic addresses of a workload are written down.
-const saveEvery = 2 * time.Second
-
 // attached serves one sandbox from its hello to its end.
 func (d *daemon) attached(ctx context.Context, a *attach.Attachment) {
+	select {
+	case <-d.stopping:
+		a.Refuse("the proxy is shutting down")
+		return
+	default:
+	}
 	m, err := d.join(ctx, a.Hello)
 	if err != nil {
 		d.log.Warn("a sandbox was refused", "service", a.Hello.Service, "version", a.Hello.Version, "error", err)
@@ -60,7 +60,8 @@ func (d *daemon) attached(ctx context.Context, a *attach.Attachment) {
 	}
 }
 
-// serveIngress joins as the workload "ingress" and serves its listener.
+// serveIngress joins as the workload "ingress" and serves its listener until the
+// proxy stops, and what came in by it until ctx ends.
 func (d *daemon) serveIngress(ctx context.Context, listener *net.TCPListener, routes []proxy.IngressRoute) error {
 	defer listener.Close()
 	hello := wire.Workload{Namespace: wire.DefaultNamespace, Level: "none", Labels: map[string]string{"app": "istio-ingress", "istio": "ingress"}}
@@ -79,9 +80,18 @@ func (d *daemon) serveIngress(ctx context.Context, listener *net.TCPListener, ro
 			return err
 		}
 		defer w.Close()
-		stop := context.AfterFunc(ctx, func() { listener.Close() })
-		defer stop()
-		return w.ServeIngress(listener, routes)
+		served := make(chan error, 1)
+		go func() { served <- w.ServeIngress(listener, routes) }()
+		select {
+		case err = <-served:
+			return err
+		case <-d.stopping:
+		case <-ctx.Done():
+		}
+		listener.Close()
+		err = <-served
+		<-ctx.Done()
+		return err
 	}
 }
 
@@ -146,23 +156,5 @@ func (d *daemon) join(ctx context.Context, hello wire.Workload) (*member, error)
 	case <-wait.Done():
 		m.leave()
 		return nil, fmt.Errorf("the server sent no rules within %v", joinTime)
-	}
-}
-
-// names returns a workload's table of synthetic addresses as it was before a
-// restart, and what writes it down.
-func (d *daemon) names(w wire.Workload) (*dnsserver.Table, func()) {
-	table := dnsserver.NewTable(dnsserver.TableConfig{})
-	path := filepath.Join(d.data, "names-"+hex.EncodeToString([]byte(w.Namespace+"/"+w.Instance)))
-	if err := table.Load(path); err != nil {
-		d.log.Warn("the synthetic addresses of a workload begin anew", "workload", w.Instance, "error", err)
-	}
-	return table, func() {
-		if !table.Changed() {
-			return
-		}
-		if err := table.Save(path); err != nil {
-			d.log.Warn("the synthetic addresses of a workload could not be kept", "workload", w.Instance, "error", err)
-		}
 	}
 }

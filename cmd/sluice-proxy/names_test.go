@@ -1,0 +1,56 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/dnsserver"
+	"sluice.dev/sluice/internal/wire"
+)
+
+func TestTheLongestWorkloadKeepsItsAddressesOverARestart(t *testing.T) {
+	d := &daemon{log: slog.New(slog.DiscardHandler), data: t.TempDir()}
+	long := strings.Repeat("a", 63)
+	w := wire.Workload{Namespace: long, Instance: long + "-" + long + "/4096"}
+	table, save := d.names(w)
+	told, err := table.Tell(names.MustParse("www.example.com"), dnsserver.Exactly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	save()
+	again, _ := d.names(w)
+	if n, ok := again.Pin(told.V4); !ok || n.String() != "www.example.com" {
+		t.Errorf("after a restart %v stands for %v (%v)", told.V4, n, ok)
+	}
+	other, _ := d.names(wire.Workload{Namespace: "default", Instance: w.Instance})
+	if n, ok := other.Pin(told.V4); ok {
+		t.Errorf("for another workload it stands for %v", n)
+	}
+}
+
+func TestFilesOfWorkloadsThatAreLongGoneAreRemoved(t *testing.T) {
+	folder, now := t.TempDir(), time.Now()
+	ages := map[string]time.Duration{"names-new": time.Hour, "names-old": keepNames + time.Minute, "snapshots": 10 * keepNames}
+	for name, age := range ages {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, now, now.Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := forgetNames(folder, now); err != nil {
+		t.Fatal(err)
+	}
+	for name := range ages {
+		if _, err := os.Stat(filepath.Join(folder, name)); (err == nil) != (name != "names-old") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
