@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 	"go.yaml.in/yaml/v4/plugin/loaderlimits"
@@ -70,16 +72,14 @@ func (d *decoder) fail(node *yaml.Node, path, format string, arguments ...any) {
 	if node != nil {
 		line = node.Line
 	}
-	d.problems = append(d.problems, Problem{File: d.file, FieldError: FieldError{
-		Path: path, Line: line, Message: fmt.Sprintf(format, arguments...),
-	}})
+	d.problems = append(d.problems, Problem{File: d.file, FieldError: newFieldError(path, line, format, arguments...)})
 }
 
 // json reads one JSON value.
 func (d *decoder) json(data []byte) {
-	document, err := jsonDocument(data)
+	document, line, err := jsonDocument(data)
 	if err != nil {
-		d.fail(nil, "", "%v", err)
+		d.fail(&yaml.Node{Line: line}, "", "%v", err)
 		return
 	}
 	d.document(document)
@@ -99,7 +99,7 @@ func (d *decoder) stream(data []byte) {
 			return
 		}
 		if err != nil {
-			d.syntax(err)
+			d.syntax(err, data)
 			return
 		}
 		d.document(&document)
@@ -107,7 +107,7 @@ func (d *decoder) stream(data []byte) {
 }
 
 // syntax notes an error of the YAML parser under its line.
-func (d *decoder) syntax(err error) {
+func (d *decoder) syntax(err error, data []byte) {
 	var one *yaml.LoadError
 	var many *yaml.LoadErrors
 	if errors.As(err, &many) && len(many.Errors) > 0 {
@@ -117,7 +117,43 @@ func (d *decoder) syntax(err error) {
 		d.fail(nil, "", "not YAML: %v", err)
 		return
 	}
-	d.fail(&yaml.Node{Line: one.Mark.Line}, "", "not YAML: %s", one.Message)
+	line, hint := one.Mark.Line, ""
+	if line == 0 { // the parser names none for bytes that are no text
+		line = lineOfBadByte(data)
+	}
+	if indentedByTab(data, line) {
+		hint = ": a tab cannot indent, write spaces"
+	}
+	d.fail(&yaml.Node{Line: line}, "", "not YAML: %s%s", one.Message, hint)
+}
+
+// lineOfBadByte returns the line of the first byte that is no UTF-8 or a control
+// character, 0 where there is none.
+func lineOfBadByte(data []byte) int {
+	line := 1
+	for len(data) > 0 {
+		r, size := utf8.DecodeRune(data)
+		switch {
+		case r == utf8.RuneError && size == 1, unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t':
+			return line
+		case r == '\n':
+			line++
+		}
+		data = data[size:]
+	}
+	return 0
+}
+
+// indentedByTab reports whether a tab stands in the indentation of a line.
+func indentedByTab(data []byte, line int) bool {
+	for n := 1; n < line; n++ {
+		_, rest, more := bytes.Cut(data, []byte("\n"))
+		if !more {
+			return false
+		}
+		data = rest
+	}
+	return bytes.HasPrefix(bytes.TrimLeft(data, " "), []byte("\t"))
 }
 
 // document reads one document, which holds an object, a List, or nothing.

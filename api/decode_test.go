@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -215,6 +216,23 @@ func TestDecodeRefusesWithFileLineAndField(t *testing.T) {
 			`{"apiVersion": "v1", "kind": "List", "items": [` + "\n" + `{"kind": "Pod"}], "more": 1}`,
 			[]string{"f.yaml:2: more: unknown field", "f.yaml:2: kind Pod is not known"},
 		},
+		"a tab that indents":          {replace("  ports:", "\tports:"), []string{"f.yaml:9: not YAML: found character that cannot start any token: a tab cannot indent, write spaces"}},
+		"a control character":         {replace("default", "def\x01ault"), []string{"f.yaml:5: not YAML: control characters are not allowed (value: 1)"}},
+		"NUL":                         {replace("default", "def\x00ault"), []string{"f.yaml:5: not YAML: control characters are not allowed (value: 0)"}},
+		"no UTF-8":                    {replace("default", "def\xffault"), []string{"f.yaml:5: not YAML: invalid leading UTF-8 octet (value: 255)"}},
+		"lines that end in CR LF":     {strings.ReplaceAll(replace("443", "x"), "\n", "\r\n"), []string{"f.yaml:10: spec.ports[0].port: must be a whole number of 32 bits"}},
+		"a byte order mark":           {"\ufeff" + replace("443", "x"), []string{"f.yaml:10: spec.ports[0].port: must be a whole number of 32 bits"}},
+		"an alias of nothing":         {replace("443", "*x"), []string{"f.yaml:10: not YAML: unknown anchor 'x' referenced"}},
+		"a key that a terminal obeys": {replace("service:", `"a\e[31m\nb":`), []string{`f.yaml:8: spec.destination.a\x1b[31m\nb: unknown field`}},
+		"JSON that is too deep": {
+			"{\"kind\": \"EgressRule\",\n\"spec\": " + strings.Repeat("[", 70) + strings.Repeat("]", 70) + "}", []string{"f.yaml:2: exceeded max depth of 64"},
+		},
+		"blocks that are too deep": {
+			"kind: EgressRule\nspec:\n" + nested(100), []string{"f.yaml:66: not YAML: exceeded max depth of 64"},
+		},
+		"a List of a List":      {"apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: List\n", []string{"f.yaml:5: kind List is not known: apiVersion v1 is neither config.istio.io/v1alpha2 nor sluice.dev/v1alpha1"}},
+		"a List of no objects":  {"apiVersion: v1\nkind: List\nitems:\n- null\n- 3\n", []string{"f.yaml:4: must be a mapping of names to values", "f.yaml:5: must be a mapping of names to values"}},
+		"a List without a list": {"apiVersion: v1\nkind: List\nitems: {}\n", []string{"f.yaml:3: items: must be a list"}},
 		"JSON": {
 			"{\"kind\": \"EgressRule\",\n\"spec\": {\"ports\":\n [{\"port\": 4.5, \"port\": 3,\n\"x\": null}]}, \"kind\": 3}",
 			[]string{"f.yaml:4: kind: stands twice, first on line 1", "f.yaml:3: spec.ports[0].port: must be a whole number of 32 bits",
@@ -222,6 +240,35 @@ func TestDecodeRefusesWithFileLineAndField(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) { refused(t, c.text, c.want...) })
+	}
+}
+
+// nested is mappings within one another, each on a line of its own.
+func nested(depth int) string {
+	var b strings.Builder
+	for i := 1; i <= depth; i++ {
+		b.WriteString(strings.Repeat(" ", i) + "a:\n")
+	}
+	return b.String()
+}
+
+func TestWhatIsSaidOfAHugeObjectIsBounded(t *testing.T) {
+	ports := strings.Repeat("{port: 0, protocol: no},", 40_000)
+	rule := decodeOne(t, "kind: EgressRule\nmetadata: {name: a, namespace: b}\nspec: {destination: {service: a.com}, ports: ["+ports+"]}\n")
+	if got := problemsOf(&rule); len(got) != 1 || got[0] != "spec.ports: more than 64 ports" {
+		t.Errorf("%d errors, the first %.200s", len(got), got[0])
+	}
+	cors := decodeOne(t, "kind: RouteRule\nmetadata: {name: a, namespace: b}\nspec: {destination: {name: a}, corsPolicy: {allowMethods: ["+strings.Repeat("x,", 40_000)+"]}}\n")
+	if got := problemsOf(&cors); len(got) != maxProblems {
+		t.Errorf("%d errors", len(got))
+	}
+	var problems Problems
+	if err := ValidateAll(slices.Repeat([]Object{cors}, 10)); !errors.As(err, &problems) || len(problems) > 2*maxProblems {
+		t.Errorf("%d problems", len(problems))
+	}
+	long := egressRule(strings.Repeat("x", 1<<20), istio.Port{Port: 80, Protocol: "tcp"})
+	if got := problemsOf(long); len(got) != 1 || len(got[0]) > maxPathText+maxMessageText {
+		t.Errorf("%d errors, the first of %d bytes", len(got), len(got[0]))
 	}
 }
 
@@ -241,7 +288,7 @@ func TestDecodeHasBounds(t *testing.T) {
 		refused(t, strings.Repeat(document, MaxObjects+1), "f.yaml:4001: more than 1000 objects")
 	})
 	t.Run("depth", func(t *testing.T) {
-		refused(t, strings.Repeat("[", 100)+strings.Repeat("]", 100), "f.yaml: exceeded max depth of 64")
+		refused(t, strings.Repeat("[", 100)+strings.Repeat("]", 100), "f.yaml:1: exceeded max depth of 64")
 		refused(t, "a: "+strings.Repeat("[", 100)+strings.Repeat("]", 100), "f.yaml:1: not YAML: exceeded max depth of 64")
 	})
 	t.Run("problems", func(t *testing.T) {

@@ -2,7 +2,9 @@ package api
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // FieldError is one thing that is wrong with an object.
@@ -10,6 +12,44 @@ type FieldError struct {
 	Path    string // "spec.ports[0].port"; empty where the object as a whole is meant
 	Line    int    // in Origin.File; 0 where unknown
 	Message string // the text of 2018 for its forms
+}
+
+// Bounds of a FieldError, in bytes; what is longer is cut.
+const (
+	maxPathText    = 1 << 10
+	maxMessageText = 4 << 10
+)
+
+// newFieldError returns a FieldError that is fit to be printed: keys and values
+// come from whoever wrote the file, and a terminal obeys control characters.
+func newFieldError(path string, line int, format string, arguments ...any) FieldError {
+	return FieldError{
+		Path: printable(path, maxPathText), Line: line,
+		Message: printable(fmt.Sprintf(format, arguments...), maxMessageText),
+	}
+}
+
+// printable returns a text in which what does not print is escaped, cut to a bound.
+func printable(text string, bound int) string {
+	cut := len(text) > bound
+	if cut {
+		text = text[:bound]
+	}
+	if strings.ContainsFunc(text, func(r rune) bool { return r == utf8.RuneError || !strconv.IsPrint(r) }) {
+		var b strings.Builder
+		for _, r := range text {
+			if strconv.IsPrint(r) {
+				b.WriteRune(r)
+				continue
+			}
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+		text = b.String()
+	}
+	if cut {
+		text += "..."
+	}
+	return text
 }
 
 // Error returns the path and the message.
@@ -85,6 +125,9 @@ func ValidateAll(objects []Object) error {
 	seen := make(map[string]Origin, len(objects))
 	for i := range objects {
 		o := &objects[i]
+		if len(problems) >= maxProblems {
+			break // as Decode does
+		}
 		for _, e := range Validate(o) {
 			problems = append(problems, Problem{File: o.Origin.File, FieldError: e})
 		}

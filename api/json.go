@@ -9,13 +9,15 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// jsonDocument reads data as one JSON value into a node with lines, if it is one.
+// jsonDocument reads data as one JSON value into a node with lines, if it is one,
+// and returns the line to which it came.
 // YAML is said to hold JSON, but its parser refuses the surrogate pairs in which
 // JSON writes characters beyond U+FFFF.
-func jsonDocument(data []byte) (*yaml.Node, error) {
+func jsonDocument(data []byte) (*yaml.Node, int, error) {
 	r := &jsonReader{data: data, line: 1, tokens: json.NewDecoder(bytes.NewReader(data))}
 	r.tokens.UseNumber()
-	return r.value(0)
+	document, err := r.value(0)
+	return document, r.line, err
 }
 
 // jsonReader turns tokens into nodes and counts lines on the way.

@@ -47,7 +47,9 @@ type validation struct {
 }
 
 func (v *validation) fail(path, format string, arguments ...any) {
-	v.errors = append(v.errors, FieldError{Path: path, Line: v.origin.LineOf(path), Message: fmt.Sprintf(format, arguments...)})
+	if len(v.errors) < maxProblems {
+		v.errors = append(v.errors, newFieldError(path, v.origin.LineOf(path), format, arguments...))
+	}
 }
 
 // failIf notes an error under a path, if there is one.

@@ -39,6 +39,10 @@ func (v *validation) egressRule(spec *istio.EgressRuleSpec) {
 }
 
 func (v *validation) egressRulePorts(spec *istio.EgressRuleSpec) {
+	if len(spec.Ports) > maxPorts {
+		v.fail("spec.ports", "more than %d ports", maxPorts)
+		return
+	}
 	service := ""
 	if spec.Destination != nil {
 		service = spec.Destination.Service

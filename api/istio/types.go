@@ -34,7 +34,7 @@ type EgressRuleSpec struct {
 	// Destination is the external service: its service field alone, a name, wildcard, IPv4
 	// address or IPv4 CIDR. Must be there.
 	Destination *Service `json:"destination,omitempty"`
-	// Ports are those on which it may be reached: at least one, no number twice.
+	// Ports are those on which it may be reached: 1 to 64, no number twice.
 	Ports []Port `json:"ports,omitempty"`
 	// UseEgressProxy would send the traffic through a proxy of its own. Default: false; true is
 	// refused, as it was in 2018.
