@@ -90,6 +90,25 @@ func TestACommandReachesWhatIsAllowedAndIsToldWhatIsNot(t *testing.T) {
 	})
 }
 
+// Each address has a flag and a variable.
+func TestAResolverIsSaidByAVariableToo(t *testing.T) {
+	eachUser(t, func(t *testing.T, a *alone) {
+		t.Setenv("SLUICE_EGRESS_SOCKETS", a.net.Sockets)
+		t.Setenv("SLUICE_UPSTREAM_CA", a.net.CA)
+		command := []string{"run", "--allow", "www.googleapis.com", "--", a.curl, "-sS", "--max-time", "10", "--cacert", a.net.CA, "https://www.googleapis.com" + books}
+		for variable, reached := range map[string]bool{"8.8.8.8": true, "192.0.2.53:5353, 8.8.8.8:53": true, "192.0.2.53:5353": false} {
+			t.Setenv("SLUICE_RESOLVER", variable)
+			if r := a.Sluice(t, command...); (r.Code == 0) != reached || reached != strings.Contains(r.Stdout, "volumeInfo") {
+				t.Errorf("SLUICE_RESOLVER=%s: exit %d, %q, %q", variable, r.Code, r.Stdout, r.Stderr)
+			}
+		}
+		t.Setenv("SLUICE_RESOLVER", "192.0.2.53:5353")
+		if r := a.Sluice(t, append([]string{"run", "--resolver", "8.8.8.8"}, command[1:]...)...); r.Code != 0 {
+			t.Errorf("the flag does not win over the variable: exit %d, %q", r.Code, r.Stderr)
+		}
+	})
+}
+
 func TestTheExitStatusIsTheCommandsOwn(t *testing.T) {
 	eachUser(t, func(t *testing.T, a *alone) {
 		for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": 143} {

@@ -57,7 +57,7 @@ command, on standard error.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			config, err := o.config(args)
+			config, err := o.config(cmd, args)
 			if err != nil {
 				return &ExitError{Code: run.ExitFailed, Err: err}
 			}
@@ -80,7 +80,7 @@ command, on standard error.`,
 	f.StringSliceVar(&o.listen, "listen", nil, "port on which the command serves; may be repeated")
 	f.StringVar(&o.server, "server", "", "join the mesh of the server whose runtime folder this is (with --service: the default one)")
 	f.StringVar(&o.egressSockets, "egress-sockets", os.Getenv("SLUICE_EGRESS_SOCKETS"), "unix socket of a SocketFactory: the way out is through its namespace (SLUICE_EGRESS_SOCKETS)")
-	f.StringArrayVar(&o.resolvers, "resolver", nil, "DNS server to ask, ADDRESS[:PORT]; may be repeated (default: the machine's)")
+	f.StringArrayVar(&o.resolvers, "resolver", commaSeparated(os.Getenv("SLUICE_RESOLVER")), "DNS server to ask, ADDRESS[:PORT]; may be repeated (SLUICE_RESOLVER, separated by commas; default: the machine's)")
 	f.StringVar(&o.upstreamCA, "upstream-ca", os.Getenv("SLUICE_UPSTREAM_CA"), "file of PEM certificates that upstreams may chain to, beside the system's (SLUICE_UPSTREAM_CA)")
 	f.StringVar(&o.runAs, "run-as", "", "UID[:GID] to run the command as; takes root")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "do not tell after the command what was denied")
@@ -89,7 +89,7 @@ command, on standard error.`,
 }
 
 // config reads the flags into what run takes.
-func (o *runOptions) config(args []string) (run.Config, error) {
+func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, error) {
 	c := run.Config{
 		Command: args, RulesFiles: o.rules, Allow: o.allow,
 		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Quiet: o.quiet, Verbose: o.verbose,
@@ -99,7 +99,7 @@ func (o *runOptions) config(args []string) (run.Config, error) {
 	}
 	var err error
 	if c.Resolvers, err = resolve.ParseServers(o.resolvers); err != nil {
-		return c, fmt.Errorf("--resolver: %w", err)
+		return c, fmt.Errorf("--resolver or SLUICE_RESOLVER: %w", err)
 	}
 	if c.RunAs, err = identity(o.runAs); err != nil {
 		return c, err
@@ -132,11 +132,18 @@ func (o *runOptions) config(args []string) (run.Config, error) {
 	if len(o.rules)+len(o.allow) > 0 {
 		return c, errors.New("--rules and --allow are for a command that runs alone; with --service or --server the rules are the server's: use sluice create")
 	}
-	if o.egressSockets != "" || o.upstreamCA != "" || len(o.resolvers) > 0 {
+	// A variable may be there for another command.
+	flags := cmd.Flags()
+	if flags.Changed("egress-sockets") || flags.Changed("upstream-ca") || flags.Changed("resolver") {
 		return c, errors.New("--egress-sockets, --upstream-ca and --resolver are for a command that runs alone; with --service or --server they are sluice-proxy's")
 	}
 	c.Attach, err = paths.Socket(runtime, paths.AttachSocket)
 	return c, err
+}
+
+// commaSeparated is nil for an empty text; spaces around a comma do not count.
+func commaSeparated(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 func identity(text string) (*sandbox.Identity, error) {
