@@ -95,7 +95,7 @@ func TestAResolverIsSaidByAVariableToo(t *testing.T) {
 	eachUser(t, func(t *testing.T, a *alone) {
 		t.Setenv("SLUICE_EGRESS_SOCKETS", a.net.Sockets)
 		t.Setenv("SLUICE_UPSTREAM_CA", a.net.CA)
-		command := []string{"run", "--allow", "www.googleapis.com", "--", a.curl, "-sS", "--max-time", "10", "--cacert", a.net.CA, "https://www.googleapis.com" + books}
+		command := []string{"run", "--allow", "www.googleapis.com", "--", a.curl, "-sS", "--max-time", "60", "--cacert", a.net.CA, "https://www.googleapis.com" + books}
 		for variable, reached := range map[string]bool{"8.8.8.8": true, "192.0.2.53:5353, 8.8.8.8:53": true, "192.0.2.53:5353": false} {
 			t.Setenv("SLUICE_RESOLVER", variable)
 			if r := a.Sluice(t, command...); (r.Code == 0) != reached || reached != strings.Contains(r.Stdout, "volumeInfo") {

@@ -532,6 +532,28 @@ func TestALeaveIsSaidAndTheServersEndAwaitedForABoundedTime(t *testing.T) {
 	})
 }
 
+// Else the server takes it for a lost connection, and keeps the workload's name.
+func TestWhatIsOnItsWayDoesNotCutALeaveShort(t *testing.T) {
+	play(t, func(t *testing.T, server *scripted, client *Client) {
+		m := joinDetails(t, client)
+		p := <-server.streams
+		p.request(t)
+		left := make(chan struct{})
+		go func() { m.Leave(); close(left) }()
+		synctest.Wait()
+		p.sendAll(t, "1", content(t, "a.example.com"))
+		synctest.Wait()
+		if err := p.Context().Err(); err != nil {
+			t.Errorf("the client broke the stream off: %v", err)
+		}
+		if request, err := p.Recv(); !errors.Is(err, io.EOF) {
+			t.Errorf("after the leave: %v, %v", request, err)
+		}
+		p.end <- nil
+		<-left
+	})
+}
+
 func TestAWorkloadThatLeavesBeforeItsStreamIsOpenDoesNotWait(t *testing.T) {
 	play(t, func(t *testing.T, server *scripted, client *Client) {
 		server.stop()

@@ -334,11 +334,17 @@ func indexReply(nonce string, nack error) *discoveryv3.DeltaDiscoveryRequest {
 type sender struct {
 	mu     sync.Mutex
 	stream grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
+	left   bool
 }
 
+// send writes a request. After the leave nobody waits for it any more, and what
+// the server had sent meanwhile must not end the stream in another way.
 func (s *sender) send(request *discoveryv3.DeltaDiscoveryRequest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.left {
+		return nil
+	}
 	return s.stream.Send(request)
 }
 
@@ -347,6 +353,7 @@ func (s *sender) send(request *discoveryv3.DeltaDiscoveryRequest) error {
 func (s *sender) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.left = true
 	_ = s.stream.CloseSend() // it never fails
 }
 
