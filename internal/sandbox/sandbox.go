@@ -260,12 +260,13 @@ func namespaces(user bool) *syscall.SysProcAttr {
 func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	stop := context.AfterFunc(ctx, s.Kill)
 	defer stop()
-	if err := sendSetup(s.control, setup{Mask: config.Mask, RunAs: config.RunAs}); err != nil {
-		return fmt.Errorf("sandbox: %w", err)
-	}
 	var outcome ready
-	fds, err := seqpacket.Receive(s.control, &outcome, capture.MaxFiles)
-	switch {
+	var fds []int
+	err := sendSetup(s.control, setup{Mask: config.Mask, RunAs: config.RunAs})
+	if err == nil {
+		fds, err = seqpacket.Receive(s.control, &outcome, capture.MaxFiles)
+	}
+	switch { // an init that was killed or ended fails either
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("sandbox: set up: %w", ctx.Err())
 	case err != nil:
