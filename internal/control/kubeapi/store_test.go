@@ -130,7 +130,7 @@ func TestAStatusIsWrittenOnceAndIsNoChange(t *testing.T) {
 func TestWritesOfStatusesAreBounded(t *testing.T) {
 	s := start(t, "", acceptAll)
 	store, calls := follow(t, s)
-	const rules = statusRate // takes a second
+	const rules = 3 * statusBurst // takes a second
 	for i := range rules {
 		s.create(t, fmt.Sprintf("rule-%03d", i), fmt.Sprintf("h%d.example.com", i))
 	}
