@@ -2,6 +2,9 @@
 # CGO is off so that the binaries are static and no C compiler is needed; the race
 # detector alone wants one.
 export CGO_ENABLED ?= 0
+# The toolchain of go.mod is fetched where the installed Go is older, even where an
+# image of Go says otherwise; GOTOOLCHAIN=local on the command line keeps it out.
+export GOTOOLCHAIN := auto
 GO       ?= go
 BIN      := bin
 FUZZTIME ?= 30s
