@@ -1,5 +1,6 @@
 // Command sluice is the command line of Sluice, and `sluice run`: a command in a
-// sandbox whose only way out is a proxy.
+// sandbox whose only way out is a proxy. On other systems than Linux it only speaks
+// to servers.
 package main
 
 import (
@@ -7,10 +8,9 @@ import (
 	"os"
 
 	"sluice.dev/sluice/internal/cli"
-	"sluice.dev/sluice/internal/sandbox"
 )
 
 func main() {
-	sandbox.Init() // the re-executed init of a sandbox goes no further
+	initSandbox()
 	os.Exit(cli.Execute(context.Background()))
 }

@@ -13,7 +13,7 @@ import (
 	"sluice.dev/sluice/internal/cli/rest"
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/flow"
-	"sluice.dev/sluice/internal/run"
+	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/why"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -180,7 +180,7 @@ func (o *whyOptions) offline(cmd *cobra.Command, q inspect.WhyQuery) error {
 		return err
 	}
 	workload := wire.Workload{Namespace: q.Namespace, Account: q.Account, Labels: q.Labels}
-	compiled, err := run.CompileRules(o.rules, o.allow, workload, cmd.ErrOrStderr())
+	compiled, err := rulefile.Compile(o.rules, o.allow, workload, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 )
 
 // Names of the sockets in the runtime folder.
@@ -25,7 +24,8 @@ const (
 const MaxSocketPath = 107
 
 // Runtime returns the runtime folder: given, else $SLUICE_RUNTIME, else
-// /run/sluice for root, else $XDG_RUNTIME_DIR/sluice, else /tmp/sluice-UID. An
+// /run/sluice for root, else $XDG_RUNTIME_DIR/sluice, else /tmp/sluice-UID (on
+// Windows, which has no such number, sluice in the user's temporary folder). An
 // $XDG_ variable that is not absolute is ignored (XDG Base Directory
 // Specification 0.8): two processes would find two folders by it.
 func Runtime(given string) string {
@@ -38,6 +38,8 @@ func Runtime(given string) string {
 		return "/run/sluice"
 	case filepath.IsAbs(os.Getenv("XDG_RUNTIME_DIR")):
 		return filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "sluice")
+	case os.Geteuid() < 0:
+		return filepath.Join(os.TempDir(), "sluice")
 	}
 	return "/tmp/sluice-" + strconv.Itoa(os.Geteuid())
 }
@@ -78,25 +80,36 @@ func Make(dir string) error {
 	return Check(dir)
 }
 
-// Check reports why a folder must not be trusted: it is not there, is no folder
-// but a link, belongs to somebody else, or is open to others.
+// Check reports why a folder must not be trusted: it does not exist, is not a
+// folder but a link, belongs to another user, or is open to others.
 func Check(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return fmt.Errorf("check the folder: %w", err)
 	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
+	owner, known := ownerOf(info)
 	switch {
 	case !info.IsDir():
-		return fmt.Errorf("%s is no folder of its own (it is %s)", dir, info.Mode().Type())
-	case !ok:
-		return fmt.Errorf("%s: its owner cannot be told", dir)
-	case int(stat.Uid) != os.Geteuid():
-		return fmt.Errorf("%s belongs to another user (uid %d, and we are %d): run this as that user, or name another folder", dir, stat.Uid, os.Geteuid())
+		return fmt.Errorf("%s is not a folder but a %s: remove it, or name another folder", dir, kindOf(info.Mode()))
+	case !known:
+		return fmt.Errorf("%s: this system does not say who owns it, so it is not trusted: name the server with --server", dir)
+	case owner != os.Geteuid():
+		return fmt.Errorf("%s belongs to another user (uid %d; this process has uid %d): run this as that user, or name another folder", dir, owner, os.Geteuid())
 	case info.Mode().Perm()&0o077 != 0:
 		return fmt.Errorf("%s is open to other users (mode %04o); run chmod 0700 %s", dir, info.Mode().Perm(), dir)
 	}
 	return nil
+}
+
+// kindOf names what is there in place of a folder.
+func kindOf(mode fs.FileMode) string {
+	switch mode.Type() {
+	case 0:
+		return "file"
+	case fs.ModeSymlink:
+		return "symbolic link"
+	}
+	return "special file (" + mode.Type().String() + ")"
 }
 
 // Socket returns the path of a socket in a runtime folder, or an error where it
@@ -109,8 +122,8 @@ func Socket(runtime, name string) (string, error) {
 	return path, nil
 }
 
-// RemoveStale removes a socket file that a dead process left. What is there but
-// is no socket stays, and is an error.
+// RemoveStale removes a socket file that a dead process left. Anything else with
+// that name is left alone, and is an error.
 func RemoveStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -120,7 +133,7 @@ func RemoveStale(path string) error {
 		return err
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s is in the way: it is no socket", path)
+		return fmt.Errorf("%s is not a socket but a %s: move it away, or name another folder", path, kindOf(info.Mode()))
 	}
 	return os.Remove(path)
 }

@@ -4,26 +4,21 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"time"
 
-	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/capture"
-	"sluice.dev/sluice/internal/control/compile"
 	"sluice.dev/sluice/internal/flow"
-	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/wire"
 )
 
 // runAlone runs the command with a proxy of its own in this process.
 func runAlone(ctx context.Context, c Config) (int, error) {
-	rules, err := CompileRules(c.RulesFiles, c.Allow, c.Workload, c.Stderr)
+	rules, err := rulefile.Compile(c.RulesFiles, c.Allow, c.Workload, c.Stderr)
 	if err != nil {
 		return ExitFailed, err
 	}
@@ -63,69 +58,6 @@ func runAlone(ctx context.Context, c Config) (int, error) {
 		summarize(c.Stderr, p.Flows().Recent(flow.RingSize, flow.Filter{}))
 	}
 	return code, err
-}
-
-// CompileRules compiles the rules of files and of --allow for one workload, by the
-// same compiler as the server's. What is odd about them goes to words.
-func CompileRules(files, allowed []string, workload wire.Workload, words io.Writer) (*wire.Snapshot, error) {
-	var objects []api.Object
-	var wrong []error
-	for _, file := range files {
-		read, err := readRules(file, workload.Namespace)
-		if err != nil {
-			wrong = append(wrong, err)
-		}
-		objects = append(objects, read...)
-	}
-	var allow []policy.Rule
-	for _, text := range allowed {
-		rule, err := policy.ParseAllow(text)
-		if err != nil {
-			wrong = append(wrong, err)
-			continue
-		}
-		allow = append(allow, rule)
-	}
-	if err := errors.Join(wrong...); err != nil {
-		return nil, err
-	}
-	workload, err := workload.Normalize()
-	if err != nil {
-		return nil, err
-	}
-	out := compile.Compile(compile.Input{Objects: objects, Workloads: []wire.Workload{workload}, Allow: allow, Created: time.Now()})
-	for _, problem := range out.Problems {
-		fmt.Fprintf(words, "sluice: %s: %s\n", problem.Object, problem.Text)
-	}
-	compiled, err := out.ForWorkload(workload)
-	if err != nil {
-		return nil, fmt.Errorf("compile the rules: %w", err)
-	}
-	return compiled, nil
-}
-
-// readRules reads and checks the rules of a file. Those that name no namespace
-// stand in the workload's.
-func readRules(file, namespace string) ([]api.Object, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fmt.Errorf("read the rules: %w", err)
-	}
-	defer f.Close()
-	objects, err := api.Decode(file, f)
-	if err != nil {
-		return nil, err
-	}
-	for i := range objects {
-		o := &objects[i]
-		if kind := o.TypeOf(); kind != nil && kind.Namespaced && o.Metadata.Namespace == "" {
-			o.Metadata.Namespace = cmp.Or(namespace, wire.DefaultNamespace)
-		}
-	}
-	if err := api.ValidateAll(objects); err != nil {
-		return nil, err
-	}
-	return objects, nil
 }
 
 // newProxy makes the proxy of this process.

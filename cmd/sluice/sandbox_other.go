@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// initSandbox does nothing: there are no sandboxes here.
+func initSandbox() {}
