@@ -78,7 +78,7 @@ func egressService(service string) error {
 	if isCIDR(service) {
 		return subnet4(service)
 	}
-	_, err := names.ParsePattern(service)
+	_, err := names.ParseIstioPattern(service)
 	return err
 }
 

@@ -58,6 +58,7 @@ func TestEgressPolicyIsValidated(t *testing.T) {
 		"{to: {cidrs: [10.0.0.0/8, 10.1.2.3, '2001:db8::/32', '::1'], ports: [{port: 1, protocol: tcp}, {port: 2, protocol: mongo}]}}": "",
 		"{to: {hosts: ['*', '*.example.com', '*-x.example.com'], ports: [{port: 443, protocol: https}, {port: 443, protocol: tcp}]}}":  "",
 		"{" + to + ", privateAnswers: [10.0.0.0/8]}":                                                                                   "",
+		"{to: {hosts: [my_svc.example.com, '*.my_svc.example.com'], ports: [{port: 443, protocol: https}]}}":                           "",
 
 		"{}": "spec.to: must list hosts, cidrs or both|spec.to.ports: must list at least one port",
 		"{to: {hosts: [a.b, a.b], ports: [{port: 80, protocol: http}]}}":                      "spec.to.hosts[1]: duplicate host: a.b",

@@ -136,7 +136,7 @@ func (v *validation) service(at string, s *istio.Service) {
 		v.fail(at+".namespace", "namespace %q must be a valid label", s.Namespace)
 	}
 	if s.Domain != "" {
-		if _, err := names.ParsePattern(s.Domain); err != nil {
+		if _, err := names.ParseIstioPattern(s.Domain); err != nil {
 			v.fail(at+".domain", "%v", err)
 		} else if first, _, _ := strings.Cut(s.Domain, "."); first[0] == '*' {
 			v.fail(at+".domain", "domain name %q invalid (label %q invalid)", s.Domain, first)

@@ -56,6 +56,7 @@ func TestEgressRuleTakesAndRefusesTheServicesOf2018(t *testing.T) {
 		"::ffff:1.2.3.0/120": `::ffff:1.2.3.0 is not a valid IPv4 address`,
 		"a/b/c":              `domain name "a/b/c" invalid (label "a/b/c" invalid)`,
 		"CNN.com":            `domain name "CNN.com" invalid (label "CNN" invalid)`,
+		"my_svc.example.com": `domain name "my_svc.example.com" invalid (label "my_svc" invalid)`,
 		long:                 fmt.Sprintf("domain name %q too long (max 255)", long),
 	} {
 		if diff := cmp.Diff([]string{"spec.destination.service: " + want}, problemsOf(egressRule(service, tcp))); diff != "" {

@@ -6,17 +6,16 @@ import (
 	"strings"
 )
 
-// Pattern is what a rule says of host names, in the grammar of 2018: "*" alone,
-// or an optional "*" as the first character, then an optional "." or "-", then
-// labels of lower-case letters, digits and inner hyphens, at most 255 bytes.
-// "*" stands for one or more characters, dots among them: matching is by
-// characters. Patterns are comparable; the zero Pattern matches nothing.
+// Pattern is what a rule says of host names: "*" alone, or an optional "*" as the
+// first character, then an optional "." or "-", then labels such as a Name has, at
+// most 255 bytes. "*" stands for one or more characters, dots among them: matching
+// is by characters. Patterns are comparable; the zero Pattern matches nothing.
 type Pattern struct {
 	text  string // as written
 	exact Name   // what a pattern without "*" matches; zero where it cannot be a Name
 }
 
-// The three ways in which a pattern is refused. Their texts are those of 2018.
+// The three ways in which a pattern is refused. Their texts are Istio 0.5's.
 type (
 	// EmptyPatternError is the refusal of "".
 	EmptyPatternError struct{}
@@ -39,14 +38,20 @@ func (e PatternTooLongError) Error() string {
 	return fmt.Sprintf("domain name %q too long (max %d)", e.Domain, maxPattern)
 }
 
-// maxPattern is the bound on a pattern without its wildcard, in bytes, as in
-// 2018. One that is longer than any Name is legal and matches nothing.
+// maxPattern is the bound on a pattern without its wildcard, in bytes, as in Istio
+// 0.5. One that is longer than any Name is legal and matches nothing.
 const maxPattern = 255
 
 // ParsePattern reads a pattern. It returns an EmptyPatternError, a LabelError or
 // a PatternTooLongError. Legal patterns that can match no Name are kept as they
 // are: an address ("10.0.0.100", see Addr), the end of one ("*.0.0.100").
-func ParsePattern(s string) (Pattern, error) {
+func ParsePattern(s string) (Pattern, error) { return parsePattern(s, isPatternLabel) }
+
+// ParseIstioPattern reads a pattern in the grammar of Istio 0.5's EgressRule, whose
+// labels are those of RFC 1123: without underscores, and no hyphen at their end.
+func ParseIstioPattern(s string) (Pattern, error) { return parsePattern(s, isDNS1123Label) }
+
+func parsePattern(s string, isLabel func(string) bool) (Pattern, error) {
 	if s == "" {
 		return Pattern{}, EmptyPatternError{}
 	}
@@ -63,7 +68,7 @@ func ParsePattern(s string) (Pattern, error) {
 		return Pattern{}, PatternTooLongError{Domain: domain}
 	}
 	for label := range strings.SplitSeq(domain, ".") {
-		if !isDNS1123Label(label) {
+		if !isLabel(label) {
 			return Pattern{}, LabelError{Domain: domain, Label: label}
 		}
 	}
@@ -86,9 +91,24 @@ func MustParsePattern(s string) Pattern {
 	return p
 }
 
-// ExactPattern returns the pattern that matches n alone. It fails for names that
-// the grammar of patterns cannot say, such as those with underscores.
+// ExactPattern returns the pattern that matches n alone. It fails for the zero Name
+// only.
 func ExactPattern(n Name) (Pattern, error) { return ParsePattern(n.s) }
+
+// isPatternLabel reports whether a Name can have the label: lower-case letters,
+// digits, hyphens and underscores, 1 to 63 of them, the first one no hyphen. DNS
+// has no rule against underscores (RFC 2181 section 11), and names in use have them.
+func isPatternLabel(label string) bool {
+	if label == "" || len(label) > MaxLabel || label[0] == '-' {
+		return false
+	}
+	for i := range len(label) {
+		if c := label[i]; c != '_' && !isDNS1123(c) {
+			return false
+		}
+	}
+	return true
+}
 
 // isDNS1123Label reports whether label is lower-case letters, digits and inner
 // hyphens, 1 to 63 of them (RFC 1123 section 2.1).
@@ -97,28 +117,30 @@ func isDNS1123Label(label string) bool {
 		return false
 	}
 	for i := range len(label) {
-		if c := label[i]; !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-') {
+		if !isDNS1123(label[i]) {
 			return false
 		}
 	}
 	return true
 }
 
+func isDNS1123(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' }
+
 // String returns the pattern as it was written.
 func (p Pattern) String() string { return p.text }
 
-// IsZero reports whether p is no pattern.
+// IsZero reports whether p is the zero Pattern.
 func (p Pattern) IsZero() bool { return p.text == "" }
 
 // IsAny reports whether p is "*".
 func (p Pattern) IsAny() bool { return p.text == "*" }
 
 // Exact returns the one name that p matches; false for wildcards, and for
-// addresses and others that are no Name.
+// addresses and others that are not valid names.
 func (p Pattern) Exact() (Name, bool) { return p.exact, !p.exact.IsZero() }
 
-// Addr returns the address when p is an address literal, which the grammar of
-// 2018 allows: a rule on it is a rule on that address. It matches no Name.
+// Addr returns the address when p is an address literal, which Istio 0.5's grammar
+// allows: a rule on it is a rule on that address. It matches no Name.
 func (p Pattern) Addr() (netip.Addr, bool) {
 	if p.text == "" || p.text[0] == '*' || !endsInNumber(p.text) {
 		return netip.Addr{}, false

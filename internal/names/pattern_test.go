@@ -11,17 +11,54 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestParsePatternTakesTheGrammarOf2018(t *testing.T) {
+func TestBothGrammarsTakeWhatIstioTook(t *testing.T) {
 	for _, s := range []string{"cnn.com", "10.0.0.100", "*cnn.com", "*.cnn.com", "*-cnn.com", "*.0.0.100", "*0.0.100", "*com", "*0", "*",
 		"xn--bcher-kva.de", strings.Repeat("a.", 127) + "a"} {
 		p, err := ParsePattern(s)
 		if err != nil || p.String() != s {
 			t.Errorf("ParsePattern(%q) = %q, %v", s, p, err)
 		}
+		if istio, err := ParseIstioPattern(s); err != nil || istio != p {
+			t.Errorf("ParseIstioPattern(%q) = %q, %v", s, istio, err)
+		}
 	}
 }
 
-func TestParsePatternRefusesInTheWordsOf2018(t *testing.T) {
+// DNS allows underscores, and names in use have them. Istio 0.5's EgressRule does
+// not take them, nor a hyphen at the end of a label.
+func TestAPatternTakesEveryLabelThatANameHas(t *testing.T) {
+	for pattern, name := range map[string]string{
+		"my_svc.example.com":   "my_svc.example.com",
+		"*.my_svc.example.com": "a.my_svc.example.com",
+		"*_svc.example.com":    "my_svc.example.com",
+		"_dmarc.example.com":   "_dmarc.example.com",
+		"a-.example.com":       "a-.example.com",
+	} {
+		p, err := ParsePattern(pattern)
+		if err != nil || !p.Match(MustParse(name)) {
+			t.Errorf("ParsePattern(%q) = %q, %v, which matches %s: %t", pattern, p, err, name, p.Match(MustParse(name)))
+		}
+		if _, err := ParseIstioPattern(pattern); !errors.As(err, new(LabelError)) {
+			t.Errorf("ParseIstioPattern(%q): %v", pattern, err)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		n, err := Parse(rapid.StringMatching(`[a-z0-9_][a-z0-9_-]{0,5}(\.[a-z0-9_][a-z0-9_-]{0,5}){0,3}`).Draw(t, "name"))
+		if err != nil {
+			return // an address, or an A-label that is none
+		}
+		p, err := ExactPattern(n)
+		if exact, ok := p.Exact(); err != nil || !ok || exact != n || !p.Match(n) {
+			t.Fatalf("ExactPattern(%s) = %q, %v", n, p, err)
+		}
+		var sent Pattern
+		if err := sent.UnmarshalText([]byte(p.String())); err != nil || sent != p {
+			t.Fatalf("%q reaches a proxy as %q, %v", p, sent, err)
+		}
+	})
+}
+
+func TestAPatternIsRefusedInTheWordsOfIstio(t *testing.T) {
 	long := strings.Repeat("a.", 128)
 	for s, want := range map[string]string{
 		"":                      `domain must not be empty string`,
@@ -36,6 +73,7 @@ func TestParsePatternRefusesInTheWordsOf2018(t *testing.T) {
 		"**0":                   `domain name "*0" invalid (label "*0" invalid)`,
 		"CNN.com":               `domain name "CNN.com" invalid (label "CNN" invalid)`,
 		"a_b.com":               `domain name "a_b.com" invalid (label "a_b" invalid)`,
+		"a-.com":                `domain name "a-.com" invalid (label "a-" invalid)`,
 		"-a.com":                `domain name "-a.com" invalid (label "-a" invalid)`,
 		"*..com":                `domain name ".com" invalid (label "" invalid)`,
 		"*--a.com":              `domain name "-a.com" invalid (label "-a" invalid)`,
@@ -46,14 +84,20 @@ func TestParsePatternRefusesInTheWordsOf2018(t *testing.T) {
 		long:                    fmt.Sprintf("domain name %q too long (max 255)", long),
 		"*." + long:             fmt.Sprintf("domain name %q too long (max 255)", long),
 	} {
-		p, err := ParsePattern(s)
+		p, err := ParseIstioPattern(s)
 		if err == nil || err.Error() != want || !p.IsZero() {
+			t.Errorf("ParseIstioPattern(%q) = %q, %v\nwant %s", s, p, err, want)
+		}
+		if s == "a_b.com" || s == "a-.com" {
+			continue
+		}
+		if p, err := ParsePattern(s); err == nil || err.Error() != want || !p.IsZero() {
 			t.Errorf("ParsePattern(%q) = %q, %v\nwant %s", s, p, err, want)
 		}
 	}
 	var label LabelError
 	if _, err := ParsePattern("a..b"); !errors.As(err, &label) || label.Domain != "a..b" {
-		t.Errorf("the error is no LabelError: %v", err)
+		t.Errorf("the error is not a LabelError: %v", err)
 	}
 }
 

@@ -182,7 +182,7 @@ func TestARuleThatHelpsIsFoundForEachReasonThatHasOne(t *testing.T) {
 	}{
 		{"a name", dialled("a.example", 443).tls("a.example"), "", NoRule, "https"},
 		{"a plain request", dialled("a.example", 80).get("a.example", "/"), "", NoRule, "http"},
-		{"a name that patterns cannot say", dialled("a_b.example.com", 443).tls("a_b.example.com"), "", NoRule, "https"},
+		{"a name with an underscore", dialled("a_b.example.com", 443).tls("a_b.example.com"), "", NoRule, "https"},
 		{"bytes", dialled("a.example", 22).opaque(), "", NoRule, "tcp"},
 		{"an address", dialledAddr("203.0.113.1", 22).opaque(), "", NoRule, "tcp"},
 		{"a request to an address", dialledAddr("203.0.113.1", 9090).get("203.0.113.1", "/"), "", AddressLiteral, "tcp"},
@@ -260,6 +260,8 @@ func TestParseAllow(t *testing.T) {
 		"WWW.Example.com.:443": "www.example.com 443/https",
 		"bücher.example":       "xn--bcher-kva.example 443/https",
 		"*":                    "* 443/https",
+		"my_svc.example:443":   "my_svc.example 443/https",
+		"*.my_svc.example:80":  "*.my_svc.example 80/http",
 		"192.0.2.1:22":         "192.0.2.1/32 22/tcp",
 		"127.1:22":             "127.0.0.1/32 22/tcp",
 		"10.0.0.0/8:443":       "10.0.0.0/8 443/https",
@@ -288,7 +290,7 @@ func TestParseAllow(t *testing.T) {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
 	}
-	for _, text := range []string{"", ":443", "a.example:0", "a.example:70000", "a.example:x", "a.example:", "a_b.example", "http://a.example", "10.0.0.0/33", "[::1]:", "a..b", "*.*.com", "[2001:db8::]/32:443"} {
+	for _, text := range []string{"", ":443", "a.example:0", "a.example:70000", "a.example:x", "a.example:", "http://a.example", "10.0.0.0/33", "[::1]:", "a..b", "*.*.com", "[2001:db8::]/32:443"} {
 		if r, err := ParseAllow(text); err == nil {
 			t.Errorf("%q was read as %+v", text, r)
 		}

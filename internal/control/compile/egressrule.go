@@ -34,7 +34,7 @@ func compileEgressRule(id, namespace string, spec *istio.EgressRuleSpec) (*compi
 		}
 		out.rule.CIDRs = []netip.Prefix{prefix.Masked()}
 	} else {
-		pattern, err := names.ParsePattern(domain)
+		pattern, err := names.ParseIstioPattern(domain)
 		if err != nil {
 			return nil, err
 		}
