@@ -24,11 +24,11 @@ const (
 
 // Decode reads a stream of YAML documents, or JSON, and returns its objects.
 // Every document is read before it returns, and where anything is wrong (syntax,
-// an unknown kind or field, a key that stands twice, a value of the wrong type)
+// an unknown kind or field, a duplicate key, a value of the wrong type)
 // it returns no object and Problems that name file, line and field. It does not
 // validate values: see ValidateAll.
 //
-// Both spellings of a field of the forms of 2018 are read (useEgressProxy and
+// Both spellings of a field of the config.istio.io resources are read (useEgressProxy and
 // use_egress_proxy). A kind List of v1 is read as its items. Empty documents are
 // skipped. file is a name for messages.
 func Decode(file string, r io.Reader) ([]Object, error) {
@@ -118,7 +118,7 @@ func (d *decoder) syntax(err error, data []byte) {
 		return
 	}
 	line, hint := one.Mark.Line, ""
-	if line == 0 { // the parser names none for bytes that are no text
+	if line == 0 { // the parser names none for bytes that are not text
 		line = lineOfBadByte(data)
 	}
 	if indentedByTab(data, line) {
@@ -127,7 +127,7 @@ func (d *decoder) syntax(err error, data []byte) {
 	d.fail(&yaml.Node{Line: line}, "", "not YAML: %s%s", one.Message, hint)
 }
 
-// lineOfBadByte returns the line of the first byte that is no UTF-8 or a control
+// lineOfBadByte returns the line of the first byte that is not UTF-8 or a control
 // character, 0 where there is none.
 func lineOfBadByte(data []byte) int {
 	line := 1
@@ -144,7 +144,7 @@ func lineOfBadByte(data []byte) int {
 	return 0
 }
 
-// indentedByTab reports whether a tab stands in the indentation of a line.
+// indentedByTab reports whether the indentation of a line holds a tab.
 func indentedByTab(data []byte, line int) bool {
 	for n := 1; n < line; n++ {
 		_, rest, more := bytes.Cut(data, []byte("\n"))

@@ -19,7 +19,7 @@ import (
 	"sluice.dev/sluice/api/v1alpha1"
 )
 
-const egressRule2018 = `apiVersion: config.istio.io/v1alpha2
+const istioEgressRule = `apiVersion: config.istio.io/v1alpha2
 kind: EgressRule
 metadata:
   name: googleapis
@@ -89,7 +89,7 @@ func decodeOne(t *testing.T, text string) Object {
 }
 
 func TestDecodeReadsTheRulesOfTheArticle(t *testing.T) {
-	o := decodeOne(t, egressRule2018)
+	o := decodeOne(t, istioEgressRule)
 	same(t, o, Object{
 		APIVersion: "config.istio.io/v1alpha2", Kind: "EgressRule",
 		Metadata: Meta{Name: "googleapis", Namespace: "default"},
@@ -115,7 +115,7 @@ func TestDecodeReadsTheRulesOfTheArticle(t *testing.T) {
 	})
 }
 
-func TestDecodeReadsBothSpellingsOf2018AndKeepsCamelCase(t *testing.T) {
+func TestDecodeReadsBothSpellingsOfIstioAndKeepsCamelCase(t *testing.T) {
 	o := decodeOne(t, routeRuleSnake)
 	regex := "^(.*?;)?(user=jason)(;.*)?$"
 	same(t, o.Spec, &istio.RouteRuleSpec{
@@ -139,13 +139,13 @@ func TestDecodeReadsBothSpellingsOf2018AndKeepsCamelCase(t *testing.T) {
 	if strings.Contains(out.String(), "http_") || !strings.Contains(out.String(), "httpReqTimeout") {
 		t.Errorf("not in camelCase:\n%s", out.String())
 	}
-	// Both at once are one field that stands twice; our own kinds have one spelling.
-	refused(t, strings.Replace(egressRule2018, "  ports:", "  useEgressProxy: false\n  use_egress_proxy: false\n  ports:", 1),
-		"f.yaml:10: spec.useEgressProxy: stands twice: as useEgressProxy and as use_egress_proxy")
+	// Both at once are a duplicate of one field; our own kinds have one spelling.
+	refused(t, strings.Replace(istioEgressRule, "  ports:", "  useEgressProxy: false\n  use_egress_proxy: false\n  ports:", 1),
+		"f.yaml:10: spec.useEgressProxy: duplicate: written as useEgressProxy and as use_egress_proxy")
 	refused(t, strings.Replace(egressPolicy, "  tls:", "  private_answers: []\n  tls:", 1),
 		"f.yaml:10: spec.private_answers: unknown field: do you mean privateAnswers?")
-	// The last line stands on its own: an odd mixture is no spelling.
-	refused(t, egressRule2018+"  use_EgressProxy: true\n", "f.yaml:12: spec.use_EgressProxy: unknown field: do you mean useEgressProxy?")
+	// The last line is a case of its own: an odd mixture is not a spelling.
+	refused(t, istioEgressRule+"  use_EgressProxy: true\n", "f.yaml:12: spec.use_EgressProxy: unknown field: do you mean useEgressProxy?")
 }
 
 // refused asserts the problems that Decode finds, in their order.
@@ -170,7 +170,7 @@ func refused(t *testing.T, text string, want ...string) {
 }
 
 func TestDecodeRefusesWithFileLineAndField(t *testing.T) {
-	replace := func(old, new string) string { return strings.Replace(egressRule2018, old, new, 1) }
+	replace := func(old, new string) string { return strings.Replace(istioEgressRule, old, new, 1) }
 	for name, c := range map[string]struct {
 		text string
 		want []string
@@ -180,28 +180,28 @@ func TestDecodeRefusesWithFileLineAndField(t *testing.T) {
 		"a scalar":                {"hello\n", []string{"f.yaml:1: must be a mapping of names to values"}},
 		"no kind":                 {"metadata: {name: a}\n", []string{"f.yaml:1: kind: is missing"}},
 		"unknown kind":            {replace("EgressRule", "EgressRuel"), []string{"f.yaml:2: kind EgressRuel is not known"}},
-		"kind not built yet":      {replace("EgressRule", "DestinationPolicy"), []string{"f.yaml:2: kind DestinationPolicy is not built yet"}},
+		"kind not supported yet":  {replace("EgressRule", "DestinationPolicy"), []string{"f.yaml:2: kind DestinationPolicy is not supported yet"}},
 		"unknown field":           {replace("service:", "servce:"), []string{"f.yaml:8: spec.destination.servce: unknown field"}},
 		"unknown field in a list": {replace("protocol: https", "proto: https"), []string{"f.yaml:11: spec.ports[0].proto: unknown field"}},
 		"plural":                  {replace("ports:", "port:"), []string{"f.yaml:9: spec.port: unknown field: do you mean ports?"}},
-		"unknown top field":       {egressRule2018 + "extra: 1\n", []string{"f.yaml:12: extra: unknown field"}},
+		"unknown top field":       {istioEgressRule + "extra: 1\n", []string{"f.yaml:12: extra: unknown field"}},
 		"unknown metadata":        {replace("  namespace: default", "  finalizers: [a]"), []string{"f.yaml:5: metadata.finalizers: unknown field"}},
-		"field not built yet":     {strings.Replace(egressPolicy, "mode: Originate", "minVersion: '1.3'", 1), []string{"f.yaml:11: spec.tls.minVersion: minVersion is not built yet"}},
-		"duplicate key":           {replace("    protocol: https", "    protocol: https\n    port: 80"), []string{"f.yaml:12: spec.ports[0].port: stands twice, first on line 10"}},
-		"duplicate top key":       {egressRule2018 + "kind: RouteRule\n", []string{"f.yaml:12: kind: stands twice, first on line 2"}},
-		"duplicate map key":       {replace("metadata:", "metadata:\n  labels: {a: b, a: c}"), []string{"f.yaml:4: metadata.labels.a: stands twice, first on line 4"}},
+		"field not supported yet": {strings.Replace(egressPolicy, "mode: Originate", "minVersion: '1.3'", 1), []string{"f.yaml:11: spec.tls.minVersion: minVersion is not supported yet"}},
+		"duplicate key":           {replace("    protocol: https", "    protocol: https\n    port: 80"), []string{"f.yaml:12: spec.ports[0].port: duplicate, first on line 10"}},
+		"duplicate top key":       {istioEgressRule + "kind: RouteRule\n", []string{"f.yaml:12: kind: duplicate, first on line 2"}},
+		"duplicate map key":       {replace("metadata:", "metadata:\n  labels: {a: b, a: c}"), []string{"f.yaml:4: metadata.labels.a: duplicate, first on line 4"}},
 		"number as text":          {replace("https", "443"), []string{`f.yaml:11: spec.ports[0].protocol: must be a string: write "443" in quotes`}},
 		"text as number":          {replace("443", `"443"`), []string{"f.yaml:10: spec.ports[0].port: must be a whole number of 32 bits"}},
 		"fraction":                {replace("443", "443.5"), []string{"f.yaml:10: spec.ports[0].port: must be a whole number of 32 bits"}},
 		"too large":               {replace("443", "4294967296"), []string{"f.yaml:10: spec.ports[0].port: must be a whole number of 32 bits"}},
-		"yes is no boolean":       {egressRule2018 + "  useEgressProxy: yes\n", []string{"f.yaml:12: spec.useEgressProxy: must be true or false"}},
+		"yes is not a boolean":    {istioEgressRule + "  useEgressProxy: yes\n", []string{"f.yaml:12: spec.useEgressProxy: must be true or false"}},
 		"list as mapping":         {replace("\n    service: \"*.googleapis.com\"", " [a]"), []string{"f.yaml:7: spec.destination: must be a mapping of names to values"}},
 		"mapping as list":         {replace("\n  - port: 443\n    protocol: https", " {}"), []string{"f.yaml:9: spec.ports: must be a list"}},
 		"empty item":              {replace("- port: 443\n    protocol: https", "-"), []string{"f.yaml:10: spec.ports[0]: has no value"}},
 		"label without quotes":    {replace("metadata:", "metadata:\n  labels: {version: 1.10}"), []string{`f.yaml:4: metadata.labels[version]: must be a string: write "1.10" in quotes`}},
 		"label without value":     {replace("metadata:", "metadata:\n  labels: {version: }"), []string{"f.yaml:4: metadata.labels[version]: has no value"}},
-		"key that is no text":     {replace("metadata:", "metadata:\n  labels: {1: a}"), []string{"f.yaml:4: metadata.labels: a key must be a string"}},
-		"merge key":               {"x: &x {}\n" + egressRule2018 + "<<: *x\n", []string{"f.yaml:1: x: unknown field", "f.yaml:13: <<: merge keys are not supported: write the fields out"}},
+		"key that is not text":    {replace("metadata:", "metadata:\n  labels: {1: a}"), []string{"f.yaml:4: metadata.labels: a key must be a string"}},
+		"merge key":               {"x: &x {}\n" + istioEgressRule + "<<: *x\n", []string{"f.yaml:1: x: unknown field", "f.yaml:13: <<: merge keys are not supported: write the fields out"}},
 		"not a time":              {replace("metadata:", "metadata:\n  creationTimestamp: soon"), []string{"f.yaml:4: metadata.creationTimestamp: must be a time such as 2018-02-02T00:00:00Z"}},
 		"infinity":                {strings.Replace(routeRuleSnake, "12.5", ".inf", 1), []string{"f.yaml:17: spec.httpFault.abort.percent: must be a number"}},
 		"everything at once": {
@@ -235,8 +235,8 @@ func TestDecodeRefusesWithFileLineAndField(t *testing.T) {
 		"a List without a list": {"apiVersion: v1\nkind: List\nitems: {}\n", []string{"f.yaml:3: items: must be a list"}},
 		"JSON": {
 			"{\"kind\": \"EgressRule\",\n\"spec\": {\"ports\":\n [{\"port\": 4.5, \"port\": 3,\n\"x\": null}]}, \"kind\": 3}",
-			[]string{"f.yaml:4: kind: stands twice, first on line 1", "f.yaml:3: spec.ports[0].port: must be a whole number of 32 bits",
-				"f.yaml:3: spec.ports[0].port: stands twice, first on line 3", "f.yaml:4: spec.ports[0].x: unknown field"},
+			[]string{"f.yaml:4: kind: duplicate, first on line 1", "f.yaml:3: spec.ports[0].port: must be a whole number of 32 bits",
+				"f.yaml:3: spec.ports[0].port: duplicate, first on line 3", "f.yaml:4: spec.ports[0].x: unknown field"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) { refused(t, c.text, c.want...) })
@@ -324,14 +324,14 @@ func TestDecodeHasBounds(t *testing.T) {
 }
 
 func TestDecodeReadsWhatKubectlPrints(t *testing.T) {
-	o := decodeOne(t, strings.Replace(egressRule2018, "metadata:", `metadata:
+	o := decodeOne(t, strings.Replace(istioEgressRule, "metadata:", `metadata:
   creationTimestamp: null
   managedFields:
   - manager: kubectl
     fieldsV1: {"f:spec": {}}
   selfLink: /x`, 1))
 	same(t, o.Metadata, Meta{Name: "googleapis", Namespace: "default"})
-	o = decodeOne(t, strings.Replace(egressRule2018, "metadata:", "metadata:\n  creationTimestamp: 2018-02-02T01:02:03Z", 1))
+	o = decodeOne(t, strings.Replace(istioEgressRule, "metadata:", "metadata:\n  creationTimestamp: 2018-02-02T01:02:03Z", 1))
 	if got := o.Metadata.CreationTimestamp; !got.Equal(time.Date(2018, 2, 2, 1, 2, 3, 0, time.UTC)) {
 		t.Error(got)
 	}
@@ -356,7 +356,7 @@ func TestDecodeReadsJSONAndSkipsEmptyDocuments(t *testing.T) {
 	if err := json.Compact(&compact, []byte(text)); err != nil {
 		t.Fatal(err)
 	}
-	want := decodeOne(t, egressRule2018).Spec
+	want := decodeOne(t, istioEgressRule).Spec
 	for _, form := range []string{text, compact.String(), "---\n" + strings.Replace(text, `\ud83d\ude00`, "", 1) + "\n---\n# nothing\n---\n"} {
 		o := decodeOne(t, form)
 		same(t, o.Spec, want)
@@ -373,7 +373,7 @@ func TestDecodeReadsJSONAndSkipsEmptyDocuments(t *testing.T) {
 
 func TestWhatIsWrittenIsReadAgain(t *testing.T) {
 	var objects []Object
-	for _, text := range []string{egressRule2018, egressPolicy, routeRuleSnake} {
+	for _, text := range []string{istioEgressRule, egressPolicy, routeRuleSnake} {
 		objects = append(objects, decodeOne(t, text))
 	}
 	objects[0].Metadata.ResourceVersion = "12"
@@ -410,7 +410,7 @@ func TestWhatIsWrittenIsReadAgain(t *testing.T) {
 
 func TestWriteYAMLSortsKeysAndEndsEachObjectWithALine(t *testing.T) {
 	var out bytes.Buffer
-	o := decodeOne(t, egressRule2018)
+	o := decodeOne(t, istioEgressRule)
 	if err := WriteYAML(&out, []Object{o, o}); err != nil {
 		t.Fatal(err)
 	}
@@ -454,7 +454,7 @@ func TestDecodeJSONListReadsWhatTheAPIServes(t *testing.T) {
 }
 
 func TestLinesAreFoundForFieldsThatAreMissing(t *testing.T) {
-	o := decodeOne(t, "# one\n"+egressRule2018)
+	o := decodeOne(t, "# one\n"+istioEgressRule)
 	for path, want := range map[string]int{
 		"spec.ports[0].port":    11,
 		"spec.ports[0].other":   11,
@@ -474,7 +474,7 @@ func TestLinesAreFoundForFieldsThatAreMissing(t *testing.T) {
 	}
 }
 
-func TestProblemsReadAsIn2018(t *testing.T) {
+func TestProblemsReadAsInIstio(t *testing.T) {
 	one := Problems{{File: "f.yaml", FieldError: FieldError{Path: "spec", Line: 3, Message: "is wrong"}}}
 	if got := one.Error(); got != "1 error occurred:\n\n* f.yaml:3: spec: is wrong" {
 		t.Errorf("%q", got)
@@ -487,7 +487,7 @@ func TestProblemsReadAsIn2018(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
-		egressRule2018, egressPolicy, routeRuleSnake, "a: &a [*a]", "<<: *x", "kind: List\napiVersion: v1\nitems: [{}]",
+		istioEgressRule, egressPolicy, routeRuleSnake, "a: &a [*a]", "<<: *x", "kind: List\napiVersion: v1\nitems: [{}]",
 		"? {a: b}\n: c", "!!binary x", "kind: !!int 3", "%YAML 1.3\n---\n", "\xff\xfe", "a: \"\\ud83d\\ude00\"", "- - - - -", "{[", "&a &b c",
 		"kind: EgressRule\nspec: {destination: {service: \"*.*\"}, ports: [{port: 0x1bb, protocol: TCP}]}",
 	} {

@@ -19,7 +19,7 @@ func Encode(o *Object) ([]byte, error) {
 }
 
 // WriteYAML writes each object as YAML with sorted keys, followed by a line
-// "---", as the command line of 2018 did.
+// "---", as the command line of Istio 0.5 did.
 func WriteYAML(w io.Writer, objects []Object) error {
 	for i := range objects {
 		plain, err := plainOf(&objects[i])

@@ -11,7 +11,7 @@ import (
 type FieldError struct {
 	Path    string // "spec.ports[0].port"; empty where the object as a whole is meant
 	Line    int    // in Origin.File; 0 where unknown
-	Message string // the text of 2018 for its forms
+	Message string // Istio 0.5's own for its resources
 }
 
 // Bounds of a FieldError, in bytes; what is longer is cut.
@@ -60,7 +60,7 @@ func (e FieldError) Error() string {
 	return e.Path + ": " + e.Message
 }
 
-// Problem is a FieldError together with the file in which it stands.
+// Problem is a FieldError together with the file that it is in.
 type Problem struct {
 	File string // "" where the object was not read from a file
 	FieldError
@@ -80,7 +80,7 @@ func (p Problem) Error() string {
 }
 
 // Problems is everything that is wrong with what was read, in the order in which
-// it was found. As an error it has the form of 2018's lists.
+// it was found. As an error it has the form of Istio 0.5's lists.
 type Problems []Problem
 
 // Error returns "2 errors occurred:", an empty line, and a line with "* " for each.
@@ -103,7 +103,7 @@ func (p Problems) OnlyKinds() bool {
 	return true
 }
 
-// ErrorList joins messages in the form in which the command line of 2018 lists
+// ErrorList joins messages in the form in which the command line of Istio 0.5 lists
 // errors.
 func ErrorList(messages []string) string {
 	var b strings.Builder
@@ -135,7 +135,7 @@ func ValidateAll(objects []Object) error {
 		if first, twice := seen[id]; twice {
 			problems = append(problems, Problem{File: o.Origin.File, FieldError: FieldError{
 				Path: "metadata.name", Line: o.Origin.LineOf("metadata.name"),
-				Message: fmt.Sprintf("%s stands twice in what is read, first on line %d", id, first.Line),
+				Message: fmt.Sprintf("%s is a duplicate, first on line %d", id, first.Line),
 			}})
 			continue
 		}

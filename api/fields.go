@@ -16,7 +16,7 @@ import (
 )
 
 // fieldReader reads YAML nodes into Go values by their json tags, strictly, and
-// remembers on which line each field stands.
+// remembers the line of each field.
 type fieldReader struct {
 	*decoder
 	lines     map[string]int
@@ -55,8 +55,8 @@ func (f *fieldReader) metadata(node *yaml.Node, meta *Meta) {
 	f.value(&kept, "metadata", reflect.ValueOf(meta).Elem(), 1)
 }
 
-// notBuiltFields is the fields that the design names and this version refuses.
-var notBuiltFields = map[reflect.Type][]string{
+// unsupportedFields is the fields that the design names and this version refuses.
+var unsupportedFields = map[reflect.Type][]string{
 	reflect.TypeFor[v1alpha1.EgressTLS]():        {"subjectAltNames", "clientCertificate", "minVersion", "ech", "verifyPassthrough"},
 	reflect.TypeFor[v1alpha1.EgressPolicySpec](): {"dns"},
 	reflect.TypeFor[v1alpha1.HTTPMatch]():        {"credential"},
@@ -150,15 +150,15 @@ func (f *fieldReader) structure(node *yaml.Node, path string, into reflect.Value
 		}
 		here := join(path, name)
 		if !known {
-			if slices.Contains(notBuiltFields[into.Type()], key.Value) {
-				f.fail(key, join(path, key.Value), "%s is not built yet", key.Value)
+			if slices.Contains(unsupportedFields[into.Type()], key.Value) {
+				f.fail(key, join(path, key.Value), "%s is not supported yet", key.Value)
 				return
 			}
 			f.fail(key, join(path, key.Value), "unknown field%s", closest(key.Value, index))
 			return
 		}
 		if before, twice := written[name]; twice {
-			f.fail(key, here, "stands twice: as %s and as %s", before, key.Value)
+			f.fail(key, here, "duplicate: written as %s and as %s", before, key.Value)
 			return
 		}
 		written[name] = key.Value
@@ -280,7 +280,7 @@ func (d *decoder) resolve(node *yaml.Node, path string, depth int) *yaml.Node {
 }
 
 // mapping calls each for the keys of a mapping, in their order, and refuses what
-// is no mapping, keys that are no strings, keys that stand twice, and merge keys.
+// is not a mapping, keys that are not strings, duplicate keys, and merge keys.
 // It reports whether the node was a mapping.
 func (d *decoder) mapping(node *yaml.Node, path string, depth int, each func(key, value *yaml.Node)) bool {
 	if node = d.resolve(node, path, depth); node == nil {
@@ -305,7 +305,7 @@ func (d *decoder) mapping(node *yaml.Node, path string, depth int, each func(key
 			continue
 		}
 		if line, twice := seen[key.Value]; twice {
-			d.fail(key, join(path, key.Value), "stands twice, first on line %d", line)
+			d.fail(key, join(path, key.Value), "duplicate, first on line %d", line)
 			continue
 		}
 		seen[key.Value] = key.Line

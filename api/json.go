@@ -29,7 +29,7 @@ type jsonReader struct {
 }
 
 // next returns a token and the line on which it ends, which for JSON is the line
-// on which it stands.
+// that it is on.
 func (r *jsonReader) next() (json.Token, int, error) {
 	token, err := r.tokens.Token()
 	if err != nil {

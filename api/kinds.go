@@ -52,9 +52,9 @@ var kinds = []*Kind{
 	},
 }
 
-// notBuiltYet is the kinds that the design names and this version refuses, by
-// group; each kind stands with its plural.
-var notBuiltYet = map[string]map[string]string{
+// unsupported is the kinds that the design names and this version refuses, by
+// group; each kind with its plural.
+var unsupported = map[string]map[string]string{
 	istio.Group: {
 		"DestinationPolicy": "destinationpolicies",
 		"IngressRule":       "ingressrules",
@@ -90,12 +90,12 @@ func (k *Kind) Resource() string { return k.Plural + "." + k.Group }
 // NewSpec returns a pointer to an empty spec of the kind.
 func (k *Kind) NewSpec() any { return k.newSpec() }
 
-// IsIstio reports whether the kind is one of the forms of 2018.
+// IsIstio reports whether the kind is one of Istio 0.5's.
 func (k *Kind) IsIstio() bool { return k.Group == istio.Group }
 
 // KindOf returns the kind that an object names by apiVersion and kind. A missing
-// apiVersion, or any version of config.istio.io, means the forms of 2018, as it
-// did then. The error is for people.
+// apiVersion, or any version of config.istio.io, means the resources of Istio 0.5, as
+// it did there. The error is for people.
 func KindOf(apiVersion, kind string) (*Kind, error) {
 	group, version, _ := strings.Cut(apiVersion, "/")
 	switch {
@@ -117,8 +117,8 @@ func KindOf(apiVersion, kind string) (*Kind, error) {
 		}
 		elsewhere = k
 	}
-	if _, ok := notBuiltYet[group][kind]; ok {
-		return nil, fmt.Errorf("kind %s is not built yet", kind)
+	if _, ok := unsupported[group][kind]; ok {
+		return nil, fmt.Errorf("kind %s is not supported yet", kind)
 	}
 	if elsewhere != nil {
 		return nil, fmt.Errorf("kind %s is not known in %s: write apiVersion: %s", kind, group, elsewhere.APIVersion())
@@ -143,10 +143,10 @@ func Lookup(word string) (*Kind, error) {
 			return nil, fmt.Errorf("%q not recognized. Please use non-hyphenated resource name %q", word, k.Singular)
 		}
 	}
-	for _, group := range notBuiltYet {
+	for _, group := range unsupported {
 		for kind, plural := range group {
 			if name == strings.ToLower(kind) || name == plural {
-				return nil, fmt.Errorf("configuration type %s is not built yet, the types are %v", word, TypeWords())
+				return nil, fmt.Errorf("configuration type %s is not supported yet, the types are %v", word, TypeWords())
 			}
 		}
 	}

@@ -15,10 +15,10 @@ func TestKindsHaveNamesOfTheirOwn(t *testing.T) {
 			seen[word] = k.Name
 		}
 	}
-	for group, refused := range notBuiltYet {
+	for group, refused := range unsupported {
 		for kind, plural := range refused {
 			if other, taken := seen[plural]; taken {
-				t.Errorf("plural %s of %s (%s), not built yet, is taken by %s", plural, kind, group, other)
+				t.Errorf("plural %s of %s (%s), not supported yet, is taken by %s", plural, kind, group, other)
 			}
 		}
 	}
@@ -43,9 +43,9 @@ func TestLookupReadsTheWordsOfTheCommandLine(t *testing.T) {
 		"route-rule":                  `"route-rule" not recognized. Please use non-hyphenated resource name "routerule"`,
 		"route-rules":                 `"route-rules" not recognized. Please use non-hyphenated resource name "routerule"`,
 		"egress-policies":             `"egress-policies" not recognized. Please use non-hyphenated resource name "egresspolicy"`,
-		"destinationpolicies":         "configuration type destinationpolicies is not built yet, the types are [egressrule routerule egresspolicy meshservice meshconfig]",
-		"denier":                      "configuration type denier is not built yet, the types are [egressrule routerule egresspolicy meshservice meshconfig]",
-		"accesspolicy":                "configuration type accesspolicy is not built yet, the types are [egressrule routerule egresspolicy meshservice meshconfig]",
+		"destinationpolicies":         "configuration type destinationpolicies is not supported yet, the types are [egressrule routerule egresspolicy meshservice meshconfig]",
+		"denier":                      "configuration type denier is not supported yet, the types are [egressrule routerule egresspolicy meshservice meshconfig]",
+		"accesspolicy":                "configuration type accesspolicy is not supported yet, the types are [egressrule routerule egresspolicy meshservice meshconfig]",
 		"":                            "configuration type  not found, the types are [egressrule routerule egresspolicy meshservice meshconfig]",
 	} {
 		kind, err := Lookup(word)
@@ -67,11 +67,11 @@ func TestKindOfRefusesByName(t *testing.T) {
 		{"config.istio.io/v1alpha2", "RouteRule", "RouteRule.v1alpha2.config.istio.io"},
 		{"config.istio.io/v1beta1", "RouteRule", "RouteRule.v1alpha2.config.istio.io"},
 		{"sluice.dev/v1alpha1", "EgressPolicy", "EgressPolicy.v1alpha1.sluice.dev"},
-		{"", "DestinationPolicy", "kind DestinationPolicy is not built yet"},
-		{"config.istio.io/v1alpha2", "IngressRule", "kind IngressRule is not built yet"},
-		{"config.istio.io/v1alpha2", "memquota", "kind memquota is not built yet"},
-		{"config.istio.io/v1alpha2", "rule", "kind rule is not built yet"},
-		{"sluice.dev/v1alpha1", "AccessPolicy", "kind AccessPolicy is not built yet"},
+		{"", "DestinationPolicy", "kind DestinationPolicy is not supported yet"},
+		{"config.istio.io/v1alpha2", "IngressRule", "kind IngressRule is not supported yet"},
+		{"config.istio.io/v1alpha2", "memquota", "kind memquota is not supported yet"},
+		{"config.istio.io/v1alpha2", "rule", "kind rule is not supported yet"},
+		{"sluice.dev/v1alpha1", "AccessPolicy", "kind AccessPolicy is not supported yet"},
 		{"config.istio.io/v1alpha2", "EndUserAuthenticationPolicySpec", "kind EndUserAuthenticationPolicySpec is not known"},
 		{"config.istio.io/v1alpha2", "stdio", "kind stdio is not known"},
 		{"", "EgressPolicy", "kind EgressPolicy is not known in config.istio.io: write apiVersion: sluice.dev/v1alpha1"},
@@ -94,7 +94,7 @@ func TestKindOfRefusesByName(t *testing.T) {
 }
 
 func TestFullNamesAndIDs(t *testing.T) {
-	objects, err := Decode("f", strings.NewReader(egressRule2018+"\n---\napiVersion: sluice.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: default}\n"))
+	objects, err := Decode("f", strings.NewReader(istioEgressRule+"\n---\napiVersion: sluice.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: default}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ type Origin struct {
 	lines map[string]int // by field path; nil for the store
 }
 
-// LineOf returns the line on which the field at path stands, or, where it was
+// LineOf returns the line of the field at path, or, where it was
 // not written, the line of the closest field around it. It is 0 for an object
 // of the store.
 func (o Origin) LineOf(path string) int {
@@ -82,7 +82,7 @@ func (o *Object) TypeOf() *Kind {
 	return kind
 }
 
-// DefaultNamespace is where a namespaced object stands that says no namespace.
+// DefaultNamespace is the namespace of a namespaced object that names none.
 const DefaultNamespace = "default"
 
 // SetNamespace gives a namespaced object that says no namespace the one given.

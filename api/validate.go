@@ -15,7 +15,7 @@ import (
 // Validate returns everything that is wrong with an object, each with the path
 // of its field and, where the object was read from a file, its line. It stands
 // behind the command line, the embedded rule API and, on a cluster, the webhook.
-// The texts for the forms of 2018 are those of 2018.
+// The texts for the resources of Istio 0.5 are its own.
 func Validate(o *Object) []FieldError {
 	kind, err := KindOf(o.APIVersion, o.Kind)
 	if err != nil {
@@ -91,7 +91,7 @@ func (v *validation) metadata(kind *Kind, m *Meta) {
 	case kind.Namespaced && !dnsLabel.MatchString(m.Namespace):
 		v.fail("metadata.namespace", "%q is not a DNS label", m.Namespace)
 	case !kind.Namespaced && m.Namespace != "":
-		v.fail("metadata.namespace", "a %s stands in no namespace", kind.Name)
+		v.fail("metadata.namespace", "a %s is cluster-scoped and has no namespace", kind.Name)
 	}
 	v.labels("metadata.labels", m.Labels)
 }
@@ -130,7 +130,7 @@ func isDNSName(s string) bool {
 	return true
 }
 
-// portNumber validates a port's number; the text is of 2018.
+// portNumber validates a port's number; the text is Istio 0.5's.
 func (v *validation) portNumber(path string, port int32) bool {
 	if port < 1 || port > 65535 {
 		v.fail(path, "port number %d must be in the range 1..65535", port)
@@ -173,7 +173,7 @@ func certificates(bundle string) error {
 		return errors.New("holds no PEM certificate (-----BEGIN CERTIFICATE-----)")
 	}
 	if strings.TrimSpace(string(rest)) != "" {
-		return fmt.Errorf("holds something that is no PEM block after certificate %d", count)
+		return fmt.Errorf("holds something that is not a PEM block after certificate %d", count)
 	}
 	return nil
 }

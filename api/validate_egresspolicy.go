@@ -69,7 +69,7 @@ func (v *validation) hosts(hosts []string) {
 	}
 }
 
-// egressHost validates one host: the grammar of 2018 without what can match no name.
+// egressHost validates one host: a pattern, without those that can match no name.
 func egressHost(host string) error {
 	if strings.Contains(host, "/") {
 		return fmt.Errorf("%s is not a host: list addresses and ranges under to.cidrs", host)
@@ -137,7 +137,7 @@ func (v *validation) egressPorts(spec *v1alpha1.EgressPolicySpec) {
 					"use tcp, or give the cidrs a policy of their own", port.Protocol)
 			}
 		case "http2", "grpc", "udp", "quic":
-			v.fail(at+".protocol", "protocol %s is not built yet", port.Protocol)
+			v.fail(at+".protocol", "protocol %s is not supported yet", port.Protocol)
 		case "":
 			v.fail(at+".protocol", "is missing: one of http, https, tls, tcp, mongo")
 		default:
@@ -165,7 +165,7 @@ func (v *validation) egressTLS(spec *v1alpha1.EgressPolicySpec) {
 			v.fail("spec.tls.mode", "mode Originate does not go with a tls port, on which the workload does TLS itself")
 		}
 	case v1alpha1.ModeIntercept:
-		v.fail("spec.tls.mode", "mode Intercept is not built yet")
+		v.fail("spec.tls.mode", "mode Intercept is not supported yet")
 	default:
 		v.fail("spec.tls.mode", "mode %q is not one of Auto, Originate, Passthrough", mode)
 	}
@@ -223,7 +223,7 @@ func (v *validation) requests(spec *v1alpha1.EgressPolicySpec) {
 			if !methodToken.MatchString(method) {
 				v.fail(fmt.Sprintf("%s.methods[%d]", at, j), "%q is not a method in upper case", method)
 			} else if method == "CONNECT" {
-				v.fail(fmt.Sprintf("%s.methods[%d]", at, j), "method CONNECT is not built yet")
+				v.fail(fmt.Sprintf("%s.methods[%d]", at, j), "method CONNECT is not supported yet")
 			}
 		}
 		for j, path := range match.Paths {

@@ -9,7 +9,7 @@ import (
 	"sluice.dev/sluice/internal/names"
 )
 
-// egressRule validates an EgressRule in the words of 2018.
+// egressRule validates an EgressRule in the words of Istio 0.5.
 func (v *validation) egressRule(spec *istio.EgressRuleSpec) {
 	const at = "spec.destination"
 	if d := spec.Destination; d == nil {
@@ -61,7 +61,7 @@ func (v *validation) egressRulePorts(spec *istio.EgressRuleSpec) {
 				v.fail(at+".protocol", "Only the following protocols can be defined for CIDR destination service notation: TCP,Mongo. "+
 					"This rule - port: %d protocol: %s destination.service: %s", port.Port, port.Protocol, service)
 			} else if protocol == "http2" || protocol == "grpc" {
-				v.fail(at+".protocol", "protocol %s is not built yet", port.Protocol)
+				v.fail(at+".protocol", "protocol %s is not supported yet", port.Protocol)
 			}
 		default:
 			v.fail(at+".protocol", "egress rule support is available only for the following protocols: HTTP,HTTP2,GRPC,HTTPS,TCP,Mongo")
@@ -69,7 +69,7 @@ func (v *validation) egressRulePorts(spec *istio.EgressRuleSpec) {
 	}
 }
 
-// isCIDR reports whether destination.service was taken for a CIDR in 2018.
+// isCIDR reports whether destination.service was taken for a CIDR in Istio 0.5.
 func isCIDR(service string) bool { return strings.Count(service, "/") == 1 }
 
 // egressService validates destination.service of an EgressRule: a name, a
@@ -82,7 +82,7 @@ func egressService(service string) error {
 	return err
 }
 
-// subnet4 validates an IPv4 CIDR or address in the words of 2018. Bits behind
+// subnet4 validates an IPv4 CIDR or address in the words of Istio 0.5. Bits behind
 // the prefix are no error; 50.1.2.3/8 means 50.0.0.0/8.
 func subnet4(s string) error {
 	if !isCIDR(s) {

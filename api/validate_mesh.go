@@ -33,7 +33,7 @@ func (v *validation) meshService(spec *v1alpha1.MeshServiceSpec) {
 		switch port.ProtocolOrDefault() {
 		case v1alpha1.ProtocolHTTP, v1alpha1.ProtocolTCP:
 		case v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS, v1alpha1.ProtocolMongo, "http2", "grpc", "udp", "quic", "redis":
-			v.fail(at+".protocol", "protocol %s is not built yet for a service", port.Protocol)
+			v.fail(at+".protocol", "protocol %s is not supported yet for a service", port.Protocol)
 		default:
 			v.fail(at+".protocol", "protocol %q is not one of http, tcp", port.Protocol)
 		}
@@ -45,7 +45,7 @@ func (v *validation) meshConfig(spec *v1alpha1.MeshConfigSpec) {
 	switch spec.OutboundDefault {
 	case "", v1alpha1.DefaultDeny:
 	case v1alpha1.DefaultAudit, v1alpha1.DefaultAllow:
-		v.fail("spec.outboundDefault", "outboundDefault %s is not built yet", spec.OutboundDefault)
+		v.fail("spec.outboundDefault", "outboundDefault %s is not supported yet", spec.OutboundDefault)
 	default:
 		v.fail("spec.outboundDefault", "outboundDefault %q is not Deny", spec.OutboundDefault)
 	}

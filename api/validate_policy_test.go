@@ -65,11 +65,11 @@ func TestEgressPolicyIsValidated(t *testing.T) {
 		"{to: {hosts: [a..b], ports: [{port: 80, protocol: http}]}}":                          `spec.to.hosts[0]: domain name "a..b" invalid (label "" invalid)`,
 		"{to: {hosts: [10.0.0.1], ports: [{port: 80, protocol: http}]}}":                      "spec.to.hosts[0]: 10.0.0.1 is an address: list it under to.cidrs",
 		"{to: {hosts: [10.0.0.0/8], ports: [{port: 80, protocol: http}]}}":                    "spec.to.hosts[0]: 10.0.0.0/8 is not a host: list addresses and ranges under to.cidrs",
-		"{to: {hosts: ['*.0.0.1'], ports: [{port: 80, protocol: http}]}}":                     "spec.to.hosts[0]: *.0.0.1 can match no host name: its last label is a number, and it is no address",
-		"{to: {cidrs: [10.0.0.1/8], ports: [{port: 80, protocol: tcp}]}}":                     "spec.to.cidrs[0]: 10.0.0.1/8 has bits behind its prefix: write 10.0.0.0/8, or 10.0.0.1 for the one address",
+		"{to: {hosts: ['*.0.0.1'], ports: [{port: 80, protocol: http}]}}":                     "spec.to.hosts[0]: *.0.0.1 can match no host name: its last label is a number, and it is not an address",
+		"{to: {cidrs: [10.0.0.1/8], ports: [{port: 80, protocol: tcp}]}}":                     "spec.to.cidrs[0]: 10.0.0.1/8 has bits set beyond its prefix: write 10.0.0.0/8, or 10.0.0.1 for the one address",
 		"{to: {cidrs: [10.0.0.0/40], ports: [{port: 80, protocol: tcp}]}}":                    "spec.to.cidrs[0]: 10.0.0.0/40 is not a valid CIDR block or address",
-		"{to: {cidrs: ['::ffff:1.2.3.4'], ports: [{port: 80, protocol: tcp}]}}":               "spec.to.cidrs[0]: an IPv4 address in an IPv6 one: write 1.2.3.4",
-		"{to: {cidrs: ['::ffff:1.2.3.0/120'], ports: [{port: 80, protocol: tcp}]}}":           "spec.to.cidrs[0]: IPv4 addresses in IPv6 ones: write the IPv4 range",
+		"{to: {cidrs: ['::ffff:1.2.3.4'], ports: [{port: 80, protocol: tcp}]}}":               "spec.to.cidrs[0]: an IPv4-mapped address: write 1.2.3.4",
+		"{to: {cidrs: ['::ffff:1.2.3.0/120'], ports: [{port: 80, protocol: tcp}]}}":           "spec.to.cidrs[0]: IPv4-mapped addresses: write the IPv4 range",
 		"{to: {cidrs: ['fe80::1%eth0'], ports: [{port: 80, protocol: tcp}]}}":                 "spec.to.cidrs[0]: an address here has no zone",
 		"{to: {cidrs: [::1, ::1], ports: [{port: 80, protocol: tcp}]}}":                       "spec.to.cidrs[1]: duplicate range: ::1",
 		"{to: {cidrs: [10.0.0.0/8], ports: [{port: 80, protocol: http}]}}":                    "spec.to.ports[0].protocol: http needs a host name to hold the request or certificate against, and to.cidrs has none: use tcp, or give the cidrs a policy of their own",
@@ -77,16 +77,16 @@ func TestEgressPolicyIsValidated(t *testing.T) {
 		"{to: {hosts: [a.b], ports: [{port: 0, protocol: http}]}}":                            "spec.to.ports[0].port: port number 0 must be in the range 1..65535",
 		"{to: {hosts: [a.b], ports: [{port: 80}]}}":                                           "spec.to.ports[0].protocol: is missing: one of http, https, tls, tcp, mongo",
 		"{to: {hosts: [a.b], ports: [{port: 80, protocol: HTTP}]}}":                           `spec.to.ports[0].protocol: protocol "HTTP" is not one of http, https, tls, tcp, mongo`,
-		"{to: {hosts: [a.b], ports: [{port: 80, protocol: http2}]}}":                          "spec.to.ports[0].protocol: protocol http2 is not built yet",
-		"{to: {hosts: [a.b], ports: [{port: 80, protocol: grpc}]}}":                           "spec.to.ports[0].protocol: protocol grpc is not built yet",
-		"{to: {hosts: [a.b], ports: [{port: 80, protocol: udp}]}}":                            "spec.to.ports[0].protocol: protocol udp is not built yet",
-		"{to: {hosts: [a.b], ports: [{port: 80, protocol: quic}]}}":                           "spec.to.ports[0].protocol: protocol quic is not built yet",
+		"{to: {hosts: [a.b], ports: [{port: 80, protocol: http2}]}}":                          "spec.to.ports[0].protocol: protocol http2 is not supported yet",
+		"{to: {hosts: [a.b], ports: [{port: 80, protocol: grpc}]}}":                           "spec.to.ports[0].protocol: protocol grpc is not supported yet",
+		"{to: {hosts: [a.b], ports: [{port: 80, protocol: udp}]}}":                            "spec.to.ports[0].protocol: protocol udp is not supported yet",
+		"{to: {hosts: [a.b], ports: [{port: 80, protocol: quic}]}}":                           "spec.to.ports[0].protocol: protocol quic is not supported yet",
 		"{to: {hosts: [a.b], ports: [{port: 80, protocol: tcp}, {port: 80, protocol: tcp}]}}": "spec.to.ports[1]: duplicate port: 80 tcp",
 		"{to: {cidrs: [::1], ports: [{port: 80, protocol: tcp}]}, privateAnswers: ['::1']}":   "spec.privateAnswers: says where the names under to.hosts may lead, and there are none (cidrs are consent for their own addresses)",
 		"{" + to + ", privateAnswers: [x]}":                                                   "spec.privateAnswers[0]: x is not a valid CIDR block or address",
 		"{" + to + ", from: {labels: {a b: c}, serviceAccounts: [A]}}":                        `spec.from.labels[a b]: "a b" is not a label's name|spec.from.serviceAccounts[0]: "A" is not a service account's name`,
 
-		"{" + to + ", tls: {mode: Intercept}}":                    "spec.tls.mode: mode Intercept is not built yet",
+		"{" + to + ", tls: {mode: Intercept}}":                    "spec.tls.mode: mode Intercept is not supported yet",
 		"{" + to + ", tls: {mode: auto}}":                         `spec.tls.mode: mode "auto" is not one of Auto, Originate, Passthrough`,
 		"{" + plain + ", tls: {}}":                                "spec.tls: needs an https or tls port: on the ports here no TLS is looked at",
 		"{" + plain + ", tls: {mode: Originate}}":                 "spec.tls.mode: mode Originate needs an https port: it turns plain HTTP into HTTPS",
@@ -102,7 +102,7 @@ func TestEgressPolicyIsValidated(t *testing.T) {
 		"{" + tls + ", http: [{methods: [GET]}]}":                               "spec.http: cannot be held on tls port 443: TLS that is passed through hides method and path",
 		"{" + tcp + ", http: [{methods: [GET]}]}":                               "spec.http: cannot be held on tcp port 3306: no request is read there",
 		"{" + plain + ", http: [{}]}":                                           "spec.http[0]: names neither methods nor paths, which allows any request: leave http out for that",
-		"{" + plain + ", http: [{methods: [get, CONNECT]}]}":                    `spec.http[0].methods[0]: "get" is not a method in upper case|spec.http[0].methods[1]: method CONNECT is not built yet`,
+		"{" + plain + ", http: [{methods: [get, CONNECT]}]}":                    `spec.http[0].methods[0]: "get" is not a method in upper case|spec.http[0].methods[1]: method CONNECT is not supported yet`,
 		"{" + plain + ", http: [{paths: [a, '/a?b', '/*a', '/a/../b', '/ü']}]}": `spec.http[0].paths[0]: "a" does not begin with /|spec.http[0].paths[1]: "/a?b" holds a query or fragment: paths are matched without them|spec.http[0].paths[2]: "/*a" holds * before its end: it stands for the rest of the path, at the end only|spec.http[0].paths[3]: "/a/../b" holds the segment "..", which no request that reaches a server keeps|spec.http[0].paths[4]: "/ü" holds a byte that no path has: write it percent-encoded`,
 	} {
 		if got := strings.Join(problemsOf(ours(t, "EgressPolicy", spec)), "|"); got != want {
@@ -142,7 +142,7 @@ func TestBundlesHoldCertificatesAndNothingElse(t *testing.T) {
 		"one":            {one, ""},
 		"two, with text": {"# a root\n" + one + "# another\n" + one + "\n", ""},
 		"a key":          {one + key, `holds a block "PRIVATE KEY": only certificates belong here`},
-		"cut off":        {one + "-----BEGIN CERTIFICATE-----\nAAAA", "holds something that is no PEM block after certificate 1"},
+		"cut off":        {one + "-----BEGIN CERTIFICATE-----\nAAAA", "holds something that is not a PEM block after certificate 1"},
 		"damaged":        {string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")})), "certificate 1 cannot be read: x509: malformed certificate"},
 		"too large":      {strings.Repeat("#", maxBundleBytes+1), "more than 262144 bytes"},
 	} {
@@ -155,7 +155,7 @@ func TestBundlesHoldCertificatesAndNothingElse(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 			if strings.Contains(got, "AAAA") {
-				t.Error("the bundle itself is told")
+				t.Error("the bundle itself is reported")
 			}
 		})
 	}
@@ -171,12 +171,12 @@ func TestMeshServiceAndMeshConfigAreValidated(t *testing.T) {
 		{"MeshService", "{}", "spec.ports: must list at least one port"},
 		{"MeshService", "{ports: [{port: 1}, {port: 1}, {port: 0}]}", "spec.ports[1].port: duplicate port: 1|spec.ports[2].port: port number 0 must be in the range 1..65535"},
 		{"MeshService", "{ports: [{port: 1, name: a}, {port: 2, name: a}, {port: 3, name: A}]}", `spec.ports[1].name: duplicate port name: a|spec.ports[2].name: "A" is not a DNS label`},
-		{"MeshService", "{ports: [{port: 1, protocol: grpc}, {port: 2, protocol: x}]}", `spec.ports[0].protocol: protocol grpc is not built yet for a service|spec.ports[1].protocol: protocol "x" is not one of http, tcp`},
+		{"MeshService", "{ports: [{port: 1, protocol: grpc}, {port: 2, protocol: x}]}", `spec.ports[0].protocol: protocol grpc is not supported yet for a service|spec.ports[1].protocol: protocol "x" is not one of http, tcp`},
 		{"MeshService", "{ports: [{port: 1}], selector: {'': a}}", `spec.selector[]: "" is not a label's name`},
 		{"MeshConfig", "{}", ""},
 		{"MeshConfig", "{outboundDefault: Deny, maxStale: 90m}", ""},
-		{"MeshConfig", "{outboundDefault: Allow}", "spec.outboundDefault: outboundDefault Allow is not built yet"},
-		{"MeshConfig", "{outboundDefault: Audit}", "spec.outboundDefault: outboundDefault Audit is not built yet"},
+		{"MeshConfig", "{outboundDefault: Allow}", "spec.outboundDefault: outboundDefault Allow is not supported yet"},
+		{"MeshConfig", "{outboundDefault: Audit}", "spec.outboundDefault: outboundDefault Audit is not supported yet"},
 		{"MeshConfig", "{outboundDefault: deny}", `spec.outboundDefault: outboundDefault "deny" is not Deny`},
 		{"MeshConfig", "{trustedRoots: x}", "spec.trustedRoots: holds no PEM certificate (-----BEGIN CERTIFICATE-----)"},
 		{"MeshConfig", "{maxStale: 1d}", `spec.maxStale: "1d" is not a duration such as 24h`},
@@ -189,7 +189,7 @@ func TestMeshServiceAndMeshConfigAreValidated(t *testing.T) {
 }
 
 func TestWarningsSayWhatMayNotBeMeant(t *testing.T) {
-	const scope = "egress-rule/default/rule applies to the workloads of namespace default; in 2018 it applied to all namespaces (for that, put it into namespace sluice-system)"
+	const scope = "egress-rule/default/rule applies to the workloads of namespace default; in Istio 0.5 it applied to all namespaces (for that, put it into namespace sluice-system)"
 	for service, want := range map[string]bool{
 		"*": true, "*.com": true, "*com": true, "*.co.uk": true, "*.github.io": true, "*cnn.com": true, "*-cnn.com": true, "*.": true,
 		"*.cnn.com": false, "*.a.cnn.com": false, "*-b.cnn.com": false, "*b.cnn.com": false, "cnn.com": false, "com": false, "10.0.0.0/8": false,

@@ -21,8 +21,8 @@ const (
 	maxRegexBytes = 1024 // of one expression: what a route takes
 )
 
-// routeRule validates a RouteRule in the words of 2018. A field that is valid and
-// that this version does not act on is refused as not built yet.
+// routeRule validates a RouteRule in the words of Istio 0.5. A field that is valid and
+// that this version does not act on is refused as not supported yet.
 func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 	if d := spec.Destination; d == nil {
 		v.fail("spec.destination", "route rule must have a destination service")
@@ -37,8 +37,8 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 	}
 	v.weights(spec.Route)
 
-	v.notBuilt("redirect", spec.Redirect != nil, func() { v.redirect(spec) })
-	v.notBuilt("rewrite", spec.Rewrite != nil, func() {
+	v.unsupported("redirect", spec.Redirect != nil, func() { v.redirect(spec) })
+	v.unsupported("rewrite", spec.Rewrite != nil, func() {
 		if spec.Rewrite.URI == "" && spec.Rewrite.Authority == "" {
 			v.fail("spec.rewrite", "rewrite must specify path, host, or both")
 		}
@@ -46,17 +46,17 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 			v.fail("spec.rewrite", "rule cannot contain both rewrite and redirect")
 		}
 	})
-	v.notBuilt("websocketUpgrade", spec.WebsocketUpgrade, func() {
+	v.unsupported("websocketUpgrade", spec.WebsocketUpgrade, func() {
 		if spec.Redirect != nil {
 			v.fail("spec.websocketUpgrade", "WebSocket upgrade is not allowed on redirect rules")
 		}
 	})
-	v.notBuilt("httpReqTimeout", spec.HTTPReqTimeout != nil, func() {
+	v.unsupported("httpReqTimeout", spec.HTTPReqTimeout != nil, func() {
 		if t := spec.HTTPReqTimeout.SimpleTimeout; t != nil {
 			v.duration("spec.httpReqTimeout.simpleTimeout.timeout", "httpTimeout invalid: ", t.Timeout)
 		}
 	})
-	v.notBuilt("httpReqRetries", spec.HTTPReqRetries != nil, func() {
+	v.unsupported("httpReqRetries", spec.HTTPReqRetries != nil, func() {
 		r := spec.HTTPReqRetries.SimpleRetry
 		if r == nil {
 			return
@@ -68,16 +68,16 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 			v.duration("spec.httpReqRetries.simpleRetry.perTryTimeout", "perTryTimeout invalid: ", r.PerTryTimeout)
 		}
 	})
-	v.notBuilt("httpFault", spec.HTTPFault != nil, func() { v.fault(spec.HTTPFault) })
+	v.unsupported("httpFault", spec.HTTPFault != nil, func() { v.fault(spec.HTTPFault) })
 	if spec.L4Fault != nil {
 		v.fail("spec.l4Fault", "L4 faults are not implemented")
 		if spec.L4Fault.Terminate != nil {
 			v.fail("spec.l4Fault.terminate", "the terminate fault not supported yet")
 		}
 	}
-	v.notBuilt("mirror", spec.Mirror != nil, func() { v.service("spec.mirror", spec.Mirror) })
-	v.notBuilt("corsPolicy", spec.CorsPolicy != nil, func() { v.cors(spec.CorsPolicy) })
-	v.notBuilt("appendHeaders", len(spec.AppendHeaders) > 0, func() {
+	v.unsupported("mirror", spec.Mirror != nil, func() { v.service("spec.mirror", spec.Mirror) })
+	v.unsupported("corsPolicy", spec.CorsPolicy != nil, func() { v.cors(spec.CorsPolicy) })
+	v.unsupported("appendHeaders", len(spec.AppendHeaders) > 0, func() {
 		for _, name := range sortedKeys(spec.AppendHeaders) {
 			at := "spec.appendHeaders[" + name + "]"
 			v.failIf(at, headerName(name))
@@ -88,9 +88,9 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 	})
 }
 
-// notBuilt runs the validation of a field that is set, and refuses the field as
-// not built yet where that found nothing.
-func (v *validation) notBuilt(field string, set bool, validate func()) {
+// unsupported runs the validation of a field that is set, and refuses the field as
+// not supported yet where that found nothing.
+func (v *validation) unsupported(field string, set bool, validate func()) {
 	if !set {
 		return
 	}
@@ -98,17 +98,17 @@ func (v *validation) notBuilt(field string, set bool, validate func()) {
 	validate()
 	if len(v.errors) == before {
 		at := "spec." + field
-		v.fail(at, "%s is not built yet", field[strings.LastIndexByte(field, '.')+1:])
+		v.fail(at, "%s is not supported yet", field[strings.LastIndexByte(field, '.')+1:])
 	}
 }
 
-// inMesh validates a reference to a service of the mesh. In 2018 the host of
-// an EgressRule could stand there too.
+// inMesh validates a reference to a service of the mesh. In Istio 0.5 the
+// host of an EgressRule could be given there too.
 func (v *validation) inMesh(at string, s *istio.Service) {
 	before := len(v.errors)
 	v.service(at, s)
 	if len(v.errors) == before && !strings.HasSuffix(s.FullName(DefaultNamespace, istio.ClusterDomain), ".svc."+istio.ClusterDomain) {
-		v.fail(at, "routes for external hosts are not built yet")
+		v.fail(at, "routes for external hosts are not supported yet")
 	}
 }
 
@@ -145,7 +145,7 @@ func (v *validation) service(at string, s *istio.Service) {
 	v.tags(at+".labels", s.Labels)
 }
 
-// tagWord is what keys and values of labels were made of in 2018.
+// tagWord is what keys and values of labels were made of in Istio 0.5.
 var tagWord = regexp.MustCompile(`^[-A-Za-z0-9_./]*$`)
 
 func (v *validation) tags(at string, labels map[string]string) {
@@ -167,7 +167,7 @@ func (v *validation) match(m *istio.MatchCondition) {
 	if m.Source != nil {
 		v.inMesh("spec.match.source", m.Source)
 	}
-	v.notBuilt("match.tcp", m.TCP != nil, func() { v.subnets("spec.match.tcp", m.TCP) })
+	v.unsupported("match.tcp", m.TCP != nil, func() { v.subnets("spec.match.tcp", m.TCP) })
 	if m.UDP != nil {
 		v.subnets("spec.match.udp", m.UDP)
 		v.fail("spec.match.udp", "UDP protocol not supported yet")
@@ -248,7 +248,7 @@ func (v *validation) weights(routes []istio.DestinationWeight) {
 		if route.Destination != nil {
 			v.inMesh(at+".destination", route.Destination)
 			if len(route.Destination.Labels) > 0 {
-				v.fail(at+".destination.labels", "labels of a route stand beside its destination, not in it")
+				v.fail(at+".destination.labels", "labels of a route belong beside its destination, not in it")
 			}
 		}
 		v.tags(at+".labels", route.Labels)

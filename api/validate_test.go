@@ -28,7 +28,7 @@ func egressRule(service string, ports ...istio.Port) *Object {
 	}
 }
 
-func TestEgressRuleTakesAndRefusesTheServicesOf2018(t *testing.T) {
+func TestEgressRuleTakesAndRefusesTheServicesOfIstio(t *testing.T) {
 	tcp := istio.Port{Port: 80, Protocol: "tcp"}
 	for _, service := range []string{
 		"cnn.com", "10.0.0.100", "*cnn.com", "*.cnn.com", "*-cnn.com", "*.0.0.100", "*0.0.100", "*com", "*0", "*",
@@ -65,7 +65,7 @@ func TestEgressRuleTakesAndRefusesTheServicesOf2018(t *testing.T) {
 	}
 }
 
-func TestEgressRuleRefusesInTheWordsOf2018(t *testing.T) {
+func TestEgressRuleRefusesInTheWordsOfIstio(t *testing.T) {
 	spec := func(change func(*istio.EgressRuleSpec)) *Object {
 		o := egressRule("*.cnn.com", istio.Port{Port: 80, Protocol: "http"}, istio.Port{Port: 443, Protocol: "HTTPS"})
 		change(o.Spec.(*istio.EgressRuleSpec))
@@ -92,17 +92,17 @@ func TestEgressRuleRefusesInTheWordsOf2018(t *testing.T) {
 			"spec.destination.domain: destination of egress rule must not have domain field",
 			"spec.destination.labels: destination of egress rule must not have labels field",
 		}},
-		"no ports":             {egressRule("cnn.com"), []string{"spec.ports: egress rule must have a ports list"}},
-		"one port twice":       {egressRule("cnn.com", istio.Port{Port: 80, Protocol: "http"}, istio.Port{Port: 80, Protocol: "https"}), []string{"spec.ports[1].port: duplicate port: 80"}},
-		"port zero":            {egressRule("cnn.com", istio.Port{Protocol: "http"}), []string{"spec.ports[0].port: port number 0 must be in the range 1..65535"}},
-		"port too large":       {egressRule("cnn.com", istio.Port{Port: 65536, Protocol: "http"}), []string{"spec.ports[0].port: port number 65536 must be in the range 1..65535"}},
-		"negative port":        {egressRule("cnn.com", istio.Port{Port: -1, Protocol: "http"}), []string{"spec.ports[0].port: port number -1 must be in the range 1..65535"}},
-		"no protocol":          {egressRule("cnn.com", istio.Port{Port: 80}), []string{"spec.ports[0].protocol: " + protocols}},
-		"another protocol":     {egressRule("cnn.com", istio.Port{Port: 80, Protocol: "udp"}), []string{"spec.ports[0].protocol: " + protocols}},
-		"http on a CIDR":       {egressRule("10.0.0.0/8", istio.Port{Port: 80, Protocol: "http"}), []string{"spec.ports[0].protocol: " + cidrOnly}},
-		"an egress proxy":      {spec(func(s *istio.EgressRuleSpec) { s.UseEgressProxy = true }), []string{"spec.useEgressProxy: directing traffic through egress proxy is not implemented yet"}},
-		"http2, not built yet": {egressRule("cnn.com", istio.Port{Port: 80, Protocol: "HTTP2"}), []string{"spec.ports[0].protocol: protocol HTTP2 is not built yet"}},
-		"grpc, not built yet":  {egressRule("cnn.com", istio.Port{Port: 80, Protocol: "grpc"}), []string{"spec.ports[0].protocol: protocol grpc is not built yet"}},
+		"no ports":                 {egressRule("cnn.com"), []string{"spec.ports: egress rule must have a ports list"}},
+		"one port twice":           {egressRule("cnn.com", istio.Port{Port: 80, Protocol: "http"}, istio.Port{Port: 80, Protocol: "https"}), []string{"spec.ports[1].port: duplicate port: 80"}},
+		"port zero":                {egressRule("cnn.com", istio.Port{Protocol: "http"}), []string{"spec.ports[0].port: port number 0 must be in the range 1..65535"}},
+		"port too large":           {egressRule("cnn.com", istio.Port{Port: 65536, Protocol: "http"}), []string{"spec.ports[0].port: port number 65536 must be in the range 1..65535"}},
+		"negative port":            {egressRule("cnn.com", istio.Port{Port: -1, Protocol: "http"}), []string{"spec.ports[0].port: port number -1 must be in the range 1..65535"}},
+		"no protocol":              {egressRule("cnn.com", istio.Port{Port: 80}), []string{"spec.ports[0].protocol: " + protocols}},
+		"another protocol":         {egressRule("cnn.com", istio.Port{Port: 80, Protocol: "udp"}), []string{"spec.ports[0].protocol: " + protocols}},
+		"http on a CIDR":           {egressRule("10.0.0.0/8", istio.Port{Port: 80, Protocol: "http"}), []string{"spec.ports[0].protocol: " + cidrOnly}},
+		"an egress proxy":          {spec(func(s *istio.EgressRuleSpec) { s.UseEgressProxy = true }), []string{"spec.useEgressProxy: directing traffic through egress proxy is not implemented yet"}},
+		"http2, not supported yet": {egressRule("cnn.com", istio.Port{Port: 80, Protocol: "HTTP2"}), []string{"spec.ports[0].protocol: protocol HTTP2 is not supported yet"}},
+		"grpc, not supported yet":  {egressRule("cnn.com", istio.Port{Port: 80, Protocol: "grpc"}), []string{"spec.ports[0].protocol: protocol grpc is not supported yet"}},
 		"everything at once": {spec(func(s *istio.EgressRuleSpec) {
 			s.Destination = nil
 			s.Ports = append(s.Ports, istio.Port{Port: 80, Protocol: "x"})
@@ -136,7 +136,7 @@ func routeRule(t *testing.T, lines string) *Object {
 	return &o
 }
 
-func TestRouteRuleRefusesInTheWordsOf2018(t *testing.T) {
+func TestRouteRuleRefusesInTheWordsOfIstio(t *testing.T) {
 	for lines, want := range map[string]string{
 		// What is built.
 		"":               "",
@@ -145,10 +145,10 @@ func TestRouteRuleRefusesInTheWordsOf2018(t *testing.T) {
 		"destination: {service: reviews.default.svc.cluster.local}":   "",
 		"destination: {name: reviews, domain: cluster.local}":         "",
 		"destination: {name: reviews, domain: svc.cluster.local}":     "",
-		`destination: {service: "*.httpbin.org"}`:                     "spec.destination: routes for external hosts are not built yet",
-		"destination: {name: reviews, domain: example.org}":           "spec.destination: routes for external hosts are not built yet",
-		"match: {source: {service: a.example.org}}":                   "spec.match.source: routes for external hosts are not built yet",
-		"route: [{destination: {service: 10.0.0.1}}]":                 "spec.route[0].destination: routes for external hosts are not built yet",
+		`destination: {service: "*.httpbin.org"}`:                     "spec.destination: routes for external hosts are not supported yet",
+		"destination: {name: reviews, domain: example.org}":           "spec.destination: routes for external hosts are not supported yet",
+		"match: {source: {service: a.example.org}}":                   "spec.match.source: routes for external hosts are not supported yet",
+		"route: [{destination: {service: 10.0.0.1}}]":                 "spec.route[0].destination: routes for external hosts are not supported yet",
 		"route: [{labels: {version: v1}}]":                            "",
 		"route: [{labels: {version: v1}, weight: 100}]":               "",
 		"route: [{labels: {v: a}, weight: 25}, {weight: 75}]":         "",
@@ -170,7 +170,7 @@ func TestRouteRuleRefusesInTheWordsOf2018(t *testing.T) {
 		"route: [{labels: {'a b': c}}]":                     `spec.route[0].labels[a b]: invalid tag key: "a b"`,
 		"route: [{labels: {a: 'ü'}}]":                       `spec.route[0].labels[a]: invalid tag value: "ü"`,
 		"route: [{destination: {}}]":                        "spec.route[0].destination: name or service is mandatory for a service reference",
-		"route: [{destination: {name: a, labels: {b: c}}}]": "spec.route[0].destination.labels: labels of a route stand beside its destination, not in it",
+		"route: [{destination: {name: a, labels: {b: c}}}]": "spec.route[0].destination.labels: labels of a route belong beside its destination, not in it",
 		"match: {source: {labels: {a: b}}}":                 "spec.match.source: name or service is mandatory for a service reference",
 		// Weights.
 		"route: [{weight: 50}, {weight: 40}]":  "spec.route: route weights total 90 (must total 100)",
@@ -189,27 +189,27 @@ func TestRouteRuleRefusesInTheWordsOf2018(t *testing.T) {
 		"match: {request: {headers: {a: {regex: '('}}}}":         "spec.match.request.headers[a].regex: error parsing regexp: missing closing ): `(`",
 		"match: {tcp: {sourceSubnet: [1.2.3.4/33]}}":             "spec.match.tcp.sourceSubnet[0]: 1.2.3.4/33 is not a valid CIDR block",
 		"match: {tcp: {destinationSubnet: [a]}}":                 "spec.match.tcp.destinationSubnet[0]: a is not a valid IPv4 address",
-		"match: {tcp: {sourceSubnet: [1.2.3.4/24]}}":             "spec.match.tcp: tcp is not built yet",
+		"match: {tcp: {sourceSubnet: [1.2.3.4/24]}}":             "spec.match.tcp: tcp is not supported yet",
 		"match: {udp: {}}": "spec.match.udp: UDP protocol not supported yet",
 		// Redirect and rewrite.
 		"redirect: {}":                     "spec.redirect: redirect must specify path, host, or both",
-		"redirect: {uri: /a}":              "spec.redirect: redirect is not built yet",
+		"redirect: {uri: /a}":              "spec.redirect: redirect is not supported yet",
 		"redirect: {uri: /a}\nroute: [{}]": "spec.redirect: rule cannot contain both route and redirect",
-		"redirect: {uri: /a}\nhttpFault: {abort: {httpStatus: 500}}": "spec.redirect: rule cannot contain both fault and redirect|spec.httpFault: httpFault is not built yet",
-		"redirect: {uri: /a}\nwebsocketUpgrade: true":                "spec.redirect: redirect is not built yet|spec.websocketUpgrade: WebSocket upgrade is not allowed on redirect rules",
-		"redirect: {uri: /a}\nrewrite: {uri: /b}":                    "spec.redirect: redirect is not built yet|spec.rewrite: rule cannot contain both rewrite and redirect",
+		"redirect: {uri: /a}\nhttpFault: {abort: {httpStatus: 500}}": "spec.redirect: rule cannot contain both fault and redirect|spec.httpFault: httpFault is not supported yet",
+		"redirect: {uri: /a}\nwebsocketUpgrade: true":                "spec.redirect: redirect is not supported yet|spec.websocketUpgrade: WebSocket upgrade is not allowed on redirect rules",
+		"redirect: {uri: /a}\nrewrite: {uri: /b}":                    "spec.redirect: redirect is not supported yet|spec.rewrite: rule cannot contain both rewrite and redirect",
 		"rewrite: {}":             "spec.rewrite: rewrite must specify path, host, or both",
-		"rewrite: {authority: a}": "spec.rewrite: rewrite is not built yet",
-		"websocketUpgrade: true":  "spec.websocketUpgrade: websocketUpgrade is not built yet",
+		"rewrite: {authority: a}": "spec.rewrite: rewrite is not supported yet",
+		"websocketUpgrade: true":  "spec.websocketUpgrade: websocketUpgrade is not supported yet",
 		// Times.
-		"httpReqTimeout: {simpleTimeout: {timeout: 7s}}":                    "spec.httpReqTimeout: httpReqTimeout is not built yet",
+		"httpReqTimeout: {simpleTimeout: {timeout: 7s}}":                    "spec.httpReqTimeout: httpReqTimeout is not supported yet",
 		"httpReqTimeout: {simpleTimeout: {timeout: 10us}}":                  "spec.httpReqTimeout.simpleTimeout.timeout: httpTimeout invalid: duration must be greater than 1ms",
 		"httpReqTimeout: {simpleTimeout: {timeout: 1.0005s}}":               "spec.httpReqTimeout.simpleTimeout.timeout: httpTimeout invalid: only durations to ms precision are supported",
 		"httpReqTimeout: {simpleTimeout: {timeout: soon}}":                  `spec.httpReqTimeout.simpleTimeout.timeout: httpTimeout invalid: bad duration "soon"`,
-		"httpReqRetries: {simpleRetry: {attempts: 3, perTryTimeout: 2s}}":   "spec.httpReqRetries: httpReqRetries is not built yet",
+		"httpReqRetries: {simpleRetry: {attempts: 3, perTryTimeout: 2s}}":   "spec.httpReqRetries: httpReqRetries is not supported yet",
 		"httpReqRetries: {simpleRetry: {attempts: -1, perTryTimeout: 1us}}": "spec.httpReqRetries.simpleRetry.attempts: attempts must be in range [0..]|spec.httpReqRetries.simpleRetry.perTryTimeout: perTryTimeout invalid: duration must be greater than 1ms",
 		// Faults.
-		"httpFault: {delay: {percent: 100, fixedDelay: 7s}}":  "spec.httpFault: httpFault is not built yet",
+		"httpFault: {delay: {percent: 100, fixedDelay: 7s}}":  "spec.httpFault: httpFault is not supported yet",
 		"httpFault: {delay: {percent: 101, fixedDelay: 1us}}": "spec.httpFault.delay.percent: percent invalid: percentage 101 is not in range 0..100|spec.httpFault.delay.fixedDelay: fixedDelay invalid: duration must be greater than 1ms",
 		"httpFault: {delay: {exponentialDelay: 1s}}":          "spec.httpFault.delay.exponentialDelay: exponentialDelay not supported yet",
 		"httpFault: {abort: {grpcStatus: a}}":                 "spec.httpFault.abort.grpcStatus: gRPC fault injection not supported yet",
@@ -217,13 +217,13 @@ func TestRouteRuleRefusesInTheWordsOf2018(t *testing.T) {
 		"l4Fault: {throttle: {downstreamLimitBps: 65536}}":    "spec.l4Fault: L4 faults are not implemented",
 		"l4Fault: {terminate: {percent: 100}}":                "spec.l4Fault: L4 faults are not implemented|spec.l4Fault.terminate: the terminate fault not supported yet",
 		// The rest.
-		"mirror: {name: a}":                                         "spec.mirror: mirror is not built yet",
+		"mirror: {name: a}":                                         "spec.mirror: mirror is not supported yet",
 		"mirror: {}":                                                "spec.mirror: name or service is mandatory for a service reference",
-		"corsPolicy: {allowMethods: [GET]}":                         "spec.corsPolicy: corsPolicy is not built yet",
+		"corsPolicy: {allowMethods: [GET]}":                         "spec.corsPolicy: corsPolicy is not supported yet",
 		"corsPolicy: {allowMethods: [FETCH]}":                       `spec.corsPolicy.allowMethods[0]: "FETCH" is not a supported HTTP method`,
 		"corsPolicy: {maxAge: 1500ms}":                              "spec.corsPolicy.maxAge: max_age duration is accurate only to seconds precision",
 		"corsPolicy: {allowHeaders: ['a b'], exposeHeaders: [':']}": `spec.corsPolicy.allowHeaders[0]: header name "a b" invalid|spec.corsPolicy.exposeHeaders[0]: header name ":" invalid`,
-		"appendHeaders: {a: b}":                                     "spec.appendHeaders: appendHeaders is not built yet",
+		"appendHeaders: {a: b}":                                     "spec.appendHeaders: appendHeaders is not supported yet",
 		"appendHeaders: {A: b, c: ''}":                              `spec.appendHeaders[A]: header name "A" invalid: must be in lower case|spec.appendHeaders[c]: appended header "c" must have a non-empty value`,
 	} {
 		if got := strings.Join(problemsOf(routeRule(t, lines)), "|"); got != want {
@@ -278,7 +278,7 @@ func TestMetadataIsValidated(t *testing.T) {
 		"nothing":                      {"kind: EgressRule", []string{"metadata.name: is missing", "metadata.namespace: is missing"}},
 		"a bad name":                   {"kind: EgressRule\nmetadata: {name: A_b, namespace: a.b}", []string{`metadata.name: "A_b" is not a name (lower-case letters, digits, inner hyphens and dots, at most 253)`, `metadata.namespace: "a.b" is not a DNS label`}},
 		"a service with dots":          {"apiVersion: sluice.dev/v1alpha1\nkind: MeshService\nmetadata: {name: a.b, namespace: c}\nspec: {ports: [{port: 1}]}", []string{`metadata.name: "a.b" is not a DNS label (lower-case letters, digits and inner hyphens, at most 63): a service's name is part of its host name`}},
-		"a MeshConfig of another name": {"apiVersion: sluice.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: other, namespace: c}", []string{"metadata.name: must be default: there is one MeshConfig", "metadata.namespace: a MeshConfig stands in no namespace"}},
+		"a MeshConfig of another name": {"apiVersion: sluice.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: other, namespace: c}", []string{"metadata.name: must be default: there is one MeshConfig", "metadata.namespace: a MeshConfig is cluster-scoped and has no namespace"}},
 		"labels": {"kind: EgressRule\nmetadata: {name: a, namespace: b, labels: {a/b/c: d, ok/x: '', '-': a, x: '-'}}", []string{
 			`metadata.labels[-]: "-" is not a label's name`, `metadata.labels[a/b/c]: "a/b/c" is not a label's name`, `metadata.labels[x]: "-" is not a label's value`}},
 	} {
@@ -304,13 +304,13 @@ func TestMetadataIsValidated(t *testing.T) {
 }
 
 func TestValidateAllNamesFileAndLineAndFindsTwins(t *testing.T) {
-	objects, err := Decode("rules.yaml", strings.NewReader(egressRule2018+"---\n"+strings.Replace(egressRule2018, "443", "70000", 1)))
+	objects, err := Decode("rules.yaml", strings.NewReader(istioEgressRule+"---\n"+strings.Replace(istioEgressRule, "443", "70000", 1)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := ValidateAll(objects)
 	want := "2 errors occurred:\n\n* rules.yaml:22: spec.ports[0].port: port number 70000 must be in the range 1..65535\n" +
-		"* rules.yaml:16: metadata.name: egress-rule/default/googleapis stands twice in what is read, first on line 1"
+		"* rules.yaml:16: metadata.name: egress-rule/default/googleapis is a duplicate, first on line 1"
 	if got == nil || got.Error() != want {
 		t.Errorf("got %v", got)
 	}

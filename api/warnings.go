@@ -20,7 +20,7 @@ func Warnings(o *Object) []string {
 	switch spec := o.Spec.(type) {
 	case *istio.EgressRuleSpec:
 		if o.Metadata.Namespace != istio.RootNamespace {
-			warn("applies to the workloads of namespace %s; in 2018 it applied to all namespaces (for that, put it into namespace %s)",
+			warn("applies to the workloads of namespace %s; in Istio 0.5 it applied to all namespaces (for that, put it into namespace %s)",
 				o.Metadata.Namespace, istio.RootNamespace)
 		}
 		if spec.Destination == nil {

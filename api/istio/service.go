@@ -23,7 +23,7 @@ func (s *Service) FullName(namespace, domain string) string {
 	if s.Domain != "" {
 		domain = s.Domain
 	}
-	// Written with or without "svc.", as the documentation and the code of 2018
+	// Written with or without "svc.", as the documentation and the code of Istio 0.5
 	// did each in its own way.
 	return s.Name + "." + namespace + ".svc." + strings.TrimPrefix(domain, "svc.")
 }

@@ -1,11 +1,11 @@
-// Package istio holds the forms of config.istio.io/v1alpha2 of January 2018 as
+// Package istio holds the config.istio.io/v1alpha2 resources of Istio 0.5 as
 // they were written: fields, defaults and meaning as in Istio 0.5. Stored as
 // written; nothing here is converted.
 //
 // +kubebuilder:object:generate=true
 package istio
 
-// Group and Version of the forms of 2018.
+// Group and Version of the resources of Istio 0.5.
 const (
 	Group   = "config.istio.io"
 	Version = "v1alpha2"
@@ -15,7 +15,7 @@ const (
 type Service struct {
 	// Name is a service of the mesh: a DNS label. One of name and service must be there.
 	Name string `json:"name,omitempty"`
-	// Namespace is where the service called name stands: a DNS label. Default: the rule's own.
+	// Namespace is the namespace of the service called name: a DNS label. Default: the rule's own.
 	Namespace string `json:"namespace,omitempty"`
 	// Domain is the domain of the service called name. Default: cluster.local.
 	Domain string `json:"domain,omitempty"`
@@ -29,7 +29,7 @@ type Service struct {
 }
 
 // EgressRuleSpec lets the workloads of the namespace (of all namespaces, where the
-// rule stands in sluice-system) reach one external service.
+// rule is in sluice-system) reach one external service.
 type EgressRuleSpec struct {
 	// Destination is the external service: its service field alone, a name, wildcard, IPv4
 	// address or IPv4 CIDR. Must be there.
@@ -37,7 +37,7 @@ type EgressRuleSpec struct {
 	// Ports are those on which it may be reached: 1 to 64, no number twice.
 	Ports []Port `json:"ports,omitempty"`
 	// UseEgressProxy would send the traffic through a proxy of its own. Default: false; true is
-	// refused, as it was in 2018.
+	// refused, as it was in Istio 0.5.
 	UseEgressProxy bool `json:"useEgressProxy,omitempty"`
 }
 
@@ -45,14 +45,14 @@ type EgressRuleSpec struct {
 type Port struct {
 	// Port is a number from 1 to 65535.
 	Port int32 `json:"port,omitempty"`
-	// Protocol is http, https, tcp or mongo, in any case (http2 and grpc: not built yet). A CIDR
+	// Protocol is http, https, tcp or mongo, in any case (http2 and grpc: not supported yet). A CIDR
 	// takes tcp and mongo alone. On an https port TLS is originated for plain HTTP, and passed
 	// through by its SNI.
 	Protocol string `json:"protocol,omitempty"`
 }
 
 // RouteRuleSpec says where requests to a service go. The fields from redirect on
-// are known, checked as in 2018, and then refused as not built yet.
+// are known, checked as in Istio 0.5, and then refused as not supported yet.
 type RouteRuleSpec struct {
 	// Destination is the service whose requests are routed, without labels. Must be there.
 	Destination *Service `json:"destination,omitempty"`
@@ -65,23 +65,23 @@ type RouteRuleSpec struct {
 	// instance of the destination.
 	Route []DestinationWeight `json:"route,omitempty"`
 
-	// Redirect answers with a redirect, in place of route. Not built yet.
+	// Redirect answers with a redirect, in place of route. Not supported yet.
 	Redirect *Redirect `json:"redirect,omitempty"`
-	// Rewrite changes path or authority of a request before it is sent on. Not built yet.
+	// Rewrite changes path or authority of a request before it is sent on. Not supported yet.
 	Rewrite *Rewrite `json:"rewrite,omitempty"`
-	// WebsocketUpgrade lets connections change to WebSocket. Default: false. Not built yet.
+	// WebsocketUpgrade lets connections change to WebSocket. Default: false. Not supported yet.
 	WebsocketUpgrade bool `json:"websocketUpgrade,omitempty"`
-	// HTTPReqTimeout bounds a request, its retries included. Not built yet.
+	// HTTPReqTimeout bounds a request, its retries included. Not supported yet.
 	HTTPReqTimeout *HTTPTimeout `json:"httpReqTimeout,omitempty"`
-	// HTTPReqRetries repeats a request that failed. Not built yet.
+	// HTTPReqRetries repeats a request that failed. Not supported yet.
 	HTTPReqRetries *HTTPRetry `json:"httpReqRetries,omitempty"`
-	// HTTPFault delays or aborts a share of the requests. Not built yet.
+	// HTTPFault delays or aborts a share of the requests. Not supported yet.
 	HTTPFault *HTTPFault `json:"httpFault,omitempty"`
-	// L4Fault is always refused, as it was in 2018.
+	// L4Fault is always refused, as it was in Istio 0.5.
 	L4Fault *L4Fault `json:"l4Fault,omitempty"`
-	// Mirror is a service that gets a copy of each request. Not built yet.
+	// Mirror is a service that gets a copy of each request. Not supported yet.
 	Mirror *Service `json:"mirror,omitempty"`
-	// CorsPolicy answers requests from pages of other origins. Not built yet.
+	// CorsPolicy answers requests from pages of other origins. Not supported yet.
 	CorsPolicy *CorsPolicy `json:"corsPolicy,omitempty"`
 	// AppendHeaders are added to each request: lower-case names, values that are not empty. Not
 	// built yet.
@@ -104,9 +104,9 @@ type MatchCondition struct {
 	// Source is the service that calls; with labels, those instances of it that carry them all.
 	// Default: any.
 	Source *Service `json:"source,omitempty"`
-	// TCP matches connections by their subnets. Not built yet.
+	// TCP matches connections by their subnets. Not supported yet.
 	TCP *L4Match `json:"tcp,omitempty"`
-	// UDP is always refused, as it was in 2018.
+	// UDP is always refused, as it was in Istio 0.5.
 	UDP *L4Match `json:"udp,omitempty"`
 	// Request matches requests by their headers. Default: any.
 	Request *MatchRequest `json:"request,omitempty"`
@@ -156,7 +156,7 @@ type Rewrite struct {
 
 // HTTPTimeout bounds a request, retries included.
 type HTTPTimeout struct {
-	// SimpleTimeout is the same for every request. In 2018, without it: 15s.
+	// SimpleTimeout is the same for every request. In Istio 0.5, without it: 15s.
 	SimpleTimeout *SimpleTimeout `json:"simpleTimeout,omitempty"`
 }
 
@@ -194,7 +194,7 @@ type Delay struct {
 	Percent float32 `json:"percent,omitempty"`
 	// FixedDelay is a duration such as 7s, of at least 1ms, in whole milliseconds.
 	FixedDelay string `json:"fixedDelay,omitempty"`
-	// ExponentialDelay is always refused, as it was in 2018.
+	// ExponentialDelay is always refused, as it was in Istio 0.5.
 	ExponentialDelay string `json:"exponentialDelay,omitempty"`
 }
 
@@ -204,13 +204,13 @@ type Abort struct {
 	Percent float32 `json:"percent,omitempty"`
 	// HTTPStatus is the status of the answer, 0 to 600.
 	HTTPStatus int32 `json:"httpStatus,omitempty"`
-	// GRPCStatus is always refused, as it was in 2018.
+	// GRPCStatus is always refused, as it was in Istio 0.5.
 	GRPCStatus string `json:"grpcStatus,omitempty"`
 	// HTTP2Error is the name of an HTTP/2 error.
 	HTTP2Error string `json:"http2Error,omitempty"`
 }
 
-// L4Fault is always refused, as it was in 2018.
+// L4Fault is always refused, as it was in Istio 0.5.
 type L4Fault struct {
 	// Throttle limits the bandwidth of a share of the connections.
 	Throttle *Throttle `json:"throttle,omitempty"`

@@ -67,7 +67,7 @@ func Plain(typed Typed) (api.Object, error) {
 	case *sluicev1alpha1.MeshConfig:
 		kind, spec, status = "MeshConfig", &typed.Spec, &typed.Status
 	default:
-		return api.Object{}, fmt.Errorf("%T is no kind of the store", typed)
+		return api.Object{}, fmt.Errorf("%T is not a kind of the store", typed)
 	}
 	o := api.Object{Kind: kind, Spec: spec, Metadata: api.Meta{
 		Name: typed.GetName(), Namespace: typed.GetNamespace(),

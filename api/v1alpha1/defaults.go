@@ -12,7 +12,7 @@ const (
 	ModeAuto        = "Auto"
 	ModeOriginate   = "Originate"
 	ModePassthrough = "Passthrough"
-	ModeIntercept   = "Intercept" // not built yet
+	ModeIntercept   = "Intercept" // not supported yet
 
 	ProtocolHTTP  = "http"
 	ProtocolHTTPS = "https"
@@ -21,8 +21,8 @@ const (
 	ProtocolMongo = "mongo"
 
 	DefaultDeny  = "Deny"
-	DefaultAudit = "Audit" // not built yet
-	DefaultAllow = "Allow" // not built yet
+	DefaultAudit = "Audit" // not supported yet
+	DefaultAllow = "Allow" // not supported yet
 )
 
 // MeshConfigName is the name of the one MeshConfig.
@@ -77,15 +77,15 @@ func (s *MeshServiceSpec) SelectorFor(name string) map[string]string {
 }
 
 // ParseCIDR reads a range ("10.1.0.0/16", "2001:db8::/32") or one address, which
-// becomes the range of itself. It refuses zones, IPv4 addresses in the clothes of
-// IPv6, and ranges with bits behind their prefix, each with what to write.
+// becomes the range of itself. It refuses zones, IPv4-mapped
+// addresses, and ranges with bits beyond their prefix, each with what to write.
 func ParseCIDR(s string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(s); err == nil {
 		switch {
 		case addr.Zone() != "":
 			return netip.Prefix{}, errors.New("an address here has no zone")
 		case addr.Is4In6():
-			return netip.Prefix{}, fmt.Errorf("an IPv4 address in an IPv6 one: write %s", addr.Unmap())
+			return netip.Prefix{}, fmt.Errorf("an IPv4-mapped address: write %s", addr.Unmap())
 		}
 		return netip.PrefixFrom(addr, addr.BitLen()), nil
 	}
@@ -94,9 +94,9 @@ func ParseCIDR(s string) (netip.Prefix, error) {
 	case err != nil:
 		return netip.Prefix{}, fmt.Errorf("%s is not a valid CIDR block or address", s)
 	case prefix.Addr().Is4In6():
-		return netip.Prefix{}, errors.New("IPv4 addresses in IPv6 ones: write the IPv4 range")
+		return netip.Prefix{}, errors.New("IPv4-mapped addresses: write the IPv4 range")
 	case prefix != prefix.Masked():
-		return netip.Prefix{}, fmt.Errorf("%s has bits behind its prefix: write %s, or %s for the one address", s, prefix.Masked(), prefix.Addr())
+		return netip.Prefix{}, fmt.Errorf("%s has bits set beyond its prefix: write %s, or %s for the one address", s, prefix.Masked(), prefix.Addr())
 	}
 	return prefix, nil
 }

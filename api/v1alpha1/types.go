@@ -22,7 +22,7 @@ type EgressPolicySpec struct {
 	// To is where they may go.
 	To EgressDestinations `json:"to"`
 	// PrivateAnswers lists CIDRs besides public ones that a resolved name may lead to, at most
-	// 1000. Default: none. Ranges under to.cidrs need no place here.
+	// 1000. Default: none. Ranges under to.cidrs need not be listed here.
 	PrivateAnswers []string `json:"privateAnswers,omitempty"`
 	// TLS says how TLS is done. Absent: mode Auto.
 	TLS *EgressTLS `json:"tls,omitempty"`
@@ -55,13 +55,13 @@ type EgressDestinations struct {
 type EgressPort struct {
 	// Port is a number from 1 to 65535.
 	Port int32 `json:"port"`
-	// Protocol is http, https, tls, tcp or mongo (http2, grpc, udp, quic: not built yet).
+	// Protocol is http, https, tls, tcp or mongo (http2, grpc, udp, quic: not supported yet).
 	Protocol string `json:"protocol"`
 }
 
 // EgressTLS says how TLS towards the destination is done.
 type EgressTLS struct {
-	// Mode is Auto (default), Originate or Passthrough (Intercept: not built yet).
+	// Mode is Auto (default), Originate or Passthrough (Intercept: not supported yet).
 	Mode string `json:"mode,omitempty"`
 	// CABundle is certificates in PEM, at most 512 in 256 KiB; the upstream's certificate must chain
 	// to one of these. Absent: the mesh's trusted roots.
@@ -82,7 +82,7 @@ type HTTPMatch struct {
 // MeshConfigSpec is the mesh's settings; cluster-scoped, its one object is named default.
 type MeshConfigSpec struct {
 	// OutboundDefault is what happens to traffic that no rule allows: Deny, the default (Audit and
-	// Allow: not built yet).
+	// Allow: not supported yet).
 	OutboundDefault string `json:"outboundDefault,omitempty"`
 	// TrustedRoots is certificates in PEM, at most 512 in 256 KiB; upstream certificates chain to
 	// these. Absent: the system's roots.
@@ -92,7 +92,7 @@ type MeshConfigSpec struct {
 	MaxStale string `json:"maxStale,omitempty"`
 }
 
-// MeshServiceSpec is a service and its ports where there is no Kubernetes to say it.
+// MeshServiceSpec is a service and its ports for a mesh without Kubernetes.
 type MeshServiceSpec struct {
 	// Ports are the service's ports, 1 to 64, no number and no name twice.
 	Ports []ServicePort `json:"ports"`
@@ -107,13 +107,13 @@ type ServicePort struct {
 	Name string `json:"name,omitempty"`
 	// Port is a number from 1 to 65535.
 	Port int32 `json:"port"`
-	// Protocol is http (default) or tcp (others: not built yet).
+	// Protocol is http (default) or tcp (others: not supported yet).
 	Protocol string `json:"protocol,omitempty"`
 }
 
 // Status is what the control plane says of any object of ours.
 type Status struct {
-	// ObservedGeneration is the generation of the object that the conditions speak of.
+	// ObservedGeneration is the generation of the object that the conditions are about.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// Conditions are Ready (compiled, in effect) and Programmed (every connected proxy runs it).
 	Conditions []Condition `json:"conditions,omitempty"`
@@ -121,7 +121,7 @@ type Status struct {
 
 // Condition has the shape of Kubernetes' metav1.Condition.
 type Condition struct {
-	// Type is what is spoken of: Ready or Programmed.
+	// Type is what the condition is about: Ready or Programmed.
 	Type string `json:"type"`
 	// Status is True or False.
 	Status string `json:"status"`

@@ -53,7 +53,7 @@ func TestNamesThatApeOthersAreRefusedOrStayThemselves(t *testing.T) {
 		{"an A-label of nothing", "xn--.com", "", ErrLabel},
 		{"an A-label of ASCII", "xn--google-.com", "", ErrIDNA},
 		{"an A-label of an A-label", "xn--xn--bcher-kva-.example", "", ErrIDNA},
-		{"an A-label that is no Punycode", "xn--0.com", "", ErrIDNA},
+		{"an A-label that is not Punycode", "xn--0.com", "", ErrIDNA},
 		{"an A-label of capital letters", "xn--bcher-2pa.example", "", ErrIDNA},
 		{"an A-label that hides a dot", "xn--googlecom-b854c", "", ErrIDNA},
 		{"an A-label with a letter beyond ASCII", "xn--ß-.com", "", ErrIDNA},
@@ -71,7 +71,7 @@ func TestNamesThatApeOthersAreRefusedOrStayThemselves(t *testing.T) {
 		{"a name that is too long as A-labels only", strings.Repeat("ü.", 34) + "com", "", ErrTooLong},
 		{"a NUL", "google.com\x00.evil.example", "", ErrByte},
 		{"a tab", "google.com\t", "", ErrByte},
-		{"a byte that is no UTF-8", "google\xc0\xaecom", "", ErrIDNA}, // an overlong dot
+		{"a byte that is not UTF-8", "google\xc0\xaecom", "", ErrIDNA}, // an overlong dot
 		{"a surrogate in UTF-8", "\xed\xa0\x80.com", "", ErrIDNA},
 		{"a backslash", "google.com\\.evil.example", "", ErrByte},
 		{"a fragment", "google.com#.evil.example", "", ErrByte},

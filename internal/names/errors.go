@@ -6,18 +6,18 @@ import (
 	"strconv"
 )
 
-// Why a spelling is no host name. Callers compare with errors.Is; what Parse and
+// Why a spelling is not a valid host name. Callers compare with errors.Is; what Parse and
 // ParseHost return is an *Error that wraps one of them.
 var (
 	ErrEmpty    = errors.New("it is empty")
 	ErrTooLong  = errors.New("it is longer than 253 bytes")
 	ErrAddress  = errors.New("it is an address, not a name")
-	ErrNumeric  = errors.New("its last label is a number, and it is no address")
+	ErrNumeric  = errors.New("its last label is a number, and it is not an address")
 	ErrLabel    = errors.New("a label is empty, longer than 63 bytes, or starts with a hyphen")
 	ErrByte     = errors.New("it holds a character that no host name has")
 	ErrPercent  = errors.New("it is percent-encoded")
-	ErrIDNA     = errors.New("it is no valid internationalised name (UTS 46)")
-	ErrPort     = errors.New("its port is no number from 1 to 65535, written without leading zeros")
+	ErrIDNA     = errors.New("it is not a valid internationalised name (UTS 46)")
+	ErrPort     = errors.New("its port is not a number from 1 to 65535, written without leading zeros")
 	ErrBrackets = errors.New("its brackets do not hold an IPv6 address")
 )
 

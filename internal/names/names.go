@@ -8,13 +8,13 @@ import "net/netip"
 
 // Name is a canonical host name: lower case, A-labels (IDNA), without the
 // trailing dot, 1 to 253 bytes, never an address literal in any spelling.
-// Names are comparable; the zero Name is no name.
+// Names are comparable; the zero Name is empty.
 type Name struct{ s string }
 
 // String returns the canonical form, "" for the zero Name.
 func (n Name) String() string { return n.s }
 
-// IsZero reports whether n is no name.
+// IsZero reports whether n is the zero Name.
 func (n Name) IsZero() bool { return n.s == "" }
 
 // Within reports whether n is suffix or stands below it. Nothing is within the
@@ -56,7 +56,7 @@ func (n *Name) UnmarshalText(text []byte) error {
 }
 
 // Host is what an authority says: a name or an address, and a port where one
-// was given (0 otherwise). The zero Host is no host.
+// was given (0 otherwise). The zero Host is empty.
 type Host struct {
 	Name Name
 	Addr netip.Addr // without zone, v4-mapped unmapped

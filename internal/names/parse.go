@@ -290,11 +290,11 @@ func parseAddr4(s string) (netip.Addr, bool) {
 			return netip.Addr{}, false
 		}
 		if !more {
-			room := uint64(1) << (8 * (5 - parts))
-			if n >= room {
+			limit := uint64(1) << (8 * (5 - parts))
+			if n >= limit {
 				return netip.Addr{}, false
 			}
-			value = value*room + n
+			value = value*limit + n
 			break
 		}
 		if n > 255 {

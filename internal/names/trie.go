@@ -28,7 +28,7 @@ type node[V any] struct {
 // Len returns the number of patterns.
 func (t *Trie[V]) Len() int { return t.size }
 
-// Slot returns where the value of p is kept, making room for it when p is new;
+// Slot returns where the value of p is kept, made when p is new;
 // found says whether it was there. A pattern that matches no name (an address, a
 // name longer than any) has no slot: nil.
 func (t *Trie[V]) Slot(p Pattern) (slot *V, found bool) {

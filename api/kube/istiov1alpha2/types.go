@@ -28,7 +28,7 @@ func AddToScheme(scheme *runtime.Scheme) error {
 	return nil
 }
 
-// EgressRule lets workloads reach an external service, in the form of 2018.
+// EgressRule lets workloads reach an external service, in the form of Istio 0.5.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -54,7 +54,7 @@ type EgressRuleList struct {
 	Items []EgressRule `json:"items"`
 }
 
-// RouteRule routes the requests of a service, in the form of 2018.
+// RouteRule routes the requests of a service, in the form of Istio 0.5.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status

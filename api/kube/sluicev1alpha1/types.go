@@ -56,7 +56,7 @@ type EgressPolicyList struct {
 	Items []EgressPolicy `json:"items"`
 }
 
-// MeshService is a service and its ports, where there is no Kubernetes to say it.
+// MeshService is a service and its ports, for a mesh without Kubernetes.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status

@@ -126,7 +126,7 @@ type generations[K comparable, V any] struct{ current, previous map[K]V }
 
 func (g *generations[K, V]) next() {
 	g.current, g.previous = g.previous, g.current
-	clear(g.current) // its room is used again
+	clear(g.current) // its memory is used again
 }
 
 func (g *generations[K, V]) get(key K) (V, bool) {

@@ -8,14 +8,14 @@
 //
 //   - An EgressPolicy selects the workloads of its namespace that its from
 //     names; in the root namespace, those of every namespace.
-//   - An EgressRule of 2018 selects every workload of its namespace, and every
-//     workload of the mesh where it stands in the root namespace. (In 2018 it
-//     was the whole mesh from anywhere.)
-//   - Two EgressRules of one namespace conflict as they did in 2018, in the
+//   - An EgressRule of Istio 0.5 selects every workload of its namespace, and every
+//     workload of the mesh where it is in the root namespace. (In Istio 0.5
+//     it was the whole mesh from anywhere.)
+//   - Two EgressRules of one namespace conflict as they did in Istio 0.5, in the
 //     order of their keys; the loser is dropped whole and is a Problem. Rules of
 //     different namespaces never conflict: a namespace must not be able to drop
 //     another one's rule.
-//   - A RouteRule applies to whoever calls its destination, as in 2018, unless
+//   - A RouteRule applies to whoever calls its destination, as in Istio 0.5, unless
 //     its match.source names somebody else.
 //
 // An object that cannot be compiled is a Problem and grants nothing.
@@ -58,7 +58,7 @@ type Input struct {
 // Problem is an object that was not compiled, or not wholly.
 type Problem struct {
 	Object string // "egress-rule/default/googleapis"
-	Text   string // for people; of the conflicts, in the words of 2018
+	Text   string // for people; of the conflicts, in the words of Istio 0.5
 }
 
 // Output is the compiled mesh. What one class of workloads gets of it is made
@@ -293,7 +293,7 @@ func compileObject(object *api.Object, domain string) *compiled {
 	case *v1alpha1.MeshConfigSpec:
 		out.mesh, err = compileMeshConfig(object.Metadata.Name, spec)
 	default:
-		err = fmt.Errorf("kind %s is not built yet", object.Kind)
+		err = fmt.Errorf("kind %s is not supported yet", object.Kind)
 	}
 	if err != nil {
 		out.problems = append(out.problems, err.Error())

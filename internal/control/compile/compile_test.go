@@ -23,7 +23,7 @@ func object(apiVersion, kind, namespace, name string, spec any) api.Object {
 	return api.Object{APIVersion: apiVersion, Kind: kind, Metadata: api.Meta{Namespace: namespace, Name: name}, Spec: spec}
 }
 
-// egressRule is an EgressRule of 2018; ports are written "443/https".
+// egressRule is an EgressRule of Istio 0.5; ports are written "443/https".
 func egressRule(namespace, name, service string, ports ...string) api.Object {
 	spec := &istio.EgressRuleSpec{Destination: &istio.Service{Service: service}}
 	for _, port := range ports {
@@ -101,11 +101,11 @@ func TestRulesOfEachFormBecomeRulesOfPolicy(t *testing.T) {
 			`{"hosts":["*.googleapis.com"],"ports":[{"port":443,"protocol":"https"}]}`},
 		{"several ports, protocols in any case", egressRule("default", "r", "cnn.com", "80/HTTP", "443/Https", "27017/Mongo"),
 			`{"hosts":["cnn.com"],"ports":[{"port":80,"protocol":"http"},{"port":443,"protocol":"https"},{"port":27017,"protocol":"mongo"}]}`},
-		{"a CIDR of 2018", egressRule("default", "r", "192.168.3.77/24", "443/tcp"),
+		{"a CIDR of Istio 0.5", egressRule("default", "r", "192.168.3.77/24", "443/tcp"),
 			`{"cidrs":["192.168.3.0/24"],"ports":[{"port":443,"protocol":"tcp"}]}`},
-		{"an address of 2018 with tcp", egressRule("default", "r", "10.0.0.100", "3306/tcp"),
+		{"an address of Istio 0.5 with tcp", egressRule("default", "r", "10.0.0.100", "3306/tcp"),
 			`{"cidrs":["10.0.0.100/32"],"ports":[{"port":3306,"protocol":"tcp"}]}`},
-		{"an address of 2018 with http", egressRule("default", "r", "10.0.0.100", "80/http"),
+		{"an address of Istio 0.5 with http", egressRule("default", "r", "10.0.0.100", "80/http"),
 			`{"cidrs":["10.0.0.100/32"],"ports":[{"port":80,"protocol":"http"}]}`},
 		{"tcp to a name", egressRule("default", "r", "db.example.com", "5432/tcp"),
 			`{"hosts":["db.example.com"],"ports":[{"port":5432,"protocol":"tcp"}]}`},
@@ -187,7 +187,7 @@ func TestARuleSelectsWhomItsNamespaceAndFromSelect(t *testing.T) {
 	}
 }
 
-func TestConflictsOfEgressRulesAreThoseOf2018WithinANamespace(t *testing.T) {
+func TestConflictsOfEgressRulesAreThoseOfIstioWithinANamespace(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		objects []api.Object

@@ -21,7 +21,7 @@ type compiledEgress struct {
 	rule      policy.Rule
 	namespace string
 	from      *v1alpha1.WorkloadSelector // nil: every workload of the namespace
-	domain    string                     // of an EgressRule of 2018, for its conflicts; "" for others
+	domain    string                     // of an EgressRule, for its conflicts; "" for others
 	json      []byte                     // of rule
 	hash      wire.Hash                  // of json
 }
@@ -120,7 +120,7 @@ func compileTLS(spec *v1alpha1.EgressTLS) (policy.TLS, error) {
 	switch out.Mode {
 	case "", policy.TLSAuto, policy.TLSOriginate, policy.TLSPassthrough:
 	default:
-		return policy.TLS{}, fmt.Errorf("tls mode %q is not built yet", spec.Mode)
+		return policy.TLS{}, fmt.Errorf("tls mode %q is not supported yet", spec.Mode)
 	}
 	if spec.ServerName != "" {
 		name, err := names.Parse(spec.ServerName)
@@ -164,7 +164,7 @@ type namespaceRules struct {
 
 // selectorIndex files each rule under one label that it asks for, so that a
 // class looks only at rules that name one of its labels. Rules that select by
-// account alone stand under the zero label.
+// account alone are under the zero label.
 type selectorIndex map[label][]*compiledEgress
 
 type label struct{ key, value string }

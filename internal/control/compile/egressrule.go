@@ -12,7 +12,7 @@ import (
 	"sluice.dev/sluice/internal/policy"
 )
 
-// compileEgressRule compiles an EgressRule of 2018. Its destination is a CIDR, an
+// compileEgressRule compiles an EgressRule of Istio 0.5. Its destination is a CIDR, an
 // address (which opens that address), or a pattern of names. TCP to a name, which
 // made no sense then, does: the name is known from our own DNS.
 func compileEgressRule(id, namespace string, spec *istio.EgressRuleSpec) (*compiledEgress, error) {
@@ -54,7 +54,7 @@ func compileEgressRule(id, namespace string, spec *istio.EgressRuleSpec) (*compi
 	return out.seal()
 }
 
-// family is what two protocols of 2018 must share to stand on one port.
+// family is what two protocols must share to be on one port, as in Istio 0.5.
 func family(p policy.Protocol) string {
 	switch p {
 	case policy.ProtocolHTTP, policy.ProtocolHTTPS, policy.ProtocolHTTP2, policy.ProtocolGRPC:

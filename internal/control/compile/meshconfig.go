@@ -27,13 +27,13 @@ func compileMeshConfig(name string, spec *v1alpha1.MeshConfigSpec) (*wire.Mesh, 
 	}
 	mesh := defaultMesh()
 	if outbound := cmp.Or(spec.OutboundDefault, OutboundDeny); outbound != OutboundDeny {
-		return nil, fmt.Errorf("outboundDefault %s is not built yet", outbound)
+		return nil, fmt.Errorf("outboundDefault %s is not supported yet", outbound)
 	}
 	mesh.TrustedRoots = spec.TrustedRoots
 	if spec.MaxStale != "" {
 		stale, err := time.ParseDuration(spec.MaxStale)
 		if err != nil || stale <= 0 {
-			return nil, fmt.Errorf("maxStale %q is no duration above zero", spec.MaxStale)
+			return nil, fmt.Errorf("maxStale %q is not a duration above zero", spec.MaxStale)
 		}
 		mesh.MaxStale = stale
 	}

@@ -32,8 +32,8 @@ func byPrecedence(a, b *compiledRoute) int {
 }
 
 func compileRouteRule(id, namespace string, spec *istio.RouteRuleSpec, domain string) (*compiledRoute, error) {
-	if field := unbuiltRouteField(spec); field != "" {
-		return nil, fmt.Errorf("spec.%s is not built yet", field)
+	if field := unsupportedRouteField(spec); field != "" {
+		return nil, fmt.Errorf("spec.%s is not supported yet", field)
 	}
 	destination, err := serviceName(spec.Destination, namespace, domain)
 	if err != nil {
@@ -64,10 +64,10 @@ func compileRouteRule(id, namespace string, spec *istio.RouteRuleSpec, domain st
 	return out, nil
 }
 
-// unbuiltRouteField names a field that this version does not act on, "" if none
+// unsupportedRouteField names a field that this version does not act on, "" if none
 // is set. Validation refuses it first; a rule that slips past must not route as
 // if the field were not there.
-func unbuiltRouteField(spec *istio.RouteRuleSpec) string {
+func unsupportedRouteField(spec *istio.RouteRuleSpec) string {
 	switch {
 	case spec.Redirect != nil:
 		return "redirect"
@@ -97,8 +97,8 @@ func unbuiltRouteField(spec *istio.RouteRuleSpec) string {
 	return ""
 }
 
-// errExternal refuses routes for what is no service of the mesh.
-var errExternal = errors.New("routes for external hosts are not built yet")
+// errExternal refuses routes for what is not a service of the mesh.
+var errExternal = errors.New("routes for external hosts are not supported yet")
 
 // serviceName is the full name of a service: service as it is, or
 // name.namespace.domain with the object's namespace and svc.DOMAIN by default.
@@ -167,7 +167,7 @@ func compileStringMatch(match istio.StringMatch) (route.StringMatch, error) {
 }
 
 // compileTargets reads the weights. Without any the whole service is the target,
-// as in 2018.
+// as in Istio 0.5.
 func compileTargets(weights []istio.DestinationWeight, namespace, domain string, destination names.Name) ([]route.Weighted, error) {
 	if len(weights) == 0 {
 		return []route.Weighted{{Weight: 100}}, nil

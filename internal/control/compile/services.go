@@ -39,7 +39,7 @@ func compileService(id, namespace, short string, spec *v1alpha1.MeshServiceSpec,
 			return nil, err
 		}
 		if compiled.Protocol != policy.ProtocolHTTP && compiled.Protocol != policy.ProtocolTCP {
-			return nil, fmt.Errorf("protocol %s of a service is not built yet", port.Protocol)
+			return nil, fmt.Errorf("protocol %s of a service is not supported yet", port.Protocol)
 		}
 		out.service.Ports = append(out.service.Ports, compiled)
 	}
