@@ -1,7 +1,7 @@
-// Package inspect holds what the /sluice/ endpoints beside the rules answer:
-// plain data in its JSON form, nothing else. The control plane fills it, the
-// command line prints it; it links neither the API server nor etcd, and it must
-// never decide anything.
+// Package inspect serves the /sluice/ endpoints beside the rules and holds what
+// they answer, as plain data in its JSON form. The server serves it, the command
+// line prints it. It links neither the API server nor etcd, it must build on every
+// system that the command line builds on, and it must never decide anything.
 package inspect
 
 import (

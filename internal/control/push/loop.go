@@ -60,7 +60,7 @@ func (l *Loop) Run(ctx context.Context) {
 	for {
 		// The channels are taken before what they speak of is compiled: a change
 		// meanwhile is not missed.
-		census := l.config.Registry.Census()
+		census := l.config.Registry.Now()
 		objects, revision, changed, ready := l.config.Store.Objects()
 		started := time.Now()
 		if ready {

@@ -277,7 +277,7 @@ func TestTheEndOfAProcessIsTheLeaveOfAllItsWorkloads(t *testing.T) {
 		until(t, join(t, client, details("v1")), func(*wire.Snapshot) bool { return true })
 	}
 	client.Close()
-	eventually(t, "no workload lives", func() bool { return len(p.registry.Census().Workloads) == 0 })
+	eventually(t, "no workload lives", func() bool { return len(p.registry.Now().Workloads) == 0 })
 }
 
 func TestARefusedSnapshotIsToldAndTheNextIsTried(t *testing.T) {

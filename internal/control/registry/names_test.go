@@ -139,7 +139,7 @@ func TestTheNextServerKeepsTheNamesOfAllThatLived(t *testing.T) {
 	joinFrom(t, before, "", "secret of 3", ended(t))
 	joinFrom(t, before, "", "secret of 4", own(t)).Leave()
 	r := after(t, before, Config{})
-	if len(r.Census().Workloads) != 0 {
+	if len(r.Now().Workloads) != 0 {
 		t.Error("somebody lives who did not join")
 	}
 	// A proxy that comes first takes the numbers of those alone that are gone.
@@ -174,7 +174,7 @@ func TestAServiceIsKnownForADayAfterItsLastWorkloadLeft(t *testing.T) {
 	join(t, r, wire.Workload{Namespace: "default", Labels: map[string]string{"app": "ingress"}}, "c").Leave()
 	first.Leave()
 	second.Leave()
-	known := func(r *Registry) string { return fmt.Sprint(r.Census().Past) }
+	known := func(r *Registry) string { return fmt.Sprint(r.Now().Past) }
 	want := fmt.Sprint([]wire.Workload{{Namespace: "default", Service: "details", Ports: []uint16{9080}}})
 	if got := known(r); got != want {
 		t.Errorf("known is %s, want %s", got, want)
@@ -197,7 +197,7 @@ func TestAServiceThatLivedWhenTheServerEndedIsKnownToTheNext(t *testing.T) {
 	join(t, before, serving, "a")
 	memory := before.Memory()
 	clock.now = clock.now.Add(10 * keepService) // it was written down long ago
-	if past := New(Config{Now: clock.Now, Memory: memory}).Census().Past; len(past) != 1 || !slices.Equal(past[0].Ports, serving.Ports) {
+	if past := New(Config{Now: clock.Now, Memory: memory}).Now().Past; len(past) != 1 || !slices.Equal(past[0].Ports, serving.Ports) {
 		t.Errorf("the next server knows %+v", past)
 	}
 }
@@ -209,7 +209,7 @@ func TestTheServicesThatAreKnownAreBounded(t *testing.T) {
 		clock.now = clock.now.Add(time.Second)
 		join(t, r, wire.Workload{Service: fmt.Sprint("s", i), Namespace: "default"}, "s").Leave()
 	}
-	past := r.Census().Past
+	past := r.Now().Past
 	if len(past) != maxPast || slices.ContainsFunc(past, func(w wire.Workload) bool { return w.Service == "s2" }) {
 		t.Errorf("%d services are known, the oldest among them", len(past))
 	}
@@ -226,7 +226,7 @@ func TestAMemoryOfNoSenseIsNotTakenOver(t *testing.T) {
 	if n := len(r.kept.names); n != 2 {
 		t.Errorf("%d names are kept", n)
 	}
-	if past := r.Census().Past; len(past) != 1 || past[0].Service != "reviews" || past[0].Namespace != "default" {
+	if past := r.Now().Past; len(past) != 1 || past[0].Service != "reviews" || past[0].Namespace != "default" {
 		t.Errorf("known is %+v", past)
 	}
 }

@@ -6,8 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
 
 // Process is one process for all time: its number and when it started, since
@@ -33,7 +32,7 @@ func (p Process) Ended() bool {
 	}
 	state, started, err := readStat(p.PID)
 	if err != nil {
-		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH)
 	}
 	return started != p.Started || state == 'Z' || state == 'X'
 }

@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -198,33 +197,4 @@ func cutInstance(instance string) (base string, number int, ok bool) {
 func isInstanceOf(instance, base string) bool {
 	of, _, ok := cutInstance(instance)
 	return ok && of == base
-}
-
-// Census is who lives at one moment.
-type Census struct {
-	Number    uint64          // of the moment; larger for a later one that differs
-	Workloads []wire.Workload // sorted by instance
-	// Past is the services of workloads that left, sorted; one of them may live
-	// again. Only Service, Namespace and Ports are set.
-	Past    []wire.Workload
-	Changed <-chan struct{} // closed when this is no longer so
-}
-
-// Number returns the number of a Census that was taken now.
-func (r *Registry) Number() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.number
-}
-
-// Census returns who lives now.
-func (r *Registry) Census() Census {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	census := Census{Number: r.number, Workloads: make([]wire.Workload, 0, len(r.members)), Past: r.past.list(r.now()), Changed: r.changed}
-	for _, member := range r.members {
-		census.Workloads = append(census.Workloads, member.workload)
-	}
-	slices.SortFunc(census.Workloads, func(a, b wire.Workload) int { return cmp.Compare(a.Instance, b.Instance) })
-	return census
 }

@@ -23,7 +23,7 @@ func join(t *testing.T, r *Registry, w wire.Workload, session string) *Member {
 
 func instances(r *Registry) []string {
 	var out []string
-	for _, w := range r.Census().Workloads {
+	for _, w := range r.Now().Workloads {
 		out = append(out, w.Instance)
 	}
 	return out
@@ -112,10 +112,10 @@ func TestTheRegistryIsBounded(t *testing.T) {
 
 func TestEveryChangeIsAnnounced(t *testing.T) {
 	r := New(Config{})
-	before := r.Census()
+	before := r.Now()
 	member := join(t, r, details(), "s")
 	<-before.Changed
-	joined := r.Census()
+	joined := r.Now()
 	if fmt.Sprint(instances(r)) != "[details-v2/1]" {
 		t.Fatalf("got %v", joined.Workloads)
 	}
@@ -124,7 +124,7 @@ func TestEveryChangeIsAnnounced(t *testing.T) {
 	}
 	member.Leave()
 	<-joined.Changed
-	left := r.Census()
+	left := r.Now()
 	member.Leave()
 	select {
 	case <-left.Changed:

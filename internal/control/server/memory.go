@@ -66,7 +66,7 @@ func readMemory(path string) (registry.Memory, error) {
 func (s *Server) remember(ctx context.Context) {
 	var written []byte
 	for {
-		changed := s.workloads.Census().Changed
+		changed := s.workloads.Now().Changed
 		written = s.writeMemory(written)
 		select {
 		case <-changed:

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -56,7 +57,7 @@ type Server struct {
 func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	s := &Server{config: config, failed: make(chan error, 2)}
 	s.version = inspect.Version{
-		Version: config.Version, Go: goVersion, PID: os.Getpid(), Started: time.Now(),
+		Version: config.Version, Go: runtime.Version(), PID: os.Getpid(), Started: time.Now(),
 		Runtime: config.RuntimeDir, Data: config.DataDir,
 	}
 	defer func() {
@@ -100,7 +101,11 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if err := s.servePush(); err != nil {
 		return nil, err
 	}
-	if err := s.api.Open(s.handler()); err != nil {
+	beside := inspect.NewHandler(inspect.Config{
+		Version: s.version, Census: s.workloads, Data: s.push, Compiler: s.loop,
+		Rules: func() (int64, int) { return s.loop.Latest().Revision, s.store.Len() },
+	})
+	if err := s.api.Open(beside); err != nil {
 		return nil, err
 	}
 	s.serving.Go(func() {

@@ -1,10 +1,11 @@
-package server
+package inspect
 
 import (
 	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/control/registry"
 	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
@@ -21,22 +22,32 @@ import (
 
 // fakePlane is a data plane of one's making.
 type fakePlane struct {
-	workloads []inspect.WorkloadStatus
+	workloads []WorkloadStatus
+	elsewhere []wire.Workload // that are there and have no proxy connected
 	snapshots map[string]*wire.Snapshot
 	flows     []flow.Flow
 	more      chan flow.Flow
-	asked     inspect.FlowQuery
+	asked     FlowQuery
 	busy      error         // why nobody can be asked
 	ended     chan struct{} // closed when Flows returned
 }
 
-func (p *fakePlane) Workloads() []inspect.WorkloadStatus { return p.workloads }
+func (p *fakePlane) Workloads() []WorkloadStatus { return p.workloads }
+
+// Now is a census: those that are connected and those that are not.
+func (p *fakePlane) Now() (now registry.Moment) {
+	for _, status := range p.workloads {
+		now.Workloads = append(now.Workloads, status.Workload)
+	}
+	now.Workloads = append(now.Workloads, p.elsewhere...)
+	return now
+}
 
 func (p *fakePlane) Snapshot(namespace, instance string) *wire.Snapshot {
 	return p.snapshots[namespace+"/"+instance]
 }
 
-func (p *fakePlane) Flows(ctx context.Context, query inspect.FlowQuery, accepted func(), emit func(flow.Flow) error) error {
+func (p *fakePlane) Flows(ctx context.Context, query FlowQuery, accepted func(), emit func(flow.Flow) error) error {
 	if p.busy != nil {
 		return p.busy
 	}
@@ -83,8 +94,8 @@ func (c *fakeCompiler) SnapshotFor(w wire.Workload) (*wire.Snapshot, error) {
 	return &wire.Snapshot{Version: "thought"}, nil
 }
 
-func workload(namespace, instance string) inspect.WorkloadStatus {
-	return inspect.WorkloadStatus{Workload: wire.Workload{Namespace: namespace, Instance: instance}, Connected: true}
+func workload(namespace, instance string) WorkloadStatus {
+	return WorkloadStatus{Workload: wire.Workload{Namespace: namespace, Instance: instance}, Connected: true}
 }
 
 func allowing(host string) *wire.Snapshot {
@@ -96,9 +107,9 @@ func allowing(host string) *wire.Snapshot {
 
 func serve(t *testing.T, plane *fakePlane, compiler *fakeCompiler) *httptest.Server {
 	t.Helper()
-	server := httptest.NewServer(newHandler(endpoints{
-		version: inspect.Version{Version: "test"}, data: plane, compiler: compiler,
-		rules: func() (int64, int) { return 7, 3 },
+	server := httptest.NewServer(NewHandler(Config{
+		Version: Version{Version: "test"}, Census: plane, Data: plane, Compiler: compiler,
+		Rules: func() (int64, int) { return 7, 3 },
 	}))
 	t.Cleanup(server.Close)
 	return server
@@ -123,7 +134,7 @@ func get(t *testing.T, server *httptest.Server, path string, into any) (int, str
 
 func TestWhyDecidesOnWhatTheProxyAcknowledged(t *testing.T) {
 	plane := &fakePlane{
-		workloads: []inspect.WorkloadStatus{
+		workloads: []WorkloadStatus{
 			workload("default", "details-v1/1"), workload("default", "details-v2/2"), workload("default", "details-v2/1"),
 			workload("other", "reviews-v1/1"), workload("default", "ratings-v1/1"), workload("third", "ratings-v1/2"),
 		},
@@ -157,7 +168,7 @@ func TestWhyDecidesOnWhatTheProxyAcknowledged(t *testing.T) {
 		{"from=details-v2&url=nonsense", 400, "say which way", ""},
 		{"label=app" + google, 400, "must be KEY:VALUE", ""},
 	} {
-		var why inspect.Why
+		var why Why
 		code, message := get(t, server, "/sluice/why?"+c.query, &why)
 		if code != c.code || why.From != c.from || !strings.Contains(message+why.Verdict, c.verdict) {
 			t.Errorf("%s: %d %q %+v", c.query, code, message, why)
@@ -165,6 +176,29 @@ func TestWhyDecidesOnWhatTheProxyAcknowledged(t *testing.T) {
 	}
 	if compiler.asked.Labels["version"] != "v3" || compiler.asked.Namespace != "default" {
 		t.Errorf("the workload that was thought of: %+v", compiler.asked)
+	}
+}
+
+func TestAWorkloadThatAnotherCensusCountsIsListedAndAskedAbout(t *testing.T) {
+	plane := &fakePlane{
+		workloads: []WorkloadStatus{workload("default", "details-v2/1")},
+		elsewhere: []wire.Workload{{Namespace: "default", Instance: "cart-v1/1"}, {Namespace: "a", Instance: "pod-v1/1"}},
+	}
+	server := serve(t, plane, &fakeCompiler{})
+	var status Status
+	if code, message := get(t, server, "/sluice/status", &status); code != http.StatusOK {
+		t.Fatalf("%d %s", code, message)
+	}
+	var listed []string
+	for _, w := range status.Workloads {
+		listed = append(listed, fmt.Sprint(w.Namespace, "/", w.Instance, " ", w.Connected))
+	}
+	if got := strings.Join(listed, ", "); got != "a/pod-v1/1 false, default/cart-v1/1 false, default/details-v2/1 true" {
+		t.Errorf("listed: %s", got)
+	}
+	code, message := get(t, server, "/sluice/why?from=cart&url=https://www.example.com/", new(Why))
+	if code != http.StatusConflict || !strings.Contains(message, "cart-v1/1 has no snapshot yet") {
+		t.Errorf("%d %q", code, message)
 	}
 }
 
@@ -189,7 +223,7 @@ func TestFlowsAreGivenAndFollowed(t *testing.T) {
 			t.Fatalf("flow %d: %q", id, lines.Text())
 		}
 	}
-	if want := (inspect.FlowQuery{Workload: "details-v2", Last: 5, Follow: true}); plane.asked != want {
+	if want := (FlowQuery{Workload: "details-v2", Last: 5, Follow: true}); plane.asked != want {
 		t.Errorf("asked %+v", plane.asked)
 	}
 	for _, query := range []string{"n=-1", "n=4097", "n=x", "follow=yes"} {
@@ -210,7 +244,7 @@ func TestThatNobodyCanBeAskedIsSaid(t *testing.T) {
 
 func TestAFollowerThatStopsReadingIsLetGo(t *testing.T) {
 	plane := &fakePlane{more: make(chan flow.Flow), ended: make(chan struct{})}
-	server := httptest.NewServer(newHandler(endpoints{data: plane, flowWrite: 10 * time.Millisecond}))
+	server := httptest.NewServer(NewHandler(Config{Data: plane, flowWrite: 10 * time.Millisecond}))
 	t.Cleanup(server.Close)
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
 	if err != nil {
@@ -235,7 +269,7 @@ func TestAFollowerThatStopsReadingIsLetGo(t *testing.T) {
 
 func TestADecisionIsOpenedByItsID(t *testing.T) {
 	plane := &fakePlane{
-		workloads: []inspect.WorkloadStatus{workload("default", "details-v2/1")},
+		workloads: []WorkloadStatus{workload("default", "details-v2/1")},
 		snapshots: map[string]*wire.Snapshot{"default/details-v2/1": allowing("*.googleapis.com")},
 		flows: []flow.Flow{
 			{ID: 0xab, Workload: "details-v2/1", Dialled: "www.googleapis.com", Port: 443, Sniffed: "tls", SNI: "www.googleapis.com", Verdict: "deny", Reason: "no-rule"},
@@ -243,11 +277,11 @@ func TestADecisionIsOpenedByItsID(t *testing.T) {
 		},
 	}
 	server := serve(t, plane, &fakeCompiler{})
-	var opened inspect.Opened
+	var opened Opened
 	if code, message := get(t, server, "/sluice/why/00000000000000ab", &opened); code != 200 || opened.Sentence != policy.NoRule.Text() || opened.Now == nil || opened.Now.Verdict != "allow" {
 		t.Errorf("%d %s %+v", code, message, opened)
 	}
-	var gone inspect.Opened
+	var gone Opened
 	if code, _ := get(t, server, "/sluice/why/00000000000000cd", &gone); code != 200 || gone.Now != nil {
 		t.Errorf("%d %+v", code, gone)
 	}
@@ -264,7 +298,7 @@ func TestWhatIsNotServedIsSaidInTheFormOfTheRules(t *testing.T) {
 	if code, message := get(t, server, "/sluice/nothing", nil); code != http.StatusNotFound || !strings.Contains(message, "is not served") {
 		t.Errorf("%d %q", code, message)
 	}
-	var status inspect.Status
+	var status Status
 	if code, _ := get(t, server, "/sluice/status", &status); code != 200 || status.Workloads == nil || status.Revision != 7 || status.Rules != 3 {
 		t.Errorf("%+v", status)
 	}

@@ -1,4 +1,4 @@
-package server
+package inspect
 
 import (
 	"cmp"
@@ -7,15 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
-	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/flow"
 )
-
-var goVersion = runtime.Version()
 
 // defaultFlows is how many past flows a reader gets that names no number.
 const defaultFlows = 100
@@ -24,30 +21,29 @@ const defaultFlows = 100
 // that stopped reading does not hold a place for ever.
 const flowWrite = 10 * time.Second
 
+// Config is what the endpoints tell of. All of it is required.
+type Config struct {
+	Version  Version
+	Census   Census
+	Data     DataPlane
+	Compiler Compiler
+	Rules    func() (revision int64, objects int) // compiled last, and in the store
+
+	flowWrite time.Duration // 0: flowWrite; a test's
+}
+
 // endpoints serves what stands below /sluice/.
-type endpoints struct {
-	version  inspect.Version
-	data     DataPlane
-	compiler Compiler
-	rules    func() (revision int64, objects int) // compiled last, and in the store
+type endpoints struct{ Config }
 
-	flowWrite time.Duration // 0: flowWrite
-}
-
-// handler returns the endpoints of the running server.
-func (s *Server) handler() http.Handler {
-	return newHandler(endpoints{version: s.version, data: s.push, compiler: s.loop, rules: func() (int64, int) {
-		return s.loop.Latest().Revision, s.store.Len()
-	}})
-}
-
-func newHandler(e endpoints) http.Handler {
+// NewHandler returns the handler of the paths below /sluice/.
+func NewHandler(config Config) http.Handler {
+	e := endpoints{config}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+inspect.VersionPath, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.version) })
-	mux.HandleFunc("GET "+inspect.StatusPath, e.status)
-	mux.HandleFunc("GET "+inspect.FlowsPath, e.flows)
-	mux.HandleFunc("GET "+inspect.WhyPath, e.why)
-	mux.HandleFunc("GET "+inspect.WhyPath+"/{id}", e.open)
+	mux.HandleFunc("GET "+VersionPath, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Version) })
+	mux.HandleFunc("GET "+StatusPath, e.status)
+	mux.HandleFunc("GET "+FlowsPath, e.flows)
+	mux.HandleFunc("GET "+WhyPath, e.why)
+	mux.HandleFunc("GET "+WhyPath+"/{id}", e.open)
 	mux.HandleFunc("/sluice/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, failure(http.StatusNotFound, "%s %s is not served", r.Method, r.URL.Path))
 	})
@@ -55,12 +51,30 @@ func newHandler(e endpoints) http.Handler {
 }
 
 func (e *endpoints) status(w http.ResponseWriter, _ *http.Request) {
-	revision, objects := e.rules()
-	workloads := e.data.Workloads()
-	if workloads == nil {
-		workloads = []inspect.WorkloadStatus{}
+	revision, objects := e.Rules()
+	writeJSON(w, Status{Server: e.Version, Revision: revision, Rules: objects, Workloads: e.workloads()})
+}
+
+// workloads lists who is there, sorted by namespace and instance. Who was counted
+// by other means than its proxy's stream may have none that is connected.
+func (e *endpoints) workloads() []WorkloadStatus {
+	known := make(map[string]WorkloadStatus)
+	for _, status := range e.Data.Workloads() {
+		known[status.Instance] = status
 	}
-	writeJSON(w, inspect.Status{Server: e.version, Revision: revision, Rules: objects, Workloads: workloads})
+	there := e.Census.Now().Workloads
+	all := make([]WorkloadStatus, 0, len(there))
+	for _, workload := range there {
+		status, connected := known[workload.Instance]
+		if !connected {
+			status = WorkloadStatus{Workload: workload}
+		}
+		all = append(all, status)
+	}
+	slices.SortFunc(all, func(a, b WorkloadStatus) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Instance, b.Instance))
+	})
+	return all
 }
 
 // flows streams one JSON object a line.
@@ -81,7 +95,7 @@ func (e *endpoints) flows(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	encoder := json.NewEncoder(w)
-	err = e.data.Flows(r.Context(), query, accept, func(f flow.Flow) error {
+	err = e.Data.Flows(r.Context(), query, accept, func(f flow.Flow) error {
 		_ = control.SetWriteDeadline(time.Now().Add(wait))
 		if err := encoder.Encode(f); err != nil {
 			return err
@@ -96,12 +110,12 @@ func (e *endpoints) flows(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func flowQuery(values url.Values) (inspect.FlowQuery, error) {
-	query := inspect.FlowQuery{Workload: values.Get("workload"), Last: defaultFlows, Follow: values.Get("follow") == "1"}
+func flowQuery(values url.Values) (FlowQuery, error) {
+	query := FlowQuery{Workload: values.Get("workload"), Last: defaultFlows, Follow: values.Get("follow") == "1"}
 	if text := values.Get("n"); text != "" {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 0 || n > inspect.MaxFlows {
-			return query, failure(http.StatusBadRequest, "n=%q must be a number from 0 to %d", text, inspect.MaxFlows)
+		if err != nil || n < 0 || n > MaxFlows {
+			return query, failure(http.StatusBadRequest, "n=%q must be a number from 0 to %d", text, MaxFlows)
 		}
 		query.Last = n
 	}

@@ -1,19 +1,24 @@
-package server
+package inspect
 
 import (
 	"context"
 
-	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/control/registry"
 	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/wire"
 )
 
+// Census is who is there, whoever counts them.
+type Census interface {
+	Now() registry.Moment
+}
+
 // DataPlane is what the endpoints ask of the connected proxies; the push server
 // is one.
 type DataPlane interface {
-	// Workloads lists every workload that joined, sorted by namespace and
-	// instance. The caller keeps the slice.
-	Workloads() []inspect.WorkloadStatus
+	// Workloads lists every workload whose proxy is connected, in any order. The
+	// caller keeps the slice.
+	Workloads() []WorkloadStatus
 	// Snapshot is what the workload's proxy acknowledged; nil while it has none.
 	// It is shared and never changes.
 	Snapshot(namespace, instance string) *wire.Snapshot
@@ -21,7 +26,7 @@ type DataPlane interface {
 	// first, and with query.Follow each new one until ctx ends or emit fails. It
 	// returns emit's error, or nil; an error before accepted says why nobody was
 	// asked.
-	Flows(ctx context.Context, query inspect.FlowQuery, accepted func(), emit func(flow.Flow) error) error
+	Flows(ctx context.Context, query FlowQuery, accepted func(), emit func(flow.Flow) error) error
 	// Flow finds one that some proxy's ring still holds. An error says that not all
 	// proxies could be asked, and none of the others had it.
 	Flow(ctx context.Context, id flow.ID) (found flow.Flow, ok bool, err error)
