@@ -17,8 +17,9 @@ const (
 	maxCIDRs   = 1000
 	maxPorts   = 64
 	maxMatches = 64
-	maxWords   = 256 // methods or paths of one match, accounts of one selector
+	maxWords   = 256 // methods, paths or upgrades of one match, accounts of one selector
 	maxPath    = 4096
+	maxUpgrade = 64
 )
 
 func (v *validation) egressPolicy(spec *v1alpha1.EgressPolicySpec) {
@@ -213,10 +214,10 @@ func (v *validation) requests(spec *v1alpha1.EgressPolicySpec) {
 	for i, match := range spec.HTTP {
 		at := fmt.Sprintf("spec.http[%d]", i)
 		if len(match.Methods) == 0 && len(match.Paths) == 0 {
-			v.fail(at, "names neither methods nor paths, which allows any request: leave http out for that")
+			v.fail(at, "names neither methods nor paths, which allows any request and any upgrade: leave http out for that")
 		}
-		if len(match.Methods) > maxWords || len(match.Paths) > maxWords {
-			v.fail(at, "more than %d methods or paths", maxWords)
+		if len(match.Methods) > maxWords || len(match.Paths) > maxWords || len(match.Upgrades) > maxWords {
+			v.fail(at, "more than %d methods, paths or upgrades", maxWords)
 			continue
 		}
 		for j, method := range match.Methods {
@@ -229,6 +230,32 @@ func (v *validation) requests(spec *v1alpha1.EgressPolicySpec) {
 		for j, path := range match.Paths {
 			v.failIf(fmt.Sprintf("%s.paths[%d]", at, j), requestPath(path))
 		}
+		v.upgrades(at, match.Upgrades)
+	}
+}
+
+// upgradeToken is one protocol of an Upgrade field: a name and, behind a slash, a
+// version (RFC 9110 section 7.8).
+var upgradeToken = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Za-z]+(/[-!#$%&'*+.^_`|~0-9A-Za-z]+)?$")
+
+// upgrades validates the protocols that a request may ask to change to.
+func (v *validation) upgrades(path string, upgrades []string) {
+	seen := make(map[string]bool, len(upgrades))
+	for i, upgrade := range upgrades {
+		at := fmt.Sprintf("%s.upgrades[%d]", path, i)
+		lower := strings.ToLower(upgrade)
+		name, _, _ := strings.Cut(lower, "/")
+		switch {
+		case len(upgrade) > maxUpgrade || !upgradeToken.MatchString(upgrade):
+			v.fail(at, "%q is not a protocol of an Upgrade field, such as websocket, of at most %d bytes", upgrade, maxUpgrade)
+		case name == "http", name == "h2", name == "h2c", name == "h3":
+			v.fail(at, "%s would carry further requests past this rule: after the change to another version of HTTP no method and no path is seen", upgrade)
+		case name == "tls":
+			v.fail(at, "%s would hide further requests from this rule: after the change to TLS no method and no path is seen", upgrade)
+		case seen[lower]:
+			v.fail(at, "duplicate upgrade: %s", upgrade)
+		}
+		seen[lower] = true
 	}
 }
 

@@ -97,16 +97,39 @@ func TestEgressPolicyIsValidated(t *testing.T) {
 		"{" + to + ", tls: {serverName: 10.0.0.1}}":               `spec.tls.serverName: host name "10.0.0.1": it is an address, not a name`,
 		"{" + to + ", tls: {caBundle: hello}}":                    "spec.tls.caBundle: holds no PEM certificate (-----BEGIN CERTIFICATE-----)",
 
-		"{" + to + ", http: [{methods: [GET]}]}":                                "spec.http: on https port 443 needs tls.mode Originate: TLS that is passed through (mode Auto) hides method and path",
-		"{" + to + ", tls: {mode: Passthrough}, http: [{methods: [GET]}]}":      "spec.http: on https port 443 needs tls.mode Originate: TLS that is passed through (mode Passthrough) hides method and path",
-		"{" + tls + ", http: [{methods: [GET]}]}":                               "spec.http: cannot be held on tls port 443: TLS that is passed through hides method and path",
-		"{" + tcp + ", http: [{methods: [GET]}]}":                               "spec.http: cannot be held on tcp port 3306: no request is read there",
-		"{" + plain + ", http: [{}]}":                                           "spec.http[0]: names neither methods nor paths, which allows any request: leave http out for that",
-		"{" + plain + ", http: [{methods: [get, CONNECT]}]}":                    `spec.http[0].methods[0]: "get" is not a method in upper case|spec.http[0].methods[1]: method CONNECT is not supported yet`,
-		"{" + plain + ", http: [{paths: [a, '/a?b', '/*a', '/a/../b', '/ü']}]}": `spec.http[0].paths[0]: "a" does not begin with /|spec.http[0].paths[1]: "/a?b" holds a query or fragment: paths are matched without them|spec.http[0].paths[2]: "/*a" holds * before its end: it stands for the rest of the path, at the end only|spec.http[0].paths[3]: "/a/../b" holds the segment "..", which no request that reaches a server keeps|spec.http[0].paths[4]: "/ü" holds a byte that no path has: write it percent-encoded`,
+		"{" + to + ", http: [{methods: [GET]}]}":                                                   "spec.http: on https port 443 needs tls.mode Originate: TLS that is passed through (mode Auto) hides method and path",
+		"{" + to + ", tls: {mode: Passthrough}, http: [{methods: [GET]}]}":                         "spec.http: on https port 443 needs tls.mode Originate: TLS that is passed through (mode Passthrough) hides method and path",
+		"{" + tls + ", http: [{methods: [GET]}]}":                                                  "spec.http: cannot be held on tls port 443: TLS that is passed through hides method and path",
+		"{" + tcp + ", http: [{methods: [GET]}]}":                                                  "spec.http: cannot be held on tcp port 3306: no request is read there",
+		"{" + plain + ", http: [{}]}":                                                              "spec.http[0]: names neither methods nor paths, which allows any request and any upgrade: leave http out for that",
+		"{" + plain + ", http: [{paths: [/chat], upgrades: [websocket, TCP, SPDY/3.1]}]}":          "",
+		"{" + plain + ", http: [{upgrades: [websocket]}]}":                                         "spec.http[0]: names neither methods nor paths, which allows any request and any upgrade: leave http out for that",
+		"{" + plain + ", http: [{paths: [/a], upgrades: ['', 'a b', 'a/b/c', 'websocket, tcp']}]}": `spec.http[0].upgrades[0]: "" is not a protocol of an Upgrade field, such as websocket, of at most 64 bytes|spec.http[0].upgrades[1]: "a b" is not a protocol of an Upgrade field, such as websocket, of at most 64 bytes|spec.http[0].upgrades[2]: "a/b/c" is not a protocol of an Upgrade field, such as websocket, of at most 64 bytes|spec.http[0].upgrades[3]: "websocket, tcp" is not a protocol of an Upgrade field, such as websocket, of at most 64 bytes`,
+		"{" + plain + ", http: [{methods: [GET], upgrades: [websocket, WebSocket]}]}":              "spec.http[0].upgrades[1]: duplicate upgrade: WebSocket",
+		"{" + plain + ", http: [{methods: [get, CONNECT]}]}":                                       `spec.http[0].methods[0]: "get" is not a method in upper case|spec.http[0].methods[1]: method CONNECT is not supported yet`,
+		"{" + plain + ", http: [{paths: [a, '/a?b', '/*a', '/a/../b', '/ü']}]}":                    `spec.http[0].paths[0]: "a" does not begin with /|spec.http[0].paths[1]: "/a?b" holds a query or fragment: paths are matched without them|spec.http[0].paths[2]: "/*a" holds * before its end: it stands for the rest of the path, at the end only|spec.http[0].paths[3]: "/a/../b" holds the segment "..", which no request that reaches a server keeps|spec.http[0].paths[4]: "/ü" holds a byte that no path has: write it percent-encoded`,
 	} {
 		if got := strings.Join(problemsOf(ours(t, "EgressPolicy", spec)), "|"); got != want {
 			t.Errorf("%s\n got %s\nwant %s", spec, got, want)
+		}
+	}
+}
+
+// Behind another version of HTTP, or TLS, requests would pass that no rule sees.
+func TestAnUpgradeToAnotherHTTPOrToTLSIsRefused(t *testing.T) {
+	const after = " no method and no path is seen"
+	for upgrade, want := range map[string]string{
+		"h2c":      "would carry further requests past this rule: after the change to another version of HTTP" + after,
+		"H2":       "would carry further requests past this rule: after the change to another version of HTTP" + after,
+		"h3":       "would carry further requests past this rule: after the change to another version of HTTP" + after,
+		"HTTP/2.0": "would carry further requests past this rule: after the change to another version of HTTP" + after,
+		"http":     "would carry further requests past this rule: after the change to another version of HTTP" + after,
+		"TLS/1.0":  "would hide further requests from this rule: after the change to TLS" + after,
+		"tls":      "would hide further requests from this rule: after the change to TLS" + after,
+	} {
+		spec := "{to: {hosts: [a.b], ports: [{port: 80, protocol: http}]}, http: [{paths: [/a], upgrades: [" + upgrade + "]}]}"
+		if got := strings.Join(problemsOf(ours(t, "EgressPolicy", spec)), "|"); got != "spec.http[0].upgrades[0]: "+upgrade+" "+want {
+			t.Errorf("%s: %s", upgrade, got)
 		}
 	}
 }
@@ -128,8 +151,10 @@ func TestEgressPolicyHasBounds(t *testing.T) {
 	}
 	spec.From, spec.To.Hosts, spec.To.CIDRs = nil, []string{"a.b"}, nil
 	spec.To.Ports = []v1alpha1.EgressPort{{Port: 80, Protocol: "http"}}
-	spec.HTTP = []v1alpha1.HTTPMatch{{Methods: make([]string, maxWords+1)}, {Paths: []string{"/" + strings.Repeat("a", maxPath)}}}
-	want = []string{"spec.http[0]: more than 256 methods or paths", "spec.http[1].paths[0]: longer than 4096 bytes"}
+	spec.HTTP = []v1alpha1.HTTPMatch{{Methods: make([]string, maxWords+1)}, {Paths: []string{"/" + strings.Repeat("a", maxPath)}}, {Paths: []string{"/"}, Upgrades: make([]string, maxWords+1)},
+		{Paths: []string{"/"}, Upgrades: []string{strings.Repeat("a", maxUpgrade+1)}}}
+	want = []string{"spec.http[0]: more than 256 methods, paths or upgrades", "spec.http[1].paths[0]: longer than 4096 bytes", "spec.http[2]: more than 256 methods, paths or upgrades",
+		fmt.Sprintf("spec.http[3].upgrades[0]: %q is not a protocol of an Upgrade field, such as websocket, of at most 64 bytes", strings.Repeat("a", maxUpgrade+1))}
 	if diff := cmp.Diff(want, problemsOf(o)); diff != "" {
 		t.Error(diff)
 	}

@@ -70,13 +70,18 @@ type EgressTLS struct {
 	ServerName string `json:"serverName,omitempty"`
 }
 
-// HTTPMatch is one alternative of the requests that are allowed.
+// HTTPMatch is one alternative of the requests that are allowed. All that it lists
+// must hold.
 type HTTPMatch struct {
 	// Methods are in upper case, at most 256. Absent: any, where paths are there.
 	Methods []string `json:"methods,omitempty"`
 	// Paths are exact, or prefixes that end in "*", at most 256 of at most 4096 bytes. Absent: any,
 	// where methods are there.
 	Paths []string `json:"paths,omitempty"`
+	// Upgrades are the protocols that a request may ask to change to, as in its Upgrade field, in any
+	// case, at most 256: websocket, tcp, spdy/3.1. Not h2, h2c, http/... or tls/..., behind which no
+	// further request is seen. Absent: none.
+	Upgrades []string `json:"upgrades,omitempty"`
 }
 
 // MeshConfigSpec is the mesh's settings; cluster-scoped, its one object is named default.

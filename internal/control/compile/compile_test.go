@@ -116,10 +116,10 @@ func TestRulesOfEachFormBecomeRulesOfPolicy(t *testing.T) {
 			},
 			PrivateAnswers: []string{"10.0.0.0/8"},
 			TLS:            &v1alpha1.EgressTLS{Mode: "Originate", ServerName: "Other.Example.com", CABundle: "PEM"},
-			HTTP:           []v1alpha1.HTTPMatch{{Methods: []string{"get"}, Paths: []string{"/a", "/b/*"}}},
+			HTTP:           []v1alpha1.HTTPMatch{{Methods: []string{"get"}, Paths: []string{"/a", "/b/*"}, Upgrades: []string{"WebSocket", "SPDY/3.1"}}},
 		}), `{"hosts":["api.example.com"],"cidrs":["2001:db8::/32","203.0.113.7/32"],"ports":[{"port":443,"protocol":"https"}],` +
 			`"privateAnswers":["10.0.0.0/8"],"tls":{"mode":"Originate","serverName":"other.example.com","caBundle":"PEM"},` +
-			`"http":[{"methods":["GET"],"paths":["/a","/b/*"]}]}`},
+			`"http":[{"methods":["GET"],"paths":["/a","/b/*"],"upgrades":["websocket","spdy/3.1"]}]}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out := Compile(Input{Objects: []api.Object{c.object}})

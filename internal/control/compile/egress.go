@@ -107,6 +107,9 @@ func compileEgressPolicy(id, namespace string, spec *v1alpha1.EgressPolicySpec) 
 		for _, method := range match.Methods {
 			compiled.Methods = append(compiled.Methods, strings.ToUpper(method))
 		}
+		for _, upgrade := range match.Upgrades {
+			compiled.Upgrades = append(compiled.Upgrades, strings.ToLower(upgrade))
+		}
 		rule.HTTP = append(rule.HTTP, compiled)
 	}
 	return out.seal()
