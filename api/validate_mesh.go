@@ -42,16 +42,38 @@ func (v *validation) meshService(spec *v1alpha1.MeshServiceSpec) {
 }
 
 func (v *validation) meshConfig(spec *v1alpha1.MeshConfigSpec) {
-	switch spec.OutboundDefault {
-	case "", v1alpha1.DefaultDeny:
-	case v1alpha1.DefaultAudit, v1alpha1.DefaultAllow:
-		v.fail("spec.outboundDefault", "outboundDefault %s is not supported yet", spec.OutboundDefault)
-	default:
-		v.fail("spec.outboundDefault", "outboundDefault %q is not Deny", spec.OutboundDefault)
+	if spec.OutboundDefault != "" {
+		v.outboundDefault("spec.outboundDefault", spec.OutboundDefault)
+	}
+	if len(spec.Namespaces) > maxNamespaces {
+		v.fail("spec.namespaces", "more than %d namespaces", maxNamespaces)
+	} else {
+		for _, namespace := range sortedKeys(spec.Namespaces) {
+			at := "spec.namespaces[" + namespace + "]"
+			if !dnsLabel.MatchString(namespace) {
+				v.fail(at, "%q is not a namespace's name: it is not a DNS label", namespace)
+			}
+			v.outboundDefault(at+".outboundDefault", spec.Namespaces[namespace].OutboundDefault)
+		}
 	}
 	if spec.TrustedRoots != "" {
 		v.failIf("spec.trustedRoots", certificates(spec.TrustedRoots))
 	}
 	_, err := spec.StaleAfter()
 	v.failIf("spec.maxStale", err)
+}
+
+// maxNamespaces bounds the namespaces that a MeshConfig names.
+const maxNamespaces = 1000
+
+func (v *validation) outboundDefault(path, value string) {
+	switch value {
+	case v1alpha1.DefaultDeny, v1alpha1.DefaultAudit:
+	case v1alpha1.DefaultAllow:
+		v.fail(path, "outboundDefault Allow is not supported yet: Audit lets pass and records what no rule allows")
+	case "":
+		v.fail(path, "is missing: Deny or Audit")
+	default:
+		v.fail(path, "outboundDefault %q is not one of Deny, Audit", value)
+	}
 }

@@ -200,9 +200,13 @@ func TestMeshServiceAndMeshConfigAreValidated(t *testing.T) {
 		{"MeshService", "{ports: [{port: 1}], selector: {'': a}}", `spec.selector[]: "" is not a label's name`},
 		{"MeshConfig", "{}", ""},
 		{"MeshConfig", "{outboundDefault: Deny, maxStale: 90m}", ""},
-		{"MeshConfig", "{outboundDefault: Allow}", "spec.outboundDefault: outboundDefault Allow is not supported yet"},
-		{"MeshConfig", "{outboundDefault: Audit}", "spec.outboundDefault: outboundDefault Audit is not supported yet"},
-		{"MeshConfig", "{outboundDefault: deny}", `spec.outboundDefault: outboundDefault "deny" is not Deny`},
+		{"MeshConfig", "{outboundDefault: Allow}", "spec.outboundDefault: outboundDefault Allow is not supported yet: Audit lets pass and records what no rule allows"},
+		{"MeshConfig", "{outboundDefault: Audit, namespaces: {shop: {outboundDefault: Deny}, bank: {outboundDefault: Audit}}}", ""},
+		{"MeshConfig", "{namespaces: {shop: {outboundDefault: Allow}, a.b: {outboundDefault: Deny}, c: {}, d: {outboundDefault: audit}}}",
+			`spec.namespaces[a.b]: "a.b" is not a namespace's name: it is not a DNS label|spec.namespaces[c].outboundDefault: is missing: Deny or Audit|` +
+				`spec.namespaces[d].outboundDefault: outboundDefault "audit" is not one of Deny, Audit|` +
+				"spec.namespaces[shop].outboundDefault: outboundDefault Allow is not supported yet: Audit lets pass and records what no rule allows"},
+		{"MeshConfig", "{outboundDefault: deny}", `spec.outboundDefault: outboundDefault "deny" is not one of Deny, Audit`},
 		{"MeshConfig", "{trustedRoots: x}", "spec.trustedRoots: holds no PEM certificate (-----BEGIN CERTIFICATE-----)"},
 		{"MeshConfig", "{maxStale: 1d}", `spec.maxStale: "1d" is not a duration such as 24h`},
 		{"MeshConfig", "{maxStale: 1ms}", "spec.maxStale: 1ms is not in the range 1s..720h0m0s"},

@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -21,7 +22,7 @@ const (
 	ProtocolMongo = "mongo"
 
 	DefaultDeny  = "Deny"
-	DefaultAudit = "Audit" // not supported yet
+	DefaultAudit = "Audit"
 	DefaultAllow = "Allow" // not supported yet
 )
 
@@ -57,6 +58,12 @@ func (s *MeshConfigSpec) StaleAfter() (time.Duration, error) {
 		return 0, fmt.Errorf("%s is not in the range %s..%s", d, LeastMaxStale, MostMaxStale)
 	}
 	return d, nil
+}
+
+// OutboundDefaultOf returns what happens to traffic of a namespace that no rule
+// allows: what is set for the namespace, else for the mesh, else Deny.
+func (s *MeshConfigSpec) OutboundDefaultOf(namespace string) string {
+	return cmp.Or(s.Namespaces[namespace].OutboundDefault, s.OutboundDefault, DefaultDeny)
 }
 
 // ProtocolOrDefault returns the protocol of the port: http where none is said.

@@ -86,15 +86,24 @@ type HTTPMatch struct {
 
 // MeshConfigSpec is the mesh's settings; cluster-scoped, its one object is named default.
 type MeshConfigSpec struct {
-	// OutboundDefault is what happens to traffic that no rule allows: Deny, the default (Audit and
-	// Allow: not supported yet).
+	// OutboundDefault is what happens to traffic that no rule allows: Deny, the default, or Audit,
+	// which lets it pass and records it (Allow: not supported yet).
 	OutboundDefault string `json:"outboundDefault,omitempty"`
+	// Namespaces is what holds for the workloads of one namespace in place of that, at most 1000.
+	Namespaces map[string]NamespaceConfig `json:"namespaces,omitempty"`
 	// TrustedRoots is certificates in PEM, at most 512 in 256 KiB; upstream certificates chain to
 	// these. Absent: the system's roots.
 	TrustedRoots string `json:"trustedRoots,omitempty"`
 	// MaxStale is how long a proxy goes on without its server before it denies: a duration from 1s
 	// to 720h. Default: 24h.
 	MaxStale string `json:"maxStale,omitempty"`
+}
+
+// NamespaceConfig is the settings of one namespace.
+type NamespaceConfig struct {
+	// OutboundDefault is what happens to traffic of this namespace that no rule allows: Deny or
+	// Audit (Allow: not supported yet).
+	OutboundDefault string `json:"outboundDefault"`
 }
 
 // MeshServiceSpec is a service and its ports for a mesh without Kubernetes.

@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// room is a part of the program whose bounds are listed.
-type room struct{ title, folder string }
+// limited is a package whose bounds are listed.
+type limited struct{ title, folder string }
 
-// rooms, in the order of a connection's way and then of a rule's.
-var rooms = []room{
+// limitedPackages, in the order of a connection's way and then of a rule's.
+var limitedPackages = []limited{
 	{"Capturing connections and questions", "internal/capture"},
 	{"Sandboxes", "internal/sandbox"},
 	{"Handing a sandbox to the resident proxy", "internal/attach"},
@@ -77,16 +77,16 @@ said beside it. Where a flag or a field of a kind sets a value, the [commands](c
 [kinds](kinds.md) say so; the rest is fixed.
 `)
 	r := newReader(s.root)
-	for _, room := range rooms {
-		source, err := r.load(room.folder)
+	for _, listed := range limitedPackages {
+		source, err := r.load(listed.folder)
 		if err != nil {
 			return err
 		}
 		limits := append(fieldLimits(source), constantLimits(source)...)
 		if len(limits) == 0 {
-			return fmt.Errorf("%s has no bound: take it off the list of rooms", room.folder)
+			return fmt.Errorf("%s has no bound: take it off the list of packages", listed.folder)
 		}
-		fmt.Fprintf(b, "\n## %s\n\n`%s`\n\n", room.title, room.folder)
+		fmt.Fprintf(b, "\n## %s\n\n`%s`\n\n", listed.title, listed.folder)
 		var rows [][]string
 		for _, l := range limits {
 			rows = append(rows, []string{code(l.name), l.value, cell(l.text)})

@@ -28,7 +28,7 @@ func TestBoundsAreReadFromTheSource(t *testing.T) {
 		"| `HeaderTimeout` | 10 s |",              // a field whose comment says the default
 		"| `MaxFlows` | 4,096 |",                  // a constant of another package
 		"| `compileAtMost` | 20 ms |",             // one that is not exported
-		"| `MaxStale` | 24 h |",                   //
+		"| `DefaultMaxStale` | 24 h |",            //
 		"| `DefaultHandshakeTimeout` | 10 s |",    // documented by its block
 		"| `MaxSocketPath` | 107 | MaxSocketPath", // with what it means
 	} {

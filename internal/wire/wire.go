@@ -44,7 +44,7 @@ type Snapshot struct {
 
 // Mesh is what MeshConfig comes to for a proxy.
 type Mesh struct {
-	OutboundDefault string        `json:"outboundDefault"`        // "Deny" (later Audit, Allow)
+	OutboundDefault string        `json:"outboundDefault"`        // of the workload's namespace: "Deny" or "Audit"
 	TrustedRoots    string        `json:"trustedRoots,omitempty"` // PEM; "" means the system's
 	MaxStale        time.Duration `json:"maxStale"`               // after which a proxy without its server denies
 }

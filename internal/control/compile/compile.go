@@ -50,6 +50,7 @@ type Input struct {
 	Past      []wire.Workload // of each service whose workloads left: Service, Namespace and Ports
 	Census    uint64          // when Workloads was read, in the count of whoever keeps them
 	Allow     []policy.Rule   // of --allow: for every workload
+	Audit     bool            // of --audit: for every workload, whatever the MeshConfig says
 	Revision  int64           // of the store
 	Created   time.Time       // of this compilation
 	Domain    string          // "" is DefaultDomain
@@ -72,8 +73,10 @@ type Output struct {
 	egress    *egressIndex
 	routes    []*compiledRoute // in the order in which they are tried
 	services  *serviceSet
-	shared    []*wire.Part // parts that every workload gets: mesh, directory, endpoints
-	failed    error        // why no snapshot can be made at all
+	shared    []*wire.Part // parts that every workload gets: directory, endpoints
+	mesh      *compiledMesh
+	audit     bool
+	failed    error // why no snapshot can be made at all
 	cache     *cache
 	decoder   *wire.Decoder
 	root      func() (*wire.Part, error)
@@ -121,10 +124,10 @@ func (c *Compiler) Compile(in Input) *Output {
 	c.cache.startGeneration()
 	out := &Output{
 		Revision: in.Revision, Census: in.Census, Created: in.Created,
+		mesh: defaultMesh(), audit: in.Audit,
 		cache: c.cache, decoder: c.cache.decoder, views: make(map[string]func() (*View, error)),
 	}
 	var (
-		mesh    = defaultMesh()
 		rules   []*compiledEgress
 		defined []*compiledService
 	)
@@ -141,7 +144,7 @@ func (c *Compiler) Compile(in Input) *Output {
 		case object.service != nil:
 			defined = append(defined, object.service)
 		case object.mesh != nil:
-			mesh = object.mesh
+			out.mesh = object.mesh
 		}
 	}
 	slices.SortFunc(rules, func(a, b *compiledEgress) int { return cmp.Compare(a.rule.ID, b.rule.ID) })
@@ -157,7 +160,7 @@ func (c *Compiler) Compile(in Input) *Output {
 	out.egress = indexEgress(rules)
 	slices.SortFunc(out.routes, byPrecedence)
 	out.services = joinServices(defined, in.Workloads, in.Past, in.Domain, out.report)
-	out.shared, out.failed = sharedParts(mesh, out.services, in.Domain, c.cache)
+	out.shared, out.failed = sharedParts(out.services, in.Domain, c.cache)
 	out.preparePolicyParts()
 	slices.SortStableFunc(out.Problems, func(a, b Problem) int { return cmp.Compare(a.Object, b.Object) })
 	return out
@@ -232,8 +235,12 @@ func (o *Output) makeView(w wire.Workload) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
+	mesh, err := o.cache.encode(wire.PartMesh, o.mesh.of(w.Namespace, o.audit))
+	if err != nil {
+		return nil, err
+	}
 	view := &View{Revision: o.Revision, Created: o.Created}
-	view.Parts = append(slices.Clone(o.shared), root, namespace, own, routes)
+	view.Parts = append(slices.Clone(o.shared), mesh, root, namespace, own, routes)
 	if len(view.Parts) > wire.MaxParts {
 		return nil, fmt.Errorf("compile: %d parts are more than the %d that one snapshot may have", len(view.Parts), wire.MaxParts)
 	}
@@ -273,7 +280,7 @@ type compiled struct {
 	egress   *compiledEgress
 	route    *compiledRoute
 	service  *compiledService
-	mesh     *wire.Mesh
+	mesh     *compiledMesh
 }
 
 // compileObject compiles one object by itself.

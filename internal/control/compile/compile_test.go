@@ -206,6 +206,10 @@ func TestConflictsOfEgressRulesAreThoseOfIstioWithinANamespace(t *testing.T) {
 		{"one loses to several", []api.Object{
 			egressRule("default", "a", "a.com", "443/https"), egressRule("default", "b", "b.com", "443/http2"), egressRule("default", "c", "10.0.0.1", "80/tcp", "443/tcp"),
 		}, "a b", "rule egress-rule/default/c is rejected since it conflicts rules [egress-rule/default/a egress-rule/default/b] on port 443, protocol TCP vs. protocol HTTP"},
+		{"one loses to more than are named", []api.Object{
+			egressRule("default", "a", "a.com", "443/https", "443/http"), egressRule("default", "b", "b.com", "443/https"), egressRule("default", "c", "c.com", "443/https"),
+			egressRule("default", "d", "d.com", "443/https"), egressRule("default", "e", "e.com", "443/https"), egressRule("default", "z", "10.0.0.1", "443/tcp"),
+		}, "a b c d e", "rule egress-rule/default/z is rejected since it conflicts rules [egress-rule/default/a egress-rule/default/b egress-rule/default/c and 2 more] on port 443, protocol TCP vs. protocol HTTP"},
 		{"http and https are one family; wildcard and exact are two destinations", []api.Object{
 			egressRule("default", "a", "*.cnn.com", "443/https"), egressRule("default", "b", "www.cnn.com", "443/http"),
 		}, "a b", ""},
@@ -237,6 +241,26 @@ func TestConflictsOfEgressRulesAreThoseOfIstioWithinANamespace(t *testing.T) {
 				t.Errorf("kept %s, want %s", got, c.kept)
 			}
 		})
+	}
+}
+
+// The status of each of many rules that lose to many must stay small.
+func TestThatARuleConflictsWithThousandsIsShort(t *testing.T) {
+	var objects []api.Object
+	for i := range 2000 {
+		objects = append(objects, egressRule("default", fmt.Sprintf("a-rule-with-a-name-of-some-length-%04d", i), fmt.Sprintf("h%d.example.com", i), "443/https"))
+	}
+	for i := range 2000 {
+		objects = append(objects, egressRule("default", fmt.Sprintf("z%d", i), fmt.Sprintf("10.0.%d.%d", i/256, i%256), "443/tcp"))
+	}
+	out := Compile(Input{Objects: objects})
+	if len(out.Problems) != 2000 {
+		t.Fatalf("%d problems", len(out.Problems))
+	}
+	for _, problem := range out.Problems {
+		if len(problem.Text) > 400 || !strings.Contains(problem.Text, "and 1997 more]") {
+			t.Fatalf("%d bytes: %s", len(problem.Text), problem.Text[:min(len(problem.Text), 500)])
+		}
 	}
 }
 
@@ -272,7 +296,7 @@ func TestAnObjectThatCannotBeCompiledIsAProblemAndGrantsNothing(t *testing.T) {
 	if len(snapshot.Policy.Rules)+len(snapshot.Routes.Services)+len(snapshot.Directory.Services) != 0 {
 		t.Errorf("something was granted: %+v", snapshot)
 	}
-	if snapshot.Mesh.OutboundDefault != OutboundDeny {
+	if snapshot.Mesh.OutboundDefault != v1alpha1.DefaultDeny {
 		t.Errorf("the outbound default is %s", snapshot.Mesh.OutboundDefault)
 	}
 }
@@ -406,6 +430,58 @@ func TestTheMeshConfigNamedDefaultCounts(t *testing.T) {
 	}
 	if mesh := snapshotOf(t, Compile(Input{}), workload(t, "details-v1/1", "default")).Mesh; mesh.MaxStale != 24*time.Hour {
 		t.Errorf("without one: %+v", mesh)
+	}
+}
+
+// Audit holds where it is asked for and nowhere else, and a namespace's default does
+// not keep the others from sharing their parts.
+func TestANamespaceHasItsOwnOutboundDefault(t *testing.T) {
+	config := func(spec *v1alpha1.MeshConfigSpec) []api.Object {
+		return []api.Object{object("sluice.dev/v1alpha1", "MeshConfig", "", "default", spec), egressPolicy("sluice-system", "r", nil, "a.example.com")}
+	}
+	of := func(value string) v1alpha1.NamespaceConfig { return v1alpha1.NamespaceConfig{OutboundDefault: value} }
+	for name, c := range map[string]struct {
+		in                   Input
+		shop, bank, anywhere string
+	}{
+		"nothing":        {Input{}, "Deny", "Deny", "Deny"},
+		"the mesh":       {Input{Objects: config(&v1alpha1.MeshConfigSpec{OutboundDefault: "Audit"})}, "Audit", "Audit", "Audit"},
+		"one of them":    {Input{Objects: config(&v1alpha1.MeshConfigSpec{Namespaces: map[string]v1alpha1.NamespaceConfig{"shop": of("Audit")}})}, "Audit", "Deny", "Deny"},
+		"all but one":    {Input{Objects: config(&v1alpha1.MeshConfigSpec{OutboundDefault: "Audit", Namespaces: map[string]v1alpha1.NamespaceConfig{"bank": of("Deny")}})}, "Audit", "Deny", "Audit"},
+		"a bad value":    {Input{Objects: config(&v1alpha1.MeshConfigSpec{OutboundDefault: "Audit", Namespaces: map[string]v1alpha1.NamespaceConfig{"bank": of("Allow")}})}, "Deny", "Deny", "Deny"},
+		"an empty value": {Input{Objects: config(&v1alpha1.MeshConfigSpec{OutboundDefault: "Audit", Namespaces: map[string]v1alpha1.NamespaceConfig{"bank": of("")}})}, "Deny", "Deny", "Deny"},
+		"a bad age":      {Input{Objects: config(&v1alpha1.MeshConfigSpec{OutboundDefault: "Audit", MaxStale: "1ms"})}, "Deny", "Deny", "Deny"},
+		"--audit":        {Input{Audit: true}, "Audit", "Audit", "Audit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := Compile(c.in)
+			for namespace, want := range map[string]string{"shop": c.shop, "bank": c.bank, "anywhere": c.anywhere} {
+				if got := snapshotOf(t, out, workload(t, "x/1", namespace)).Mesh.OutboundDefault; got != want {
+					t.Errorf("%s: %s, want %s", namespace, got, want)
+				}
+			}
+		})
+	}
+	out := Compile(Input{Objects: config(&v1alpha1.MeshConfigSpec{Namespaces: map[string]v1alpha1.NamespaceConfig{"shop": of("Audit"), "bank": of("Audit")}})})
+	parts := func(namespace string) map[string]*wire.Part {
+		view, err := out.View(workload(t, "x/1", namespace))
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := make(map[string]*wire.Part)
+		for _, part := range view.Parts {
+			named[part.Name] = part
+		}
+		return named
+	}
+	shop, bank, anywhere := parts("shop"), parts("bank"), parts("anywhere")
+	for name, part := range shop {
+		if part != bank[name] {
+			t.Errorf("two namespaces of one default do not share part %s", name)
+		}
+		if (part == anywhere[name]) != (name != wire.PartMesh) {
+			t.Errorf("part %s is shared by namespaces of different defaults: %t", name, part == anywhere[name])
+		}
 	}
 }
 

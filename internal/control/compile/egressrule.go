@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"sluice.dev/sluice/api/istio"
@@ -66,10 +65,38 @@ func family(p policy.Protocol) string {
 	}
 }
 
+// maxNamedRules is how many of the rules that another one conflicts with its status
+// names; of the others it says how many they are.
+const maxNamedRules = 3
+
 // portHolder is the rules that hold one port in one namespace.
 type portHolder struct {
 	protocol string
-	rules    []string
+	rules    []string // the first ones
+	more     int      // further ones
+	last     string   // that was added
+}
+
+// add counts a rule; one that has the port twice comes twice, one time after the
+// other.
+func (h *portHolder) add(id string) {
+	switch {
+	case h.last == id:
+	case len(h.rules) < maxNamedRules:
+		h.rules = append(h.rules, id)
+	default:
+		h.more++
+	}
+	h.last = id
+}
+
+// String lists the rules as Istio 0.5 did: "[a b]", but only the first of many:
+// "[a b c and 7 more]".
+func (h *portHolder) String() string {
+	if h.more == 0 {
+		return fmt.Sprint(h.rules)
+	}
+	return fmt.Sprintf("[%s and %d more]", strings.Join(h.rules, " "), h.more)
 }
 
 // dropConflicts drops each EgressRule that conflicts with one of a smaller key in
@@ -98,8 +125,8 @@ func (o *Output) dropConflicts(rules []*compiledEgress) []*compiledEgress {
 		for _, port := range rule.rule.Ports {
 			holder := ports[portKey{rule.namespace, port.Port}]
 			if holder != nil && holder.protocol != family(port.Protocol) {
-				conflict = fmt.Sprintf("rule %s is rejected since it conflicts rules %v on port %d, protocol %s vs. protocol %s",
-					rule.rule.ID, holder.rules, port.Port, family(port.Protocol), holder.protocol)
+				conflict = fmt.Sprintf("rule %s is rejected since it conflicts rules %s on port %d, protocol %s vs. protocol %s",
+					rule.rule.ID, holder, port.Port, family(port.Protocol), holder.protocol)
 				break
 			}
 		}
@@ -113,9 +140,7 @@ func (o *Output) dropConflicts(rules []*compiledEgress) []*compiledEgress {
 			if ports[key] == nil {
 				ports[key] = &portHolder{protocol: family(port.Protocol)}
 			}
-			if !slices.Contains(ports[key].rules, rule.rule.ID) {
-				ports[key].rules = append(ports[key].rules, rule.rule.ID)
-			}
+			ports[key].add(rule.rule.ID)
 		}
 		kept = append(kept, rule)
 	}

@@ -1,7 +1,6 @@
 package compile
 
 import (
-	"cmp"
 	"fmt"
 	"time"
 
@@ -9,33 +8,42 @@ import (
 	"sluice.dev/sluice/internal/wire"
 )
 
-// MaxStale is how long a proxy goes on without its server unless the MeshConfig
-// says otherwise.
-const MaxStale = 24 * time.Hour
+// compiledMesh is what the MeshConfig comes to.
+type compiledMesh struct {
+	spec  *v1alpha1.MeshConfigSpec
+	stale time.Duration
+}
 
-// OutboundDeny is the one outbound default that is built.
-const OutboundDeny = "Deny"
+func defaultMesh() *compiledMesh {
+	return &compiledMesh{spec: new(v1alpha1.MeshConfigSpec), stale: v1alpha1.DefaultMaxStale}
+}
 
-// meshConfigName is the name of the one MeshConfig that counts.
-const meshConfigName = "default"
-
-func defaultMesh() *wire.Mesh { return &wire.Mesh{OutboundDefault: OutboundDeny, MaxStale: MaxStale} }
-
-func compileMeshConfig(name string, spec *v1alpha1.MeshConfigSpec) (*wire.Mesh, error) {
-	if name != meshConfigName {
-		return nil, fmt.Errorf("the one MeshConfig is named %s; this one has no effect", meshConfigName)
+// of returns what a workload of a namespace gets: one of few values, so that the
+// classes of the mesh share their parts.
+func (m *compiledMesh) of(namespace string, audit bool) *wire.Mesh {
+	mesh := &wire.Mesh{OutboundDefault: m.spec.OutboundDefaultOf(namespace), TrustedRoots: m.spec.TrustedRoots, MaxStale: m.stale}
+	if audit {
+		mesh.OutboundDefault = v1alpha1.DefaultAudit
 	}
-	mesh := defaultMesh()
-	if outbound := cmp.Or(spec.OutboundDefault, OutboundDeny); outbound != OutboundDeny {
-		return nil, fmt.Errorf("outboundDefault %s is not supported yet", outbound)
+	return mesh
+}
+
+func compileMeshConfig(name string, spec *v1alpha1.MeshConfigSpec) (*compiledMesh, error) {
+	if name != v1alpha1.MeshConfigName {
+		return nil, fmt.Errorf("the one MeshConfig is named %s; this one has no effect", v1alpha1.MeshConfigName)
 	}
-	mesh.TrustedRoots = spec.TrustedRoots
-	if spec.MaxStale != "" {
-		stale, err := time.ParseDuration(spec.MaxStale)
-		if err != nil || stale <= 0 {
-			return nil, fmt.Errorf("maxStale %q is not a duration above zero", spec.MaxStale)
+	values := []string{spec.OutboundDefaultOf("")}
+	for _, namespace := range spec.Namespaces {
+		values = append(values, namespace.OutboundDefault)
+	}
+	for _, value := range values {
+		if value != v1alpha1.DefaultDeny && value != v1alpha1.DefaultAudit {
+			return nil, fmt.Errorf("outboundDefault %q is not supported: the mesh denies", value)
 		}
-		mesh.MaxStale = stale
 	}
-	return mesh, nil
+	stale, err := spec.StaleAfter()
+	if err != nil {
+		return nil, fmt.Errorf("maxStale: %w", err)
+	}
+	return &compiledMesh{spec: spec, stale: stale}, nil
 }

@@ -152,9 +152,9 @@ func (s *serviceSet) of(w wire.Workload) []names.Name {
 }
 
 // sharedParts makes the parts that every workload gets.
-func sharedParts(mesh *wire.Mesh, services *serviceSet, domain string, cache *cache) ([]*wire.Part, error) {
+func sharedParts(services *serviceSet, domain string, cache *cache) ([]*wire.Part, error) {
 	directory := wire.Directory{Domain: domain, Services: make([]wire.Service, 0, len(services.list))}
-	parts := make([]*wire.Part, 0, len(services.list)+2)
+	parts := make([]*wire.Part, 0, len(services.list)+1)
 	for _, service := range services.list {
 		directory.Services = append(directory.Services, service.service)
 		endpoints := services.endpoints[service.service.Name]
@@ -167,12 +167,9 @@ func sharedParts(mesh *wire.Mesh, services *serviceSet, domain string, cache *ca
 		}
 		parts = append(parts, part)
 	}
-	for name, value := range map[string]any{wire.PartMesh: mesh, wire.PartDirectory: &directory} {
-		part, err := cache.encode(name, value)
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, part)
+	part, err := cache.encode(wire.PartDirectory, &directory)
+	if err != nil {
+		return nil, err
 	}
-	return parts, nil
+	return append(parts, part), nil
 }
