@@ -17,13 +17,13 @@ import (
 
 	"sluice.dev/sluice/bench/load"
 	"sluice.dev/sluice/internal/capture"
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -51,7 +51,7 @@ func Sluice(ca, profile string, in io.Reader, out io.Writer) error {
 	}
 	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: capture.Host{}, Servers: []netip.AddrPort{netip.MustParseAddrPort(resolverAddr)}})
 	defer resolver.Close()
-	p, err := proxy.New(proxy.Config{Sockets: capture.Host{}, Resolver: resolver, Flows: flow.NewRing(), UpstreamRoots: roots})
+	p, err := proxy.New(proxy.Config{Sockets: capture.Host{}, Resolver: resolver, Flows: record.NewRing(), UpstreamRoots: roots})
 	if err != nil {
 		return err
 	}

@@ -13,12 +13,12 @@ import (
 
 	"sluice.dev/sluice/internal/attach"
 	"sluice.dev/sluice/internal/capture"
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/peer"
 	"sluice.dev/sluice/internal/proxy"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/run"
 	"sluice.dev/sluice/internal/wire/stream"
 )
@@ -162,7 +162,7 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 	}
 	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Servers: servers})
 	d.proxy, err = proxy.New(proxy.Config{
-		Sockets: sockets, Resolver: resolver, Flows: flow.NewRing(), Log: d.log,
+		Sockets: sockets, Resolver: resolver, Flows: record.NewRing(), Log: d.log,
 		UpstreamRoots: roots, TellAll: d.options.tellAll,
 	})
 	if err != nil {

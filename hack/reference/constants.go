@@ -27,7 +27,7 @@ type reader struct {
 
 // source is one package: its syntax with comments, and its constants.
 type source struct {
-	path  string // below the module: "internal/flow"
+	path  string // below the module: "internal/record"
 	files []*ast.File
 	types *types.Package
 }

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"go/constant"
 
+	"syscall"
+
 	"sluice.dev/sluice/internal/run"
 	"sluice.dev/sluice/internal/sandbox"
-	"syscall"
 )
 
 func writeExits(b *bytes.Buffer, s sources) error {

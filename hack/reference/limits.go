@@ -35,7 +35,7 @@ var limitedPackages = []limited{
 	{"Connections to upstreams", "internal/proxy/upstream"},
 	{"Relaying bytes", "internal/proxy/relay"},
 	{"Snapshots in the proxy", "internal/proxy/snapshot"},
-	{"Flows", "internal/flow"},
+	{"Flows", "internal/record"},
 	{"Files and objects", "api"},
 	{"Values of our own kinds", "api/v1alpha1"},
 	{"The command line's requests", "internal/cli/rest"},

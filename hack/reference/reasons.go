@@ -4,26 +4,23 @@ import (
 	"bytes"
 	"fmt"
 	"go/ast"
-	"go/constant"
-	"go/token"
 	"slices"
 	"strconv"
 	"strings"
 
-	"sluice.dev/sluice/internal/policy"
-	"sluice.dev/sluice/internal/proxy/httpproxy"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 func writeReasons(b *bytes.Buffer, s sources) error {
 	b.WriteString(`# Reasons
 
 A denial or a failure has a code. It stands in the header ` + "`x-sluice-reason`" + ` of an answer, in
-` + "`sluice flows`, in `sluice why`" + ` and in the words after ` + "`sluice run`" + `. The header ` + "`x-sluice-id`" + ` holds
+` + "`sluice flows`, in `sluice why`" + ` and in the report after ` + "`sluice run`" + `. The header ` + "`x-sluice-id`" + ` holds
 the id that ` + "`sluice why ID`" + ` opens. What to do about each is said in
 [troubleshooting](../guide/troubleshooting.md).
 `)
 	r := newReader(s.root)
-	for _, write := range []func(*bytes.Buffer, *reader) error{denials, dialFailures, exchangeFailures, ownAnswers, helloErrors, sandboxErrors} {
+	for _, write := range []func(*bytes.Buffer, *reader) error{reasons, helloErrors, sandboxErrors} {
 		if err := write(b, r); err != nil {
 			return err
 		}
@@ -58,160 +55,41 @@ func alerts(r *reader) (func(constant string) string, error) {
 	}, nil
 }
 
-// denials are the reasons of the decision.
-func denials(b *bytes.Buffer, r *reader) error {
-	source, err := r.load("internal/policy")
-	if err != nil {
-		return err
-	}
+// groups are the sections of reasons.
+var groups = []struct {
+	group      refusal.Group
+	title, say string
+}{
+	{refusal.ByRule, "Denied", "The rules, or the lack of them, forbid it."},
+	{refusal.NotReached, "Not reached", "The destination was allowed, and it was not reached or did not answer as it should."},
+	{refusal.ByMessage, "Messages that are not taken", "The request itself is refused, whatever the rules say."},
+	{refusal.ClientsDoing, "The client's doing", "The client went away: it is answered by nobody."},
+}
+
+// reasons are the codes of denials and failures.
+func reasons(b *bytes.Buffer, r *reader) error {
 	alert, err := alerts(r)
 	if err != nil {
 		return err
 	}
-	unrecognized, err := unrecognizedNames(r)
-	if err != nil {
-		return err
+	names := map[uint8]string{
+		refusal.AlertAccessDenied: "AlertAccessDenied", refusal.AlertInternalError: "AlertInternalError", refusal.AlertUnrecognizedName: "AlertUnrecognizedName",
 	}
-	b.WriteString("\n## Denied\n\nPlain HTTP is answered with status 403, TLS with the alert below, any other connection with a\nreset.\n\n")
-	var rows [][]string
-	for _, c := range ofType(source, "Reason") {
-		reason := policy.Reason(constant.StringVal(c.object.Val()))
-		sent := "AlertAccessDenied"
-		if unrecognized[c.name] {
-			sent = "AlertUnrecognizedName"
-		}
-		rows = append(rows, []string{code(string(reason)), cell(reason.Text()), alert(sent)})
-	}
-	table(b, []string{"code", "meaning", "TLS alert"}, rows)
-	return nil
-}
-
-// unrecognizedNames are the reasons that hangUp tells with another alert.
-func unrecognizedNames(r *reader) (map[string]bool, error) {
-	proxy, err := r.load("internal/proxy")
-	if err != nil {
-		return nil, err
-	}
-	f, err := proxy.method("hangUp")
-	if err != nil {
-		return nil, err
-	}
-	found := map[string]bool{}
-	ast.Inspect(f, func(n ast.Node) bool {
-		if clause, ok := n.(*ast.CaseClause); ok {
-			for _, e := range clause.List {
-				found[last(e)] = true
+	for _, g := range groups {
+		fmt.Fprintf(b, "\n## %s\n\n%s\n\n", g.title, g.say)
+		var rows [][]string
+		for _, reason := range refusal.All() {
+			if reason.Group() != g.group {
+				continue
 			}
-		}
-		return true
-	})
-	if len(found) == 0 {
-		return nil, fmt.Errorf("hangUp tells every reason with one alert: mend the reference")
-	}
-	return found, nil
-}
-
-// dialFailures are the reasons of resolving, connecting and proving.
-func dialFailures(b *bytes.Buffer, r *reader) error {
-	resolve, err := r.load("internal/proxy/resolve")
-	if err != nil {
-		return err
-	}
-	each, rest, err := resolve.statusOf("Status")
-	if err != nil {
-		return err
-	}
-	proof, err := r.load("internal/proxy/proof")
-	if err != nil {
-		return err
-	}
-	alert, err := alerts(r)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(b, "\n## Not reached\n\nThe destination was allowed and could not be reached. TLS is told by the alert %s, any other\nconnection by a reset.\n\n", alert("AlertInternalError"))
-	var rows [][]string
-	add := func(c named, status string) {
-		about := strings.TrimPrefix(c.comment, c.name+": ")
-		if about == "" {
-			about = strings.ReplaceAll(constant.StringVal(c.object.Val()), "-", " ")
-		}
-		rows = append(rows, []string{code(constant.StringVal(c.object.Val())), cell(about), status})
-	}
-	for _, c := range ofType(resolve, "Reason") {
-		status := rest
-		if s, ok := each[c.name]; ok {
-			status = s
-		}
-		add(c, strconv.Itoa(status))
-	}
-	for _, c := range ofType(proof, "Reason") {
-		add(c, "502")
-	}
-	table(b, []string{"code", "meaning", "HTTP status"}, rows)
-	return nil
-}
-
-// exchangeFailures are those of the HTTP engine.
-func exchangeFailures(b *bytes.Buffer, r *reader) error {
-	source, err := r.load("internal/proxy/httpproxy")
-	if err != nil {
-		return err
-	}
-	b.WriteString("\n## Failures of an HTTP exchange\n\n")
-	var rows [][]string
-	for _, c := range ofType(source, "Failure") {
-		n, _ := constant.Int64Val(c.object.Val())
-		if c.name == "None" || c.name == "failures" {
-			continue
-		}
-		f := httpproxy.Failure(n)
-		status := strconv.Itoa(f.Status())
-		if f.Status() == 499 {
-			status = "none: nobody reads it"
-		}
-		rows = append(rows, []string{code(f.String()), cell(f.Text()), status})
-	}
-	table(b, []string{"code", "meaning", "HTTP status"}, rows)
-	return nil
-}
-
-// ownAnswers are what the proxy answers in other places: c.reply(status, code, text).
-func ownAnswers(b *bytes.Buffer, r *reader) error {
-	source, err := r.load("internal/proxy")
-	if err != nil {
-		return err
-	}
-	rows := map[string][]string{}
-	for _, file := range source.files {
-		ast.Inspect(file, func(n ast.Node) bool {
-			call, ok := n.(*ast.CallExpr)
-			if !ok || last(call.Fun) != "reply" || len(call.Args) != 3 {
-				return true
+			status := strconv.Itoa(reason.Status())
+			if reason.Status() == 499 {
+				status = "none"
 			}
-			status, ok := call.Args[0].(*ast.BasicLit)
-			reason, isText := call.Args[1].(*ast.BasicLit)
-			if !ok || !isText || status.Kind != token.INT {
-				return true
-			}
-			name := text(reason)
-			said := strings.TrimRight(strings.ReplaceAll(text(call.Args[2]), "%s", "…"), ": ")
-			if old, seen := rows[name]; !seen || len(said) > len(old[1]) {
-				rows[name] = []string{code(name), cell(said), status.Value}
-			}
-			return true
-		})
+			rows = append(rows, []string{code(string(reason)), cell(reason.Text()), status, alert(names[reason.Alert()])})
+		}
+		table(b, []string{"code", "meaning", "HTTP status", "TLS alert"}, rows)
 	}
-	if len(rows) == 0 {
-		return fmt.Errorf("internal/proxy answers nothing by itself: mend the reference")
-	}
-	b.WriteString("\n## Answers of the mesh\n\n")
-	var list [][]string
-	for _, row := range rows {
-		list = append(list, row)
-	}
-	slices.SortFunc(list, func(a, b []string) int { return strings.Compare(a[0], b[0]) })
-	table(b, []string{"code", "meaning", "HTTP status"}, list)
 	return nil
 }
 

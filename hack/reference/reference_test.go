@@ -46,10 +46,10 @@ func TestBoundsAreReadFromTheSource(t *testing.T) {
 func TestReasonsHaveTheirSentenceStatusAndAlert(t *testing.T) {
 	page := written(t, writeReasons)
 	for _, want := range []string{
-		"| `no-rule` | No rule allows this destination on this port. | access denied (49) |",
+		"| `no-rule` | No rule allows this destination on this port. | 403 | access denied (49) |",
 		"| `no-server-name` | ", "unrecognized name (112)",
-		"| `connect-refused` | the other side said no | 502 |",
-		"| `resolve-failed` | no server gave a usable answer | 503 |",
+		"| `connect-refused` | The server refused the connection. | 502 | internal error (80) |",
+		"| `resolve-failed` | No DNS server gave a usable answer. | 503 | internal error (80) |",
 		"| `upstream-timeout` | The upstream did not answer in time. | 504 |",
 		"| `no-healthy-upstream` | ",
 		"| ClientHello of SSL 2 or SSL 3 | protocol version (70) |",

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice.dev/sluice/internal/control/inspect"
-	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/record"
 )
 
 func newFlowsCommand() *cobra.Command {
@@ -50,18 +50,18 @@ request. Each proxy keeps the last 4,096. A flow's id opens with sluice why ID.`
 			defer stop()
 			out := cmd.OutOrStdout()
 			if output == "text" {
-				out.Write(flow.AppendHeader(nil))
+				out.Write(record.AppendHeader(nil))
 			}
 			err = client.Follow(ctx, inspect.FlowsPath, query, func(line []byte) error {
 				if output == "json" {
 					_, err := fmt.Fprintf(out, "%s\n", line)
 					return err
 				}
-				var f flow.Flow
+				var f record.Record
 				if err := json.Unmarshal(line, &f); err != nil {
 					return fmt.Errorf("read a flow: %w", err)
 				}
-				_, err := out.Write(flow.AppendText(nil, &f))
+				_, err := out.Write(record.AppendText(nil, &f))
 				return err
 			})
 			if ctx.Err() != nil {

@@ -12,7 +12,7 @@ import (
 
 	"sluice.dev/sluice/internal/cli/rest"
 	"sluice.dev/sluice/internal/control/inspect"
-	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/why"
 	"sluice.dev/sluice/internal/wire"
@@ -68,7 +68,7 @@ as its proxy keeps it (the last 4,096). With --rules it needs no server.`,
 				return err
 			}
 			defer client.Close()
-			if _, err := flow.ParseID(args[0]); err == nil {
+			if _, err := record.ParseID(args[0]); err == nil {
 				return o.open(cmd, client, args[0])
 			}
 			return o.ask(cmd, client, query)
@@ -115,8 +115,8 @@ func (o *whyOptions) open(cmd *cobra.Command, client *rest.Client, id string) er
 	if o.output == "json" {
 		return printJSON(w, opened)
 	}
-	w.Write(flow.AppendHeader(nil))
-	w.Write(flow.AppendText(nil, &opened.Flow))
+	w.Write(record.AppendHeader(nil))
+	w.Write(record.AppendText(nil, &opened.Flow))
 	if opened.Sentence != "" {
 		fmt.Fprintf(w, "\n%s\n", opened.Sentence)
 	}

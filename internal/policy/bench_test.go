@@ -53,7 +53,7 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() { s.Decide(&c) }); n != 0 {
 			t.Errorf("%s: %v allocations", say, n)
 		}
-		if n := testing.AllocsPerRun(100, func() { s.Expect(c.Port, c.Dialled, c.Addr); s.Names(c.Dialled) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { s.AtConnect(TCP, c.Port, c.Dialled, c.Addr); s.Names(c.Dialled) }); n != 0 {
 			t.Errorf("%s: %v allocations before the verdict", say, n)
 		}
 	}

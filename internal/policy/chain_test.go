@@ -91,8 +91,8 @@ func TestEveryRowOfTheNameChainTable(t *testing.T) {
 		}
 	}
 	for _, c := range []Chain{dialled("www.wikipedia.org", 9443).opaque(), hard("208.80.152.1", dialled("", 9443).tls("www.wikipedia.org"))} {
-		if v := s.Decide(&c); len(v.Within) != 2 {
-			t.Errorf("%s is dialled within %v", v, v.Within)
+		if v := s.Decide(&c); len(v.Consent.Ranges()) != 2 {
+			t.Errorf("%s is dialled within %v", v, v.Consent.Ranges())
 		}
 	}
 }

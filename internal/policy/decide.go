@@ -5,9 +5,7 @@
 package policy
 
 import (
-	"net/netip"
-
-	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // Decide says what becomes of a connection or request. It does not allocate and
@@ -16,19 +14,26 @@ import (
 // The links of the chain must tell one story (destination). Then, of the rules
 // that hold the port, the most specific tier on the destination decides, and in
 // it the union of its rules. A name that no rule on names holds is allowed by
-// rules on addresses, within them.
+// rules on addresses, within them. Where the outbound default is Audit, what no
+// rule allows passes; whatever else is wrong with it is denied all the same.
 func (s *Set) Decide(c *Chain) Verdict {
-	v := Verdict{Port: c.Port}
+	v := Verdict{Port: c.Port, Transport: c.Transport}
+	table := s.ports[portOf(c.Transport, c.Port)]
+	if c.Sniffed == HTTP && table != nil && table.asBytes(c.Dialled, c.Addr) {
+		bytes := c.withoutRequest()
+		c = &bytes
+	}
+	v.Name, v.Addr, v.Reason = c.destination()
 	if s.deny != "" {
-		v.Name, v.Addr, _ = c.destination()
 		v.Reason = s.deny
 		return v
 	}
-	v.Name, v.Addr, v.Reason = c.destination()
+	if v.Reason == "" && !s.domain.IsZero() && v.Name.Within(s.domain) {
+		v.Reason = refusal.MeshName
+	}
 	if v.Reason != "" {
 		return v
 	}
-	table := s.ports[c.Port]
 	switch {
 	case table == nil:
 		v.Reason = nothingMatches(c, &v, false)
@@ -47,72 +52,53 @@ func (s *Set) Decide(c *Chain) Verdict {
 			v.Reason = nothingMatches(c, &v, table.names.Len() > 0)
 		}
 	}
-	if v.Action == Allow && c.Sniffed == Unseen && s.Expect(c.Port, c.Dialled, c.Addr) == Sniff {
-		return Verdict{Reason: ProtocolMismatch, Rule: v.Rule, Name: v.Name, Addr: v.Addr, Port: v.Port, Protocol: v.Protocol}
+	if v.Reason == refusal.NoRule && s.audits() {
+		s.audit(c, &v)
 	}
-	v.ECH = v.Action == Allow && c.ECH && !v.Name.IsZero()
+	if !v.Passes() {
+		return v
+	}
+	if c.Sniffed == Unseen && !s.AtConnect(c.Transport, c.Port, c.Dialled, c.Addr).ServerFirst {
+		return v.denied(refusal.ProtocolMismatch)
+	}
+	if v.Name.IsZero() {
+		if reason := v.Consent.Judge(v.Addr); reason != "" {
+			return v.denied(reason)
+		}
+	}
+	v.ECH = c.ECH && !v.Name.IsZero()
 	return v
 }
 
+// withoutRequest is the chain of the same connection where nothing of HTTP is
+// looked at.
+func (c *Chain) withoutRequest() Chain {
+	return Chain{Source: c.Source, Transport: c.Transport, Port: c.Port, Dialled: c.Dialled, Addr: c.Addr, Sniffed: Opaque}
+}
+
+// denied is v with all that would let it pass taken away.
+func (v *Verdict) denied(reason refusal.Reason) Verdict {
+	return Verdict{Reason: reason, Rule: v.Rule, Name: v.Name, Addr: v.Addr, Port: v.Port, Transport: v.Transport, Protocol: v.Protocol}
+}
+
 // nothingMatches returns the reason when no rule holds the destination.
-func nothingMatches(c *Chain, v *Verdict, namesOnPort bool) Reason {
+func nothingMatches(c *Chain, v *Verdict, namesOnPort bool) refusal.Reason {
 	switch {
 	case c.Sniffed == ClientHello && c.SNI.IsZero():
-		return NoServerName
+		return refusal.NoServerName
 	case c.Sniffed == HTTP && v.Name.IsZero() && !c.Host.Addr.IsValid():
-		return NoHost
+		return refusal.NoHost
 	case v.Name.IsZero() && namesOnPort:
-		return AddressLiteral
+		return refusal.AddressLiteral
 	default:
-		return NoRule
+		return refusal.NoRule
 	}
 }
 
 // settle writes a tier's judgement into the verdict.
 func (v *Verdict) settle(j judgement) {
-	v.Rule, v.Protocol, v.Reason, v.Within, v.consent = j.rule, j.protocol, j.reason, j.within, j.consent
+	v.Rule, v.Protocol, v.Reason = j.rule, j.protocol, j.reason
 	if j.reason == "" {
-		v.Action, v.Treatment = Allow, j.treatment
+		v.Action, v.Treatment, v.Consent = Allow, j.treatment, Consent{j.consent}
 	}
-}
-
-// Expectation is what to expect of a connection before a byte of it was read.
-type Expectation uint8
-
-const (
-	// Sniff: read what the client sends first, then Decide.
-	Sniff Expectation = iota
-	// ServerFirst: only tcp rules can match, so dial at once, for the server may
-	// speak first; Decide with Unseen says by which rule.
-	ServerFirst
-)
-
-// String returns the expectation's word.
-func (e Expectation) String() string {
-	if e == ServerFirst {
-		return "server-first"
-	}
-	return "sniff"
-}
-
-// Expect tells the gate at connection time whether a server-first protocol is
-// the only one that could be meant by a connection to port, given the name
-// behind the synthetic address, or else the address that was dialled.
-func (s *Set) Expect(port uint16, name names.Name, addr netip.Addr) Expectation {
-	table := s.ports[port]
-	if s.deny != "" || table == nil {
-		return Sniff
-	}
-	if !name.IsZero() {
-		t, ok := table.names.Lookup(name)
-		if ok && t.protocols.only(tcpFamily) || !ok && table.hasAddrs() && table.addrProtocols.only(tcpFamily) {
-			return ServerFirst
-		}
-		return Sniff
-	}
-	// A hard-coded address: an SNI or Host could still name anything on the port.
-	if t, ok := table.lookupAddr(addr.Unmap()); ok && t.protocols.only(tcpFamily) && table.nameProtocols.only(tcpFamily) {
-		return ServerFirst
-	}
-	return Sniff
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 func name(s string) names.Name {
@@ -94,7 +95,7 @@ func check(t *testing.T, s *Set, say string, c Chain, want string) Verdict {
 		if v.Reason != "" {
 			t.Errorf("%s: allowed with reason %s", say, v.Reason)
 		}
-	} else if v.Treatment != Refuse || v.Within != nil || v.ECH {
+	} else if v.Treatment != Refuse || v.Consent.Ranges() != nil || v.ECH {
 		t.Errorf("%s: a denial with %+v", say, v)
 	}
 	if got != want {
@@ -138,7 +139,7 @@ func TestTheNameChain(t *testing.T) {
 		{"Host is an address under \"*\"", dialledAddr("203.0.113.66", 8443).get("203.0.113.66", "/"), "address-literal"},
 		{"an address under \"*\"", dialledAddr("203.0.113.66", 8443).opaque(), "address-literal"},
 		{"Host with another port", dialled("www.example.com", 80).get("www.example.com:8080", "/"), "port-mismatch"},
-		{"Host with another port on a tcp rule", dialled("db.example.com", 5432).get("db.example.com:80", "/"), "port-mismatch"},
+		{"on a tcp rule nothing of a request is looked at", dialled("db.example.com", 5432).get("db.example.com:80", "/"), "relay by db"},
 		{"the apex of a wildcard", dialled("googleapis.com", 443).tls("googleapis.com"), "no-rule"},
 		{"a neighbour of a wildcard", dialled("evilgoogleapis.com", 443).tls("evilgoogleapis.com"), "no-rule"},
 		{"an allowed name on another port", dialled(googleapis, 9090).tls(googleapis), "no-rule"},
@@ -164,7 +165,7 @@ func TestSyntheticAddressesNeverMatchARange(t *testing.T) {
 	s := newSet(t, rule("all", "0.0.0.0/0 ::/0", "443/tcp"), rule("own", "198.19.0.0/24 198.18.0.1/32 2001:2::/64", "443/tcp"))
 	for addr, want := range map[string]string{
 		"198.19.0.7": "no-rule", "198.18.0.1": "no-rule", "2001:2::1": "no-rule", "fd00:5c::1": "no-rule",
-		"192.0.2.1": "relay by all", "2001:db8::1": "relay by all",
+		"8.8.8.8": "relay by all", "2600::1": "relay by all", "192.0.2.1": "private-address", "2001:db8::1": "private-address",
 	} {
 		check(t, s, addr, dialledAddr(addr, 443).opaque(), want)
 	}
@@ -322,13 +323,13 @@ func TestEncryptedHelloIsLeftToTheProof(t *testing.T) {
 }
 
 func TestADenyingSetDeniesEverything(t *testing.T) {
-	for _, reason := range []Reason{NoSnapshot, StaleSnapshot} {
+	for _, reason := range []refusal.Reason{refusal.NoSnapshot, refusal.StaleSnapshot} {
 		s, err := NewSet([]Rule{rule("r", "*", "443/tcp")}, Options{Deny: reason})
 		if err != nil {
 			t.Fatal(err)
 		}
 		check(t, s, "anything", dialled("a.example", 443).tls("a.example"), string(reason))
-		if s.Expect(443, name("a.example"), netip.Addr{}) != Sniff {
+		if s.AtConnect(TCP, 443, name("a.example"), netip.Addr{}) != (Connect{}) {
 			t.Error("a denying set dials at once")
 		}
 	}
@@ -338,7 +339,7 @@ func TestADenyingSetDeniesEverything(t *testing.T) {
 	}
 }
 
-func TestExpect(t *testing.T) {
+func TestOnlyWhereTCPAloneCanBeMeantAServerIsDialledFirst(t *testing.T) {
 	s := newSet(t,
 		rule("db", "db.example.com", "5432/tcp", "27017/mongo"),
 		rule("both", "both.example.com", "5432/tcp", "5432/https"),
@@ -350,33 +351,33 @@ func TestExpect(t *testing.T) {
 		port uint16
 		name string
 		addr string
-		want Expectation
+		want bool // the server may speak first
 	}{
-		{"a tcp name", 5432, "db.example.com", "", ServerFirst},
-		{"a mongo name", 27017, "db.example.com", "", ServerFirst},
-		{"tcp and https of one name", 5432, "both.example.com", "", Sniff},
-		{"an https name", 443, "www.example.com", "", Sniff},
-		{"a name that no rule holds", 5432, "x.example.com", "", Sniff},
-		{"a port that no rule holds", 1, "db.example.com", "", Sniff},
-		{"a tcp address", 3306, "", "192.0.2.1", ServerFirst},
-		{"a mapped tcp address", 3306, "", "::ffff:192.0.2.1", ServerFirst},
-		{"a name where only tcp addresses are", 3306, "x.example.com", "", ServerFirst},
-		{"a tcp address where an SNI could name an https host", 443, "", "192.0.2.1", Sniff},
-		{"an address that no rule holds", 3306, "", "203.0.113.1", Sniff},
-		{"an address that no rule holds, a tcp name on the port", 5432, "", "203.0.113.1", Sniff},
-		{"a name where addresses are tcp and http", 3307, "x.example.com", "", Sniff},
-		{"an address whose own tier is tcp", 3307, "", "192.0.2.1", ServerFirst},
+		{"a tcp name", 5432, "db.example.com", "", true},
+		{"a mongo name", 27017, "db.example.com", "", true},
+		{"tcp and https of one name", 5432, "both.example.com", "", false},
+		{"an https name", 443, "www.example.com", "", false},
+		{"a name that no rule holds", 5432, "x.example.com", "", false},
+		{"a port that no rule holds", 1, "db.example.com", "", false},
+		{"a tcp address", 3306, "", "192.0.2.1", true},
+		{"a mapped tcp address", 3306, "", "::ffff:192.0.2.1", true},
+		{"a name where only tcp addresses are", 3306, "x.example.com", "", true},
+		{"a tcp address where an SNI could name an https host", 443, "", "192.0.2.1", false},
+		{"an address that no rule holds", 3306, "", "203.0.113.1", false},
+		{"an address that no rule holds, a tcp name on the port", 5432, "", "203.0.113.1", false},
+		{"a name where addresses are tcp and http", 3307, "x.example.com", "", false},
+		{"an address whose own tier is tcp", 3307, "", "192.0.2.1", true},
 	} {
 		var addr netip.Addr
 		if c.addr != "" {
 			addr = netip.MustParseAddr(c.addr)
 		}
-		if got := s.Expect(c.port, name(c.name), addr); got != c.want {
-			t.Errorf("%s: %s, want %s", c.say, got, c.want)
+		if got := s.AtConnect(TCP, c.port, name(c.name), addr); got.ServerFirst != c.want || got.AsBytes != c.want {
+			t.Errorf("%s: %+v, want %t", c.say, got, c.want)
 		}
 		// What is dialled at once must be what the verdict on nothing read allows.
 		chain := Chain{Port: c.port, Dialled: name(c.name), Addr: addr}
-		if v := s.Decide(&chain); (v.Action == Allow) != (c.want == ServerFirst) {
+		if v := s.Decide(&chain); (v.Action == Allow) != c.want {
 			t.Errorf("%s: unseen, the verdict is %s", c.say, v)
 		}
 	}
@@ -393,11 +394,11 @@ func TestNamesReportsWhatRulesNameMoreSpecificallyThanAny(t *testing.T) {
 
 func TestNewSetRefusesWhatItCannotCarry(t *testing.T) {
 	for want, r := range map[string]Rule{
-		"protocol udp on port 53: not built yet":     rule("r", "a.example", "53/udp"),
-		"protocol http2 on port 443: not built yet":  rule("r", "a.example", "443/http2"),
-		`TLS mode "Intercept": not built yet`:        rule("r", "a.example", "443/https").mode("Intercept"),
-		"port 0":                                     {ID: "r", Hosts: []names.Pattern{names.MustParsePattern("*")}, Ports: []Port{{0, ProtocolTCP}}},
-		"an address range is not valid":              {ID: "r", CIDRs: []netip.Prefix{{}}, Ports: []Port{{1, ProtocolTCP}}},
+		"protocol udp on port 53: not supported yet":    rule("r", "a.example", "53/udp"),
+		"protocol http2 on port 443: not supported yet": rule("r", "a.example", "443/http2"),
+		`TLS mode "Intercept": not supported yet`:       rule("r", "a.example", "443/https").mode("Intercept"),
+		"port 0":                        {ID: "r", Hosts: []names.Pattern{names.MustParsePattern("*")}, Ports: []Port{{0, ProtocolTCP}}},
+		"an address range is not valid": {ID: "r", CIDRs: []netip.Prefix{{}}, Ports: []Port{{1, ProtocolTCP}}},
 		fmt.Sprintf("more than %d dest", MaxEntries): {ID: "r", Hosts: make([]names.Pattern, 1<<11), Ports: make([]Port, 1<<11)},
 	} {
 		if _, err := NewSet([]Rule{r}, Options{}); err == nil || !strings.Contains(err.Error(), want) {

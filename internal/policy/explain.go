@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // ExplainOptions says for whom a verdict is explained.
@@ -12,23 +13,23 @@ type ExplainOptions struct {
 	// Namespace and Labels are of the workload, for a remedy that selects it alone.
 	Namespace string
 	Labels    map[string]string
-	// Refused is the address that the dial refused, for PrivateAddress.
+	// Refused is the address that the dial refused, for refusal.PrivateAddress.
 	Refused netip.Addr
 }
 
 // Explanation is a verdict in words, for people and for `-o json`.
 type Explanation struct {
-	Verdict     string   `json:"verdict"` // "allow" or "deny"
-	Destination string   `json:"destination"`
-	Reason      Reason   `json:"reason,omitempty"`
-	Sentence    string   `json:"sentence"`
-	Rule        string   `json:"rule,omitempty"` // that allowed
-	Protocol    string   `json:"protocol,omitempty"`
-	Treatment   string   `json:"treatment,omitempty"`
-	Proofs      []Proof  `json:"proofs,omitempty"`  // what was seen, and what proves it
-	Unseen      []string `json:"unseen,omitempty"`  // what cannot be seen
-	Closest     string   `json:"closest,omitempty"` // the rule that comes closest to allowing it
-	Remedy      *Remedy  `json:"remedy,omitempty"`  // of a denial
+	Verdict     string         `json:"verdict"` // "allow" or "deny"
+	Destination string         `json:"destination"`
+	Reason      refusal.Reason `json:"reason,omitempty"`
+	Sentence    string         `json:"sentence"`
+	Rule        string         `json:"rule,omitempty"` // that allowed
+	Protocol    string         `json:"protocol,omitempty"`
+	Treatment   string         `json:"treatment,omitempty"`
+	Proofs      []Proof        `json:"proofs,omitempty"`  // what was seen, and what proves it
+	Unseen      []string       `json:"unseen,omitempty"`  // what cannot be seen
+	Closest     string         `json:"closest,omitempty"` // the rule that comes closest to allowing it
+	Remedy      *Remedy        `json:"remedy,omitempty"`  // of a denial
 }
 
 // Proof is one link of the name chain.
@@ -48,7 +49,7 @@ func (s *Set) Explain(c *Chain, v Verdict, opts ExplainOptions) Explanation {
 		Reason:      v.Reason,
 		Proofs:      proofs(c, &v),
 	}
-	if v.Action == Allow {
+	if v.Passes() {
 		e.Sentence = fmt.Sprintf("%s is allowed: %s.", e.Destination, v.Treatment.sentence())
 		e.Protocol, e.Treatment = v.Protocol.String(), v.Treatment.String()
 		if v.Rule != nil {
@@ -83,19 +84,19 @@ func (t Treatment) sentence() string {
 func (s *Set) denial(c *Chain, v *Verdict, opts ExplainOptions) string {
 	where := v.Destination()
 	switch v.Reason {
-	case NoRule:
+	case refusal.NoRule:
 		return fmt.Sprintf("No rule allows %s.", where)
-	case NameMismatch:
+	case refusal.NameMismatch:
 		return fmt.Sprintf("The names of one connection differ: %s.", c.links())
-	case PortMismatch:
+	case refusal.PortMismatch:
 		return fmt.Sprintf("The Host names port %d, but port %d was dialled.", c.Host.Port, c.Port)
-	case AddressLiteral:
+	case refusal.AddressLiteral:
 		return fmt.Sprintf("%s is an address; rules on names, \"*\" among them, never allow one.", where)
-	case MethodOrPath:
+	case refusal.MethodOrPath:
 		return fmt.Sprintf("Rule %s allows %s, but not %s %s.", v.ruleID(), where, printable(c.Method), printable(c.Path))
-	case ProtocolMismatch:
+	case refusal.ProtocolMismatch:
 		return fmt.Sprintf("Rule %s allows %s as %s, and this connection is %s.", v.ruleID(), where, v.Protocol, c.Sniffed.words())
-	case PrivateAddress:
+	case refusal.PrivateAddress:
 		if opts.Refused.IsValid() {
 			return fmt.Sprintf("%s leads to %s, a private, local or reserved address, and rule %s does not list it under privateAnswers.", where, opts.Refused, v.ruleID())
 		}
@@ -189,15 +190,15 @@ func proofs(c *Chain, v *Verdict) []Proof {
 	case c.Host.Addr.IsValid():
 		add("host", c.Host.String(), "an address names nobody; only rules on addresses look at it")
 	}
-	if v.Action != Allow {
+	if !v.Passes() {
 		return list
 	}
 	if v.Rule != nil && v.Rule.needsRequest() {
 		add("request", printable(c.Method)+" "+printable(c.Path), "Sluice read the request")
 	}
 	switch {
-	case v.Within != nil:
-		add("address", fmt.Sprintf("inside %d ranges", len(v.Within)), "Sluice's own resolution of the name, and rules on addresses")
+	case v.Consent.Ranges() != nil:
+		add("address", fmt.Sprintf("inside %d ranges", len(v.Consent.Ranges())), "Sluice's own resolution of the name, and rules on addresses")
 	case !v.Name.IsZero():
 		add("address", "what the name resolves to", "Sluice's own resolution")
 	default:

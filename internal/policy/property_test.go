@@ -12,7 +12,9 @@ import (
 	"pgregory.net/rapid"
 
 	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/internal/addresses"
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // drawRule draws rules over few hosts, ranges and ports, so that they meet.
@@ -75,6 +77,7 @@ func naive(rules []Rule, c Chain) []string {
 		outcome     string
 		meant       bool
 		tcp         bool
+		unwanted    bool
 	}
 	var matches []match
 	for i := range rules {
@@ -90,7 +93,7 @@ func naive(rules []Rule, c Chain) []string {
 			}
 			specificity = max(specificity, s)
 		}
-		if c.Dialled.IsZero() && !slices.ContainsFunc(own[:], func(p netip.Prefix) bool { return p.Contains(c.Addr) }) {
+		if c.Dialled.IsZero() && !slices.ContainsFunc(addresses.OwnPrefixes(), func(p netip.Prefix) bool { return p.Contains(c.Addr) }) {
 			for _, p := range r.CIDRs {
 				if p.Contains(c.Addr) {
 					specificity = max(specificity, p.Bits())
@@ -104,18 +107,29 @@ func naive(rules []Rule, c Chain) []string {
 			if p.Port != c.Port {
 				continue
 			}
-			matches = append(matches, match{specificity, naiveOutcome(r, p.Protocol, c), naiveMeant(p.Protocol, c), p.Protocol == ProtocolTCP})
+			matches = append(matches, match{specificity, naiveOutcome(r, p.Protocol, c), naiveMeant(p.Protocol, c), p.Protocol == ProtocolTCP, naiveSpecial(r, c)})
 		}
 	}
 	slices.SortFunc(matches, func(a, b match) int { return b.specificity - a.specificity })
 	var outcomes []string
 	meant := slices.ContainsFunc(matches, func(m match) bool { return m.meant && m.specificity == matches[0].specificity })
 	for _, m := range matches {
-		if m.specificity == matches[0].specificity && m.outcome != "" && !(m.tcp && meant) {
+		if m.specificity == matches[0].specificity && m.outcome != "" && !(m.tcp && meant) && !m.unwanted {
 			outcomes = append(outcomes, m.outcome)
 		}
 	}
 	return outcomes
+}
+
+// naiveSpecial: an address that is not public was dialled, and the rule holds it by
+// a range that says "anywhere".
+func naiveSpecial(r *Rule, c Chain) bool {
+	if _, special := addresses.Special(c.Addr); !c.Dialled.IsZero() || !special {
+		return false
+	}
+	return !slices.ContainsFunc(slices.Concat(r.CIDRs, r.PrivateAnswers), func(p netip.Prefix) bool {
+		return p.Contains(c.Addr) && addresses.InOneBlock(p)
+	})
 }
 
 func naiveMeant(p Protocol, c Chain) bool {
@@ -134,7 +148,7 @@ func naiveOutcome(r *Rule, p Protocol, c Chain) string {
 			return "relay by " + r.ID
 		}
 	case "tls over https", "tls over tls":
-		if !asks && mode != TLSOriginate && !c.SNI.IsZero() {
+		if !asks && mode != TLSOriginate && (!c.SNI.IsZero() || c.Dialled.IsZero()) {
 			return "passthrough by " + r.ID
 		}
 	case "http over http", "http over https":
@@ -167,12 +181,12 @@ func TestDecideIsTheNaiveModel(t *testing.T) {
 		rules, c := drawRules(t), drawChain(t)
 		s := newSet2(t, rules)
 		v := s.Decide(&c)
-		if v.Within != nil || v.Reason == NoRule && !v.Name.IsZero() {
+		if v.Consent.Ranges() != nil || v.Reason == refusal.NoRule && !v.Name.IsZero() {
 			return // names by address rules: within_test.go
 		}
 		want := naive(rules, c)
-		if len(want) == 0 && !v.Name.IsZero() && s.ports[c.Port] != nil {
-			if _, ok := s.ports[c.Port].names.Lookup(v.Name); !ok {
+		if len(want) == 0 && !v.Name.IsZero() && s.ports[portOf(c.Transport, c.Port)] != nil {
+			if _, ok := s.ports[portOf(c.Transport, c.Port)].names.Lookup(v.Name); !ok {
 				return // address rules that do not carry it
 			}
 		}
@@ -200,7 +214,7 @@ func TestARuleElsewhereNeverChangesAVerdict(t *testing.T) {
 		}
 		after := newSet2(t, append(slices.Clone(rules), other))
 		is := after.Decide(&c)
-		if outcome(was) != outcome(is) || was.Action == Deny && was.Reason != is.Reason && was.Reason != NoRule {
+		if outcome(was) != outcome(is) || was.Action == Deny && was.Reason != is.Reason && was.Reason != refusal.NoRule {
 			t.Fatalf("%s became %s by %v", was, is, other)
 		}
 	})
@@ -231,20 +245,20 @@ func drawRefused(t *rapid.T, v *Verdict) (refused netip.Addr) {
 	switch rapid.IntRange(0, 2).Draw(t, "the dial") {
 	case 0:
 		addr := netip.MustParseAddr(rapid.SampledFrom([]string{"10.9.9.9", "127.0.0.1", "fd00::1"}).Draw(t, "refused"))
-		if !v.ConsentsTo(addr) && (v.Within == nil || contains(v.Within, addr)) {
-			v.Action, v.Reason, v.Treatment = Deny, PrivateAddress, Refuse
+		if !(v.Consent.Judge(addr) == "") && (v.Consent.Ranges() == nil || contains(v.Consent.Ranges(), addr)) {
+			v.Action, v.Reason, v.Treatment = Deny, refusal.PrivateAddress, Refuse
 			return addr
 		}
 	case 1:
-		if v.Within != nil {
-			v.Action, v.Reason, v.Treatment = Deny, OutsideCIDR, Refuse
+		if v.Consent.Ranges() != nil {
+			v.Action, v.Reason, v.Treatment = Deny, refusal.OutsideCIDR, Refuse
 		}
 	}
 	return refused
 }
 
 func TestARemedyAllowsTheChainAndTakesNothingAway(t *testing.T) {
-	helped, without := map[Reason]int{}, map[Reason]int{}
+	helped, without := map[refusal.Reason]int{}, map[refusal.Reason]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		rules, c := drawRules(t), drawChain(t)
 		s := newSet2(t, rules)
@@ -263,7 +277,7 @@ func TestARemedyAllowsTheChainAndTakesNothingAway(t *testing.T) {
 		}
 		if e.Remedy.Rule == nil {
 			without[v.Reason]++
-			if v.Reason == NoRule && !v.Name.IsZero() && !(c.Sniffed == HTTP && c.Host.IsZero()) {
+			if v.Reason == refusal.NoRule && !v.Name.IsZero() && !(c.Sniffed == HTTP && c.Host.IsZero()) {
 				t.Fatalf("%s: no rule to add", v)
 			}
 			if e.Remedy.YAML != "" || e.Remedy.Allow != "" {
@@ -286,7 +300,7 @@ func TestARemedyAllowsTheChainAndTakesNothingAway(t *testing.T) {
 			mustAllow(t, newSet2(t, append(slices.Clone(rules), short)), c, v, opts, "--allow "+e.Remedy.Allow)
 		}
 		for i, smaller := range smallerThan(written) {
-			if v.Reason == OutsideCIDR && len(smaller.HTTP) < len(written.HTTP) {
+			if v.Reason == refusal.OutsideCIDR && len(smaller.HTTP) < len(written.HTTP) {
 				continue // all are those of rules that it hides
 			}
 			without := newSet2(t, append(slices.Clone(rules), smaller))
@@ -312,10 +326,10 @@ func mustAllow(t *rapid.T, s *Set, c Chain, was Verdict, opts ExplainOptions, by
 // allowsAfterDial reports whether the dial finds what it missed.
 func allowsAfterDial(is *Verdict, was Verdict, opts ExplainOptions) bool {
 	switch was.Reason {
-	case PrivateAddress:
-		return is.ConsentsTo(opts.Refused) && (is.Within == nil || contains(is.Within, opts.Refused))
-	case OutsideCIDR:
-		return is.Within == nil
+	case refusal.PrivateAddress:
+		return (is.Consent.Judge(opts.Refused) == "") && (is.Consent.Ranges() == nil || contains(is.Consent.Ranges(), opts.Refused))
+	case refusal.OutsideCIDR:
+		return is.Consent.Ranges() == nil
 	}
 	return true
 }
@@ -329,7 +343,7 @@ func keeps(before, after *Set, c Chain) string {
 			return fmt.Sprintf("%s of %s became %s", was, other.Sniffed, is)
 		}
 		for _, answer := range []string{"10.7.0.1", "10.9.9.9", "10.1.0.1", "10.1.0.2", "127.0.0.1", "fd00::1"} {
-			if addr := netip.MustParseAddr(answer); was.Within == nil && was.ConsentsTo(addr) && !is.ConsentsTo(addr) {
+			if addr := netip.MustParseAddr(answer); was.Consent.Ranges() == nil && (was.Consent.Judge(addr) == "") && !(is.Consent.Judge(addr) == "") {
 				return fmt.Sprintf("%s of %s may no longer lead to %s", was, other.Sniffed, answer)
 			}
 		}

@@ -6,24 +6,25 @@ import (
 	"strings"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // proposals are rules that may help, the smallest first.
 func (s *Set) proposals(c *Chain, v *Verdict, opts ExplainOptions) []Rule {
 	var list []Rule
 	switch v.Reason {
-	case NoRule, AddressLiteral, NoServerName, NoHost:
+	case refusal.NoRule, refusal.AddressLiteral, refusal.NoServerName, refusal.NoHost:
 		if t, _ := s.tierOf(c, v); t != nil || !v.Name.IsZero() && s.addressesDecide(c) {
 			return nil // a narrower rule would hide what those allow
 		}
 		for _, protocol := range protocolsFor(c) {
 			list = append(list, s.narrowest(c, v, Rule{Ports: []Port{{c.Port, protocol}}})...)
 		}
-	case OutsideCIDR:
+	case refusal.OutsideCIDR:
 		if like, ok := s.likeAddresses(c); ok {
 			list = s.narrowest(c, v, like)
 		}
-	case PrivateAddress:
+	case refusal.PrivateAddress:
 		if v.Rule == nil || !opts.Refused.IsValid() {
 			return nil
 		}
@@ -34,9 +35,9 @@ func (s *Set) proposals(c *Chain, v *Verdict, opts ExplainOptions) []Rule {
 			}
 		}
 		list = s.narrowest(c, v, Rule{Ports: []Port{{c.Port, v.Protocol}}, TLS: v.Rule.TLS, HTTP: v.Rule.HTTP, PrivateAnswers: consentBesides(v.Rule, opts.Refused)})
-	case ProtocolMismatch:
+	case refusal.ProtocolMismatch:
 		list = s.beside(c, v, otherwise(c))
-	case MethodOrPath:
+	case refusal.MethodOrPath:
 		if v.Rule == nil {
 			return nil
 		}
@@ -48,7 +49,7 @@ func (s *Set) proposals(c *Chain, v *Verdict, opts ExplainOptions) []Rule {
 // addressesDecide reports whether rules on addresses say where names on the port
 // may lead.
 func (s *Set) addressesDecide(c *Chain) bool {
-	table := s.ports[c.Port]
+	table := s.ports[portOf(c.Transport, c.Port)]
 	return table != nil && table.hasAddrs()
 }
 
@@ -67,7 +68,7 @@ func consentBesides(rule *Rule, answer netip.Addr) []netip.Prefix {
 // likeAddresses returns a rule, without a destination, that allows what the port's
 // rules on addresses allow names; false where one rule cannot say that.
 func (s *Set) likeAddresses(c *Chain) (like Rule, ok bool) {
-	w := &s.ports[c.Port].within
+	w := &s.ports[portOf(c.Transport, c.Port)].within
 	first := true
 	add := func(j *judgement) bool {
 		if first {
@@ -106,7 +107,7 @@ func (s *Set) likeAddresses(c *Chain) (like Rule, ok bool) {
 func (r *Rule) carries(kinds []kind) bool {
 	var t tier
 	for _, p := range r.Ports {
-		t.add(r, p.Protocol)
+		t.add(candidate{r, p.Protocol, nil})
 	}
 	return all(kinds, func(k kind) bool {
 		j := t.judge(&k.chain)
@@ -117,7 +118,7 @@ func (r *Rule) carries(kinds []kind) bool {
 // inTier reports whether rules on the very destination and port denied, so that
 // a rule must stand beside them and not hide them.
 func (v *Verdict) inTier() bool {
-	return v.Reason == ProtocolMismatch || v.Reason == MethodOrPath || v.Reason == PrivateAddress
+	return v.Reason == refusal.ProtocolMismatch || v.Reason == refusal.MethodOrPath || v.Reason == refusal.PrivateAddress
 }
 
 // protocolsFor are the protocols that carry what was sniffed, the most natural
@@ -209,7 +210,7 @@ func (s *Set) beside(c *Chain, v *Verdict, add Rule) []Rule {
 		for _, d := range t.candidates {
 			for _, cidr := range d.rule.CIDRs {
 				if cidr = unmapPrefix(cidr); cidr.Contains(v.Addr) {
-					if at, ok := s.ports[c.Port].addrs.Get(cidr); ok && at == t {
+					if at, ok := s.ports[portOf(c.Transport, c.Port)].addrs.Get(cidr); ok && at == t {
 						add.CIDRs = []netip.Prefix{cidr}
 						return []Rule{add}
 					}
@@ -262,7 +263,7 @@ func withMatches(list, more []HTTPMatch) []HTTPMatch {
 
 // tierOf returns the tier that denied, and its pattern (zero for addresses).
 func (s *Set) tierOf(c *Chain, v *Verdict) (*tier, names.Pattern) {
-	table := s.ports[c.Port]
+	table := s.ports[portOf(c.Transport, c.Port)]
 	if table == nil {
 		return nil, names.Pattern{}
 	}

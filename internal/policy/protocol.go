@@ -56,6 +56,14 @@ func (p *Protocol) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
+// Transport returns what carries p.
+func (p Protocol) Transport() Transport {
+	if p == ProtocolUDP || p == ProtocolQUIC {
+		return UDP
+	}
+	return TCP
+}
+
 // isTCPFamily reports whether p relays any bytes.
 func (p Protocol) isTCPFamily() bool { return p == ProtocolTCP || p == ProtocolMongo }
 

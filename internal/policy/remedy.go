@@ -2,6 +2,9 @@ package policy
 
 import (
 	"fmt"
+
+	"sluice.dev/sluice/internal/addresses"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // Remedy is the smallest change after which the same chain would be allowed.
@@ -56,10 +59,10 @@ func (s *Set) allowedWith(rule Rule, c *Chain, v *Verdict, opts ExplainOptions) 
 	switch {
 	case again.Action != Allow:
 		return false
-	case v.Reason == PrivateAddress:
-		return again.ConsentsTo(opts.Refused)
-	case v.Reason == OutsideCIDR:
-		return again.Within == nil
+	case v.Reason == refusal.PrivateAddress:
+		return again.Consent.Judge(opts.Refused) == ""
+	case v.Reason == refusal.OutsideCIDR:
+		return again.Consent.Ranges() == nil
 	}
 	return true
 }
@@ -72,11 +75,11 @@ func ruleSentence(c *Chain, v *Verdict, rule *Rule) string {
 		protocol += " and " + p.Protocol.String()
 	}
 	switch {
-	case v.Reason == MethodOrPath:
+	case v.Reason == refusal.MethodOrPath:
 		return fmt.Sprintf("Allow %s %s on %s (%s).", printable(c.Method), printable(c.Path), destination, protocol)
-	case v.Reason == PrivateAddress:
+	case v.Reason == refusal.PrivateAddress:
 		return fmt.Sprintf("Allow %s (%s) to lead to %s.", destination, protocol, rule.PrivateAnswers[len(rule.PrivateAnswers)-1])
-	case v.Reason == ProtocolMismatch && c.Sniffed == ClientHello && v.Rule != nil && v.Rule.needsRequest():
+	case v.Reason == refusal.ProtocolMismatch && c.Sniffed == ClientHello && v.Rule != nil && v.Rule.needsRequest():
 		return fmt.Sprintf("Speak plain HTTP to port %d, so that method and path can be seen (Sluice makes the TLS), or allow %s as %s, whatever is requested.", c.Port, destination, protocol)
 	}
 	return fmt.Sprintf("Allow %s (%s).", destination, protocol)
@@ -85,40 +88,38 @@ func ruleSentence(c *Chain, v *Verdict, rule *Rule) string {
 // advice says what to change where no rule helps.
 func (s *Set) advice(c *Chain, v *Verdict) string {
 	switch v.Reason {
-	case NameMismatch:
+	case refusal.NameMismatch:
 		return "No rule allows this: have the client use one name for the address that it dials, the SNI and the Host."
-	case PortMismatch:
+	case refusal.PortMismatch:
 		return fmt.Sprintf("No rule allows this: have the client dial the port that its Host names, or send Host with port %d or none.", c.Port)
-	case NoServerName:
+	case refusal.NoServerName:
 		return "Have the client send the server's name in its TLS handshake (SNI)."
-	case NoHost:
+	case refusal.NoHost:
 		return "Have the client send a Host header, or dial the server by its name."
-	case BadHost:
+	case refusal.BadHost:
 		return "No rule allows this: have the client send a valid host name as SNI and Host."
-	case MethodOrPath:
+	case refusal.MethodOrPath:
 		if !IsNormalPath(c.Path) {
 			return "Have the client send the path in its plain form: without \"//\", \".\" and \"..\" segments, \";\", backslashes, and without percent-encoding what need not be encoded."
 		}
-	case EncryptedHello:
+	case refusal.EncryptedHello:
 		return "Turn off Encrypted Client Hello in the client, so that the server name can be seen."
-	case NoSnapshot:
+	case refusal.NoSnapshot:
 		return "Wait until the proxy has its rules; `sluice status` shows whether it reaches its server."
-	case StaleSnapshot:
+	case refusal.StaleSnapshot:
 		return "Bring the server back, or let the proxy reach it; `sluice status` shows the age of its rules."
-	case PrivateAddress:
+	case refusal.PrivateAddress:
 		if v.Rule != nil {
 			return fmt.Sprintf("If the address is meant, list it under privateAnswers of rule %s.", v.Rule.ID)
 		}
 		return "If the address is meant, list it under privateAnswers of the rule."
-	case CertificateFail:
+	case refusal.CertificateFail:
 		if v.Rule != nil {
 			return fmt.Sprintf("No rule lets a server pass that cannot prove its name; if it has a private CA, set tls.caBundle in rule %s.", v.Rule.ID)
 		}
-	case NoRule, AddressLiteral:
-		for _, ours := range own {
-			if v.Addr.IsValid() && ours.Contains(v.Addr) {
-				return fmt.Sprintf("%s belongs to Sluice itself: have the client look the server's name up, and dial what it gets.", v.Addr)
-			}
+	case refusal.NoRule, refusal.AddressLiteral:
+		if addresses.Own(v.Addr) {
+			return fmt.Sprintf("%s belongs to Sluice itself: have the client look the server's name up, and dial what it gets.", v.Addr)
 		}
 	}
 	return "No single rule allows this without taking something else away; change rule " + v.ruleID() + "."

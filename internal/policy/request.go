@@ -3,34 +3,55 @@ package policy
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // needsRequest reports whether the rule allows only some requests, so that it
 // can carry nothing whose method and path are hidden.
 func (r *Rule) needsRequest() bool {
-	return len(r.HTTP) > 0 && !slices.ContainsFunc(r.HTTP, func(m HTTPMatch) bool { return len(m.Methods) == 0 && len(m.Paths) == 0 })
+	return len(r.HTTP) > 0 && !slices.ContainsFunc(r.HTTP, func(m HTTPMatch) bool {
+		return len(m.Methods) == 0 && len(m.Paths) == 0 && len(m.Upgrades) == 0
+	})
 }
 
-// allowsRequest reports whether one alternative of the rule holds. The method is
-// compared byte by byte (RFC 9110 section 9.1: methods are case-sensitive), the
-// path without its query as it will be sent. A rule that names paths allows no
-// path that IsNormalPath refuses: what we compare must be what every server in
-// the world understands.
-func (r *Rule) allowsRequest(method, path string) bool {
+// allowsRequest returns "" where one alternative of the rule holds, else why none
+// does. The method is compared byte by byte (RFC 9110 section 9.1: methods are
+// case-sensitive), the path without its query as it will be sent. A rule that
+// names paths allows no path that IsNormalPath refuses: what we compare must be
+// what every server in the world understands. What a request asks to change to is
+// no longer read by anybody, so an alternative on some requests lists what it may
+// be.
+func (r *Rule) allowsRequest(c *Chain) refusal.Reason {
 	if len(r.HTTP) == 0 {
-		return true
+		return ""
 	}
-	normal := IsNormalPath(path)
+	reason := refusal.MethodOrPath
+	normal := IsNormalPath(c.Path)
 	for i := range r.HTTP {
 		m := &r.HTTP[i]
-		if len(m.Methods) > 0 && !slices.Contains(m.Methods, method) {
+		if len(m.Methods) > 0 && !slices.Contains(m.Methods, c.Method) {
 			continue
 		}
-		if len(m.Paths) == 0 || normal && matchesPath(m.Paths, path) {
-			return true
+		if len(m.Paths) > 0 && !(normal && matchesPath(m.Paths, c.Path)) {
+			continue
 		}
+		if m.allowsUpgrade(c.Upgrade) {
+			return ""
+		}
+		reason = refusal.UpgradeForbidden
 	}
-	return false
+	return reason
+}
+
+// allowsUpgrade reports whether a request may ask to change to a protocol, whose
+// names are compared without case (RFC 9110 section 7.8).
+func (m *HTTPMatch) allowsUpgrade(protocol string) bool {
+	if protocol == "" || len(m.Methods) == 0 && len(m.Paths) == 0 && len(m.Upgrades) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(m.Upgrades, func(listed string) bool { return strings.EqualFold(listed, protocol) })
 }
 
 func matchesPath(patterns []string, path string) bool {
@@ -52,7 +73,8 @@ func matchesPath(patterns []string, path string) bool {
 // parameters, which some servers cut off), "?" or "#"; and percent-encodes
 // neither a character that need not be (RFC 3986 section 2.3, another spelling
 // of the same path), nor a slash, backslash, ";", "%", "?", "#", nor a control
-// character.
+// character, nor bytes that are not valid UTF-8 (an overlong %c0%ae is a "." to
+// some servers).
 func IsNormalPath(path string) bool {
 	if path == "" || path[0] != '/' {
 		return false
@@ -71,13 +93,33 @@ func IsNormalPath(path string) bool {
 		case c <= ' ' || c >= 0x7f, c == '\\', c == ';', c == '?', c == '#':
 			return false
 		case c == '%':
-			if i+2 >= len(path) || !isHex(path[i+1]) || !isHex(path[i+2]) || !mayBeEncoded(unhex(path[i+1])<<4|unhex(path[i+2])) {
+			size := encodedRune(path[i:])
+			if size == 0 {
 				return false
 			}
-			i += 2
+			i += size - 1
 		}
 	}
 	return true
+}
+
+// encodedRune returns how many bytes of s, which begins with "%", encode its first
+// character, and 0 where that has not one reading only.
+func encodedRune(s string) int {
+	var decoded [utf8.UTFMax]byte
+	n := 0
+	for n < len(decoded) && 3*n+2 < len(s) && s[3*n] == '%' && isHex(s[3*n+1]) && isHex(s[3*n+2]) {
+		decoded[n] = unhex(s[3*n+1])<<4 | unhex(s[3*n+2])
+		n++
+	}
+	r, size := utf8.DecodeRune(decoded[:n])
+	switch {
+	case r == utf8.RuneError && size <= 1: // nothing, or not UTF-8
+		return 0
+	case r < utf8.RuneSelf && !mayBeEncoded(byte(r)):
+		return 0
+	}
+	return 3 * size
 }
 
 // mayBeEncoded reports whether a percent-encoded c has one reading only.

@@ -42,7 +42,10 @@ const (
 
 // HTTPMatch is one alternative of a rule's requests; all that it names must hold.
 type HTTPMatch struct {
-	Methods  []string `json:"methods,omitempty"`  // upper case; empty: any
-	Paths    []string `json:"paths,omitempty"`    // exact, or a prefix that ends in "*"; empty: any
-	Upgrades []string `json:"upgrades,omitempty"` // lower case; what a request may ask to change to
+	Methods []string `json:"methods,omitempty"` // upper case; empty: any
+	Paths   []string `json:"paths,omitempty"`   // exact, or a prefix that ends in "*"; empty: any
+
+	// Upgrades is what a request may ask to change to, in lower case. Where methods
+	// or paths are listed, only these; else any.
+	Upgrades []string `json:"upgrades,omitempty"`
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -8,7 +9,9 @@ import (
 
 	"github.com/gaissmai/bart"
 
+	"sluice.dev/sluice/internal/addresses"
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // MaxEntries is the bound on the destinations times ports of all rules of a Set.
@@ -19,18 +22,35 @@ type Options struct {
 	// Version is of the snapshot that the rules came with.
 	Version string
 	// Deny, when set, is the reason with which everything is denied, whatever the
-	// rules say: NoSnapshot, StaleSnapshot.
-	Deny Reason
+	// rules say: refusal.NoSnapshot, refusal.StaleSnapshot.
+	Deny refusal.Reason
+	// Outbound is what becomes of what no rule allows: Deny or Audit.
+	Outbound Action
+	// Domain is the mesh's: a name in it is never resolved outside. The zero Name
+	// where there is none.
+	Domain names.Name
 }
 
 // Set is the rules of one class of workloads, compiled. It is immutable and safe
 // for concurrent use.
 type Set struct {
 	version string
-	deny    Reason
+	deny    refusal.Reason
+	domain  names.Name
 	rules   []Rule // in the order of their IDs
-	ports   map[uint16]*portTable
+	ports   map[portKey]*portTable
 	named   names.Trie[bool] // every pattern but "*"; true: without a wildcard
+
+	outbound     Action
+	auditRule    Rule
+	auditConsent consentLists // of public addresses alone
+}
+
+// portKey is a transport and a port.
+type portKey uint32
+
+func portOf(transport Transport, port uint16) portKey {
+	return portKey(transport)<<16 | portKey(port)
 }
 
 // portTable is the tiers of one port.
@@ -42,21 +62,18 @@ type portTable struct {
 	within        within
 }
 
-// own is the address ranges that belong to Sluice itself: the gate, the addresses
-// of workloads, and the synthetic ones behind which names stand (RFC 2544 and RFC
-// 5180 set them aside for benchmarks). No rule on addresses ever matches one.
-var own = [...]netip.Prefix{
-	netip.MustParsePrefix("198.18.0.0/15"),
-	netip.MustParsePrefix("2001:2::/48"),
-	netip.MustParsePrefix("fd00:5c::/64"),
-}
-
 // NewSet compiles rules; the order of their IDs decides which of several that
 // allow is named. It keeps what they point to: they must not change afterwards. It
 // fails on a rule that the gate cannot carry, so that a snapshot is taken whole or
 // not at all.
 func NewSet(rules []Rule, opts Options) (*Set, error) {
-	s := &Set{version: opts.Version, deny: opts.Deny, rules: slices.Clone(rules), ports: map[uint16]*portTable{}}
+	if opts.Outbound == Allow {
+		return nil, errors.New("compile rules: an outbound default of Allow is not supported yet")
+	}
+	s := &Set{
+		version: opts.Version, deny: opts.Deny, domain: opts.Domain, outbound: opts.Outbound, auditRule: Rule{ID: AuditRule},
+		rules: slices.Clone(rules), ports: map[portKey]*portTable{},
+	}
 	slices.SortStableFunc(s.rules, func(a, b Rule) int { return strings.Compare(a.ID, b.ID) })
 	entries := 0
 	for i := range s.rules {
@@ -72,11 +89,11 @@ func NewSet(rules []Rule, opts Options) (*Set, error) {
 		if !table.hasAddrs() {
 			continue
 		}
-		for _, ours := range own {
+		for _, ours := range addresses.OwnPrefixes() {
 			table.addrs.Insert(ours, &tier{})
 		}
 		if err := table.within.compile(table); err != nil {
-			return nil, fmt.Errorf("compile rules on port %d: %w", port, err)
+			return nil, fmt.Errorf("compile rules on port %d: %w", uint16(port), err)
 		}
 	}
 	return s, nil
@@ -108,13 +125,14 @@ func (s *Set) add(rule *Rule) error {
 		rule.TLS.Mode = TLSAuto
 	case TLSAuto, TLSOriginate, TLSPassthrough:
 	default:
-		return fmt.Errorf("TLS mode %q: not built yet", rule.TLS.Mode)
+		return fmt.Errorf("TLS mode %q: not supported yet", rule.TLS.Mode)
 	}
 	for _, cidr := range rule.CIDRs {
 		if !cidr.IsValid() {
 			return fmt.Errorf("an address range is not valid")
 		}
 	}
+	consent := consentOf(rule)
 	for _, pattern := range rule.Hosts {
 		if !pattern.IsAny() {
 			_, exactly := pattern.Exact()
@@ -126,23 +144,24 @@ func (s *Set) add(rule *Rule) error {
 			return fmt.Errorf("port 0")
 		}
 		if !port.Protocol.isBuilt() {
-			return fmt.Errorf("protocol %s on port %d: not built yet", port.Protocol, port.Port)
+			return fmt.Errorf("protocol %s on port %d: not supported yet", port.Protocol, port.Port)
 		}
-		table := s.ports[port.Port]
+		key := portOf(port.Protocol.Transport(), port.Port)
+		table := s.ports[key]
 		if table == nil {
 			table = &portTable{}
-			s.ports[port.Port] = table
+			s.ports[key] = table
 		}
-		table.add(rule, port.Protocol)
+		table.add(candidate{rule, port.Protocol, consent})
 	}
 	return nil
 }
 
 // add puts a rule's destinations into the table, for one protocol.
-func (t *portTable) add(rule *Rule, protocol Protocol) {
-	for _, pattern := range rule.Hosts {
+func (t *portTable) add(c candidate) {
+	for _, pattern := range c.rule.Hosts {
 		if addr, ok := pattern.Addr(); ok {
-			t.addAddr(netip.PrefixFrom(addr, addr.BitLen()), rule, protocol)
+			t.addAddr(netip.PrefixFrom(addr, addr.BitLen()), c)
 			continue
 		}
 		slot, found := t.names.Slot(pattern)
@@ -152,17 +171,17 @@ func (t *portTable) add(rule *Rule, protocol Protocol) {
 		if !found {
 			*slot = &tier{}
 		}
-		(*slot).add(rule, protocol)
-		t.nameProtocols = t.nameProtocols.with(protocol)
+		(*slot).add(c)
+		t.nameProtocols = t.nameProtocols.with(c.protocol)
 	}
-	for _, cidr := range rule.CIDRs {
-		t.addAddr(cidr, rule, protocol)
+	for _, cidr := range c.rule.CIDRs {
+		t.addAddr(cidr, c)
 	}
 }
 
-func (t *portTable) addAddr(cidr netip.Prefix, rule *Rule, protocol Protocol) {
+func (t *portTable) addAddr(cidr netip.Prefix, c candidate) {
 	cidr = unmapPrefix(cidr)
-	if slices.ContainsFunc(own[:], func(ours netip.Prefix) bool { return ours.Bits() <= cidr.Bits() && ours.Contains(cidr.Addr()) }) {
+	if addresses.InOwn(cidr) {
 		return // Sluice's own: no rule holds it
 	}
 	at, found := t.addrs.Get(cidr)
@@ -170,22 +189,22 @@ func (t *portTable) addAddr(cidr netip.Prefix, rule *Rule, protocol Protocol) {
 		at = &tier{}
 		t.addrs.Insert(cidr, at)
 	}
-	at.add(rule, protocol)
-	t.addrProtocols = t.addrProtocols.with(protocol)
+	at.add(c)
+	t.addrProtocols = t.addrProtocols.with(c.protocol)
 }
 
-func (t *tier) add(rule *Rule, protocol Protocol) {
+func (t *tier) add(c candidate) {
 	// A rule that lists the same twice: its candidates stand at the end.
-	for i := len(t.candidates) - 1; i >= 0 && t.candidates[i].rule == rule; i-- {
-		if t.candidates[i].protocol == protocol {
+	for i := len(t.candidates) - 1; i >= 0 && t.candidates[i].rule == c.rule; i-- {
+		if t.candidates[i].protocol == c.protocol {
 			return
 		}
 	}
 	if t.candidates == nil {
 		t.candidates = t.first[:0]
 	}
-	t.candidates = append(t.candidates, candidate{rule, protocol})
-	t.protocols = t.protocols.with(protocol)
+	t.candidates = append(t.candidates, c)
+	t.protocols = t.protocols.with(c.protocol)
 }
 
 func (t *portTable) hasAddrs() bool { return t.addrProtocols != 0 }
@@ -199,7 +218,7 @@ func (t *portTable) lookupAddr(addr netip.Addr) (*tier, bool) {
 	return at, ok && len(at.candidates) > 0
 }
 
-// unmapPrefix returns the range in its canonical form: masked, v4-mapped as v4.
+// unmapPrefix returns the range in its canonical form: masked, IPv4-mapped as IPv4.
 func unmapPrefix(p netip.Prefix) netip.Prefix {
 	if p.Addr().Is4In6() && p.Bits() >= 96 {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)

@@ -1,6 +1,6 @@
 package policy
 
-import "net/netip"
+import "sluice.dev/sluice/internal/refusal"
 
 // tier is the rules that hold one destination, as specific as each other, on one
 // port.
@@ -14,6 +14,7 @@ type tier struct {
 type candidate struct {
 	rule     *Rule
 	protocol Protocol
+	consent  *consentLists // the rule's
 }
 
 // judgement is what a tier says of a chain.
@@ -21,9 +22,8 @@ type judgement struct {
 	rule      *Rule // that allows, or came closest
 	protocol  Protocol
 	treatment Treatment
-	reason    Reason // "" allows
-	within    []netip.Prefix
-	consent   []netip.Prefix // the ranges of rules that within was cut from
+	reason    refusal.Reason // "" allows
+	consent   *consentLists
 }
 
 // judge returns the first rule that carries what was sniffed, or why none does.
@@ -31,20 +31,20 @@ type judgement struct {
 // HTTP, https and tls for TLS), those for tcp do not count: a path rule must not
 // be walked around by calling the same bytes tcp.
 func (t *tier) judge(c *Chain) judgement {
-	denied := judgement{reason: ProtocolMismatch}
+	denied := judgement{reason: refusal.ProtocolMismatch}
 	if c.Sniffed == ClientHello && c.SNI.IsZero() {
-		denied.reason = NoServerName
+		denied.reason = refusal.NoServerName
 	}
 	meant := c.Sniffed == HTTP && t.protocols.holdsAny(takesHTTP) || c.Sniffed == ClientHello && t.protocols.holdsAny(takesHello)
 	for i := range t.candidates {
 		candidate := &t.candidates[i]
 		treatment, reason := candidate.carry(c, meant)
 		if reason == "" {
-			return judgement{rule: candidate.rule, protocol: candidate.protocol, treatment: treatment}
+			return judgement{rule: candidate.rule, protocol: candidate.protocol, treatment: treatment, consent: candidate.consent}
 		}
-		if denied.rule == nil || denied.reason == ProtocolMismatch && reason != ProtocolMismatch {
+		if denied.rule == nil || denied.reason == refusal.ProtocolMismatch && reason != refusal.ProtocolMismatch {
 			denied.rule, denied.protocol = candidate.rule, candidate.protocol
-			if reason != ProtocolMismatch {
+			if reason != refusal.ProtocolMismatch {
 				denied.reason = reason
 			}
 		}
@@ -53,7 +53,7 @@ func (t *tier) judge(c *Chain) judgement {
 }
 
 // carry says how this rule's port carries what was sniffed.
-func (d *candidate) carry(c *Chain, meant bool) (Treatment, Reason) {
+func (d *candidate) carry(c *Chain, meant bool) (Treatment, refusal.Reason) {
 	mode := d.rule.TLS.Mode
 	switch {
 	case d.protocol.isTCPFamily():
@@ -65,25 +65,32 @@ func (d *candidate) carry(c *Chain, meant bool) (Treatment, Reason) {
 		treatment := Forward
 		switch {
 		case d.protocol == ProtocolTLS, d.protocol == ProtocolHTTPS && mode == TLSPassthrough:
-			return Refuse, ProtocolMismatch
+			return Refuse, refusal.ProtocolMismatch
 		case d.protocol == ProtocolHTTPS:
 			treatment = Originate
 		}
 		if c.Host.IsZero() && c.Dialled.IsZero() {
-			return Refuse, NoHost
+			return Refuse, refusal.NoHost
 		}
-		if !d.rule.allowsRequest(c.Method, c.Path) {
-			return Refuse, MethodOrPath
+		if reason := d.rule.allowsRequest(c); reason != "" {
+			return Refuse, reason
+		}
+		if treatment == Forward && c.HTTPS {
+			return Refuse, refusal.SchemeMismatch
 		}
 		return treatment, ""
 	case c.Sniffed == ClientHello:
 		if d.protocol == ProtocolHTTP || mode == TLSOriginate || d.rule.needsRequest() {
-			return Refuse, ProtocolMismatch
+			return Refuse, refusal.ProtocolMismatch
 		}
-		if c.SNI.IsZero() {
-			return Refuse, NoServerName
+		// No SNI exists for an address (RFC 6066 section 3): its certificate names it.
+		if c.SNI.IsZero() && !c.toAddress() {
+			return Refuse, refusal.NoServerName
 		}
 		return Passthrough, ""
 	}
-	return Refuse, ProtocolMismatch
+	return Refuse, refusal.ProtocolMismatch
 }
+
+// toAddress reports whether the connection is to an address and names nobody.
+func (c *Chain) toAddress() bool { return c.Dialled.IsZero() && c.Addr.IsValid() }

@@ -4,17 +4,19 @@ import (
 	"net/netip"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // Action is what a verdict comes to.
 type Action uint8
 
 const (
-	Deny Action = iota // the zero Verdict denies
+	Deny  Action = iota // the zero Verdict denies
+	Audit               // no rule allows it; it passes because the mesh asks to see what rules would deny
 	Allow
 )
 
-// Treatment is how an allowed connection or request is carried.
+// Treatment is how a connection or request that passes is carried.
 type Treatment uint8
 
 const (
@@ -23,45 +25,38 @@ const (
 	Originate             // plain HTTP in, TLS out, verified
 	Passthrough           // TLS passed by SNI, undecrypted
 	Relay                 // bytes of TCP
+	Mesh                  // to a workload of the mesh
 )
 
-// Verdict is what Decide says. The zero value denies.
+// Obligation is something that must be done before what a verdict allows may go
+// on, such as to take from a quota. Whoever acts on a verdict refuses it where it
+// does not know an obligation of it.
+type Obligation struct {
+	Kind string // none is supported yet
+	Rule string // that asks for it
+}
+
+// Verdict is what Decide says: all that anybody needs further down. The zero value
+// denies.
 type Verdict struct {
 	Action    Action
-	Reason    Reason // why it was denied; "" when allowed
-	Rule      *Rule  // the rule that allowed; on a denial the one that came closest, or nil
+	Reason    refusal.Reason // why it was denied, or would be (Audit); "" when allowed
+	Rule      *Rule          // that let it pass; on a denial the one that came closest, or nil
 	Treatment Treatment
 	Name      names.Name // the name that was decided on; zero when only an address was
 	Addr      netip.Addr // the address, when no name was
 	Port      uint16
-	Protocol  Protocol       // of the rule's port that matched
-	Within    []netip.Prefix // not nil: dial only answers inside (a name that only address rules allow); shared, not to be changed
+	Transport Transport
+	Protocol  Protocol // of the rule's port that matched
+	Consent   Consent  // what may be dialled
 
 	// ECH says that the ClientHello carried encrypted_client_hello although the
 	// names agree. It may pass as GREASE only if a handshake of our own that
 	// sends GREASE too gets no retry_configs; else deny EncryptedHello.
 	ECH bool
 
-	consent []netip.Prefix // the ranges of rules that Within was cut from
+	Obligations []Obligation // shared, not to be changed
 }
 
-// ConsentsTo reports whether the rule that allowed consents to an answer that is
-// not public: it lists it under privateAnswers, or is itself a rule on addresses
-// that hold it. A range of all addresses is no such consent: it says "anywhere",
-// not "here".
-func (v *Verdict) ConsentsTo(answer netip.Addr) bool {
-	answer = answer.Unmap()
-	if v.Action != Allow || v.Rule == nil {
-		return false
-	}
-	return holds(v.Rule.PrivateAnswers, answer) || holds(v.Rule.CIDRs, answer) || holds(v.consent, answer) || v.Addr == answer
-}
-
-func holds(ranges []netip.Prefix, addr netip.Addr) bool {
-	for _, r := range ranges {
-		if r = unmapPrefix(r); r.Bits() > 0 && r.Contains(addr) {
-			return true
-		}
-	}
-	return false
-}
+// Passes reports whether the connection or request may go on.
+func (v *Verdict) Passes() bool { return v.Action != Deny }

@@ -6,9 +6,10 @@ import (
 	"slices"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/refusal"
 )
 
-// MaxWithin is the bound on the ranges that one Verdict.Within lists.
+// MaxWithin is the bound on the ranges that one Consent lists.
 const MaxWithin = 1 << 17
 
 // maxRequestLists is the bound on the rules on addresses of one port that ask for
@@ -41,10 +42,14 @@ func (t *portTable) judgeWithin(c *Chain) judgement {
 	}
 	if w.http.reason != "" {
 		for i := range w.requests {
-			if w.requests[i].rule.allowsRequest(c.Method, c.Path) {
-				return w.requests[i]
+			j := &w.requests[i]
+			if j.rule.allowsRequest(c) == "" && !(j.treatment == Forward && c.HTTPS) {
+				return *j
 			}
 		}
+	}
+	if w.http.reason == "" && w.http.treatment == Forward && c.HTTPS {
+		return judgement{rule: w.http.rule, protocol: w.http.protocol, reason: refusal.SchemeMismatch}
 	}
 	return w.http
 }
@@ -123,7 +128,7 @@ func (all addrRanges) requestCandidates() []*requestCandidate {
 // allows.
 func (t *tier) judgeAlone(d candidate) judgement {
 	if d.protocol == ProtocolHTTPS && d.rule.TLS.Mode == TLSPassthrough {
-		return judgement{reason: MethodOrPath}
+		return judgement{reason: refusal.MethodOrPath}
 	}
 	treatment := Forward
 	if d.protocol == ProtocolHTTPS {
@@ -199,12 +204,13 @@ func (list addrRanges) judge(say func(*tier) judgement) (judgement, error) {
 			r.allowed, r.whole = false, false
 		}
 	}()
+	consent := consentOf(lead.rule)
 	pieces := []netip.Prefix{}
 	for _, r := range list {
 		if !r.allowed {
 			continue
 		}
-		lead.consent = append(lead.consent, r.prefix)
+		consent.consent([]netip.Prefix{r.prefix})
 		if r.outer != nil && r.outer.allowed && r.whole {
 			continue // the outer one's pieces hold it
 		}
@@ -213,7 +219,8 @@ func (list addrRanges) judge(say func(*tier) judgement) (judgement, error) {
 			return judgement{}, fmt.Errorf("more than %d address ranges allow names", MaxWithin)
 		}
 	}
-	lead.within = slices.Clip(pieces)
+	consent.within = slices.Clip(pieces)
+	lead.consent = consent
 	return lead, nil
 }
 

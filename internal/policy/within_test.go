@@ -15,12 +15,12 @@ func TestANameThatOnlyAddressRulesAllowIsDialledWithinThem(t *testing.T) {
 	n := "www.wikipedia.org"
 	for _, chain := range []Chain{dialled(n, 443).tls(n), dialled(n, 443).tls(""), dialled(n, 443).get(n, "/"), dialled(n, 443).opaque(), dialled(n, 443)} {
 		v := check(t, s, "a name without a rule, "+chain.Sniffed.words(), chain, "relay by w1")
-		if len(v.Within) != 5 || v.Name != name(n) {
-			t.Errorf("within %v", v.Within)
+		if len(v.Consent.Ranges()) != 5 || v.Name != name(n) {
+			t.Errorf("within %v", v.Consent.Ranges())
 		}
 	}
-	if v := check(t, s, "a name with a rule", dialled("www.example.com", 443).tls("www.example.com"), "passthrough by x"); v.Within != nil {
-		t.Errorf("within %v", v.Within)
+	if v := check(t, s, "a name with a rule", dialled("www.example.com", 443).tls("www.example.com"), "passthrough by x"); v.Consent.Ranges() != nil {
+		t.Errorf("within %v", v.Consent.Ranges())
 	}
 	check(t, s, "an address of theirs", dialledAddr("208.80.154.224", 443).opaque(), "relay by w4")
 }
@@ -30,7 +30,7 @@ func TestANarrowerRangeThatSaysOtherwiseIsCutOut(t *testing.T) {
 	n := "a.example"
 	v := check(t, s, "opaque bytes", dialled(n, 443).opaque(), "relay by inner")
 	for addr, want := range map[string]bool{"10.0.0.1": true, "10.1.0.1": false, "10.1.2.1": true, "10.1.3.1": false, "10.255.0.1": true, "11.0.0.1": false} {
-		if got := contains(v.Within, netip.MustParseAddr(addr)); got != want {
+		if got := contains(v.Consent.Ranges(), netip.MustParseAddr(addr)); got != want {
 			t.Errorf("%s within: %t, want %t", addr, got, want)
 		}
 	}
@@ -69,8 +69,8 @@ func TestWithinIsWhatTheAddressesThemselvesAllow(t *testing.T) {
 				j := at.judge(&kind)
 				want = j.reason == "" && j.treatment == v.Treatment
 			}
-			if got := v.Action == Allow && contains(v.Within, addr); got != want {
-				t.Fatalf("%s: within %t, want %t (%s, %v)", addr, got, want, v, v.Within)
+			if got := v.Action == Allow && contains(v.Consent.Ranges(), addr); got != want {
+				t.Fatalf("%s: within %t, want %t (%s, %v)", addr, got, want, v, v.Consent.Ranges())
 			}
 		}
 	})
@@ -90,8 +90,8 @@ func TestNamesAllowedByAddressRulesWithPaths(t *testing.T) {
 	for path, want := range map[string]string{"/a": "192.0.2.0/25", "/b": "192.0.2.128/25"} {
 		chain := dialled(n, 80).get(n, path)
 		v := s.Decide(&chain)
-		if v.Action != Allow || fmt.Sprint(v.Within) != "["+want+"]" {
-			t.Errorf("%s: %s within %v", path, v, v.Within)
+		if v.Action != Allow || fmt.Sprint(v.Consent.Ranges()) != "["+want+"]" {
+			t.Errorf("%s: %s within %v", path, v, v.Consent.Ranges())
 		}
 	}
 	check(t, s, "another path", dialled(n, 80).get(n, "/c"), "request-not-allowed")
@@ -103,8 +103,8 @@ func TestRulesWithOtherTLSSettingsAreNotPutTogether(t *testing.T) {
 	b.TLS.CABundle = "PEM"
 	s := newSet(t, b, a)
 	chain := dialled("a.example", 443).tls("a.example")
-	if v := s.Decide(&chain); v.Rule.ID != "a" || fmt.Sprint(v.Within) != "[192.0.2.0/25]" {
-		t.Errorf("%s within %v", v, v.Within)
+	if v := s.Decide(&chain); v.Rule.ID != "a" || fmt.Sprint(v.Consent.Ranges()) != "[192.0.2.0/25]" {
+		t.Errorf("%s within %v", v, v.Consent.Ranges())
 	}
 }
 
@@ -129,7 +129,7 @@ func TestConsentToAddressesThatAreNotPublic(t *testing.T) {
 		want  bool
 	}{
 		{dialled("db.example.com", 5432).opaque(), "10.0.0.1", true},
-		{dialled("db.example.com", 5432).opaque(), "::ffff:10.0.0.1", true},
+		{dialled("db.example.com", 5432).opaque(), "::ffff:10.0.0.1", false},
 		{dialled("db.example.com", 5432).opaque(), "10.0.1.1", false},
 		{dialled("db.example.com", 5432).opaque(), "127.0.0.1", false},
 		{dialled("a.example", 443).opaque(), "192.168.1.1", true},
@@ -139,7 +139,7 @@ func TestConsentToAddressesThatAreNotPublic(t *testing.T) {
 		{dialled("x.example", 5432).opaque(), "10.0.0.1", false},
 	} {
 		v := s.Decide(&c.chain)
-		if got := v.ConsentsTo(netip.MustParseAddr(c.addr)); got != c.want {
+		if got := (v.Consent.Judge(netip.MustParseAddr(c.addr)) == ""); got != c.want {
 			t.Errorf("%s consents to %s: %t", v, c.addr, got)
 		}
 	}
@@ -155,7 +155,7 @@ func TestManyHolesInOneRangeAreCutInGoodTime(t *testing.T) {
 	c := dialled("a.example", 443).opaque()
 	v := s.Decide(&c)
 	for addr, want := range map[string]bool{"20.0.0.1": false, "20.1.1.1": false, "20.0.0.2": true, "8.8.8.8": true, "198.19.0.1": false, "2001:db8::1": true, "2001:2::1": false} {
-		if got := contains(v.Within, netip.MustParseAddr(addr)); got != want {
+		if got := contains(v.Consent.Ranges(), netip.MustParseAddr(addr)); got != want {
 			t.Errorf("%s within: %t", addr, got)
 		}
 	}

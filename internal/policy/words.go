@@ -1,43 +1,60 @@
 package policy
 
-import "strconv"
+import (
+	"strconv"
 
-// String returns "allow" or "deny".
+	"sluice.dev/sluice/internal/word"
+)
+
+// String returns "allow", "audit" or "deny".
 func (a Action) String() string {
-	if a == Allow {
+	switch a {
+	case Allow:
 		return "allow"
-	}
-	return "deny"
-}
-
-// String returns the treatment's word in flows: "originate".
-func (t Treatment) String() string {
-	switch t {
-	case Forward:
-		return "forward"
-	case Originate:
-		return "originate"
-	case Passthrough:
-		return "passthrough"
-	case Relay:
-		return "relay"
+	case Audit:
+		return "audit"
 	default:
-		return "refuse"
+		return "deny"
 	}
 }
 
-// String returns the word of flows: "http", "tls", "opaque"; "" when unseen.
-func (s Sniffed) String() string {
-	switch s {
-	case HTTP:
-		return "http"
-	case ClientHello:
-		return "tls"
-	case Opaque:
-		return "opaque"
-	default:
-		return ""
-	}
+var treatmentWords = word.List{"", "forward", "originate", "passthrough", "relay", "mesh"}
+
+// String returns the treatment's word in records: "originate"; "" for Refuse.
+func (t Treatment) String() string { return treatmentWords.Of(uint8(t)) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (t Treatment) MarshalText() ([]byte, error) { return treatmentWords.Marshal(uint8(t)) }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (t *Treatment) UnmarshalText(text []byte) error {
+	return word.Unmarshal(treatmentWords, "treatment", text, t)
+}
+
+var sniffedWords = word.List{"", "http", "tls", "opaque"}
+
+// String returns the word of records: "http", "tls", "opaque"; "" when unseen.
+func (s Sniffed) String() string { return sniffedWords.Of(uint8(s)) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Sniffed) MarshalText() ([]byte, error) { return sniffedWords.Marshal(uint8(s)) }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Sniffed) UnmarshalText(text []byte) error {
+	return word.Unmarshal(sniffedWords, "kind of first bytes", text, s)
+}
+
+var transportWords = word.List{"tcp", "udp"}
+
+// String returns "tcp" or "udp".
+func (t Transport) String() string { return transportWords.Of(uint8(t)) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (t Transport) MarshalText() ([]byte, error) { return transportWords.Marshal(uint8(t)) }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (t *Transport) UnmarshalText(text []byte) error {
+	return word.Unmarshal(transportWords, "transport", text, t)
 }
 
 // Destination returns what was decided on: "www.googleapis.com:443",
@@ -57,7 +74,7 @@ func (v *Verdict) Destination() string {
 // "deny www.google.com:443: no-rule".
 func (v Verdict) String() string {
 	line := v.Action.String() + " " + v.Destination()
-	if v.Action != Allow {
+	if !v.Passes() {
 		return line + ": " + string(v.Reason)
 	}
 	if v.Rule != nil {

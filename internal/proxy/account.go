@@ -1,24 +1,24 @@
 package proxy
 
 import (
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/record"
 )
 
 // account opens the account of what a verdict decided.
-func (c *connection) account(v policy.Verdict) *flow.Flow {
-	f := &flow.Flow{
-		ID: flow.NewID(), Start: c.start, Workload: c.workload.Instance(), Port: c.chain.Port,
-		Snapshot: c.snapshot.Version, Sniffed: sniffedText(c.chain.Sniffed), Verdict: "allow",
+func (c *connection) account(v policy.Verdict) *record.Record {
+	f := &record.Record{
+		ID: record.NewID(), Start: c.start, Workload: c.workload.Instance(), Port: c.chain.Port,
+		Snapshot: c.snapshot.Version, Sniffed: c.chain.Sniffed, Verdict: record.Allowed,
 	}
 	f.Dialled = c.dialledText()
 	if v.Rule != nil {
 		f.Rule = v.Rule.ID
 	}
 	if v.Action == policy.Allow {
-		f.Treatment = v.Treatment.String()
+		f.Treatment = v.Treatment
 	} else {
-		f.Verdict, f.Reason = "deny", string(v.Reason)
+		f.Verdict, f.Reason = record.Denied, v.Reason
 	}
 	return f
 }
@@ -34,22 +34,10 @@ func (c *connection) dialledText() string {
 	return "ingress"
 }
 
-func sniffedText(s policy.Sniffed) string {
-	switch s {
-	case policy.HTTP:
-		return "http"
-	case policy.ClientHello:
-		return "tls"
-	case policy.Opaque:
-		return "opaque"
-	}
-	return ""
-}
-
 // noteWithdrawal says in the account that a new snapshot ended the connection.
-func (c *connection) noteWithdrawal(account *flow.Flow) {
+func (c *connection) noteWithdrawal(account *record.Record) {
 	if reason := c.withdrawn.Load(); reason != nil {
-		account.Verdict, account.Reason = "deny", string(*reason)
+		account.Verdict, account.Reason = record.Denied, *reason
 		account.Detail = "what allowed this connection was withdrawn"
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"sluice.dev/sluice/internal/record"
 )
 
 // battlefield is an internet in which each server tells who was reached.
@@ -290,7 +292,7 @@ func TestAHiddenNameIsNoWayThroughAServerThatWouldFollowIt(t *testing.T) {
 		if err == nil {
 			t.Errorf("port %d: hidden.example.com was reached", port)
 		}
-		if f := m.lastFlow(); f.Verdict != "deny" || f.Reason != "encrypted-client-hello" {
+		if f := m.lastFlow(); f.Verdict != record.Denied || f.Reason != "encrypted-client-hello" {
 			t.Errorf("port %d: the account says %+v", port, f)
 		}
 	}

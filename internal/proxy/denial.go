@@ -2,13 +2,13 @@ package proxy
 
 import (
 	"encoding/json"
-	"errors"
 	"strings"
 
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/httpproxy"
 	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // explanation is what a denied workload is told, as JSON.
@@ -65,8 +65,8 @@ func (c *connection) reply(status int, reason, text string) httpproxy.Direction 
 
 // deny ends a connection that a verdict denies in a way that its client
 // understands: an alert on TLS, a reset elsewhere.
-func (c *connection) deny(f *flow.Flow, v policy.Verdict, seen sniff.Result) {
-	f.Verdict, f.Reason = "deny", string(v.Reason)
+func (c *connection) deny(f *record.Record, v policy.Verdict, seen sniff.Result) {
+	f.Verdict, f.Reason = record.Denied, v.Reason
 	if v.Rule != nil {
 		f.Rule = v.Rule.ID
 	}
@@ -77,51 +77,18 @@ func (c *connection) deny(f *flow.Flow, v policy.Verdict, seen sniff.Result) {
 	c.hangUp(v.Reason)
 }
 
-func (c *connection) hangUp(reason policy.Reason) {
+func (c *connection) hangUp(reason refusal.Reason) {
 	if c.chain.Sniffed != policy.ClientHello {
 		reset(c.down)
 		return
 	}
-	code := sniff.AlertAccessDenied
-	switch reason {
-	case policy.NoServerName, policy.NameMismatch, policy.BadHost:
-		code = sniff.AlertUnrecognizedName
-	}
-	sniff.Refuse(c.down, code)
+	sniff.Refuse(c.down, sniff.AlertCode(reason.Alert()))
 }
 
 // fail closes the account of a connection that was allowed and could not be
 // carried. A dial that found the destination forbidden is a denial.
-func (c *connection) fail(f *flow.Flow, err error) {
-	reason := reasonOf(err)
-	f.Verdict, f.Reason, f.Detail = "error", reason, cut(err.Error())
-	if isDenial(reason) {
-		f.Verdict = "deny"
-		c.hangUp(policy.Reason(reason))
-		return
-	}
-	if c.chain.Sniffed == policy.ClientHello {
-		sniff.Refuse(c.down, sniff.AlertInternalError)
-		return
-	}
-	reset(c.down)
-}
-
-// reasonOf returns the code that an error of the dial or the proof carries.
-func reasonOf(err error) string {
-	var coded interface{ Reason() string }
-	if errors.As(err, &coded) {
-		return coded.Reason()
-	}
-	return "upstream-connect"
-}
-
-// isDenial reports whether a code of the dial or the proof is a denial, not a
-// failure: the destination was reached and is not what the rule allows.
-func isDenial(code string) bool {
-	switch policy.Reason(code) {
-	case policy.PrivateAddress, policy.OutsideCIDR, policy.CertificateFail, policy.EncryptedHello:
-		return true
-	}
-	return false
+func (c *connection) fail(f *record.Record, err error) {
+	why := refusal.Of(err)
+	f.Fail(why)
+	c.hangUp(why.Reason)
 }

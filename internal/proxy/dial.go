@@ -70,9 +70,8 @@ func (c *connection) prove(ctx context.Context, v policy.Verdict, address netip.
 // target is what a verdict lets us dial. Where no rule spells the name out, the
 // workload's rate of new names bounds the look-ups: a wildcard is a channel.
 func (w *Workload) target(v policy.Verdict) resolve.Target {
-	t := resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.Port, Within: v.Within, Limit: w.lookups}
+	t := resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.Port, Consent: v.Consent, Limit: w.lookups}
 	if v.Rule != nil {
-		t.Private = v.Rule.PrivateAnswers
 		if slices.ContainsFunc(v.Rule.Hosts, func(p names.Pattern) bool { n, ok := p.Exact(); return ok && n == v.Name }) {
 			t.Limit = nil
 		}

@@ -22,12 +22,12 @@ import (
 
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/control/compile"
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -200,7 +200,7 @@ func newMesh(t testing.TB, n *fakeNet, rules ...policy.Rule) *meshOf {
 	t.Helper()
 	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: n, Servers: []netip.AddrPort{netip.MustParseAddrPort("8.8.8.8:53")}})
 	t.Cleanup(resolver.Close)
-	p, err := New(Config{Sockets: n, Resolver: resolver, Flows: flow.NewRing(), TellAll: true})
+	p, err := New(Config{Sockets: n, Resolver: resolver, Flows: record.NewRing(), TellAll: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,11 +338,11 @@ func rule(t testing.TB, text string) policy.Rule {
 }
 
 // lastFlow waits for the next closed account.
-func (m *meshOf) lastFlow() flow.Flow {
+func (m *meshOf) lastFlow() record.Record {
 	m.t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
-		if all := m.proxy.Flows().Recent(1, flow.Filter{}); len(all) == 1 {
+		if all := m.proxy.Flows().Recent(1, record.Filter{}); len(all) == 1 {
 			return all[0]
 		}
 		if time.Now().After(deadline) {

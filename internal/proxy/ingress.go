@@ -11,6 +11,7 @@ import (
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/httpproxy"
+	"sluice.dev/sluice/internal/record"
 )
 
 // MaxIngressPaths bounds the paths of one ingress.
@@ -110,7 +111,7 @@ func (w *Workload) enter(down *net.TCPConn, routes []IngressRoute) {
 // directIngress finds the service of a request's path, and routes to it.
 func (c *connection) directIngress(x *httpproxy.Exchange) httpproxy.Direction {
 	if reason := c.snapshot.Policy.DeniesAll(); reason != "" {
-		c.requests.account.Verdict, c.requests.account.Reason = "deny", string(reason)
+		c.requests.account.Verdict, c.requests.account.Reason = record.Denied, reason
 		return c.reply(503, string(reason), reason.Text())
 	}
 	path := x.Path()
@@ -125,12 +126,12 @@ func (c *connection) directIngress(x *httpproxy.Exchange) httpproxy.Direction {
 		}
 		full, ok := c.snapshot.Directory.Service(name)
 		if c.service = c.snapshot.Service(full); !ok || c.service == nil {
-			c.requests.account.Verdict, c.requests.account.Reason = "error", "no-healthy-upstream"
+			c.requests.account.Verdict, c.requests.account.Reason = record.Failed, "no-healthy-upstream"
 			return c.reply(503, "no-healthy-upstream", fmt.Sprintf("The service %s has no workload yet.", r.Service))
 		}
 		return c.directInside(x, r.Port)
 	}
-	c.requests.account.Verdict, c.requests.account.Reason = "deny", "no-route"
+	c.requests.account.Verdict, c.requests.account.Reason = record.Denied, "no-route"
 	return c.reply(404, "no-route", "The ingress has no route for this path.")
 }
 

@@ -7,11 +7,12 @@ import (
 	"slices"
 	"strconv"
 
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/httpproxy"
 	"sluice.dev/sluice/internal/proxy/sniff"
 	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -52,9 +53,9 @@ func (c *connection) httpService() bool {
 func (c *connection) carryInside(ctx context.Context, prefix []byte, release func()) {
 	f := c.account(policy.Verdict{Action: policy.Allow})
 	defer c.workload.close(f)
-	f.Treatment = "mesh"
+	f.Treatment = policy.Mesh
 	if reason := c.snapshot.Policy.DeniesAll(); reason != "" {
-		f.Verdict, f.Reason = "deny", string(reason)
+		f.Verdict, f.Reason = record.Denied, reason
 		c.hangUp(reason)
 		return
 	}
@@ -70,16 +71,16 @@ func (c *connection) carryInside(ctx context.Context, prefix []byte, release fun
 			return
 		}
 	}
-	f.Verdict, f.Reason, f.Detail = "error", reasonOf(err), cut(err.Error())
+	f.Verdict, f.Reason, f.Detail = record.Failed, refusal.Of(err).Reason, cut(err.Error())
 	reset(c.down)
 }
 
 // directInside routes one request to an endpoint of the service.
 func (c *connection) directInside(x *httpproxy.Exchange, port uint16) httpproxy.Direction {
 	f := &c.requests.account
-	f.Treatment = "mesh"
+	f.Treatment = policy.Mesh
 	if reason := c.snapshot.Policy.DeniesAll(); reason != "" {
-		f.Verdict, f.Reason = "deny", string(reason)
+		f.Verdict, f.Reason = record.Denied, reason
 		return c.refuse(policy.Verdict{Reason: reason, Name: c.service.Name, Port: port})
 	}
 	if g := c.grant.Load(); g == nil || g.service != c.service.Name {
@@ -90,12 +91,12 @@ func (c *connection) directInside(x *httpproxy.Exchange, port uint16) httpproxy.
 	})
 	f.Rule = id
 	if err != nil {
-		f.Verdict, f.Reason, f.Detail = "error", reasonOf(err), err.Error()
-		return c.reply(503, reasonOf(err), err.Error())
+		f.Verdict, f.Reason, f.Detail = record.Failed, refusal.Of(err).Reason, err.Error()
+		return c.reply(503, string(refusal.Of(err).Reason), err.Error())
 	}
 	pool, err := c.workload.endpointPool(chosen, port)
 	if err != nil {
-		f.Verdict, f.Reason, f.Detail = "error", "internal", err.Error()
+		f.Verdict, f.Reason, f.Detail = record.Failed, "internal", err.Error()
 		return c.reply(500, "internal", err.Error())
 	}
 	f.Upstream = chosen.Instance
@@ -110,11 +111,7 @@ func (c *connection) directInside(x *httpproxy.Exchange, port uint16) httpproxy.
 }
 
 // noEndpoint says that no healthy endpoint fits.
-type noEndpoint struct{ text string }
-
-func (e *noEndpoint) Error() string  { return e.text }
-func (e *noEndpoint) Reason() string { return "no-healthy-upstream" }
-func (e *noEndpoint) Status() int    { return 503 }
+func noEndpoint(text string) error { return refusal.New(refusal.NoHealthyUpstream, text) }
 
 // endpoint picks where a request to the dialled service goes: the route rules
 // choose labels, and the endpoints that carry them take turns.
@@ -132,7 +129,7 @@ func (c *connection) endpoint(port uint16, r route.Request) (wire.Endpoint, stri
 		}
 	}
 	if n == 0 {
-		return wire.Endpoint{}, id, &noEndpoint{fmt.Sprintf("no healthy upstream: no endpoint of %s%s serves port %d", service, labelsText(chosen.Labels), port)}
+		return wire.Endpoint{}, id, noEndpoint(fmt.Sprintf("no healthy upstream: no endpoint of %s%s serves port %d", service, labelsText(chosen.Labels), port))
 	}
 	turn := int(c.workload.next.Add(1)-1) % n
 	for i := range all {
@@ -143,7 +140,7 @@ func (c *connection) endpoint(port uint16, r route.Request) (wire.Endpoint, stri
 			turn--
 		}
 	}
-	return wire.Endpoint{}, id, &noEndpoint{"no healthy upstream"} // cannot be: the list is immutable
+	return wire.Endpoint{}, id, noEndpoint("no healthy upstream") // cannot be: the list is immutable
 }
 
 func fits(e *wire.Endpoint, labels map[string]string, port uint16) bool {
@@ -180,13 +177,13 @@ type inward func(ctx context.Context, from *Workload, port uint16) (*net.TCPConn
 func (w *Workload) dialEndpoint(ctx context.Context, e wire.Endpoint, port uint16) (*net.TCPConn, error) {
 	peer := w.proxy.local(e.Instance)
 	if peer == nil || peer.inward == nil {
-		return nil, &noEndpoint{fmt.Sprintf("%s is served by proxy %q; the mesh port between proxies is not built yet", e.Instance, e.Proxy)}
+		return nil, noEndpoint(fmt.Sprintf("%s is served by proxy %q; the mesh port between proxies is not built yet", e.Instance, e.Proxy))
 	}
 	return peer.inward(ctx, w, port)
 }
 
 // close puts a finished account into the ring.
-func (w *Workload) close(f *flow.Flow) {
+func (w *Workload) close(f *record.Record) {
 	f.Duration = w.proxy.config.Now().Sub(f.Start)
-	w.proxy.config.Flows.Add(f)
+	w.proxy.config.Flows.Closed(f)
 }

@@ -11,6 +11,7 @@ import (
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // serviceGrace is how long a service may be gone from the snapshots before the
@@ -115,10 +116,10 @@ func (c *connection) recheck(s *snapshot.Snapshot, patient bool) (gone bool) {
 }
 
 // noSuchService is why a connection ends whose service went.
-const noSuchService policy.Reason = "no-healthy-upstream"
+const noSuchService refusal.Reason = "no-healthy-upstream"
 
 // forbids returns why s does not let what g granted go on, or "".
-func (c *connection) forbids(s *snapshot.Snapshot, g *grant) policy.Reason {
+func (c *connection) forbids(s *snapshot.Snapshot, g *grant) refusal.Reason {
 	if reason := s.Policy.DeniesAll(); reason != "" {
 		return reason
 	}
@@ -129,13 +130,13 @@ func (c *connection) forbids(s *snapshot.Snapshot, g *grant) policy.Reason {
 		return ""
 	}
 	verdict := s.Policy.Decide(&g.chain)
-	if verdict.Action != policy.Allow {
+	if !verdict.Passes() {
 		return verdict.Reason
 	}
 	if !g.address.IsValid() {
 		return ""
 	}
-	return c.workload.proxy.dialer.Refuses(c.workload.target(verdict), g.address)
+	return verdict.Consent.Judge(g.address)
 }
 
 // recheck asks a new snapshot about every live connection and every pool of the

@@ -13,6 +13,7 @@ import (
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/record"
 )
 
 // patience is how long a test waits for what must happen; it says nothing of how
@@ -188,7 +189,7 @@ func TestACallInsideTheMeshEndsWithItsService(t *testing.T) {
 			m.peers = nil
 			within(t, patience, "the swap waits for a connection", func() { m.allow() })
 			ends(t, c)
-			if f := m.lastFlow(); kind.name != "HTTP to a service between two requests" && (f.Verdict != "deny" || f.Reason != "no-healthy-upstream") {
+			if f := m.lastFlow(); kind.name != "HTTP to a service between two requests" && (f.Verdict != record.Denied || f.Reason != "no-healthy-upstream") {
 				t.Errorf("the account says %+v", f)
 			}
 		})

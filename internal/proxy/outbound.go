@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/capture"
-	"sluice.dev/sluice/internal/flow"
-	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -31,11 +31,11 @@ type connection struct {
 	chain     policy.Chain
 	service   *wire.Service // a mesh service was dialled
 	start     time.Time
-	forwarded forwarded                     // headers that an ingress adds
-	ingress   []IngressRoute                // it came from outside the mesh
-	grant     atomic.Pointer[grant]         // what lets it live; nil before a verdict
-	withdrawn atomic.Pointer[policy.Reason] // why a new snapshot ended it; nil where none did
-	cancel    context.CancelFunc            // ends all that is done for it
+	forwarded forwarded                      // headers that an ingress adds
+	ingress   []IngressRoute                 // it came from outside the mesh
+	grant     atomic.Pointer[grant]          // what lets it live; nil before a verdict
+	withdrawn atomic.Pointer[refusal.Reason] // why a new snapshot ended it; nil where none did
+	cancel    context.CancelFunc             // ends all that is done for it
 	requests  requests
 }
 
@@ -76,7 +76,7 @@ func (w *Workload) carry(down *net.TCPConn, destination netip.AddrPort) {
 // outside is the way out of the mesh: ConnGate, sniff, RequestGate, and then the
 // treatment that the verdict names.
 func (c *connection) outside(ctx context.Context) {
-	if c.snapshot.Policy.Expect(c.chain.Port, c.chain.Dialled, c.chain.Addr) == policy.ServerFirst {
+	if c.snapshot.Policy.AtConnect(policy.TCP, c.chain.Port, c.chain.Dialled, c.chain.Addr).ServerFirst {
 		c.serverFirst(ctx)
 		return
 	}
@@ -86,7 +86,7 @@ func (c *connection) outside(ctx context.Context) {
 	if err != nil || seen.Silent && seen.Ended {
 		return // the client left before it said anything: there is nothing to decide
 	}
-	if seen.Kind == policy.HTTP && !c.asBytes() {
+	if seen.Kind == policy.HTTP {
 		c.workload.http.Serve(ctx, c.down, prefix, c)
 		return
 	}
@@ -96,7 +96,7 @@ func (c *connection) outside(ctx context.Context) {
 // silence is how long the client may say nothing.
 func (c *connection) silence() time.Duration {
 	rules := c.snapshot.Policy
-	if rules.DeniesAll() != "" || c.service == nil && !rules.MayAllow(c.chain.Port, c.chain.Dialled, c.chain.Addr) {
+	if rules.DeniesAll() != "" || c.service == nil && !rules.AtConnect(policy.TCP, c.chain.Port, c.chain.Dialled, c.chain.Addr).Possible {
 		return deniedSilence
 	}
 	return sniff.DefaultSilence
@@ -117,20 +117,6 @@ func (c *connection) sniff(ctx context.Context, buffer *sniff.Buffer, limits sni
 	return seen, prefix, err
 }
 
-// asBytes reports whether HTTP here is carried as bytes: only rules on tcp hold
-// this destination and port, so nothing of a request is looked at.
-func (c *connection) asBytes() bool {
-	as := c.chain
-	as.Host = names.Host{Name: as.Dialled, Addr: as.Addr}
-	as.Method, as.Path = "GET", "/"
-	v := c.snapshot.Policy.Decide(&as)
-	if v.Treatment == policy.Relay {
-		c.chain.Host = as.Host
-		return true
-	}
-	return false
-}
-
 // decide decides about a connection as a whole and carries its bytes: TLS that is
 // passed through, or TCP.
 func (c *connection) decide(ctx context.Context, prefix []byte, seen sniff.Result, release func()) {
@@ -141,7 +127,7 @@ func (c *connection) decide(ctx context.Context, prefix []byte, seen sniff.Resul
 	if seen.Err != nil {
 		account.Detail = seen.Err.Error()
 	}
-	if verdict.Action != policy.Allow {
+	if !verdict.Passes() {
 		c.deny(account, verdict, seen)
 		return
 	}
@@ -159,7 +145,7 @@ func (c *connection) decide(ctx context.Context, prefix []byte, seen sniff.Resul
 
 // relay carries bytes until both sides have ended, and accounts for them. release
 // is called when prefix is no longer needed.
-func (c *connection) relay(ctx context.Context, up *net.TCPConn, prefix []byte, release func(), account *flow.Flow) {
+func (c *connection) relay(ctx context.Context, up *net.TCPConn, prefix []byte, release func(), account *record.Record) {
 	result := relay.New(relay.Config{Down: c.down, Up: up, Prefix: prefix, PrefixDone: release, Memory: &c.workload.proxy.memory}).Run(ctx)
 	account.Sent, account.Received = result.Sent, result.Received
 	if result.Err != nil {

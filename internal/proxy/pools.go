@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net/netip"
-	"slices"
 	"sync"
 
 	"sluice.dev/sluice/internal/names"
@@ -10,6 +9,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // MaxPools bounds the pools of one workload; past it the one that was used
@@ -115,7 +115,7 @@ func (p *pools) get(key poolKey, made *pool, open func() (*upstream.Pool, error)
 // sameTarget reports whether two targets of one key may be dialled alike: a rule
 // that lists other private answers under its old name leads elsewhere.
 func sameTarget(a, b resolve.Target) bool {
-	return a.Limit == b.Limit && slices.Equal(a.Private, b.Private) && (a.Within == nil) == (b.Within == nil) && slices.Equal(a.Within, b.Within)
+	return a.Limit == b.Limit && a.Consent.Equal(b.Consent)
 }
 
 func (p *pools) closeOldest() {
@@ -166,13 +166,13 @@ func (w *Workload) fateOf(key poolKey, of *pool, s *snapshot.Snapshot) fate {
 	}
 	verdict := s.Policy.Decide(&of.chain)
 	switch {
-	case verdict.Reason == policy.MethodOrPath:
+	case verdict.Reason == refusal.MethodOrPath:
 		return endPool // the host is allowed still, with other requests
-	case verdict.Action != policy.Allow:
+	case !verdict.Passes():
 		return abortPool
 	}
 	target := w.target(verdict)
-	if of.reached.leads(func(a netip.Addr) bool { return w.proxy.dialer.Refuses(target, a) != "" }) {
+	if of.reached.leads(func(a netip.Addr) bool { return target.Consent.Judge(a) != "" }) {
 		return abortPool
 	}
 	if now, err := w.egressKey(s, verdict); err != nil || now != key || !sameTarget(of.target, target) {

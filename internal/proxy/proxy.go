@@ -18,11 +18,11 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/capture"
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/proxy/proof"
 	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/record"
 )
 
 // DrainTime is how long a proxy that ends lets the requests under way finish.
@@ -32,7 +32,7 @@ const DrainTime = time.Second
 type Config struct {
 	Sockets  capture.Sockets   // the way out: the host's sockets, or those of another namespace
 	Resolver *resolve.Resolver // our own resolution
-	Flows    *flow.Ring
+	Flows    *record.Ring
 	Log      *slog.Logger
 	// UpstreamRoots, where not nil, are trusted for upstream certificates beside
 	// the mesh's own (--upstream-ca).
@@ -129,7 +129,7 @@ func (p *Proxy) local(instance string) *Workload {
 }
 
 // Flows returns the ring of closed accounts.
-func (p *Proxy) Flows() *flow.Ring { return p.config.Flows }
+func (p *Proxy) Flows() *record.Ring { return p.config.Flows }
 
 // Drain ends connections of HTTP that wait for a request, turns new ones away, and
 // returns when those under way have been answered. Those that ctx ends first are

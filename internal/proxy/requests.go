@@ -8,12 +8,13 @@ import (
 	"strings"
 	"unsafe"
 
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/httpproxy"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // requests is what one connection remembers from one HTTP request to the next,
@@ -28,7 +29,7 @@ type requests struct {
 
 	exchange   *httpproxy.Exchange // of the request that is under way
 	header     func(lower string) string
-	account    flow.Flow // of the request that is under way
+	account    record.Record // of the request that is under way
 	upstream   netip.AddrPort
 	upstreamAt string
 	hostText   interned
@@ -62,7 +63,7 @@ func (r *requests) upstreamText(a netip.AddrPort) string {
 	return r.upstreamAt
 }
 
-// interned keeps the last text, cut at flow.MaxText, for as long as it is the same.
+// interned keeps the last text, cut at record.MaxText, for as long as it is the same.
 type interned struct{ text string }
 
 func (i *interned) of(s string) string {
@@ -75,8 +76,8 @@ func (i *interned) of(s string) string {
 
 // cut bounds a text that a stranger chose.
 func cut(s string) string {
-	if len(s) > flow.MaxText {
-		return s[:flow.MaxText]
+	if len(s) > record.MaxText {
+		return s[:record.MaxText]
 	}
 	return s
 }
@@ -106,17 +107,17 @@ func (d director) Done(x *httpproxy.Exchange, o httpproxy.Outcome) {
 	if o.Upstream.IsValid() && f.Upstream == "" {
 		f.Upstream = c.requests.upstreamText(o.Upstream)
 	}
-	if o.Failure != httpproxy.None && f.Verdict == "allow" {
-		f.Verdict, f.Reason = "error", o.Reason
-		if isDenial(o.Reason) {
-			f.Verdict = "deny"
+	if o.Failure != httpproxy.None && f.Verdict == record.Allowed {
+		f.Verdict, f.Reason = record.Failed, refusal.Reason(o.Reason)
+		if f.Reason.Denied() {
+			f.Verdict = record.Denied
 		}
 		if o.Err != nil {
 			f.Detail = cut(o.Err.Error())
 		}
 		c.noteWithdrawal(f)
 	}
-	c.workload.proxy.config.Flows.Add(f)
+	c.workload.proxy.config.Flows.Closed(f)
 }
 
 // Refused implements httpproxy.Director: a request that was none is a flow too.
@@ -127,8 +128,8 @@ func (d director) Refused(info any, failure httpproxy.Failure) {
 	}
 	c.openAccount()
 	f := &c.requests.account
-	f.Verdict, f.Reason, f.Status, f.Detail = "deny", failure.String(), failure.Status(), failure.Text()
-	c.workload.proxy.config.Flows.Add(f)
+	f.Verdict, f.Reason, f.Status, f.Detail = record.Denied, refusal.Reason(failure.String()), failure.Status(), failure.Text()
+	c.workload.proxy.config.Flows.Closed(f)
 }
 
 // openAccount begins the account of the next request.
@@ -138,9 +139,9 @@ func (c *connection) openAccount() {
 	if dialled == "" {
 		dialled = c.dialledText()
 	}
-	*f = flow.Flow{
-		ID: flow.NewID(), Start: c.workload.proxy.config.Now(), Workload: c.workload.Instance(),
-		Dialled: dialled, Port: c.chain.Port, Sniffed: "http", Verdict: "allow", Snapshot: c.snapshot.Version,
+	*f = record.Record{
+		ID: record.NewID(), Start: c.workload.proxy.config.Now(), Workload: c.workload.Instance(),
+		Dialled: dialled, Port: c.chain.Port, Sniffed: policy.HTTP, Verdict: record.Allowed, Snapshot: c.snapshot.Version,
 	}
 }
 
@@ -182,15 +183,15 @@ func (c *connection) directOutside(x *httpproxy.Exchange) httpproxy.Direction {
 	if verdict.Rule != nil {
 		f.Rule = verdict.Rule.ID
 	}
-	if verdict.Action != policy.Allow {
-		f.Verdict, f.Reason = "deny", string(verdict.Reason)
+	if !verdict.Passes() {
+		f.Verdict, f.Reason = record.Denied, verdict.Reason
 		return c.refuse(verdict)
 	}
-	f.Treatment = verdict.Treatment.String()
+	f.Treatment = verdict.Treatment
 	c.holdRequest(verdict)
 	pool, err := c.poolFor(verdict)
 	if err != nil {
-		f.Verdict, f.Reason, f.Detail = "error", "internal", cut(err.Error())
+		f.Verdict, f.Reason, f.Detail = record.Failed, "internal", cut(err.Error())
 		return c.reply(500, "internal", "The proxy could not follow its own decision: "+err.Error())
 	}
 	direction := httpproxy.Direction{

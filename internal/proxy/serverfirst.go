@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/sniff"
 )
@@ -20,7 +19,7 @@ func (c *connection) serverFirst(ctx context.Context) {
 	verdict := c.snapshot.Policy.Decide(&c.chain)
 	account := c.account(verdict)
 	defer c.workload.close(account)
-	if verdict.Action != policy.Allow {
+	if !verdict.Passes() {
 		c.deny(account, verdict, sniff.Result{})
 		return
 	}
@@ -43,8 +42,8 @@ func (c *connection) serverFirst(ctx context.Context) {
 	if err != nil || !ok {
 		return
 	}
-	account.Sniffed, account.SNI = sniffedText(c.chain.Sniffed), cut(seen.SNI)
-	if verdict = c.snapshot.Policy.Decide(&c.chain); verdict.Action != policy.Allow {
+	account.Sniffed, account.SNI = c.chain.Sniffed, cut(seen.SNI)
+	if verdict = c.snapshot.Policy.Decide(&c.chain); !verdict.Passes() {
 		c.deny(account, verdict, seen)
 		return
 	}

@@ -5,8 +5,8 @@ import (
 	"net"
 	"testing"
 
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -38,7 +38,7 @@ func TestStaleRulesDenyCallsInsideTheMeshToo(t *testing.T) {
 	if err := ended(c); err != nil {
 		t.Error(err)
 	}
-	if f := m.lastFlow(); f.Verdict != "deny" || f.Reason != "stale-snapshot" {
+	if f := m.lastFlow(); f.Verdict != record.Denied || f.Reason != "stale-snapshot" {
 		t.Errorf("the account says %+v", f)
 	}
 	m.holder.Confirm() // the server is back
@@ -105,7 +105,7 @@ func TestTheIngressFailsClosedWithStaleRulesAndWithoutAny(t *testing.T) {
 	if resp.StatusCode != 503 || resp.Header.Get("x-sluice-reason") != "no-snapshot" {
 		t.Errorf("without a snapshot: %d %v", resp.StatusCode, resp.Header)
 	}
-	if denied := m.proxy.Flows().Recent(1, flow.Filter{}); len(denied) == 0 || denied[0].Reason != "no-snapshot" {
+	if denied := m.proxy.Flows().Recent(1, record.Filter{}); len(denied) == 0 || denied[0].Reason != "no-snapshot" {
 		t.Errorf("the accounts say %+v", denied)
 	}
 }

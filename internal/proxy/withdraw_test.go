@@ -17,6 +17,7 @@ import (
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/record"
 )
 
 // jsonObject is a MeshConfig whose trusted root is a CA.
@@ -174,7 +175,7 @@ func TestWhatTheClientSaysAfterAServerFirstDialIsDecidedAboutToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	tls.Client(c, &tls.Config{ServerName: "other.example.com"}).Handshake()
-	if f := m.lastFlow(); f.Verdict != "deny" || f.Reason != "name-mismatch" {
+	if f := m.lastFlow(); f.Verdict != record.Denied || f.Reason != "name-mismatch" {
 		t.Errorf("another SNI on the address of an allowed name: %+v", f)
 	}
 }
@@ -210,7 +211,7 @@ func TestADeniedClientThatWaitsForItsServerIsNotKeptWaiting(t *testing.T) {
 		if err := ended(c); err != nil {
 			t.Errorf("port %d: %v; want a reset", port, err)
 		}
-		if f := m.lastFlow(); f.Verdict != "deny" || f.Reason != "no-rule" {
+		if f := m.lastFlow(); f.Verdict != record.Denied || f.Reason != "no-rule" {
 			t.Errorf("the account says %+v", f)
 		}
 		c = m.dial("db.example.com", port) // one that speaks first is told in its own protocol

@@ -8,10 +8,10 @@ import (
 	"os"
 
 	"sluice.dev/sluice/internal/capture"
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/proxy"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -55,7 +55,7 @@ func runAlone(ctx context.Context, c Config) (int, error) {
 	code, err := startAndWait(ctx, box, compiled.Directory.SearchText(), nil, c.Stderr)
 	p.Close()
 	if !c.Quiet {
-		summarize(c.Stderr, p.Flows().Recent(flow.RingSize, flow.Filter{}))
+		summarize(c.Stderr, p.Flows().Recent(record.RingSize, record.Filter{}))
 	}
 	return code, err
 }
@@ -76,7 +76,7 @@ func newProxy(ctx context.Context, c Config) (*proxy.Proxy, error) {
 		return nil, err
 	}
 	return proxy.New(proxy.Config{
-		Sockets: sockets, Resolver: resolver, Flows: flow.NewRing(), Log: c.Log, UpstreamRoots: roots, TellAll: true,
+		Sockets: sockets, Resolver: resolver, Flows: record.NewRing(), Log: c.Log, UpstreamRoots: roots, TellAll: true,
 	})
 }
 

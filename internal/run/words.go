@@ -10,8 +10,9 @@ import (
 	"strconv"
 	"strings"
 
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // maxDenied bounds the lines that are said after a command.
@@ -19,19 +20,20 @@ const maxDenied = 20
 
 // denial is one destination that was denied, however often.
 type denial struct {
-	destination, reason, text string
+	destination, text string
+	reason            refusal.Reason
 }
 
 // summarize says after the command what was denied and how to allow it.
-func summarize(w io.Writer, flows []flow.Flow) {
+func summarize(w io.Writer, flows []record.Record) {
 	var order []denial
 	times := make(map[denial]int)
 	for i := range flows {
 		f := &flows[i]
-		if f.Verdict != "deny" {
+		if f.Verdict != record.Denied {
 			continue
 		}
-		d := denial{destinationOf(f), f.Reason, textOf(f)}
+		d := denial{destination: destinationOf(f), text: textOf(f), reason: f.Reason}
 		if times[d] == 0 {
 			order = append(order, d)
 		}
@@ -43,7 +45,7 @@ func summarize(w io.Writer, flows []flow.Flow) {
 			return
 		}
 		fmt.Fprintf(w, "sluice: denied %s (%s)%s", printable(d.destination), printable(d.text), timesText(times[d]))
-		if policy.Reason(d.reason) == policy.NoRule && isAllow(d.destination) {
+		if d.reason == refusal.NoRule && isAllow(d.destination) {
 			fmt.Fprintf(w, "; allow it with --allow '%s'", d.destination)
 		}
 		fmt.Fprintln(w)
@@ -73,8 +75,8 @@ func isAllow(text string) bool {
 
 // textOf is the reason as a sentence. Policy has one for its own; what the HTTP
 // engine refused by itself stands in the detail.
-func textOf(f *flow.Flow) string {
-	if reason := policy.Reason(f.Reason); reason.Known() || f.Detail == "" {
+func textOf(f *record.Record) string {
+	if reason := f.Reason; reason.Denied() && reason.Group() == refusal.ByRule || f.Detail == "" {
 		return reason.Text()
 	}
 	return f.Detail
@@ -88,7 +90,7 @@ func timesText(n int) string {
 }
 
 // destinationOf is the destination of a flow as --allow takes it.
-func destinationOf(f *flow.Flow) string {
+func destinationOf(f *record.Record) string {
 	host := f.Dialled
 	if _, err := netip.ParseAddr(host); err == nil && f.SNI != "" {
 		host = f.SNI

@@ -6,16 +6,16 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/record"
 )
 
 func TestAfterACommandEachDeniedDestinationIsToldOnce(t *testing.T) {
-	denied := flow.Flow{Dialled: "www.example.com", Port: 443, Verdict: "deny", Reason: "no-rule"}
+	denied := record.Record{Dialled: "www.example.com", Port: 443, Verdict: record.Denied, Reason: "no-rule"}
 	var words strings.Builder
-	summarize(&words, []flow.Flow{
+	summarize(&words, []record.Record{
 		denied, denied,
-		{Dialled: "www.googleapis.com", Port: 443, Verdict: "allow"},
-		{Dialled: "198.51.100.7", SNI: "doh.example.net", Port: 443, Verdict: "deny", Reason: "name-mismatch"},
+		{Dialled: "www.googleapis.com", Port: 443, Verdict: record.Allowed},
+		{Dialled: "198.51.100.7", SNI: "doh.example.net", Port: 443, Verdict: record.Denied, Reason: "name-mismatch"},
 	})
 	said := words.String()
 	if strings.Count(said, "\n") != 2 || !strings.Contains(said, "denied www.example.com:443") || !strings.Contains(said, "2 times; allow it with --allow 'www.example.com:443'") {
@@ -27,9 +27,9 @@ func TestAfterACommandEachDeniedDestinationIsToldOnce(t *testing.T) {
 }
 
 func TestTheWordsAfterACommandAreBounded(t *testing.T) {
-	var flows []flow.Flow
+	var flows []record.Record
 	for port := range uint16(100) {
-		flows = append(flows, flow.Flow{Dialled: "a.example", Port: port + 1, Verdict: "deny", Reason: "no-rule"})
+		flows = append(flows, record.Record{Dialled: "a.example", Port: port + 1, Verdict: record.Denied, Reason: "no-rule"})
 	}
 	var words strings.Builder
 	summarize(&words, flows)
@@ -42,8 +42,8 @@ func TestTheWordsAfterACommandAreBounded(t *testing.T) {
 func TestNothingThatACommandChoseIsObeyedByATerminalOrAShell(t *testing.T) {
 	var words strings.Builder
 	for _, name := range []string{"a.example\x1b]0;owned\a", "a.example\r\nsluice: all is well", "a'$(reboot)'", "\u202eelpmaxe.a", "a.\xff", strings.Repeat("long", 1000)} {
-		summarize(&words, []flow.Flow{{Dialled: name, Port: 443, Verdict: "deny", Reason: "no-rule", Detail: name}})
-		summarize(&words, []flow.Flow{{Dialled: "b.example", Port: 443, Verdict: "deny", Reason: "of the engine", Detail: name}})
+		summarize(&words, []record.Record{{Dialled: name, Port: 443, Verdict: record.Denied, Reason: "no-rule", Detail: name}})
+		summarize(&words, []record.Record{{Dialled: "b.example", Port: 443, Verdict: record.Denied, Reason: "of the engine", Detail: name}})
 	}
 	said := words.String()
 	if !utf8.ValidString(said) || strings.ContainsAny(said, "\x1b\a\r\u202e") || strings.Count(said, "\n") != 12 || strings.Contains(said, "--allow") {

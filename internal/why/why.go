@@ -12,9 +12,10 @@ import (
 	"strconv"
 	"strings"
 
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -108,16 +109,13 @@ func opaqueTo(host names.Host) Question {
 
 func port(n uint16) string { return strconv.Itoa(int(n)) }
 
-// fromIngress is what the proxy notes as dialled where a request came in.
-const fromIngress = "ingress"
-
 // OfFlow asks again about what a flow tells of. ok is false where it tells of no
 // destination outside.
-func OfFlow(f *flow.Flow) (q Question, ok bool) {
-	if f.Dialled == fromIngress {
+func OfFlow(f *record.Record) (q Question, ok bool) {
+	if f.Direction == record.Ingress {
 		return Question{}, false
 	}
-	chain := policy.Chain{Port: f.Port, Method: f.Method, Path: f.Path}
+	chain := policy.Chain{Transport: f.Transport, Port: f.Port, Method: f.Method, Path: f.Path, Upgrade: f.Upgrade}
 	if addr, err := netip.ParseAddr(f.Dialled); err == nil {
 		chain.Addr = addr
 	} else if chain.Dialled, err = names.Parse(f.Dialled); err != nil {
@@ -125,14 +123,14 @@ func OfFlow(f *flow.Flow) (q Question, ok bool) {
 	}
 	title := "TCP to " + f.Dialled
 	switch f.Sniffed {
-	case "http":
+	case policy.HTTP:
 		chain.Sniffed = policy.HTTP
 		var err error
 		if chain.Host, err = names.ParseHost(f.Host); err != nil {
 			chain.HostBad = f.Host != ""
 		}
 		title = "plain HTTP " + f.Method + " " + f.Path + " for " + f.Host
-	case "tls":
+	case policy.ClientHello:
 		chain.Sniffed = policy.ClientHello
 		var err error
 		if chain.SNI, err = names.Parse(f.SNI); err != nil {
@@ -182,7 +180,7 @@ func answerInside(q Question, snapshot *wire.Snapshot, namespace string) (policy
 			return e, true
 		}
 	}
-	e.Verdict, e.Treatment, e.Reason = policy.Deny.String(), "", policy.NoRule
+	e.Verdict, e.Treatment, e.Reason = policy.Deny.String(), "", refusal.NoRule
 	e.Sentence = fmt.Sprintf("%s is a service of the mesh and has no port %d.", service.Name, q.Chain.Port)
 	return e, true
 }

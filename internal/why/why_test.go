@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -90,15 +90,15 @@ func TestAShortNameIsThatOfTheWorkloadsNamespace(t *testing.T) {
 }
 
 func TestAFlowIsAskedAboutAgain(t *testing.T) {
-	q, ok := OfFlow(&flow.Flow{Dialled: "www.google.com", Port: 443, Sniffed: "tls", SNI: "www.googleapis.com"})
+	q, ok := OfFlow(&record.Record{Dialled: "www.google.com", Port: 443, Sniffed: policy.ClientHello, SNI: "www.googleapis.com"})
 	if !ok || q.Chain.SNI.String() != "www.googleapis.com" || q.Chain.Sniffed != policy.ClientHello {
 		t.Errorf("%+v", q)
 	}
-	q, ok = OfFlow(&flow.Flow{Dialled: "203.0.113.7", Port: 80, Sniffed: "http", Host: "bad host", Method: "GET", Path: "/"})
+	q, ok = OfFlow(&record.Record{Dialled: "203.0.113.7", Port: 80, Sniffed: policy.HTTP, Host: "bad host", Method: "GET", Path: "/"})
 	if !ok || !q.Chain.HostBad || !q.Chain.Addr.IsValid() {
 		t.Errorf("%+v", q)
 	}
-	if _, ok := OfFlow(&flow.Flow{Dialled: "ingress", Port: 80}); ok {
+	if _, ok := OfFlow(&record.Record{Direction: record.Ingress, Port: 80}); ok {
 		t.Error("an ingress flow was asked about")
 	}
 }

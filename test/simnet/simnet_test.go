@@ -23,8 +23,8 @@ import (
 
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/names"
-	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/resolve"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // patience is how long a test waits for what must come; nothing waits longer than
@@ -266,9 +266,9 @@ func TestTheResolverLiesWhenTold(t *testing.T) {
 		r := resolve.NewResolver(resolve.ResolverConfig{Sockets: v.sockets, Servers: []netip.AddrPort{netip.MustParseAddrPort(Resolver)}})
 		defer r.Close()
 		addrs, err := r.Lookup(ctx, names.MustParse("www.example.com"), nil)
-		var e *resolve.Error
+		var e *refusal.Error
 		if errors.As(err, &e) {
-			return string(e.Reason())
+			return string(e.Reason)
 		}
 		return fmt.Sprint(addrs)
 	}
@@ -277,7 +277,7 @@ func TestTheResolverLiesWhenTold(t *testing.T) {
 		t.Errorf("a lie: %s", got)
 	}
 	for lie, want := range map[string]string{
-		LieNXDOMAIN: string(resolve.NoSuchName), LieSERVFAIL: string(resolve.ResolveFailed), "CNAME evil.example.net": "45.33.32.156",
+		LieNXDOMAIN: string(refusal.NoSuchName), LieSERVFAIL: string(refusal.ResolveFailed), "CNAME evil.example.net": "45.33.32.156",
 	} {
 		must(t, v.Control.Lie(ctx, "www.example.com", lie))
 		if got := lookup(); !strings.Contains(got, want) {
@@ -285,7 +285,7 @@ func TestTheResolverLiesWhenTold(t *testing.T) {
 		}
 	}
 	must(t, v.Control.Lie(ctx, "www.example.com"))
-	if got := lookup(); got != string(resolve.NoAddress) {
+	if got := lookup(); got != string(refusal.NoAddress) {
 		t.Errorf("no data: %s", got)
 	}
 	must(t, v.Control.Reset(ctx))
@@ -298,16 +298,16 @@ func TestTheResolverLiesWhenTold(t *testing.T) {
 func TestTheZoneHoldsWhatTestsNeed(t *testing.T) {
 	v := visit(t)
 	for host, want := range map[string]string{
-		"rebind.example.com":    string(policy.PrivateAddress),
-		"intranet.example.com":  string(policy.PrivateAddress),
-		"nowhere.example.com":   string(resolve.NoSuchName),
-		"mail-only.example.com": string(resolve.NoAddress),
-		"loop.example.com":      string(resolve.ResolveFailed),
-		"refused.example.com":   string(resolve.ConnectRefused),
+		"rebind.example.com":    string(refusal.PrivateAddress),
+		"intranet.example.com":  string(refusal.PrivateAddress),
+		"nowhere.example.com":   string(refusal.NoSuchName),
+		"mail-only.example.com": string(refusal.NoAddress),
+		"loop.example.com":      string(refusal.ResolveFailed),
+		"refused.example.com":   string(refusal.ConnectRefused),
 	} {
 		_, err := v.dial(t.Context(), host+":443")
-		var e *resolve.Error
-		if !errors.As(err, &e) || string(e.Reason()) != want {
+		var e *refusal.Error
+		if !errors.As(err, &e) || string(e.Reason) != want {
 			t.Errorf("%s: %v, want %s", host, err, want)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"time"
 
-	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/record"
 )
 
 // defaultFlows is how many past flows a reader gets that names no number.
@@ -95,7 +95,7 @@ func (e *endpoints) flows(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	encoder := json.NewEncoder(w)
-	err = e.Data.Flows(r.Context(), query, accept, func(f flow.Flow) error {
+	err = e.Data.Flows(r.Context(), query, accept, func(f record.Record) error {
 		_ = control.SetWriteDeadline(time.Now().Add(wait))
 		if err := encoder.Encode(f); err != nil {
 			return err

@@ -14,9 +14,10 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/control/registry"
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -25,8 +26,8 @@ type fakePlane struct {
 	workloads []WorkloadStatus
 	elsewhere []wire.Workload // that are there and have no proxy connected
 	snapshots map[string]*wire.Snapshot
-	flows     []flow.Flow
-	more      chan flow.Flow
+	flows     []record.Record
+	more      chan record.Record
 	asked     FlowQuery
 	busy      error         // why nobody can be asked
 	ended     chan struct{} // closed when Flows returned
@@ -47,7 +48,7 @@ func (p *fakePlane) Snapshot(namespace, instance string) *wire.Snapshot {
 	return p.snapshots[namespace+"/"+instance]
 }
 
-func (p *fakePlane) Flows(ctx context.Context, query FlowQuery, accepted func(), emit func(flow.Flow) error) error {
+func (p *fakePlane) Flows(ctx context.Context, query FlowQuery, accepted func(), emit func(record.Record) error) error {
 	if p.busy != nil {
 		return p.busy
 	}
@@ -74,13 +75,13 @@ func (p *fakePlane) Flows(ctx context.Context, query FlowQuery, accepted func(),
 	return nil
 }
 
-func (p *fakePlane) Flow(_ context.Context, id flow.ID) (flow.Flow, bool, error) {
+func (p *fakePlane) Flow(_ context.Context, id record.ID) (record.Record, bool, error) {
 	for _, f := range p.flows {
 		if f.ID == id {
 			return f, true, nil
 		}
 	}
-	return flow.Flow{}, false, p.busy
+	return record.Record{}, false, p.busy
 }
 
 // fakeCompiler compiles an empty policy.
@@ -203,7 +204,7 @@ func TestAWorkloadThatAnotherCensusCountsIsListedAndAskedAbout(t *testing.T) {
 }
 
 func TestFlowsAreGivenAndFollowed(t *testing.T) {
-	plane := &fakePlane{flows: []flow.Flow{{ID: 1, Workload: "details-v2/1"}}, more: make(chan flow.Flow)}
+	plane := &fakePlane{flows: []record.Record{{ID: 1, Workload: "details-v2/1"}}, more: make(chan record.Record)}
 	server := serve(t, plane, &fakeCompiler{})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -214,11 +215,11 @@ func TestFlowsAreGivenAndFollowed(t *testing.T) {
 	}
 	defer response.Body.Close()
 	lines := bufio.NewScanner(response.Body)
-	for id := flow.ID(1); id <= 3; id++ {
+	for id := record.ID(1); id <= 3; id++ {
 		if id > 1 {
-			plane.more <- flow.Flow{ID: id}
+			plane.more <- record.Record{ID: id}
 		}
-		var f flow.Flow
+		var f record.Record
 		if !lines.Scan() || json.Unmarshal(lines.Bytes(), &f) != nil || f.ID != id {
 			t.Fatalf("flow %d: %q", id, lines.Text())
 		}
@@ -243,7 +244,7 @@ func TestThatNobodyCanBeAskedIsSaid(t *testing.T) {
 }
 
 func TestAFollowerThatStopsReadingIsLetGo(t *testing.T) {
-	plane := &fakePlane{more: make(chan flow.Flow), ended: make(chan struct{})}
+	plane := &fakePlane{more: make(chan record.Record), ended: make(chan struct{})}
 	server := httptest.NewServer(NewHandler(Config{Data: plane, flowWrite: 10 * time.Millisecond}))
 	t.Cleanup(server.Close)
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
@@ -254,7 +255,7 @@ func TestAFollowerThatStopsReadingIsLetGo(t *testing.T) {
 	if _, err := conn.Write([]byte("GET /sluice/flows?follow=1 HTTP/1.1\r\nHost: sluice\r\n\r\n")); err != nil {
 		t.Fatal(err)
 	}
-	long := flow.Flow{Path: strings.Repeat("x", 64<<10)}
+	long := record.Record{Path: strings.Repeat("x", 64<<10)}
 	deadline := time.After(time.Minute)
 	for { // until no buffer takes more
 		select {
@@ -271,14 +272,14 @@ func TestADecisionIsOpenedByItsID(t *testing.T) {
 	plane := &fakePlane{
 		workloads: []WorkloadStatus{workload("default", "details-v2/1")},
 		snapshots: map[string]*wire.Snapshot{"default/details-v2/1": allowing("*.googleapis.com")},
-		flows: []flow.Flow{
-			{ID: 0xab, Workload: "details-v2/1", Dialled: "www.googleapis.com", Port: 443, Sniffed: "tls", SNI: "www.googleapis.com", Verdict: "deny", Reason: "no-rule"},
-			{ID: 0xcd, Workload: "gone-v1/1", Dialled: "www.googleapis.com", Port: 443, Sniffed: "tls", Verdict: "deny", Reason: "no-server-name"},
+		flows: []record.Record{
+			{ID: 0xab, Workload: "details-v2/1", Dialled: "www.googleapis.com", Port: 443, Sniffed: policy.ClientHello, SNI: "www.googleapis.com", Verdict: record.Denied, Reason: "no-rule"},
+			{ID: 0xcd, Workload: "gone-v1/1", Dialled: "www.googleapis.com", Port: 443, Sniffed: policy.ClientHello, Verdict: record.Denied, Reason: "no-server-name"},
 		},
 	}
 	server := serve(t, plane, &fakeCompiler{})
 	var opened Opened
-	if code, message := get(t, server, "/sluice/why/00000000000000ab", &opened); code != 200 || opened.Sentence != policy.NoRule.Text() || opened.Now == nil || opened.Now.Verdict != "allow" {
+	if code, message := get(t, server, "/sluice/why/00000000000000ab", &opened); code != 200 || opened.Sentence != refusal.NoRule.Text() || opened.Now == nil || opened.Now.Verdict != "allow" {
 		t.Errorf("%d %s %+v", code, message, opened)
 	}
 	var gone Opened

@@ -7,15 +7,15 @@ package inspect
 import (
 	"time"
 
-	"sluice.dev/sluice/internal/flow"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 )
 
 // Paths of the endpoints on api.sock. All of them are GET.
 const (
 	StatusPath  = "/sluice/status"  // Status
-	FlowsPath   = "/sluice/flows"   // a stream of flow.Flow, one JSON object a line; FlowQuery in the query
+	FlowsPath   = "/sluice/flows"   // a stream of record.Record, one JSON object a line; FlowQuery in the query
 	WhyPath     = "/sluice/why"     // Why; WhyQuery in the query. WhyPath + "/ID": Opened
 	VersionPath = "/sluice/version" // Version
 )
@@ -87,8 +87,8 @@ type Why struct {
 
 // Opened is a decision that was opened by its id.
 type Opened struct {
-	Flow     flow.Flow `json:"flow"`
-	Sentence string    `json:"sentence,omitempty"` // the reason for people
+	Flow     record.Record `json:"flow"`
+	Sentence string        `json:"sentence,omitempty"` // the reason for people
 	// Now is the verdict of the snapshot that the workload runs now; absent when
 	// the workload is gone or the flow names no destination.
 	Now *Why `json:"now,omitempty"`

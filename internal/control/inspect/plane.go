@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"sluice.dev/sluice/internal/control/registry"
-	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -26,10 +26,10 @@ type DataPlane interface {
 	// first, and with query.Follow each new one until ctx ends or emit fails. It
 	// returns emit's error, or nil; an error before accepted says why nobody was
 	// asked.
-	Flows(ctx context.Context, query FlowQuery, accepted func(), emit func(flow.Flow) error) error
+	Flows(ctx context.Context, query FlowQuery, accepted func(), emit func(record.Record) error) error
 	// Flow finds one that some proxy's ring still holds. An error says that not all
 	// proxies could be asked, and none of the others had it.
-	Flow(ctx context.Context, id flow.ID) (found flow.Flow, ok bool, err error)
+	Flow(ctx context.Context, id record.ID) (found record.Record, ok bool, err error)
 }
 
 // Compiler compiles the current rules for a workload that need not be connected.

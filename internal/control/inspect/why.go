@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"sluice.dev/sluice/internal/flow"
-	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/why"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -67,7 +67,7 @@ func (e *endpoints) answer(query WhyQuery, question why.Question) (*Why, error) 
 	var snapshot *wire.Snapshot
 	if live {
 		if snapshot = e.Data.Snapshot(workload.Namespace, workload.Instance); snapshot == nil {
-			return nil, failure(http.StatusConflict, "%s has no snapshot yet: its proxy denies everything (%s)", workload.Instance, policy.NoSnapshot)
+			return nil, failure(http.StatusConflict, "%s has no snapshot yet: its proxy denies everything (%s)", workload.Instance, refusal.NoSnapshot)
 		}
 	} else if snapshot, err = e.Compiler.SnapshotFor(workload); err != nil {
 		return nil, failure(http.StatusBadRequest, "%v", err)
@@ -136,7 +136,7 @@ func splitBase(from string) (service, version string, ok bool) {
 
 // open tells of one decision by its id.
 func (e *endpoints) open(w http.ResponseWriter, r *http.Request) {
-	id, err := flow.ParseID(r.PathValue("id"))
+	id, err := record.ParseID(r.PathValue("id"))
 	if err != nil {
 		writeError(w, failure(http.StatusBadRequest, "%v", err))
 		return
@@ -151,8 +151,8 @@ func (e *endpoints) open(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	opened := Opened{Flow: found}
-	if found.Verdict != "error" {
-		opened.Sentence = policy.Reason(found.Reason).Text()
+	if found.Verdict != record.Failed {
+		opened.Sentence = refusal.Reason(found.Reason).Text()
 	}
 	if question, ok := why.OfFlow(&found); ok {
 		// The workload may have left meanwhile, or run nothing yet: then there is no

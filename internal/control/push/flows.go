@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"sluice.dev/sluice/internal/control/inspect"
-	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 	"sluice.dev/sluice/internal/wire/stream"
 )
@@ -236,7 +236,7 @@ func (p *proxies) withdraw(q *question) uint64 {
 // first, and with query.Follow each new one until ctx ends or emit fails. It
 // returns emit's error, or nil; an error before accepted says why nobody was
 // asked. A reader that is slow loses flows; how many is logged.
-func (s *Server) Flows(ctx context.Context, query inspect.FlowQuery, accepted func(), emit func(flow.Flow) error) error {
+func (s *Server) Flows(ctx context.Context, query inspect.FlowQuery, accepted func(), emit func(record.Record) error) error {
 	last := min(max(query.Last, 0), inspect.MaxFlows)
 	q, asked, err := s.proxies.ask(stream.Query{Kind: stream.QueryFlows, Workload: query.Workload, Last: last, Follow: query.Follow})
 	if err != nil {
@@ -250,7 +250,7 @@ func (s *Server) Flows(ctx context.Context, query inspect.FlowQuery, accepted fu
 	}()
 	accepted()
 	past, early := s.past(ctx, q, asked, last, &lost)
-	slices.SortStableFunc(past, func(a, b flow.Flow) int { return a.Start.Compare(b.Start) })
+	slices.SortStableFunc(past, func(a, b record.Record) int { return a.Start.Compare(b.Start) })
 	for _, f := range append(past[max(0, len(past)-last):], early...) {
 		if err := emit(f); err != nil {
 			return err
@@ -297,7 +297,7 @@ func (l *losses) sum() uint64 {
 // past gathers the past flows of all proxies that were asked, at most last of
 // each, and what those that were quicker told of new ones meanwhile, at most
 // inspect.MaxFlows.
-func (s *Server) past(ctx context.Context, q *question, asked, last int, lost *losses) (past, early []flow.Flow) {
+func (s *Server) past(ctx context.Context, q *question, asked, last int, lost *losses) (past, early []record.Record) {
 	timer := time.NewTimer(s.patience)
 	defer timer.Stop()
 	done := make(map[*observer]bool)
@@ -333,10 +333,10 @@ func (s *Server) past(ctx context.Context, q *question, asked, last int, lost *l
 
 // Flow finds one that some proxy's ring still holds. An error says that not all
 // proxies could be asked, and none of the others had it.
-func (s *Server) Flow(ctx context.Context, id flow.ID) (found flow.Flow, ok bool, err error) {
+func (s *Server) Flow(ctx context.Context, id record.ID) (found record.Record, ok bool, err error) {
 	q, asked, err := s.proxies.ask(stream.Query{Kind: stream.QueryFlow, FlowID: id})
 	if err != nil {
-		return flow.Flow{}, false, err
+		return record.Record{}, false, err
 	}
 	defer s.proxies.withdraw(q)
 	ctx, cancel := context.WithTimeout(ctx, s.patience)
@@ -345,9 +345,9 @@ func (s *Server) Flow(ctx context.Context, id flow.ID) (found flow.Flow, ok bool
 	for len(ended) < asked {
 		select {
 		case <-ctx.Done():
-			return flow.Flow{}, false, fmt.Errorf("%d of %d proxies did not answer within %s", asked-len(ended), asked, s.patience)
+			return record.Record{}, false, fmt.Errorf("%d of %d proxies did not answer within %s", asked-len(ended), asked, s.patience)
 		case piece := <-q.answers:
-			if at := slices.IndexFunc(piece.Flows, func(f flow.Flow) bool { return f.ID == id }); at >= 0 {
+			if at := slices.IndexFunc(piece.Flows, func(f record.Record) bool { return f.ID == id }); at >= 0 {
 				return piece.Flows[at], true, nil
 			}
 			if piece.End {
@@ -355,7 +355,7 @@ func (s *Server) Flow(ctx context.Context, id flow.ID) (found flow.Flow, ok bool
 			}
 		}
 	}
-	return flow.Flow{}, false, nil
+	return record.Record{}, false, nil
 }
 
 // Proxies lists the names of the proxies that answer questions, sorted.

@@ -27,7 +27,7 @@ import (
 	"sluice.dev/sluice/internal/control/compile"
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/control/registry"
-	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 	"sluice.dev/sluice/internal/wire/stream"
 )
@@ -127,7 +127,7 @@ func startPlaneWith(t testing.TB, path string, store *memoryStore, bounds regist
 	return p
 }
 
-func (p *plane) client(flows *flow.Ring) *stream.Client {
+func (p *plane) client(flows *record.Ring) *stream.Client {
 	p.t.Helper()
 	client, err := stream.NewClient(stream.Config{Dial: stream.DialUnix(p.path, nil), Proxy: "test", Flows: flows})
 	if err != nil {
@@ -653,23 +653,23 @@ func TestConnectionsAreBounded(t *testing.T) {
 
 func TestFlowsOfAllProxiesAreToldInOrder(t *testing.T) {
 	p := startPlane(t, "", newStore())
-	rings := []*flow.Ring{flow.NewRing(), flow.NewRing()}
+	rings := []*record.Ring{record.NewRing(), record.NewRing()}
 	for _, ring := range rings {
 		p.client(ring)
 	}
 	eventually(t, "both proxies can be asked", func() bool { return len(p.server.Proxies()) == 2 })
 	start := time.Unix(1_000, 0)
 	for i := range 10 {
-		rings[i%2].Add(&flow.Flow{ID: flow.ID(i + 1), Start: start.Add(time.Duration(i) * time.Second), Workload: "details-v2/1"})
+		rings[i%2].Closed(&record.Record{ID: record.ID(i + 1), Start: start.Add(time.Duration(i) * time.Second), Workload: "details-v2/1"})
 	}
-	var got []flow.ID
-	if err := p.server.Flows(t.Context(), inspect.FlowQuery{Last: 4}, func() {}, func(f flow.Flow) error { got = append(got, f.ID); return nil }); err != nil {
+	var got []record.ID
+	if err := p.server.Flows(t.Context(), inspect.FlowQuery{Last: 4}, func() {}, func(f record.Record) error { got = append(got, f.ID); return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if want := []flow.ID{7, 8, 9, 10}; !slices.Equal(got, want) {
+	if want := []record.ID{7, 8, 9, 10}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	for _, id := range []flow.ID{3, 4} {
+	for _, id := range []record.ID{3, 4} {
 		if found, ok, err := p.server.Flow(t.Context(), id); !ok || found.ID != id {
 			t.Errorf("flow %s: %+v, %v, %v", id, found, ok, err)
 		}
@@ -684,17 +684,17 @@ func TestFlowsOfAllProxiesAreToldInOrder(t *testing.T) {
 
 func TestFlowsAreFollowedUntilTheReaderLeaves(t *testing.T) {
 	p := startPlane(t, "", newStore())
-	ring := flow.NewRing()
+	ring := record.NewRing()
 	p.client(ring)
 	eventually(t, "the proxy can be asked", func() bool { return len(p.server.Proxies()) == 1 })
-	ring.Add(&flow.Flow{ID: 1, Workload: "details-v2/1"})
-	ring.Add(&flow.Flow{ID: 2, Workload: "reviews-v1/1"})
+	ring.Closed(&record.Record{ID: 1, Workload: "details-v2/1"})
+	ring.Closed(&record.Record{ID: 2, Workload: "reviews-v1/1"})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	told := make(chan flow.ID, 10)
+	told := make(chan record.ID, 10)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- p.server.Flows(ctx, inspect.FlowQuery{Workload: "details-v2", Last: 10, Follow: true}, func() {}, func(f flow.Flow) error {
+		ended <- p.server.Flows(ctx, inspect.FlowQuery{Workload: "details-v2", Last: 10, Follow: true}, func() {}, func(f record.Record) error {
 			told <- f.ID
 			return nil
 		})
@@ -702,24 +702,24 @@ func TestFlowsAreFollowedUntilTheReaderLeaves(t *testing.T) {
 	if got := <-told; got != 1 {
 		t.Fatalf("the first is %v", got)
 	}
-	ring.Add(&flow.Flow{ID: 3, Workload: "reviews-v1/1"})
-	ring.Add(&flow.Flow{ID: 4, Workload: "details-v2/1"})
+	ring.Closed(&record.Record{ID: 3, Workload: "reviews-v1/1"})
+	ring.Closed(&record.Record{ID: 4, Workload: "details-v2/1"})
 	if got := <-told; got != 4 {
 		t.Errorf("the next is %v", got)
 	}
 	// A proxy that comes later is asked as well.
-	late := flow.NewRing()
+	late := record.NewRing()
 	p.client(late)
 	eventually(t, "the late proxy can be asked", func() bool { return len(p.server.Proxies()) == 2 })
 	stop := make(chan struct{})
 	var adding sync.WaitGroup
 	adding.Go(func() {
-		for id := flow.ID(100); ; id++ {
+		for id := record.ID(100); ; id++ {
 			select {
 			case <-stop:
 				return
 			case <-time.After(time.Millisecond):
-				late.Add(&flow.Flow{ID: id, Workload: "details-v2/1"})
+				late.Closed(&record.Record{ID: id, Workload: "details-v2/1"})
 			}
 		}
 	})
@@ -739,16 +739,16 @@ func TestFlowsAreFollowedUntilTheReaderLeaves(t *testing.T) {
 
 func TestAReaderOfFlowsThatIsSlowLosesFlowsAndHoldsNobodyUp(t *testing.T) {
 	p := startPlane(t, "", newStore())
-	ring := flow.NewRing()
+	ring := record.NewRing()
 	p.client(ring)
 	eventually(t, "the proxy can be asked", func() bool { return len(p.server.Proxies()) == 1 })
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	reading, gate := make(chan struct{}), make(chan struct{})
 	ended := make(chan error, 1)
-	ring.Add(&flow.Flow{ID: 1})
+	ring.Closed(&record.Record{ID: 1})
 	go func() {
-		ended <- p.server.Flows(ctx, inspect.FlowQuery{Last: 1, Follow: true}, func() {}, func(f flow.Flow) error {
+		ended <- p.server.Flows(ctx, inspect.FlowQuery{Last: 1, Follow: true}, func() {}, func(f record.Record) error {
 			if f.ID == 1 {
 				close(reading)
 				<-gate
@@ -758,7 +758,7 @@ func TestAReaderOfFlowsThatIsSlowLosesFlowsAndHoldsNobodyUp(t *testing.T) {
 	}()
 	<-reading
 	for i := range 4 * maxAnswers {
-		ring.Add(&flow.Flow{ID: flow.ID(i + 10)})
+		ring.Closed(&record.Record{ID: record.ID(i + 10)})
 	}
 	eventually(t, "flows are lost", func() bool { return flowsLost(p.server) > 0 })
 	// Another question is answered meanwhile.
@@ -793,7 +793,7 @@ func TestAProxyThatTellsMoreThanItWasAskedIsCut(t *testing.T) {
 	told := make(chan int, 1)
 	go func() {
 		n := 0
-		if err := p.server.Flows(t.Context(), inspect.FlowQuery{Last: 3}, func() {}, func(flow.Flow) error { n++; return nil }); err != nil {
+		if err := p.server.Flows(t.Context(), inspect.FlowQuery{Last: 3}, func() {}, func(record.Record) error { n++; return nil }); err != nil {
 			t.Error(err)
 		}
 		told <- n
@@ -802,7 +802,7 @@ func TestAProxyThatTellsMoreThanItWasAskedIsCut(t *testing.T) {
 	if err := opened.RecvMsg(query); err != nil {
 		t.Fatal(err)
 	}
-	many := make([]flow.Flow, stream.MaxAnswerFlows)
+	many := make([]record.Record, stream.MaxAnswerFlows)
 	for _, piece := range []*stream.Answer{
 		{Query: query.ID + 1, Flows: many}, // nobody asked this
 		{Query: query.ID, Flows: many}, {Query: query.ID, Flows: many}, {Query: query.ID, End: true},
@@ -815,7 +815,7 @@ func TestAProxyThatTellsMoreThanItWasAskedIsCut(t *testing.T) {
 		t.Errorf("the reader was told %d flows, and asked for 3", n)
 	}
 	// An answer beyond the bound ends the stream.
-	if err := opened.SendMsg(&stream.Answer{Query: query.ID, Flows: make([]flow.Flow, stream.MaxAnswerFlows+1)}); err != nil {
+	if err := opened.SendMsg(&stream.Answer{Query: query.ID, Flows: make([]record.Record, stream.MaxAnswerFlows+1)}); err != nil {
 		t.Fatal(err)
 	}
 	for {
@@ -898,7 +898,7 @@ func questionsOpen(s *Server) int {
 func TestCloseLeavesNoGoroutine(t *testing.T) {
 	before := runtime.NumGoroutine()
 	p := startPlane(t, "", newStore())
-	client := p.client(flow.NewRing())
+	client := p.client(record.NewRing())
 	until(t, join(t, client, details("v1")), func(*wire.Snapshot) bool { return true })
 	p.stop()
 	client.Close()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // exchange asks about the request at r and forwards or answers it, inside the
@@ -134,9 +135,9 @@ func (d *conn) finish(dir *Direction, start, now time.Duration, res result, o Ou
 	o.Reason = res.failure.String()
 	o.Sent = int64(d.request.size) + d.request.pumped
 	if res.failure != None {
-		var typed reasoner
-		if errors.As(res.err, &typed) {
-			o.Reason = typed.Reason()
+		var why *refusal.Error
+		if errors.As(res.err, &why) {
+			o.Reason = string(why.Reason)
 		}
 		then = d.explain(dir, &o, then)
 	}
@@ -144,13 +145,6 @@ func (d *conn) finish(dir *Direction, start, now time.Duration, res result, o Ou
 	d.server.director.Done(&d.x, o)
 	d.requestServed()
 	return then
-}
-
-// reasoner is what a dial error may be.
-type reasoner interface {
-	error
-	Reason() string
-	Status() int
 }
 
 // explain answers the client in the upstream's place, if nothing was sent yet.
@@ -163,12 +157,12 @@ func (d *conn) explain(dir *Direction, o *Outcome, then next) next {
 	}
 	reply := failureReply(o.Failure)
 	reply.Reason = o.Reason
-	var typed reasoner
-	if errors.As(o.Err, &typed) {
-		reply.Status = typed.Status()
-	}
-	if reply.Status == 403 { // the dial found the destination forbidden: no failure
-		reply.Text = "Sluice denied this request."
+	var why *refusal.Error
+	if errors.As(o.Err, &why) {
+		reply.Status = why.Reason.Status()
+		if why.Denied() { // the dial found the destination forbidden
+			reply.Text = "Sluice denied this request."
+		}
 	}
 	if dir.Explain && o.Err != nil {
 		reply.Text += " " + o.Err.Error() + "."
@@ -257,7 +251,6 @@ func (d *conn) drop(u *upstream.Conn) {
 
 // connectFailure says why there is no upstream connection.
 func (d *conn) connectFailure(err error) Failure {
-	var tls *upstream.TLSError
 	if d.ctx.Err() != nil {
 		d.aborted.Store(true) // abort itself may come later than the dialler's error
 	}
@@ -270,7 +263,9 @@ func (d *conn) connectFailure(err error) Failure {
 		return Withdrawn
 	case d.watch.fired():
 		return UpstreamTimeout
-	case errors.As(err, &tls):
+	}
+	switch refusal.Of(err).Reason {
+	case refusal.UpstreamTLS, refusal.CertificateFail:
 		return UpstreamTLS
 	}
 	return UpstreamConnect

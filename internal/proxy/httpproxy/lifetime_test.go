@@ -12,6 +12,7 @@ import (
 
 	"sluice.dev/sluice/internal/proxy/httpproxy"
 	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // clock is a time that only the test moves. The sweeper still wakes by the
@@ -265,13 +266,6 @@ func TestAnIdleUpstreamThatHasClosedIsNotUsed(t *testing.T) {
 	}
 }
 
-// refusal is a dial error with a reason of its own.
-type refusal struct{}
-
-func (refusal) Error() string  { return "10.0.0.1 is a private address" }
-func (refusal) Reason() string { return "private-address" }
-func (refusal) Status() int    { return 403 }
-
 func TestAFailureToConnectIsTold(t *testing.T) {
 	nobody := listen(t)
 	nobody.Close()
@@ -283,7 +277,9 @@ func TestAFailureToConnectIsTold(t *testing.T) {
 		reason  string
 	}{
 		{"nobody listens", dialTo(nobody.Addr().String()), "HTTP/1.1 502 Bad Gateway\r\n", httpproxy.UpstreamConnect, "upstream-connect"},
-		{"a reason of its own", func(context.Context) (*net.TCPConn, error) { return nil, refusal{} }, "HTTP/1.1 403 Forbidden\r\n", httpproxy.UpstreamConnect, "private-address"},
+		{"a reason of its own", func(context.Context) (*net.TCPConn, error) {
+			return nil, refusal.New(refusal.PrivateAddress, "10.0.0.1 is a private address")
+		}, "HTTP/1.1 403 Forbidden\r\n", httpproxy.UpstreamConnect, "private-address"},
 		{"never", func(ctx context.Context) (*net.TCPConn, error) { <-ctx.Done(); return nil, context.Cause(ctx) }, "HTTP/1.1 502 Bad Gateway\r\n", httpproxy.UpstreamConnect, "upstream-connect"},
 	}
 	for _, tc := range cases {
@@ -303,7 +299,7 @@ func TestAFailureToConnectIsTold(t *testing.T) {
 					}
 					body := c.line()
 					c.want("reason: " + tc.reason + "\nid: 0000000000000001\n")
-					if strings.Contains(body, "connect: ") != explain {
+					if strings.Contains(body, "connect: ") != (explain && tc.failure == httpproxy.UpstreamConnect && tc.reason == "upstream-connect") {
 						t.Errorf("told %q", body)
 					}
 					if o := f.outcome(); o.Failure != tc.failure || o.Reason != tc.reason || o.Err == nil || o.Upstream.IsValid() {

@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 
-	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // proveNoECH proves a server for a workload whose ClientHello carries
@@ -23,11 +23,11 @@ import (
 // that it is given, verifies nothing by it, and tells when it was rejected.
 func (h *handshake) proveNoECH(ctx context.Context) error {
 	if !offersTLS13(&h.request.Hello) {
-		return h.fail(policy.EncryptedHello, errors.New("the ClientHello offers ECH without TLS 1.3"))
+		return h.fail(refusal.EncryptedHello, errors.New("the ClientHello offers ECH without TLS 1.3"))
 	}
 	grease, err := greaseConfigs(h.request.Key.Name.String())
 	if err != nil {
-		return h.fail(policy.EncryptedHello, err)
+		return h.fail(refusal.EncryptedHello, err)
 	}
 	config := h.config()
 	config.MinVersion = tls.VersionTLS13
@@ -36,7 +36,7 @@ func (h *handshake) proveNoECH(ctx context.Context) error {
 	config.EncryptedClientHelloRejectionVerify = func(tls.ConnectionState) error { return nil }
 	conn, err := h.shake(ctx, config)
 	if conn == nil {
-		return h.fail(Unreachable, err)
+		return h.fail(refusal.UpstreamConnect, err)
 	}
 	var rejected *tls.ECHRejectionError
 	if !errors.As(err, &rejected) {
@@ -44,10 +44,10 @@ func (h *handshake) proveNoECH(ctx context.Context) error {
 	}
 	// The handshake is complete but for its last word: the server signed it.
 	if err := h.verify(conn.ConnectionState().PeerCertificates); err != nil {
-		return h.fail(policy.CertificateFail, err)
+		return h.fail(refusal.CertificateFail, err)
 	}
 	if len(rejected.RetryConfigList) > 0 {
-		return h.fail(policy.EncryptedHello, errors.New("it answered ours with keys of its own"))
+		return h.fail(refusal.EncryptedHello, errors.New("it answered ours with keys of its own"))
 	}
 	return nil
 }
@@ -62,7 +62,7 @@ func (h *handshake) proveOldServer(ctx context.Context, first error) error {
 		return err
 	}
 	if version != tls.VersionTLS12 {
-		return h.fail(policy.EncryptedHello, fmt.Errorf("it speaks TLS 1.3 and did not answer ours: %w", first))
+		return h.fail(refusal.EncryptedHello, fmt.Errorf("it speaks TLS 1.3 and did not answer ours: %w", first))
 	}
 	return nil
 }

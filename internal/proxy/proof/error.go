@@ -3,43 +3,27 @@ package proof
 import (
 	"fmt"
 
-	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/refusal"
 )
 
-// Reasons of an Error beside policy.CertificateFail and policy.EncryptedHello.
-const (
-	// Unreachable: no connection to the address could be opened.
-	Unreachable policy.Reason = "upstream-connect"
-	// HandshakeFailed: the server did not come to prove anything: it speaks no
-	// TLS 1.2 or newer, or took none of what the workload offers.
-	HandshakeFailed policy.Reason = "upstream-tls"
-)
-
-// Error says why a server did not prove itself.
-type Error struct {
-	Key  Key
-	Code policy.Reason
-	Err  error
-}
-
-// Reason returns the code of the failure.
-func (e *Error) Reason() string { return string(e.Code) }
-
-func (e *Error) Error() string {
-	switch e.Code {
-	case policy.CertificateFail:
-		return fmt.Sprintf("the server at %s did not prove to be %s: %v", e.Key.Addr, e.Key.verify(), e.Err)
-	case policy.EncryptedHello:
-		return fmt.Sprintf("the server at %s takes encrypted ClientHellos, so the name %s that was seen proves nothing: %v", e.Key.Addr, e.Key.Name, e.Err)
-	case Unreachable:
-		return fmt.Sprintf("connect to %s for %s: %v", e.Key.Addr, e.Key.Name, e.Err)
+// failed says why a server did not prove itself. Besides CertificateFail and
+// EncryptedHello the reason is UpstreamConnect where no connection to the address
+// could be opened, or UpstreamTLS where the server did not come to prove anything:
+// it speaks no TLS 1.2 or newer, or took none of what the workload offers.
+func failed(key Key, reason refusal.Reason, err error) *refusal.Error {
+	e := &refusal.Error{Reason: reason, Err: err}
+	switch reason {
+	case refusal.CertificateFail:
+		e.Text = fmt.Sprintf("the server at %s did not prove to be %s", key.Addr, key.verify())
+	case refusal.EncryptedHello:
+		e.Text = fmt.Sprintf("the server at %s takes encrypted ClientHellos, so the name %s that was seen proves nothing", key.Addr, key.Name)
+	case refusal.UpstreamConnect:
+		e.Text = fmt.Sprintf("connect to %s for %s", key.Addr, key.Name)
 	default:
-		return fmt.Sprintf("TLS handshake with %s for %s: %v", e.Key.Addr, e.Key.Name, e.Err)
+		e.Text = fmt.Sprintf("TLS handshake with %s for %s", key.Addr, key.Name)
 	}
+	return e
 }
-
-// Unwrap returns what the dialer, crypto/tls or crypto/x509 said.
-func (e *Error) Unwrap() error { return e.Err }
 
 // verify is the name that the certificate must hold.
 func (k Key) verify() string {

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // handshake is one proof at work.
@@ -44,13 +44,13 @@ func (h *handshake) plain(ctx context.Context) (version uint16, err error) {
 	conn, err := h.shake(ctx, config)
 	switch {
 	case conn == nil:
-		return 0, h.fail(Unreachable, err)
+		return 0, h.fail(refusal.UpstreamConnect, err)
 	case refused != nil:
-		return 0, h.fail(policy.CertificateFail, refused)
+		return 0, h.fail(refusal.CertificateFail, refused)
 	case verified && (err == nil || signed(conn)):
 		return conn.ConnectionState().Version, nil
 	default:
-		return 0, h.fail(HandshakeFailed, err)
+		return 0, h.fail(refusal.UpstreamTLS, err)
 	}
 }
 
@@ -145,8 +145,8 @@ func expiry(chains [][]*x509.Certificate) (last time.Time) {
 	return last
 }
 
-func (h *handshake) fail(code policy.Reason, err error) error {
-	return &Error{Key: h.request.Key, Code: code, Err: err}
+func (h *handshake) fail(code refusal.Reason, err error) error {
+	return failed(h.request.Key, code, err)
 }
 
 // offersTLS13 reports whether our handshake may offer TLS 1.3. It may where there

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/names"
-	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 func TestWhoProvesItself(t *testing.T) {
@@ -26,7 +26,7 @@ func TestWhoProvesItself(t *testing.T) {
 	thief := tls.Certificate{Certificate: good.Certificate, PrivateKey: forged{good.PrivateKey.(crypto.Signer).Public(), newKey(t)}}
 	cases := map[string]struct {
 		config *tls.Config
-		reason policy.Reason // "" when it does
+		reason refusal.Reason // "" when it does
 	}{
 		"the right server":                           {config: &tls.Config{Certificates: []tls.Certificate{good}}},
 		"the right server, with TLS 1.2 alone":       {config: &tls.Config{Certificates: []tls.Certificate{good}, MaxVersion: tls.VersionTLS12}},
@@ -36,19 +36,19 @@ func TestWhoProvesItself(t *testing.T) {
 		"one that speaks a protocol of the client's": {config: &tls.Config{Certificates: []tls.Certificate{good}, NextProtos: []string{"h2"}}},
 		"one with a group that we must retry for":    {config: &tls.Config{Certificates: []tls.Certificate{good}, CurvePreferences: []tls.CurveID{tls.X25519}}},
 
-		"a stranger with a certificate of its own":   {config: &tls.Config{Certificates: []tls.Certificate{strangers.issue(t, host, nil)}}, reason: policy.CertificateFail},
-		"a stranger that wants a client certificate": {config: &tls.Config{Certificates: []tls.Certificate{strangers.issue(t, host, nil)}, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}, reason: policy.CertificateFail},
-		"a certificate of another name":              {config: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, "www.example.org", nil)}}, reason: policy.CertificateFail},
-		"a certificate of another name, TLS 1.2":     {config: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, "www.example.org", nil)}, MaxVersion: tls.VersionTLS12}, reason: policy.CertificateFail},
-		"a name in the common name alone":            {config: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, host, func(c *x509.Certificate) { c.DNSNames = nil })}}, reason: policy.CertificateFail},
-		"an expired certificate":                     {config: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, host, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })}}, reason: policy.CertificateFail},
-		"a certificate of tomorrow":                  {config: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, host, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })}}, reason: policy.CertificateFail},
-		"a certificate for clients":                  {config: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, host, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })}}, reason: policy.CertificateFail},
-		"the right certificate without its key":      {config: &tls.Config{Certificates: []tls.Certificate{thief}}, reason: HandshakeFailed},
-		"the same in TLS 1.2":                        {config: &tls.Config{Certificates: []tls.Certificate{thief}, MaxVersion: tls.VersionTLS12}, reason: HandshakeFailed},
-		"the same, wanting a client certificate":     {config: &tls.Config{Certificates: []tls.Certificate{thief}, MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert}, reason: HandshakeFailed},
-		"one that speaks no protocol of the client":  {config: &tls.Config{Certificates: []tls.Certificate{good}, NextProtos: []string{"x"}}, reason: HandshakeFailed},
-		"one that speaks TLS 1.1 at most":            {config: &tls.Config{Certificates: []tls.Certificate{good}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, reason: HandshakeFailed},
+		"a stranger with a certificate of its own":   {config: &tls.Config{Certificates: []tls.Certificate{strangers.issue(t, host, nil)}}, reason: refusal.CertificateFail},
+		"a stranger that wants a client certificate": {config: &tls.Config{Certificates: []tls.Certificate{strangers.issue(t, host, nil)}, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}, reason: refusal.CertificateFail},
+		"a certificate of another name":              {config: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, "www.example.org", nil)}}, reason: refusal.CertificateFail},
+		"a certificate of another name, TLS 1.2":     {config: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, "www.example.org", nil)}, MaxVersion: tls.VersionTLS12}, reason: refusal.CertificateFail},
+		"a name in the common name alone":            {config: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, host, func(c *x509.Certificate) { c.DNSNames = nil })}}, reason: refusal.CertificateFail},
+		"an expired certificate":                     {config: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, host, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })}}, reason: refusal.CertificateFail},
+		"a certificate of tomorrow":                  {config: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, host, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })}}, reason: refusal.CertificateFail},
+		"a certificate for clients":                  {config: &tls.Config{Certificates: []tls.Certificate{ours.issue(t, host, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })}}, reason: refusal.CertificateFail},
+		"the right certificate without its key":      {config: &tls.Config{Certificates: []tls.Certificate{thief}}, reason: refusal.UpstreamTLS},
+		"the same in TLS 1.2":                        {config: &tls.Config{Certificates: []tls.Certificate{thief}, MaxVersion: tls.VersionTLS12}, reason: refusal.UpstreamTLS},
+		"the same, wanting a client certificate":     {config: &tls.Config{Certificates: []tls.Certificate{thief}, MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert}, reason: refusal.UpstreamTLS},
+		"one that speaks no protocol of the client":  {config: &tls.Config{Certificates: []tls.Certificate{good}, NextProtos: []string{"x"}}, reason: refusal.UpstreamTLS},
+		"one that speaks TLS 1.1 at most":            {config: &tls.Config{Certificates: []tls.Certificate{good}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, reason: refusal.UpstreamTLS},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -67,16 +67,16 @@ type forged struct {
 
 func (f forged) Public() crypto.PublicKey { return f.public }
 
-func wantReason(t *testing.T, err error, want policy.Reason) {
+func wantReason(t *testing.T, err error, want refusal.Reason) {
 	t.Helper()
-	var failed *Error
+	var failed *refusal.Error
 	switch {
 	case want == "" && err != nil:
 		t.Errorf("it was refused: %v", err)
 	case want != "" && !errors.As(err, &failed):
 		t.Errorf("got %v, want the reason %s", err, want)
-	case want != "" && failed.Reason() != string(want):
-		t.Errorf("got %s (%v), want %s", failed.Reason(), err, want)
+	case want != "" && failed.Reason != want:
+		t.Errorf("got %s (%v), want %s", failed.Reason, err, want)
 	}
 }
 
@@ -109,7 +109,7 @@ func TestACertificateWithoutASignatureProvesNothing(t *testing.T) {
 				c.Write(append(record, flight...))
 				io.Copy(io.Discard, c)
 			})
-			wantReason(t, newProver(t, Config{}).Prove(t.Context(), s.request(ours)), HandshakeFailed)
+			wantReason(t, newProver(t, Config{}).Prove(t.Context(), s.request(ours)), refusal.UpstreamTLS)
 		})
 	}
 }
@@ -162,18 +162,18 @@ func TestARuleMayWantAnotherName(t *testing.T) {
 	p := newProver(t, Config{})
 	wantReason(t, p.Prove(t.Context(), r), "")
 	r.Key.Verify = names.Name{}
-	wantReason(t, p.Prove(t.Context(), r), policy.CertificateFail)
+	wantReason(t, p.Prove(t.Context(), r), refusal.CertificateFail)
 }
 
 func TestAServerThatIsNotThereIsToldFromAStranger(t *testing.T) {
 	ours := newAuthority(t)
 	s := serveRaw(t, func(c net.Conn) { io.WriteString(c, "220 this is no TLS\r\n") })
-	wantReason(t, newProver(t, Config{}).Prove(t.Context(), s.request(ours)), HandshakeFailed)
+	wantReason(t, newProver(t, Config{}).Prove(t.Context(), s.request(ours)), refusal.UpstreamTLS)
 	r := s.request(ours)
 	refused := errors.New("refused")
 	r.Dial = func(context.Context) (*net.TCPConn, error) { return nil, refused }
 	err := newProver(t, Config{}).Prove(t.Context(), r)
-	wantReason(t, err, Unreachable)
+	wantReason(t, err, refusal.UpstreamConnect)
 	if !errors.Is(err, refused) || !strings.Contains(err.Error(), s.addr.String()) || !strings.Contains(err.Error(), host) {
 		t.Errorf("the error says %q", err)
 	}
@@ -185,18 +185,18 @@ func TestEncryptedClientHelloNeedsAServerWithoutUseForIt(t *testing.T) {
 	for name, c := range map[string]struct {
 		config  *tls.Config
 		version uint16
-		reason  policy.Reason
+		reason  refusal.Reason
 	}{
 		"a server without ECH":                      {config: &tls.Config{Certificates: good}},
 		"one without, that wants a certificate":     {config: &tls.Config{Certificates: good, ClientAuth: tls.RequireAnyClientCert}},
 		"one without, after a retry":                {config: &tls.Config{Certificates: good, CurvePreferences: []tls.CurveID{tls.CurveP384}}},
 		"one of TLS 1.2":                            {config: &tls.Config{Certificates: good, MaxVersion: tls.VersionTLS12}},
-		"one that takes ECH":                        {config: &tls.Config{Certificates: good, EncryptedClientHelloKeys: echKeys(t)}, reason: policy.EncryptedHello},
-		"a stranger":                                {config: &tls.Config{Certificates: []tls.Certificate{strangers.issue(t, host, nil)}}, reason: policy.CertificateFail},
-		"a stranger that takes ECH":                 {config: &tls.Config{Certificates: []tls.Certificate{strangers.issue(t, host, nil)}, EncryptedClientHelloKeys: echKeys(t)}, reason: policy.CertificateFail},
-		"a stranger of TLS 1.2":                     {config: &tls.Config{Certificates: []tls.Certificate{strangers.issue(t, host, nil)}, MaxVersion: tls.VersionTLS12}, reason: policy.CertificateFail},
-		"a hello that cannot mean ECH":              {config: &tls.Config{Certificates: good}, version: tls.VersionTLS12, reason: policy.EncryptedHello},
-		"a server of TLS 1.3 that dislikes our way": {config: &tls.Config{Certificates: good, GetConfigForClient: refuseECH}, reason: policy.EncryptedHello},
+		"one that takes ECH":                        {config: &tls.Config{Certificates: good, EncryptedClientHelloKeys: echKeys(t)}, reason: refusal.EncryptedHello},
+		"a stranger":                                {config: &tls.Config{Certificates: []tls.Certificate{strangers.issue(t, host, nil)}}, reason: refusal.CertificateFail},
+		"a stranger that takes ECH":                 {config: &tls.Config{Certificates: []tls.Certificate{strangers.issue(t, host, nil)}, EncryptedClientHelloKeys: echKeys(t)}, reason: refusal.CertificateFail},
+		"a stranger of TLS 1.2":                     {config: &tls.Config{Certificates: []tls.Certificate{strangers.issue(t, host, nil)}, MaxVersion: tls.VersionTLS12}, reason: refusal.CertificateFail},
+		"a hello that cannot mean ECH":              {config: &tls.Config{Certificates: good}, version: tls.VersionTLS12, reason: refusal.EncryptedHello},
+		"a server of TLS 1.3 that dislikes our way": {config: &tls.Config{Certificates: good, GetConfigForClient: refuseECH}, reason: refusal.EncryptedHello},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, c.config)
@@ -250,7 +250,7 @@ func TestAProofWithoutECHIsNoneForAHelloWithIt(t *testing.T) {
 	r := s.request(ours)
 	wantReason(t, p.Prove(t.Context(), r), "")
 	r.Hello.ECH = true
-	wantReason(t, p.Prove(t.Context(), r), policy.EncryptedHello)
+	wantReason(t, p.Prove(t.Context(), r), refusal.EncryptedHello)
 	r.Hello.ECH = false
 	wantReason(t, p.Prove(t.Context(), r), "")
 }

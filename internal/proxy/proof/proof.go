@@ -17,6 +17,7 @@ import (
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // Defaults and bounds of a Prover.
@@ -153,7 +154,7 @@ func (p *Prover) Close() {
 
 // Prove returns nil when the server at the request's address has proved, now or
 // within the lifetime of a proof, that it holds a certificate for the name. It
-// returns *Error when it has not, and the context's cause when ctx ends first.
+// returns *refusal.Error when it has not, and the context's cause when ctx ends first.
 // A failure is remembered for FailureLifetime.
 func (p *Prover) Prove(ctx context.Context, r Request) error {
 	if r.Key.Verify == r.Key.Name {
@@ -240,7 +241,7 @@ func (p *Prover) fly(ctx context.Context, f *flight, r Request) {
 // that it was shown expire.
 func (p *Prover) handshake(ctx context.Context, r Request) (expires time.Time, err error) {
 	h := handshake{request: r, now: p.now}
-	waiting, cancel := context.WithTimeoutCause(ctx, p.wait, h.fail(HandshakeFailed, errBusy))
+	waiting, cancel := context.WithTimeoutCause(ctx, p.wait, h.fail(refusal.UpstreamTLS, errBusy))
 	defer cancel()
 	if r.Share != nil {
 		if err := take(waiting, r.Share.running); err != nil {

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/names"
-	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // clock is a time that only the test moves. It begins now, for certificates.
@@ -62,7 +62,7 @@ func TestAProofDoesNotOutliveItsCertificates(t *testing.T) {
 		t.Errorf("%d handshakes before the certificate expired", got)
 	}
 	c.advance(time.Second)
-	wantReason(t, p.Prove(t.Context(), s.request(ours)), policy.CertificateFail)
+	wantReason(t, p.Prove(t.Context(), s.request(ours)), refusal.CertificateFail)
 	c.advance(FailureLifetime)
 	current = &renewed
 	wantReason(t, p.Prove(t.Context(), s.request(ours)), "")
@@ -79,7 +79,7 @@ func TestACertificateThatChangedIsJudgedWithTheNextProof(t *testing.T) {
 	current = &bad
 	wantReason(t, p.Prove(t.Context(), s.request(ours)), "") // what a proof cannot see
 	c.advance(DefaultLifetime)
-	wantReason(t, p.Prove(t.Context(), s.request(ours)), policy.CertificateFail)
+	wantReason(t, p.Prove(t.Context(), s.request(ours)), refusal.CertificateFail)
 }
 
 // One workload dials servers that never end a handshake; another's proofs go on.
@@ -107,7 +107,7 @@ func TestOneShareLeavesRoomForTheOthers(t *testing.T) {
 	wantReason(t, p.Prove(t.Context(), r), "")
 	// Not even for the very same proof does one wait for another's turn.
 	same := Request{Key: Key{Name: names.MustParse("h0.example.com"), Addr: s.addr}, Dial: s.dial, Share: other}
-	wantReason(t, p.Prove(t.Context(), same), policy.CertificateFail)
+	wantReason(t, p.Prove(t.Context(), same), refusal.CertificateFail)
 	if got := at.Load(); got != MaxShare {
 		t.Errorf("%d handshakes of one share were at work", got)
 	}
@@ -126,7 +126,7 @@ func TestAHandshakeThatDoesNotComeToItsTurnFailsAndIsNotRemembered(t *testing.T)
 	r := s.request(ours)
 	r.Share = share
 	err := p.Prove(t.Context(), r)
-	wantReason(t, err, HandshakeFailed)
+	wantReason(t, err, refusal.UpstreamTLS)
 	if !errors.Is(err, errBusy) {
 		t.Errorf("%v", err)
 	}
@@ -143,14 +143,14 @@ func TestAProofIsForItsKeyAlone(t *testing.T) {
 	wantReason(t, p.Prove(t.Context(), s.request(ours)), "")
 	other := s.request(ours)
 	other.Key.Name = names.MustParse("www.example.org")
-	wantReason(t, p.Prove(t.Context(), other), policy.CertificateFail)
+	wantReason(t, p.Prove(t.Context(), other), refusal.CertificateFail)
 	other = s.request(newAuthority(t))
 	other.Key.RootsID = "other roots"
-	wantReason(t, p.Prove(t.Context(), other), policy.CertificateFail)
+	wantReason(t, p.Prove(t.Context(), other), refusal.CertificateFail)
 	other = s.request(ours)
 	other.Key.Addr = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), s.addr.Port())
 	other.Dial = func(context.Context) (*net.TCPConn, error) { return nil, errors.New("refused") }
-	wantReason(t, p.Prove(t.Context(), other), Unreachable)
+	wantReason(t, p.Prove(t.Context(), other), refusal.UpstreamConnect)
 }
 
 func TestAFailureIsRememberedBrieflyAndForItsOfferAlone(t *testing.T) {
@@ -165,7 +165,7 @@ func TestAFailureIsRememberedBrieflyAndForItsOfferAlone(t *testing.T) {
 		want  int32
 	}{{0, 1}, {FailureLifetime - 1, 1}, {1, 2}} {
 		c.advance(step.after)
-		wantReason(t, p.Prove(t.Context(), odd), HandshakeFailed)
+		wantReason(t, p.Prove(t.Context(), odd), refusal.UpstreamTLS)
 		if got := s.connections.Load(); got != step.want {
 			t.Errorf("after %v more: %d handshakes, want %d", step.after, got, step.want)
 		}
@@ -282,7 +282,7 @@ func TestHandshakesAtWorkAreBounded(t *testing.T) {
 	for i := range MaxHandshakes + more {
 		group.Go(func() {
 			key := Key{Name: names.MustParse(fmt.Sprintf("h%d.example.com", i)), Addr: netip.MustParseAddrPort("192.0.2.1:443")}
-			wantReason(t, p.Prove(t.Context(), Request{Key: key, Dial: dial}), Unreachable)
+			wantReason(t, p.Prove(t.Context(), Request{Key: key, Dial: dial}), refusal.UpstreamConnect)
 		})
 	}
 	waitFor(t, func() bool { return at.Load() == MaxHandshakes && p.waiting(t) == MaxHandshakes+more })

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // CacheSize is how many names a Resolver remembers; past it the one that was
@@ -15,7 +16,7 @@ const CacheSize = 10_000
 // found is what is known of a name: addresses, or why there are none.
 type found struct {
 	addrs []netip.Addr // not to be changed: many hold it
-	err   *Error
+	err   *refusal.Error
 }
 
 // cache is a map whose least recently used name goes first. Its owner locks it.

@@ -13,6 +13,7 @@ import (
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // Bounds of a dial.
@@ -32,11 +33,8 @@ type Target struct {
 	Name names.Name
 	Addr netip.Addr
 	Port uint16
-	// Within, where it is not nil, holds all that may be dialled; it is consent
-	// to private addresses inside it (a rule on CIDRs is).
-	Within []netip.Prefix
-	// Private is the rule's privateAnswers.
-	Private []netip.Prefix
+	// Consent judges each address, right before it is given to connect.
+	Consent policy.Consent
 	// Source is the address to dial from, where its family fits; the zero Addr
 	// leaves it to the kernel.
 	Source netip.Addr
@@ -49,7 +47,6 @@ type Target struct {
 type DialerConfig struct {
 	Sockets        Sockets
 	Resolver       *Resolver
-	Guard          Guard
 	ConnectTimeout time.Duration // ConnectTimeout where 0
 }
 
@@ -57,7 +54,6 @@ type DialerConfig struct {
 type Dialer struct {
 	sockets  Sockets
 	resolver *Resolver
-	guard    Guard
 	timeout  time.Duration
 }
 
@@ -66,11 +62,11 @@ func NewDialer(c DialerConfig) *Dialer {
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = ConnectTimeout
 	}
-	return &Dialer{sockets: c.Sockets, resolver: c.Resolver, guard: c.Guard, timeout: c.ConnectTimeout}
+	return &Dialer{sockets: c.Sockets, resolver: c.Resolver, timeout: c.ConnectTimeout}
 }
 
 // Dial resolves t and connects to the first of its addresses that answers.
-// Errors are *Error.
+// Errors are *refusal.Error.
 func (d *Dialer) Dial(ctx context.Context, t Target) (*net.TCPConn, error) {
 	candidates, err := d.Resolve(ctx, t)
 	if err != nil {
@@ -91,44 +87,27 @@ func (d *Dialer) Resolve(ctx context.Context, t Target) ([]netip.AddrPort, error
 			return nil, err
 		}
 	}
-	var refusal *Error
+	var reason refusal.Reason
+	var refused []netip.Addr
 	allowed := make([]netip.Addr, 0, len(addrs))
 	for _, a := range addrs {
-		reason := d.Refuses(t, a)
-		if reason == "" {
+		why := t.Consent.Judge(a)
+		if why == "" {
 			allowed = append(allowed, a)
 			continue
 		}
-		if refusal == nil || reason == policy.PrivateAddress && refusal.reason != reason {
-			refusal = &Error{reason: reason, name: t.Name}
+		if reason == "" || why == refusal.PrivateAddress && why != reason {
+			reason, refused = why, nil
 		}
-		if refusal.reason == reason && len(refusal.addrs) < maxShown {
-			refusal.addrs = append(refusal.addrs, a)
+		if why == reason {
+			refused = append(refused, a)
 		}
 	}
 	if len(allowed) == 0 {
-		return nil, refusal
+		return nil, failed(reason, t.Name, refused, nil)
 	}
 	ordered := interleave(allowed, t.Port)
 	return ordered[:min(len(ordered), MaxAttempts)], nil
-}
-
-// Refuses says why a must not be dialled for t, "" when it may be; also of one
-// that was dialled already, when the rules have changed since. An address
-// that the workload dialled itself was matched by an address rule, which is
-// consent; what nobody can consent to is refused there too.
-func (d *Dialer) Refuses(t Target, a netip.Addr) policy.Reason {
-	if t.Within != nil && !holds(t.Within, a) {
-		return policy.OutsideCIDR
-	}
-	var itself []netip.Prefix
-	if t.Name.IsZero() && a == t.Addr && a.IsValid() && a.Zone() == "" {
-		itself = []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}
-	}
-	if !d.guard.Dialable(a, t.Within, t.Private, itself) {
-		return policy.PrivateAddress
-	}
-	return ""
 }
 
 // interleave puts the families in turn (RFC 8305, section 4), each in the order
@@ -174,7 +153,7 @@ type attempt struct {
 func (d *Dialer) DialAny(ctx context.Context, t Target, candidates []netip.AddrPort) (*net.TCPConn, netip.AddrPort, error) {
 	candidates = candidates[:min(len(candidates), MaxAttempts)]
 	if len(candidates) == 0 {
-		return nil, netip.AddrPort{}, &Error{reason: NoAddress, name: t.Name}
+		return nil, netip.AddrPort{}, failed(refusal.NoAddress, t.Name, nil, nil)
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	results := make(chan attempt, len(candidates))
@@ -222,8 +201,8 @@ func (d *Dialer) DialAny(ctx context.Context, t Target, candidates []netip.AddrP
 
 // connect checks and connects. Nothing stands between the check and the socket.
 func (d *Dialer) connect(ctx context.Context, t Target, to netip.AddrPort) (*net.TCPConn, error) {
-	if reason := d.Refuses(t, to.Addr()); reason != "" {
-		return nil, &Error{reason: reason, name: t.Name, addrs: []netip.Addr{to.Addr()}}
+	if reason := t.Consent.Judge(to.Addr()); reason != "" {
+		return nil, failed(reason, t.Name, []netip.Addr{to.Addr()}, nil)
 	}
 	source := t.Source
 	if source.Is4() != to.Addr().Is4() {
@@ -235,29 +214,35 @@ func (d *Dialer) connect(ctx context.Context, t Target, to netip.AddrPort) (*net
 // connectError makes one error of all attempts: a denial when all were refused,
 // else what happened to the first that was tried.
 func connectError(t Target, failures []attempt) error {
-	out := &Error{name: t.Name}
+	var first, denied *refusal.Error
+	addrs := make([]netip.Addr, 0, maxShown)
 	for _, f := range failures {
-		var own *Error
-		if errors.As(f.err, &own) {
-			if out.reason == "" {
-				out.reason = own.reason
-			}
-		} else if out.err == nil {
-			out.reason, out.err = reasonOf(f.err), f.err
+		var own *refusal.Error
+		if !errors.As(f.err, &own) {
+			own = &refusal.Error{Reason: reasonOf(f.err), Err: f.err}
 		}
-		if len(out.addrs) < maxShown {
-			out.addrs = append(out.addrs, f.to.Addr())
+		switch {
+		case own.Denied() && denied == nil:
+			denied = own
+		case !own.Denied() && first == nil:
+			first = own
+		}
+		if len(addrs) < maxShown {
+			addrs = append(addrs, f.to.Addr())
 		}
 	}
-	return out
+	if first == nil {
+		first = denied
+	}
+	return failed(first.Reason, t.Name, addrs, first.Err)
 }
 
-func reasonOf(err error) policy.Reason {
+func reasonOf(err error) refusal.Reason {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return ConnectRefused
+		return refusal.ConnectRefused
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
-		return ConnectTimedOut
+		return refusal.ConnectTimeout
 	}
-	return ConnectFailed
+	return refusal.ConnectFailed
 }

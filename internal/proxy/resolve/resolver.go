@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // Bounds of a lookup.
@@ -128,7 +129,7 @@ func (r *Resolver) Stats() Stats {
 
 // Lookup returns the addresses of n, at most MaxAddresses, IPv6 and IPv4, not
 // to be changed. limit, where it is not nil, is taken from when DNS must be
-// asked. Errors are *Error. A remembered name costs no allocation.
+// asked. Errors are *refusal.Error. A remembered name costs no allocation.
 func (r *Resolver) Lookup(ctx context.Context, n names.Name, limit *rate.Limiter) ([]netip.Addr, error) {
 	known, f, err := r.knownOrFlight(n, limit)
 	if err != nil {
@@ -139,7 +140,7 @@ func (r *Resolver) Lookup(ctx context.Context, n names.Name, limit *rate.Limiter
 		case <-f.done:
 			known = f.found
 		case <-ctx.Done():
-			return nil, &Error{reason: ResolveFailed, name: n, err: ctx.Err()}
+			return nil, failed(refusal.ResolveFailed, n, nil, ctx.Err())
 		}
 	}
 	if known.err != nil {
@@ -169,11 +170,11 @@ func (r *Resolver) knownOrFlight(n names.Name, limit *rate.Limiter) (found, *fli
 	}
 	switch {
 	case r.closed:
-		return found{}, nil, &Error{reason: ResolveFailed, name: n, err: errShutdown}
+		return found{}, nil, failed(refusal.ResolveFailed, n, nil, errShutdown)
 	case limit != nil && !limit.AllowN(now, 1):
-		return found{}, nil, &Error{reason: TooManyNames, name: n}
+		return found{}, nil, failed(refusal.TooManyNames, n, nil, nil)
 	case len(r.flights) >= MaxLookups, limit != nil && r.limited >= MaxLimitedLookups:
-		return found{}, nil, &Error{reason: ResolveFailed, name: n, err: errBusy}
+		return found{}, nil, failed(refusal.ResolveFailed, n, nil, errBusy)
 	}
 	r.lookups.Add(1)
 	f := &flight{limited: limit != nil, done: make(chan struct{})}
@@ -189,7 +190,7 @@ func (r *Resolver) fly(n names.Name, f *flight) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.lookupTimeout)
 	defer cancel()
 	out, keep := r.lookup(ctx, n)
-	if out.err != nil && out.err.reason == ResolveFailed {
+	if out.err != nil && out.err.Reason == refusal.ResolveFailed {
 		r.failures.Add(1)
 	}
 	f.found = out
@@ -215,7 +216,7 @@ type family struct {
 func (r *Resolver) lookup(ctx context.Context, n names.Name) (found, time.Duration) {
 	servers, err := r.servers()
 	if err != nil {
-		return found{err: &Error{reason: ResolveFailed, name: n, err: err}}, MinTTL
+		return found{err: failed(refusal.ResolveFailed, n, nil, err)}, MinTTL
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -253,11 +254,11 @@ func merge(n names.Name, a, b family) (found, time.Duration) {
 	case len(a.addrs) > 0:
 		return found{addrs: a.addrs}, a.ttl
 	case a.absent || b.absent:
-		return found{err: &Error{reason: NoSuchName, name: n}}, min(a.ttl, b.ttl)
+		return found{err: failed(refusal.NoSuchName, n, nil, nil)}, min(a.ttl, b.ttl)
 	case a.err != nil || b.err != nil:
-		return found{err: &Error{reason: ResolveFailed, name: n, err: errors.Join(a.err, b.err)}}, MinTTL
+		return found{err: failed(refusal.ResolveFailed, n, nil, errors.Join(a.err, b.err))}, MinTTL
 	}
-	return found{err: &Error{reason: NoAddress, name: n}}, min(a.ttl, b.ttl)
+	return found{err: failed(refusal.NoAddress, n, nil, nil)}, min(a.ttl, b.ttl)
 }
 
 // lookupFamily asks for one type and follows aliases, also those whose end the

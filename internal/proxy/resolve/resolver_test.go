@@ -21,7 +21,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"sluice.dev/sluice/internal/names"
-	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 func must(t testing.TB, err error) {
@@ -212,11 +212,11 @@ func lookup(t *testing.T, r *Resolver, n names.Name) string {
 	t.Helper()
 	addrs, err := r.Lookup(t.Context(), n, nil)
 	if err != nil {
-		var e *Error
+		var e *refusal.Error
 		if !errors.As(err, &e) {
 			t.Fatalf("%v is no *Error", err)
 		}
-		return e.Reason()
+		return string(e.Reason)
 	}
 	return fmt.Sprint(addrs)
 }
@@ -505,15 +505,15 @@ func TestNewNamesComeAtALimitedRate(t *testing.T) {
 	s := serveDNS(t, zone("www.example.com. 60 8.8.4.4"))
 	r := newResolver(t, s)
 	limit := rate.NewLimiter(0, 1)
-	for i, want := range []policy.Reason{"", "", TooManyNames} {
+	for i, want := range []refusal.Reason{"", "", refusal.TooManyNames} {
 		n := www
 		if i == 2 {
 			n = names.MustParse("other.example.com")
 		}
 		_, err := r.Lookup(t.Context(), n, limit)
-		var e *Error
+		var e *refusal.Error
 		errors.As(err, &e)
-		if want == "" && err != nil || want != "" && (e == nil || policy.Reason(e.Reason()) != want || e.Status() != 503) {
+		if want == "" && err != nil || want != "" && (e == nil || e.Reason != want || e.Reason.Status() != 503) {
 			t.Errorf("%s: %v, want %q", n, err, want)
 		}
 	}

@@ -27,9 +27,13 @@ type Builder struct {
 	pools       shared[rootPool]
 }
 
-func (b *Builder) policy(from *wire.Snapshot) (*policy.Set, error) {
-	return b.sets.get(from.PolicyKey(), func() (*policy.Set, error) {
-		return policy.NewSet(from.Policy.Rules, policy.Options{Version: from.Version})
+func (b *Builder) policy(from *wire.Snapshot, options policy.Options) (*policy.Set, error) {
+	key := from.PolicyKey()
+	if key != "" { // what else the set is made of counts too
+		key += "/" + options.Outbound.String() + "/" + options.Domain.String()
+	}
+	return b.sets.get(key, func() (*policy.Set, error) {
+		return policy.NewSet(from.Policy.Rules, options)
 	})
 }
 

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // HolderConfig configures a Holder.
@@ -101,7 +101,7 @@ func (h *Holder) expire() bool {
 	if h.stale || h.fresh == nil || h.Age() < h.fresh.MaxStale {
 		return h.stale
 	}
-	denied, err := denying(h.fresh, policy.StaleSnapshot)
+	denied, err := denying(h.fresh, refusal.StaleSnapshot)
 	if err != nil {
 		denied = none() // cannot be: these rules were compiled once; and it denies as well
 	}

@@ -14,6 +14,7 @@ import (
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
+	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -34,7 +35,8 @@ type Snapshot struct {
 	RootsID     string         // equal for equal Roots
 	HasOwnRoots bool           // the mesh names its roots
 
-	rules    []policy.Rule // what Policy was made of
+	rules    []policy.Rule  // what Policy was made of
+	options  policy.Options // likewise
 	services *services
 }
 
@@ -72,13 +74,18 @@ func (b *Builder) Build(from *wire.Snapshot, view View) (*Snapshot, error) {
 	if from.Mesh == nil || from.Policy == nil || from.Routes == nil || from.Directory == nil {
 		return nil, errors.New("build snapshot: it is not whole")
 	}
-	if from.Mesh.OutboundDefault != "Deny" {
-		return nil, fmt.Errorf("build snapshot: outbound default %q is not built yet", from.Mesh.OutboundDefault)
+	outbound, err := outboundDefault(from.Mesh.OutboundDefault)
+	if err != nil {
+		return nil, fmt.Errorf("build snapshot: %w", err)
+	}
+	domain, err := meshDomain(from.Directory)
+	if err != nil {
+		return nil, fmt.Errorf("build snapshot: %w", err)
 	}
 	if from.Mesh.MaxStale <= 0 {
 		return nil, fmt.Errorf("build snapshot: a maxStale of %s", from.Mesh.MaxStale)
 	}
-	set, err := b.policy(from)
+	set, err := b.policy(from, policy.Options{Version: from.Version, Outbound: outbound, Domain: domain})
 	if err != nil {
 		return nil, fmt.Errorf("build snapshot %s: %w", from.Version, err)
 	}
@@ -94,13 +101,38 @@ func (b *Builder) Build(from *wire.Snapshot, view View) (*Snapshot, error) {
 		Version: from.Version, Revision: from.Revision, Created: from.Created, MaxStale: from.Mesh.MaxStale,
 		Policy: set, Routes: routes, Directory: b.directory(from).In(view.Namespace),
 		Roots: roots.pool, RootsID: roots.id, HasOwnRoots: from.Mesh.TrustedRoots != "",
-		rules: from.Policy.Rules, services: b.services(from),
+		rules: from.Policy.Rules, options: policy.Options{Version: from.Version, Outbound: outbound, Domain: domain}, services: b.services(from),
 	}, nil
 }
 
+// outboundDefault reads what the control plane says of what no rule allows.
+func outboundDefault(word string) (policy.Action, error) {
+	switch word {
+	case "Deny":
+		return policy.Deny, nil
+	case "Audit":
+		return policy.Audit, nil
+	}
+	return policy.Deny, fmt.Errorf("an outbound default of %q is not supported yet", word)
+}
+
+// meshDomain reads the domain in which names belong to the mesh.
+func meshDomain(d *wire.Directory) (names.Name, error) {
+	if d.Domain == "" {
+		return names.Name{}, nil
+	}
+	domain, err := names.Parse(d.Domain)
+	if err != nil {
+		return names.Name{}, fmt.Errorf("the mesh's domain: %w", err)
+	}
+	return domain, nil
+}
+
 // denying is s with a policy that denies everything for one reason.
-func denying(s *Snapshot, reason policy.Reason) (*Snapshot, error) {
-	set, err := policy.NewSet(s.rules, policy.Options{Version: s.Version, Deny: reason})
+func denying(s *Snapshot, reason refusal.Reason) (*Snapshot, error) {
+	options := s.options
+	options.Deny = reason
+	set, err := policy.NewSet(s.rules, options)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +144,7 @@ func denying(s *Snapshot, reason policy.Reason) (*Snapshot, error) {
 // none is what a workload runs before its first snapshot: it denies everything
 // and knows nobody.
 func none() *Snapshot {
-	set, err := policy.NewSet(nil, policy.Options{Deny: policy.NoSnapshot})
+	set, err := policy.NewSet(nil, policy.Options{Deny: refusal.NoSnapshot})
 	if err != nil {
 		set = new(policy.Set) // cannot be: no rules, no error; and the zero Set allows nothing
 	}

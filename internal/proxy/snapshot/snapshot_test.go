@@ -29,6 +29,7 @@ import (
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -233,7 +234,7 @@ func TestTheMeshsRootsReplaceTheSystems(t *testing.T) {
 
 func TestAHolderDeniesUntilItsFirstSwap(t *testing.T) {
 	h := NewHolder(HolderConfig{})
-	if v := decide(h.Load(), "a.example.com"); v.Action != policy.Deny || v.Reason != policy.NoSnapshot {
+	if v := decide(h.Load(), "a.example.com"); v.Action != policy.Deny || v.Reason != refusal.NoSnapshot {
 		t.Errorf("got %v", v)
 	}
 	if h.Expire() || h.Age() != 0 {
@@ -257,7 +258,7 @@ func TestAHolderDeniesUntilItsFirstSwap(t *testing.T) {
 func TestASnapshotIsStaleAfterMaxStaleWithoutTheServer(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	h := NewHolder(HolderConfig{Now: func() time.Time { return now }})
-	var told []policy.Reason
+	var told []refusal.Reason
 	h.OnSwap(func(s *Snapshot) { told = append(told, decide(s, "a.example.com").Reason) })
 	h.Swap(build(t, new(Builder), sent(t, "a.example.com")))
 	now = now.Add(59 * time.Minute)
@@ -267,7 +268,7 @@ func TestASnapshotIsStaleAfterMaxStaleWithoutTheServer(t *testing.T) {
 		t.Error("it is stale too early")
 	}
 	now = now.Add(time.Minute)
-	if !h.Expire() || decide(h.Load(), "a.example.com").Reason != policy.StaleSnapshot {
+	if !h.Expire() || decide(h.Load(), "a.example.com").Reason != refusal.StaleSnapshot {
 		t.Errorf("after %s: %v", h.Age(), decide(h.Load(), "a.example.com"))
 	}
 	if _, ok := h.Load().Directory.Service(details); !ok {
@@ -278,7 +279,7 @@ func TestASnapshotIsStaleAfterMaxStaleWithoutTheServer(t *testing.T) {
 	if !allowed(h.Load(), "a.example.com") || h.Age() != 0 {
 		t.Error("the server is back and it is stale still")
 	}
-	if want := []policy.Reason{"", policy.StaleSnapshot, ""}; !slices.Equal(told, want) {
+	if want := []refusal.Reason{"", refusal.StaleSnapshot, ""}; !slices.Equal(told, want) {
 		t.Errorf("told %q, want %q", told, want)
 	}
 }
@@ -288,13 +289,13 @@ func TestARestoredSnapshotHasItsAge(t *testing.T) {
 	b := new(Builder)
 	for what, c := range map[string]struct {
 		confirmed time.Time
-		reason    policy.Reason
+		reason    refusal.Reason
 	}{
 		"young":                          {now.Add(-time.Minute), ""},
-		"too old":                        {now.Add(-time.Hour), policy.StaleSnapshot},
+		"too old":                        {now.Add(-time.Hour), refusal.StaleSnapshot},
 		"from the future":                {now.Add(time.Hour - 1), ""},
-		"from a time that tells nothing": {now.Add(time.Hour), policy.StaleSnapshot},
-		"older than the age":             {time.Unix(0, 0), policy.StaleSnapshot},
+		"from a time that tells nothing": {now.Add(time.Hour), refusal.StaleSnapshot},
+		"older than the age":             {time.Unix(0, 0), refusal.StaleSnapshot},
 	} {
 		h := NewHolder(HolderConfig{Now: func() time.Time { return now }})
 		h.Restore(build(t, b, sent(t, "a.example.com")), c.confirmed)
@@ -457,7 +458,7 @@ func TestWithoutItsServerAWorkloadDeniesAfterMaxStale(t *testing.T) {
 			t.Error("it denies too early")
 		}
 		time.Sleep(3 * time.Minute)
-		if decide(h.Load(), "a.example.com").Reason != policy.StaleSnapshot {
+		if decide(h.Load(), "a.example.com").Reason != refusal.StaleSnapshot {
 			t.Error("it does not deny after maxStale")
 		}
 		s.setConnected(true)
@@ -499,7 +500,7 @@ func TestAProxyThatStartsWithoutItsServerGoesOn(t *testing.T) {
 	}
 	other := NewHolder(HolderConfig{})
 	Follow(t.Context(), FollowConfig{Source: s, Holder: other, Builder: new(Builder), Store: store, Key: "another class"})
-	if decide(other.Load(), "h19.example.com").Reason != policy.NoSnapshot {
+	if decide(other.Load(), "h19.example.com").Reason != refusal.NoSnapshot {
 		t.Error("another class took it")
 	}
 }
@@ -513,19 +514,19 @@ func TestAKeptSnapshotThatIsTooOldDenies(t *testing.T) {
 	if err := os.Chtimes(store.path("class"), old, old); err != nil {
 		t.Fatal(err)
 	}
-	restore := func() policy.Reason {
+	restore := func() refusal.Reason {
 		s, h := newSource(), NewHolder(HolderConfig{})
 		close(s.snapshots)
 		Follow(t.Context(), FollowConfig{Source: s, Holder: h, Builder: new(Builder), Store: store, Key: "class"})
 		return decide(h.Load(), "a.example.com").Reason
 	}
-	if got := restore(); got != policy.StaleSnapshot {
+	if got := restore(); got != refusal.StaleSnapshot {
 		t.Errorf("got %q", got)
 	}
 	if err := store.Confirm("class", "of another version"); err != nil {
 		t.Fatal(err)
 	}
-	if got := restore(); got != policy.StaleSnapshot {
+	if got := restore(); got != refusal.StaleSnapshot {
 		t.Errorf("once another version was confirmed: %q", got)
 	}
 	if err := store.Confirm("class", sent(t, "a.example.com").Version); err != nil {
@@ -557,7 +558,7 @@ func TestABrokenFileIsNotUsed(t *testing.T) {
 		close(s.snapshots)
 		Follow(t.Context(), FollowConfig{Source: s, Holder: h, Builder: new(Builder), Store: store, Key: "class"})
 		for _, host := range []string{"a.example.com", "b.example.com"} {
-			if got := decide(h.Load(), host).Reason; got != policy.NoSnapshot {
+			if got := decide(h.Load(), host).Reason; got != refusal.NoSnapshot {
 				t.Errorf("%s: %s is answered with %q", what, host, got)
 			}
 		}
@@ -672,7 +673,7 @@ func TestWhatRunsOnAfterARefusalBecomesStale(t *testing.T) {
 			t.Error("it denies too early")
 		}
 		time.Sleep(3 * time.Minute)
-		if decide(h.Load(), "a.example.com").Reason != policy.StaleSnapshot {
+		if decide(h.Load(), "a.example.com").Reason != refusal.StaleSnapshot {
 			t.Error("the server has sent another one for an hour, and the old one allows still")
 		}
 		s.snapshots <- good
@@ -708,7 +709,7 @@ func TestMaxStaleIsKeptToHoweverShort(t *testing.T) {
 		}
 		s.setConnected(false)
 		time.Sleep(10 * time.Second)
-		if decide(h.Load(), "a.example.com").Reason != policy.StaleSnapshot {
+		if decide(h.Load(), "a.example.com").Reason != refusal.StaleSnapshot {
 			t.Error("it allows after twice its maxStale")
 		}
 	})

@@ -3,6 +3,8 @@ package upstream
 import (
 	"crypto/tls"
 	"errors"
+
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // Errors on which callers decide.
@@ -13,32 +15,25 @@ var (
 	ErrWithdrawn = errors.New("the way to the upstream was withdrawn")
 )
 
-// ConnectError says that no connection could be opened.
-type ConnectError struct{ Err error }
-
-func (e *ConnectError) Error() string { return "connect: " + e.Err.Error() }
-
-// Unwrap returns what the dialer said.
-func (e *ConnectError) Unwrap() error { return e.Err }
-
-// TLSError says that the TLS handshake failed, or that the server chose a
-// protocol that this pool does not speak.
-type TLSError struct{ Err error }
-
-func (e *TLSError) Error() string { return "handshake: " + e.Err.Error() }
-
-// Reason is the code that passed-through TLS has for the same fault: a server
-// without a certificate for the name is told from a handshake that broke.
-func (e *TLSError) Reason() string {
-	var certificate *tls.CertificateVerificationError
-	if errors.As(e.Err, &certificate) {
-		return "upstream-certificate"
+// connectError says that no connection could be opened. What the dialer said of
+// the reason stands.
+func connectError(err error) error {
+	var own *refusal.Error
+	if errors.As(err, &own) {
+		return err
 	}
-	return "upstream-tls"
+	return &refusal.Error{Reason: refusal.UpstreamConnect, Text: "connect", Err: err}
 }
 
-// Status is what a client is answered.
-func (e *TLSError) Status() int { return 502 }
-
-// Unwrap returns what crypto/tls said.
-func (e *TLSError) Unwrap() error { return e.Err }
+// tlsError says that the TLS handshake failed, or that the server chose a protocol
+// that this pool does not speak. The reason is the one that passed-through TLS has
+// for the same fault: a server without a certificate for the name is not a
+// handshake that broke.
+func tlsError(err error) error {
+	e := &refusal.Error{Reason: refusal.UpstreamTLS, Text: "TLS handshake failed", Err: err}
+	var certificate *tls.CertificateVerificationError
+	if errors.As(err, &certificate) {
+		e.Reason = refusal.CertificateFail
+	}
+	return e
+}

@@ -119,7 +119,7 @@ func (p *Pool) Take(careful bool) *Conn {
 	}
 }
 
-// Dial returns a new connection, or *ConnectError, *TLSError, ErrOverflow or
+// Dial returns a new connection, or a *refusal.Error, ErrOverflow or
 // ErrWithdrawn.
 func (p *Pool) Dial(ctx context.Context) (*Conn, error) {
 	p.mu.Lock()
@@ -162,7 +162,7 @@ func (p *Pool) open(ctx context.Context) (*Conn, error) {
 	tcp, err := p.config.Dial(connecting)
 	cancel()
 	if err != nil {
-		return nil, &ConnectError{Err: err}
+		return nil, connectError(err)
 	}
 	c := &Conn{pool: p, tcp: tcp}
 	c.stepFunc = c.step
@@ -173,7 +173,7 @@ func (p *Pool) open(ctx context.Context) (*Conn, error) {
 		err = c.raw.Control(func(fd uintptr) { c.fd = fd })
 	}
 	if err != nil {
-		return c, &ConnectError{Err: fmt.Errorf("take the socket: %w", err)}
+		return c, connectError(fmt.Errorf("take the socket: %w", err))
 	}
 	if p.config.TLS == nil {
 		return c, nil

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // patience is how long a test waits for what must come; nothing waits longer than
@@ -335,7 +337,7 @@ func TestAServerIsVerifiedBeforeAnythingIsSent(t *testing.T) {
 				c.Close()
 				return
 			}
-			var failure *TLSError
+			var failure *refusal.Error
 			if !errors.As(err, &failure) || !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("%v, want %q", err, tc.says)
 			}

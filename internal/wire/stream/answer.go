@@ -9,7 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/record"
 )
 
 // followBuffer is how many flows wait for a server that reads slowly; more are
@@ -62,7 +62,7 @@ func (c *Client) answer(ctx context.Context) (heard bool, err error) {
 
 // answers is the open questions of one stream.
 type answers struct {
-	ring *flow.Ring
+	ring *record.Ring
 	work sync.WaitGroup
 
 	sending sync.Mutex
@@ -132,7 +132,7 @@ func (a *answers) reply(ctx context.Context, query *Query) error {
 		if !ok {
 			return nil
 		}
-		return a.send(&Answer{Query: query.ID, Flows: []flow.Flow{found}})
+		return a.send(&Answer{Query: query.ID, Flows: []record.Record{found}})
 	case QueryFlows:
 		return a.flows(ctx, query)
 	}
@@ -143,16 +143,16 @@ func (a *answers) reply(ctx context.Context, query *Query) error {
 // first and looks back then, so that none is lost between; one that is in both
 // is told once.
 func (a *answers) flows(ctx context.Context, query *Query) error {
-	filter := flow.Filter{Workload: query.Workload}
-	var follower *flow.Follower
+	filter := record.Filter{Workload: query.Workload}
+	var follower *record.Follower
 	if query.Follow {
 		var err error
 		if follower, err = a.ring.Follow(ctx, followBuffer); err != nil {
 			return err
 		}
 	}
-	past := a.ring.Recent(min(max(query.Last, 0), flow.RingSize), filter)
-	told := make(map[flow.ID]bool)
+	past := a.ring.Recent(min(max(query.Last, 0), record.RingSize), filter)
+	told := make(map[record.ID]bool)
 	if query.Follow {
 		for _, f := range past {
 			told[f.ID] = true
@@ -180,7 +180,7 @@ func (a *answers) flows(ctx context.Context, query *Query) error {
 		if !filter.Match(&next) {
 			continue
 		}
-		if err := a.send(&Answer{Query: query.ID, Flows: []flow.Flow{next}, Dropped: follower.Dropped()}); err != nil {
+		if err := a.send(&Answer{Query: query.ID, Flows: []record.Record{next}, Dropped: follower.Dropped()}); err != nil {
 			return err
 		}
 	}

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
-	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -41,7 +41,7 @@ type Config struct {
 	// Proxy is this process's name, for people.
 	Proxy string
 	// Flows answers the server's questions about flows; nil: they are refused.
-	Flows *flow.Ring
+	Flows *record.Ring
 	Log   *slog.Logger // nil: nothing is logged
 }
 

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
-	"sluice.dev/sluice/internal/flow"
+	"sluice.dev/sluice/internal/record"
 )
 
 // Bounds of what is asked and answered.
@@ -41,19 +41,19 @@ type Query struct {
 	Workload string    `json:"workload,omitempty"` // instance or service-version; "" for every one
 	Last     int       `json:"last,omitempty"`     // past flows at most
 	Follow   bool      `json:"follow,omitempty"`
-	FlowID   flow.ID   `json:"flowID,omitempty"`
+	FlowID   record.ID `json:"flowID,omitempty"`
 }
 
 // Answer is a piece of an answer, or the proxy's greeting: the first message,
 // which has a Proxy and no Query.
 type Answer struct {
-	Proxy   string      `json:"proxy,omitempty"`
-	Query   uint64      `json:"query,omitempty"`
-	Flows   []flow.Flow `json:"flows,omitempty"`
-	Past    bool        `json:"past,omitempty"`    // all past flows are told
-	End     bool        `json:"end,omitempty"`     // nothing follows
-	Dropped uint64      `json:"dropped,omitempty"` // flows lost in all because this reader was slow
-	Error   string      `json:"error,omitempty"`
+	Proxy   string          `json:"proxy,omitempty"`
+	Query   uint64          `json:"query,omitempty"`
+	Flows   []record.Record `json:"flows,omitempty"`
+	Past    bool            `json:"past,omitempty"`    // all past flows are told
+	End     bool            `json:"end,omitempty"`     // nothing follows
+	Dropped uint64          `json:"dropped,omitempty"` // flows lost in all because this reader was slow
+	Error   string          `json:"error,omitempty"`
 }
 
 // ObserveDesc describes the one bidirectional stream of the service.

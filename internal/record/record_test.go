@@ -1,4 +1,4 @@
-package flow
+package record
 
 import (
 	"encoding/json"
@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"sluice.dev/sluice/internal/policy"
 )
 
 func TestAnIDIsReadAsItWasPrinted(t *testing.T) {
@@ -51,19 +53,19 @@ func TestAFlowIsOneLineOfText(t *testing.T) {
 	start := time.Date(2026, 11, 23, 20, 35, 34, 567e6, time.UTC)
 	cases := []struct {
 		name string
-		flow Flow
+		flow Record
 		want string
 	}{
-		{"an allowed request", Flow{
+		{"an allowed request", Record{
 			ID: 0xab, Start: start, Duration: 12_345 * time.Microsecond, Workload: "details-v2/1", Dialled: "www.googleapis.com",
-			Port: 443, Host: "www.googleapis.com:443", Verdict: "allow", Rule: "egress-rule/default/googleapis",
-			Treatment: "originate", Status: 200, Sent: 512, Received: 12_345,
+			Port: 443, Host: "www.googleapis.com:443", Verdict: Allowed, Rule: "egress-rule/default/googleapis",
+			Treatment: policy.Originate, Status: 200, Sent: 512, Received: 12_345,
 		}, "20:35:34.567  details-v2/1        www.googleapis.com:443              allow    originate       200       512     12.3k     12.3ms  00000000000000ab  egress-rule/default/googleapis\n"},
-		{"a denied hello", Flow{
+		{"a denied hello", Record{
 			ID: 0xcd, Start: start, Duration: 90 * time.Microsecond, Workload: "details-v2/1", SNI: "www.google.com", Port: 443,
-			Verdict: "deny", Reason: "no-rule", Detail: "no rule names www.google.com", Sent: 517,
+			Verdict: Denied, Reason: "no-rule", Detail: "no rule names www.google.com", Sent: 517,
 		}, "20:35:34.567  details-v2/1        www.google.com:443                  deny     -                 -       517         0       90µs  00000000000000cd  no-rule: no rule names www.google.com\n"},
-		{"a v6 address", Flow{ID: 1, Start: start, Workload: "x/1", Dialled: "2001:db8::1", Port: 22, Verdict: "deny"},
+		{"a v6 address", Record{ID: 1, Start: start, Workload: "x/1", Dialled: "2001:db8::1", Port: 22, Verdict: Denied},
 			"20:35:34.567  x/1                 [2001:db8::1]:22                    deny     -                 -         0         0         0s  0000000000000001  -\n"},
 	}
 	for _, c := range cases {
@@ -80,7 +82,7 @@ func TestAFlowIsOneLineOfText(t *testing.T) {
 }
 
 func TestTextOfAStrangerCannotSteerATerminal(t *testing.T) {
-	f := Flow{Host: "a\x1b[2Jb\r\nc d\u202e\xff", Path: "/", Reason: "x\ny", Detail: "tab\there", Verdict: "deny"}
+	f := Record{Host: "a\x1b[2Jb\r\nc d\u202e\xff", Path: "/", Reason: "x\ny", Detail: "tab\there", Verdict: Denied}
 	line := string(AppendText(nil, &f))
 	if strings.Count(line, "\n") != 1 || strings.ContainsAny(line, "\x1b\r\t\u202e") || !utf8.ValidString(line) {
 		t.Errorf("line is not clean: %q", line)
@@ -93,19 +95,19 @@ func TestTextOfAStrangerCannotSteerATerminal(t *testing.T) {
 }
 
 func TestAFlowIsOneLineOfJSONAndComesBack(t *testing.T) {
-	want := Flow{ID: NewID(), Start: time.Now().UTC().Round(0), Duration: time.Second, Workload: "w/1", Host: "a\nb", Verdict: "allow", Sent: 1 << 40}
+	want := Record{ID: NewID(), Start: time.Now().UTC().Round(0), Duration: time.Second, Workload: "w/1", Host: "a\nb", Verdict: Allowed, Sent: 1 << 40}
 	line := AppendJSON([]byte("x"), &want)
 	if line[0] != 'x' || strings.Count(string(line), "\n") != 1 || line[len(line)-1] != '\n' {
 		t.Errorf("not one line: %q", line)
 	}
-	var got Flow
+	var got Record
 	if err := json.Unmarshal(line[1:], &got); err != nil {
 		t.Fatal(err)
 	}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	impossible := Flow{Start: time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)}
+	impossible := Record{Start: time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)}
 	if line := AppendJSON(nil, &impossible); !json.Valid(line) {
 		t.Errorf("a flow that cannot be written gives %q", line)
 	}

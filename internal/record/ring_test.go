@@ -1,4 +1,4 @@
-package flow
+package record
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 func TestTheRingKeepsTheLastFlowsAndForgetsOlderOnes(t *testing.T) {
 	r := NewRing()
 	for i := 1; i <= RingSize+10; i++ {
-		r.Add(&Flow{ID: ID(i)})
+		r.Closed(&Record{ID: ID(i)})
 	}
 	if _, ok := r.Get(10); ok {
 		t.Errorf("flow 10 should have been forgotten")
@@ -47,11 +47,11 @@ func TestAnEmptyRingHoldsNothing(t *testing.T) {
 
 func TestALateWriterDoesNotOverwriteANewerFlow(t *testing.T) {
 	r := newRing(4)
-	r.Add(&Flow{ID: 1})
+	r.Closed(&Record{ID: 1})
 	s := r.slot(5)
-	s.number, s.flow = 5, Flow{ID: 5} // number 5 overtook number 1 in the same slot
+	s.number, s.flow = 5, Record{ID: 5} // number 5 overtook number 1 in the same slot
 	r.added.Store(0)
-	r.Add(&Flow{ID: 99}) // the writer that had drawn number 1 arrives
+	r.Closed(&Record{ID: 99}) // the writer that had drawn number 1 arrives
 	if _, ok := r.Get(5); !ok {
 		t.Error("the newer flow was overwritten")
 	}
@@ -59,15 +59,15 @@ func TestALateWriterDoesNotOverwriteANewerFlow(t *testing.T) {
 
 func TestAddingAllocatesNothing(t *testing.T) {
 	r := NewRing()
-	f := Flow{ID: 1, Workload: "details-v2/1", Host: "www.googleapis.com"}
-	if n := testing.AllocsPerRun(1000, func() { r.Add(&f) }); n != 0 {
+	f := Record{ID: 1, Workload: "details-v2/1", Host: "www.googleapis.com"}
+	if n := testing.AllocsPerRun(1000, func() { r.Closed(&f) }); n != 0 {
 		t.Errorf("Add allocates %v times", n)
 	}
 	follower, err := r.Follow(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := testing.AllocsPerRun(1000, func() { r.Add(&f) }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { r.Closed(&f) }); n != 0 {
 		t.Errorf("Add with a follower allocates %v times", n)
 	}
 	if follower.Dropped() == 0 {
@@ -111,7 +111,7 @@ func TestManyMayAddWhileOthersRead(t *testing.T) {
 		writing.Go(func() {
 			for i := range each {
 				id := ID(w*each + i + 1)
-				r.Add(&Flow{ID: id, Host: fmt.Sprint(uint64(id))})
+				r.Closed(&Record{ID: id, Host: fmt.Sprint(uint64(id))})
 			}
 		})
 	}
@@ -126,21 +126,21 @@ func TestManyMayAddWhileOthersRead(t *testing.T) {
 func TestAFollowerSeesWhatIsAddedAndCountsWhatItLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := NewRing()
-		r.Add(&Flow{ID: 1}) // before it followed
+		r.Closed(&Record{ID: 1}) // before it followed
 		ctx, stop := context.WithCancel(t.Context())
 		follower, err := r.Follow(ctx, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for id := ID(2); id <= 5; id++ {
-			r.Add(&Flow{ID: id})
+			r.Closed(&Record{ID: id})
 		}
 		if follower.Dropped() != 2 {
 			t.Errorf("dropped %d, want 2", follower.Dropped())
 		}
 		stop()
 		synctest.Wait()
-		r.Add(&Flow{ID: 6}) // after it ended
+		r.Closed(&Record{ID: 6}) // after it ended
 		for _, want := range []ID{2, 3} {
 			if f, err := follower.Next(); err != nil || f.ID != want {
 				t.Errorf("Next() = %v, %v, want %v", f.ID, err, want)
@@ -182,7 +182,7 @@ func TestFollowersAreBounded(t *testing.T) {
 
 func TestAFilterWantsAllOfItsFields(t *testing.T) {
 	start := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
-	f := Flow{Workload: "details-v2/1", Verdict: "deny", Reason: "no-rule", Host: "WWW.Example.com:443", SNI: "sni.example.com", Rule: "r", Start: start}
+	f := Record{Workload: "details-v2/1", Verdict: Denied, Reason: "no-rule", Host: "WWW.Example.com:443", SNI: "sni.example.com", Rule: "r", Start: start}
 	for name, c := range map[string]struct {
 		filter Filter
 		want   bool
@@ -191,8 +191,8 @@ func TestAFilterWantsAllOfItsFields(t *testing.T) {
 		"instance":             {Filter{Workload: "details-v2/1"}, true},
 		"workload":             {Filter{Workload: "details-v2"}, true},
 		"part of a name":       {Filter{Workload: "details"}, false},
-		"verdict":              {Filter{Verdict: "deny"}, true},
-		"other verdict":        {Filter{Verdict: "allow"}, false},
+		"verdict":              {Filter{Verdict: Denied}, true},
+		"other verdict":        {Filter{Verdict: Allowed}, false},
 		"reason":               {Filter{Reason: "name-mismatch"}, false},
 		"rule":                 {Filter{Rule: "r"}, true},
 		"other rule":           {Filter{Rule: "s"}, false},
@@ -201,21 +201,21 @@ func TestAFilterWantsAllOfItsFields(t *testing.T) {
 		"other host":           {Filter{Host: "example.com"}, false},
 		"since its start":      {Filter{Since: start}, true},
 		"since later":          {Filter{Since: start.Add(1)}, false},
-		"two, one of them not": {Filter{Workload: "details-v2", Verdict: "allow"}, false},
+		"two, one of them not": {Filter{Workload: "details-v2", Verdict: Allowed}, false},
 	} {
 		if got := c.filter.Match(&f); got != c.want {
 			t.Errorf("%s: Match = %v", name, got)
 		}
 	}
-	v6 := Flow{Dialled: "2001:db8::1", Host: "[2001:db8::2]:443"}
+	v6 := Record{Dialled: "2001:db8::1", Host: "[2001:db8::2]:443"}
 	for host, want := range map[string]bool{"2001:db8::1": true, "2001:DB8::2": true, "[2001:db8::2]": true, "2001": false, "[2001": false, "": true} {
 		if got := (Filter{Host: host}).Match(&v6); got != want {
 			t.Errorf("host %q: Match = %v", host, got)
 		}
 	}
 	r := NewRing()
-	r.Add(&f)
-	r.Add(&Flow{Workload: "x/1"})
+	r.Closed(&f)
+	r.Closed(&Record{Workload: "x/1"})
 	if got := r.Recent(10, Filter{Workload: "details-v2"}); len(got) != 1 || got[0] != f {
 		t.Errorf("Recent with a filter: %+v", got)
 	}
@@ -225,10 +225,10 @@ func BenchmarkAdd(b *testing.B) {
 	r := NewRing()
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
-		f := Flow{Workload: "details-v2/1", Host: "www.googleapis.com", Verdict: "allow"}
+		f := Record{Workload: "details-v2/1", Host: "www.googleapis.com", Verdict: Allowed}
 		for pb.Next() {
 			f.ID = NewID()
-			r.Add(&f)
+			r.Closed(&f)
 		}
 	})
 }

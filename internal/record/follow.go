@@ -1,4 +1,4 @@
-package flow
+package record
 
 import (
 	"context"
@@ -23,7 +23,7 @@ var ErrTooManyFollowers = errors.New("too many followers of flows")
 // reads too slowly loses flows, and Dropped counts them.
 type Follower struct {
 	ctx     context.Context
-	flows   chan Flow
+	flows   chan Record
 	dropped atomic.Uint64
 }
 
@@ -33,7 +33,7 @@ func (r *Ring) Follow(ctx context.Context, buffer int) (*Follower, error) {
 	if buffer < 1 || buffer > MaxFollowBuffer {
 		return nil, fmt.Errorf("follow flows: a buffer of %d is not within 1 to %d", buffer, MaxFollowBuffer)
 	}
-	f := &Follower{ctx: ctx, flows: make(chan Flow, buffer)}
+	f := &Follower{ctx: ctx, flows: make(chan Record, buffer)}
 	if err := r.followers.add(f); err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (r *Ring) Follow(ctx context.Context, buffer int) (*Follower, error) {
 
 // Next waits for the next flow. Once the context of Follow has ended it hands out
 // what was left unread, then returns that context's error.
-func (f *Follower) Next() (Flow, error) {
+func (f *Follower) Next() (Record, error) {
 	select {
 	case got := <-f.flows:
 		return got, nil
@@ -53,7 +53,7 @@ func (f *Follower) Next() (Flow, error) {
 	case got := <-f.flows:
 		return got, nil
 	case <-f.ctx.Done():
-		return Flow{}, f.ctx.Err()
+		return Record{}, f.ctx.Err()
 	}
 }
 
@@ -65,9 +65,11 @@ func (f *Follower) Dropped() uint64 { return f.dropped.Load() }
 type followers struct {
 	mu  sync.Mutex // for changes
 	set atomic.Pointer[[]*Follower]
+
+	dropped atomic.Uint64 // by all that ever followed
 }
 
-func (s *followers) send(flow *Flow) {
+func (s *followers) send(flow *Record) {
 	set := s.set.Load()
 	if set == nil {
 		return
@@ -77,6 +79,7 @@ func (s *followers) send(flow *Flow) {
 		case f.flows <- *flow:
 		default:
 			f.dropped.Add(1)
+			s.dropped.Add(1)
 		}
 	}
 }

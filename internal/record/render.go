@@ -1,4 +1,4 @@
-package flow
+package record
 
 import (
 	"encoding/json"
@@ -15,22 +15,22 @@ type column struct {
 	heading string
 	width   int
 	right   bool
-	value   func(b []byte, f *Flow) []byte
+	value   func(b []byte, f *Record) []byte
 }
 
 // The columns of `sluice flows`. The widths are fixed, because a line is printed
 // before the next flow is known.
 var columns = []column{
-	{"TIME", 12, false, func(b []byte, f *Flow) []byte { return f.Start.AppendFormat(b, "15:04:05.000") }},
-	{"WORKLOAD", 18, false, func(b []byte, f *Flow) []byte { return appendPlain(b, f.Workload) }},
+	{"TIME", 12, false, func(b []byte, f *Record) []byte { return f.Start.AppendFormat(b, "15:04:05.000") }},
+	{"WORKLOAD", 18, false, func(b []byte, f *Record) []byte { return appendPlain(b, f.Workload) }},
 	{"DESTINATION", 34, false, appendDestination},
-	{"VERDICT", 7, false, func(b []byte, f *Flow) []byte { return appendPlain(b, f.Verdict) }},
-	{"HOW", 11, false, func(b []byte, f *Flow) []byte { return appendPlain(b, f.Treatment) }},
+	{"VERDICT", 7, false, func(b []byte, f *Record) []byte { return appendPlain(b, f.Verdict.String()) }},
+	{"HOW", 11, false, func(b []byte, f *Record) []byte { return appendPlain(b, f.Treatment.String()) }},
 	{"STATUS", 6, true, appendStatus},
-	{"SENT", 8, true, func(b []byte, f *Flow) []byte { return appendBytes(b, f.Sent) }},
-	{"RECEIVED", 8, true, func(b []byte, f *Flow) []byte { return appendBytes(b, f.Received) }},
-	{"DURATION", 9, true, func(b []byte, f *Flow) []byte { return appendDuration(b, f.Duration) }},
-	{"ID", 16, false, func(b []byte, f *Flow) []byte { return f.ID.Append(b) }},
+	{"SENT", 8, true, func(b []byte, f *Record) []byte { return appendBytes(b, f.Sent) }},
+	{"RECEIVED", 8, true, func(b []byte, f *Record) []byte { return appendBytes(b, f.Received) }},
+	{"DURATION", 9, true, func(b []byte, f *Record) []byte { return appendDuration(b, f.Duration) }},
+	{"ID", 16, false, func(b []byte, f *Record) []byte { return f.ID.Append(b) }},
 	{"WHY", 0, false, appendWhy},
 }
 
@@ -45,7 +45,7 @@ func AppendHeader(b []byte) []byte {
 // AppendText appends f as one line of text for people, with its newline, to b.
 // What a stranger chose is escaped, so that it cannot steer a terminal or forge
 // a line or a column.
-func AppendText(b []byte, f *Flow) []byte {
+func AppendText(b []byte, f *Record) []byte {
 	for i, c := range columns {
 		b = appendColumn(b, i, c, func(b []byte) []byte {
 			start := len(b)
@@ -59,7 +59,7 @@ func AppendText(b []byte, f *Flow) []byte {
 }
 
 // AppendJSON appends f as one line of JSON, with its newline, to b.
-func AppendJSON(b []byte, f *Flow) []byte {
+func AppendJSON(b []byte, f *Record) []byte {
 	line, err := json.Marshal(f)
 	if err != nil {
 		// A Flow holds strings, numbers and a time: only a year past 9999 fails.
@@ -90,7 +90,7 @@ func appendColumn(b []byte, index int, c column, value func([]byte) []byte) []by
 
 // appendDestination is where the workload wanted to go: what it called the place
 // itself (Host, then SNI), else what it dialled.
-func appendDestination(b []byte, f *Flow) []byte {
+func appendDestination(b []byte, f *Record) []byte {
 	name := f.SNI
 	if name == "" {
 		name = f.Dialled
@@ -129,7 +129,7 @@ func endsInPort(s string) bool {
 	return true
 }
 
-func appendStatus(b []byte, f *Flow) []byte {
+func appendStatus(b []byte, f *Record) []byte {
 	if f.Status == 0 {
 		return b
 	}
@@ -137,14 +137,14 @@ func appendStatus(b []byte, f *Flow) []byte {
 }
 
 // appendWhy is the reason of a denial or failure, else the rule that allowed.
-func appendWhy(b []byte, f *Flow) []byte {
+func appendWhy(b []byte, f *Record) []byte {
 	switch {
 	case f.Reason != "" && f.Detail != "":
-		b = appendPlain(b, f.Reason)
+		b = appendPlain(b, string(f.Reason))
 		b = append(b, ": "...)
 		return appendEscaped(b, f.Detail, false)
 	case f.Reason != "":
-		return appendPlain(b, f.Reason)
+		return appendPlain(b, string(f.Reason))
 	default:
 		return appendPlain(b, f.Rule)
 	}

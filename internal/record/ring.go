@@ -1,14 +1,14 @@
-package flow
+package record
 
 import (
 	"sync"
 	"sync/atomic"
 )
 
-// RingSize is how many closed accounts a Ring keeps; older ones are forgotten.
+// RingSize is how many closed records a Ring keeps; older ones are forgotten.
 const RingSize = 4096
 
-// Ring keeps the last RingSize flows of one process and hands each new one to
+// Ring is a Sink that keeps the last RingSize records of one process and hands each new one to
 // whoever follows. Adding takes no allocation and, but for the one slot that is
 // written, no lock. The zero Ring is not usable: see NewRing.
 type Ring struct {
@@ -22,7 +22,7 @@ type Ring struct {
 type slot struct {
 	mu     sync.Mutex
 	number uint64 // 0: never written
-	flow   Flow
+	flow   Record
 }
 
 // NewRing returns an empty ring of RingSize flows.
@@ -30,9 +30,10 @@ func NewRing() *Ring { return newRing(RingSize) }
 
 func newRing(size int) *Ring { return &Ring{slots: make([]slot, size)} }
 
-// Add puts a copy of f into the ring, over the oldest flow where the ring is
-// full, and hands it to the followers. It never waits for one of them.
-func (r *Ring) Add(f *Flow) {
+// Closed implements Sink: it puts a copy of f into the ring, over the oldest
+// record where the ring is full, and hands it to the followers. It never waits for
+// one of them.
+func (r *Ring) Closed(f *Record) {
 	number := r.added.Add(1)
 	s := r.slot(number)
 	s.mu.Lock()
@@ -43,12 +44,16 @@ func (r *Ring) Add(f *Flow) {
 	r.followers.send(f)
 }
 
+// Dropped implements Sink: it returns how many records followers lost because they
+// read too slowly. The ring itself takes every one.
+func (r *Ring) Dropped() uint64 { return r.followers.dropped.Load() }
+
 // Added returns how many flows were ever added.
 func (r *Ring) Added() uint64 { return r.added.Load() }
 
 // Get returns the flow with the given ID while the ring holds it. It looks at
 // each slot: it is for people who ask why, not for the data path.
-func (r *Ring) Get(id ID) (Flow, bool) {
+func (r *Ring) Get(id ID) (Record, bool) {
 	for i := range r.slots {
 		s := &r.slots[i]
 		s.mu.Lock()
@@ -59,13 +64,13 @@ func (r *Ring) Get(id ID) (Flow, bool) {
 		}
 		s.mu.Unlock()
 	}
-	return Flow{}, false
+	return Record{}, false
 }
 
 // Recent returns the newest flows that the filter lets through, at most n, the
 // oldest of them first.
-func (r *Ring) Recent(n int, filter Filter) []Flow {
-	var found []Flow
+func (r *Ring) Recent(n int, filter Filter) []Record {
+	var found []Record
 	newest := r.added.Load()
 	for back := uint64(0); back < uint64(len(r.slots)) && back < newest && len(found) < n; back++ {
 		number := newest - back

@@ -7,6 +7,7 @@ import (
 	"pgregory.net/rapid"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 func TestWhatMayNotBeAllowedIsNeverAllowed(t *testing.T) {
@@ -19,7 +20,7 @@ func TestWhatMayNotBeAllowedIsNeverAllowed(t *testing.T) {
 		if rapid.Bool().Draw(t, "literal") { // the same links, on an address that was resolved elsewhere
 			c.Dialled, c.Addr = names.Name{}, netip.MustParseAddr("192.0.2.1")
 		}
-		if v := s.Decide(&c); v.Action == Allow && !s.MayAllow(c.Port, c.Dialled, c.Addr) {
+		if v := s.Decide(&c); v.Action == Allow && !s.AtConnect(TCP, c.Port, c.Dialled, c.Addr).Possible {
 			t.Fatalf("%+v is allowed by %s", c, v.Rule.ID)
 		}
 	})
@@ -54,15 +55,15 @@ func TestOnlyTheDestinationSaysWhatMayBeAllowed(t *testing.T) {
 		if x.name != "" {
 			name = names.MustParse(x.name)
 		}
-		if got := s.MayAllow(x.port, name, address); got != x.want {
+		if got := s.AtConnect(TCP, x.port, name, address).Possible; got != x.want {
 			t.Errorf("%s: %v, want %v", x.what, got, x.want)
 		}
 	}
-	stale, err := NewSet([]Rule{allow("*.example.com:443")}, Options{Deny: StaleSnapshot})
+	stale, err := NewSet([]Rule{allow("*.example.com:443")}, Options{Deny: refusal.StaleSnapshot})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if stale.MayAllow(443, names.MustParse("www.example.com"), netip.Addr{}) || stale.DeniesAll() != StaleSnapshot {
+	if stale.AtConnect(TCP, 443, names.MustParse("www.example.com"), netip.Addr{}).Possible || stale.DeniesAll() != refusal.StaleSnapshot {
 		t.Error("a stale set may allow")
 	}
 }

@@ -1,26 +1,28 @@
-package flow
+package record
 
 import (
 	"net"
 	"strings"
 	"time"
+
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // Filter says which flows are wanted. Each field that is set must hold; the zero
 // Filter lets everything through.
 type Filter struct {
-	Workload string    // an instance ("details-v2/1"), or without "/N" all of them
-	Verdict  string    // "allow", "deny", "error"
-	Reason   string    // a policy.Reason
+	Workload string // an instance ("details-v2/1"), or without "/N" all of them
+	Verdict  Verdict
+	Reason   refusal.Reason
 	Host     string    // equal to what was dialled, the SNI or the Host without its port; by characters, case ignored
 	Rule     string    // the rule's ID
 	Since    time.Time // flows that started at this time or later
 }
 
 // Match reports whether f is wanted. It does not retain f.
-func (w Filter) Match(f *Flow) bool {
+func (w Filter) Match(f *Record) bool {
 	return (w.Workload == "" || f.Workload == w.Workload || instanceOf(f.Workload, w.Workload)) &&
-		(w.Verdict == "" || f.Verdict == w.Verdict) &&
+		(w.Verdict == Pending || f.Verdict == w.Verdict) &&
 		(w.Reason == "" || f.Reason == w.Reason) &&
 		(w.Rule == "" || f.Rule == w.Rule) &&
 		(w.Since.IsZero() || !f.Start.Before(w.Since)) &&

@@ -1,0 +1,69 @@
+package policy
+
+import (
+	"net/netip"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// Connect is what the rules say of a connection before a byte of it was read.
+type Connect struct {
+	// Possible: something that the client may say can be allowed. Where it is
+	// false, nothing that the client says opens anything.
+	Possible bool
+	// AsBytes: only tcp rules can match, so nothing of an HTTP request is looked
+	// at: no rule on names of that port could claim it by its Host.
+	AsBytes bool
+	// ServerFirst: dial before the client has said anything, for the server may
+	// speak first; Decide with Unseen says by which rule.
+	ServerFirst bool
+}
+
+// AtConnect says what to do with a connection to a port, given the name behind the
+// synthetic address, or else the address that was dialled. Decide keeps to what it
+// says.
+func (s *Set) AtConnect(transport Transport, port uint16, dialled names.Name, addr netip.Addr) Connect {
+	if s.deny != "" {
+		return Connect{}
+	}
+	table := s.ports[portOf(transport, port)]
+	if table == nil {
+		return Connect{Possible: s.audits()}
+	}
+	bytes := table.asBytes(dialled, addr)
+	return Connect{Possible: s.audits() || table.mayAllow(dialled), AsBytes: bytes, ServerFirst: bytes}
+}
+
+// mayAllow reports whether some chain to the port that begins with the name can be
+// allowed.
+func (t *portTable) mayAllow(dialled names.Name) bool {
+	switch {
+	case t.hasAddrs():
+		return true // whatever name there is may lead into them
+	case dialled.IsZero():
+		return t.nameProtocols != 0 // an SNI or Host can still be such a name
+	}
+	_, ok := t.names.Lookup(dialled)
+	return ok
+}
+
+// asBytes reports whether only tcp rules hold the destination.
+func (t *portTable) asBytes(dialled names.Name, addr netip.Addr) bool {
+	if !(t.nameProtocols | t.addrProtocols).holdsAny(tcpFamily) {
+		return false
+	}
+	if !dialled.IsZero() {
+		at, ok := t.names.Lookup(dialled)
+		return ok && at.protocols.only(tcpFamily) || !ok && t.hasAddrs() && t.addrProtocols.only(tcpFamily)
+	}
+	// A hard-coded address: an SNI or Host could still name anything on the port
+	// that a rule on names for HTTP or TLS holds.
+	at, ok := t.lookupAddr(addr.Unmap())
+	return ok && at.protocols.only(tcpFamily) && t.nameProtocols.only(tcpFamily)
+}
+
+// DeniesAll returns the reason with which s denies everything, whatever its rules
+// say, or "". It counts for calls inside the mesh too, about which there is
+// nothing else to decide.
+func (s *Set) DeniesAll() refusal.Reason { return s.deny }

@@ -1,0 +1,104 @@
+package record
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+)
+
+func TestARecordIsListedWhileItIsOpenAndKeptOnceItIsClosed(t *testing.T) {
+	ring := NewRing()
+	book := NewBook(ring)
+	var e Entry
+	e.Edit(func(r *Record) { r.ID, r.Workload = 7, "details-v2/1" })
+	book.Open(&e)
+	e.Edit(func(r *Record) { r.Verdict = Allowed })
+	live := book.Live(10, Filter{})
+	if len(live) != 1 || live[0].ID != 7 || live[0].Verdict != Allowed {
+		t.Errorf("open: %+v", live)
+	}
+	if ring.Added() != 0 {
+		t.Error("the ring has a record that is open")
+	}
+	book.Close(&e)
+	book.Close(&e) // the second is none
+	if got := book.Live(10, Filter{}); len(got) != 0 {
+		t.Errorf("still open: %+v", got)
+	}
+	if got, ok := ring.Get(7); !ok || got.Verdict != Allowed || ring.Added() != 1 {
+		t.Errorf("kept: %+v, %d in all", got, ring.Added())
+	}
+}
+
+func TestTheListOfOpenRecordsIsTheNewestThatFitTheFilter(t *testing.T) {
+	book := NewBook()
+	entries := make([]Entry, 40)
+	for i := range entries {
+		entries[i].Edit(func(r *Record) { r.ID, r.Workload = ID(i+1), fmt.Sprintf("w-v%d/1", i%2) })
+		book.Open(&entries[i])
+	}
+	live := book.Live(3, Filter{Workload: "w-v1"})
+	if len(live) != 3 || live[0].ID != 36 || live[2].ID != 40 {
+		t.Errorf("%+v", live)
+	}
+	for i := range entries {
+		book.Close(&entries[i])
+	}
+	if live := book.Live(100, Filter{}); len(live) != 0 {
+		t.Errorf("%d stay open", len(live))
+	}
+}
+
+func TestManyOpenEditListAndCloseAtOnce(t *testing.T) {
+	ring := NewRing()
+	book := NewBook(ring)
+	var work sync.WaitGroup
+	for w := range 4 {
+		work.Go(func() {
+			var e Entry
+			for i := range 500 {
+				e.Edit(func(r *Record) { *r = Record{ID: ID(w*1000 + i + 1)} })
+				book.Open(&e)
+				e.Edit(func(r *Record) { r.Sent++ })
+				book.Close(&e)
+			}
+		})
+	}
+	for range 50 {
+		for _, r := range book.Live(10, Filter{}) {
+			if r.ID == 0 {
+				t.Error("a record without an ID is listed")
+			}
+		}
+	}
+	work.Wait()
+	if ring.Added() != 2000 {
+		t.Errorf("%d of 2000 are kept", ring.Added())
+	}
+}
+
+func TestOpeningAndClosingAllocateNothing(t *testing.T) {
+	book := NewBook(NewRing())
+	var e Entry
+	if n := testing.AllocsPerRun(100, func() {
+		e.Edit(func(r *Record) { *r = Record{ID: 1} })
+		book.Open(&e)
+		e.Edit(func(r *Record) { r.Status = 200 })
+		book.Close(&e)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkARecordOpenedEditedAndClosed(b *testing.B) {
+	book := NewBook(NewRing())
+	b.RunParallel(func(pb *testing.PB) {
+		var e Entry
+		for pb.Next() {
+			e.Edit(func(r *Record) { *r = Record{ID: NewID()} })
+			book.Open(&e)
+			e.Edit(func(r *Record) { r.Status = 200 })
+			book.Close(&e)
+		}
+	})
+}

@@ -1,0 +1,49 @@
+// Package refusal names every reason for which a connection or request does not
+// reach its destination, and holds the one error that carries a reason. Policy,
+// the dial, the proof and the HTTP engine make them; records, answers to clients
+// and reports read them. It never decides, and nobody compares its texts.
+package refusal
+
+import "errors"
+
+// Error says why something was refused or failed. It is found in a chain of
+// errors by Of.
+type Error struct {
+	Reason Reason
+	Text   string // a sentence for people with the names of the case; "" is Reason.Text()
+	Err    error  // what the layer below said; may be nil
+}
+
+// New returns an Error without a cause.
+func New(reason Reason, text string) *Error { return &Error{Reason: reason, Text: text} }
+
+// Denied reports whether a rule forbids it, rather than that it could not be done.
+func (e *Error) Denied() bool { return e.Reason.Denied() }
+
+// Error returns the sentence and what the layer below said.
+func (e *Error) Error() string {
+	text := e.Text
+	if text == "" {
+		text = e.Reason.Text()
+	}
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Unwrap returns what the layer below said.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Of returns the Error in err's chain. An err without one is Internal: whoever can
+// fail in another way says so.
+func Of(err error) *Error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Reason: Internal, Err: err}
+}

@@ -1,0 +1,47 @@
+package refusal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+)
+
+func TestEachReasonHasOneRowWithATextAndAStatus(t *testing.T) {
+	seen := map[Reason]bool{}
+	for _, r := range All() {
+		if seen[r] {
+			t.Errorf("%s has two rows", r)
+		}
+		seen[r] = true
+		if !r.Known() || !strings.HasSuffix(r.Text(), ".") || r.Status() < 400 || r.Status() > 599 {
+			t.Errorf("%s: group %d, text %q, status %d", r, r.Group(), r.Text(), r.Status())
+		}
+	}
+}
+
+func TestADenialIsToldFromAFailureByItsReasonAlone(t *testing.T) {
+	for reason, denied := range map[Reason]bool{
+		NoRule: true, PrivateAddress: true, CertificateFail: true, RequestMalformed: true, "never-heard-of": true,
+		ConnectRefused: false, UpstreamTLS: false, ClientGone: false, "": false,
+	} {
+		if (&Error{Reason: reason}).Denied() != denied {
+			t.Errorf("%q: denied is not %v", reason, denied)
+		}
+	}
+}
+
+func TestTheReasonIsFoundThroughWrappedErrors(t *testing.T) {
+	inner := &Error{Reason: ConnectRefused, Text: "192.0.2.1 refused the connection", Err: io.EOF}
+	got := Of(fmt.Errorf("dial: %w", inner))
+	if got != inner || got.Error() != "192.0.2.1 refused the connection: EOF" || !errors.Is(got, io.EOF) {
+		t.Errorf("got %v", got)
+	}
+	if got := Of(io.EOF); got.Reason != Internal || !errors.Is(got, io.EOF) {
+		t.Errorf("an error without a reason is %v", got)
+	}
+	if Of(nil) != nil {
+		t.Error("no error has a reason")
+	}
+}
