@@ -23,6 +23,7 @@ import (
 
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -80,7 +81,7 @@ func (v *visitor) dial(ctx context.Context, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	target := resolve.Target{Port: uint16(number)}
+	target := resolve.Target{Port: uint16(number), Consent: policy.NewConsent(nil, nil)}
 	if target.Addr, err = netip.ParseAddr(host); err != nil {
 		if target.Name, err = names.Parse(host); err != nil {
 			return nil, err
