@@ -87,7 +87,7 @@ func (c *connection) directInside(x *httpproxy.Exchange, port uint16) httpproxy.
 		c.hold(grant{service: c.service.Name}, c.snapshot)
 	}
 	chosen, id, err := c.endpoint(port, route.Request{
-		Method: x.Method(), Path: x.Target(), Authority: x.Host(), Header: c.requests.headers(x),
+		Method: x.Method(), Path: x.Target(), Authority: x.Host(), Fields: c.requests.fields(x),
 	})
 	f.Rule = id
 	if err != nil {
@@ -117,10 +117,9 @@ func noEndpoint(text string) error { return refusal.New(refusal.NoHealthyUpstrea
 // choose labels, and the endpoints that carry them take turns.
 func (c *connection) endpoint(port uint16, r route.Request) (wire.Endpoint, string, error) {
 	service := c.service.Name
-	chosen, id, ok := c.snapshot.Routes.Pick(service, r, random())
-	if ok && !chosen.Service.IsZero() {
-		service = chosen.Service
-	}
+	plan := c.snapshot.Routes.Plan(service, r)
+	chosen, id := plan.Draw(random()), plan.Rule
+	service = chosen.Service
 	all := c.snapshot.Endpoints(service)
 	n := 0
 	for i := range all {

@@ -15,6 +15,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
+	"sluice.dev/sluice/internal/route"
 )
 
 // requests is what one connection remembers from one HTTP request to the next,
@@ -28,8 +29,7 @@ type requests struct {
 	pooled *snapshot.Snapshot // that pool was found under: its roots count too
 
 	exchange   *httpproxy.Exchange // of the request that is under way
-	header     func(lower string) string
-	account    record.Record // of the request that is under way
+	account    record.Record       // of the request that is under way
 	upstream   netip.AddrPort
 	upstreamAt string
 	hostText   interned
@@ -43,16 +43,15 @@ type grantedBy struct {
 	name     names.Name
 }
 
-// headers returns a look-up of the request's headers, made once a connection.
-func (r *requests) headers(x *httpproxy.Exchange) func(string) string {
+// fields returns a look-up of the request's header fields, made once a connection.
+func (r *requests) fields(x *httpproxy.Exchange) route.Fields {
 	r.exchange = x
-	if r.header == nil {
-		r.header = func(lower string) string {
-			value, _ := r.exchange.Header(lower)
-			return value
-		}
-	}
-	return r.header
+	return r
+}
+
+// Values implements route.Fields.
+func (r *requests) Values(lower string, yield func(string) bool) {
+	r.exchange.Values(lower, yield)
 }
 
 // upstreamText is the address of an outcome's upstream, made anew only where it changed.

@@ -75,11 +75,53 @@ func compileField(name string, m StringMatch) (field, error) {
 	}
 }
 
+// matches reports whether the request has what the matcher wants. A field that is
+// repeated matches where one of its values does, or all of them as one list (RFC
+// 9110 section 5.3; cookies are joined as RFC 9113 section 8.2.3 joins them): a
+// rule must not be missed because a client sends a second line first.
 func (f *field) matches(request *Request) bool {
-	value, there := f.lookup(request)
-	if !there {
+	switch f.name {
+	case "":
+		if f.pathOnly {
+			path, _, _ := strings.Cut(request.Path, "?")
+			return f.takes(path)
+		}
+		return f.takes(request.Path)
+	case ":method":
+		return f.takes(request.Method)
+	case ":authority":
+		return f.takes(request.Authority)
+	case ":scheme":
+		return f.takes("http") // inside the mesh a request is plain before it is carried
+	}
+	if request.Fields == nil {
 		return false
 	}
+	found, count := false, 0
+	request.Fields.Values(f.name, func(value string) bool {
+		count++
+		found = value != "" && f.takes(value)
+		return !found
+	})
+	return found || count > 1 && f.takes(f.joined(request.Fields))
+}
+
+// joined returns all values of the field as one.
+func (f *field) joined(fields Fields) string {
+	between := ", "
+	if f.name == "cookie" {
+		between = "; "
+	}
+	var values []string
+	fields.Values(f.name, func(value string) bool {
+		values = append(values, value)
+		return true
+	})
+	return strings.Join(values, between)
+}
+
+// takes reports whether the matcher takes one value.
+func (f *field) takes(value string) bool {
 	switch f.how {
 	case byExact:
 		return value == f.exact

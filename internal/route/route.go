@@ -1,7 +1,7 @@
-// Package route picks where an allowed request inside the mesh goes: compiled
-// route rules in, one choice of endpoint labels out. Every dialect (RouteRule of
-// 2018; later Gateway API) compiles to it. Pure like policy: no I/O, no clock;
-// randomness is handed in.
+// Package route plans where an allowed request goes: compiled route rules in, one
+// Plan out. The proxy's ways call it after the verdict. Every dialect (RouteRule of
+// Istio 0.5; later Gateway API) compiles to it. Pure like policy: it never does
+// I/O, has no clock, and randomness is handed in.
 package route
 
 import "sluice.dev/sluice/internal/names"

@@ -3,7 +3,6 @@ package route
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"sluice.dev/sluice/internal/names"
 )
@@ -16,9 +15,14 @@ type Request struct {
 	Method    string
 	Path      string // with its query
 	Authority string // the Host as it was sent
-	// Header returns the value of a header by its lower-case name, several lines
-	// joined by ", ", and "" where there is none; nil when there are no headers.
-	Header func(lower string) string
+	Fields    Fields // nil when there are no header fields
+}
+
+// Fields looks up the header fields of a request.
+type Fields interface {
+	// Values calls yield with the value of each field of that name, which is given
+	// in lower case, in the order in which they came, until yield returns false.
+	Values(lower string, yield func(value string) bool)
 }
 
 // Table is the route rules of one class of workloads, compiled. It is immutable
@@ -98,23 +102,17 @@ func compile(rule *Rule) (compiledRule, error) {
 	return c, nil
 }
 
-// Pick returns where a request for service goes: the target of the first rule
-// that matches, drawn by its weights with the random number r, and that rule's
-// ID. Without a rule that matches it is the destination itself, with no labels,
-// and ok is false. The target's Service is never zero. Pick does not allocate
-// but where a rule matches by a regular expression.
-func (t *Table) Pick(service names.Name, request Request, r uint64) (target Weighted, ruleID string, ok bool) {
+// Plan returns what the first rule that matches says of a request for service; a
+// request that none matches goes to the service itself. It does not allocate but
+// where a rule looks at a field that is repeated, or by a regular expression.
+func (t *Table) Plan(service names.Name, request Request) Plan {
 	rules := t.services[service]
 	for i := range rules {
 		if rule := &rules[i]; rule.matches(&request) {
-			target = rule.draw(r)
-			if target.Service.IsZero() {
-				target.Service = service
-			}
-			return target, rule.id, true
+			return Plan{Rule: rule.id, service: service, targets: rule.targets, total: rule.total}
 		}
 	}
-	return Weighted{Service: service, Weight: 100}, "", false
+	return Plan{service: service}
 }
 
 func (c *compiledRule) matches(request *Request) bool {
@@ -124,41 +122,4 @@ func (c *compiledRule) matches(request *Request) bool {
 		}
 	}
 	return true
-}
-
-// draw picks a target by weight. r is taken modulo the total: over 64 random
-// bits the bias is below 2^-57.
-func (c *compiledRule) draw(r uint64) Weighted {
-	r %= c.total
-	for _, target := range c.targets {
-		if r < uint64(target.Weight) {
-			return target
-		}
-		r -= uint64(target.Weight)
-	}
-	return c.targets[len(c.targets)-1] // not reached: the weights add up to total
-}
-
-// lookup returns what a field's matcher looks at, and whether the request has it
-// at all.
-func (f *field) lookup(request *Request) (value string, there bool) {
-	switch f.name {
-	case "":
-		if f.pathOnly {
-			path, _, _ := strings.Cut(request.Path, "?")
-			return path, true
-		}
-		return request.Path, true
-	case ":method":
-		return request.Method, true
-	case ":authority":
-		return request.Authority, true
-	case ":scheme":
-		return "http", true // inside the mesh a request is plain before it is carried
-	}
-	if request.Header == nil {
-		return "", false
-	}
-	value = request.Header(f.name)
-	return value, value != ""
 }

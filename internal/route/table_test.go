@@ -25,15 +25,23 @@ func newTable(t *testing.T, services ...ServiceRules) *Table {
 	return table
 }
 
-func headers(pairs ...string) func(string) string {
-	return func(name string) string {
-		for i := 0; i < len(pairs); i += 2 {
-			if pairs[i] == name {
-				return pairs[i+1]
-			}
+// fields are pairs of name and value.
+type fields []string
+
+func headers(pairs ...string) Fields { return fields(pairs) }
+
+func (f fields) Values(lower string, yield func(string) bool) {
+	for i := 0; i < len(f); i += 2 {
+		if f[i] == lower && !yield(f[i+1]) {
+			return
 		}
-		return ""
 	}
+}
+
+// pick plans and draws.
+func (t *Table) pick(service names.Name, request Request, r uint64) (Weighted, string) {
+	plan := t.Plan(service, request)
+	return plan.Draw(r), plan.Rule
 }
 
 func version(v string, weight int) Weighted {
@@ -42,9 +50,9 @@ func version(v string, weight int) Weighted {
 
 func TestWithoutARuleTheDestinationItselfIsPicked(t *testing.T) {
 	for _, table := range []*Table{newTable(t), newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r", Targets: []Weighted{version("v1", 100)}}}})} {
-		got, id, ok := table.Pick(details, Request{Path: "/"}, 7)
-		if ok || id != "" || got.Service != details || len(got.Labels) != 0 || got.Weight != 100 {
-			t.Errorf("got %v by %q, %t", got, id, ok)
+		got, id := table.pick(details, Request{Path: "/"}, 7)
+		if id != "" || got.Service != details || len(got.Labels) != 0 || got.Weight != 100 {
+			t.Errorf("got %v by %q", got, id)
 		}
 	}
 }
@@ -62,18 +70,43 @@ func TestTheFirstRuleThatMatchesWins(t *testing.T) {
 		"":                   "all",
 		"x\nuser=jason":      "all",
 	} {
-		_, id, ok := table.Pick(reviews, Request{Header: headers("cookie", cookie)}, 0)
-		if !ok || id != want {
+		_, id := table.pick(reviews, Request{Fields: headers("cookie", cookie)}, 0)
+		if id != want {
 			t.Errorf("cookie %q: rule %q, want %q", cookie, id, want)
 		}
 	}
-	if _, id, _ := table.Pick(reviews, Request{}, 0); id != "all" {
+	if _, id := table.pick(reviews, Request{}, 0); id != "all" {
 		t.Errorf("a request without headers took %q", id)
 	}
 }
 
+func TestEachValueOfARepeatedFieldIsLookedAt(t *testing.T) {
+	table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{
+		{ID: "exact", Match: Match{Headers: map[string]StringMatch{"foo": {Exact: "two"}}}},
+		{ID: "list", Match: Match{Headers: map[string]StringMatch{"foo": {Exact: "one, 2"}}}},
+		{ID: "prefix", Match: Match{Headers: map[string]StringMatch{"bar": {Prefix: "b"}}}},
+		{ID: "cookie", Match: Match{Headers: map[string]StringMatch{"cookie": {Exact: "a=1; b=2"}}}},
+	}})
+	for _, c := range []struct {
+		fields Fields
+		want   string
+	}{
+		{headers("foo", "one", "foo", "two"), "exact"},
+		{headers("foo", "two", "foo", "one"), "exact"},
+		{headers("foo", "one", "foo", "2"), "list"},
+		{headers("foo", "one"), ""},
+		{headers("bar", "a", "bar", "b"), "prefix"},
+		{headers("bar", "a", "bar", ""), ""},
+		{headers("cookie", "a=1", "cookie", "b=2"), "cookie"},
+	} {
+		if _, id := table.pick(reviews, Request{Fields: c.fields}, 0); id != c.want {
+			t.Errorf("%v: rule %q, want %q", c.fields, id, c.want)
+		}
+	}
+}
+
 func TestMatchers(t *testing.T) {
-	request := Request{Method: "GET", Path: "/api/v1/products?id=0", Authority: "reviews:9080", Header: headers("user-agent", "curl/8.5", "foo", "Bar")}
+	request := Request{Method: "GET", Path: "/api/v1/products?id=0", Authority: "reviews:9080", Fields: headers("user-agent", "curl/8.5", "foo", "Bar")}
 	for _, c := range []struct {
 		say   string
 		match Match
@@ -101,23 +134,23 @@ func TestMatchers(t *testing.T) {
 		{"uri and header", Match{URI: &StringMatch{Prefix: "/api/"}, Headers: map[string]StringMatch{"foo": {Exact: "no"}}}, false},
 	} {
 		table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r", Match: c.match, Targets: []Weighted{version("v2", 100)}}}})
-		if _, _, got := table.Pick(reviews, request, 0); got != c.want {
-			t.Errorf("%s: %t, want %t", c.say, got, c.want)
+		if _, id := table.pick(reviews, request, 0); (id != "") != c.want {
+			t.Errorf("%s: matched by %q, want %t", c.say, id, c.want)
 		}
 	}
 }
 
 func TestATargetMayBeAnotherService(t *testing.T) {
 	table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r", Targets: []Weighted{{Service: ratings}}}}})
-	if got, _, _ := table.Pick(reviews, Request{}, 1<<63); got.Service != ratings || got.Weight != 100 {
+	if got, _ := table.pick(reviews, Request{}, 1<<63); got.Service != ratings || got.Weight != 100 {
 		t.Errorf("got %v", got)
 	}
 }
 
 func TestARuleWithoutTargetsKeepsTheDestination(t *testing.T) {
 	table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r"}}})
-	if got, id, ok := table.Pick(reviews, Request{}, 5); !ok || id != "r" || got.Service != reviews {
-		t.Errorf("got %v by %q, %t", got, id, ok)
+	if got, id := table.pick(reviews, Request{}, 5); id != "r" || got.Service != reviews {
+		t.Errorf("got %v by %q", got, id)
 	}
 }
 
@@ -126,7 +159,7 @@ func TestRulesOfAServiceThatStandsTwiceAreJoined(t *testing.T) {
 		ServiceRules{Service: reviews, Rules: []Rule{{ID: "a", Match: Match{URI: &StringMatch{Exact: "/a"}}}}},
 		ServiceRules{Service: reviews, Rules: []Rule{{ID: "b"}}})
 	for path, want := range map[string]string{"/a": "a", "/b": "b"} {
-		if _, id, _ := table.Pick(reviews, Request{Path: path}, 0); id != want {
+		if _, id := table.pick(reviews, Request{Path: path}, 0); id != want {
 			t.Errorf("%s: %q", path, id)
 		}
 	}
@@ -172,7 +205,7 @@ func TestWeightsAreSharesOfTheRandomNumbers(t *testing.T) {
 		base := rapid.Uint64Range(0, 1<<62).Draw(t, "base") / 100 * 100
 		got := map[string]int{}
 		for r := range uint64(100) {
-			target, _, _ := table.Pick(reviews, Request{}, base+r)
+			target, _ := table.pick(reviews, Request{}, base+r)
 			got[target.Labels["version"]]++
 		}
 		for _, target := range targets {
@@ -183,9 +216,9 @@ func TestWeightsAreSharesOfTheRandomNumbers(t *testing.T) {
 	})
 }
 
-func TestPickOfLiteralsDoesNotAllocate(t *testing.T) {
+func TestAPlanByLiteralsDoesNotAllocate(t *testing.T) {
 	table, request := literalTable(t)
-	if n := testing.AllocsPerRun(100, func() { table.Pick(reviews, request, 42) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { table.pick(reviews, request, 42) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -198,13 +231,13 @@ func literalTable(t testing.TB) (*Table, Request) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return table, Request{Method: "GET", Path: "/reviews/0?x=y", Authority: "reviews", Header: headers("foo", "x")}
+	return table, Request{Method: "GET", Path: "/reviews/0?x=y", Authority: "reviews", Fields: headers("foo", "x")}
 }
 
-func BenchmarkPick(b *testing.B) {
+func BenchmarkPlan(b *testing.B) {
 	table, request := literalTable(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		table.Pick(reviews, request, 42)
+		table.pick(reviews, request, 42)
 	}
 }

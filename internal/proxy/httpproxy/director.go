@@ -66,6 +66,18 @@ func (x *Exchange) Host() string { return x.head.text(x.head.host) }
 // Header returns the first field of that name, which is given in lower case.
 func (x *Exchange) Header(lower string) (string, bool) { return x.head.lookup(lower) }
 
+// Values calls yield with the value of each field of that name, which is given in
+// lower case, in the order in which they came, until yield returns false.
+func (x *Exchange) Values(lower string, yield func(value string) bool) {
+	h := x.head
+	for i := range h.fields[:h.count] {
+		f := &h.fields[i]
+		if equalFold(f.name(h.raw), lower) && !yield(h.text(f.value)) {
+			return
+		}
+	}
+}
+
 // Upgrade returns the protocol that the client asks to change to, or "".
 func (x *Exchange) Upgrade() string {
 	p, _ := x.head.upgradesTo()

@@ -112,8 +112,9 @@ func TestASnapshotIsWhatWasSent(t *testing.T) {
 	if e := s.Endpoints(details); len(e) != 1 || e[0].Instance != "details-v2/1" || !s.HasInstance("details-v2/1") || s.HasInstance("details-v1/1") {
 		t.Errorf("endpoints %+v", e)
 	}
-	if target, id, ok := s.Routes.Pick(details, route.Request{}, 0); !ok || id != "r" || target.Labels["version"] != "v2" {
-		t.Errorf("routed to %+v by %s", target, id)
+	plan := s.Routes.Plan(details, route.Request{})
+	if target := plan.Draw(0); plan.Rule != "r" || target.Labels["version"] != "v2" {
+		t.Errorf("routed to %+v by %s", target, plan.Rule)
 	}
 }
 
