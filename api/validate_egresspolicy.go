@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"sluice.dev/sluice/api/v1alpha1"
+	"sluice.dev/sluice/internal/addresses"
 	"sluice.dev/sluice/internal/names"
 )
 
@@ -107,7 +108,7 @@ func (v *validation) cidrs(path string, cidrs []string) {
 	}
 	for i, cidr := range cidrs {
 		at := fmt.Sprintf("%s[%d]", path, i)
-		_, err := v1alpha1.ParseCIDR(cidr)
+		_, err := addresses.ParseCIDR(cidr)
 		v.failIf(at, err)
 		if slices.Index(cidrs, cidr) < i {
 			v.fail(at, "duplicate range: %s", cidr)

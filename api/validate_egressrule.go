@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"sluice.dev/sluice/api/istio"
@@ -57,7 +56,7 @@ func (v *validation) egressRulePorts(spec *istio.EgressRuleSpec) {
 		switch protocol := strings.ToLower(port.Protocol); protocol {
 		case "tcp", "mongo":
 		case "http", "https", "http2", "grpc":
-			if isCIDR(service) {
+			if istio.IsCIDR(service) {
 				v.fail(at+".protocol", "Only the following protocols can be defined for CIDR destination service notation: TCP,Mongo. "+
 					"This rule - port: %d protocol: %s destination.service: %s", port.Port, port.Protocol, service)
 			} else if protocol == "http2" || protocol == "grpc" {
@@ -69,34 +68,13 @@ func (v *validation) egressRulePorts(spec *istio.EgressRuleSpec) {
 	}
 }
 
-// isCIDR reports whether destination.service was taken for a CIDR in Istio 0.5.
-func isCIDR(service string) bool { return strings.Count(service, "/") == 1 }
-
 // egressService validates destination.service of an EgressRule: a name, a
 // wildcard, an IPv4 address or an IPv4 CIDR.
 func egressService(service string) error {
-	if isCIDR(service) {
-		return subnet4(service)
+	if istio.IsCIDR(service) {
+		_, err := istio.ParseSubnet(service)
+		return err
 	}
 	_, err := names.ParseIstioPattern(service)
 	return err
-}
-
-// subnet4 validates an IPv4 CIDR or address in the words of Istio 0.5. Bits behind
-// the prefix are no error; 50.1.2.3/8 means 50.0.0.0/8.
-func subnet4(s string) error {
-	if !isCIDR(s) {
-		if addr, err := netip.ParseAddr(s); err != nil || !addr.Is4() {
-			return fmt.Errorf("%v is not a valid IPv4 address", s)
-		}
-		return nil
-	}
-	prefix, err := netip.ParsePrefix(s)
-	if err != nil {
-		return fmt.Errorf("%v is not a valid CIDR block", s)
-	}
-	if !prefix.Addr().Is4() {
-		return fmt.Errorf("%v is not a valid IPv4 address", prefix.Addr())
-	}
-	return nil
 }

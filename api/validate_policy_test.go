@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice.dev/sluice/api/istio"
 	"sluice.dev/sluice/api/v1alpha1"
 )
 
@@ -218,7 +219,7 @@ func TestMeshServiceAndMeshConfigAreValidated(t *testing.T) {
 }
 
 func TestWarningsSayWhatMayNotBeMeant(t *testing.T) {
-	const scope = "egress-rule/default/rule applies to the workloads of namespace default; in Istio 0.5 it applied to all namespaces (for that, put it into namespace sluice-system)"
+	const scope = "applies to the workloads of namespace default; in Istio 0.5 it applied to all namespaces (for that, put it into namespace sluice-system)"
 	for service, want := range map[string]bool{
 		"*": true, "*.com": true, "*com": true, "*.co.uk": true, "*.github.io": true, "*cnn.com": true, "*-cnn.com": true, "*.": true,
 		"*.cnn.com": false, "*.a.cnn.com": false, "*-b.cnn.com": false, "*b.cnn.com": false, "cnn.com": false, "com": false, "10.0.0.0/8": false,
@@ -231,7 +232,7 @@ func TestWarningsSayWhatMayNotBeMeant(t *testing.T) {
 		}
 	}
 	rule := ours(t, "EgressPolicy", "{to: {hosts: ['*.example.com', a.b], ports: [{port: 3306, protocol: tcp}]}}")
-	want := []string{"egress-policy/default/default allows *.example.com on port 3306 as tcp: only the name that the workload asked DNS for is known there, nothing proves that the server is the one of that name"}
+	want := []string{"allows *.example.com on port 3306 as tcp: only the name that the workload asked DNS for is known there, nothing proves that the server is the one of that name"}
 	if diff := cmp.Diff(want, Warnings(rule)); diff != "" {
 		t.Error(diff)
 	}
@@ -239,5 +240,67 @@ func TestWarningsSayWhatMayNotBeMeant(t *testing.T) {
 	root.Metadata.Namespace = "sluice-system"
 	if got := Warnings(root); got != nil {
 		t.Error(got)
+	}
+}
+
+// A range that is wider than one block of special addresses is not consent to any
+// of them, whatever it seems to say.
+func TestARangeThatIsNoConsentIsWarnedOf(t *testing.T) {
+	const denied = ": they stay denied (private-address) unless a range that lies wholly inside one block allows them"
+	policy := func(cidrs, answers string) *Object {
+		return ours(t, "EgressPolicy", "{to: {hosts: [a.b], cidrs: ["+cidrs+"], ports: [{port: 1, protocol: tcp}]}, privateAnswers: ["+answers+"]}")
+	}
+	for _, c := range []struct {
+		object *Object
+		want   string
+	}{
+		{policy("0.0.0.0/0", ""), "allows 0.0.0.0/0, which is not consent to the special addresses in it such as 10.0.0.0/8 (Private-Use, RFC 1918)" + denied},
+		{policy("10.0.0.0/7", ""), "allows 10.0.0.0/7, which is not consent to the special addresses in it such as 10.0.0.0/8 (Private-Use, RFC 1918)" + denied},
+		{policy("'::/0'", ""), "allows ::/0, which is not consent to the special addresses in it such as ::1/128 (Loopback Address, RFC 4291)" + denied},
+		{policy("1.2.3.4", "0.0.0.0/1"), "lists under privateAnswers 0.0.0.0/1, which is not consent to the special addresses in it such as 10.0.0.0/8 (Private-Use, RFC 1918)" + denied},
+		{policy("1.2.3.4", "1.2.3.0/24"), "lists 1.2.3.0/24 under privateAnswers, which has no effect: all of its addresses are public, and public answers need no consent"},
+		{policy("198.18.0.0/16", ""), "allows 198.18.0.0/16, which has no effect: Sluice never connects to addresses there (they are Sluice's own)"},
+		{policy("224.0.0.0/8", ""), "allows 224.0.0.0/8, which has no effect: Sluice never connects to addresses there (they are Multicast, RFC 5771)"},
+		{policy("0.0.0.0", ""), "allows 0.0.0.0/32, which has no effect: Sluice never connects to addresses there (they are This host on this network, RFC 1122 section 3.2.1.3)"},
+		{policy("10.1.0.0/16, 169.254.169.254, 8.8.8.0/24, '2001:db8::/32'", "10.0.0.0/8, 'fd12::/16', 100.64.0.0/10"), ""},
+		{egressRule("10.15.0.0/0", istio.Port{Port: 443, Protocol: "TCP"}), "allows 0.0.0.0/0, which is not consent to the special addresses in it such as 10.0.0.0/8 (Private-Use, RFC 1918)" + denied},
+		{egressRule("10.15.0.0/16", istio.Port{Port: 443, Protocol: "TCP"}), ""},
+		{egressRule("10.15.0.1", istio.Port{Port: 443, Protocol: "TCP"}), ""},
+	} {
+		c.object.Metadata.Namespace = "sluice-system" // whose EgressRules hold for all
+		if got := strings.Join(Warnings(c.object), "|"); got != c.want {
+			t.Errorf("%+v\n got %s\nwant %s", c.object.Spec, got, c.want)
+		}
+	}
+}
+
+func TestAProtocolThatItsPortDoesNotSpeakIsWarnedOf(t *testing.T) {
+	const http = "has port: 443 protocol: http, which takes plain HTTP only and sends it on without TLS: servers on port 443 mostly speak TLS, for which write protocol: https"
+	const https = "has port: 80 protocol: https, which speaks TLS to the server: servers on port 80 mostly speak plain HTTP, for which write protocol: http"
+	for _, c := range []struct {
+		port     int32
+		protocol string
+		want     string
+	}{{443, "http", http}, {80, "https", https}, {80, "http", ""}, {443, "https", ""}, {8443, "http", ""}, {443, "tcp", ""}} {
+		policy := ours(t, "EgressPolicy", fmt.Sprintf("{to: {hosts: [a.b], ports: [{port: %d, protocol: %s}]}}", c.port, c.protocol))
+		rule := egressRule("a.b", istio.Port{Port: c.port, Protocol: strings.ToUpper(c.protocol)})
+		rule.Metadata.Namespace = "sluice-system"
+		for _, object := range []*Object{policy, rule} {
+			if got := strings.Join(Warnings(object), "|"); got != c.want {
+				t.Errorf("%d %s in an %s: %s", c.port, c.protocol, object.Kind, got)
+			}
+		}
+	}
+}
+
+func TestWarningsAreBounded(t *testing.T) {
+	policy := ours(t, "EgressPolicy", "{to: {hosts: [a.b], ports: [{port: 1, protocol: tcp}]}}")
+	policy.Spec.(*v1alpha1.EgressPolicySpec).To.Hosts = make([]string, maxHosts)
+	for i := range maxHosts {
+		policy.Spec.(*v1alpha1.EgressPolicySpec).To.Hosts[i] = fmt.Sprintf("*.host%d.example.com", i)
+	}
+	got := Warnings(policy)
+	if len(got) != maxWarnings+1 || got[maxWarnings] != "has 984 more warnings" {
+		t.Errorf("%d warnings, the last is %q", len(got), got[len(got)-1])
 	}
 }

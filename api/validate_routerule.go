@@ -188,10 +188,12 @@ func (v *validation) match(m *istio.MatchCondition) {
 
 func (v *validation) subnets(at string, m *istio.L4Match) {
 	for i, subnet := range m.SourceSubnet {
-		v.failIf(fmt.Sprintf("%s.sourceSubnet[%d]", at, i), subnet4(subnet))
+		_, err := istio.ParseSubnet(subnet)
+		v.failIf(fmt.Sprintf("%s.sourceSubnet[%d]", at, i), err)
 	}
 	for i, subnet := range m.DestinationSubnet {
-		v.failIf(fmt.Sprintf("%s.destinationSubnet[%d]", at, i), subnet4(subnet))
+		_, err := istio.ParseSubnet(subnet)
+		v.failIf(fmt.Sprintf("%s.destinationSubnet[%d]", at, i), err)
 	}
 }
 

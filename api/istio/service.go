@@ -1,6 +1,10 @@
 package istio
 
-import "strings"
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
 
 // RootNamespace is the namespace whose rules apply to the workloads of all
 // namespaces.
@@ -26,4 +30,27 @@ func (s *Service) FullName(namespace, domain string) string {
 	// Written with or without "svc.", as the documentation and the code of Istio 0.5
 	// did each in its own way.
 	return s.Name + "." + namespace + ".svc." + strings.TrimPrefix(domain, "svc.")
+}
+
+// IsCIDR reports whether Istio 0.5 took a destination.service for a CIDR.
+func IsCIDR(service string) bool { return strings.Count(service, "/") == 1 }
+
+// ParseSubnet reads an IPv4 CIDR or address with the errors of Istio 0.5. Bits
+// beyond the prefix are dropped, as they were there: 50.1.2.3/8 is 50.0.0.0/8.
+func ParseSubnet(s string) (netip.Prefix, error) {
+	if !IsCIDR(s) {
+		addr, err := netip.ParseAddr(s)
+		if err != nil || !addr.Is4() {
+			return netip.Prefix{}, fmt.Errorf("%v is not a valid IPv4 address", s)
+		}
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	prefix, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%v is not a valid CIDR block", s)
+	}
+	if !prefix.Addr().Is4() {
+		return netip.Prefix{}, fmt.Errorf("%v is not a valid IPv4 address", prefix.Addr())
+	}
+	return prefix.Masked(), nil
 }

@@ -18,6 +18,9 @@ var (
 
 var (
 	thisNetwork = netip.PrefixFrom(netip.IPv4Unspecified(), 8)
+	multicast4  = netip.PrefixFrom(netip.AddrFrom4([4]byte{224}), 4)
+	multicast6  = netip.PrefixFrom(netip.AddrFrom16([16]byte{0xff}), 8)
+	mapped      = netip.PrefixFrom(netip.AddrFrom16([16]byte{10: 0xff, 11: 0xff}), 96)
 	broadcast   = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 )
 
@@ -40,6 +43,12 @@ func InOwn(p netip.Prefix) bool {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
 	return within(p, own4) || within(p, own6Bench) || within(p, own6Local)
+}
+
+// AllUndialable reports whether no address of p is ever dialled.
+func AllUndialable(p netip.Prefix) bool {
+	return InOwn(p) || within(p, thisNetwork) || within(p, multicast4) || within(p, multicast6) || within(p, mapped) ||
+		p.IsSingleIP() && Undialable(p.Addr())
 }
 
 func within(p, outer netip.Prefix) bool {

@@ -61,3 +61,20 @@ func TestWhatIsNeverDialled(t *testing.T) {
 		t.Error("the zero address is dialled")
 	}
 }
+
+func TestARangeOfWhichNothingIsDialled(t *testing.T) {
+	for text, want := range map[string]bool{
+		"198.19.0.0/16": true, "fd00:5c::/40": true, "0.0.0.0/8": true, "0.1.0.0/16": true, "224.0.0.0/4": true, "239.1.2.3/32": true,
+		"ff00::/8": true, "ff02::/16": true, "::ffff:0:0/96": true, "::ffff:10.0.0.0/104": true, "255.255.255.255/32": true, "::/128": true,
+		"0.0.0.0/7": false, "0.0.0.0/0": false, "240.0.0.0/4": false, "10.0.0.0/8": false, "192.0.0.0/3": false, "fe00::/7": false, "::/96": false,
+		"::1/128": false, "8.8.8.8/32": false,
+	} {
+		p := netip.MustParsePrefix(text)
+		if got := AllUndialable(p); got != want {
+			t.Errorf("no address of %s is ever dialled: %v", p, got)
+		}
+	}
+	if AllUndialable(netip.Prefix{}) {
+		t.Error("the zero range is one of which nothing is dialled")
+	}
+}

@@ -96,3 +96,14 @@ func InOneBlock(p netip.Prefix) bool {
 
 // OverlapsSpecial reports whether p holds any special address.
 func OverlapsSpecial(p netip.Prefix) bool { return rows().OverlapsPrefix(p) }
+
+// SpecialInside returns a block of special addresses that p holds wholly, for texts:
+// one that consent opens and that is set aside for a purpose, where there is one.
+func SpecialInside(p netip.Prefix) (Block, bool) {
+	for _, r := range rows().Subnets(p) {
+		if !r.space && !Undialable(r.Prefix.Addr()) {
+			return r.Block, true
+		}
+	}
+	return Block{}, false
+}

@@ -212,6 +212,29 @@ func TestOnlyARangeInsideOneBlockIsConsent(t *testing.T) {
 	}
 }
 
+// A text about a range that is too wide names a block that its reader knows.
+func TestABlockInsideIsNamed(t *testing.T) {
+	for text, want := range map[string]string{
+		"0.0.0.0/0":        "10.0.0.0/8 (Private-Use, RFC 1918)",
+		"10.0.0.0/7":       "10.0.0.0/8 (Private-Use, RFC 1918)",
+		"128.0.0.0/1":      "161.26.0.0/16 (IBM Cloud infrastructure services, cloud.ibm.com/docs/vpc)",
+		"168.63.129.0/24":  "168.63.129.16/32 (Azure platform, learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16)",
+		"::/0":             "::1/128 (Loopback Address, RFC 4291)",
+		"2000::/3":         "2001::/23 (IETF Protocol Assignments, RFC 2928)",
+		"fc00::/6":         "fc00::/7 (Unique-Local, RFC 4193)",
+		"224.0.0.0/4":      "",
+		"93.184.216.0/24":  "",
+		"200::/7":          "",
+		"192.168.1.0/24":   "",
+		"255.255.255.0/24": "",
+	} {
+		got, ok := SpecialInside(netip.MustParsePrefix(text))
+		if ok != (want != "") || ok && got.String() != want {
+			t.Errorf("%s holds %v, want %s", text, got, want)
+		}
+	}
+}
+
 func TestAFaultInTheTableIsNamed(t *testing.T) {
 	for text, want := range map[string]string{
 		"ipv4,10.0.0.1/8,a,b\n": `"10.0.0.1/8" is not a valid prefix`,

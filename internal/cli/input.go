@@ -81,7 +81,7 @@ func validated(cmd *cobra.Command, files []string, verb string) ([]api.Object, e
 	}
 	for i := range objects {
 		for _, warning := range api.Warnings(&objects[i]) {
-			fmt.Fprintln(cmd.ErrOrStderr(), "Warning:", warning)
+			fmt.Fprintln(cmd.ErrOrStderr(), "Warning:", objects[i].ID(), warning)
 		}
 	}
 	return objects, nil

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"sluice.dev/sluice/internal/addresses"
 	"sluice.dev/sluice/internal/names"
 )
 
@@ -20,7 +21,7 @@ func ParseAllow(text string) (Rule, error) {
 	if at := strings.LastIndexByte(text, ':'); at >= 0 && (text[0] == '[' && text[at-1] == ']' || strings.Count(text, ":") == 1) {
 		n, err := strconv.ParseUint(text[at+1:], 10, 16)
 		if err != nil || n == 0 {
-			return Rule{}, fmt.Errorf("--allow %s: port %q is no number from 1 to 65535", text, text[at+1:])
+			return Rule{}, fmt.Errorf("--allow %s: port %q is not a number from 1 to 65535", text, text[at+1:])
 		}
 		host, port.Port = text[:at], uint16(n)
 	}
@@ -38,11 +39,11 @@ func ParseAllow(text string) (Rule, error) {
 		bare = bare[1 : len(bare)-1]
 	}
 	if strings.Contains(bare, "/") {
-		cidr, err := netip.ParsePrefix(bare)
+		cidr, err := addresses.ParseCIDR(bare)
 		if err != nil {
-			return Rule{}, fmt.Errorf("--allow %s: %q is no range of addresses", text, bare)
+			return Rule{}, fmt.Errorf("--allow %s: %w", text, err)
 		}
-		rule.CIDRs = []netip.Prefix{unmapPrefix(cidr)}
+		rule.CIDRs = []netip.Prefix{cidr}
 		return rule, nil
 	}
 	if h, err := names.ParseHost(host); err == nil && h.Addr.IsValid() {

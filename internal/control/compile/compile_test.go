@@ -111,7 +111,7 @@ func TestRulesOfEachFormBecomeRulesOfPolicy(t *testing.T) {
 			`{"hosts":["db.example.com"],"ports":[{"port":5432,"protocol":"tcp"}]}`},
 		{"a policy with all that it can say", object("sluice.dev/v1alpha1", "EgressPolicy", "default", "r", &v1alpha1.EgressPolicySpec{
 			To: v1alpha1.EgressDestinations{
-				Hosts: []string{"api.example.com"}, CIDRs: []string{"2001:db8::1/32", "203.0.113.7"},
+				Hosts: []string{"api.example.com"}, CIDRs: []string{"2001:db8::/32", "203.0.113.7"},
 				Ports: []v1alpha1.EgressPort{{Port: 443, Protocol: "HTTPS"}},
 			},
 			PrivateAnswers: []string{"10.0.0.0/8"},

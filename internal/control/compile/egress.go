@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"sluice.dev/sluice/api/v1alpha1"
+	"sluice.dev/sluice/internal/addresses"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/wire"
@@ -41,25 +42,13 @@ func allowed(rule policy.Rule) (*compiledEgress, error) {
 	return (&compiledEgress{rule: rule, namespace: RootNamespace}).seal()
 }
 
-var protocols = map[string]policy.Protocol{
-	"http":  policy.ProtocolHTTP,
-	"https": policy.ProtocolHTTPS,
-	"http2": policy.ProtocolHTTP2,
-	"grpc":  policy.ProtocolGRPC,
-	"tls":   policy.ProtocolTLS,
-	"tcp":   policy.ProtocolTCP,
-	"mongo": policy.ProtocolMongo,
-	"udp":   policy.ProtocolUDP,
-	"quic":  policy.ProtocolQUIC,
-}
-
 func compilePort(number int32, protocol string) (policy.Port, error) {
 	if number < 1 || number > 65535 {
 		return policy.Port{}, fmt.Errorf("port number %d must be in the range 1..65535", number)
 	}
-	p, ok := protocols[strings.ToLower(protocol)]
-	if !ok {
-		return policy.Port{}, fmt.Errorf("protocol %q is not known", protocol)
+	p, err := policy.ParseProtocol(protocol)
+	if err != nil {
+		return policy.Port{}, err
 	}
 	return policy.Port{Port: uint16(number), Protocol: p}, nil
 }
@@ -78,7 +67,7 @@ func compileEgressPolicy(id, namespace string, spec *v1alpha1.EgressPolicySpec) 
 		}
 		rule.Hosts = append(rule.Hosts, pattern)
 	}
-	cidrs, err := parsePrefixes(spec.To.CIDRs)
+	cidrs, err := parseCIDRs(spec.To.CIDRs)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +85,7 @@ func compileEgressPolicy(id, namespace string, spec *v1alpha1.EgressPolicySpec) 
 		}
 		rule.Ports = append(rule.Ports, compiled)
 	}
-	if rule.PrivateAnswers, err = parsePrefixes(spec.PrivateAnswers); err != nil {
+	if rule.PrivateAnswers, err = parseCIDRs(spec.PrivateAnswers); err != nil {
 		return nil, err
 	}
 	if rule.TLS, err = compileTLS(spec.TLS); err != nil {
@@ -135,20 +124,14 @@ func compileTLS(spec *v1alpha1.EgressTLS) (policy.TLS, error) {
 	return out, nil
 }
 
-// parsePrefixes reads addresses and CIDRs; bits beyond the mask are dropped.
-func parsePrefixes(texts []string) ([]netip.Prefix, error) {
+func parseCIDRs(texts []string) ([]netip.Prefix, error) {
 	var out []netip.Prefix
 	for _, text := range texts {
-		if address, err := netip.ParseAddr(text); err == nil && address.Zone() == "" {
-			address = address.Unmap()
-			out = append(out, netip.PrefixFrom(address, address.BitLen()))
-			continue
-		}
-		prefix, err := netip.ParsePrefix(text)
+		prefix, err := addresses.ParseCIDR(text)
 		if err != nil {
-			return nil, fmt.Errorf("%s is not a valid CIDR block", text)
+			return nil, err
 		}
-		out = append(out, prefix.Masked())
+		out = append(out, prefix)
 	}
 	return out, nil
 }

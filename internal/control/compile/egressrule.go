@@ -26,12 +26,12 @@ func compileEgressRule(id, namespace string, spec *istio.EgressRuleSpec) (*compi
 	}
 	domain := spec.Destination.Service
 	out := &compiledEgress{namespace: namespace, domain: domain, rule: policy.Rule{ID: id}}
-	if strings.Contains(domain, "/") {
-		prefix, err := netip.ParsePrefix(domain)
+	if istio.IsCIDR(domain) {
+		prefix, err := istio.ParseSubnet(domain)
 		if err != nil {
-			return nil, fmt.Errorf("%s is not a valid CIDR block", domain)
+			return nil, err
 		}
-		out.rule.CIDRs = []netip.Prefix{prefix.Masked()}
+		out.rule.CIDRs = []netip.Prefix{prefix}
 	} else {
 		pattern, err := names.ParseIstioPattern(domain)
 		if err != nil {
