@@ -37,7 +37,7 @@ func serve(ctx context.Context, o options) error {
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	control, err := server.Start(starting, server.Config{
-		RuntimeDir: paths.Runtime(o.runtimeDir), DataDir: data, Version: version.String(), PeerCheck: peer.Check, Log: log,
+		RuntimeDir: paths.Runtime(o.runtimeDir), DataDir: data, Version: version.String(), Peers: peer.Credentials{}, Log: log,
 	})
 	if err != nil {
 		if ctx.Err() != nil {

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 // serveFolder serves until it is killed.
 func serveFolder(folder string) {
 	server, err := Start(context.Background(), Config{
-		DataDir: folder, Socket: filepath.Join(folder, "s"), Definitions: crds.Files, PeerCheck: acceptAll, Log: testLog(),
+		DataDir: folder, Socket: filepath.Join(folder, "s"), Definitions: crds.Files, Peers: acceptAll, Log: testLog(),
 	})
 	if err == nil {
 		err = server.Open(nil)
@@ -177,7 +177,7 @@ func TestAStoreThatCannotBeReadIsAnError(t *testing.T) {
 			spoil(t, filepath.Join(data, "etcd"))
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			server, err := Start(ctx, Config{DataDir: data, Socket: s.socket, Definitions: crds.Files, PeerCheck: acceptAll, Log: testLog()})
+			server, err := Start(ctx, Config{DataDir: data, Socket: s.socket, Definitions: crds.Files, Peers: acceptAll, Log: testLog()})
 			if err == nil {
 				_ = server.Stop()
 				t.Fatal("it started")

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice.dev/sluice/internal/paths"
+	"sluice.dev/sluice/internal/peer"
 )
 
 const (
@@ -27,7 +28,7 @@ type principal uint8
 const (
 	nobody   principal = iota
 	itself             // this very process, through memory
-	sameUser           // a peer on api.sock that passed the check: the administrator
+	sameUser           // an authenticated peer on api.sock: the administrator
 )
 
 // knownConn is a connection whose other end is known.
@@ -45,21 +46,21 @@ func (c *knownConn) Close() error {
 	return c.Conn.Close()
 }
 
-// socketListener accepts the connections on api.sock whose peer passes a check.
+// socketListener accepts the connections on api.sock whose peer may command us.
 type socketListener struct {
 	*net.UnixListener
-	check func(*net.UnixConn) error
+	peers peer.Authenticator
 	slots chan struct{} // one for each open connection
 	log   *slog.Logger
 }
 
 // listenSocket opens api.sock.
-func listenSocket(path string, check func(*net.UnixConn) error, log *slog.Logger) (*socketListener, error) {
+func listenSocket(path string, peers peer.Authenticator, log *slog.Logger) (*socketListener, error) {
 	listener, err := ListenPrivate(path)
 	if err != nil {
 		return nil, err
 	}
-	return &socketListener{UnixListener: listener, check: check, slots: make(chan struct{}, maxConnections), log: log}, nil
+	return &socketListener{UnixListener: listener, peers: peers, slots: make(chan struct{}, maxConnections), log: log}, nil
 }
 
 // ListenPrivate listens on a unix socket with mode 0600. Whoever calls it holds
@@ -85,15 +86,15 @@ func ListenPrivate(path string) (*net.UnixListener, error) {
 	return listener.(*net.UnixListener), nil
 }
 
-// Accept returns the next connection whose peer passed the check.
+// Accept returns the next connection whose peer may command us.
 func (l *socketListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.AcceptUnix()
 		if err != nil {
 			return nil, err
 		}
-		if err := l.check(conn); err != nil {
-			l.log.Warn("refused a peer on api.sock", "error", err)
+		if _, err := l.peers.Authenticate(conn); err != nil {
+			l.log.Warn("a peer on api.sock was refused", "error", err)
 			_ = conn.Close()
 			continue
 		}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/deploy/crds"
+	"sluice.dev/sluice/internal/peer"
 )
 
 // testServer is a server on folders of the test, with a client on its socket.
@@ -33,11 +34,17 @@ func testLog() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 }
 
-func acceptAll(*net.UnixConn) error { return nil }
+// asked is an authenticator of a test's making.
+type asked func() error
+
+func (a asked) Authenticate(net.Conn) (peer.Peer, error) { return peer.Peer{}, a() }
+
+// acceptAll lets everybody in.
+var acceptAll = asked(func() error { return nil })
 
 // start starts a server on data, "" for a fresh folder, and stops it when the
 // test ends.
-func start(t testing.TB, data string, check func(*net.UnixConn) error) *testServer {
+func start(t testing.TB, data string, peers peer.Authenticator) *testServer {
 	t.Helper()
 	if data == "" {
 		data = t.TempDir()
@@ -51,7 +58,7 @@ func start(t testing.TB, data string, check func(*net.UnixConn) error) *testServ
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	server, err := Start(ctx, Config{
-		DataDir: data, Socket: socket, Definitions: crds.Files, PeerCheck: check, Log: testLog(),
+		DataDir: data, Socket: socket, Definitions: crds.Files, Peers: peers, Log: testLog(),
 	})
 	if err != nil {
 		t.Fatal(err)

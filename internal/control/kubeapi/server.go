@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +16,8 @@ import (
 
 	"k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
 	"k8s.io/client-go/rest"
+
+	"sluice.dev/sluice/internal/peer"
 )
 
 const (
@@ -36,11 +37,11 @@ const (
 
 // Config configures a Server.
 type Config struct {
-	DataDir     string                    // holds etcd in a folder of its own; exists, ours alone
-	Socket      string                    // path of api.sock; its folder exists, ours alone
-	Definitions fs.FS                     // *.yaml with the CRDs that are served
-	PeerCheck   func(*net.UnixConn) error // whether a peer on Socket may command us; required
-	Log         *slog.Logger              // required
+	DataDir     string             // holds etcd in a folder of its own; exists, ours alone
+	Socket      string             // path of api.sock; its folder exists, ours alone
+	Definitions fs.FS              // *.yaml with the CRDs that are served
+	Peers       peer.Authenticator // who may command us on Socket; required
+	Log         *slog.Logger       // required
 }
 
 // Server is a running rule API.
@@ -62,7 +63,7 @@ type Server struct {
 // objects of every kind can be created. api.sock is not open yet: see Open. The
 // caller holds a lock on both folders.
 func Start(ctx context.Context, config Config) (_ *Server, err error) {
-	if config.PeerCheck == nil || config.Log == nil || config.Definitions == nil {
+	if config.Peers == nil || config.Log == nil || config.Definitions == nil {
 		return nil, errors.New("kubeapi: a field of Config is missing")
 	}
 	definitions, err := readDefinitions(config.Definitions)
@@ -134,7 +135,7 @@ func (s *Server) serve() {
 
 // Open opens api.sock and serves beside on the paths below /sluice/.
 func (s *Server) Open(beside http.Handler) error {
-	listener, err := listenSocket(s.config.Socket, s.config.PeerCheck, s.config.Log)
+	listener, err := listenSocket(s.config.Socket, s.config.Peers, s.config.Log)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func TestTheSocketIsForItsOwnerAlone(t *testing.T) {
 
 func TestAPeerThatFailsTheCheckIsNotServed(t *testing.T) {
 	refuse := make(chan struct{}, 1)
-	s := start(t, "", func(*net.UnixConn) error { refuse <- struct{}{}; return errors.New("a stranger") })
+	s := start(t, "", asked(func() error { refuse <- struct{}{}; return errors.New("a stranger") }))
 	if response, err := s.client.Get("http://sluice/healthz"); err == nil {
 		t.Errorf("a stranger was answered %s", response.Status)
 	}

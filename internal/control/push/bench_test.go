@@ -57,7 +57,7 @@ func benchmarkChange(b *testing.B, rules, workloads int) {
 		objects[0] = policyFor("rule-00000", fmt.Sprintf("changed%d.example.com", i), "")
 		time.Sleep(2 * compileAtMost)
 		started := time.Now()
-		if err := p.server.WaitAcked(ctx, store.set(objects...)); err != nil {
+		if err := p.waitAcked(ctx, store.set(objects...)); err != nil {
 			b.Fatal(err)
 		}
 		took = append(took, time.Since(started))

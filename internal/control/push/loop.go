@@ -28,13 +28,22 @@ type Store interface {
 	Objects() (objects []api.Object, revision int64, changed <-chan struct{}, ready bool)
 }
 
+// Census is who is there, whoever counts them: proxies' streams alone, or others
+// too.
+type Census interface {
+	// Now returns who is there, as of one moment.
+	Now() registry.Moment
+	// Number returns the number of a moment that is taken now.
+	Number() uint64
+}
+
 // LoopConfig is what a Loop joins.
 type LoopConfig struct {
-	Store    Store
-	Registry *registry.Registry
-	Publish  func(*compile.Output) // called in order; must not wait
-	Domain   string                // "" is compile.DefaultDomain
-	Log      *slog.Logger
+	Store   Store
+	Census  Census
+	Publish func(*compile.Output) // called in order; must not wait
+	Domain  string                // "" is compile.DefaultDomain
+	Log     *slog.Logger
 }
 
 // Loop compiles whenever a rule or a workload changed, and publishes.
@@ -42,16 +51,17 @@ type Loop struct {
 	config LoopConfig
 	log    *slog.Logger
 
-	mu   sync.Mutex
-	last *compile.Output
+	mu    sync.Mutex
+	last  *compile.Output
+	newer chan struct{} // closed when last is no longer the last
 }
 
 // NewLoop returns a loop that does not run yet.
 func NewLoop(config LoopConfig) (*Loop, error) {
-	if config.Store == nil || config.Registry == nil || config.Publish == nil {
-		return nil, errors.New("push: Store, Registry and Publish must be set")
+	if config.Store == nil || config.Census == nil || config.Publish == nil {
+		return nil, errors.New("push: Store, Census and Publish must be set")
 	}
-	return &Loop{config: config, log: cmp.Or(config.Log, slog.New(slog.DiscardHandler))}, nil
+	return &Loop{config: config, log: cmp.Or(config.Log, slog.New(slog.DiscardHandler)), newer: make(chan struct{})}, nil
 }
 
 // Run compiles and publishes until ctx ends.
@@ -60,23 +70,21 @@ func (l *Loop) Run(ctx context.Context) {
 	for {
 		// The channels are taken before what they speak of is compiled: a change
 		// meanwhile is not missed.
-		census := l.config.Registry.Now()
+		there := l.config.Census.Now()
 		objects, revision, changed, ready := l.config.Store.Objects()
 		started := time.Now()
 		if ready {
 			out := compiler.Compile(compile.Input{
-				Objects: objects, Workloads: census.Workloads, Past: census.Past, Census: census.Number,
+				Objects: objects, Workloads: there.Workloads, Past: there.Past, Census: there.Number,
 				Revision: revision, Created: started, Domain: l.config.Domain,
 			})
-			l.mu.Lock()
-			l.last = out
-			l.mu.Unlock()
+			l.keep(out)
 			l.config.Publish(out)
-			l.log.Debug("compiled", "revision", revision, "objects", len(objects), "workloads", len(census.Workloads), "took", time.Since(started))
+			l.log.Debug("compiled", "revision", revision, "objects", len(objects), "workloads", len(there.Workloads), "took", time.Since(started))
 		}
 		select {
 		case <-changed:
-		case <-census.Changed:
+		case <-there.Changed:
 		case <-ctx.Done():
 			return
 		}
@@ -92,11 +100,20 @@ func (l *Loop) Run(ctx context.Context) {
 	}
 }
 
-// Latest returns what was compiled last, nil before the first.
-func (l *Loop) Latest() *compile.Output {
+func (l *Loop) keep(out *compile.Output) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.last
+	l.last = out
+	close(l.newer)
+	l.newer = make(chan struct{})
+}
+
+// Latest returns what was compiled last, nil before the first, and a channel that
+// is closed when there is something newer.
+func (l *Loop) Latest() (last *compile.Output, newer <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last, l.newer
 }
 
 // errNotCompiled says that the store was not read yet.
@@ -105,7 +122,7 @@ var errNotCompiled = errors.New("push: the rules are not compiled yet")
 // SnapshotFor compiles the current rules for a workload that need not be
 // connected.
 func (l *Loop) SnapshotFor(workload wire.Workload) (*wire.Snapshot, error) {
-	out := l.Latest()
+	out, _ := l.Latest()
 	if out == nil {
 		return nil, errNotCompiled
 	}

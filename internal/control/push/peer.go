@@ -8,21 +8,19 @@ import (
 	"net"
 	"sync"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
+	grpcpeer "google.golang.org/grpc/peer"
 
 	"sluice.dev/sluice/internal/control/registry"
+	"sluice.dev/sluice/internal/peer"
 )
 
-// peerCredentials lets only those connect whom check lets. Nothing is read of
-// the others.
+// peerCredentials lets only those connect who are authenticated. Nothing is read
+// of the others.
 type peerCredentials struct {
-	check func(*net.UnixConn) error
+	peers peer.Authenticator
 	log   *slog.Logger
 }
-
-var errNotUnix = errors.New("not a unix socket: the peer cannot be known")
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (c peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -30,33 +28,17 @@ func (c peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.A
 	if limited, ok := conn.(*limitedConn); ok {
 		underneath = limited.Conn
 	}
-	unixConn, ok := underneath.(*net.UnixConn)
-	err := errNotUnix
-	if ok {
-		err = c.check(unixConn)
-	}
+	who, err := c.peers.Authenticate(underneath)
 	if err != nil {
 		conn.Close()
-		c.log.Warn("a connection to the push socket was refused", "error", err)
-		return nil, nil, fmt.Errorf("check peer: %w", err)
+		c.log.Warn("a proxy's connection was refused", "error", err)
+		return nil, nil, fmt.Errorf("authenticate the peer: %w", err)
 	}
-	return conn, peerInfo{credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}, processOf(unixConn)}, nil
-}
-
-// processOf returns the process at the other end, unknown where it cannot be
-// told.
-func processOf(conn *net.UnixConn) registry.Process {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return registry.Process{}
+	info := peerInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}
+	if who.PID != 0 {
+		info.process = registry.ProcessOf(who.PID)
 	}
-	var process registry.Process
-	_ = raw.Control(func(fd uintptr) { // an error leaves it unknown
-		if credentials, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			process = registry.ProcessOf(int(credentials.Pid))
-		}
-	})
-	return process
+	return conn, info, nil
 }
 
 // ClientHandshake implements credentials.TransportCredentials; these are a
@@ -84,7 +66,7 @@ type peerInfo struct {
 
 // peerProcess returns the process that opened a stream.
 func peerProcess(ctx context.Context) registry.Process {
-	if of, ok := peer.FromContext(ctx); ok {
+	if of, ok := grpcpeer.FromContext(ctx); ok {
 		if info, ok := of.AuthInfo.(peerInfo); ok {
 			return info.process
 		}

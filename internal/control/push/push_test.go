@@ -27,6 +27,7 @@ import (
 	"sluice.dev/sluice/internal/control/compile"
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/control/registry"
+	"sluice.dev/sluice/internal/peer"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 	"sluice.dev/sluice/internal/wire/stream"
@@ -89,10 +90,10 @@ type plane struct {
 }
 
 func startPlane(t testing.TB, path string, store *memoryStore) *plane {
-	return startPlaneWith(t, path, store, registry.Config{}, func(*net.UnixConn) error { return nil })
+	return startPlaneWith(t, path, store, registry.Config{}, anybody)
 }
 
-func startPlaneWith(t testing.TB, path string, store *memoryStore, bounds registry.Config, check func(*net.UnixConn) error) *plane {
+func startPlaneWith(t testing.TB, path string, store *memoryStore, bounds registry.Config, peers peer.Authenticator) *plane {
 	t.Helper()
 	if path == "" {
 		path = filepath.Join(t.TempDir(), "push.sock")
@@ -102,11 +103,11 @@ func startPlaneWith(t testing.TB, path string, store *memoryStore, bounds regist
 		t.Fatal(err)
 	}
 	p := &plane{t: t, path: path, store: store, registry: registry.New(bounds)}
-	if p.server, err = New(Config{Registry: p.registry, CheckPeer: check}); err != nil {
+	if p.server, err = New(Config{Registry: p.registry, Census: p.registry, Peers: peers}); err != nil {
 		t.Fatal(err)
 	}
 	p.server.settled, p.server.patience = time.Now().Add(patience), patience // no test waits for these in vain
-	loop, err := NewLoop(LoopConfig{Store: store, Registry: p.registry, Publish: p.server.Publish})
+	loop, err := NewLoop(LoopConfig{Store: store, Census: p.registry, Publish: p.server.Publish})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,6 +126,29 @@ func startPlaneWith(t testing.TB, path string, store *memoryStore, bounds regist
 	})
 	t.Cleanup(p.stop)
 	return p
+}
+
+// authenticator is one of a test's making.
+type authenticator func() error
+
+func (a authenticator) Authenticate(net.Conn) (peer.Peer, error) { return peer.Peer{}, a() }
+
+// anybody is let in.
+var anybody = authenticator(func() error { return nil })
+
+// waitAcked waits until every workload runs what was compiled of the revision.
+func (p *plane) waitAcked(ctx context.Context, revision int64) error {
+	for {
+		all, changed := p.server.Acked(revision)
+		if all {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func (p *plane) client(flows *record.Ring) *stream.Client {
@@ -221,7 +245,7 @@ func TestARuleReachesTheProxyAndIsAcknowledged(t *testing.T) {
 	}
 	revision := p.store.set(policyFor("books", "*.googleapis.com", "v2"))
 	snapshot := until(t, m, hasRules("books"))
-	if err := p.server.WaitAcked(t.Context(), revision); err != nil {
+	if err := p.waitAcked(t.Context(), revision); err != nil {
 		t.Fatal(err)
 	}
 	statuses := p.server.Workloads()
@@ -247,7 +271,7 @@ func TestARuleForOneWorkloadSendsNothingToAnother(t *testing.T) {
 	revision := p.store.set(policyFor("books", "*.googleapis.com", "v2"))
 	until(t, v2, hasRules("books"))
 	// The revision is in force for v1 as well: nothing changed for it.
-	if err := p.server.WaitAcked(t.Context(), revision); err != nil {
+	if err := p.waitAcked(t.Context(), revision); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -328,7 +352,7 @@ func TestASlowProxyGetsTheLatestAndHoldsNobodyUp(t *testing.T) {
 func TestAStormIsCoalesced(t *testing.T) {
 	store := newStore()
 	var published atomic.Int64
-	loop, err := NewLoop(LoopConfig{Store: store, Registry: registry.New(registry.Config{}), Publish: func(*compile.Output) { published.Add(1) }})
+	loop, err := NewLoop(LoopConfig{Store: store, Census: registry.New(registry.Config{}), Publish: func(*compile.Output) { published.Add(1) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +368,7 @@ func TestAStormIsCoalesced(t *testing.T) {
 		last = store.set(policyFor("rule", "a.example.com", ""))
 		time.Sleep(100 * time.Microsecond)
 	}
-	eventually(t, "the last change is compiled", func() bool { out := loop.Latest(); return out != nil && out.Revision == last })
+	eventually(t, "the last change is compiled", func() bool { out, _ := loop.Latest(); return out != nil && out.Revision == last })
 	if most := int64(time.Since(started)/compileAtMost) + 2; published.Load() > most {
 		t.Errorf("%d changes were published %d times, more than %d", changes, published.Load(), most)
 	}
@@ -372,7 +396,7 @@ func TestAServerThatStartsAnewFindsItsWorkloadsAgain(t *testing.T) {
 	for _, m := range members {
 		eventually(t, "the loss is seen", func() bool { return !m.Connected() })
 	}
-	startPlaneWith(t, p.path, store, registry.Config{Memory: p.registry.Memory()}, func(*net.UnixConn) error { return nil })
+	startPlaneWith(t, p.path, store, registry.Config{Memory: p.registry.Memory()}, anybody)
 	// A new one of the same proxy, and one of another that may well come first.
 	fresh := []*stream.Membership{join(t, client, details("v1")), join(t, p.client(nil), details("v1"))}
 	for _, m := range fresh {
@@ -533,7 +557,7 @@ func TestNothingIsSentBeforeTheStoreWasRead(t *testing.T) {
 }
 
 func TestAWorkloadBeyondTheBoundIsRefusedAndLetInLater(t *testing.T) {
-	p := startPlaneWith(t, "", newStore(), registry.Config{MaxWorkloads: 1}, func(*net.UnixConn) error { return nil })
+	p := startPlaneWith(t, "", newStore(), registry.Config{MaxWorkloads: 1}, anybody)
 	client := p.client(nil)
 	first, second := join(t, client, details("v1")), (*stream.Membership)(nil)
 	until(t, first, func(*wire.Snapshot) bool { return true })
@@ -547,10 +571,10 @@ func TestAWorkloadBeyondTheBoundIsRefusedAndLetInLater(t *testing.T) {
 
 func TestAPeerThatFailsTheCheckIsToldNothing(t *testing.T) {
 	checked := make(chan struct{}, 100)
-	p := startPlaneWith(t, "", newStore(), registry.Config{}, func(*net.UnixConn) error {
+	p := startPlaneWith(t, "", newStore(), registry.Config{}, authenticator(func() error {
 		checked <- struct{}{}
 		return errors.New("a stranger")
-	})
+	}))
 	conn, err := net.Dial("unix", p.path)
 	if err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ import (
 
 	"sluice.dev/sluice/internal/control/compile"
 	"sluice.dev/sluice/internal/control/registry"
+	"sluice.dev/sluice/internal/peer"
 	"sluice.dev/sluice/internal/wire"
 	"sluice.dev/sluice/internal/wire/stream"
 )
@@ -57,11 +58,11 @@ const (
 
 // Config configures a Server.
 type Config struct {
-	Registry *registry.Registry
-	// CheckPeer says whether the process at the other end may connect. Required:
-	// whoever connects is told every rule.
-	CheckPeer func(*net.UnixConn) error
-	Log       *slog.Logger // nil: nothing is logged
+	Registry *registry.Registry // whose members the workloads of the streams are
+	Census   Census             // who is there: the registry, or whoever counts others too
+	// Peers says who may connect. Required: whoever connects is told every rule.
+	Peers peer.Authenticator
+	Log   *slog.Logger // nil: nothing is logged
 }
 
 // Server serves the proxies' streams.
@@ -83,8 +84,8 @@ type Server struct {
 
 // New returns a server that has nothing to say yet.
 func New(config Config) (*Server, error) {
-	if config.Registry == nil || config.CheckPeer == nil {
-		return nil, errors.New("push: Registry and CheckPeer must be set")
+	if config.Registry == nil || config.Census == nil || config.Peers == nil {
+		return nil, errors.New("push: Registry, Census and Peers must be set")
 	}
 	s := &Server{
 		config:    config,
@@ -97,7 +98,7 @@ func New(config Config) (*Server, error) {
 	}
 	s.proxies.init()
 	s.grpc = grpc.NewServer(
-		grpc.Creds(peerCredentials{check: config.CheckPeer, log: s.log}),
+		grpc.Creds(peerCredentials{peers: config.Peers, log: s.log}),
 		grpc.ForceServerCodecV2(stream.NewCodec()),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeader),

@@ -2,15 +2,14 @@ package push
 
 import (
 	"cmp"
-	"context"
-	"fmt"
 	"slices"
 
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/wire"
 )
 
-// Workloads lists every workload that joined, sorted by namespace and instance.
+// Workloads lists every workload whose stream is open, sorted by namespace and
+// instance.
 func (s *Server) Workloads() []inspect.WorkloadStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,33 +55,16 @@ func (s *Server) Snapshot(namespace, instance string) *wire.Snapshot {
 	return snapshot
 }
 
-// WaitAcked waits until every workload that is joined runs what was compiled of
-// this revision of the store or of a later one.
-func (s *Server) WaitAcked(ctx context.Context, revision int64) error {
-	for {
-		behind, heard := s.behind(revision)
-		if len(behind) == 0 {
-			return nil
-		}
-		select {
-		case <-heard:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for revision %d: %d workloads do not run it, among them %s: %w", revision, len(behind), behind[0], ctx.Err())
-		}
-	}
-}
-
-// behind lists the instances that do not run the revision, and returns a channel
-// that is closed when that may have changed.
-func (s *Server) behind(revision int64) ([]string, <-chan struct{}) {
+// Acked reports whether every workload that is joined runs what was compiled of
+// this revision of the store or of a later one, and returns a channel that is
+// closed when that may have changed.
+func (s *Server) Acked(revision int64) (all bool, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var behind []string
 	for w := range s.streams {
 		if w.progress.acked == nil || w.progress.ackedRevision < revision {
-			behind = append(behind, w.member.Workload().Instance)
+			return false, s.heard
 		}
 	}
-	slices.Sort(behind)
-	return behind, s.heard
+	return true, s.heard
 }

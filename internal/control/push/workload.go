@@ -70,7 +70,7 @@ func (w *workloadStream) serve(ctx context.Context, opened serverStream, in *req
 	if err := w.settle(ctx, in); err != nil {
 		return err
 	}
-	least := w.server.config.Registry.Number()
+	least := w.server.config.Census.Number()
 	for {
 		out, newer := w.server.latest()
 		if out != nil && out.Census >= least && w.sent == nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,9 +15,9 @@ import (
 	"sluice.dev/sluice/deploy/crds"
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/control/kubeapi"
-	"sluice.dev/sluice/internal/control/push"
 	"sluice.dev/sluice/internal/control/registry"
 	"sluice.dev/sluice/internal/paths"
+	"sluice.dev/sluice/internal/peer"
 )
 
 // Config configures a Server.
@@ -26,40 +25,34 @@ type Config struct {
 	RuntimeDir string // of the sockets; made 0700 where it is missing
 	DataDir    string // of the store; made 0700 where it is missing
 	Version    string // for /sluice/version
-	// PeerCheck says whether the process at the other end of a socket may command
-	// us: peer.Check.
-	PeerCheck func(*net.UnixConn) error
-	Log       *slog.Logger
+	// Peers says who may command us on api.sock and be told every rule on push.sock.
+	Peers peer.Authenticator
+	Log   *slog.Logger
 }
 
-// Server is a running control plane.
+// Server is the running control plane of one machine: its rules are in the data
+// folder, its workloads are those of the proxies here, and it is spoken to by
+// sockets in the runtime folder.
 type Server struct {
 	config    Config
-	version   inspect.Version
 	locks     []*lock
 	api       *kubeapi.Server
-	store     *kubeapi.Store
 	workloads *registry.Registry
-	push      *push.Server
-	loop      *push.Loop
+	plane     *Plane
 
 	cancel   context.CancelFunc
-	running  sync.WaitGroup // what reads the store and the registry
+	running  sync.WaitGroup // what reads the registry
 	serving  sync.WaitGroup // push.sock
 	failed   chan error
 	stopOnce sync.Once
 	stopErr  error
 }
 
-// Start starts a control plane and returns when both of its sockets take
-// connections. An error of type *RunningError says that another server lives in
-// one of the folders.
+// Start starts the control plane of this machine and returns when both of its
+// sockets take connections. An error of type *RunningError says that another
+// server lives in one of the folders.
 func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	s := &Server{config: config, failed: make(chan error, 2)}
-	s.version = inspect.Version{
-		Version: config.Version, Go: runtime.Version(), PID: os.Getpid(), Started: time.Now(),
-		Runtime: config.RuntimeDir, Data: config.DataDir,
-	}
 	defer func() {
 		if err != nil {
 			_ = s.Stop() // the error that stands is the one that is told
@@ -73,39 +66,34 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 		return nil, err
 	}
 	if s.api, err = kubeapi.Start(ctx, kubeapi.Config{
-		DataDir: config.DataDir, Socket: apiSocket, Definitions: crds.Files, PeerCheck: config.PeerCheck, Log: config.Log,
+		DataDir: config.DataDir, Socket: apiSocket, Definitions: crds.Files, Peers: config.Peers, Log: config.Log,
 	}); err != nil {
 		return nil, err
 	}
+	store, err := kubeapi.NewStore(kubeapi.StoreConfig{API: s.api.Loopback(), Kinds: api.Kinds(), Log: config.Log})
+	if err != nil {
+		return nil, err
+	}
 	s.workloads = registry.New(registry.Config{Memory: s.recall()})
-	if s.push, err = push.New(push.Config{Registry: s.workloads, CheckPeer: config.PeerCheck, Log: config.Log.With("component", "push")}); err != nil {
-		return nil, err
-	}
-	if s.store, err = kubeapi.NewStore(kubeapi.StoreConfig{API: s.api.Loopback(), Kinds: api.Kinds(), Log: config.Log}); err != nil {
-		return nil, err
-	}
-	if s.loop, err = push.NewLoop(push.LoopConfig{
-		Store: s.store, Registry: s.workloads, Publish: s.push.Publish, Log: config.Log.With("component", "compile"),
+	if s.plane, err = NewPlane(PlaneConfig{
+		Store: store, Joined: s.workloads, Census: s.workloads, Proxies: config.Peers, Log: config.Log,
+		Version: inspect.Version{
+			Version: config.Version, Go: runtime.Version(), PID: os.Getpid(), Started: time.Now(),
+			Runtime: config.RuntimeDir, Data: config.DataDir,
+		},
 	}); err != nil {
 		return nil, err
 	}
 	background, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
-	s.running.Go(func() { s.store.Run(background) })
-	s.running.Go(func() { s.loop.Run(background) })
-	s.running.Go(func() { s.reportStatuses(background) })
 	s.running.Go(func() { s.remember(background) })
-	if err := s.waitCompiled(ctx); err != nil {
+	if err := s.plane.Start(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.servePush(); err != nil {
 		return nil, err
 	}
-	beside := inspect.NewHandler(inspect.Config{
-		Version: s.version, Census: s.workloads, Data: s.push, Compiler: s.loop,
-		Rules: func() (int64, int) { return s.loop.Latest().Revision, s.store.Len() },
-	})
-	if err := s.api.Open(beside); err != nil {
+	if err := s.api.Open(s.plane.Handler()); err != nil {
 		return nil, err
 	}
 	s.serving.Go(func() {
@@ -145,21 +133,6 @@ func (s *Server) takeFolders() error {
 	return nil
 }
 
-// waitCompiled waits until the rules of the store were compiled once, so that no
-// proxy is ever told of a mesh without them.
-func (s *Server) waitCompiled(ctx context.Context) error {
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for s.loop.Latest() == nil {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("read the rules: %w", ctx.Err())
-		case <-tick.C:
-		}
-	}
-	return nil
-}
-
 // servePush opens push.sock.
 func (s *Server) servePush() error {
 	path, err := paths.Socket(s.config.RuntimeDir, paths.PushSocket)
@@ -171,7 +144,7 @@ func (s *Server) servePush() error {
 		return err
 	}
 	s.serving.Go(func() {
-		if err := s.push.Serve(listener); err != nil {
+		if err := s.plane.Serve(listener); err != nil {
 			s.failed <- err
 		}
 	})
@@ -189,8 +162,8 @@ func (s *Server) Stop() error {
 		if s.cancel != nil {
 			s.cancel()
 		}
-		if s.push != nil {
-			s.push.Close()
+		if s.plane != nil {
+			s.plane.Close()
 		}
 		s.running.Wait()
 		if s.cancel != nil {

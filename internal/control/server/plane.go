@@ -1,0 +1,115 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+
+	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/control/kubeapi"
+	"sluice.dev/sluice/internal/control/push"
+	"sluice.dev/sluice/internal/control/registry"
+	"sluice.dev/sluice/internal/peer"
+)
+
+// Store is where the rules are and what becomes of them is written.
+type Store interface {
+	push.Store
+	// Run follows the rules until ctx ends, and waits for all that it started.
+	Run(ctx context.Context)
+	// Report takes what became of the rules; it returns at once.
+	Report(kubeapi.Report)
+	// Len returns how many objects there are.
+	Len() int
+}
+
+// PlaneConfig says of what a control plane is put together. All of it is required.
+type PlaneConfig struct {
+	Store   Store
+	Joined  *registry.Registry // the workloads that proxies join
+	Census  push.Census        // who is there: Joined, or whoever counts others too
+	Proxies peer.Authenticator // which proxies may connect
+	Version inspect.Version
+	Log     *slog.Logger
+}
+
+// Plane is a control plane, wherever its rules are kept, its workloads counted and
+// its proxies heard: it compiles, brings the result to the proxies and answers
+// questions.
+type Plane struct {
+	config PlaneConfig
+	push   *push.Server
+	loop   *push.Loop
+
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// NewPlane puts a control plane together. Nothing of it runs yet.
+func NewPlane(config PlaneConfig) (*Plane, error) {
+	if config.Store == nil || config.Joined == nil || config.Census == nil || config.Proxies == nil || config.Log == nil {
+		return nil, errors.New("server: a field of PlaneConfig is missing")
+	}
+	p := &Plane{config: config, cancel: func() {}}
+	var err error
+	if p.push, err = push.New(push.Config{
+		Registry: config.Joined, Census: config.Census, Peers: config.Proxies, Log: config.Log.With("component", "push"),
+	}); err != nil {
+		return nil, err
+	}
+	if p.loop, err = push.NewLoop(push.LoopConfig{
+		Store: config.Store, Census: config.Census, Publish: p.push.Publish, Log: config.Log.With("component", "compile"),
+	}); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Start starts the control plane and returns when the rules of the store were
+// compiled once, so that no proxy is ever told of a mesh without them.
+func (p *Plane) Start(ctx context.Context) error {
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	p.cancel = cancel
+	p.running.Go(func() { p.config.Store.Run(background) })
+	p.running.Go(func() { p.loop.Run(background) })
+	reporter := reporter{compiled: p.loop.Latest, acked: p.push.Acked, report: p.config.Store.Report}
+	p.running.Go(func() { reporter.run(background) })
+	for {
+		out, newer := p.loop.Latest()
+		if out != nil {
+			return nil
+		}
+		select {
+		case <-newer:
+		case <-ctx.Done():
+			return fmt.Errorf("read the rules: %w", ctx.Err())
+		}
+	}
+}
+
+// Serve serves the proxies that connect to a listener, until Close. It is called
+// once, after Start.
+func (p *Plane) Serve(proxies net.Listener) error { return p.push.Serve(proxies) }
+
+// Handler answers the requests below /sluice/; it is for after Start.
+func (p *Plane) Handler() http.Handler {
+	return inspect.NewHandler(inspect.Config{
+		Version: p.config.Version, Census: p.config.Census, Data: p.push, Compiler: p.loop,
+		Rules: func() (int64, int) {
+			out, _ := p.loop.Latest()
+			return out.Revision, p.config.Store.Len()
+		},
+	})
+}
+
+// Close ends the control plane and waits for all of it: first what the proxies are
+// told, then what reads the store.
+func (p *Plane) Close() {
+	p.cancel()
+	p.push.Close()
+	p.running.Wait()
+}

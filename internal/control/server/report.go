@@ -1,0 +1,74 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"sluice.dev/sluice/internal/control/compile"
+	"sluice.dev/sluice/internal/control/kubeapi"
+)
+
+const (
+	// reportGrace is how long the workloads have to run what was compiled before it
+	// is reported as pending: as a rule they are faster, and it costs one report.
+	reportGrace = 500 * time.Millisecond
+	// reportAtMost is the least time between two looks at what was acknowledged: in
+	// a storm one look takes all acknowledgements of that time.
+	reportAtMost = 250 * time.Millisecond
+)
+
+// reporter tells the store what became of the rules, for people who look at a
+// status. It sleeps until something is compiled or acknowledged.
+type reporter struct {
+	compiled func() (last *compile.Output, newer <-chan struct{})
+	acked    func(revision int64) (all bool, changed <-chan struct{})
+	report   func(kubeapi.Report)
+}
+
+// run reports until ctx ends.
+func (r *reporter) run(ctx context.Context) {
+	var (
+		reported *compile.Output // last
+		complete bool            // and every workload ran it
+		late     time.Time       // when what is not acknowledged is reported as pending; zero where nothing waits
+	)
+	timer := time.NewTimer(reportGrace)
+	defer timer.Stop()
+	for {
+		out, newer := r.compiled()
+		looked := time.Now()
+		var changed <-chan struct{}
+		var expired <-chan time.Time
+		if out != nil {
+			var programmed bool
+			programmed, changed = r.acked(out.Revision)
+			switch {
+			case out == reported && (complete || !programmed):
+				late = time.Time{} // as was said
+			case programmed || !late.IsZero() && !looked.Before(late):
+				r.report(reportOf(out, programmed))
+				reported, complete, late = out, programmed, time.Time{}
+			case late.IsZero():
+				late = looked.Add(reportGrace)
+			}
+			if !late.IsZero() {
+				timer.Reset(time.Until(late))
+				expired = timer.C
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-expired:
+			continue
+		case <-newer:
+		case <-changed:
+		}
+		timer.Reset(reportAtMost - time.Since(looked))
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+	}
+}
