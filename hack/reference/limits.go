@@ -41,7 +41,7 @@ var limitedPackages = []limited{
 	{"The command line's requests", "internal/cli/rest"},
 	{"sluice run", "internal/run"},
 	{"sluice demo", "internal/demo"},
-	{"sluice why", "internal/why"},
+	{"sluice why", "internal/advice"},
 	{"The rules' API and store", "internal/control/kubeapi"},
 	{"Workloads that joined", "internal/control/registry"},
 	{"Compiling", "internal/control/compile"},

@@ -10,11 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/cli/rest"
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/rulefile"
-	"sluice.dev/sluice/internal/why"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -175,7 +175,7 @@ func printWhy(w io.Writer, why *inspect.Why) {
 
 // offline decides by rules of files, with no server.
 func (o *whyOptions) offline(cmd *cobra.Command, q inspect.WhyQuery) error {
-	question, err := why.Parse(q.URL, q.Method)
+	question, err := advice.Parse(q.URL, q.Method)
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (o *whyOptions) offline(cmd *cobra.Command, q inspect.WhyQuery) error {
 	if err != nil {
 		return err
 	}
-	explained, err := why.Answer(question, compiled, workload)
+	explained, err := advice.Answer(question, compiled, workload)
 	if err != nil {
 		return err
 	}

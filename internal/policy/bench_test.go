@@ -134,23 +134,3 @@ func BenchmarkMemory(b *testing.B) {
 		})
 	}
 }
-
-func BenchmarkExplainADenial(b *testing.B) {
-	for _, count := range []int{1000, 100_000} {
-		s := newSet(b, manyRules(count)...)
-		for say, c := range map[string]Chain{
-			"name":      dialled("www.google.com", 443).tls("www.google.com"),
-			"neighbour": dialled("other.example.com", 443).tls("other.example.com"),
-			"address":   dialledAddr("192.0.2.1", 8443).opaque(),
-			"path":      dialled("api3.example.com", 443).get("api3.example.com", "/x"),
-		} {
-			b.Run(fmt.Sprintf("%s/%d", say, count), func(b *testing.B) {
-				b.ReportAllocs()
-				v := s.Decide(&c)
-				for b.Loop() {
-					s.Explain(&c, v, ExplainOptions{})
-				}
-			})
-		}
-	}
-}

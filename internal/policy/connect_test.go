@@ -27,14 +27,7 @@ func TestWhatMayNotBeAllowedIsNeverAllowed(t *testing.T) {
 }
 
 func TestOnlyTheDestinationSaysWhatMayBeAllowed(t *testing.T) {
-	allow := func(text string) Rule {
-		r, err := ParseAllow(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
-	s, err := NewSet([]Rule{allow("*.example.com:443"), allow("192.0.2.0/24:5432")}, Options{})
+	s, err := NewSet([]Rule{rule("web", "*.example.com", "443/https"), rule("db", "192.0.2.0/24", "5432/tcp")}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +52,7 @@ func TestOnlyTheDestinationSaysWhatMayBeAllowed(t *testing.T) {
 			t.Errorf("%s: %v, want %v", x.what, got, x.want)
 		}
 	}
-	stale, err := NewSet([]Rule{allow("*.example.com:443")}, Options{Deny: refusal.StaleSnapshot})
+	stale, err := NewSet([]Rule{rule("web", "*.example.com", "443/https")}, Options{Deny: refusal.StaleSnapshot})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -195,7 +195,7 @@ func TestProtocols(t *testing.T) {
 	} {
 		s := newSet(t, c.rule)
 		for i, chain := range kinds {
-			check(t, s, c.say+": "+chain.Sniffed.words(), chain, c.want[i])
+			check(t, s, c.say+": "+chain.Sniffed.String(), chain, c.want[i])
 		}
 	}
 }

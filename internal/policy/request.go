@@ -8,9 +8,9 @@ import (
 	"sluice.dev/sluice/internal/refusal"
 )
 
-// needsRequest reports whether the rule allows only some requests, so that it
+// NeedsRequest reports whether the rule allows only some requests, so that it
 // can carry nothing whose method and path are hidden.
-func (r *Rule) needsRequest() bool {
+func (r *Rule) NeedsRequest() bool {
 	return len(r.HTTP) > 0 && !slices.ContainsFunc(r.HTTP, func(m HTTPMatch) bool {
 		return len(m.Methods) == 0 && len(m.Paths) == 0 && len(m.Upgrades) == 0
 	})

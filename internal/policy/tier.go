@@ -58,7 +58,7 @@ func (d *candidate) carry(c *Chain, meant bool) (Treatment, refusal.Reason) {
 	switch {
 	case d.protocol.isTCPFamily():
 		// What a rule says of requests cannot be seen in relayed bytes.
-		if !meant && !d.rule.needsRequest() {
+		if !meant && !d.rule.NeedsRequest() {
 			return Relay, ""
 		}
 	case c.Sniffed == HTTP:
@@ -80,7 +80,7 @@ func (d *candidate) carry(c *Chain, meant bool) (Treatment, refusal.Reason) {
 		}
 		return treatment, ""
 	case c.Sniffed == ClientHello:
-		if d.protocol == ProtocolHTTP || mode == TLSOriginate || d.rule.needsRequest() {
+		if d.protocol == ProtocolHTTP || mode == TLSOriginate || d.rule.NeedsRequest() {
 			return Refuse, refusal.ProtocolMismatch
 		}
 		// No SNI exists for an address (RFC 6066 section 3): its certificate names it.

@@ -107,7 +107,7 @@ func (all addrRanges) requestCandidates() []*requestCandidate {
 	known := map[candidate]*requestCandidate{}
 	for _, r := range all {
 		for _, d := range r.tier.candidates {
-			if !d.rule.needsRequest() || !takesHTTP.holdsAny(protocols(0).with(d.protocol)) {
+			if !d.rule.NeedsRequest() || !takesHTTP.holdsAny(protocols(0).with(d.protocol)) {
 				continue
 			}
 			of := known[d]

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/httpproxy"
 	"sluice.dev/sluice/internal/proxy/sniff"
@@ -28,7 +29,7 @@ func (c *connection) refuse(v policy.Verdict) httpproxy.Direction {
 	f := &c.requests.account
 	e := explanation{Error: "denied", Reason: string(v.Reason), ID: f.ID.String(), Text: v.Reason.Text()}
 	if c.workload.proxy.config.TellAll {
-		full := c.snapshot.Policy.Explain(&c.chain, v, c.workload.explainOptions())
+		full := advice.Explain(c.snapshot.Policy, &c.chain, v, c.workload.explainOptions())
 		e.Text, e.Closest = full.Sentence, full.Closest
 		if full.Remedy != nil {
 			e.Remedy, e.Allow, e.Rule = full.Remedy.Sentence, full.Remedy.Allow, full.Remedy.YAML

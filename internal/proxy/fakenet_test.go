@@ -21,6 +21,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/control/compile"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
@@ -330,7 +331,7 @@ func (m *meshOf) dialAddress(to netip.AddrPort) net.Conn {
 // rule is a rule as --allow has it.
 func rule(t testing.TB, text string) policy.Rule {
 	t.Helper()
-	r, err := policy.ParseAllow(text)
+	r, err := advice.ParseAllow(text)
 	if err != nil {
 		t.Fatal(err)
 	}

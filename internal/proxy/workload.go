@@ -12,9 +12,9 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/names"
-	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
 	"sluice.dev/sluice/internal/proxy/httpproxy"
 	"sluice.dev/sluice/internal/proxy/proof"
@@ -207,6 +207,6 @@ func (d liveDirectory) Local(n names.Name) bool { return d.holder.Load().Directo
 func (d liveDirectory) Search() []names.Name    { return d.holder.Load().Directory.Search() }
 
 // explainOptions says for whom a verdict is explained.
-func (w *Workload) explainOptions() policy.ExplainOptions {
-	return policy.ExplainOptions{Namespace: w.config.Workload.Namespace, Labels: w.config.Workload.Labels}
+func (w *Workload) explainOptions() advice.Options {
+	return advice.Options{Namespace: w.config.Workload.Namespace, Labels: w.config.Workload.Labels}
 }

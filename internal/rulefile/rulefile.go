@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/control/compile"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/wire"
@@ -31,7 +32,7 @@ func Compile(files, allowed []string, workload wire.Workload, words io.Writer) (
 	}
 	var allow []policy.Rule
 	for _, text := range allowed {
-		rule, err := policy.ParseAllow(text)
+		rule, err := advice.ParseAllow(text)
 		if err != nil {
 			wrong = append(wrong, err)
 			continue

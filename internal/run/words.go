@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -69,7 +69,7 @@ func printable(text string) string {
 // isAllow says whether --allow takes the text, and a shell takes it between quotes:
 // people paste the line.
 func isAllow(text string) bool {
-	_, err := policy.ParseAllow(text)
+	_, err := advice.ParseAllow(text)
 	return err == nil && !strings.Contains(text, "'") && printable(text) == text
 }
 

@@ -7,7 +7,7 @@ package inspect
 import (
 	"time"
 
-	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -82,7 +82,7 @@ type Why struct {
 	Revision     int64         `json:"revision"`
 	Age          time.Duration `json:"age,omitempty"` // of the snapshot, in nanoseconds
 	Title        string        `json:"title"`         // "TLS with SNI www.googleapis.com on port 443"
-	policy.Explanation
+	advice.Explanation
 }
 
 // Opened is a decision that was opened by its id.

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
-	"sluice.dev/sluice/internal/why"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -20,7 +20,7 @@ func (e *endpoints) why(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	question, err := why.Parse(query.URL, query.Method)
+	question, err := advice.Parse(query.URL, query.Method)
 	if err != nil {
 		writeError(w, failure(http.StatusBadRequest, "%v", err))
 		return
@@ -59,7 +59,7 @@ func whyQuery(values url.Values) (WhyQuery, error) {
 	return query, nil
 }
 
-func (e *endpoints) answer(query WhyQuery, question why.Question) (*Why, error) {
+func (e *endpoints) answer(query WhyQuery, question advice.Question) (*Why, error) {
 	workload, live, err := e.whose(query)
 	if err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func (e *endpoints) answer(query WhyQuery, question why.Question) (*Why, error) 
 	} else if snapshot, err = e.Compiler.SnapshotFor(workload); err != nil {
 		return nil, failure(http.StatusBadRequest, "%v", err)
 	}
-	explanation, err := why.Answer(question, snapshot, workload)
+	explanation, err := advice.Answer(question, snapshot, workload)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func (e *endpoints) open(w http.ResponseWriter, r *http.Request) {
 	if found.Verdict != record.Failed {
 		opened.Sentence = refusal.Reason(found.Reason).Text()
 	}
-	if question, ok := why.OfFlow(&found); ok {
+	if question, ok := advice.OfRecord(&found); ok {
 		// The workload may have left meanwhile, or run nothing yet: then there is no
 		// verdict of now.
 		there := e.Census.Now()

@@ -1,4 +1,4 @@
-package policy
+package advice
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 
 	"sluice.dev/sluice/internal/addresses"
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
 )
 
 // ParseAllow reads the short form of a rule, as the flag --allow takes it:
@@ -15,25 +16,25 @@ import (
 // addresses (an IPv6 one in brackets when a port follows: [2001:db8::/32]:443).
 // Without a port it is 443. Port 443 is https, 80 is http, and any other tcp,
 // which relays whatever is spoken there.
-func ParseAllow(text string) (Rule, error) {
-	rule := Rule{ID: "--allow " + text}
-	host, port := text, Port{Port: 443}
+func ParseAllow(text string) (policy.Rule, error) {
+	rule := policy.Rule{ID: "--allow " + text}
+	host, port := text, policy.Port{Port: 443}
 	if at := strings.LastIndexByte(text, ':'); at >= 0 && (text[0] == '[' && text[at-1] == ']' || strings.Count(text, ":") == 1) {
 		n, err := strconv.ParseUint(text[at+1:], 10, 16)
 		if err != nil || n == 0 {
-			return Rule{}, fmt.Errorf("--allow %s: port %q is not a number from 1 to 65535", text, text[at+1:])
+			return policy.Rule{}, fmt.Errorf("--allow %s: port %q is not a number from 1 to 65535", text, text[at+1:])
 		}
 		host, port.Port = text[:at], uint16(n)
 	}
 	switch port.Port {
 	case 443:
-		port.Protocol = ProtocolHTTPS
+		port.Protocol = policy.ProtocolHTTPS
 	case 80:
-		port.Protocol = ProtocolHTTP
+		port.Protocol = policy.ProtocolHTTP
 	default:
-		port.Protocol = ProtocolTCP
+		port.Protocol = policy.ProtocolTCP
 	}
-	rule.Ports = []Port{port}
+	rule.Ports = []policy.Port{port}
 	bare := host
 	if strings.HasPrefix(bare, "[") && strings.HasSuffix(bare, "]") {
 		bare = bare[1 : len(bare)-1]
@@ -41,7 +42,7 @@ func ParseAllow(text string) (Rule, error) {
 	if strings.Contains(bare, "/") {
 		cidr, err := addresses.ParseCIDR(bare)
 		if err != nil {
-			return Rule{}, fmt.Errorf("--allow %s: %w", text, err)
+			return policy.Rule{}, fmt.Errorf("--allow %s: %w", text, err)
 		}
 		rule.CIDRs = []netip.Prefix{cidr}
 		return rule, nil
@@ -55,10 +56,10 @@ func ParseAllow(text string) (Rule, error) {
 		// A name in another alphabet: the grammar of patterns has its A-labels.
 		name, parseErr := names.Parse(host)
 		if parseErr != nil {
-			return Rule{}, fmt.Errorf("--allow %s: %w", text, err)
+			return policy.Rule{}, fmt.Errorf("--allow %s: %w", text, err)
 		}
 		if pattern, err = names.ExactPattern(name); err != nil {
-			return Rule{}, fmt.Errorf("--allow %s: %w", text, err)
+			return policy.Rule{}, fmt.Errorf("--allow %s: %w", text, err)
 		}
 	}
 	rule.Hosts = []names.Pattern{pattern}
@@ -67,7 +68,7 @@ func ParseAllow(text string) (Rule, error) {
 
 // allowForm returns the text that ParseAllow would read as a rule on one
 // destination and port.
-func allowForm(rule *Rule) string {
+func allowForm(rule *policy.Rule) string {
 	host := ""
 	switch {
 	case len(rule.Hosts) == 1 && len(rule.CIDRs) == 0:

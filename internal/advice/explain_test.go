@@ -1,4 +1,4 @@
-package policy
+package advice
 
 import (
 	"net/netip"
@@ -6,14 +6,9 @@ import (
 	"testing"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/refusal"
 )
-
-var detailsV2 = ExplainOptions{Namespace: "default", Labels: map[string]string{"app": "details", "version": "v2"}}
-
-func explain(s *Set, c Chain, opts ExplainOptions) Explanation {
-	return s.Explain(&c, s.Decide(&c), opts)
-}
 
 func TestAnAllowedRequestIsExplained(t *testing.T) {
 	s := newSet(t, rule("egress-rule/default/googleapis", "*.googleapis.com", "443/https"))
@@ -49,15 +44,16 @@ func TestADeniedNameIsExplainedWithARuleReadyToPaste(t *testing.T) {
 	want := `apiVersion: sluice.dev/v1alpha1
 kind: EgressPolicy
 metadata:
-  name: "details-v2-www-google-com-443"
-  namespace: "default"
+  name: details-v2-www-google-com-443
+  namespace: default
 spec:
   from:
     labels:
-      "app": "details"
-      "version": "v2"
+      app: details
+      version: v2
   to:
-    hosts: ["www.google.com"]
+    hosts:
+    - www.google.com
     ports:
     - port: 443
       protocol: https
@@ -75,7 +71,7 @@ func TestTheClosestRuleIsNamed(t *testing.T) {
 		rule("a-any", "*", "1/tcp"), rule("b-sibling", "fcm.googleapis.com", "443/https"), rule("c-wild", "*.googleapis.com", "443/https"),
 		rule("d-port", "www.example.com", "80/http"), rule("e-net", "192.0.2.0/24", "22/tcp"))
 	for say, c := range map[string]struct {
-		chain Chain
+		chain chain
 		want  string
 	}{
 		"the apex of a wildcard":       {dialled("googleapis.com", 443).tls("googleapis.com"), "c-wild"},
@@ -93,11 +89,11 @@ func TestTheClosestRuleIsNamed(t *testing.T) {
 }
 
 func TestWhereNoRuleHelpsASentenceSaysWhatDoes(t *testing.T) {
-	s := newSet(t, rule("r", "a.example", "443/https", "80/http"), rule("p", "p.example", "80/http").requests("GET", "/ok"))
+	s := newSet(t, rule("r", "a.example", "443/https", "80/http"), requests(rule("p", "p.example", "80/http"), "GET", "/ok"))
 	badHost := dialled("a.example", 80).get("", "/")
 	badHost.HostBad = true
 	for say, c := range map[string]struct {
-		chain  Chain
+		chain  chain
 		reason refusal.Reason
 		want   string
 	}{
@@ -120,7 +116,7 @@ func TestWhereNoRuleHelpsASentenceSaysWhatDoes(t *testing.T) {
 			t.Errorf("%s: %+v", say, e.Remedy)
 		}
 	}
-	deny, _ := NewSet(nil, Options{Deny: refusal.NoSnapshot})
+	deny, _ := policy.NewSet(nil, policy.Options{Deny: refusal.NoSnapshot})
 	if e := explain(deny, dialled("a.example", 443).tls("a.example"), detailsV2); e.Remedy.YAML != "" || !strings.Contains(e.Remedy.Sentence, "sluice status") {
 		t.Errorf("no snapshot: %+v", e.Remedy)
 	}
@@ -140,23 +136,23 @@ func TestWhatTheDialRefusedIsExplained(t *testing.T) {
 	refused := detailsV2
 	refused.Refused = netip.MustParseAddr("10.1.2.3")
 
-	deny := func(c Chain, reason refusal.Reason) Explanation {
-		v := s.Decide(&c)
-		if v.Action != Allow {
+	deny := func(c chain, reason refusal.Reason) Explanation {
+		v := s.Decide(&c.Chain)
+		if v.Action != policy.Allow {
 			t.Fatalf("%s", v)
 		}
-		v.Action, v.Reason = Deny, reason
-		return s.Explain(&c, v, refused)
+		v.Action, v.Reason = policy.Deny, reason
+		return Explain(s, &c.Chain, v, refused)
 	}
 	e := deny(dialled("db.example.com", 5432).opaque(), refusal.PrivateAddress)
-	if !strings.Contains(e.Remedy.YAML, `privateAnswers: ["10.1.2.3/32"]`) || !strings.Contains(e.Remedy.YAML, `hosts: ["db.example.com"]`) || e.Remedy.Allow != "" {
+	if !strings.Contains(e.Remedy.YAML, "privateAnswers:\n  - 10.1.2.3/32\n") || !strings.Contains(e.Remedy.YAML, "hosts:\n    - db.example.com\n") || e.Remedy.Allow != "" {
 		t.Errorf("private address: %+v", e.Remedy)
 	}
 	if !strings.Contains(e.Sentence, "10.1.2.3") {
 		t.Error(e.Sentence)
 	}
 	e = deny(dialled("a.example", 443).opaque(), refusal.OutsideCIDR)
-	if !strings.Contains(e.Remedy.YAML, `hosts: ["a.example"]`) {
+	if !strings.Contains(e.Remedy.YAML, "hosts:\n    - a.example\n") {
 		t.Errorf("outside the ranges: %+v", e.Remedy)
 	}
 	e = deny(dialled("exact.example", 443).tls("exact.example"), refusal.CertificateFail)
@@ -168,7 +164,7 @@ func TestWhatTheDialRefusedIsExplained(t *testing.T) {
 // Each reason that a rule can help against: its remedy is taken by create, and helps.
 func TestARuleThatHelpsIsFoundForEachReasonThatHasOne(t *testing.T) {
 	s := newSet(t,
-		rule("egress-policy/default/1-web", "www.example.com", "443/https", "80/http").requests("GET", "/ok"),
+		requests(rule("egress-policy/default/1-web", "www.example.com", "443/https", "80/http"), "GET", "/ok"),
 		rule("egress-policy/default/2-tls", "*.tls.example", "443/tls"),
 		rule("egress-policy/default/3-db", "*.db.example", "5432/tcp"),
 		rule("egress-rule/default/4-net", "192.0.2.0/24", "8443/tcp", "8080/http"),
@@ -176,7 +172,7 @@ func TestARuleThatHelpsIsFoundForEachReasonThatHasOne(t *testing.T) {
 	refused := netip.MustParseAddr("10.1.2.3")
 	for _, c := range []struct {
 		say    string
-		chain  Chain
+		chain  chain
 		dial   refusal.Reason // that the dial found after the verdict
 		reason refusal.Reason
 		want   string // "protocol" of the remedy's rule, or "" for none
@@ -199,17 +195,17 @@ func TestARuleThatHelpsIsFoundForEachReasonThatHasOne(t *testing.T) {
 		{"a private answer", dialled("a.db.example", 5432).opaque(), refusal.PrivateAddress, refusal.PrivateAddress, "tcp"},
 		{"an answer outside of the ranges", dialled("b.example", 8443).tls("b.example"), refusal.OutsideCIDR, refusal.OutsideCIDR, "tcp"},
 	} {
-		v := s.Decide(&c.chain)
+		v := s.Decide(&c.chain.Chain)
 		if c.dial != "" {
-			if v.Action != Allow {
+			if v.Action != policy.Allow {
 				t.Errorf("%s: %s", c.say, v)
 				continue
 			}
-			v.Action, v.Reason = Deny, c.dial
+			v.Action, v.Reason = policy.Deny, c.dial
 		}
 		opts := detailsV2
 		opts.Refused = refused
-		e := s.Explain(&c.chain, v, opts)
+		e := Explain(s, &c.chain.Chain, v, opts)
 		if e.Reason != c.reason {
 			t.Errorf("%s: %s, want %s", c.say, e.Reason, c.reason)
 		}
@@ -223,29 +219,31 @@ func TestARuleThatHelpsIsFoundForEachReasonThatHasOne(t *testing.T) {
 			t.Errorf("%s: no rule, but %q", c.say, e.Remedy.Sentence)
 			continue
 		}
-		if got := acceptedPolicy(t, e.Remedy.YAML).Ports[0].Protocol.String(); got != c.want {
+		if got := accepted(t, e.Remedy.YAML, detailsV2.Labels).Ports[0].Protocol.String(); got != c.want {
 			t.Errorf("%s: by %s, want %s\n%s", c.say, got, c.want, e.Remedy.YAML)
 		}
 	}
 }
 
 func TestWhatAStrangerSentDoesNotBreakTheText(t *testing.T) {
-	s := newSet(t, rule("r", "a.example", "80/http").requests("GET", "/ok"))
+	s := newSet(t, requests(rule("r", "a.example", "80/http"), "GET", "/ok"))
 	evil := "/\"\n  evil: true\u202e" + strings.Repeat("x", 5000)
 	e := explain(s, dialled("a.example", 80).get("a.example", evil), detailsV2)
 	if len(e.Sentence) > 500 || strings.ContainsAny(e.Sentence, "\n\u202e") || e.Remedy.YAML != "" {
 		t.Errorf("%q %+v", e.Sentence, e.Remedy)
 	}
-	opts := ExplainOptions{Namespace: "a\nb: c", Labels: map[string]string{"app": "x\" }\n", "k: v": "#"}}
+	opts := Options{Namespace: "a\nb: c", Labels: map[string]string{"app": "x\" }\n", "k: v": "#"}}
 	e = explain(s, dialled("b.example", 80).get("b.example", "/"), opts)
-	readPolicy(t, e.Remedy.YAML)
+	if e.Remedy.YAML != "" || e.Remedy.Rule != nil || e.Remedy.Sentence == "" {
+		t.Errorf("labels that no selector has: %+v", e.Remedy)
+	}
 }
 
 func TestLongNamesMakeValidObjectNames(t *testing.T) {
 	s := newSet(t)
 	long := strings.Repeat("abcdefghi.", 24) + "example"
 	e := explain(s, dialled(long, 443).tls(long), detailsV2)
-	acceptedPolicy(t, e.Remedy.YAML)
+	accepted(t, e.Remedy.YAML, detailsV2.Labels)
 	other := explain(s, dialled("x"+long[1:], 443).tls("x"+long[1:]), detailsV2)
 	if strings.Split(e.Remedy.YAML, "\n")[3] == strings.Split(other.Remedy.YAML, "\n")[3] {
 		t.Error("two long names have one object name")
@@ -297,19 +295,6 @@ func TestParseAllow(t *testing.T) {
 	}
 }
 
-func decimalPort(p Port) string {
+func decimalPort(p policy.Port) string {
 	return strings.TrimPrefix(names.Host{Name: names.MustParse("x"), Port: p.Port}.String(), "x:") + "/" + p.Protocol.String()
-}
-
-func TestVerdictsReadWell(t *testing.T) {
-	s := newSet(t, rule("r", googleapis, "443/https"), rule("net", "2001:db8::/32", "22/tcp"))
-	for want, c := range map[string]Chain{
-		"allow www.googleapis.com:443 by r (passthrough)": dialled(googleapis, 443).tls(googleapis),
-		"deny www.google.com:443: no-rule":                dialled(google, 443).tls(google),
-		"allow [2001:db8::1]:22 by net (relay)":           dialledAddr("2001:db8::1", 22).opaque(),
-	} {
-		if got := s.Decide(&c).String(); got != want {
-			t.Errorf("%s, want %s", got, want)
-		}
-	}
 }

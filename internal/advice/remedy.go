@@ -1,66 +1,70 @@
-package policy
+package advice
 
 import (
 	"fmt"
 
 	"sluice.dev/sluice/internal/addresses"
+	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/refusal"
 )
 
 // Remedy is the smallest change after which the same chain would be allowed.
-// Where a rule does it, YAML is a whole EgressPolicy and Allow the short form (""
-// where that cannot say it); where no rule can, only Sentence says what to change.
+// Where a rule does it, YAML is a whole EgressPolicy and Allow the short form ("" for
+// what cannot say it); where no rule can, only Sentence says what to change.
 type Remedy struct {
 	Sentence string `json:"sentence"`
 	Allow    string `json:"allow,omitempty"` // for `sluice run --allow`
 	YAML     string `json:"yaml,omitempty"`
 
 	// Rule is what YAML compiles to; nil without it.
-	Rule *Rule `json:"-"`
+	Rule *policy.Rule `json:"-"`
 }
 
-// remedy finds the smallest rule that would allow c, tries it, and writes it
-// down. A proposal that does not help, or that is none, leaves the sentence.
-func (s *Set) remedy(c *Chain, v *Verdict, opts ExplainOptions) *Remedy {
-	for _, rule := range s.proposals(c, v, opts) {
-		if !rule.asPolicy() {
+// remedy finds the smallest rule that would allow the chain, tries it, and writes
+// it down. A proposal that does not help, or that is none, leaves the sentence.
+func (a *asked) remedy() *Remedy {
+	for _, rule := range a.proposals() {
+		object, ok := asPolicy(&rule, &a.Options)
+		if !ok || !a.allowedWith(rule) {
 			continue
 		}
-		rule.ID = "egress-policy/" + opts.namespace() + "/" + objectName(&rule, opts)
-		if !s.allowedWith(rule, c, v, opts) {
-			continue
+		text, err := policyYAML(&object)
+		if err != nil {
+			continue // an object that was just validated: it cannot be
 		}
-		r := &Remedy{Sentence: ruleSentence(c, v, &rule), Rule: &rule, YAML: policyYAML(&rule, opts)}
+		r := &Remedy{Sentence: a.ruleSentence(&rule), Rule: &rule, YAML: text}
 		// The short form says one protocol, and so could hide what a tier allows.
 		short, err := ParseAllow(allowForm(&rule))
-		if err == nil && !v.inTier() && s.allowedWith(short, c, v, opts) {
+		if err == nil && !inTier(a.verdict) && a.allowedWith(short) {
 			r.Allow = allowForm(&rule)
 		}
 		return r
 	}
-	return &Remedy{Sentence: s.advice(c, v)}
+	return &Remedy{Sentence: a.advice()}
 }
 
-// allowedWith reports whether c is allowed once rule stands beside the others
-// that hold its destination and port. (A rule on the name leaves nothing to those
-// on addresses.)
-func (s *Set) allowedWith(rule Rule, c *Chain, v *Verdict, opts ExplainOptions) bool {
-	beside := []Rule{rule}
-	for i := range s.rules {
-		if other := &s.rules[i]; other.holdsPort(c.Port) && other.holdsDestination(v.Name, v.Addr) {
+// allowedWith reports whether the chain is allowed once rule stands beside the
+// others that hold its destination and port. (A rule on the name leaves nothing to
+// those on addresses.)
+func (a *asked) allowedWith(rule policy.Rule) bool {
+	v := a.verdict
+	beside := []policy.Rule{rule}
+	rules := a.set.Rules()
+	for i := range rules {
+		if other := &rules[i]; other.HoldsPort(v.Transport, v.Port) && other.Holds(v.Name, v.Addr) {
 			beside = append(beside, *other)
 		}
 	}
-	set, err := NewSet(beside, Options{})
+	set, err := policy.NewSet(beside, policy.Options{Domain: a.set.Domain()})
 	if err != nil {
 		return false
 	}
-	again := set.Decide(c)
+	again := set.Decide(a.chain)
 	switch {
-	case again.Action != Allow:
+	case again.Action != policy.Allow:
 		return false
 	case v.Reason == refusal.PrivateAddress:
-		return again.Consent.Judge(opts.Refused) == ""
+		return again.Consent.Judge(a.Refused) == ""
 	case v.Reason == refusal.OutsideCIDR:
 		return again.Consent.Ranges() == nil
 	}
@@ -68,7 +72,8 @@ func (s *Set) allowedWith(rule Rule, c *Chain, v *Verdict, opts ExplainOptions) 
 }
 
 // ruleSentence says what the remedy's rule does.
-func ruleSentence(c *Chain, v *Verdict, rule *Rule) string {
+func (a *asked) ruleSentence(rule *policy.Rule) string {
+	c, v := a.chain, a.verdict
 	destination := allowForm(rule)
 	protocol := rule.Ports[0].Protocol.String()
 	for _, p := range rule.Ports[1:] {
@@ -79,14 +84,15 @@ func ruleSentence(c *Chain, v *Verdict, rule *Rule) string {
 		return fmt.Sprintf("Allow %s %s on %s (%s).", printable(c.Method), printable(c.Path), destination, protocol)
 	case v.Reason == refusal.PrivateAddress:
 		return fmt.Sprintf("Allow %s (%s) to lead to %s.", destination, protocol, rule.PrivateAnswers[len(rule.PrivateAnswers)-1])
-	case v.Reason == refusal.ProtocolMismatch && c.Sniffed == ClientHello && v.Rule != nil && v.Rule.needsRequest():
+	case v.Reason == refusal.ProtocolMismatch && c.Sniffed == policy.ClientHello && v.Rule != nil && v.Rule.NeedsRequest():
 		return fmt.Sprintf("Speak plain HTTP to port %d, so that method and path can be seen (Sluice makes the TLS), or allow %s as %s, whatever is requested.", c.Port, destination, protocol)
 	}
 	return fmt.Sprintf("Allow %s (%s).", destination, protocol)
 }
 
 // advice says what to change where no rule helps.
-func (s *Set) advice(c *Chain, v *Verdict) string {
+func (a *asked) advice() string {
+	c, v := a.chain, a.verdict
 	switch v.Reason {
 	case refusal.NameMismatch:
 		return "No rule allows this: have the client use one name for the address that it dials, the SNI and the Host."
@@ -99,7 +105,7 @@ func (s *Set) advice(c *Chain, v *Verdict) string {
 	case refusal.BadHost:
 		return "No rule allows this: have the client send a valid host name as SNI and Host."
 	case refusal.MethodOrPath:
-		if !IsNormalPath(c.Path) {
+		if !policy.IsNormalPath(c.Path) {
 			return "Have the client send the path in its plain form: without \"//\", \".\" and \"..\" segments, \";\", backslashes, and without percent-encoding what need not be encoded."
 		}
 	case refusal.EncryptedHello:
@@ -122,5 +128,5 @@ func (s *Set) advice(c *Chain, v *Verdict) string {
 			return fmt.Sprintf("%s belongs to Sluice itself: have the client look the server's name up, and dial what it gets.", v.Addr)
 		}
 	}
-	return "No single rule allows this without taking something else away; change rule " + v.ruleID() + "."
+	return "No single rule allows this without taking something else away; change rule " + ruleID(v) + "."
 }

@@ -1,8 +1,4 @@
-// Package why answers what would happen to one request: it turns an address that
-// a person wrote into the name chain that a proxy would see, and asks the
-// proxy's own Decide. The server's /sluice/why and `sluice why --rules` call it.
-// It never decides by itself and never resolves a name.
-package why
+package advice
 
 import (
 	"errors"
@@ -15,8 +11,6 @@ import (
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/record"
-	"sluice.dev/sluice/internal/refusal"
-	"sluice.dev/sluice/internal/wire"
 )
 
 // Question is one request or connection that is asked about.
@@ -49,7 +43,7 @@ func Parse(text, method string) (Question, error) {
 	}
 	host, err := names.ParseHost(authority)
 	if err != nil {
-		return Question{}, fmt.Errorf("%q is no host: %w", authority, err)
+		return Question{}, fmt.Errorf("%q is not a valid host: %w", authority, err)
 	}
 	switch scheme = strings.ToLower(scheme); scheme {
 	case "https":
@@ -68,8 +62,8 @@ func Parse(text, method string) (Question, error) {
 	return Question{}, fmt.Errorf("scheme %q is not known: use https, http or tcp", scheme)
 }
 
-// dialled starts the chain of a connection to host.
-func dialled(host names.Host, port uint16) policy.Chain {
+// chainTo starts the chain of a connection to host.
+func chainTo(host names.Host, port uint16) policy.Chain {
 	if host.Port != 0 {
 		port = host.Port
 	}
@@ -77,7 +71,7 @@ func dialled(host names.Host, port uint16) policy.Chain {
 }
 
 func tlsTo(host names.Host) Question {
-	chain := dialled(host, 443)
+	chain := chainTo(host, 443)
 	chain.Sniffed, chain.SNI = policy.ClientHello, host.Name
 	title := "TLS with SNI " + host.Name.String()
 	if host.Name.IsZero() {
@@ -87,11 +81,11 @@ func tlsTo(host names.Host) Question {
 }
 
 func requestTo(host names.Host, method, path string) (Question, error) {
-	chain := dialled(host, 80)
+	chain := chainTo(host, 80)
 	chain.Sniffed, chain.Host = policy.HTTP, host
 	target, err := url.ParseRequestURI("/" + strings.TrimPrefix(path, "/"))
 	if err != nil {
-		return Question{}, fmt.Errorf("%q is no path: %w", path, err)
+		return Question{}, fmt.Errorf("%q is not a valid path: %w", path, err)
 	}
 	chain.Method, chain.Path = strings.ToUpper(method), target.EscapedPath()
 	if chain.Method == "" {
@@ -101,7 +95,7 @@ func requestTo(host names.Host, method, path string) (Question, error) {
 }
 
 func opaqueTo(host names.Host) Question {
-	chain := dialled(host, 0)
+	chain := chainTo(host, 0)
 	chain.Sniffed = policy.Opaque
 	host.Port = 0
 	return Question{Title: "TCP to " + host.String() + " on port " + port(chain.Port), Chain: chain}
@@ -109,9 +103,9 @@ func opaqueTo(host names.Host) Question {
 
 func port(n uint16) string { return strconv.Itoa(int(n)) }
 
-// OfFlow asks again about what a flow tells of. ok is false where it tells of no
+// OfRecord asks again about what a record tells of. ok is false where it tells of no
 // destination outside.
-func OfFlow(f *record.Record) (q Question, ok bool) {
+func OfRecord(f *record.Record) (q Question, ok bool) {
 	if f.Direction == record.Ingress {
 		return Question{}, false
 	}
@@ -141,67 +135,4 @@ func OfFlow(f *record.Record) (q Question, ok bool) {
 		chain.Sniffed = policy.Opaque
 	}
 	return Question{Title: title + " on port " + port(f.Port), Chain: chain}, true
-}
-
-// Answer decides a question on a snapshot, for one of its workloads.
-func Answer(q Question, snapshot *wire.Snapshot, workload wire.Workload) (policy.Explanation, error) {
-	if inside, ok := answerInside(q, snapshot, workload.Namespace); ok {
-		return inside, nil
-	}
-	var rules []policy.Rule
-	if snapshot.Policy != nil {
-		rules = snapshot.Policy.Rules
-	}
-	set, err := policy.NewSet(rules, policy.Options{Version: snapshot.Version})
-	if err != nil {
-		return policy.Explanation{}, fmt.Errorf("compile the rules of snapshot %s: %w", snapshot.Version, err)
-	}
-	return set.Explain(&q.Chain, set.Decide(&q.Chain), policy.ExplainOptions{
-		Namespace: workload.Namespace, Labels: workload.Labels,
-	}), nil
-}
-
-// answerInside answers for a service of the mesh: there the address that was
-// dialled decides, and calls are allowed.
-func answerInside(q Question, snapshot *wire.Snapshot, namespace string) (policy.Explanation, bool) {
-	service := serviceOf(q.Chain.Dialled, snapshot.Directory, namespace)
-	if service == nil {
-		return policy.Explanation{}, false
-	}
-	e := policy.Explanation{
-		Verdict:     policy.Allow.String(),
-		Destination: service.Name.String() + ":" + port(q.Chain.Port),
-		Treatment:   "mesh",
-		Sentence:    fmt.Sprintf("%s is a service of the mesh; calls between its services are allowed.", service.Name),
-		Proofs:      []policy.Proof{{Link: "dialled", Value: service.Name.String(), ProvedBy: "its synthetic address, which stands for this service alone"}},
-	}
-	for _, p := range service.Ports {
-		if p.Port == q.Chain.Port {
-			return e, true
-		}
-	}
-	e.Verdict, e.Treatment, e.Reason = policy.Deny.String(), "", refusal.NoRule
-	e.Sentence = fmt.Sprintf("%s is a service of the mesh and has no port %d.", service.Name, q.Chain.Port)
-	return e, true
-}
-
-// serviceOf finds the service that a workload of namespace means by name: the
-// full name, or a short one as its resolver completes it.
-func serviceOf(name names.Name, directory *wire.Directory, namespace string) *wire.Service {
-	if directory == nil || name.IsZero() {
-		return nil
-	}
-	for i := range directory.Services {
-		service := &directory.Services[i]
-		short := service.Short + "." + service.Namespace
-		switch name.String() {
-		case service.Name.String(), short, short + ".svc":
-			return service
-		case service.Short:
-			if service.Namespace == namespace {
-				return service
-			}
-		}
-	}
-	return nil
 }

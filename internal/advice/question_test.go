@@ -1,4 +1,4 @@
-package why
+package advice
 
 import (
 	"strings"
@@ -33,8 +33,8 @@ func TestWhatIsNoDestinationIsRefusedWithAWayOn(t *testing.T) {
 		"ftp://www.example.com/":                 `scheme "ftp" is not known`,
 		"tcp://www.example.com":                  "HOST:PORT",
 		"https://user@www.example.com":           "leave it out",
-		"https:///path":                          "is no host",
-		"http://a.example/%zz":                   "is no path",
+		"https:///path":                          "is not a valid host",
+		"http://a.example/%zz":                   "is not a valid path",
 		"https://" + strings.Repeat("a", MaxURL): "longer than",
 	} {
 		if _, err := Parse(text, ""); err == nil || !strings.Contains(err.Error(), want) {
@@ -89,17 +89,17 @@ func TestAShortNameIsThatOfTheWorkloadsNamespace(t *testing.T) {
 	}
 }
 
-func TestAFlowIsAskedAboutAgain(t *testing.T) {
-	q, ok := OfFlow(&record.Record{Dialled: "www.google.com", Port: 443, Sniffed: policy.ClientHello, SNI: "www.googleapis.com"})
+func TestARecordIsAskedAboutAgain(t *testing.T) {
+	q, ok := OfRecord(&record.Record{Dialled: "www.google.com", Port: 443, Sniffed: policy.ClientHello, SNI: "www.googleapis.com"})
 	if !ok || q.Chain.SNI.String() != "www.googleapis.com" || q.Chain.Sniffed != policy.ClientHello {
 		t.Errorf("%+v", q)
 	}
-	q, ok = OfFlow(&record.Record{Dialled: "203.0.113.7", Port: 80, Sniffed: policy.HTTP, Host: "bad host", Method: "GET", Path: "/"})
+	q, ok = OfRecord(&record.Record{Dialled: "203.0.113.7", Port: 80, Sniffed: policy.HTTP, Host: "bad host", Method: "GET", Path: "/"})
 	if !ok || !q.Chain.HostBad || !q.Chain.Addr.IsValid() {
 		t.Errorf("%+v", q)
 	}
-	if _, ok := OfFlow(&record.Record{Direction: record.Ingress, Port: 80}); ok {
-		t.Error("an ingress flow was asked about")
+	if _, ok := OfRecord(&record.Record{Direction: record.Ingress, Port: 80}); ok {
+		t.Error("an ingress record was asked about")
 	}
 }
 

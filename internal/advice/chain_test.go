@@ -1,9 +1,11 @@
-package policy
+package advice
 
 import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"sluice.dev/sluice/internal/policy"
 )
 
 // The table of the name chain, row by row: what was seen, what becomes of it, and
@@ -17,10 +19,10 @@ func TestEveryRowOfTheNameChainTable(t *testing.T) {
 	hidden.ECH = true
 	outer := hidden
 	outer.SNI = name("public.example")
-	hard := func(addr string, c Chain) Chain { c.Dialled, c.Addr = name(""), netip.MustParseAddr(addr); return c }
+	hard := func(addr string, c chain) chain { c.Dialled, c.Addr = name(""), netip.MustParseAddr(addr); return c }
 
 	type cases []struct {
-		chain Chain
+		chain chain
 		want  string
 		tells string // words of the sentence
 	}
@@ -73,7 +75,7 @@ func TestEveryRowOfTheNameChainTable(t *testing.T) {
 			{dialled(googleapis, 443).tls(googleapis), "passthrough by apis", "after the server proved its name"},
 		}},
 		{"intercepted TLS: inner Host must equal SNI", cases{
-			{Chain{Port: 443, SNI: name(googleapis)}.get("fcm.googleapis.com", "/"), "name-mismatch", "SNI " + googleapis + ", Host fcm.googleapis.com"},
+			{chain{policy.Chain{Port: 443, SNI: name(googleapis)}}.get("fcm.googleapis.com", "/"), "name-mismatch", "SNI " + googleapis + ", Host fcm.googleapis.com"},
 		}},
 		{"ECH in the ClientHello", cases{
 			{hidden, "passthrough by apis", googleapis},
@@ -82,16 +84,16 @@ func TestEveryRowOfTheNameChainTable(t *testing.T) {
 	} {
 		for _, c := range row.rows {
 			v := check(t, s, row.say, c.chain, c.want)
-			if e := s.Explain(&c.chain, v, detailsV2); !strings.Contains(e.Sentence, c.tells) {
+			if e := Explain(s, &c.chain.Chain, v, detailsV2); !strings.Contains(e.Sentence, c.tells) {
 				t.Errorf("%s: %q does not say %q", row.say, e.Sentence, c.tells)
 			}
-			if v.ECH != (c.chain.ECH && v.Action == Allow) {
+			if v.ECH != (c.chain.ECH && v.Action == policy.Allow) {
 				t.Errorf("%s: whether it hides a name is lost", row.say)
 			}
 		}
 	}
-	for _, c := range []Chain{dialled("www.wikipedia.org", 9443).opaque(), hard("208.80.152.1", dialled("", 9443).tls("www.wikipedia.org"))} {
-		if v := s.Decide(&c); len(v.Consent.Ranges()) != 2 {
+	for _, c := range []chain{dialled("www.wikipedia.org", 9443).opaque(), hard("208.80.152.1", dialled("", 9443).tls("www.wikipedia.org"))} {
+		if v := s.Decide(&c.Chain); len(v.Consent.Ranges()) != 2 {
 			t.Errorf("%s is dialled within %v", v, v.Consent.Ranges())
 		}
 	}

@@ -1,4 +1,4 @@
-package policy
+package advice
 
 import (
 	"net/netip"
@@ -6,13 +6,15 @@ import (
 	"strings"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
 )
 
 // closest returns the rule that comes closest to allowing the chain, nil when
 // none is near: the one that Decide named, else one that holds the destination on
 // another port, else a wildcard whose apex it is, else one on the same
 // registrable domain. Of several as close the first by ID.
-func (s *Set) closest(c *Chain, v *Verdict) *Rule {
+func (a *asked) closest() *policy.Rule {
+	v := a.verdict
 	if v.Rule != nil {
 		return v.Rule
 	}
@@ -20,14 +22,15 @@ func (s *Set) closest(c *Chain, v *Verdict) *Rule {
 		return nil
 	}
 	var (
-		best  *Rule
+		best  *policy.Rule
 		near  = 0
 		sites = sitesOf(v.Name)
 	)
-	for i := range s.rules {
-		rule := &s.rules[i]
-		score := rule.nearness(v.Name, v.Addr, sites)
-		if score > 0 && rule.holdsPort(c.Port) {
+	rules := a.set.Rules()
+	for i := range rules {
+		rule := &rules[i]
+		score := nearness(rule, v.Name, v.Addr, sites)
+		if score > 0 && rule.HoldsPort(v.Transport, v.Port) {
 			score++
 		}
 		if score > near {
@@ -37,25 +40,11 @@ func (s *Set) closest(c *Chain, v *Verdict) *Rule {
 	return best
 }
 
-func (r *Rule) holdsPort(port uint16) bool {
-	return slices.ContainsFunc(r.Ports, func(p Port) bool { return p.Port == port })
-}
-
-// holdsDestination reports whether the rule is about the name or, where there is
-// none, the address.
-func (r *Rule) holdsDestination(name names.Name, addr netip.Addr) bool {
-	if !name.IsZero() {
-		return slices.ContainsFunc(r.Hosts, func(p names.Pattern) bool { return p.Match(name) })
-	}
-	return slices.ContainsFunc(r.CIDRs, func(p netip.Prefix) bool { return unmapPrefix(p).Contains(addr) }) ||
-		slices.ContainsFunc(r.Hosts, func(p names.Pattern) bool { at, ok := p.Addr(); return ok && at == addr })
-}
-
 // nearness scores how near a rule's destinations are, 0 for not at all. Odd steps
 // are left for the port.
-func (r *Rule) nearness(name names.Name, addr netip.Addr, sites []string) int {
+func nearness(r *policy.Rule, name names.Name, addr netip.Addr, sites []string) int {
 	if name.IsZero() {
-		if holds(r.CIDRs, addr) {
+		if r.Holds(name, addr) {
 			return 6
 		}
 		return 0

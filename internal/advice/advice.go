@@ -1,0 +1,82 @@
+// Package advice puts verdicts into words and says what to change: why a connection
+// or request was allowed or denied, which rule comes closest, and the smallest
+// change that helps. The proxy's denials, the server's /sluice/why and the command
+// line call it. It decides nothing: all that it says was asked of policy, and no
+// rule is proposed that api.Validate refuses.
+package advice
+
+import (
+	"fmt"
+	"net/netip"
+
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// Options says for whom a verdict is explained.
+type Options struct {
+	// Namespace and Labels are of the workload, for a remedy that selects it alone.
+	Namespace string
+	Labels    map[string]string
+	// Refused is the address that the dial refused, for refusal.PrivateAddress.
+	Refused netip.Addr
+}
+
+// namespace returns the workload's namespace.
+func (o *Options) namespace() string {
+	if o.Namespace == "" {
+		return "default"
+	}
+	return o.Namespace
+}
+
+// Explanation is a verdict in words, for people and for `-o json`.
+type Explanation struct {
+	Verdict     string         `json:"verdict"` // "allow", "audit" or "deny"
+	Destination string         `json:"destination"`
+	Reason      refusal.Reason `json:"reason,omitempty"`
+	Sentence    string         `json:"sentence"`
+	Rule        string         `json:"rule,omitempty"` // that allowed
+	Protocol    string         `json:"protocol,omitempty"`
+	Treatment   string         `json:"treatment,omitempty"`
+	Proofs      []Proof        `json:"proofs,omitempty"`  // what was seen, and what proves it
+	Unseen      []string       `json:"unseen,omitempty"`  // what cannot be seen
+	Closest     string         `json:"closest,omitempty"` // the rule that comes closest to allowing it
+	Remedy      *Remedy        `json:"remedy,omitempty"`  // of a denial
+}
+
+// asked is a verdict that is explained, and what it is about.
+type asked struct {
+	Options
+	set     *policy.Set
+	chain   *policy.Chain
+	verdict *policy.Verdict
+}
+
+// Explain puts a verdict into words: what Decide said of c, or what the dial
+// found afterwards (v with Action Deny and a reason of the dial). It is for the
+// few times that somebody asks: it allocates, and looks at every rule.
+func Explain(s *policy.Set, c *policy.Chain, v policy.Verdict, opts Options) Explanation {
+	a := &asked{Options: opts, set: s, chain: c, verdict: &v}
+	e := Explanation{
+		Verdict:     v.Action.String(),
+		Destination: v.Destination(),
+		Reason:      v.Reason,
+		Proofs:      a.proofs(),
+	}
+	if v.Passes() {
+		e.Sentence = fmt.Sprintf("%s is allowed: %s.", e.Destination, treatmentWords(v.Treatment))
+		e.Protocol, e.Treatment = v.Protocol.String(), v.Treatment.String()
+		if v.Rule != nil {
+			e.Rule = v.Rule.ID
+		}
+		e.Unseen = a.unseen()
+		return e
+	}
+	e.Sentence = a.denial()
+	if closest := a.closest(); closest != nil {
+		e.Closest = closest.ID
+	}
+	e.Remedy = a.remedy()
+	return e
+}

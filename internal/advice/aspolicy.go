@@ -1,0 +1,83 @@
+package advice
+
+import (
+	"bytes"
+	"slices"
+
+	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/api/v1alpha1"
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+)
+
+// asPolicy brings a rule into the form in which an EgressPolicy says the same,
+// names it, and returns that policy for the workloads of who. It reports false
+// where none can say it: what `sluice create` would refuse is no remedy.
+func asPolicy(rule *policy.Rule, who *Options) (api.Object, bool) {
+	plainTLS(rule)
+	spec := &v1alpha1.EgressPolicySpec{PrivateAnswers: texts(rule.PrivateAnswers)}
+	if len(who.Labels) > 0 {
+		spec.From = &v1alpha1.WorkloadSelector{Labels: who.Labels}
+	}
+	spec.To.Hosts, spec.To.CIDRs = texts(rule.Hosts), texts(rule.CIDRs)
+	for _, p := range rule.Ports {
+		spec.To.Ports = append(spec.To.Ports, v1alpha1.EgressPort{Port: int32(p.Port), Protocol: p.Protocol.String()})
+	}
+	if rule.TLS != (policy.TLS{Mode: policy.TLSAuto}) {
+		spec.TLS = &v1alpha1.EgressTLS{ServerName: rule.TLS.ServerName.String(), CABundle: rule.TLS.CABundle}
+		if rule.TLS.Mode != policy.TLSAuto {
+			spec.TLS.Mode = string(rule.TLS.Mode)
+		}
+	}
+	for _, m := range rule.HTTP {
+		spec.HTTP = append(spec.HTTP, v1alpha1.HTTPMatch{Methods: m.Methods, Paths: m.Paths, Upgrades: m.Upgrades})
+	}
+	object := api.Object{
+		APIVersion: v1alpha1.Group + "/" + v1alpha1.Version, Kind: "EgressPolicy",
+		Metadata: api.Meta{Name: objectName(rule, who), Namespace: who.namespace()}, Spec: spec,
+	}
+	rule.ID = object.ID()
+	return object, len(api.Validate(&object)) == 0
+}
+
+// plainTLS leaves out of a rule's TLS what says nothing on its ports, which a
+// policy may not say.
+func plainTLS(r *policy.Rule) {
+	holds := func(p policy.Protocol) bool {
+		return slices.ContainsFunc(r.Ports, func(port policy.Port) bool { return port.Protocol == p })
+	}
+	https := holds(policy.ProtocolHTTPS)
+	switch {
+	case !https && !holds(policy.ProtocolTLS):
+		r.TLS = policy.TLS{}
+	case !https:
+		r.TLS.ServerName = names.Name{}
+		if r.TLS.Mode == policy.TLSOriginate {
+			r.TLS.Mode = policy.TLSAuto
+		}
+	case r.TLS.Mode == policy.TLSPassthrough:
+		r.TLS.ServerName = names.Name{}
+	case len(r.HTTP) > 0:
+		r.TLS.Mode = policy.TLSOriginate // Auto cannot pass what it must look into
+	}
+	if r.TLS.Mode == "" {
+		r.TLS.Mode = policy.TLSAuto
+	}
+}
+
+func texts[T interface{ String() string }](values []T) []string {
+	var list []string
+	for _, v := range values {
+		list = append(list, v.String())
+	}
+	return list
+}
+
+// policyYAML writes a policy as `sluice create -f` reads it.
+func policyYAML(o *api.Object) (string, error) {
+	var b bytes.Buffer
+	if err := api.WriteYAML(&b, []api.Object{*o}); err != nil {
+		return "", err
+	}
+	return string(bytes.TrimSuffix(b.Bytes(), []byte("---\n"))), nil // one document alone
+}
