@@ -38,7 +38,7 @@ var limitedPackages = []limited{
 	{"Flows", "internal/record"},
 	{"Files and objects", "api"},
 	{"Values of our own kinds", "api/v1alpha1"},
-	{"The command line's requests", "internal/cli/rest"},
+	{"The command line's requests", "internal/rest"},
 	{"sluice run", "internal/run"},
 	{"sluice demo", "internal/demo"},
 	{"sluice why", "internal/advice"},

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice.dev/sluice/api"
-	"sluice.dev/sluice/internal/cli/rest"
+	"sluice.dev/sluice/internal/rest"
 )
 
 // allTypes is the word for every kind.

@@ -6,19 +6,41 @@ import (
 	"testing"
 )
 
-func TestTheCommandLinksNeitherKubernetesNorEtcd(t *testing.T) {
-	output, err := exec.Command("go", "list", "-deps", "sluice.dev/sluice/cmd/sluice").CombinedOutput()
+// listed runs go list and returns its lines.
+func listed(t *testing.T, arguments ...string) []string {
+	t.Helper()
+	output, err := exec.Command("go", append([]string{"list"}, arguments...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("go list: %v\n%s", err, output)
 	}
-	packages := strings.Fields(string(output))
-	if len(packages) < 50 {
+	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
+	if len(lines) < 20 {
 		t.Fatalf("go list printed %q", output)
 	}
-	for _, name := range packages {
+	return lines
+}
+
+func TestTheCommandLinksNeitherKubernetesNorEtcd(t *testing.T) {
+	for _, name := range listed(t, "-deps", "sluice.dev/sluice/cmd/sluice") {
 		for _, refused := range []string{"k8s.io/", "sigs.k8s.io/", "go.etcd.io/", "sluice.dev/sluice/api/kube", "sluice.dev/sluice/internal/control/kubeapi"} {
 			if strings.HasPrefix(name, refused) {
 				t.Errorf("cmd/sluice links %s", name)
+			}
+		}
+	}
+}
+
+// The command line is the top: what a command is made of never leads back to it.
+func TestOnlyTheProgramImportsTheCommandLine(t *testing.T) {
+	for _, line := range listed(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "sluice.dev/sluice/...") {
+		fields := strings.Fields(line)
+		importer := fields[0]
+		if importer == "sluice.dev/sluice/cmd/sluice" || strings.HasPrefix(importer, "sluice.dev/sluice/internal/cli") {
+			continue
+		}
+		for _, imported := range fields[1:] {
+			if strings.HasPrefix(imported, "sluice.dev/sluice/internal/cli") {
+				t.Errorf("%s imports %s", importer, imported)
 			}
 		}
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"sluice.dev/sluice/internal/cli/rest/fakeapi"
+	"sluice.dev/sluice/internal/rest/fakeapi"
 )
 
 // The test binary is also the command, so that the scripts run real processes.

@@ -4,7 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice.dev/sluice/api"
-	"sluice.dev/sluice/internal/cli/rest"
+	"sluice.dev/sluice/internal/rest"
 )
 
 // Names of the flags that every command that speaks to the server has.

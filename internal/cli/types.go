@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice.dev/sluice/api"
-	"sluice.dev/sluice/internal/cli/rest"
 	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/rest"
 )
 
 // lookup finds the kind of a word; of one that is not known it says which word is

@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice.dev/sluice/internal/advice"
-	"sluice.dev/sluice/internal/cli/rest"
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/rest"
 	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/wire"
 )

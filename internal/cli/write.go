@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice.dev/sluice/api"
-	"sluice.dev/sluice/internal/cli/rest"
+	"sluice.dev/sluice/internal/rest"
 )
 
 func newCreateCommand() *cobra.Command {

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"sluice.dev/sluice/internal/cli/rest"
 	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/rest"
 )
 
 // waitForPage waits until the page shows details, reviews and stars.

@@ -17,7 +17,7 @@ import (
 
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/api/istio"
-	"sluice.dev/sluice/internal/cli/rest/fakeapi"
+	"sluice.dev/sluice/internal/rest/fakeapi"
 )
 
 const rulePath = "/apis/config.istio.io/v1alpha2/namespaces/default/egressrules/a"
