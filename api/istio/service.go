@@ -10,6 +10,15 @@ import (
 // namespaces.
 const RootNamespace = "sluice-system"
 
+// What the ingress of Istio 0.5 was called as a source of calls: a service of this
+// name and namespace, whose workloads carry a label.
+const (
+	IngressService    = "istio-ingress"
+	IngressNamespace  = "istio-system"
+	IngressLabel      = "istio"
+	IngressLabelValue = "ingress"
+)
+
 // ClusterDomain is the domain of mesh services where a Service names none.
 const ClusterDomain = "cluster.local"
 

@@ -46,7 +46,7 @@ const DefaultDomain = "cluster.local"
 // Input is everything that the mesh is at one moment.
 type Input struct {
 	Objects   []api.Object    // of every kind, in any order; not changed and not to be changed while an Output lives
-	Workloads []wire.Workload // that live, normalized, in any order
+	Workloads []wire.Workload // that live, normalized, in any order; not to be changed while an Output lives
 	Past      []wire.Workload // of each service whose workloads left: Service, Namespace and Ports
 	Census    uint64          // when Workloads was read, in the count of whoever keeps them
 	Allow     []policy.Rule   // of --allow: for every workload
@@ -76,11 +76,16 @@ type Output struct {
 	shared    []*wire.Part // parts that every workload gets: directory, endpoints
 	mesh      *compiledMesh
 	audit     bool
-	failed    error // why no snapshot can be made at all
+	objects   []*compiled     // in the order of the input
+	workloads []wire.Workload // that live
+	failed    error           // why no snapshot can be made at all
 	cache     *cache
 	decoder   *wire.Decoder
 	root      func() (*wire.Part, error)
 	namespace map[string]func() (*wire.Part, error)
+
+	population func() *population
+	warnings   func() map[string][]Warning
 
 	mu    sync.Mutex
 	views map[string]func() (*View, error) // by class
@@ -124,7 +129,7 @@ func (c *Compiler) Compile(in Input) *Output {
 	c.cache.startGeneration()
 	out := &Output{
 		Revision: in.Revision, Census: in.Census, Created: in.Created,
-		mesh: defaultMesh(), audit: in.Audit,
+		mesh: defaultMesh(), audit: in.Audit, workloads: in.Workloads,
 		cache: c.cache, decoder: c.cache.decoder, views: make(map[string]func() (*View, error)),
 	}
 	var (
@@ -133,6 +138,7 @@ func (c *Compiler) Compile(in Input) *Output {
 	)
 	for i := range in.Objects {
 		object := c.cache.compile(&in.Objects[i])
+		out.objects = append(out.objects, object)
 		for _, text := range object.problems {
 			out.report(object.id, text)
 		}
@@ -162,6 +168,7 @@ func (c *Compiler) Compile(in Input) *Output {
 	out.services = joinServices(defined, in.Workloads, in.Past, in.Domain, out.report)
 	out.shared, out.failed = sharedParts(out.services, in.Domain, c.cache)
 	out.preparePolicyParts()
+	out.prepareWarnings()
 	slices.SortStableFunc(out.Problems, func(a, b Problem) int { return cmp.Compare(a.Object, b.Object) })
 	return out
 }
@@ -277,6 +284,7 @@ func (v *View) assemble(decoder *wire.Decoder) (*wire.Snapshot, error) {
 type compiled struct {
 	id       string
 	problems []string
+	advice   func() []string // of api.Warnings
 	egress   *compiledEgress
 	route    *compiledRoute
 	service  *compiledService
@@ -285,7 +293,8 @@ type compiled struct {
 
 // compileObject compiles one object by itself.
 func compileObject(object *api.Object, domain string) *compiled {
-	out := &compiled{id: objectID(object)}
+	known := api.Object{APIVersion: object.APIVersion, Kind: object.Kind, Metadata: object.Metadata, Spec: object.Spec}
+	out := &compiled{id: objectID(object), advice: sync.OnceValue(func() []string { return api.Warnings(&known) })}
 	namespace := cmp.Or(object.Metadata.Namespace, wire.DefaultNamespace)
 	var err error
 	switch spec := object.Spec.(type) {

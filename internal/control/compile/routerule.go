@@ -20,10 +20,25 @@ type compiledRoute struct {
 	rule        route.Rule
 	destination names.Name
 	precedence  int32
-	source      names.Name        // zero: any service
-	sourceLabel map[string]string // that the caller carries
-	hash        wire.Hash         // of the rule's JSON
+	source      routeSource
+	hash        wire.Hash // of the rule's JSON
 }
+
+// routeSource says whose calls a RouteRule routes; the zero one, everybody's.
+type routeSource struct {
+	service names.Name        // that the caller is behind; zero: any
+	labels  map[string]string // that the caller carries
+	ingress bool              // the caller may be the ingress, which is behind no service
+}
+
+// selects reports whether a caller that is behind these services is meant.
+func (s *routeSource) selects(w wire.Workload, services []names.Name) bool {
+	return carries(w.Labels, s.labels) &&
+		(s.service.IsZero() || slices.Contains(services, s.service) || s.ingress && isIngress(w))
+}
+
+// isIngress reports whether a workload is an ingress, as Istio 0.5 labelled it.
+func isIngress(w wire.Workload) bool { return w.Labels[istio.IngressLabel] == istio.IngressLabelValue }
 
 // byPrecedence orders routes as they are tried: the higher precedence first,
 // then the smaller key.
@@ -42,10 +57,9 @@ func compileRouteRule(id, namespace string, spec *istio.RouteRuleSpec, domain st
 	out := &compiledRoute{destination: destination, precedence: spec.Precedence, rule: route.Rule{ID: id}}
 	if match := spec.Match; match != nil {
 		if match.Source != nil {
-			if out.source, err = serviceName(match.Source, namespace, domain); err != nil {
+			if out.source, err = compileSource(match.Source, namespace, domain); err != nil {
 				return nil, fmt.Errorf("match.source: %w", err)
 			}
-			out.sourceLabel = match.Source.Labels
 		}
 		if match.Request != nil {
 			if out.rule.Match, err = compileRequestMatch(match.Request); err != nil {
@@ -61,6 +75,20 @@ func compileRouteRule(id, namespace string, spec *istio.RouteRuleSpec, domain st
 		return nil, fmt.Errorf("encode rule: %w", err)
 	}
 	out.hash = wire.HashOf(append(b, destination.String()...))
+	return out, nil
+}
+
+// compileSource reads match.source. The ingress has one name in every mesh: that of
+// Istio 0.5's, alone or in the namespace where Istio had it, ours, or the rule's own.
+func compileSource(source *istio.Service, namespace, domain string) (routeSource, error) {
+	name, err := serviceName(source, namespace, domain)
+	if err != nil {
+		return routeSource{}, err
+	}
+	out := routeSource{service: name, labels: source.Labels}
+	for _, of := range []string{istio.IngressNamespace, RootNamespace, namespace} {
+		out.ingress = out.ingress || name.String() == istio.IngressService+"."+of+".svc."+domain
+	}
 	return out, nil
 }
 
@@ -212,10 +240,7 @@ func (o *Output) routesOf(w wire.Workload) []*compiledRoute {
 		if closed[candidate.destination] {
 			continue
 		}
-		if !candidate.source.IsZero() && !slices.Contains(callers, candidate.source) {
-			continue
-		}
-		if !carries(w.Labels, candidate.sourceLabel) {
+		if !candidate.source.selects(w, callers) {
 			continue
 		}
 		found = append(found, candidate)
