@@ -129,13 +129,14 @@ type ServicePort struct {
 type Status struct {
 	// ObservedGeneration is the generation of the object that the conditions are about.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// Conditions are Ready (compiled, in effect) and Programmed (every connected proxy runs it).
+	// Conditions are Ready (compiled, in effect), Programmed (every connected proxy runs it) and,
+	// where the object may not mean what was meant, Warning.
 	Conditions []Condition `json:"conditions,omitempty"`
 }
 
 // Condition has the shape of Kubernetes' metav1.Condition.
 type Condition struct {
-	// Type is what the condition is about: Ready or Programmed.
+	// Type is what the condition is about: Ready, Programmed or Warning.
 	Type string `json:"type"`
 	// Status is True or False.
 	Status string `json:"status"`
@@ -143,7 +144,8 @@ type Condition struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// LastTransitionTime is when status changed last, in RFC 3339.
 	LastTransitionTime string `json:"lastTransitionTime"`
-	// Reason is why, in one word: Compiled, Acknowledged, Pending or Rejected.
+	// Reason is why, in one word: Compiled, Acknowledged, Pending or Rejected; of a Warning,
+	// SelectsNothing (it names what no workload is that runs now) or Advice.
 	Reason string `json:"reason"`
 	// Message is why, for people.
 	Message string `json:"message"`

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -67,8 +69,8 @@ func readFile(cmd *cobra.Command, file string) ([]api.Object, error) {
 }
 
 // validated reads the objects of the files and validates all of them. verb says
-// what would be done with them.
-func validated(cmd *cobra.Command, files []string, verb string) ([]api.Object, error) {
+// what would be done with them; warn is called with what to know of them.
+func validated(cmd *cobra.Command, files []string, verb string, warn func(text string)) ([]api.Object, error) {
 	objects, err := readObjects(cmd, files)
 	if err != nil {
 		return nil, err
@@ -81,10 +83,23 @@ func validated(cmd *cobra.Command, files []string, verb string) ([]api.Object, e
 	}
 	for i := range objects {
 		for _, warning := range api.Warnings(&objects[i]) {
-			fmt.Fprintln(cmd.ErrOrStderr(), "Warning:", objects[i].ID(), warning)
+			warn(objects[i].ID() + " " + warning)
 		}
 	}
 	return objects, nil
+}
+
+// warnOnce returns a function that prints warnings, each once: the server repeats
+// what is known without it, and may cut it.
+func warnOnce(cmd *cobra.Command) func(text string) {
+	var printed []string
+	return func(text string) {
+		if slices.ContainsFunc(printed, func(before string) bool { return strings.HasPrefix(before, text) }) {
+			return
+		}
+		printed = append(printed, text)
+		fmt.Fprintln(cmd.ErrOrStderr(), "Warning:", text)
+	}
 }
 
 // usageError is a mistake in how a command was written: its usage is shown before

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"net/http"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -23,8 +25,22 @@ func TestTheWordsOfTheCommandLine(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("SLUICE_RUNTIME", fakeapi.New().Start(env.T().(testing.TB)))
+			server := fakeapi.New()
+			server.Warn = warnings
+			env.Setenv("SLUICE_RUNTIME", server.Start(env.T().(testing.TB)))
 			return nil
 		},
 	})
+}
+
+// warnings is what a server warns of that knows that no workload runs: of a policy,
+// and before that what everybody knows, cut as the Kubernetes API cuts it.
+func warnings(r *http.Request) []string {
+	if r.Method != http.MethodPost && r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/egresspolicies") {
+		return nil
+	}
+	return []string{
+		`299 - "egress-policy/default/rule has port: 80 protocol: https, which speaks TLS"`,
+		`299 - "egress-policy/default/rule has a spec.from that selects no running workload: none in namespace default has the label app=a"`,
+	}
 }

@@ -14,12 +14,15 @@ const (
 )
 
 // clientFor returns a client of the server that --server or SLUICE_SERVER names.
-func clientFor(cmd *cobra.Command) (*rest.Client, error) {
+func clientFor(cmd *cobra.Command) (*rest.Client, error) { return warningClient(cmd, nil) }
+
+// warningClient is clientFor with somebody to read the server's warnings.
+func warningClient(cmd *cobra.Command, warn func(text string)) (*rest.Client, error) {
 	server, err := cmd.Flags().GetString(flagServer)
 	if err != nil {
 		return nil, err
 	}
-	return rest.New(rest.Config{Server: server})
+	return rest.New(rest.Config{Server: server, Warn: warn})
 }
 
 // namespaceFor returns the namespace of --namespace, and whether it was given;

@@ -41,11 +41,12 @@ func writeCommand(verb, short, long string, write writer) *cobra.Command {
 		Use: verb + " -f FILE", Short: short, Long: long, Args: noArguments,
 		Example: "  sluice " + verb + " -f samples/bookinfo/kube/egress-rule-google-apis.yaml\n  sluice " + verb + " -f - < rules.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			objects, err := validated(cmd, files, verb)
+			warn := warnOnce(cmd)
+			objects, err := validated(cmd, files, verb, warn)
 			if err != nil {
 				return err
 			}
-			client, err := clientFor(cmd)
+			client, err := warningClient(cmd, warn)
 			if err != nil {
 				return err
 			}

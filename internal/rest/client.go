@@ -41,12 +41,16 @@ type Config struct {
 	Server string
 	// Timeout bounds one request. Zero: DefaultTimeout.
 	Timeout time.Duration
+	// Warn is called with each warning of an answer, in the goroutine of the
+	// request. Nil: they are dropped.
+	Warn func(text string)
 }
 
 // Client speaks to one server. It is safe for concurrent use.
 type Client struct {
 	address address
 	timeout time.Duration
+	warn    func(text string)
 	http    *http.Client
 }
 
@@ -73,7 +77,7 @@ func New(c Config) (*Client, error) {
 		// A redirect would come from something that is no sluice-server.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &Client{address: at, timeout: c.Timeout, http: client}, nil
+	return &Client{address: at, timeout: c.Timeout, warn: c.Warn, http: client}, nil
 }
 
 // Address returns where the server is, for messages.
@@ -334,7 +338,44 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 		}
 		return nil, c.explain(err)
 	}
+	if c.warn != nil {
+		for _, header := range response.Header.Values("Warning") {
+			if text, ok := warningText(header); ok {
+				c.warn(text)
+			}
+		}
+	}
 	return response, nil
+}
+
+// maxWarning bounds the text of one warning, in bytes; a longer one is not read.
+const maxWarning = 4 << 10
+
+// warningText reads a warning as the Kubernetes API sends it: the code 299, an
+// agent, and the text in quotes (RFC 7234 section 5.5).
+func warningText(header string) (string, bool) {
+	rest, ok := strings.CutPrefix(header, "299 ")
+	if !ok || len(header) > maxWarning {
+		return "", false
+	}
+	_, quoted, ok := strings.Cut(rest, " ")
+	if !ok || len(quoted) < 2 || quoted[0] != '"' || quoted[len(quoted)-1] != '"' {
+		return "", false
+	}
+	var text strings.Builder
+	escaped := false
+	for _, r := range quoted[1 : len(quoted)-1] {
+		switch {
+		case r == '\\' && !escaped:
+			escaped = true
+			continue
+		case !strconv.IsPrint(r):
+			r = '?' // a terminal obeys control characters
+		}
+		text.WriteRune(r)
+		escaped = false
+	}
+	return text.String(), text.Len() > 0
 }
 
 func read(body io.Reader) ([]byte, error) {

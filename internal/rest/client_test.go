@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -315,5 +316,26 @@ func TestAddressesOfServers(t *testing.T) {
 	}
 	if _, err := resolve(""); err == nil || !strings.Contains(err.Error(), "open to other users") {
 		t.Error(err)
+	}
+}
+
+func TestWarningsOfAnAnswerAreHandedOut(t *testing.T) {
+	server := fakeapi.New()
+	server.Warn = func(r *http.Request) []string {
+		if r.Method != http.MethodPost {
+			return nil
+		}
+		return []string{`299 - "one, \"two\" and \\"`, `299 agent:80 "three"`, `199 - "of another kind"`, `299 - unquoted`, `299 - "`, "299 - \"a\u009bb\"", `299 - "` + strings.Repeat("x", maxWarning) + `"`}
+	}
+	var got []string
+	client := newClient(t, Config{Server: server.Start(t), Warn: func(text string) { got = append(got, text) }})
+	if _, err := client.Create(t.Context(), rule("a.com")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Get(t.Context(), egressRules(t), "default", "a"); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{`one, "two" and \`, "three", "a?b"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

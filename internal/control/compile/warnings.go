@@ -28,8 +28,14 @@ const (
 )
 
 // Warnings returns the warnings of every object that has any, by its key. They are
-// looked for when they are first asked for, and only once.
-func (o *Output) Warnings() map[string][]Warning { return o.warnings() }
+// looked for when they are first asked for, and only once. An Output that was not
+// compiled has none.
+func (o *Output) Warnings() map[string][]Warning {
+	if o.warnings == nil {
+		return nil
+	}
+	return o.warnings()
+}
 
 // WarningsOf returns the warnings that an object has, or would have if it were
 // among those that were compiled.

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/warning"
 
 	"sluice.dev/sluice/api"
 )
@@ -18,8 +19,11 @@ import (
 // validator answers with the texts of api.Validate, so that whoever writes over
 // the API reads what the command line says. It runs where mutating plugins run,
 // for that is before the schema is checked: else the schema's texts would hide
-// ours. It changes nothing.
-type validator struct{}
+// ours. It changes nothing. Of a valid object it sends what warn returns as the
+// warnings of the answer, which kubectl prints.
+type validator struct {
+	warn func(*api.Object) []string // nil: nothing
+}
 
 var _ admission.MutationInterface = validator{}
 
@@ -29,7 +33,7 @@ func (validator) Handles(operation admission.Operation) bool {
 }
 
 // Admit refuses an object that api.Validate finds fault with.
-func (validator) Admit(_ context.Context, attributes admission.Attributes, _ admission.ObjectInterfaces) error {
+func (v validator) Admit(ctx context.Context, attributes admission.Attributes, _ admission.ObjectInterfaces) error {
 	if attributes.GetSubresource() != "" || attributes.GetObject() == nil {
 		return nil // status is ours to write; it holds no spec
 	}
@@ -51,6 +55,11 @@ func (validator) Admit(_ context.Context, attributes admission.Attributes, _ adm
 	}
 	if len(faults) > 0 {
 		return invalid(&object, faults)
+	}
+	if v.warn != nil {
+		for _, text := range v.warn(&object) {
+			warning.AddWarning(ctx, "", object.ID()+" "+text)
+		}
 	}
 	return nil
 }

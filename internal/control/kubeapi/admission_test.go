@@ -58,6 +58,30 @@ func TestAnUpdateIsValidatedTooAndAStatusIsNot(t *testing.T) {
 	}
 }
 
+// kubectl prints the warnings of an answer; a write that is refused has none.
+func TestAValidObjectIsAnsweredWithItsWarnings(t *testing.T) {
+	s := startWith(t, Config{DataDir: t.TempDir(), Peers: acceptAll, Warn: func(object *api.Object) []string {
+		return []string{"allows \"" + object.Spec.(*istio.EgressRuleSpec).Destination.Service + `"`}
+	}})
+	post := func(host string) (int, []string) {
+		response, err := s.client.Post("http://sluice"+egressRules, "application/json", strings.NewReader(egressRule("rule", host)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		return response.StatusCode, response.Header.Values("Warning")
+	}
+	if code, got := post("not..valid"); code != http.StatusUnprocessableEntity || len(got) != 0 {
+		t.Errorf("a bad rule: %d %q", code, got)
+	}
+	if code, got := post("one.example.com"); code != http.StatusCreated || len(got) != 1 || got[0] != `299 - "egress-rule/default/rule allows \"one.example.com\""` {
+		t.Errorf("a good rule: %d %q", code, got)
+	}
+	if code, answer := s.do(t, "PATCH", egressRules+"/rule/status", "application/merge-patch+json", `{"status":{"observedGeneration":1}}`); code != http.StatusOK {
+		t.Errorf("a status: %d %s", code, answer)
+	}
+}
+
 func TestUnknownFieldsAreErrorsForWhoeverWrites(t *testing.T) {
 	s := start(t, "", acceptAll)
 	body := strings.Replace(egressRule("rule", "one.example.com"), `"spec":{`, `"spec":{"egress":true,`, 1)

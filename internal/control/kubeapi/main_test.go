@@ -49,6 +49,12 @@ func start(t testing.TB, data string, peers peer.Authenticator) *testServer {
 	if data == "" {
 		data = t.TempDir()
 	}
+	return startWith(t, Config{DataDir: data, Peers: peers})
+}
+
+// startWith is start with a Config that lacks what every server of a test has.
+func startWith(t testing.TB, config Config) *testServer {
+	t.Helper()
 	run, err := os.MkdirTemp("", "sluice-api") // t.TempDir may be too long for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -57,9 +63,8 @@ func start(t testing.TB, data string, peers peer.Authenticator) *testServer {
 	socket := filepath.Join(run, "api.sock")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	server, err := Start(ctx, Config{
-		DataDir: data, Socket: socket, Definitions: crds.Files, Peers: peers, Log: testLog(),
-	})
+	config.Socket, config.Definitions, config.Log = socket, crds.Files, testLog()
+	server, err := Start(ctx, config)
 	if err != nil {
 		t.Fatal(err)
 	}

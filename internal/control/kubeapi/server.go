@@ -17,6 +17,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
 	"k8s.io/client-go/rest"
 
+	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/peer"
 )
 
@@ -41,7 +42,10 @@ type Config struct {
 	Socket      string             // path of api.sock; its folder exists, ours alone
 	Definitions fs.FS              // *.yaml with the CRDs that are served
 	Peers       peer.Authenticator // who may command us on Socket; required
-	Log         *slog.Logger       // required
+	// Warn returns what whoever writes a valid object should know of it; called at
+	// any time once the socket is open. nil: nothing.
+	Warn func(*api.Object) []string
+	Log  *slog.Logger // required
 }
 
 // Server is a running rule API.
@@ -80,7 +84,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if s.store, err = startEtcd(ctx, directory, config.Log); err != nil {
 		return nil, err
 	}
-	s.crds, err = newCRDServer(s.store, s.memory.Dial, validator{})
+	s.crds, err = newCRDServer(s.store, s.memory.Dial, validator{warn: config.Warn})
 	if err != nil {
 		s.store.Close()
 		return nil, fmt.Errorf("configure the rule API: %w", err)

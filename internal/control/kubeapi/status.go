@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -36,17 +37,32 @@ const (
 	ConditionReady      = "Ready"      // the object was compiled and takes effect
 	ConditionProgrammed = "Programmed" // every connected proxy runs a snapshot with it
 
+	// ConditionWarning is there where the object may not mean what was meant.
+	ConditionWarning = "Warning"
+
 	reasonCompiled     = "Compiled"
 	reasonRejected     = "Rejected"
 	reasonAcknowledged = "Acknowledged"
 	reasonPending      = "Pending"
+	reasonSelects      = "SelectsNothing" // it names what no workload is that runs now
+	reasonAdvice       = "Advice"
 )
 
-// Report says what became of the objects up to one revision.
+// maxMessage bounds the message of a condition, in bytes; a longer one is cut.
+const maxMessage = 4 << 10
+
+// Report says of the objects up to one revision what was compiled of them.
 type Report struct {
-	Revision   int64             // that was compiled
-	Problems   map[string]string // by api.Object.ID: why it has no effect
-	Programmed bool              // every connected proxy acknowledged what was compiled
+	Revision   int64              // that was compiled
+	Problems   map[string]string  // by api.Object.ID: why it has no effect
+	Warnings   map[string]Warning // by api.Object.ID: why it may not mean what was meant
+	Programmed bool               // every connected proxy acknowledged what was compiled
+}
+
+// Warning is what a user should know of an object that takes effect.
+type Warning struct {
+	SelectsNothing bool // the object names what no workload is that runs now
+	Text           string
 }
 
 // Report hands the newest report in. Only the newest is written, and only to
@@ -144,9 +160,20 @@ func statusOf(object *stored, report *Report) (v1alpha1.Status, bool) {
 		ready.Status, ready.Reason, ready.Message = string(metav1.ConditionFalse), reasonRejected, text
 		programmed.Status, programmed.Reason, programmed.Message = string(metav1.ConditionFalse), reasonRejected, text
 	}
+	conditions := []v1alpha1.Condition{ready, programmed}
+	if warning, warned := report.Warnings[object.ID()]; warned {
+		reason := reasonAdvice
+		if warning.SelectsNothing {
+			reason = reasonSelects
+		}
+		conditions = append(conditions, v1alpha1.Condition{Type: ConditionWarning, Status: string(metav1.ConditionTrue), Reason: reason, Message: warning.Text})
+	}
 	want := v1alpha1.Status{ObservedGeneration: generation}
 	now := time.Now().UTC().Format(time.RFC3339)
-	for _, condition := range []v1alpha1.Condition{ready, programmed} {
+	for _, condition := range conditions {
+		if len(condition.Message) > maxMessage {
+			condition.Message = strings.ToValidUTF8(condition.Message[:maxMessage], "") + "..."
+		}
 		condition.ObservedGeneration, condition.LastTransitionTime = generation, now
 		i := slices.IndexFunc(have.Conditions, func(c v1alpha1.Condition) bool { return c.Type == condition.Type })
 		if i >= 0 && have.Conditions[i].Status == condition.Status {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"sync"
 
+	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/control/kubeapi"
 	"sluice.dev/sluice/internal/control/push"
@@ -104,6 +105,20 @@ func (p *Plane) Handler() http.Handler {
 			return out.Revision, p.config.Store.Len()
 		},
 	})
+}
+
+// WarningsOf is what whoever writes a valid object should know of it, as things are
+// now. It may be called before Start, and at the same time as anything else.
+func (p *Plane) WarningsOf(object *api.Object) []string {
+	out, _ := p.loop.Latest()
+	if out == nil {
+		return api.Warnings(object)
+	}
+	var texts []string
+	for _, warning := range out.WarningsOf(object) {
+		texts = append(texts, warning.Text)
+	}
+	return texts
 }
 
 // Close ends the control plane and waits for all of it: first what the proxies are

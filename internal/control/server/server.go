@@ -67,6 +67,8 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	}
 	if s.api, err = kubeapi.Start(ctx, kubeapi.Config{
 		DataDir: config.DataDir, Socket: apiSocket, Definitions: crds.Files, Peers: config.Peers, Log: config.Log,
+		// Asked once the socket is open: the plane is there by then.
+		Warn: func(object *api.Object) []string { return s.plane.WarningsOf(object) },
 	}); err != nil {
 		return nil, err
 	}

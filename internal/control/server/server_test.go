@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"sluice.dev/sluice/api"
-	"sluice.dev/sluice/api/v1alpha1"
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/peer"
@@ -58,6 +56,13 @@ func start(t *testing.T, c Config) (*Server, error) {
 // ask sends a request over api.sock.
 func ask(t *testing.T, c Config, method, path, body string) (int, string) {
 	t.Helper()
+	code, _, answer := askForHeader(t, c, method, path, body)
+	return code, answer
+}
+
+// askForHeader is ask, with the answer's header too.
+func askForHeader(t *testing.T, c Config, method, path, body string) (int, http.Header, string) {
+	t.Helper()
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(c.RuntimeDir, paths.APISocket))
 	}}
@@ -73,7 +78,7 @@ func ask(t *testing.T, c Config, method, path, body string) (int, string) {
 	}
 	defer response.Body.Close()
 	answer, _ := io.ReadAll(response.Body)
-	return response.StatusCode, string(answer)
+	return response.StatusCode, response.Header, string(answer)
 }
 
 const egressRules = "/apis/config.istio.io/v1alpha2/namespaces/default/egressrules"
@@ -127,33 +132,6 @@ func TestARuleChangesTheAnswerOfWhyAndStatusCountsIt(t *testing.T) {
 	_, answer := ask(t, c, "GET", "/sluice/status", "")
 	if status := decode[inspect.Status](t, answer); status.Rules != 1 || status.Revision == 0 || status.Server.PID != os.Getpid() {
 		t.Errorf("status: %s", answer)
-	}
-}
-
-func TestARuleThatLosesAConflictIsToldSoInItsStatus(t *testing.T) {
-	c := config(t)
-	if _, err := start(t, c); err != nil {
-		t.Fatal(err)
-	}
-	create(t, c, "first", "*.googleapis.com")
-	create(t, c, "second", "*.googleapis.com")
-	conditions := func(name string) map[string]v1alpha1.Condition {
-		_, answer := ask(t, c, "GET", egressRules+"/"+name, "")
-		var status v1alpha1.Status
-		_ = json.Unmarshal(decode[api.Object](t, answer).Status, &status)
-		all := make(map[string]v1alpha1.Condition)
-		for _, condition := range status.Conditions {
-			all[condition.Type] = condition
-		}
-		return all
-	}
-	waitFor(t, "both statuses", func() bool { return len(conditions("first")) > 0 && len(conditions("second")) > 0 })
-	if first := conditions("first"); first["Ready"].Status != "True" || first["Programmed"].Status != "True" {
-		t.Errorf("the winner: %+v", first)
-	}
-	second := conditions("second")
-	if second["Ready"].Status != "False" || !strings.Contains(second["Ready"].Message, "conflicts with rule") {
-		t.Errorf("the loser: %+v", second)
 	}
 }
 

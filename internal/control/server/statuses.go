@@ -5,7 +5,7 @@ import (
 	"sluice.dev/sluice/internal/control/kubeapi"
 )
 
-// reportOf says of every object what was compiled of it.
+// reportOf says of every object what was compiled of it, and what to know of it.
 func reportOf(out *compile.Output, programmed bool) kubeapi.Report {
 	problems := make(map[string]string, len(out.Problems))
 	for _, problem := range out.Problems {
@@ -14,5 +14,17 @@ func reportOf(out *compile.Output, programmed bool) kubeapi.Report {
 		}
 		problems[problem.Object] = problem.Text
 	}
-	return kubeapi.Report{Revision: out.Revision, Problems: problems, Programmed: programmed}
+	warnings := make(map[string]kubeapi.Warning)
+	for id, all := range out.Warnings() {
+		var warning kubeapi.Warning
+		for i, one := range all {
+			if i > 0 {
+				warning.Text += "; "
+			}
+			warning.Text += one.Text
+			warning.SelectsNothing = warning.SelectsNothing || one.SelectsNothing
+		}
+		warnings[id] = warning
+	}
+	return kubeapi.Report{Revision: out.Revision, Problems: problems, Warnings: warnings, Programmed: programmed}
 }

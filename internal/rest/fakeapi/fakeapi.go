@@ -29,6 +29,8 @@ type Server struct {
 	// Before, if set, is called before each request is answered, and may change
 	// objects by Put.
 	Before func(s *Server, r *http.Request)
+	// Warn, if set, returns the Warning headers of the answer to a request.
+	Warn func(r *http.Request) []string
 	// Beside serves what is below /sluice/.
 	Beside http.Handler
 }
@@ -85,6 +87,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/sluice/") && s.Beside != nil {
 		s.Beside.ServeHTTP(w, r)
 		return
+	}
+	if s.Warn != nil {
+		for _, header := range s.Warn(r) {
+			w.Header().Add("Warning", header)
+		}
 	}
 	kind, rest := kindOf(r.URL.Path)
 	if kind == nil {
@@ -196,7 +203,7 @@ func body(w http.ResponseWriter, r *http.Request) (object, metadata map[string]a
 	err := json.NewDecoder(r.Body).Decode(&object)
 	metadata, named := object["metadata"].(map[string]any)
 	if err != nil || !named {
-		refuse(w, http.StatusBadRequest, "BadRequest", fmt.Sprintf("the body is no object: %v", err))
+		refuse(w, http.StatusBadRequest, "BadRequest", fmt.Sprintf("the body is not a valid object: %v", err))
 		return nil, nil
 	}
 	return object, metadata
