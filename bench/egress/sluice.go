@@ -51,7 +51,7 @@ func Sluice(ca, profile string, in io.Reader, out io.Writer) error {
 	}
 	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: capture.Host{}, Servers: []netip.AddrPort{netip.MustParseAddrPort(resolverAddr)}})
 	defer resolver.Close()
-	p, err := proxy.New(proxy.Config{Sockets: capture.Host{}, Resolver: resolver, Flows: record.NewRing(), UpstreamRoots: roots})
+	p, err := proxy.New(proxy.Config{Sockets: capture.Host{}, Resolver: resolver, Records: record.NewBook(record.NewRing()), UpstreamRoots: roots})
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/peer"
 	"sluice.dev/sluice/internal/proxy"
+	"sluice.dev/sluice/internal/proxy/ingress"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
@@ -31,6 +32,7 @@ type daemon struct {
 	options options
 	log     *slog.Logger
 	proxy   *proxy.Proxy
+	flows   *record.Ring // closed records
 	client  *stream.Client
 	data    string // folder
 	// stopping is closed when the process is asked to end: nothing new begins.
@@ -82,7 +84,7 @@ func serve(ctx context.Context, o options) error {
 	}
 	defer closeProxy()
 	d.client, err = stream.NewClient(stream.Config{
-		Dial: stream.DialUnix(pushPath, peer.Check), Proxy: o.name, Flows: d.proxy.Flows(), Log: log,
+		Dial: stream.DialUnix(pushPath, peer.Check), Proxy: o.name, Flows: d.flows, Log: log,
 	})
 	if err != nil {
 		return err
@@ -161,8 +163,9 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 		sockets, closeSockets = factory, func() { factory.Close() }
 	}
 	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Servers: servers})
+	d.flows = record.NewRing()
 	d.proxy, err = proxy.New(proxy.Config{
-		Sockets: sockets, Resolver: resolver, Flows: record.NewRing(), Log: d.log,
+		Sockets: sockets, Resolver: resolver, Records: record.NewBook(d.flows), Log: d.log,
 		UpstreamRoots: roots, TellAll: d.options.tellAll,
 	})
 	if err != nil {
@@ -176,10 +179,10 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 }
 
 // openIngress takes the address of --ingress, so that a taken one is told at once.
-func (d *daemon) openIngress(ctx context.Context) (*net.TCPListener, []proxy.IngressRoute, error) {
-	var routes []proxy.IngressRoute
+func (d *daemon) openIngress(ctx context.Context) (*net.TCPListener, []ingress.Route, error) {
+	var routes []ingress.Route
 	for _, text := range d.options.ingressRoutes {
-		route, err := proxy.ParseIngressRoute(text)
+		route, err := ingress.ParseRoute(text)
 		if err != nil {
 			return nil, nil, err
 		}

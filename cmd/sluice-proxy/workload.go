@@ -11,6 +11,7 @@ import (
 
 	"sluice.dev/sluice/internal/attach"
 	"sluice.dev/sluice/internal/proxy"
+	"sluice.dev/sluice/internal/proxy/ingress"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -62,7 +63,7 @@ func (d *daemon) attached(ctx context.Context, a *attach.Attachment) {
 
 // serveIngress joins as the workload "ingress" and serves its listener until the
 // proxy stops, and what came in by it until ctx ends.
-func (d *daemon) serveIngress(ctx context.Context, listener *net.TCPListener, routes []proxy.IngressRoute) error {
+func (d *daemon) serveIngress(ctx context.Context, listener *net.TCPListener, routes []ingress.Route) error {
 	defer listener.Close()
 	hello := wire.Workload{Namespace: wire.DefaultNamespace, Level: "none", Labels: map[string]string{"app": "istio-ingress", "istio": "ingress"}}
 	for {

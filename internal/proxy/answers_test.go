@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -39,7 +40,7 @@ func TestEachFailureIsToldInTheFormThatTheClientAskedFor(t *testing.T) {
 	n.site("wrong.example.com", "93.184.215.7", 443, n.overTLS(hello, "another.example.com"))
 	m := newMesh(t, n)
 	m.service("details", hello)
-	m.proxy.local("details-v1/1").Close() // its proxy serves it no more, the snapshot has it still
+	m.peer("details-v1/1").Close() // its proxy serves it no more, the snapshot has it still
 	m.allow(rule(t, "*.example.com:80"), rule(t, "*.example.com"))
 	for _, x := range []struct {
 		host   string
@@ -115,8 +116,8 @@ func TestEachFailureIsToldInTheFormThatTheClientAskedFor(t *testing.T) {
 func TestAWorkloadIsToldNoMoreThanTheProxyMayTell(t *testing.T) {
 	n := newFakeNet(t)
 	n.leads("private.example.com", "10.0.0.1", nil)
+	n.changes = append(n.changes, func(c *Config) { c.TellAll = false })
 	m := newMesh(t, n, rule(t, "*.example.com:80"))
-	m.proxy.config.TellAll = false
 	for _, host := range []string{"private.example.com", "denied.example.org"} {
 		c := m.dial(host, 80)
 		resp := exchange(t, c, bufio.NewReader(c), "GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
@@ -132,21 +133,21 @@ func TestAWorkloadIsToldNoMoreThanTheProxyMayTell(t *testing.T) {
 func TestAConnectionAboveTheBoundIsReset(t *testing.T) {
 	n := newFakeNet(t)
 	n.site("db.example.com", "93.184.215.14", 5000, echo)
-	m := newMesh(t, n, rule(t, "db.example.com:5000"))
-	other, err := m.proxy.Attach(t.Context(), WorkloadConfig{Workload: wire.Workload{Instance: "other/1", Namespace: "default"}, Holder: m.holder, Names: m.names})
-	if err != nil {
-		t.Fatal(err)
-	}
 	ping := func(c net.Conn) error {
 		c.SetDeadline(time.Now().Add(patience))
 		io.WriteString(c, "ping")
 		_, err := io.ReadFull(c, make([]byte, 4))
 		return err
 	}
-	open := func() net.Conn { return m.dial("db.example.com", 5000) }
-	first := m.workload
-	for _, bound := range []bounds{{workload: 3, all: 100}, {workload: 100, all: 3}} {
-		m.proxy.bounds = bound
+	for _, bounds := range []gate.Bounds{{Workload: 3, All: 100}, {Workload: 100, All: 3}} {
+		n.bounds = bounds
+		m := newMesh(t, n, rule(t, "db.example.com:5000"))
+		other, err := m.proxy.Attach(t.Context(), WorkloadConfig{Workload: wire.Workload{Instance: "other/1", Namespace: "default"}, Holder: m.holder, Names: m.names})
+		if err != nil {
+			t.Fatal(err)
+		}
+		open := func() net.Conn { return m.dial("db.example.com", 5000) }
+		first := m.workload
 		var held []net.Conn
 		for range 3 {
 			held = append(held, open())
@@ -155,71 +156,25 @@ func TestAConnectionAboveTheBoundIsReset(t *testing.T) {
 			}
 		}
 		if err := ping(open()); err == nil {
-			t.Errorf("%+v: a fourth connection is carried", bound)
+			t.Errorf("%+v: a fourth connection is carried", bounds)
 		}
 		m.workload = other // beside it another workload has room, where the process has
-		if err := ping(open()); (err == nil) != (bound.all > 3) {
-			t.Errorf("%+v: of another workload: %v", bound, err)
+		if err := ping(open()); (err == nil) != (bounds.All > 3) {
+			t.Errorf("%+v: of another workload: %v", bounds, err)
 		}
 		m.workload = first
 		if err := ping(held[0]); err != nil {
-			t.Errorf("%+v: an open one: %v", bound, err)
+			t.Errorf("%+v: an open one: %v", bounds, err)
 		}
-		for _, c := range held {
-			c.Close()
-		}
-		for _, w := range []*Workload{first, other} {
-			for _, c := range w.live.list() {
-				c.cancel()
+		held[0].(*net.TCPConn).SetLinger(0)
+		held[0].Close()
+		for deadline := time.Now().Add(patience); ; {
+			if ping(open()) == nil {
+				break
 			}
-		}
-		for deadline := time.Now().Add(patience); m.proxy.open.Load() > 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("%d connections are counted still", m.proxy.open.Load())
+				t.Fatalf("%+v: no room again", bounds)
 			}
 		}
 	}
-}
-
-func TestDescriptorsAreSharedOut(t *testing.T) {
-	for descriptors, want := range map[uint64]bounds{
-		1 << 20: {MaxConnections, 1 << 18}, 4096: {512, 1024}, 1024: {128, 256}, 0: {1, 1}, ^uint64(0): {MaxConnections, 1 << 20},
-	} {
-		if got := boundsOf(0, descriptors); got != want {
-			t.Errorf("%d descriptors: %+v, want %+v", descriptors, got, want)
-		}
-	}
-}
-
-// Past the bound of pools the one that was used longest ago gives way, also under one
-// that is used at every request.
-func TestThePoolThatIsUsedLeastGivesWay(t *testing.T) {
-	n := newFakeNet(t)
-	n.site("api.example.com", "93.184.215.16", 80, hello)
-	m := newMesh(t, n, rule(t, "*.example.com:80"))
-	c := m.dial("api.example.com", 80)
-	r := bufio.NewReader(c)
-	ask := func() {
-		t.Helper()
-		if resp := exchange(t, c, r, "GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n"); resp.StatusCode != 200 {
-			t.Fatalf("status %d, reason %q", resp.StatusCode, resp.Header.Get("x-sluice-reason"))
-		}
-	}
-	s := m.holder.Load()
-	for i := range MaxPools + 64 {
-		if i%16 == 0 {
-			ask()
-		}
-		chain := m.chainOf(fmt.Sprintf("n%d.example.com", i), 80)
-		if _, err := m.workload.egressPool(s, s.Policy.Decide(chain), chain); err != nil {
-			t.Fatal(err)
-		}
-	}
-	m.workload.pools.mu.Lock()
-	got := len(m.workload.pools.byKey)
-	m.workload.pools.mu.Unlock()
-	if got != MaxPools {
-		t.Errorf("%d pools, the bound is %d", got, MaxPools)
-	}
-	ask()
 }

@@ -26,6 +26,8 @@ import (
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
+	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
@@ -45,11 +47,14 @@ type fakeNet struct {
 	key      *ecdsa.PrivateKey
 	pem      string
 	udp      net.PacketConn
+	asked    map[string]bool // names that the resolver was asked for
+	changes  []func(*Config) // to the proxies that are made on it
+	bounds   gate.Bounds     // of those proxies; the zero Bounds leaves them
 }
 
 func newFakeNet(t testing.TB) *fakeNet {
 	t.Helper()
-	n := &fakeNet{t: t, dns: make(map[string]string), sites: make(map[netip.AddrPort]string), failures: make(map[netip.Addr]error)}
+	n := &fakeNet{t: t, dns: make(map[string]string), sites: make(map[netip.AddrPort]string), failures: make(map[netip.Addr]error), asked: make(map[string]bool)}
 	var err error
 	if n.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		t.Fatal(err)
@@ -148,6 +153,7 @@ func (n *fakeNet) serveDNS() {
 		b.StartAnswers()
 		name, err := names.Parse(q.Name.String())
 		n.mu.Lock()
+		n.asked[name.String()] = true
 		address, ok := n.dns[name.String()+"."]
 		n.mu.Unlock()
 		if err == nil && ok && q.Type == dnsmessage.TypeA {
@@ -190,10 +196,12 @@ type meshOf struct {
 	t        testing.TB
 	net      *fakeNet
 	proxy    *Proxy
+	ring     *record.Ring
 	workload *Workload
 	holder   *snapshot.Holder
 	names    *dnsserver.Table
 	peers    []wire.Workload // that the snapshots know beside our workload
+	carried  *net.TCPConn    // the proxy's end of the connection that was dialled last
 	clock    atomic.Int64    // by which the rules are ahead of the time
 }
 
@@ -201,11 +209,19 @@ func newMesh(t testing.TB, n *fakeNet, rules ...policy.Rule) *meshOf {
 	t.Helper()
 	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: n, Servers: []netip.AddrPort{netip.MustParseAddrPort("8.8.8.8:53")}})
 	t.Cleanup(resolver.Close)
-	p, err := New(Config{Sockets: n, Resolver: resolver, Flows: record.NewRing(), TellAll: true})
+	m := &meshOf{t: t, net: n, ring: record.NewRing(), names: dnsserver.NewTable(dnsserver.TableConfig{})}
+	config := Config{Sockets: n, Resolver: resolver, Records: record.NewBook(m.ring), TellAll: true}
+	for _, change := range n.changes {
+		change(&config)
+	}
+	p, err := New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &meshOf{t: t, net: n, proxy: p, names: dnsserver.NewTable(dnsserver.TableConfig{})}
+	if n.bounds != (gate.Bounds{}) {
+		p.capacity = gate.NewCapacity(n.bounds)
+	}
+	m.proxy = p
 	m.holder = snapshot.NewHolder(snapshot.HolderConfig{Now: func() time.Time { return time.Now().Add(time.Duration(m.clock.Load())) }})
 	m.allow(rules...)
 	m.workload, err = p.Attach(t.Context(), WorkloadConfig{
@@ -277,7 +293,7 @@ func (m *meshOf) service(name string, serve func(net.Conn)) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	w.inward = func(ctx context.Context, _ *Workload, _ uint16) (*net.TCPConn, error) {
+	w.inward = func(ctx context.Context, _ mesh.Caller, _ uint16) (*net.TCPConn, error) {
 		c, err := new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
 		if err != nil {
 			return nil, err
@@ -324,7 +340,8 @@ func (m *meshOf) dialAddress(to netip.AddrPort) net.Conn {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	go m.workload.carry(theirs.(*net.TCPConn), to)
+	m.carried = theirs.(*net.TCPConn)
+	go m.workload.carry(m.carried, to)
 	return ours
 }
 
@@ -343,7 +360,7 @@ func (m *meshOf) lastFlow() record.Record {
 	m.t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
-		if all := m.proxy.Flows().Recent(1, record.Filter{}); len(all) == 1 {
+		if all := m.ring.Recent(1, record.Filter{}); len(all) == 1 {
 			return all[0]
 		}
 		if time.Now().After(deadline) {
@@ -353,8 +370,9 @@ func (m *meshOf) lastFlow() record.Record {
 	}
 }
 
-// chainOf is the chain of a plain request to a name that was dialled.
-func (m *meshOf) chainOf(name string, port uint16) *policy.Chain {
-	n := names.MustParse(name)
-	return &policy.Chain{Port: port, Dialled: n, Sniffed: policy.HTTP, Host: names.Host{Name: n}, Method: "GET", Path: "/"}
+// peer is the workload of that instance.
+func (m *meshOf) peer(instance string) *Workload {
+	m.proxy.mu.Lock()
+	defer m.proxy.mu.Unlock()
+	return m.proxy.workloads[instance]
 }

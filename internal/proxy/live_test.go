@@ -189,7 +189,7 @@ func TestACallInsideTheMeshEndsWithItsService(t *testing.T) {
 			m.peers = nil
 			within(t, patience, "the swap waits for a connection", func() { m.allow() })
 			ends(t, c)
-			if f := m.lastFlow(); kind.name != "HTTP to a service between two requests" && (f.Verdict != record.Denied || f.Reason != "no-healthy-upstream") {
+			if f := m.lastFlow(); kind.name != "HTTP to a service between two requests" && (f.Verdict != record.Failed || f.Reason != "no-healthy-upstream") {
 				t.Errorf("the account says %+v", f)
 			}
 		})
@@ -202,7 +202,6 @@ func TestACallInsideTheMeshEndsWithItsService(t *testing.T) {
 		m.allow()
 		m.peers = peers
 		m.allow()
-		m.workload.recheckServices() // as after the grace
 		c.Write([]byte{0, 1, 2, 3})
 		if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
 			t.Error(err)
@@ -285,22 +284,17 @@ func TestARuleThatIsWithdrawnWhileItIsDecidedAboutEndsTheConnection(t *testing.T
 	n.site("api.example.com", "93.184.215.16", 80, hello)
 	api := rule(t, "api.example.com:80")
 	m := newMesh(t, n, api)
-	old := m.holder.Load()
 	c := m.dial("api.example.com", 80)
 	r := bufio.NewReader(c)
 	const request = "GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n"
 	exchange(t, c, r, request)
-	var live *connection
-	for _, live = range m.workload.live.list() {
-	}
-	raw, err := live.down.SyscallConn()
+	raw, err := m.carried.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
 	within(t, patience, "it waits for itself", func() {
 		raw.Control(func(uintptr) { // which holds the descriptor as the engine's callback does
 			m.holder.Swap(m.compile())
-			live.hold(grant{chain: live.grant.Load().chain}, old)
 		})
 	})
 	ends(t, c)

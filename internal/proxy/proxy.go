@@ -1,8 +1,7 @@
-// Package proxy is the data plane: what happens to a connection of a workload
-// from its capture to its end. outbound.go tells the way out, inside.go the way
-// between two workloads, ingress.go the way in; the rooms below do the work. It
-// never trusts a name or an address that the workload sent alone, and it never
-// imports the control plane.
+// Package proxy is the data plane: it puts together what serves the workloads of one
+// process, starts and ends it, and says which way each captured connection goes: egress
+// or mesh, with ingress beside them. The commands call it. It never decides whether a
+// connection may go on (gate does), and never imports the control plane.
 package proxy
 
 import (
@@ -14,10 +13,11 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/proof"
 	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/resolve"
@@ -28,11 +28,21 @@ import (
 // DrainTime is how long a proxy that ends lets the requests under way finish.
 const DrainTime = time.Second
 
+// Records takes the records of what is carried, and lists those that are open. A
+// record.Book is one.
+type Records interface {
+	record.Recorder
+	Live(n int, filter record.Filter) []record.Record
+}
+
+// MaxWorkloads bounds the workloads of one proxy.
+const MaxWorkloads = 4096
+
 // Config is what the workloads of one process share.
 type Config struct {
 	Sockets  capture.Sockets   // the way out: the host's sockets, or those of another namespace
 	Resolver *resolve.Resolver // our own resolution
-	Flows    *record.Ring
+	Records  Records           // of all that is carried
 	Log      *slog.Logger
 	// UpstreamRoots, where not nil, are trusted for upstream certificates beside
 	// the mesh's own (--upstream-ca).
@@ -52,10 +62,9 @@ type Proxy struct {
 	dialer *resolve.Dialer
 	prover *proof.Prover
 
-	buffers sniff.Buffers
-	memory  relay.Memory
-	bounds  bounds
-	open    atomic.Int64 // live connections of all workloads
+	buffers  sniff.Buffers
+	memory   relay.Memory
+	capacity *gate.Capacity // live connections of all workloads
 
 	mu        sync.Mutex
 	closed    bool
@@ -65,8 +74,8 @@ type Proxy struct {
 
 // New returns a Proxy without workloads.
 func New(c Config) (*Proxy, error) {
-	if c.Sockets == nil || c.Resolver == nil || c.Flows == nil {
-		return nil, errors.New("proxy: Sockets, Resolver and Flows must be set")
+	if c.Sockets == nil || c.Resolver == nil || c.Records == nil {
+		return nil, errors.New("proxy: Sockets, Resolver and Records must be set")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -76,7 +85,7 @@ func New(c Config) (*Proxy, error) {
 	}
 	return &Proxy{
 		config:    c,
-		bounds:    boundsOf(c.MaxConnections, descriptors()),
+		capacity:  gate.NewCapacity(gate.BoundsOf(c.MaxConnections, gate.Descriptors())),
 		dialer:    resolve.NewDialer(resolve.DialerConfig{Resolver: c.Resolver, Sockets: c.Sockets}),
 		prover:    proof.NewProver(proof.Config{Now: c.Now}),
 		workloads: make(map[string]*Workload),
@@ -85,29 +94,33 @@ func New(c Config) (*Proxy, error) {
 
 // Attach begins to serve a workload. It is served until its Close.
 func (p *Proxy) Attach(ctx context.Context, c WorkloadConfig) (*Workload, error) {
-	w, err := newWorkload(p, c)
+	w, err := p.attach(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("attach %s: %w", c.Workload.Instance, err)
 	}
+	return w, nil
+}
+
+// attach starts a workload at a place that nobody has.
+func (p *Proxy) attach(ctx context.Context, c WorkloadConfig) (*Workload, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
-		return nil, fmt.Errorf("attach %s: this proxy is shutting down", w.Instance())
+	instance := c.Workload.Instance
+	place := slices.Index(p.places[:], false)
+	switch {
+	case p.closed:
+		return nil, errors.New("this proxy is shutting down")
+	case p.workloads[instance] != nil:
+		return nil, errors.New("this proxy serves a workload of that name")
+	case place < 0:
+		return nil, fmt.Errorf("this proxy serves %d workloads already", MaxWorkloads)
 	}
-	if p.workloads[w.Instance()] != nil {
-		return nil, fmt.Errorf("attach %s: this proxy serves a workload of that name", w.Instance())
-	}
-	place := 0
-	for place < MaxWorkloads && p.places[place] {
-		place++
-	}
-	if place == MaxWorkloads {
-		return nil, fmt.Errorf("attach %s: this proxy serves %d workloads already", w.Instance(), MaxWorkloads)
+	w, err := newWorkload(p, c, place)
+	if err != nil {
+		return nil, err
 	}
 	p.places[place] = true
-	w.place = place
-	w.source4, w.source6 = capture.WorkloadAddresses(place + 1)
-	p.workloads[w.Instance()] = w
+	p.workloads[instance] = w
 	w.start(ctx)
 	return w, nil
 }
@@ -121,15 +134,22 @@ func (p *Proxy) detach(w *Workload) {
 	}
 }
 
-// local returns the workload of that instance where this proxy serves it.
-func (p *Proxy) local(instance string) *Workload {
+// inward is the way into the sandbox of an instance that this proxy serves.
+func (p *Proxy) inward(instance string) (mesh.Inward, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.workloads[instance]
+	w := p.workloads[instance]
+	if w == nil || w.inward == nil {
+		return nil, false
+	}
+	return w.inward, true
 }
 
-// Flows returns the ring of closed accounts.
-func (p *Proxy) Flows() *record.Ring { return p.config.Flows }
+// Live returns the records that are open: the newest n that the filter lets through,
+// the oldest first.
+func (p *Proxy) Live(n int, filter record.Filter) []record.Record {
+	return p.config.Records.Live(n, filter)
+}
 
 // Drain ends connections of HTTP that wait for a request, turns new ones away, and
 // returns when those under way have been answered. Those that ctx ends first are

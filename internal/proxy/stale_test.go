@@ -5,6 +5,8 @@ import (
 	"net"
 	"testing"
 
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/ingress"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
@@ -56,7 +58,7 @@ func (m *meshOf) ingress(paths ...string) (dial func() net.Conn) {
 	}
 	w, served := m.workload, make(chan error, 1)
 	go func() {
-		served <- w.ServeIngress(l.(*net.TCPListener), []IngressRoute{{Paths: paths, Service: "details", Port: 9080}})
+		served <- w.ServeIngress(l.(*net.TCPListener), []ingress.Route{{Paths: paths, Service: names.MustParse("details"), Port: 9080}})
 	}()
 	m.t.Cleanup(func() {
 		w.Close()
@@ -105,7 +107,7 @@ func TestTheIngressFailsClosedWithStaleRulesAndWithoutAny(t *testing.T) {
 	if resp.StatusCode != 503 || resp.Header.Get("x-sluice-reason") != "no-snapshot" {
 		t.Errorf("without a snapshot: %d %v", resp.StatusCode, resp.Header)
 	}
-	if denied := m.proxy.Flows().Recent(1, record.Filter{}); len(denied) == 0 || denied[0].Reason != "no-snapshot" {
+	if denied := m.ring.Recent(1, record.Filter{}); len(denied) == 0 || denied[0].Reason != "no-snapshot" {
 		t.Errorf("the accounts say %+v", denied)
 	}
 }

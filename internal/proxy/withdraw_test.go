@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/sniff"
 	"sluice.dev/sluice/internal/record"
 )
@@ -189,20 +191,21 @@ func TestADeniedClientThatWaitsForItsServerIsNotKeptWaiting(t *testing.T) {
 		port uint16
 		want time.Duration
 	}{
-		{"a port without a rule", "db.example.com", "", 3306, deniedSilence},
-		{"a name beside a rule on its port", "db.example.com", "", 443, deniedSilence},
+		{"a port without a rule", "db.example.com", "", 3306, carry.DeniedSilence},
+		{"a name beside a rule on its port", "db.example.com", "", 443, carry.DeniedSilence},
 		{"a name of the rule", "www.googleapis.com", "", 443, sniff.DefaultSilence},
 		{"an address, whose client may name what the rule holds", "", "192.0.2.1", 443, sniff.DefaultSilence},
 		{"a name that may lead into an address rule", "db.example.com", "", 25, sniff.DefaultSilence},
 	} {
-		c := &connection{workload: m.workload, snapshot: m.holder.Load()}
-		c.chain.Port = x.port
+		var dialled names.Name
+		var addr netip.Addr
 		if x.name != "" {
-			c.chain.Dialled = names.MustParse(x.name)
+			dialled = names.MustParse(x.name)
 		} else {
-			c.chain.Addr = netip.MustParseAddr(x.addr)
+			addr = netip.MustParseAddr(x.addr)
 		}
-		if got := c.silence(); got != x.want {
+		possible := m.holder.Load().Policy.AtConnect(policy.TCP, x.port, dialled, addr).Possible
+		if got := carry.Silence(possible); got != x.want {
 			t.Errorf("%s: %v, want %v", x.what, got, x.want)
 		}
 	}

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -15,9 +13,13 @@ import (
 	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
+	"sluice.dev/sluice/internal/proxy/egress"
+	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/httpproxy"
-	"sluice.dev/sluice/internal/proxy/proof"
+	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -30,52 +32,61 @@ type WorkloadConfig struct {
 	Names    *dnsserver.Table // nil: a new one
 }
 
-// Workload is one workload that the proxy serves: its listeners, its names, its
-// pools and its live connections.
+// Workload is one workload that the proxy serves: its listeners, its names, its gate and
+// its ways.
 type Workload struct {
 	proxy   *Proxy
 	config  WorkloadConfig
 	log     *slog.Logger
+	warn    rate.Sometimes // so that a workload cannot fill the log
+	source  policy.Source
 	dns     *dnsserver.Server
 	http    *httpproxy.Server
-	pools   pools
-	live    live
-	next    atomic.Uint32 // round robin over endpoints
-	lookups *rate.Limiter // of names that only a wildcard allows
-	proofs  *proof.Share  // of the proxy's handshakes
-	trusted trusted
-	inward  inward         // nil where nothing listens inside: an ingress
-	warn    rate.Sometimes // so that a workload cannot fill the log
-
-	place            int
-	source4, source6 netip.Addr // what other workloads see as this one's address
-
-	ctx    context.Context
-	cancel context.CancelFunc
-	once   sync.Once
+	kit     carry.Kit
+	gate    *gate.Gate
+	egress  *egress.Way
+	mesh    *mesh.Way
+	inward  mesh.Inward // into its sandbox; nil where nothing listens inside: an ingress
+	place   int         // among the workloads of the proxy
+	ctx     context.Context
+	cancel  context.CancelFunc
+	closing sync.Once
 
 	mu    sync.Mutex
 	ended bool // nothing begins any more
 	work  sync.WaitGroup
 }
 
-func newWorkload(p *Proxy, c WorkloadConfig) (*Workload, error) {
+// newWorkload puts together what serves a workload. Its place among the workloads of the
+// proxy gives it its address in the mesh.
+func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 	if c.Holder == nil {
 		return nil, errors.New("it has no snapshot holder")
 	}
 	if c.Names == nil {
 		c.Names = dnsserver.NewTable(dnsserver.TableConfig{})
 	}
-	w := &Workload{proxy: p, config: c, log: p.config.Log.With("workload", c.Workload.Instance), warn: rate.Sometimes{Interval: time.Second}}
-	w.lookups = rate.NewLimiter(dnsserver.NewNamesPerSecond, dnsserver.NewNamesBurst)
-	w.proofs = proof.NewShare()
-	if c.Capture != nil {
-		w.inward = func(ctx context.Context, from *Workload, port uint16) (*net.TCPConn, error) {
-			return capture.DialInward(ctx, c.Capture.Inward, from.source4, from.source6, port)
-		}
+	of := &c.Workload
+	w := &Workload{
+		proxy: p, config: c, place: place, log: p.config.Log.With("workload", of.Instance), warn: rate.Sometimes{Interval: time.Second},
+		source: policy.Source{Namespace: of.Namespace, Account: of.Account, Labels: of.Labels},
 	}
-	w.pools.init()
-	w.live.init()
+	var err error
+	if w.http, err = httpproxy.NewServer(httpproxy.Config{Director: perConnection{}}); err != nil {
+		return nil, err
+	}
+	w.kit = carry.Kit{
+		Instance: of.Instance, For: advice.Options{Namespace: of.Namespace, Labels: of.Labels}, TellAll: p.config.TellAll,
+		Recorder: p.config.Records, HTTP: w.http, Buffers: &p.buffers, Memory: &p.memory, Now: p.config.Now,
+	}
+	w.gate = gate.New(gate.Config{Holder: c.Holder, Capacity: p.capacity, Full: w.full})
+	w.egress = egress.New(egress.Config{Kit: &w.kit, Dialer: p.dialer, Prover: p.prover, Roots: p.config.UpstreamRoots})
+	var caller mesh.Caller
+	caller.V4, caller.V6 = capture.WorkloadAddresses(place + 1)
+	w.mesh = mesh.New(mesh.Config{Kit: &w.kit, Caller: caller, Inward: p.inward})
+	if c.Capture != nil {
+		w.inward = mesh.Into(c.Capture)
+	}
 	w.dns = dnsserver.New(dnsserver.Config{
 		Names:        c.Names,
 		Directory:    liveDirectory{c.Holder},
@@ -84,9 +95,7 @@ func newWorkload(p *Proxy, c WorkloadConfig) (*Workload, error) {
 		WithoutV6:    c.Capture != nil && len(c.Capture.DNS) < 2,
 		Log:          w.log,
 	})
-	var err error
-	w.http, err = httpproxy.NewServer(httpproxy.Config{Director: director{w}})
-	return w, err
+	return w, nil
 }
 
 // Instance is the workload's name on the mesh: "details-v2/1".
@@ -101,63 +110,28 @@ func (w *Workload) start(ctx context.Context) {
 		return
 	}
 	for _, listener := range w.config.Capture.TCP {
-		w.work.Go(func() { w.accept(listener) })
+		w.work.Go(func() {
+			w.accept(listener, func(down *net.TCPConn) { w.carry(down, capture.OriginalDestination(down)) })
+		})
 	}
 	for _, socket := range w.config.Capture.DNS {
 		w.work.Go(func() { w.answer(socket) })
 	}
 }
 
-// accept takes connections of the workload until the listener closes.
-func (w *Workload) accept(listener *net.TCPListener) {
-	for {
-		conn, err := listener.AcceptTCP()
-		switch {
-		case err == nil:
-			w.work.Go(func() { w.carry(conn, capture.OriginalDestination(conn)) })
-		case errors.Is(err, net.ErrClosed):
-			return
-		default:
-			if !w.pause(err) {
-				return
-			}
-		}
-	}
+// recheck asks a new snapshot about all that lives of the workload.
+func (w *Workload) recheck(s *snapshot.Snapshot) {
+	w.gate.Recheck(s)
+	w.egress.Recheck(s)
+	w.mesh.Recheck(s)
 }
 
-// pause waits a little after a failed accept, such as for a lack of descriptors.
-// It reports false when the workload ended.
-func (w *Workload) pause(err error) bool {
-	w.warn.Do(func() { w.log.Warn("connections cannot be accepted", "error", err) })
-	select {
-	case <-w.ctx.Done():
-		return false
-	case <-time.After(50 * time.Millisecond):
-		return true
-	}
-}
-
-// admit takes c among the live connections, until leave. At a bound, and after the
-// workload's end, it resets c and reports false.
-func (w *Workload) admit(c *connection) bool {
-	bounds := w.proxy.bounds
-	if w.proxy.open.Add(1) <= int64(bounds.all) && w.live.add(c, bounds.workload) {
-		return true
-	}
-	w.proxy.open.Add(-1)
-	if w.ctx.Err() == nil {
-		w.warn.Do(func() {
-			w.log.Warn("connections are reset: too many are live", "of the workload", bounds.workload, "of all", bounds.all)
-		})
-	}
-	reset(c.down)
-	return false
-}
-
-// leave ends what admit began.
-func (w *Workload) leave(c *connection) {
-	w.live.remove(c)
-	w.proxy.open.Add(-1)
+// full says that the gate resets connections.
+func (w *Workload) full() {
+	bounds := w.proxy.capacity.Bounds()
+	w.warn.Do(func() {
+		w.log.Warn("connections are reset: too many are live", "of the workload", bounds.Workload, "of all", bounds.All)
+	})
 }
 
 // answer serves DNS on one socket until it closes.
@@ -181,16 +155,17 @@ func (w *Workload) begin() bool {
 // Close ends the workload: its listeners, its connections, its pools. It waits
 // for all of them.
 func (w *Workload) Close() {
-	w.once.Do(func() {
+	w.closing.Do(func() {
 		w.mu.Lock()
 		w.ended = true
 		w.mu.Unlock()
+		w.gate.Close() // before cancel: what ends by it is told that the proxy stops
 		w.cancel()
 		if w.config.Capture != nil {
 			w.config.Capture.Close()
 		}
-		w.live.closeAll()
-		w.pools.closeAll()
+		w.egress.Close()
+		w.mesh.Close()
 		w.work.Wait()
 		w.http.Shutdown(w.ctx) // has no connection left; its sweeper ends
 		w.proxy.detach(w)
@@ -205,8 +180,3 @@ func (d liveDirectory) Service(n names.Name) (names.Name, bool) {
 }
 func (d liveDirectory) Local(n names.Name) bool { return d.holder.Load().Directory.Local(n) }
 func (d liveDirectory) Search() []names.Name    { return d.holder.Load().Directory.Search() }
-
-// explainOptions says for whom a verdict is explained.
-func (w *Workload) explainOptions() advice.Options {
-	return advice.Options{Namespace: w.config.Workload.Namespace, Labels: w.config.Workload.Labels}
-}

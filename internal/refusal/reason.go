@@ -27,6 +27,9 @@ const (
 	NoSnapshot       Reason = "no-snapshot"
 	StaleSnapshot    Reason = "stale-snapshot"
 	NoRoute          Reason = "no-route"
+
+	// ObligationUnknown: a proxy that is older than the rules does not know what one asks for.
+	ObligationUnknown Reason = "obligation-unknown"
 )
 
 // It is allowed, and the destination was not reached.
@@ -106,6 +109,7 @@ var table = [...]facts{
 	{NoSnapshot, ByRule, 403, "The proxy has not received any rules yet; until then it denies."},
 	{StaleSnapshot, ByRule, 403, "The proxy's rules are older than the mesh allows; until it reaches its server it denies."},
 	{NoRoute, ByRule, 404, "The ingress has no route for this path."},
+	{ObligationUnknown, ByRule, 403, "The rule that allows this asks for something that this proxy does not support yet."},
 
 	{NoSuchName, NotReached, 502, "DNS says that the name does not exist."},
 	{NoAddress, NotReached, 502, "The name exists in DNS and has no address."},

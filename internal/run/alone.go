@@ -39,7 +39,8 @@ func runAlone(ctx context.Context, c Config) (int, error) {
 	}
 	holder := snapshot.NewHolder(snapshot.HolderConfig{})
 	holder.Swap(compiled)
-	p, err := newProxy(ctx, c)
+	flows := record.NewRing()
+	p, err := newProxy(ctx, c, record.NewBook(flows))
 	if err != nil {
 		captured.Close()
 		return ExitFailed, err
@@ -55,13 +56,13 @@ func runAlone(ctx context.Context, c Config) (int, error) {
 	code, err := startAndWait(ctx, box, compiled.Directory.SearchText(), nil, c.Stderr)
 	p.Close()
 	if !c.Quiet {
-		summarize(c.Stderr, p.Flows().Recent(record.RingSize, record.Filter{}))
+		summarize(c.Stderr, flows.Recent(record.RingSize, record.Filter{}))
 	}
 	return code, err
 }
 
-// newProxy makes the proxy of this process.
-func newProxy(ctx context.Context, c Config) (*proxy.Proxy, error) {
+// newProxy makes the proxy of this process, which keeps records.
+func newProxy(ctx context.Context, c Config, records proxy.Records) (*proxy.Proxy, error) {
 	var sockets capture.Sockets = capture.Host{}
 	if c.EgressSockets != "" {
 		factory, err := capture.DialFactory(ctx, c.EgressSockets)
@@ -76,7 +77,7 @@ func newProxy(ctx context.Context, c Config) (*proxy.Proxy, error) {
 		return nil, err
 	}
 	return proxy.New(proxy.Config{
-		Sockets: sockets, Resolver: resolver, Flows: record.NewRing(), Log: c.Log, UpstreamRoots: roots, TellAll: true,
+		Sockets: sockets, Resolver: resolver, Records: records, Log: c.Log, UpstreamRoots: roots, TellAll: true,
 	})
 }
 

@@ -1,4 +1,4 @@
-package proxy
+package ingress
 
 import (
 	"strings"
@@ -6,7 +6,7 @@ import (
 )
 
 func TestAnIngressRouteMatchesExactlyOrByPrefix(t *testing.T) {
-	r, err := ParseIngressRoute("/productpage,/static/.*=productpage:9080")
+	r, err := ParseRoute("/productpage,/static/.*=productpage:9080")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -18,17 +18,17 @@ func TestAnIngressRouteMatchesExactlyOrByPrefix(t *testing.T) {
 			t.Errorf("%s: %v, want %v", path, got, want)
 		}
 	}
-	if all, err := ParseIngressRoute("/.*=productpage:9080"); err != nil || !all.matches("/a/../b") {
+	if all, err := ParseRoute("/.*=productpage:9080"); err != nil || !all.matches("/a/../b") {
 		t.Errorf("a route of all paths does not match one: %v", err)
 	}
-	if r.Service != "productpage" || r.Port != 9080 {
+	if r.Service.String() != "productpage" || r.Port != 9080 {
 		t.Errorf("it leads to %s:%d", r.Service, r.Port)
 	}
 }
 
 func TestAnIngressRouteThatIsWrongIsQuoted(t *testing.T) {
 	for _, text := range []string{"", "/a", "/a=b", "/a=b:0", "/a=b:99999", "a=b:80", "/a=b..c:80", "/a,b=c:80"} {
-		if _, err := ParseIngressRoute(text); err == nil || !strings.Contains(err.Error(), text) {
+		if _, err := ParseRoute(text); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

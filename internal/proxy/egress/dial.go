@@ -1,4 +1,4 @@
-package proxy
+package egress
 
 import (
 	"cmp"
@@ -14,12 +14,12 @@ import (
 	"sluice.dev/sluice/internal/proxy/sniff"
 )
 
-// dial opens the upstream connection of a verdict and says to which address: our
-// own resolution, and for TLS that is passed through the proof that the address is
-// the name's.
-func (c *connection) dial(ctx context.Context, v policy.Verdict, seen sniff.Result) (*net.TCPConn, netip.AddrPort, error) {
-	dialer := c.workload.proxy.dialer
-	target := c.workload.target(v)
+// dial opens the upstream connection of a decision and says to which address: our own
+// resolution, and for TLS that is passed through the proof that the address is the
+// name's.
+func (c *connection) dial(ctx context.Context, d *Decision, seen sniff.Result) (*net.TCPConn, netip.AddrPort, error) {
+	dialer := c.way.dialer
+	target := c.way.target(&d.Verdict)
 	candidates, err := dialer.Resolve(ctx, target)
 	if err != nil {
 		return nil, netip.AddrPort{}, err
@@ -32,10 +32,10 @@ func (c *connection) dial(ctx context.Context, v policy.Verdict, seen sniff.Resu
 		if err != nil {
 			return nil, netip.AddrPort{}, cmp.Or(last, err)
 		}
-		if !toBeProved(v) {
+		if !toBeProved(&d.Verdict) {
 			return up, reached, nil
 		}
-		if last = c.prove(ctx, v, reached, seen); last == nil {
+		if last = c.prove(ctx, d, reached, seen); last == nil {
 			return up, reached, nil
 		}
 		up.Close()
@@ -46,30 +46,30 @@ func (c *connection) dial(ctx context.Context, v policy.Verdict, seen sniff.Resu
 	}
 }
 
-// toBeProved reports whether the address must show a certificate of the name: TLS
-// that is passed through, and a hello that may hide another name.
-func toBeProved(v policy.Verdict) bool {
-	return !v.Name.IsZero() && (v.Treatment == policy.Passthrough || v.ECH)
-}
+// toBeProved reports whether the server must show a certificate of the name or address
+// that was decided on: TLS that is passed through, and a hello that may hide another
+// name.
+func toBeProved(v *policy.Verdict) bool { return v.Treatment == policy.Passthrough || v.ECH }
 
-// prove shows that the server at an address holds a certificate of the name.
-func (c *connection) prove(ctx context.Context, v policy.Verdict, address netip.AddrPort, seen sniff.Result) error {
-	p := c.workload.proxy
-	roots, err := c.workload.roots(c.snapshot, v.Rule)
+// prove shows that the server at an address holds a certificate of the name that was
+// decided on, or of the address where there was none.
+func (c *connection) prove(ctx context.Context, d *Decision, address netip.AddrPort, seen sniff.Result) error {
+	w, v := c.way, &d.Verdict
+	roots, err := w.roots(d.Snapshot, v.Rule)
 	if err != nil {
 		return err
 	}
-	return p.prover.Prove(ctx, proof.Request{
-		Key: proof.Key{Name: v.Name, Verify: v.Rule.TLS.ServerName, Addr: address, RootsID: roots.id}, Roots: roots.pool, Hello: seen, Share: c.workload.proofs,
+	return w.prover.Prove(ctx, proof.Request{
+		Key: proof.Key{Name: v.Name, Verify: v.Rule.TLS.ServerName, Addr: address, RootsID: roots.id}, Roots: roots.pool, Hello: seen, Share: w.proofs,
 		Dial: func(ctx context.Context) (*net.TCPConn, error) {
-			return p.dialer.DialAddr(ctx, c.workload.target(v), address)
+			return w.dialer.DialAddr(ctx, w.target(v), address)
 		},
 	})
 }
 
 // target is what a verdict lets us dial. Where no rule spells the name out, the
 // workload's rate of new names bounds the look-ups: a wildcard is a channel.
-func (w *Workload) target(v policy.Verdict) resolve.Target {
+func (w *Way) target(v *policy.Verdict) resolve.Target {
 	t := resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.Port, Consent: v.Consent, Limit: w.lookups}
 	if v.Rule != nil {
 		if slices.ContainsFunc(v.Rule.Hosts, func(p names.Pattern) bool { n, ok := p.Exact(); return ok && n == v.Name }) {

@@ -1,4 +1,4 @@
-package proxy
+package egress
 
 import (
 	"crypto/sha256"
@@ -21,11 +21,11 @@ type roots struct {
 
 // roots returns what counts under a rule: the rule's own bundle, else the mesh's
 // roots and those given to the proxy.
-func (w *Workload) roots(s *snapshot.Snapshot, rule *policy.Rule) (roots, error) {
+func (w *Way) roots(s *snapshot.Snapshot, rule *policy.Rule) (roots, error) {
 	if rule != nil && rule.TLS.CABundle != "" {
 		return w.trusted.bundle(rule.TLS.CABundle)
 	}
-	if given := w.proxy.config.UpstreamRoots; given != nil && !s.HasOwnRoots {
+	if given := w.given; given != nil && !s.HasOwnRoots {
 		return roots{given, "given"}, nil
 	}
 	return roots{s.Roots, s.RootsID}, nil
@@ -62,7 +62,7 @@ func (t *trusted) bundle(text string) (roots, error) {
 }
 
 // tlsConfig is how an upstream is verified where we originate TLS.
-func (w *Workload) tlsConfig(s *snapshot.Snapshot, v policy.Verdict) (*tls.Config, error) {
+func (w *Way) tlsConfig(s *snapshot.Snapshot, v *policy.Verdict) (*tls.Config, error) {
 	trusted, err := w.roots(s, v.Rule)
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func (w *Workload) tlsConfig(s *snapshot.Snapshot, v policy.Verdict) (*tls.Confi
 }
 
 // serverName is what is sent as SNI and verified.
-func serverName(v policy.Verdict) string {
+func serverName(v *policy.Verdict) string {
 	switch {
 	case v.Rule != nil && !v.Rule.TLS.ServerName.IsZero():
 		return v.Rule.TLS.ServerName.String()

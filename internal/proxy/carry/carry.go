@@ -1,0 +1,87 @@
+// Package carry is what the ways do with a client's connection alike: accept it, read
+// its first bytes, relay it, refuse it in its own protocol, and keep the record of it.
+// Egress, mesh and ingress call it with what they decided. It never decides and never
+// dials.
+package carry
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"sluice.dev/sluice/internal/advice"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/httpproxy"
+	"sluice.dev/sluice/internal/proxy/relay"
+	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// Kit is what the connections of one workload are carried with. All but TellAll must
+// be set.
+type Kit struct {
+	Instance string // the workload's: "details-v2/1"
+	For      advice.Options
+	TellAll  bool // says everything to a denied workload, not the reason and the id alone
+	Recorder record.Recorder
+	HTTP     *httpproxy.Server // whose director hands on to the one that Serve is given
+	Buffers  *sniff.Buffers
+	Memory   *relay.Memory
+	Now      func() time.Time
+}
+
+// DeniedSilence is how long a client may say nothing where no rule could let it out,
+// whatever it says: it is listened to only so that it is told in its own protocol. One
+// that waits for its server to speak first is reset after it.
+const DeniedSilence = 250 * time.Millisecond
+
+// Silence is how long a client may say nothing, where anything that it says may be
+// allowed, and where nothing is.
+func Silence(possible bool) time.Duration {
+	if !possible {
+		return DeniedSilence
+	}
+	return sniff.DefaultSilence
+}
+
+// Sniff reads what the client says first. What is decided then must be decided by the
+// rules of that moment: the client may have taken its time.
+func Sniff(ctx context.Context, c *gate.Conn, buffer *sniff.Buffer, limits sniff.Limits) (sniff.Result, []byte, error) {
+	stop := context.AfterFunc(ctx, func() { gate.Reset(c.Down()) })
+	defer stop()
+	return sniff.Read(c.Down(), buffer, limits)
+}
+
+// HangUp ends a connection for a reason in a way that its client understands: an alert
+// on TLS, a reset elsewhere.
+func HangUp(c *gate.Conn, said policy.Sniffed, reason refusal.Reason) {
+	if said != policy.ClientHello {
+		gate.Reset(c.Down())
+		return
+	}
+	sniff.Refuse(c.Down(), sniff.AlertCode(reason.Alert()))
+}
+
+// Accept hands each connection of a listener to take, until the listener closes or ctx
+// ends. A failed accept, such as for a lack of descriptors, is told and tried again.
+func Accept(ctx context.Context, listener *net.TCPListener, failed func(error), take func(*net.TCPConn)) {
+	for {
+		conn, err := listener.AcceptTCP()
+		switch {
+		case err == nil:
+			take(conn)
+			continue
+		case errors.Is(err, net.ErrClosed):
+			return
+		}
+		failed(err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package carry
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/relay"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// Flow is the record of one connection that is carried as a whole. It is open from
+// Open to Close.
+type Flow struct {
+	entry record.Entry
+	kit   *Kit
+	conn  *gate.Conn
+	about About
+}
+
+// About is what is known of a connection before a verdict.
+type About struct {
+	Direction record.Direction
+	Dialled   string // the name behind the address that was dialled, or that address
+	Port      uint16
+	Sniffed   policy.Sniffed
+	SNI       string
+}
+
+// Open opens the record of a connection.
+func (k *Kit) Open(c *gate.Conn, start time.Time, about About, snapshot string) *Flow {
+	f := &Flow{kit: k, conn: c, about: about}
+	f.entry.Edit(func(r *record.Record) {
+		*r = record.Record{
+			ID: record.NewID(), Start: start, Workload: k.Instance, Direction: about.Direction, Dialled: about.Dialled,
+			Port: about.Port, Sniffed: about.Sniffed, SNI: record.Text(about.SNI), Snapshot: snapshot,
+		}
+	})
+	k.Recorder.Open(&f.entry)
+	return f
+}
+
+// Sniffed is what the connection turned out to be.
+func (f *Flow) Sniffed() policy.Sniffed { return f.about.Sniffed }
+
+// Edit changes the record.
+func (f *Flow) Edit(change func(r *record.Record)) { f.entry.Edit(change) }
+
+// Decide notes a verdict.
+func (f *Flow) Decide(v *policy.Verdict) {
+	f.entry.Edit(func(r *record.Record) { r.Decide(v) })
+}
+
+// Fail notes why what was allowed did not come about, and returns it: where the gate
+// ended the connection, what its end looked like from below says nothing.
+func (f *Flow) Fail(err error) *refusal.Error {
+	why := refusal.Of(err)
+	if ended := f.conn.Ended(); ended != nil {
+		why = ended
+	}
+	f.entry.Edit(func(r *record.Record) { r.Fail(why) })
+	return why
+}
+
+// Close closes the record. What was withdrawn meanwhile counts before all that came of
+// it.
+func (f *Flow) Close() {
+	now := f.kit.Now()
+	f.entry.Edit(func(r *record.Record) {
+		r.Duration = now.Sub(r.Start)
+		if withdrawn := f.conn.Withdrawn(); withdrawn != nil && r.Verdict != record.Denied {
+			r.Fail(withdrawn)
+		}
+	})
+	f.kit.Recorder.Close(&f.entry)
+}
+
+// Relay carries bytes until both sides have ended, and accounts for them. prefix is
+// what the client sent already, before release is called; received are the bytes that
+// it got already.
+func (f *Flow) Relay(ctx context.Context, up *net.TCPConn, prefix []byte, release func(), received int64) {
+	result := relay.New(relay.Config{Down: f.conn.Down(), Up: up, Prefix: prefix, PrefixDone: release, Memory: f.kit.Memory}).Run(ctx)
+	received += result.Received
+	f.entry.Edit(func(r *record.Record) { r.Sent, r.Received = result.Sent, received })
+	if result.Err != nil {
+		f.Broke(result.Err, received)
+	}
+}
+
+// Broke notes that the connection ended with an error after the client had received so
+// many bytes. An error that is not a relay's is the client's own. Not each is a failure:
+// many ends of connections that were used to the end are resets, for whoever has closed
+// its socket already is sent one thing more (the close_notify of TLS).
+func (f *Flow) Broke(err error, received int64) {
+	reason := refusal.ClientGone
+	var side *relay.SideError
+	switch {
+	case errors.Is(err, relay.ErrIdle):
+		f.Fail(&refusal.Error{Reason: refusal.UpstreamTimeout, Err: err})
+		return
+	case errors.As(err, &side) && side.Side == relay.Upstream:
+		reason = refusal.UpstreamReset
+		if side.Op == "read" {
+			received = 0 // the server had more to say, for all that is known
+		}
+	}
+	if received == 0 {
+		f.Fail(&refusal.Error{Reason: reason, Err: err})
+		return
+	}
+	f.entry.Edit(func(r *record.Record) { r.Detail = record.Text(err.Error()) })
+}

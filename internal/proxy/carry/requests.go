@@ -1,0 +1,164 @@
+package carry
+
+import (
+	"net/netip"
+	"strings"
+
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/httpproxy"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// Requests is the records of the HTTP requests of one connection, one after the other
+// in one entry, so that a steady request neither clones nor allocates what the last one
+// did already. It must not be copied once it is used.
+type Requests struct {
+	kit   *Kit
+	conn  *gate.Conn
+	about About
+
+	entry    record.Entry
+	id       record.ID
+	passes   bool // the verdict lets the request of the moment pass
+	host     interned
+	path     interned
+	upgrade  interned
+	remote   netip.AddrPort
+	remoteAt string
+}
+
+// Init says of which connection the requests are.
+func (r *Requests) Init(k *Kit, c *gate.Conn, about About) {
+	about.Sniffed = policy.HTTP
+	r.kit, r.conn, r.about = k, c, about
+}
+
+// Kit returns what Init was given.
+func (r *Requests) Kit() *Kit { return r.kit }
+
+// Conn returns what Init was given.
+func (r *Requests) Conn() *gate.Conn { return r.conn }
+
+// ID is of the request under way.
+func (r *Requests) ID() record.ID { return r.id }
+
+// Open opens the record of a request.
+func (r *Requests) Open(x *httpproxy.Exchange, s *snapshot.Snapshot) {
+	r.begin(s, func(f *record.Record) {
+		f.Method, f.Host, f.Path, f.Upgrade = method(x.Method()), r.host.of(x.Host()), r.path.of(x.Path()), r.upgrade.of(x.Upgrade())
+	})
+}
+
+func (r *Requests) begin(s *snapshot.Snapshot, fill func(*record.Record)) {
+	r.id, r.passes = record.NewID(), false
+	now := r.kit.Now()
+	r.entry.Edit(func(f *record.Record) {
+		*f = record.Record{
+			ID: r.id, Start: now, Workload: r.kit.Instance, Direction: r.about.Direction, Dialled: r.about.Dialled,
+			Port: r.about.Port, Sniffed: policy.HTTP, Snapshot: s.Version,
+		}
+		fill(f)
+	})
+	r.kit.Recorder.Open(&r.entry)
+}
+
+// Decide notes the verdict on the request.
+func (r *Requests) Decide(v *policy.Verdict) {
+	r.passes = v.Passes()
+	r.entry.Edit(func(f *record.Record) { f.Decide(v) })
+}
+
+// Via notes to which workload the request goes, and by which route rule.
+func (r *Requests) Via(upstream, rule string) {
+	r.entry.Edit(func(f *record.Record) { f.Upstream, f.Rule = upstream, rule })
+}
+
+// Fail notes why what was allowed does not come about, and answers the client with it.
+func (r *Requests) Fail(why *refusal.Error) httpproxy.Direction {
+	r.passes = false
+	r.entry.Edit(func(f *record.Record) { f.Fail(why) })
+	return r.Reply(why.Reason, why.Error())
+}
+
+// Reply answers the request ourselves.
+func (r *Requests) Reply(reason refusal.Reason, text string) httpproxy.Direction {
+	return httpproxy.Direction{ID: uint64(r.id), Reply: &httpproxy.Reply{Status: reason.Status(), Reason: string(reason), Text: text}}
+}
+
+// Done closes the record of the request under way.
+func (r *Requests) Done(o *httpproxy.Outcome) {
+	r.entry.Edit(func(f *record.Record) {
+		f.Status, f.Sent, f.Received, f.Duration = o.Status, o.Sent, o.Received, o.Duration
+		if o.Upstream.IsValid() && f.Upstream == "" {
+			f.Upstream = r.remoteText(o.Upstream)
+		}
+		if o.Failure == httpproxy.None || !r.passes {
+			return
+		}
+		if withdrawn := r.conn.Withdrawn(); withdrawn != nil {
+			f.Fail(withdrawn)
+			return
+		}
+		f.Fail(&refusal.Error{Reason: refusal.Reason(o.Reason), Err: o.Err})
+		f.Detail = ""
+		if o.Err != nil {
+			f.Detail = record.Text(o.Err.Error())
+		}
+	})
+	r.kit.Recorder.Close(&r.entry)
+}
+
+// Refused keeps the record of a request that was none.
+func (r *Requests) Refused(failure httpproxy.Failure) {
+	if failure == httpproxy.ClientGone {
+		return
+	}
+	r.begin(r.conn.Snapshot(), func(f *record.Record) {
+		f.Fail(refusal.New(refusal.Reason(failure.String()), failure.Text()))
+		f.Status = failure.Status()
+	})
+	r.kit.Recorder.Close(&r.entry)
+}
+
+// remoteText is the address of an upstream, made anew only where it changed.
+func (r *Requests) remoteText(a netip.AddrPort) string {
+	if a != r.remote {
+		r.remote, r.remoteAt = a, a.String()
+	}
+	return r.remoteAt
+}
+
+// interned keeps the last text, cut at record.MaxText, for as long as it is the same.
+type interned struct{ text string }
+
+func (i *interned) of(s string) string {
+	s = s[:min(len(s), record.MaxText)]
+	if s != i.text {
+		i.text = strings.Clone(s)
+	}
+	return i.text
+}
+
+// method returns a method that may be kept, without an allocation for the usual.
+func method(m string) string {
+	switch m {
+	case "GET":
+		return "GET"
+	case "POST":
+		return "POST"
+	case "PUT":
+		return "PUT"
+	case "HEAD":
+		return "HEAD"
+	case "DELETE":
+		return "DELETE"
+	case "PATCH":
+		return "PATCH"
+	case "OPTIONS":
+		return "OPTIONS"
+	}
+	return strings.Clone(m[:min(len(m), record.MaxText)])
+}

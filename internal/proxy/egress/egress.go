@@ -1,0 +1,182 @@
+// Package egress is the way out of the mesh: sniff, decide once at connect and once
+// for each request, resolve, prove, dial, and carry as the verdict says. The proxy
+// calls it with each connection whose destination is no service of the mesh. It never
+// dials the address that the workload dialled in place of our own resolution of a
+// name, and never decides anew what a verdict said.
+package egress
+
+import (
+	"context"
+	"crypto/x509"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/dnsserver"
+	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/pools"
+	"sluice.dev/sluice/internal/proxy/proof"
+	"sluice.dev/sluice/internal/proxy/resolve"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/record"
+)
+
+// Config is one workload's way out. Kit, Dialer and Prover are required.
+type Config struct {
+	Kit    *carry.Kit
+	Dialer *resolve.Dialer
+	Prover *proof.Prover
+	// Roots, where not nil, are trusted for upstream certificates where the mesh names
+	// none of its own.
+	Roots *x509.CertPool
+}
+
+// Way is the way out of one workload.
+type Way struct {
+	kit     *carry.Kit
+	dialer  *resolve.Dialer
+	prover  *proof.Prover
+	given   *x509.CertPool
+	lookups *rate.Limiter // of names that only a wildcard allows
+	proofs  *proof.Share  // of the prover's handshakes
+	trusted trusted
+	pools   pools.Table[poolKey, *pool]
+}
+
+// New returns a way without connections.
+func New(c Config) *Way {
+	return &Way{
+		kit: c.Kit, dialer: c.Dialer, prover: c.Prover, given: c.Roots, proofs: proof.NewShare(),
+		lookups: rate.NewLimiter(dnsserver.NewNamesPerSecond, dnsserver.NewNamesBurst),
+	}
+}
+
+// Recheck closes the pools that a new snapshot has no use for, and what runs on them
+// where it is forbidden. Connections are the gate's.
+func (w *Way) Recheck(s *snapshot.Snapshot) {
+	w.pools.Recheck(func(key poolKey, of *pool) pools.Fate { return w.fateOf(key, of, s) })
+}
+
+// Close ends what runs on the pools.
+func (w *Way) Close() { w.pools.Close() }
+
+// Decision is what becomes of one connection or request, and by which rules.
+type Decision struct {
+	Verdict  policy.Verdict
+	Snapshot *snapshot.Snapshot
+}
+
+// decide is the one decision about what the chain shows, by the rules of s.
+func decide(s *snapshot.Snapshot, chain *policy.Chain) Decision {
+	return Decision{Verdict: gate.Decide(s, chain), Snapshot: s}
+}
+
+// connection is one connection on its way out, which is carried as a whole: what was
+// seen of its name chain so far.
+type connection struct {
+	way   *Way
+	conn  *gate.Conn
+	chain policy.Chain
+	start time.Time
+}
+
+// Serve carries a connection to its end. The chain holds its port, and the name behind
+// the address that was dialled, or that address.
+func (w *Way) Serve(ctx context.Context, conn *gate.Conn, chain policy.Chain) {
+	c := &connection{way: w, conn: conn, chain: chain, start: w.kit.Now()}
+	at := conn.Snapshot().Policy.AtConnect(chain.Transport, chain.Port, chain.Dialled, chain.Addr)
+	if at.ServerFirst {
+		c.serverFirst(ctx)
+		return
+	}
+	buffer := w.kit.Buffers.NewBuffer()
+	defer buffer.Release()
+	seen, prefix, err := c.sniff(ctx, buffer, sniff.Limits{Silence: carry.Silence(at.Possible)})
+	switch {
+	case err != nil:
+		c.lost(buffer, err)
+	case seen.Silent && seen.Ended:
+		// The client left before it said anything: there is nothing to tell of.
+	case seen.Kind == policy.HTTP:
+		w.kit.HTTP.Serve(ctx, conn.Down(), prefix, newRequests(c))
+	default:
+		c.bytes(ctx, prefix, seen, buffer.Release)
+	}
+}
+
+// sniff reads what the client says first and brings it into the chain.
+func (c *connection) sniff(ctx context.Context, buffer *sniff.Buffer, limits sniff.Limits) (sniff.Result, []byte, error) {
+	seen, prefix, err := carry.Sniff(ctx, c.conn, buffer, limits)
+	c.chain.Sniffed = seen.Kind
+	if seen.Kind == policy.ClientHello {
+		c.chain.SNI, c.chain.SNIBad, c.chain.ECH = seen.Name, seen.SNIBad, seen.ECH
+	}
+	return seen, prefix, err
+}
+
+// lost keeps the record of a client that went away amid what it said first.
+func (c *connection) lost(buffer *sniff.Buffer, err error) {
+	if len(buffer.Bytes()) == 0 {
+		return
+	}
+	flow := c.open(sniff.Result{}, c.conn.Snapshot())
+	flow.Broke(err, 0)
+	flow.Close()
+}
+
+// bytes decides about a connection as a whole and carries its bytes: TLS that is passed
+// through, or TCP.
+func (c *connection) bytes(ctx context.Context, prefix []byte, seen sniff.Result, release func()) {
+	d := decide(c.conn.Snapshot(), &c.chain)
+	flow := c.open(seen, d.Snapshot)
+	defer flow.Close()
+	flow.Decide(&d.Verdict)
+	if !d.Verdict.Passes() {
+		c.refuse(&d.Verdict, seen)
+		return
+	}
+	c.conn.Hold(allowed{c.chain}, d.Snapshot)
+	up, address, err := c.dial(ctx, &d, seen)
+	if err != nil {
+		c.fail(flow, err)
+		return
+	}
+	c.conn.Hold(dialled{allowed{c.chain}, address.Addr()}, d.Snapshot)
+	flow.Edit(func(r *record.Record) { r.Upstream = address.String() })
+	flow.Relay(ctx, up, prefix, release, 0)
+}
+
+// open opens the record of the connection.
+func (c *connection) open(seen sniff.Result, s *snapshot.Snapshot) *carry.Flow {
+	flow := c.way.kit.Open(c.conn, c.start, about(&c.chain, seen.SNI), s.Version)
+	if seen.Err != nil {
+		flow.Edit(func(r *record.Record) { r.Detail = seen.Err.Error() })
+	}
+	return flow
+}
+
+// refuse ends a connection that a verdict denies.
+func (c *connection) refuse(v *policy.Verdict, seen sniff.Result) {
+	if seen.Err != nil {
+		sniff.Refuse(c.conn.Down(), seen.Err.Alert())
+		return
+	}
+	carry.HangUp(c.conn, c.chain.Sniffed, v.Reason)
+}
+
+// fail ends a connection that was allowed and could not be carried.
+func (c *connection) fail(flow *carry.Flow, err error) {
+	carry.HangUp(c.conn, c.chain.Sniffed, flow.Fail(err).Reason)
+}
+
+// about is what a chain shows of its connection.
+func about(chain *policy.Chain, sni string) carry.About {
+	dialled := chain.Dialled.String()
+	if chain.Dialled.IsZero() {
+		dialled = chain.Addr.String()
+	}
+	return carry.About{Direction: record.Egress, Dialled: dialled, Port: chain.Port, Sniffed: chain.Sniffed, SNI: sni}
+}

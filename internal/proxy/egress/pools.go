@@ -1,0 +1,143 @@
+package egress
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/pools"
+	"sluice.dev/sluice/internal/proxy/resolve"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// poolKey says what a pool's connections share. Nothing is shared across names, rules
+// or roots, and a pool belongs to one workload.
+type poolKey struct {
+	rule       string     // that lets it pass
+	name       names.Name // that was decided on
+	address    netip.Addr // where no name was
+	port       uint16
+	tls        bool
+	serverName names.Name
+	roots      string
+}
+
+// pool is what a pool was made for, and where it led.
+type pool struct {
+	chain   policy.Chain
+	target  resolve.Target
+	reached reached
+}
+
+// maxReached bounds the addresses that a pool remembers.
+const maxReached = 64
+
+// reached is the addresses that a pool's connections were dialled to.
+type reached struct {
+	mu   sync.Mutex
+	all  map[netip.Addr]struct{}
+	more bool // than are remembered
+}
+
+func (r *reached) add(a netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all == nil {
+		r.all = make(map[netip.Addr]struct{})
+	}
+	if len(r.all) < maxReached {
+		r.all[a] = struct{}{}
+	} else if _, known := r.all[a]; !known {
+		r.more = true
+	}
+}
+
+// leads reports whether an address is among them, or may be, that consent refuses.
+func (r *reached) leads(consent policy.Consent) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for a := range r.all {
+		if consent.Judge(a) != "" {
+			return true
+		}
+	}
+	return r.more
+}
+
+// pool returns the pool of connections to what a decision lets pass: plain, or with TLS
+// that we originate and verify.
+func (w *Way) pool(d *Decision, chain *policy.Chain) (*upstream.Pool, error) {
+	v := &d.Verdict
+	key, err := w.key(d.Snapshot, v)
+	if err != nil {
+		return nil, err
+	}
+	made := &pool{chain: keep(chain), target: w.target(v)}
+	return w.pools.Get(key, made, sameTarget, func() (upstream.Config, error) {
+		config := upstream.Config{Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dialPool(ctx, made) }}
+		if key.tls {
+			var err error
+			if config.TLS, err = w.tlsConfig(d.Snapshot, v); err != nil {
+				return upstream.Config{}, err
+			}
+		}
+		return config, nil
+	})
+}
+
+// key says which pool serves a verdict.
+func (w *Way) key(s *snapshot.Snapshot, v *policy.Verdict) (poolKey, error) {
+	key := poolKey{rule: v.Rule.ID, name: v.Name, address: v.Addr, port: v.Port}
+	if v.Treatment != policy.Originate {
+		return key, nil
+	}
+	roots, err := w.roots(s, v.Rule)
+	if err != nil {
+		return poolKey{}, err
+	}
+	key.tls, key.serverName, key.roots = true, v.Rule.TLS.ServerName, roots.id
+	return key, nil
+}
+
+// dialPool dials for a pool, which remembers where to.
+func (w *Way) dialPool(ctx context.Context, of *pool) (*net.TCPConn, error) {
+	candidates, err := w.dialer.Resolve(ctx, of.target)
+	if err != nil {
+		return nil, err
+	}
+	conn, address, err := w.dialer.DialAny(ctx, of.target, candidates)
+	if err == nil {
+		of.reached.add(address.Addr())
+	}
+	return conn, err
+}
+
+// sameTarget reports whether two pools of one key may dial alike: a rule that lists
+// other private answers under its old name leads elsewhere.
+func sameTarget(a, b *pool) bool {
+	return a.target.Limit == b.target.Limit && a.target.Consent.Equal(b.target.Consent)
+}
+
+// fateOf says what becomes of a pool under a new snapshot. Each connection of the
+// workload has a grant of its own; here counts what the pool was made for.
+func (w *Way) fateOf(key poolKey, of *pool, s *snapshot.Snapshot) pools.Fate {
+	v := gate.Decide(s, &of.chain)
+	switch {
+	case v.Reason == refusal.MethodOrPath, v.Reason == refusal.UpgradeForbidden:
+		return pools.End // the host is allowed still, with other requests
+	case !v.Passes():
+		return pools.Abort
+	case of.reached.leads(v.Consent):
+		return pools.Abort
+	}
+	if now, err := w.key(s, &v); err != nil || now != key || !sameTarget(of, &pool{target: w.target(&v)}) {
+		return pools.End
+	}
+	return pools.Keep
+}

@@ -1,0 +1,131 @@
+package egress
+
+import (
+	"net"
+	"strconv"
+	"unsafe"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/httpproxy"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// requests directs the HTTP requests of one connection. It remembers from one to the
+// next what a steady one need not parse, look up or allocate again.
+type requests struct {
+	carry.Requests
+	way   *Way
+	chain policy.Chain
+	host  names.LastHost
+
+	last    Decision       // that led to pool
+	pool    *upstream.Pool // nil before the first
+	granted granted
+}
+
+// granted says what the connection's grant was made from.
+type granted struct {
+	snapshot *snapshot.Snapshot
+	rule     *policy.Rule
+	name     names.Name
+	request  allowed // where the rule asks for some requests
+}
+
+func newRequests(c *connection) *requests {
+	r := &requests{way: c.way, chain: c.chain}
+	r.Init(c.way.kit, c.conn, about(&c.chain, ""))
+	return r
+}
+
+// Direct implements httpproxy.Director: the name chain, the verdict, and the pool that
+// the verdict leads to.
+func (r *requests) Direct(x *httpproxy.Exchange) httpproxy.Direction {
+	s := r.Conn().Snapshot()
+	r.Open(x, s)
+	r.read(x)
+	defer r.forget()
+	d := decide(s, &r.chain)
+	r.Decide(&d.Verdict)
+	if !d.Verdict.Passes() {
+		return r.Deny(s, &r.chain, &d.Verdict)
+	}
+	r.hold(&d)
+	pool, err := r.poolFor(&d)
+	if err != nil {
+		return r.Fail(refusal.Of(err))
+	}
+	direction := httpproxy.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: r.way.kit.TellAll}
+	if r.chain.Host.IsZero() {
+		direction.SetHost = authority(&d.Verdict)
+	}
+	return direction
+}
+
+// Done implements httpproxy.Director.
+func (r *requests) Done(_ *httpproxy.Exchange, o httpproxy.Outcome) { r.Requests.Done(&o) }
+
+// Refused implements httpproxy.Director.
+func (r *requests) Refused(_ any, failure httpproxy.Failure) { r.Requests.Refused(failure) }
+
+// read brings a request into the chain. What it says are views, which forget takes out.
+func (r *requests) read(x *httpproxy.Exchange) {
+	c := &r.chain
+	c.Method, c.Path, c.Upgrade, c.Fields = x.Method(), x.Path(), x.Upgrade(), x
+	c.Host, c.HostBad = names.Host{}, false
+	if text := x.Host(); text != "" {
+		host, err := r.host.Parse(unsafe.Slice(unsafe.StringData(text), len(text))) // a view: Parse keeps none of it
+		c.Host, c.HostBad = host, err != nil
+	}
+}
+
+func (r *requests) forget() {
+	r.chain.Method, r.chain.Path, r.chain.Upgrade, r.chain.Fields = "", "", "", nil
+}
+
+// authority is the Host of a request that had none (HTTP/1.0): the name that was
+// dialled, as its server knows it (RFC 9110, section 7.2).
+func authority(v *policy.Verdict) string {
+	host := v.Name.String()
+	if v.Name.IsZero() {
+		host = v.Addr.String()
+	}
+	if v.Treatment == policy.Originate && v.Port == 443 || v.Treatment == policy.Forward && v.Port == 80 {
+		return host
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(v.Port)))
+}
+
+// hold renews the connection's grant where this request is let pass by something else
+// than the last one.
+func (r *requests) hold(d *Decision) {
+	g, v := &r.granted, &d.Verdict
+	if g.snapshot == d.Snapshot && g.rule == v.Rule && g.name == v.Name && (len(v.Rule.HTTP) == 0 || g.request.sameRequest(&r.chain)) {
+		return
+	}
+	*g = granted{d.Snapshot, v.Rule, v.Name, allowed{keep(&r.chain)}}
+	r.Conn().Hold(gate.Grant(g.request), d.Snapshot)
+}
+
+// sameRequest reports whether the grant is for this very method, path and upgrade.
+func (g *allowed) sameRequest(c *policy.Chain) bool {
+	return g.chain.Method == c.Method && g.chain.Path == c.Path && g.chain.Upgrade == c.Upgrade
+}
+
+// poolFor returns the pool that a decision leads to: the last one where the decision
+// says the same. Its snapshot counts too, for the roots are its.
+func (r *requests) poolFor(d *Decision) (*upstream.Pool, error) {
+	last, v := &r.last.Verdict, &d.Verdict
+	if r.pool != nil && r.last.Snapshot == d.Snapshot && last.Rule == v.Rule && last.Name == v.Name && last.Addr == v.Addr && last.Treatment == v.Treatment && !r.pool.Closed() {
+		return r.pool, nil
+	}
+	pool, err := r.way.pool(d, &r.chain)
+	if err == nil {
+		r.last, r.pool = *d, pool
+	}
+	return pool, err
+}

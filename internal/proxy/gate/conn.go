@@ -1,0 +1,108 @@
+package gate
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// Grace is how long the destination of a grant may be gone from the snapshots before
+// its connections end, where it may come back: a server that starts anew hears of one
+// workload after the other.
+const Grace = 500 * time.Millisecond
+
+// Grant is what lets a live connection live. Each way has its own kinds.
+type Grant interface {
+	// Recheck says what a new snapshot has against what was granted. It must not
+	// block.
+	Recheck(s *snapshot.Snapshot) Objection
+}
+
+// Objection is what a snapshot has against a grant. The zero Objection is none.
+type Objection struct {
+	Reason refusal.Reason
+	// MayReturn says that what was granted is gone and may come back within Grace.
+	MayReturn bool
+}
+
+// Conn is one live connection of a workload.
+type Conn struct {
+	gate   *Gate
+	down   *net.TCPConn
+	cancel context.CancelFunc            // ends all that is done for it
+	grant  atomic.Pointer[Grant]         // what lets it live; nil before a verdict
+	ended  atomic.Pointer[refusal.Error] // why the gate ended it; nil where it did not
+}
+
+// Down is the connection to the client.
+func (c *Conn) Down() *net.TCPConn { return c.down }
+
+// Snapshot returns the snapshot that counts now.
+func (c *Conn) Snapshot() *snapshot.Snapshot { return c.gate.Snapshot() }
+
+// Leave ends what Admit began.
+func (c *Conn) Leave() {
+	c.cancel()
+	g := c.gate
+	g.mu.Lock()
+	delete(g.live, c)
+	g.mu.Unlock()
+	g.config.Capacity.give()
+}
+
+// Hold notes what lets the connection live, in place of what it held before, so that
+// a later snapshot may withdraw it. A snapshot that was swapped in since the one that
+// granted it is asked at once.
+func (c *Conn) Hold(g Grant, granted *snapshot.Snapshot) {
+	c.grant.Store(&g)
+	if now := c.Snapshot(); now != granted {
+		c.recheck(now, false)
+	}
+}
+
+// Ended returns why the gate ended the connection: what allowed it was withdrawn, or
+// the proxy is shutting down. It is nil where the gate did not.
+func (c *Conn) Ended() *refusal.Error { return c.ended.Load() }
+
+// Withdrawn is Ended where what allowed the connection was withdrawn, else nil.
+func (c *Conn) Withdrawn() *refusal.Error {
+	if e := c.Ended(); e != stopping {
+		return e
+	}
+	return nil
+}
+
+// recheck ends the connection where s forbids what it does. It never waits for it: a
+// swap must not hang on a client or a server that does not read. patient leaves alone
+// what may come back, and reports it.
+func (c *Conn) recheck(s *snapshot.Snapshot, patient bool) (later bool) {
+	g := c.grant.Load()
+	if g == nil {
+		return false
+	}
+	against := Objection{Reason: s.Policy.DeniesAll()}
+	if against.Reason == "" {
+		against = (*g).Recheck(s)
+	}
+	switch {
+	case against.Reason == "":
+		return false
+	case patient && against.MayReturn:
+		return true
+	}
+	c.withdraw(against.Reason)
+	return false
+}
+
+// withdraw ends the connection. It does not Close it: that waits for whoever is
+// inside a callback of the socket, which may be a request whose answer has not come,
+// or our own caller.
+func (c *Conn) withdraw(reason refusal.Reason) {
+	c.down.SetLinger(0) // the client sees a reset, not an end
+	c.ended.CompareAndSwap(nil, refusal.New(reason, "what allowed this connection was withdrawn"))
+	c.cancel()
+}

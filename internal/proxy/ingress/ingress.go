@@ -1,0 +1,139 @@
+// Package ingress is the way into the mesh from outside: a listener, the paths that it
+// has routes for, and what a service is told of the client. The proxy calls it for each
+// listener; what it lets in goes on by the way of mesh. It never trusts a header of the
+// client's about where it comes from, and never leads outside the mesh.
+package ingress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/httpproxy"
+	"sluice.dev/sluice/internal/proxy/mesh"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// Config is one ingress. All must be set.
+type Config struct {
+	Kit    *carry.Kit
+	Mesh   *mesh.Way // of the workload that the ingress is
+	Routes []Route   // in the order in which they are tried
+}
+
+// Way is the way in by one listener's routes.
+type Way struct {
+	kit    *carry.Kit
+	mesh   *mesh.Way
+	routes []Route
+}
+
+// New returns a Way without connections. It fails where the routes have more than
+// MaxPaths paths.
+func New(c Config) (*Way, error) {
+	if c.Kit == nil || c.Mesh == nil {
+		return nil, errors.New("ingress: Kit and Mesh must be set")
+	}
+	if err := checkPaths(c.Routes); err != nil {
+		return nil, err
+	}
+	return &Way{kit: c.Kit, mesh: c.Mesh, routes: c.Routes}, nil
+}
+
+// Serve carries one connection from outside to its end.
+func (w *Way) Serve(ctx context.Context, conn *gate.Conn) {
+	about := carry.About{Direction: record.Ingress, Dialled: "ingress"}
+	if local, ok := conn.Down().LocalAddr().(*net.TCPAddr); ok {
+		about.Port = local.AddrPort().Port()
+	}
+	r := &requests{way: w, client: clientOf(conn.Down())}
+	r.Init(w.mesh, conn, about)
+	w.kit.HTTP.Serve(ctx, conn.Down(), nil, r)
+}
+
+// requests directs the requests of one connection from outside.
+type requests struct {
+	mesh.Requests
+	way    *Way
+	client client
+}
+
+// Direct implements httpproxy.Director: it finds the service of a request's path, and
+// routes to it.
+func (r *requests) Direct(x *httpproxy.Exchange) httpproxy.Direction {
+	s := r.Conn().Snapshot()
+	r.Open(x, s)
+	if reason := s.Policy.DeniesAll(); reason != "" {
+		return r.deny(&policy.Verdict{Reason: reason})
+	}
+	d := r.way.decide(s, x.Path())
+	if d.why != nil {
+		return r.refuse(d.why)
+	}
+	direction := r.Route(s, x, d.to, r.deny)
+	if direction.Reply == nil {
+		direction.DropHeader, direction.AppendHeader = r.client.drop, r.client.lines
+	}
+	return direction
+}
+
+// deny answers whoever asks while there are no rules: it is no workload, so nothing is
+// explained, and it may ask again.
+func (r *requests) deny(v *policy.Verdict) httpproxy.Direction {
+	r.Decide(v)
+	direction := r.Reply(v.Reason, v.Reason.Text())
+	direction.Reply.Status = 503
+	return direction
+}
+
+// refuse answers a request that leads to no service.
+func (r *requests) refuse(why *refusal.Error) httpproxy.Direction { return r.Fail(why) }
+
+// decision is what becomes of a path.
+type decision struct {
+	to  mesh.Target
+	why *refusal.Error // why it leads nowhere
+}
+
+// decide finds the service of a path: of the first route that matches.
+func (w *Way) decide(s *snapshot.Snapshot, path string) decision {
+	for i := range w.routes {
+		r := &w.routes[i]
+		if !r.matches(path) {
+			continue
+		}
+		full, ok := s.Directory.Service(r.Service)
+		if !ok || s.Service(full) == nil {
+			return decision{why: refusal.New(refusal.NoHealthyUpstream, fmt.Sprintf("The service %s has no workload yet.", r.Service))}
+		}
+		return decision{to: mesh.Target{Service: full, Port: r.Port}}
+	}
+	return decision{why: refusal.New(refusal.NoRoute, "")}
+}
+
+// client is what a service is told of a client: headers of the client's own making of
+// that name are dropped, for the edge trusts none.
+type client struct {
+	drop  []string
+	lines []byte
+}
+
+func clientOf(down *net.TCPConn) client {
+	from, ok := down.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return client{drop: forwarding}
+	}
+	return client{
+		drop:  forwarding,
+		lines: []byte("x-forwarded-for: " + from.AddrPort().Addr().Unmap().String() + "\r\nx-forwarded-proto: http\r\n"),
+	}
+}
+
+// forwarding is the fields that tell of a client.
+var forwarding = []string{"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}

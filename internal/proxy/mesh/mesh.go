@@ -1,0 +1,111 @@
+// Package mesh is the way to a service of the mesh: plan by the route rules, pick an
+// endpoint, balance, and go in at the other workload's sandbox. The proxy calls it with
+// each connection whose destination is a service, and ingress for each request from
+// outside. It never resolves a name outside the mesh and never dials anything but an
+// endpoint that the snapshot lists.
+package mesh
+
+import (
+	"context"
+	"sync/atomic"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/pools"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// Config is one workload's way to services. All must be set, Caller for whoever has an
+// address.
+type Config struct {
+	Kit    *carry.Kit
+	Caller Caller // the workload itself
+	// Inward finds the way into the sandbox of an instance that this proxy serves; ok
+	// is false where it serves none of that name that takes calls.
+	Inward func(instance string) (in Inward, ok bool)
+}
+
+// Way is the way of one workload to the services of the mesh.
+type Way struct {
+	kit    *carry.Kit
+	caller Caller
+	inward func(instance string) (Inward, bool)
+	turn   atomic.Uint32 // round robin over endpoints
+	pools  pools.Table[poolKey, struct{}]
+}
+
+// New returns a way without connections.
+func New(c Config) *Way { return &Way{kit: c.Kit, caller: c.Caller, inward: c.Inward} }
+
+// Recheck closes the pools to endpoints that a new snapshot does not have, and what runs
+// on them where it denies everything. Connections are the gate's.
+func (w *Way) Recheck(s *snapshot.Snapshot) {
+	w.pools.Recheck(func(key poolKey, _ struct{}) pools.Fate {
+		switch {
+		case s.Policy.DeniesAll() != "":
+			return pools.Abort
+		case !s.HasInstance(key.instance):
+			return pools.End
+		}
+		return pools.Keep
+	})
+}
+
+// Close ends what runs on the pools.
+func (w *Way) Close() { w.pools.Close() }
+
+// reachable is the grant of what goes to a service: it lives for as long as the service
+// does.
+type reachable struct{ service names.Name }
+
+// Recheck implements gate.Grant.
+func (g reachable) Recheck(s *snapshot.Snapshot) gate.Objection {
+	if s.Service(g.service) == nil {
+		return gate.Objection{Reason: noEndpoint, MayReturn: true}
+	}
+	return gate.Objection{}
+}
+
+// Serve carries a connection to a service to its end. The address that was dialled
+// decides, and Host passes unchanged.
+func (w *Way) Serve(ctx context.Context, conn *gate.Conn, service *wire.Service, port uint16) {
+	to := Target{service.Name, port}
+	about := carry.About{Direction: record.Mesh, Dialled: service.Name.String(), Port: port, Sniffed: policy.Opaque}
+	start := w.kit.Now()
+	if !speaksHTTP(service, port) {
+		w.bytes(ctx, w.kit.Open(conn, start, about, conn.Snapshot().Version), conn, to, nil, nil)
+		return
+	}
+	buffer := w.kit.Buffers.NewBuffer()
+	defer buffer.Release()
+	possible := conn.Snapshot().Policy.DeniesAll() == ""
+	seen, prefix, err := carry.Sniff(ctx, conn, buffer, sniff.Limits{Silence: carry.Silence(possible)})
+	about.Sniffed, about.SNI = seen.Kind, seen.SNI
+	switch {
+	case err != nil && len(buffer.Bytes()) > 0:
+		flow := w.kit.Open(conn, start, about, conn.Snapshot().Version)
+		flow.Broke(err, 0)
+		flow.Close()
+	case err != nil || seen.Silent && seen.Ended:
+		// The client left before it said anything: there is nothing to tell of.
+	case seen.Kind == policy.HTTP:
+		w.kit.HTTP.Serve(ctx, conn.Down(), prefix, newServed(w, conn, about, to))
+	default:
+		w.bytes(ctx, w.kit.Open(conn, start, about, conn.Snapshot().Version), conn, to, prefix, buffer.Release)
+	}
+}
+
+// speaksHTTP reports whether a port of a service speaks HTTP.
+func speaksHTTP(service *wire.Service, port uint16) bool {
+	for _, p := range service.Ports {
+		if p.Port == port {
+			return p.Protocol == policy.ProtocolHTTP
+		}
+	}
+	return false
+}

@@ -1,0 +1,84 @@
+package mesh
+
+import (
+	"net"
+	"strconv"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/httpproxy"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/refusal"
+	"sluice.dev/sluice/internal/route"
+)
+
+// Requests routes the HTTP requests of one connection to services, and keeps their
+// records. It must not be copied once it is used.
+type Requests struct {
+	carry.Requests
+	way  *Way
+	held names.Name // the service that the connection's grant is for
+}
+
+// Init says of which connection the requests are.
+func (r *Requests) Init(w *Way, conn *gate.Conn, about carry.About) {
+	r.way = w
+	r.Requests.Init(w.kit, conn, about)
+}
+
+// Route decides about one request to a service, whose record is open, and follows the
+// decision. What is denied is answered by deny.
+func (r *Requests) Route(s *snapshot.Snapshot, x *httpproxy.Exchange, to Target, deny func(*policy.Verdict) httpproxy.Direction) httpproxy.Direction {
+	d := r.way.decide(s, to, route.Request{Method: x.Method(), Path: x.Target(), Authority: x.Host(), Fields: x})
+	r.Decide(&d.Verdict)
+	if !d.Verdict.Passes() {
+		return deny(&d.Verdict)
+	}
+	if r.held != to.Service {
+		r.held = to.Service
+		r.Conn().Hold(reachable{to.Service}, s)
+	}
+	if d.Why != nil {
+		r.Via("", d.Rule)
+		return r.Fail(d.Why)
+	}
+	r.Via(d.Endpoint.Instance, d.Rule)
+	pool, err := r.way.pool(d.Endpoint, to.Port)
+	if err != nil {
+		return r.Fail(refusal.Of(err))
+	}
+	direction := httpproxy.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: true}
+	if x.Host() == "" { // HTTP/1.0
+		direction.SetHost = net.JoinHostPort(to.Service.String(), strconv.Itoa(int(to.Port)))
+	}
+	return direction
+}
+
+// Done implements httpproxy.Director.
+func (r *Requests) Done(_ *httpproxy.Exchange, o httpproxy.Outcome) { r.Requests.Done(&o) }
+
+// Refused implements httpproxy.Director.
+func (r *Requests) Refused(_ any, failure httpproxy.Failure) { r.Requests.Refused(failure) }
+
+// served directs the requests of a connection whose workload dialled a service.
+type served struct {
+	Requests
+	to Target
+}
+
+func newServed(w *Way, conn *gate.Conn, about carry.About, to Target) *served {
+	r := &served{to: to}
+	r.Init(w, conn, about)
+	return r
+}
+
+// Direct implements httpproxy.Director.
+func (r *served) Direct(x *httpproxy.Exchange) httpproxy.Direction {
+	s := r.Conn().Snapshot()
+	r.Open(x, s)
+	return r.Route(s, x, r.to, func(v *policy.Verdict) httpproxy.Direction {
+		return r.Deny(s, &policy.Chain{Port: r.to.Port, Dialled: r.to.Service, Sniffed: policy.HTTP}, v)
+	})
+}
