@@ -9,6 +9,7 @@ import (
 
 	"sluice.dev/sluice/api/v1alpha1"
 	"sluice.dev/sluice/internal/addresses"
+	"sluice.dev/sluice/internal/httppath"
 	"sluice.dev/sluice/internal/names"
 )
 
@@ -19,7 +20,6 @@ const (
 	maxPorts   = 64
 	maxMatches = 64
 	maxWords   = 256 // methods, paths or upgrades of one match, accounts of one selector
-	maxPath    = 4096
 	maxUpgrade = 64
 )
 
@@ -229,7 +229,7 @@ func (v *validation) requests(spec *v1alpha1.EgressPolicySpec) {
 			}
 		}
 		for j, path := range match.Paths {
-			v.failIf(fmt.Sprintf("%s.paths[%d]", at, j), requestPath(path))
+			v.failIf(fmt.Sprintf("%s.paths[%d]", at, j), httppath.CheckPattern(path))
 		}
 		v.upgrades(at, match.Upgrades)
 	}
@@ -258,29 +258,4 @@ func (v *validation) upgrades(path string, upgrades []string) {
 		}
 		seen[lower] = true
 	}
-}
-
-// requestPath validates a path, or a prefix that ends in "*".
-func requestPath(path string) error {
-	switch {
-	case !strings.HasPrefix(path, "/"):
-		return fmt.Errorf("%q does not begin with /", path)
-	case len(path) > maxPath:
-		return fmt.Errorf("longer than %d bytes", maxPath)
-	case strings.ContainsAny(path, "?#"):
-		return fmt.Errorf("%q holds a query or fragment: paths are matched without them", path)
-	case strings.Contains(strings.TrimSuffix(path, "*"), "*"):
-		return fmt.Errorf("%q holds * before its end: it stands for the rest of the path, at the end only", path)
-	}
-	for i := range len(path) {
-		if path[i] <= ' ' || path[i] >= 0x7f {
-			return fmt.Errorf("%q holds a byte that no path has: write it percent-encoded", path)
-		}
-	}
-	for segment := range strings.SplitSeq(path, "/") {
-		if segment == "." || segment == ".." {
-			return fmt.Errorf("%q holds the segment %q, which no request that reaches a server keeps", path, segment)
-		}
-	}
-	return nil
 }

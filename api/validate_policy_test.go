@@ -16,6 +16,7 @@ import (
 
 	"sluice.dev/sluice/api/istio"
 	"sluice.dev/sluice/api/v1alpha1"
+	"sluice.dev/sluice/internal/httppath"
 )
 
 // certificatePEM returns a certificate that is good enough to be read.
@@ -152,7 +153,7 @@ func TestEgressPolicyHasBounds(t *testing.T) {
 	}
 	spec.From, spec.To.Hosts, spec.To.CIDRs = nil, []string{"a.b"}, nil
 	spec.To.Ports = []v1alpha1.EgressPort{{Port: 80, Protocol: "http"}}
-	spec.HTTP = []v1alpha1.HTTPMatch{{Methods: make([]string, maxWords+1)}, {Paths: []string{"/" + strings.Repeat("a", maxPath)}}, {Paths: []string{"/"}, Upgrades: make([]string, maxWords+1)},
+	spec.HTTP = []v1alpha1.HTTPMatch{{Methods: make([]string, maxWords+1)}, {Paths: []string{"/" + strings.Repeat("a", httppath.MaxPattern)}}, {Paths: []string{"/"}, Upgrades: make([]string, maxWords+1)},
 		{Paths: []string{"/"}, Upgrades: []string{strings.Repeat("a", maxUpgrade+1)}}}
 	want = []string{"spec.http[0]: more than 256 methods, paths or upgrades", "spec.http[1].paths[0]: longer than 4096 bytes", "spec.http[2]: more than 256 methods, paths or upgrades",
 		fmt.Sprintf("spec.http[3].upgrades[0]: %q is not a protocol of an Upgrade field, such as websocket, of at most 64 bytes", strings.Repeat("a", maxUpgrade+1))}

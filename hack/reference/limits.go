@@ -31,6 +31,7 @@ var limitedPackages = []limited{
 	{"DNS for workloads", "internal/proxy/dnsserver"},
 	{"The first bytes of a connection", "internal/proxy/sniff"},
 	{"Names", "internal/names"},
+	{"Paths that rules list", "internal/httppath"},
 	{"Deciding", "internal/policy"},
 	{"Routing", "internal/route"},
 	{"Resolving and connecting", "internal/proxy/resolve"},

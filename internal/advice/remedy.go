@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"sluice.dev/sluice/internal/addresses"
+	"sluice.dev/sluice/internal/httppath"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -105,7 +106,7 @@ func (a *asked) advice() string {
 	case refusal.BadHost:
 		return "No rule allows this: have the client send a valid host name as SNI and Host."
 	case refusal.MethodOrPath:
-		if !policy.IsNormalPath(c.Path) {
+		if !httppath.IsNormal(c.Path) {
 			return "Have the client send the path in its plain form: without \"//\", \".\" and \"..\" segments, \";\", backslashes, and without percent-encoding what need not be encoded."
 		}
 	case refusal.EncryptedHello:

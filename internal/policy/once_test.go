@@ -3,6 +3,8 @@ package policy
 import (
 	"net/netip"
 	"testing"
+
+	"sluice.dev/sluice/internal/httppath"
 )
 
 // chainOf adds what only some tests need to a chain.
@@ -109,7 +111,7 @@ func TestPathsThatAreNotUTF8AreNotNormal(t *testing.T) {
 		"/%EF%BF%BD":                   true, // U+FFFD itself, spelled right
 		"/a%20b":                       true,
 	} {
-		if IsNormalPath(path) != normal {
+		if httppath.IsNormal(path) != normal {
 			t.Errorf("%s: normal is not %t", path, normal)
 		}
 	}

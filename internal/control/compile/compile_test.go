@@ -244,6 +244,24 @@ func TestConflictsOfEgressRulesAreThoseOfIstioWithinANamespace(t *testing.T) {
 	}
 }
 
+// What validation takes the gate can carry, and what it refuses the gate would too:
+// the words of protocols have one reading.
+func TestAProtocolIsTakenWhereTheGateCarriesIt(t *testing.T) {
+	for _, word := range []string{"http", "https", "http2", "grpc", "tls", "tcp", "mongo", "udp", "quic", "gopher", ""} {
+		spec := &v1alpha1.EgressPolicySpec{To: v1alpha1.EgressDestinations{Hosts: []string{"cnn.com"}, Ports: []v1alpha1.EgressPort{{Port: 443, Protocol: word}}}}
+		object := object("sluice.dev/v1alpha1", "EgressPolicy", "default", "r", spec)
+		taken := len(api.Validate(&object)) == 0
+		carried := false
+		if out := Compile(Input{Objects: []api.Object{object}}); len(out.Problems) == 0 {
+			_, err := policy.NewSet(snapshotOf(t, out, workload(t, "details-v1/1", "default")).Policy.Rules, policy.Options{})
+			carried = err == nil
+		}
+		if taken != carried {
+			t.Errorf("%q is taken: %t; the gate carries it: %t", word, taken, carried)
+		}
+	}
+}
+
 // The status of each of many rules that lose to many must stay small.
 func TestThatARuleConflictsWithThousandsIsShort(t *testing.T) {
 	var objects []api.Object

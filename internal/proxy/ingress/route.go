@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"sluice.dev/sluice/internal/httppath"
 	"sluice.dev/sluice/internal/names"
-	"sluice.dev/sluice/internal/policy"
 )
 
 // MaxPaths bounds the paths of one ingress.
@@ -58,7 +58,7 @@ func checkPaths(routes []Route) error {
 func (r *Route) matches(path string) bool {
 	for _, p := range r.Paths {
 		prefix, isPrefix := strings.CutSuffix(p, ".*")
-		if p == path || isPrefix && strings.HasPrefix(path, prefix) && (prefix == "/" || policy.IsNormalPath(path)) {
+		if p == path || isPrefix && strings.HasPrefix(path, prefix) && (prefix == "/" || httppath.IsNormal(path)) {
 			return true
 		}
 	}
