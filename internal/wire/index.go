@@ -44,7 +44,7 @@ func DecodeIndex(b []byte) (*Index, error) {
 	}
 	for name := range index.Parts {
 		if _, ok := KindOf(name); !ok {
-			return nil, fmt.Errorf("index: %q is the name of no part", name)
+			return nil, fmt.Errorf("index: %q is not the name of a part", name)
 		}
 	}
 	for _, name := range []string{PartMesh, PartPolicyRoot, PartPolicyNamespace, PartPolicyOwn, PartRoutes, PartDirectory} {
@@ -84,7 +84,7 @@ func (x *Index) Assemble(part func(name string, hash Hash) any) (*Snapshot, erro
 			snapshot.Endpoints = append(snapshot.Endpoints, endpoints)
 		}
 		if !fits {
-			return nil, fmt.Errorf("snapshot %s: part %s is not there", x.Version, name)
+			return nil, fmt.Errorf("snapshot %s: part %s is missing", x.Version, name)
 		}
 	}
 	snapshot.Policy = joinPolicies(policies)

@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+
+	"sluice.dev/sluice/internal/format"
 )
 
 // Kind is the kind of one part of a snapshot.
@@ -47,14 +50,49 @@ const (
 	MaxSnapshotBytes = 64 << 20 // JSON of all parts that one index names
 )
 
-// typePrefix stands before a kind in its type URL. The types are ours: no
-// message of Envoy can say a name chain.
-const typePrefix = "type.sluice.dev/wire.v1."
+// Format is the format of the parts and of the index that this build writes. It is
+// raised with every change of a type in this package, or in what it holds of policy
+// and route, after which an earlier build would read less than was written.
+//
+//	1: the first
+//	2: a rule lists upgrades; the outbound default may be Audit
+const Format = 2
 
-// TypeURL names the kind on the discovery stream.
-func (k Kind) TypeURL() string { return typePrefix + string(k) }
+// onStream is what is read of a stream. Both of its ends are of one format: a
+// snapshot of another one may restrict what this build does not know.
+var onStream = format.Kind{Name: "a snapshot on the stream", Oldest: Format, Newest: Format}
 
-// KindOf says of what kind the part of this name is; false for no part's name.
+// Kept is what is read of a snapshot that was kept on disk.
+var Kept = format.Kind{Name: "the kept snapshot", Oldest: 1, Newest: Format}
+
+// typePrefix and the format stand before a kind in its type URL. The types are
+// ours: no message of Envoy can say a name chain.
+const typePrefix = "type.sluice.dev/wire.v"
+
+// TypeURL names the kind, in the format of this build, on the discovery stream.
+func (k Kind) TypeURL() string { return typePrefix + strconv.Itoa(Format) + "." + string(k) }
+
+// KindOfType reads a type URL. The error is a *format.UnknownError where it is of
+// another format.
+func KindOfType(url string) (Kind, error) {
+	rest, ours := strings.CutPrefix(url, typePrefix)
+	number, name, whole := strings.Cut(rest, ".")
+	version, err := strconv.Atoi(number)
+	if !ours || !whole || err != nil {
+		return "", fmt.Errorf("type %.100q is not one of a snapshot", url)
+	}
+	if err := onStream.Check(version); err != nil {
+		return "", err
+	}
+	switch kind := Kind(name); kind {
+	case KindMesh, KindPolicy, KindRoutes, KindDirectory, KindEndpoints, KindIndex:
+		return kind, nil
+	}
+	return "", fmt.Errorf("type %.100q is not one of a snapshot", url)
+}
+
+// KindOf says of what kind the part of this name is; false where it is not the
+// name of a part.
 func KindOf(name string) (Kind, bool) {
 	switch name {
 	case PartMesh:
@@ -102,7 +140,7 @@ type Part struct {
 func NewPart(name string, b []byte) (*Part, error) {
 	kind, ok := KindOf(name)
 	if !ok {
-		return nil, fmt.Errorf("%q is the name of no part of a snapshot", name)
+		return nil, fmt.Errorf("%q is not the name of a part of a snapshot", name)
 	}
 	if len(b) > MaxPartBytes {
 		return nil, fmt.Errorf("part %s: %d bytes are more than the %d that one part may have", name, len(b), MaxPartBytes)
@@ -128,7 +166,7 @@ var ErrHash = errors.New("content does not agree with its hash")
 func decodePart(name string, hash Hash, b []byte) (any, error) {
 	kind, ok := KindOf(name)
 	if !ok {
-		return nil, fmt.Errorf("%q is the name of no part of a snapshot", name)
+		return nil, fmt.Errorf("%q is not the name of a part of a snapshot", name)
 	}
 	if len(b) > MaxPartBytes {
 		return nil, fmt.Errorf("part %s: %d bytes are more than the %d that one part may have", name, len(b), MaxPartBytes)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 )
@@ -299,6 +300,31 @@ func TestTheTypesLinkNoGRPC(t *testing.T) {
 	for _, dep := range strings.Fields(string(out)) {
 		if strings.HasPrefix(dep, "google.golang.org/") || strings.HasPrefix(dep, "github.com/envoyproxy/") {
 			t.Errorf("it links %s", dep)
+		}
+	}
+}
+
+func TestATypeSaysItsFormatAndAnotherFormatIsRefused(t *testing.T) {
+	for _, kind := range []Kind{KindMesh, KindPolicy, KindRoutes, KindDirectory, KindEndpoints, KindIndex} {
+		if got, err := KindOfType(kind.TypeURL()); err != nil || got != kind {
+			t.Errorf("%s: %s, %v", kind.TypeURL(), got, err)
+		}
+	}
+	for url, newer := range map[string]bool{
+		"type.sluice.dev/wire.v7.Index": true, "type.sluice.dev/wire.v7.Whatever": true, "type.sluice.dev/wire.v1.Policy": false,
+	} {
+		var unknown *format.UnknownError
+		if _, err := KindOfType(url); !errors.As(err, &unknown) || unknown.Newer() != newer {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+	for _, url := range []string{
+		"", "type.sluice.dev/wire.v2.", "type.sluice.dev/wire.v2.Secret", "type.sluice.dev/wire.vtwo.Index", "type.sluice.dev/wire.v2",
+		"type.googleapis.com/envoy.config.cluster.v3.Cluster",
+	} {
+		var unknown *format.UnknownError
+		if kind, err := KindOfType(url); err == nil || errors.As(err, &unknown) {
+			t.Errorf("%q: %s, %v", url, kind, err)
 		}
 	}
 }

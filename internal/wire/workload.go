@@ -73,7 +73,7 @@ func (w Workload) Normalize() (Workload, error) {
 		errs = append(errs, fmt.Errorf("%d ports are more than %d", len(w.Ports), MaxPorts))
 	}
 	if len(w.Ports) > 0 && w.Ports[0] == 0 {
-		errs = append(errs, errors.New("port 0 is no port"))
+		errs = append(errs, errors.New("port 0 is not a valid port"))
 	}
 	if len(w.Proxy) > MaxProxyName {
 		errs = append(errs, fmt.Errorf("the proxy's name is longer than %d bytes", MaxProxyName))

@@ -206,7 +206,7 @@ func (p *proxies) ask(query stream.Query) (*question, int, error) {
 		return nil, 0, errTooManyQuestions
 	}
 	p.next++
-	query.ID = p.next
+	query.Format, query.ID = stream.ObserveFormat, p.next
 	q := &question{query: query, answers: make(chan answer, maxAnswers+3*MaxConnections), asked: make(map[*observer]struct{})}
 	p.questions[query.ID] = q
 	for o, greeted := range p.connected {
@@ -224,7 +224,7 @@ func (p *proxies) withdraw(q *question) uint64 {
 	delete(p.questions, q.query.ID)
 	for o := range q.asked {
 		select {
-		case o.queries <- &stream.Query{ID: q.query.ID, Kind: stream.QueryCancel}:
+		case o.queries <- &stream.Query{Format: stream.ObserveFormat, ID: q.query.ID, Kind: stream.QueryCancel}:
 		default:
 			o.stuck() // else it would tell for ever what nobody wants
 		}

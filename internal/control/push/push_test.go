@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/api/v1alpha1"
@@ -804,7 +805,7 @@ func observe(t *testing.T, p *plane, greeting string) grpc.ClientStream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := opened.SendMsg(&stream.Answer{Proxy: greeting}); err != nil {
+	if err := opened.SendMsg(&stream.Answer{Format: stream.ObserveFormat, Proxy: greeting}); err != nil {
 		t.Fatal(err)
 	}
 	return opened
@@ -831,6 +832,7 @@ func TestAProxyThatTellsMoreThanItWasAskedIsCut(t *testing.T) {
 		{Query: query.ID + 1, Flows: many}, // nobody asked this
 		{Query: query.ID, Flows: many}, {Query: query.ID, Flows: many}, {Query: query.ID, End: true},
 	} {
+		piece.Format = stream.ObserveFormat
 		if err := opened.SendMsg(piece); err != nil {
 			t.Fatal(err)
 		}
@@ -839,7 +841,7 @@ func TestAProxyThatTellsMoreThanItWasAskedIsCut(t *testing.T) {
 		t.Errorf("the reader was told %d flows, and asked for 3", n)
 	}
 	// An answer beyond the bound ends the stream.
-	if err := opened.SendMsg(&stream.Answer{Query: query.ID, Flows: make([]record.Record, stream.MaxAnswerFlows+1)}); err != nil {
+	if err := opened.SendMsg(&stream.Answer{Format: stream.ObserveFormat, Query: query.ID, Flows: make([]record.Record, stream.MaxAnswerFlows+1)}); err != nil {
 		t.Fatal(err)
 	}
 	for {
@@ -849,6 +851,43 @@ func TestAProxyThatTellsMoreThanItWasAskedIsCut(t *testing.T) {
 			}
 			break
 		}
+	}
+	eventually(t, "it is not asked any more", func() bool { return len(p.server.Proxies()) == 0 })
+}
+
+func TestAWorkloadOfAnotherFormatIsRefusedWithTheReason(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	later := firstRequest(t, details("v1"))
+	later.Node.Metadata.Fields["format"] = structpb.NewNumberValue(7)
+	later.Node.Metadata.Fields["clearance"] = structpb.NewStringValue("what a later release may say")
+	earlier := firstRequest(t, details("v1"))
+	earlier.TypeUrl = "type.sluice.dev/wire.v1.Index"
+	for want, request := range map[string]*discoveryv3.DeltaDiscoveryRequest{
+		"the join of a workload has format 7; this Sluice reads format 1: upgrade this Sluice":                later,
+		"a snapshot on the stream has format 1; this Sluice reads format 2: upgrade the Sluice that wrote it": earlier,
+	} {
+		opened := open(t, p)
+		if err := opened.Send(request); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := opened.Recv(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	if got := p.registry.Now().Workloads; len(got) != 0 {
+		t.Errorf("joined: %+v", got)
+	}
+}
+
+func TestAnAnswerOfAnotherFormatEndsTheStreamWithTheReason(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	opened := observe(t, p, "later")
+	eventually(t, "the proxy can be asked", func() bool { return len(p.server.Proxies()) == 1 })
+	if err := opened.SendMsg(&stream.Answer{Format: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if err := opened.RecvMsg(new(stream.Query)); err == nil || !strings.Contains(err.Error(), "has format 7; this Sluice reads format 2: upgrade this Sluice") {
+		t.Errorf("the stream ended with %v", err)
 	}
 	eventually(t, "it is not asked any more", func() bool { return len(p.server.Proxies()) == 0 })
 }

@@ -168,15 +168,10 @@ func (d *discovery) DeltaAggregatedResources(opened grpc.BidiStreamingServer[dis
 	if err != nil {
 		return err
 	}
-	join, err := stream.DecodeNode(first.GetNode())
+	join, err := readJoin(first)
 	if err != nil {
+		s.log.Warn("a workload was refused", "error", err)
 		return status.Error(codes.InvalidArgument, err.Error())
-	}
-	if first.GetTypeUrl() != wire.KindIndex.TypeURL() {
-		return status.Errorf(codes.InvalidArgument, "the first request asks for %q, not for the index", first.GetTypeUrl())
-	}
-	if len(first.GetInitialResourceVersions()) > 2*wire.MaxParts+1 {
-		return status.Errorf(codes.InvalidArgument, "%d parts are held", len(first.GetInitialResourceVersions()))
 	}
 	member, err := s.config.Registry.Join(join.Workload, join.Session, peerProcess(ctx))
 	if err != nil {
@@ -196,6 +191,24 @@ func (d *discovery) DeltaAggregatedResources(opened grpc.BidiStreamingServer[dis
 	member.Lose()
 	s.log.Info("a workload was lost", "workload", name, "why", err)
 	return err
+}
+
+// readJoin reads and checks the first request of a stream.
+func readJoin(first *discoveryv3.DeltaDiscoveryRequest) (stream.Join, error) {
+	join, err := stream.DecodeNode(first.GetNode())
+	if err != nil {
+		return join, err
+	}
+	kind, err := wire.KindOfType(first.GetTypeUrl())
+	switch {
+	case err != nil:
+		return join, err
+	case kind != wire.KindIndex:
+		return join, fmt.Errorf("the first request asks for %s, not for the index", kind)
+	case len(first.GetInitialResourceVersions()) > 2*wire.MaxParts+1:
+		return join, fmt.Errorf("%d parts are held", len(first.GetInitialResourceVersions()))
+	}
+	return join, nil
 }
 
 // errLeft says that a proxy ended a stream by closing its half: its workload is

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"sluice.dev/sluice/internal/record"
 )
@@ -25,7 +28,11 @@ func (c *Client) observe() {
 			wait = MinBackoff
 		}
 		if c.ctx.Err() == nil {
-			c.log.Debug("the stream of questions ended", "error", err, "again", wait)
+			level := slog.LevelDebug
+			if status.Code(err) != codes.Unavailable {
+				level = slog.LevelWarn // not a server that is away
+			}
+			c.log.Log(c.ctx, level, "the stream of questions about flows ended", "error", err, "again", wait)
 		}
 		pause(c.ctx, wait)
 		wait = min(time.Duration(float64(wait)*multiplier), MaxBackoff)
@@ -73,6 +80,7 @@ type answers struct {
 }
 
 func (a *answers) send(answer *Answer) error {
+	answer.Format = ObserveFormat
 	a.sending.Lock()
 	defer a.sending.Unlock()
 	return a.stream.SendMsg(answer)

@@ -15,11 +15,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
@@ -320,6 +324,60 @@ func TestWhatDoesNotAgreeEndsTheStreamAndIsNotKept(t *testing.T) {
 	}
 }
 
+func TestASnapshotOfAnotherFormatEndsTheStreamWithTheReason(t *testing.T) {
+	own := content(t, "a.example.com")[wire.PartPolicyOwn]
+	for name, response := range map[string]*discoveryv3.DeltaDiscoveryResponse{
+		"an index": {TypeUrl: "type.sluice.dev/wire.v7.Index", Resources: []*discoveryv3.Resource{
+			{Name: wire.NameIndex, Resource: &anypb.Any{TypeUrl: "type.sluice.dev/wire.v7.Index", Value: []byte("in another way")}},
+		}},
+		"a part": {TypeUrl: wire.KindPolicy.TypeURL(), Resources: []*discoveryv3.Resource{
+			{Name: own.Name, Version: string(own.Hash), Resource: &anypb.Any{TypeUrl: "type.sluice.dev/wire.v7.Policy", Value: own.Bytes}},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(t *testing.T, server *scripted, client *Client) {
+				m := joinDetails(t, client)
+				p := <-server.streams
+				p.request(t)
+				if err := p.Send(response); err != nil {
+					t.Fatal(err)
+				}
+				again := <-server.streams
+				if first := again.request(t); len(first.GetInitialResourceVersions()) != 0 {
+					t.Errorf("it kept %v", first.GetInitialResourceVersions())
+				}
+				const want = "a snapshot on the stream has format 7; this Sluice reads format 2: upgrade this Sluice"
+				if err := m.Err(); err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("the stream ended with %v, want %s", err, want)
+				}
+			})
+		})
+	}
+}
+
+func TestAQuestionOfAnotherFormatIsRefusedWhateverElseItSays(t *testing.T) {
+	codec := NewCodec()
+	decode := func(text string, into any) error {
+		return codec.Unmarshal(mem.BufferSlice{mem.SliceBuffer(text)}, into)
+	}
+	const want = "a question or an answer about flows has format 7; this Sluice reads format 2: upgrade this Sluice"
+	for _, text := range []string{`{"format":7,"id":1,"kind":"flows"}`, `{"format":7,"id":{"of":"another type"}}`} {
+		if err := decode(text, new(Query)); err == nil || err.Error() != want {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if err := decode(`{"id":1,"kind":"flows"}`, new(Query)); err == nil || !strings.Contains(err.Error(), "has format 1") {
+		t.Errorf("without a format: %v", err)
+	}
+	var query Query
+	if err := decode(`{"format":2,"id":9,"kind":"flow"}`, &query); err != nil || query.ID != 9 {
+		t.Errorf("of this format: %+v, %v", query, err)
+	}
+	if err := decode(`{"format":2,"id":"nine"}`, &query); err == nil || strings.Contains(err.Error(), "upgrade") {
+		t.Errorf("a damaged one: %v", err)
+	}
+}
+
 func TestAfterALossOnlyWhatChangedIsNeeded(t *testing.T) {
 	play(t, func(t *testing.T, server *scripted, client *Client) {
 		m := joinDetails(t, client)
@@ -581,22 +639,50 @@ func FuzzDecodeNode(f *testing.F) {
 	f.Add([]byte(`{"workload":{"namespace":"default","instance":"","level":"","proxy":""},"session":"s"}`))
 	f.Add([]byte(`{"workload":{"labels":{"a/b":"c"},"ports":[1,65535],"pid":-1}}`))
 	f.Add([]byte(`{"session":1e300}`))
-	f.Fuzz(func(t *testing.T, metadata []byte) {
-		var join Join
-		if json.Unmarshal(metadata, &join) != nil {
+	f.Add([]byte(`{"format":7,"workload":{"namespace":[]}}`))
+	f.Fuzz(func(t *testing.T, said []byte) {
+		metadata := new(structpb.Struct)
+		if metadata.UnmarshalJSON(said) != nil {
 			return
 		}
-		node, err := EncodeNode(join)
+		read, err := DecodeNode(&corev3.Node{Metadata: metadata})
 		if err != nil {
 			return
 		}
-		read, err := DecodeNode(node)
+		node, err := EncodeNode(read)
 		if err != nil {
-			return
+			t.Fatal(err)
+		}
+		if same, err := DecodeNode(node); err != nil || same.Session != read.Session || same.Workload.ClassKey() != read.Workload.ClassKey() {
+			t.Fatalf("%+v was read again as %+v, %v", read, same, err)
 		}
 		again, err := read.Workload.Normalize()
 		if err != nil || again.ClassKey() != read.Workload.ClassKey() {
 			t.Fatalf("%+v is not stable: %+v, %v", read.Workload, again, err)
+		}
+	})
+}
+
+func FuzzQuestionsAndAnswers(f *testing.F) {
+	f.Add([]byte(`{"format":2,"id":1,"kind":"flows","workload":"details-v2","last":100,"follow":true}`))
+	f.Add([]byte(`{"format":2,"query":1,"flows":[{"id":"00000000000000ab","start":"2026-01-02T03:04:05Z","port":443,"verdict":"deny"}],"past":true}`))
+	f.Add([]byte(`{"format":7,"id":{}}`))
+	codec := NewCodec()
+	f.Fuzz(func(t *testing.T, said []byte) {
+		for _, message := range []any{new(Query), new(Answer)} {
+			if codec.Unmarshal(mem.BufferSlice{mem.SliceBuffer(said)}, message) != nil {
+				continue
+			}
+			if format := message.(interface{ format() int }).format(); format != ObserveFormat {
+				t.Fatalf("%q of format %d was read", said, format)
+			}
+			again, err := codec.Marshal(message)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := codec.Unmarshal(again, message); err != nil {
+				t.Fatalf("%q was written as %q: %v", said, again.Materialize(), err)
+			}
 		}
 	})
 }

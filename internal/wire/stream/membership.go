@@ -193,7 +193,11 @@ func (m *Membership) serve(ctx context.Context) (heard bool, err error) {
 		if err != nil {
 			return heard, fmt.Errorf("read stream: %w", err)
 		}
-		if response.GetTypeUrl() == wire.KindIndex.TypeURL() {
+		kind, err := wire.KindOfType(response.GetTypeUrl())
+		if err != nil {
+			return heard, err
+		}
+		if kind == wire.KindIndex {
 			if err := m.takeIndex(response, sender); err != nil {
 				return heard, err
 			}
@@ -235,9 +239,12 @@ func (m *Membership) firstRequest() (*discoveryv3.DeltaDiscoveryRequest, error) 
 func (m *Membership) takeParts(response *discoveryv3.DeltaDiscoveryResponse) error {
 	for _, resource := range response.GetResources() {
 		name, hash := resource.GetName(), wire.Hash(resource.GetVersion())
-		kind, ok := wire.KindOf(name)
-		if !ok || resource.GetResource().GetTypeUrl() != kind.TypeURL() {
-			return fmt.Errorf("a resource %q of type %q", name, resource.GetResource().GetTypeUrl())
+		typed, err := wire.KindOfType(resource.GetResource().GetTypeUrl())
+		if err != nil {
+			return fmt.Errorf("part %.300q: %w", name, err)
+		}
+		if kind, ok := wire.KindOf(name); !ok || kind != typed {
+			return fmt.Errorf("part %.300q cannot be of type %s", name, typed)
 		}
 		value, err := m.client.decoder.Decode(name, hash, resource.GetResource().GetValue())
 		if err != nil {

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"google.golang.org/grpc"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
+	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/record"
 )
 
@@ -25,6 +27,15 @@ const (
 	ObserveMethod  = "Observe"
 )
 
+// ObserveFormat is the format of a Query and of an Answer that this build writes,
+// and the only one that it reads.
+//
+//	1: the first
+//	2: verdict, protocol and treatment of a flow are said in other words
+const ObserveFormat = 2
+
+var observed = format.Kind{Name: "a question or an answer about flows", Oldest: ObserveFormat, Newest: ObserveFormat}
+
 // QueryKind is what the server asks.
 type QueryKind string
 
@@ -36,6 +47,7 @@ const (
 
 // Query is a question of the server to a proxy.
 type Query struct {
+	Format   int       `json:"format"`
 	ID       uint64    `json:"id"` // of the question, unique on the stream
 	Kind     QueryKind `json:"kind"`
 	Workload string    `json:"workload,omitempty"` // instance or service-version; "" for every one
@@ -47,6 +59,7 @@ type Query struct {
 // Answer is a piece of an answer, or the proxy's greeting: the first message,
 // which has a Proxy and no Query.
 type Answer struct {
+	Format  int             `json:"format"`
 	Proxy   string          `json:"proxy,omitempty"`
 	Query   uint64          `json:"query,omitempty"`
 	Flows   []record.Record `json:"flows,omitempty"`
@@ -55,6 +68,9 @@ type Answer struct {
 	Dropped uint64          `json:"dropped,omitempty"` // flows lost in all because this reader was slow
 	Error   string          `json:"error,omitempty"`
 }
+
+func (q *Query) format() int  { return q.Format }
+func (a *Answer) format() int { return a.Format }
 
 // ObserveDesc describes the one bidirectional stream of the service.
 func ObserveDesc() grpc.StreamDesc {
@@ -88,8 +104,17 @@ func (c Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if message, ok := v.(proto.Message); ok {
 		return c.protobuf.Unmarshal(data, message)
 	}
-	if err := json.Unmarshal(data.Materialize(), v); err != nil {
+	said, ok := v.(interface{ format() int })
+	if !ok {
+		return fmt.Errorf("decode %T: not a message of the stream", v)
+	}
+	b := data.Materialize()
+	if err := json.Unmarshal(b, v); err != nil {
+		var unknown *format.UnknownError
+		if errors.As(observed.CheckJSON(b), &unknown) {
+			return unknown // in which the fields may be of other types
+		}
 		return fmt.Errorf("decode %T: %w", v, err)
 	}
-	return nil
+	return observed.Check(said.format())
 }

@@ -8,7 +8,8 @@
 //
 //   - One stream is one workload. The first request's node is the join: id is
 //     the base name of the workload, metadata holds the workload and the secret
-//     of its session. A proxy that closes its half takes the workload away; at
+//     of its session. Each says its format (of the node in format, of all else in
+//     its type URL), and one that this build does not read is refused. A proxy that closes its half takes the workload away; at
 //     any other end of the stream its name is kept for a while.
 //   - Subscribing to the index subscribes to what it names. The first request
 //     has the index's type URL, and initial_resource_versions of all parts that
@@ -42,6 +43,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -57,14 +59,21 @@ const (
 	maxSession = 64
 )
 
+// JoinFormat is the format of a Join that this build writes.
+const JoinFormat = 1
+
+var joins = format.Kind{Name: "the join of a workload", Oldest: 1, Newest: JoinFormat}
+
 // Join is what the metadata of the first request says.
 type Join struct {
+	Format   int           `json:"format"`
 	Workload wire.Workload `json:"workload"`
 	Session  string        `json:"session"` // secret of this one membership, to take it over on another stream
 }
 
 // EncodeNode makes the node of a first request.
 func EncodeNode(join Join) (*corev3.Node, error) {
+	join.Format = JoinFormat
 	b, err := json.Marshal(join)
 	if err != nil {
 		return nil, fmt.Errorf("encode join: %w", err)
@@ -87,6 +96,9 @@ func DecodeNode(node *corev3.Node) (Join, error) {
 	}
 	if len(b) > MaxJoin {
 		return Join{}, fmt.Errorf("decode join: %d bytes are more than %d", len(b), MaxJoin)
+	}
+	if err := joins.CheckJSON(b); err != nil {
+		return Join{}, err
 	}
 	var join Join
 	if err := wire.DecodeStrict(b, &join); err != nil {
