@@ -5,15 +5,74 @@
 package attach
 
 import (
+	"encoding/json"
 	"fmt"
 
 	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/wire"
 )
 
 // Hello is what the client says of its workload. Instance and Proxy of it are
 // the server's to give and stay empty.
 type Hello = wire.Workload
+
+// The formats of both messages that this build writes.
+const (
+	helloFormat   = 1
+	welcomeFormat = 1
+)
+
+// What is read of both messages.
+var (
+	hellos   = format.Kind{Name: "the hello of a sandbox", Oldest: 1, Newest: helloFormat, Reader: "sluice-proxy"}
+	welcomes = format.Kind{Name: "the welcome of the proxy", Oldest: 1, Newest: welcomeFormat, Reader: "this sluice"}
+)
+
+// hello and welcome are the messages, each with its format.
+type (
+	hello struct {
+		Format int `json:"format"`
+		Hello
+	}
+	welcome struct {
+		Format int `json:"format"`
+		Welcome
+	}
+)
+
+// decodeHello reads a hello and checks its bounds. A member that is not known is
+// an error: what a client says of its workload is never dropped.
+func decodeHello(b []byte) (Hello, error) {
+	if err := hellos.CheckJSON(b); err != nil {
+		return Hello{}, err
+	}
+	var said hello
+	if err := wire.DecodeStrict(b, &said); err != nil {
+		return Hello{}, fmt.Errorf("read hello: %w", err)
+	}
+	if err := validate(&said.Hello); err != nil {
+		return Hello{}, fmt.Errorf("hello: %w", err)
+	}
+	return said.Hello, nil
+}
+
+// decodeWelcome reads a welcome. A refusal is one in every format: a later proxy may
+// say with it that we are too old.
+func decodeWelcome(b []byte) (Welcome, error) {
+	var said welcome
+	err := json.Unmarshal(b, &said)
+	if said.Error != "" {
+		return Welcome{}, &RefusedError{said.Error}
+	}
+	if unknown := welcomes.CheckJSON(b); unknown != nil {
+		err = unknown
+	}
+	if err != nil {
+		return Welcome{}, fmt.Errorf("read welcome: %w", err)
+	}
+	return said.Welcome, nil
+}
 
 // Welcome is the server's answer. The command may start after it.
 type Welcome struct {
@@ -37,7 +96,7 @@ const (
 
 func validate(h *Hello) error {
 	if h.Instance != "" || h.Proxy != "" {
-		return fmt.Errorf("instance and proxy are not the client's to say")
+		return fmt.Errorf("instance and proxy are given by the server: leave them empty")
 	}
 	if len(h.Labels) > MaxLabels {
 		return fmt.Errorf("%d labels, at most %d are taken", len(h.Labels), MaxLabels)

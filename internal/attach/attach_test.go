@@ -2,6 +2,7 @@ package attach
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -197,6 +198,9 @@ func TestABadHelloIsRefusedAndItsFilesClosed(t *testing.T) {
 		}
 		return welcome.Error
 	}
+	if got := try(Hello{Service: "details"}, files(t)); got != "" { // without a format, as the first were written
+		t.Errorf("the first format: %s", got)
+	}
 	try(Hello{}, files(t)) // what the first opens for good
 	before := countDescriptors()
 	labels := make(map[string]string)
@@ -215,14 +219,98 @@ func TestABadHelloIsRefusedAndItsFilesClosed(t *testing.T) {
 		"its own instance": {Hello{Instance: "a/1"}, files(t), "instance"},
 		"too many labels":  {Hello{Labels: labels}, files(t), "labels"},
 		"too many ports":   {Hello{Ports: make([]uint16, MaxPorts+1)}, files(t), "ports"},
+		"a later format":   {map[string]any{"format": 7, "service": []string{"a", "b"}}, files(t), "the hello of a sandbox has format 7; sluice-proxy reads format 1: upgrade sluice-proxy"},
+		"an unknown field": {map[string]any{"format": 1, "clearance": "secret"}, files(t), "clearance"},
 		"a long name":      {Hello{Service: strings.Repeat("x", 254)}, files(t), "254 bytes"},
-		"not a hello":      {"hello", files(t), "decode"},
+		"not a hello":      {"hello", files(t), "not a valid object"},
 	} {
 		if got := try(test.hello, test.files); !strings.Contains(got, test.want) {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
 	eventually(t, fmt.Sprintf("%d descriptors", before), func() bool { return countDescriptors() <= before })
+}
+
+// answering is a proxy of another release, which answers every hello alike.
+func answering(t *testing.T, answer string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "attach.sock")
+	listener, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.AcceptUnix()
+			if err != nil {
+				return
+			}
+			received, err := seqpacket.Receive(conn, new(json.RawMessage), MaxFiles)
+			if err == nil {
+				seqpacket.Close(received)
+				seqpacket.Send(conn, json.RawMessage(answer))
+			}
+			conn.Close()
+		}
+	}()
+	return path
+}
+
+func TestAWelcomeOfAnotherFormatIsRefusedWithTheReason(t *testing.T) {
+	for answer, want := range map[string]string{
+		`{"instance":"details-v1/1"}`:                             "", // the first were written without a format
+		`{"format":1,"instance":"details-v1/1"}`:                  "",
+		`{"format":7,"instance":{"name":"details-v1/1"}}`:         "the welcome of the proxy has format 7; this sluice reads format 1: upgrade this sluice",
+		`{"format":7,"error":"your hello has format 1: upgrade"}`: "the proxy refused the sandbox: your hello has format 1: upgrade",
+		`{"format":1,"instance":7}`:                               "read welcome",
+	} {
+		client, err := Dial(t.Context(), answering(t, answer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		welcome, err := client.Attach(t.Context(), Hello{}, files(t))
+		if want == "" && (err != nil || welcome.Instance != "details-v1/1") || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %+v, %v; want %s", answer, welcome, err, want)
+		}
+		client.Close()
+	}
+}
+
+func FuzzHello(f *testing.F) {
+	f.Add([]byte(`{"format":1,"service":"details","version":"v2","namespace":"default","labels":{"team":"books"},"ports":[9080],"pid":7,"level":"sandbox"}`))
+	f.Add([]byte(`{"service":"details","instance":"","proxy":""}`))
+	f.Add([]byte(`{"format":7,"service":[]}`))
+	f.Add([]byte(`{"format":1,"instance":"details-v2/1"}`))
+	f.Fuzz(func(t *testing.T, said []byte) {
+		taken, err := decodeHello(said)
+		if err != nil {
+			return
+		}
+		if taken.Instance != "" || taken.Proxy != "" || len(taken.Labels) > MaxLabels || len(taken.Ports) > MaxPorts || len(taken.Service) > maxWord {
+			t.Fatalf("%q was taken as %+v", said, taken)
+		}
+		b, err := json.Marshal(hello{helloFormat, taken})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := decodeHello(b); err != nil || fmt.Sprint(again) != fmt.Sprint(taken) {
+			t.Fatalf("%+v was read again as %+v, %v", taken, again, err)
+		}
+	})
+}
+
+func FuzzWelcome(f *testing.F) {
+	f.Add([]byte(`{"format":1,"instance":"details-v2/1","search":["default.svc.cluster.local"]}`))
+	f.Add([]byte(`{"error":"no"}`))
+	f.Add([]byte(`{"format":7}`))
+	f.Fuzz(func(t *testing.T, said []byte) {
+		var refused *RefusedError
+		taken, err := decodeWelcome(said)
+		if err == nil && taken.Error != "" || err != nil && taken.Instance != "" || errors.As(err, &refused) && refused.Text == "" {
+			t.Fatalf("%q was taken as %+v, %v", said, taken, err)
+		}
+	})
 }
 
 func TestOneAboveTheBoundIsRefusedInWords(t *testing.T) {

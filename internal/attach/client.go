@@ -2,6 +2,7 @@ package attach
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -36,7 +37,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 // Attach hands the sandbox over and waits for the welcome. The files are closed
 // whatever comes of it: held here they would keep the sandbox's network alive.
 // A refusal is a *RefusedError.
-func (c *Client) Attach(ctx context.Context, hello Hello, files []*os.File) (Welcome, error) {
+func (c *Client) Attach(ctx context.Context, workload Hello, files []*os.File) (Welcome, error) {
 	defer capture.CloseFiles(files)
 	descriptors := make([]int, len(files))
 	for i, file := range files {
@@ -53,29 +54,30 @@ func (c *Client) Attach(ctx context.Context, hello Hello, files []*os.File) (Wel
 			c.conn.SetDeadline(time.Time{})
 		}
 	}()
-	var welcome Welcome
+	var said json.RawMessage
 	// A server that refuses may have said so and closed before our hello: then the
 	// sending fails, and what it said is read all the same.
-	err := seqpacket.Send(c.conn, hello, descriptors...)
+	err := seqpacket.Send(c.conn, hello{helloFormat, workload}, descriptors...)
 	if err != nil && !errors.Is(err, syscall.EPIPE) {
 		return Welcome{}, c.failed(ctx, "say hello", err)
 	}
-	_, err = seqpacket.Receive(c.conn, &welcome, 0)
-	if errors.Is(err, syscall.ECONNRESET) { // told once, ahead of the message
-		_, err = seqpacket.Receive(c.conn, &welcome, 0)
+	_, err = seqpacket.Receive(c.conn, &said, 0)
+	if errors.Is(err, syscall.ECONNRESET) { // reported once, ahead of the message
+		_, err = seqpacket.Receive(c.conn, &said, 0)
 	}
 	if err != nil {
 		return Welcome{}, c.failed(ctx, "wait for its welcome", err)
 	}
-	if welcome.Error != "" {
-		return Welcome{}, &RefusedError{welcome.Error}
+	answer, err := decodeWelcome(said)
+	if err != nil {
+		return Welcome{}, err
 	}
 	c.watcher.Go(func() {
 		defer close(c.done)
 		// The proxy says nothing after its welcome: a message is an end too.
 		seqpacket.Receive(c.conn, new(any), 0)
 	})
-	return welcome, nil
+	return answer, nil
 }
 
 func (c *Client) failed(ctx context.Context, doing string, err error) error {
@@ -83,7 +85,7 @@ func (c *Client) failed(ctx context.Context, doing string, err error) error {
 		err = ctx.Err()
 	}
 	if errors.Is(err, io.EOF) {
-		// So ends one who is not let near, whom nothing is told.
+		// A peer that may not attach gets no answer.
 		err = errors.New("it closed the connection; its log says why")
 	}
 	return fmt.Errorf("attach to the proxy: %s: %w", doing, err)

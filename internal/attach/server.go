@@ -2,6 +2,7 @@ package attach
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,7 +34,7 @@ type ServerConfig struct {
 	// calls Welcome or Refuse first. The capture is closed after it.
 	Handle func(context.Context, *Attachment)
 	// MaxAttachments is DefaultMaxAttachments where it is 0. One above it is
-	// refused with words.
+	// refused with the reason.
 	MaxAttachments int
 	Log            *slog.Logger
 }
@@ -131,7 +132,7 @@ func (s *Server) serveConn(ctx context.Context, conn *net.UnixConn) {
 	defer stop()
 	if err := s.config.Check(conn); err != nil {
 		s.config.Log.Warn("attach refused", "error", err)
-		return // a peer that is not to be near is told nothing
+		return // a peer that may not attach gets no answer
 	}
 	attachment, err := receive(conn)
 	if err != nil {
@@ -157,7 +158,8 @@ func (s *Server) serveConn(ctx context.Context, conn *net.UnixConn) {
 func receive(conn *net.UnixConn) (*Attachment, error) {
 	conn.SetReadDeadline(time.Now().Add(HelloTimeout))
 	a := &Attachment{conn: conn, done: make(chan struct{})}
-	descriptors, err := seqpacket.Receive(conn, &a.Hello, MaxFiles)
+	var said json.RawMessage
+	descriptors, err := seqpacket.Receive(conn, &said, MaxFiles)
 	if err != nil {
 		return nil, fmt.Errorf("read hello: %w", err)
 	}
@@ -165,9 +167,9 @@ func receive(conn *net.UnixConn) (*Attachment, error) {
 	for i, descriptor := range descriptors {
 		files[i] = os.NewFile(uintptr(descriptor), "capture")
 	}
-	if err := validate(&a.Hello); err != nil {
+	if a.Hello, err = decodeHello(said); err != nil {
 		capture.CloseFiles(files)
-		return nil, fmt.Errorf("hello: %w", err)
+		return nil, err
 	}
 	if a.Capture, err = capture.FromFiles(files); err != nil {
 		return nil, err
@@ -191,7 +193,7 @@ func (a *Attachment) Welcome(w Welcome) error {
 	return a.say(w)
 }
 
-// Refuse tells the client why it is not served; the handler then returns.
+// Refuse reports to the client why it is not served; the handler then returns.
 func (a *Attachment) Refuse(text string) error {
 	const longest = 4096
 	if len(text) > longest {
@@ -204,7 +206,7 @@ func (a *Attachment) say(w Welcome) error {
 	if err := a.conn.SetWriteDeadline(time.Now().Add(HelloTimeout)); err != nil {
 		return err
 	}
-	return seqpacket.Send(a.conn, w)
+	return seqpacket.Send(a.conn, welcome{welcomeFormat, w})
 }
 
 func refuse(conn *net.UnixConn, text string) {

@@ -5,7 +5,9 @@
 package format
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -14,6 +16,9 @@ import (
 type Kind struct {
 	Name           string // "the hello of a sandbox"
 	Oldest, Newest int
+	// Reader is the program that reads it, where the error may be read elsewhere;
+	// "" is "this Sluice".
+	Reader string
 }
 
 // Version is the member of a JSON object that says its format.
@@ -33,14 +38,15 @@ func (e *UnknownError) Error() string {
 	if e.Kind.Oldest != e.Kind.Newest {
 		reads = fmt.Sprintf("formats %d to %d", e.Kind.Oldest, e.Kind.Newest)
 	}
-	remedy := "upgrade this Sluice"
+	reader := cmp.Or(e.Kind.Reader, "this Sluice")
+	remedy := "upgrade " + reader
 	switch {
 	case e.Found < 1:
 		remedy = "it is damaged"
 	case e.Found < e.Kind.Oldest:
 		remedy = "upgrade the Sluice that wrote it"
 	}
-	return fmt.Sprintf("%s has format %d; this Sluice reads %s: %s", e.Kind.Name, e.Found, reads, remedy)
+	return fmt.Sprintf("%s has format %d; %s reads %s: %s", e.Kind.Name, e.Found, reader, reads, remedy)
 }
 
 // Newer reports whether a later release wrote it: then it is not for this build to
@@ -64,7 +70,11 @@ func (k Kind) Check(found int) error {
 func (k Kind) CheckJSON(b []byte) error {
 	var version Version
 	if err := json.Unmarshal(b, &version); err != nil {
-		return fmt.Errorf("%s is not valid: %w", k.Name, err)
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return fmt.Errorf("%s is not valid JSON: %w", k.Name, err)
+		}
+		return fmt.Errorf("%s is not a valid object with a whole number as its format", k.Name)
 	}
 	return k.Check(version.Format)
 }

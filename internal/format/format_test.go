@@ -26,6 +26,7 @@ func TestAnotherFormatIsRefusedWithTheReasonAndWhatToDo(t *testing.T) {
 	}{
 		{hello, `{"format":7}`, "the hello of a sandbox has format 7; this Sluice reads formats 1 to 2: upgrade this Sluice", true},
 		{second, `{"format":3}`, "the index has format 3; this Sluice reads format 2: upgrade this Sluice", true},
+		{Kind{Name: "the join", Oldest: 1, Newest: 1, Reader: "sluice-server"}, `{"format":2}`, "the join has format 2; sluice-server reads format 1: upgrade sluice-server", true},
 		{second, `{"version":"a"}`, "the index has format 1; this Sluice reads format 2: upgrade the Sluice that wrote it", false},
 		{hello, `{"format":-1}`, "the hello of a sandbox has format -1; this Sluice reads formats 1 to 2: it is damaged", false},
 	} {
@@ -41,7 +42,7 @@ func TestWhatIsNotAnObjectWithAFormatIsNotValid(t *testing.T) {
 	for _, b := range []string{``, `[]`, `7`, `{"format":"7"}`, `{"format":1.5}`, `{"format":99999999999999999999}`, `{"format":`} {
 		err := hello.CheckJSON([]byte(b))
 		var unknown *UnknownError
-		if err == nil || errors.As(err, &unknown) || !strings.HasPrefix(err.Error(), "the hello of a sandbox is not valid") {
+		if err == nil || errors.As(err, &unknown) || !strings.HasPrefix(err.Error(), "the hello of a sandbox is not ") || strings.Contains(err.Error(), "Go ") {
 			t.Errorf("%q: %v", b, err)
 		}
 	}

@@ -62,7 +62,7 @@ const (
 // JoinFormat is the format of a Join that this build writes.
 const JoinFormat = 1
 
-var joins = format.Kind{Name: "the join of a workload", Oldest: 1, Newest: JoinFormat}
+var joins = format.Kind{Name: "the join of a workload", Oldest: 1, Newest: JoinFormat, Reader: "sluice-server"}
 
 // Join is what the metadata of the first request says.
 type Join struct {
