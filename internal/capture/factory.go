@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice.dev/sluice/internal/capture/seqpacket"
+	"sluice.dev/sluice/internal/format"
 )
 
 // Sockets makes connections that begin in one network namespace.
@@ -37,9 +38,18 @@ const (
 // ErrFactoryGone says that the namespace behind a factory is no longer served.
 var ErrFactoryGone = errors.New("the process that serves sockets is gone")
 
+// socketsFormat is the format of both messages that this build writes.
+const socketsFormat = 1
+
+var (
+	requests = format.Kind{Name: "the request for sockets", Oldest: 1, Newest: socketsFormat}
+	replies  = format.Kind{Name: "the reply with sockets", Oldest: 1, Newest: socketsFormat}
+)
+
 // request asks for sockets, reply brings them. A reply to a request whose asker
 // gave up is known by its number and thrown away.
 type request struct {
+	Format int    `json:"format"`
 	Number uint64 `json:"number"`
 	Domain int    `json:"domain"`
 	Kind   int    `json:"kind"`
@@ -47,6 +57,7 @@ type request struct {
 }
 
 type reply struct {
+	Format int    `json:"format"`
 	Number uint64 `json:"number"`
 	Error  string `json:"error,omitempty"`
 }
@@ -181,12 +192,16 @@ func (f *Factory) request(ctx context.Context, t socketType, count int) ([]int, 
 		}
 	}()
 	f.number++
-	err := seqpacket.Send(conn, request{Number: f.number, Domain: t.domain, Kind: t.kind, Count: count})
+	err := seqpacket.Send(conn, request{Format: socketsFormat, Number: f.number, Domain: t.domain, Kind: t.kind, Count: count})
 	for err == nil {
 		var answer reply
 		var files []int
 		if files, err = seqpacket.Receive(conn, &answer, seqpacket.MaxFiles); err != nil {
 			break
+		}
+		if unknown := replies.Check(answer.Format); unknown != nil {
+			seqpacket.Close(files)
+			return nil, unknown
 		}
 		switch {
 		case answer.Number != f.number:

@@ -302,12 +302,46 @@ func TestOnlySocketsForTheInternetAreServed(t *testing.T) {
 		{Domain: unix.AF_INET, Kind: unix.SOCK_STREAM, Count: 0},
 		{Domain: unix.AF_INET, Kind: unix.SOCK_STREAM, Count: seqpacket.MaxFiles + 1},
 		{Domain: unix.AF_INET, Kind: unix.SOCK_STREAM, Count: -1},
+		{Format: socketsFormat + 1, Domain: unix.AF_INET, Kind: unix.SOCK_STREAM, Count: 1},
 	} {
 		files, err := openBatch(test)
 		seqpacket.Close(files)
 		if err == nil {
 			t.Errorf("%+v was served", test)
 		}
+	}
+}
+
+func TestSocketsOfAnotherFormatAreRefusedWithTheReason(t *testing.T) {
+	ours, theirs, err := seqpacket.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := net.FileConn(theirs)
+	theirs.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	go func() {
+		var asked request
+		if _, err := seqpacket.Receive(server.(*net.UnixConn), &asked, 0); err != nil {
+			t.Error(err)
+		}
+		fd, err := openPlain(unix.AF_INET)
+		if err != nil {
+			t.Error(err)
+		}
+		defer unix.Close(fd)
+		if err := seqpacket.Send(server.(*net.UnixConn), reply{Format: 7, Number: asked.Number}, fd); err != nil {
+			t.Error(err)
+		}
+	}()
+	f := NewFactory(ours)
+	defer f.Close()
+	_, err = f.DialTCP(t.Context(), netip.Addr{}, web)
+	if err == nil || !strings.Contains(err.Error(), "the reply with sockets has format 7; this Sluice reads format 1: upgrade this Sluice") {
+		t.Error(err)
 	}
 }
 

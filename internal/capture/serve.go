@@ -26,7 +26,7 @@ func ServeSockets(conn *net.UnixConn) error {
 		if err != nil {
 			return fmt.Errorf("serve sockets: %w", err)
 		}
-		answer := reply{Number: asked.Number}
+		answer := reply{Format: socketsFormat, Number: asked.Number}
 		files, err := openBatch(asked)
 		if err != nil {
 			answer.Error = err.Error()
@@ -41,6 +41,9 @@ func ServeSockets(conn *net.UnixConn) error {
 
 // openBatch returns the sockets that it could open; an error comes with none.
 func openBatch(asked request) ([]int, error) {
+	if err := requests.Check(asked.Format); err != nil {
+		return nil, err
+	}
 	if asked.Domain != unix.AF_INET && asked.Domain != unix.AF_INET6 {
 		return nil, fmt.Errorf("family %d: %w", asked.Domain, unix.EAFNOSUPPORT)
 	}

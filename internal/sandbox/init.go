@@ -46,7 +46,12 @@ func initMain(command []string) int {
 	if err != nil {
 		return exitInit
 	}
+	if err := channels.Check(wanted.Format); err != nil {
+		seqpacket.Send(control, ready{Format: channelFormat, Failure: failureOf("channel", err)})
+		return exitInit
+	}
 	resolvConf, outcome, files := setUpInside(&wanted, lists)
+	outcome.Format = channelFormat
 	seqpacket.Close(lists) // it would keep our parent's network namespace
 	descriptors := make([]int, len(files))
 	for i, file := range files {

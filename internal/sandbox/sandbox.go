@@ -20,6 +20,7 @@ import (
 
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/capture/seqpacket"
+	"sluice.dev/sluice/internal/format"
 )
 
 // Bounds of a Config.
@@ -108,14 +109,22 @@ type Sandbox struct {
 	status syscall.WaitStatus
 }
 
+// channelFormat is the format of what goes over the control channel; both ends are
+// the same binary, unless it was replaced between the two.
+const channelFormat = 1
+
+var channels = format.Kind{Name: "the channel between sluice and its sandbox", Oldest: 1, Newest: channelFormat}
+
 // What goes over the control channel: setup to init, ready back with the
 // descriptors, start to init, started back; then orders to it and notes back until the end.
 type (
 	setup struct {
-		Mask  []string  `json:"mask,omitempty"`
-		RunAs *Identity `json:"runAs,omitempty"`
+		Format int       `json:"format"` // of all messages of the channel
+		Mask   []string  `json:"mask,omitempty"`
+		RunAs  *Identity `json:"runAs,omitempty"`
 	}
 	ready struct {
+		Format  int      `json:"format"`
 		Failure *failure `json:"failure,omitempty"`
 		Notes   []string `json:"notes,omitempty"`
 	}
@@ -262,9 +271,15 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	defer stop()
 	var outcome ready
 	var fds []int
-	err := sendSetup(s.control, setup{Mask: config.Mask, RunAs: config.RunAs})
+	err := sendSetup(s.control, setup{Format: channelFormat, Mask: config.Mask, RunAs: config.RunAs})
 	if err == nil {
 		fds, err = seqpacket.Receive(s.control, &outcome, capture.MaxFiles)
+	}
+	if err == nil {
+		if err = channels.Check(outcome.Format); err != nil {
+			seqpacket.Close(fds)
+			return fmt.Errorf("sandbox: %w", err)
+		}
 	}
 	switch { // an init that was killed or ended fails either
 	case err != nil && ctx.Err() != nil:

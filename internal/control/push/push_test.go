@@ -863,7 +863,7 @@ func TestAWorkloadOfAnotherFormatIsRefusedWithTheReason(t *testing.T) {
 	earlier := firstRequest(t, details("v1"))
 	earlier.TypeUrl = "type.sluice.dev/wire.v1.Index"
 	for want, request := range map[string]*discoveryv3.DeltaDiscoveryRequest{
-		"the join of a workload has format 7; sluice-server reads format 1: upgrade sluice-server":                later,
+		"the join of a workload has format 7; sluice-server reads format 1: upgrade sluice-server":            later,
 		"a snapshot on the stream has format 1; this Sluice reads format 2: upgrade the Sluice that wrote it": earlier,
 	} {
 		opened := open(t, p)

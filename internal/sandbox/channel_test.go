@@ -1,0 +1,63 @@
+package sandbox
+
+import (
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"sluice.dev/sluice/internal/capture/seqpacket"
+)
+
+func TestInitRefusesAChannelOfAnotherFormat(t *testing.T) {
+	ours, theirs, err := seqpacket.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	init, err := os.StartProcess("/proc/self/exe", []string{initName, "true"}, &os.ProcAttr{
+		Env: os.Environ(), Files: []*os.File{os.Stdin, os.Stdout, os.Stderr, theirs},
+	})
+	theirs.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := seqpacket.Send(ours, setup{Format: 7}); err != nil {
+		t.Fatal(err)
+	}
+	var outcome ready
+	if _, err := seqpacket.Receive(ours, &outcome, 0); err != nil {
+		t.Fatal(err)
+	}
+	const want = "the channel between sluice and its sandbox has format 7; this Sluice reads format 1"
+	if outcome.Failure == nil || !strings.Contains(outcome.Failure.Text, want) {
+		t.Errorf("it answers %+v", outcome.Failure)
+	}
+	state, err := init.Wait()
+	if err != nil || state.ExitCode() != exitInit {
+		t.Errorf("it ended with %v, %v", state, err)
+	}
+}
+
+func TestAnInitOfAnotherFormatIsRefused(t *testing.T) {
+	ours, theirs, err := seqpacket.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	// What it says is there before it is asked.
+	init, err := net.FileConn(theirs)
+	theirs.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer init.Close()
+	if err := seqpacket.Send(init.(*net.UnixConn), ready{Format: 7}); err != nil {
+		t.Fatal(err)
+	}
+	s := &Sandbox{control: ours}
+	err = s.setUp(t.Context(), &Config{})
+	if err == nil || !strings.Contains(err.Error(), "has format 7; this Sluice reads format 1: upgrade this Sluice") {
+		t.Errorf("got %v", err)
+	}
+}
