@@ -1,4 +1,4 @@
-// Package istiov1alpha2 wraps the forms of config.istio.io/v1alpha2 as objects of
+// Package istiov1alpha2 wraps the config.istio.io/v1alpha2 resources as objects of
 // Kubernetes' API machinery, for the store and for whoever watches it. The specs
 // are those of api/istio; the CRDs under deploy/crds are generated from here.
 // Nothing that a proxy or the command line links may import it.
