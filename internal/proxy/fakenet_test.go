@@ -112,7 +112,7 @@ func (n *fakeNet) leads(name, address string, failure error) {
 	n.dns[name+"."], n.failures[netip.MustParseAddr(address)] = address, failure
 }
 
-// overTLS serves TLS with a certificate for the names.
+// overTLS serves TLS with a certificate for the names and addresses.
 func (n *fakeNet) overTLS(serve func(net.Conn), dnsNames ...string) func(net.Conn) {
 	n.t.Helper()
 	server := n.overTLSConfig(new(tls.Config), dnsNames...)
@@ -121,7 +121,14 @@ func (n *fakeNet) overTLS(serve func(net.Conn), dnsNames ...string) func(net.Con
 
 func (n *fakeNet) overTLSConfig(config *tls.Config, dnsNames ...string) func(net.Conn) *tls.Conn {
 	n.t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: dnsNames, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	for _, name := range dnsNames {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, n.ca, n.key.Public(), n.key)
 	if err != nil {
 		n.t.Fatal(err)
@@ -202,6 +209,7 @@ type meshOf struct {
 	names    *dnsserver.Table
 	peers    []wire.Workload // that the snapshots know beside our workload
 	carried  *net.TCPConn    // the proxy's end of the connection that was dialled last
+	outbound string          // the outbound default of the snapshots; "" is Deny
 	clock    atomic.Int64    // by which the rules are ahead of the time
 }
 
@@ -248,7 +256,7 @@ func (m *meshOf) compile(rules ...policy.Rule) *snapshot.Snapshot {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	objects, err := api.Decode("mesh.yaml", jsonObject(m.net.pem))
+	objects, err := api.Decode("mesh.yaml", meshConfig(m.net.pem, m.outbound))
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -375,4 +383,14 @@ func (m *meshOf) peer(instance string) *Workload {
 	m.proxy.mu.Lock()
 	defer m.proxy.mu.Unlock()
 	return m.proxy.workloads[instance]
+}
+
+// closed waits until so many records were closed.
+func (m *meshOf) closed(n uint64) {
+	m.t.Helper()
+	for deadline := time.Now().Add(patience); m.ring.Added() < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			m.t.Fatalf("%d records are closed, want %d", m.ring.Added(), n)
+		}
+	}
 }

@@ -22,11 +22,15 @@ import (
 	"sluice.dev/sluice/internal/record"
 )
 
-// jsonObject is a MeshConfig whose trusted root is a CA.
-func jsonObject(ca string) io.Reader {
+// meshConfig is a MeshConfig with a trusted root, and an outbound default where that is
+// not "".
+func meshConfig(ca, outbound string) io.Reader {
+	spec := map[string]string{"trustedRoots": ca}
+	if outbound != "" {
+		spec["outboundDefault"] = outbound
+	}
 	b, err := json.Marshal(map[string]any{
-		"apiVersion": "sluice.dev/v1alpha1", "kind": "MeshConfig", "metadata": map[string]string{"name": "default"},
-		"spec": map[string]string{"trustedRoots": ca},
+		"apiVersion": "sluice.dev/v1alpha1", "kind": "MeshConfig", "metadata": map[string]string{"name": "default"}, "spec": spec,
 	})
 	if err != nil {
 		panic(err) // strings alone

@@ -189,12 +189,12 @@ func TestWhatMayComeBackIsGivenItsGrace(t *testing.T) {
 		b.Hold(gone, g.Snapshot())
 		g.Recheck(g.Snapshot())
 		g.Recheck(g.Snapshot()) // a second recheck does not shorten it
-		time.Sleep(Grace - 1)
+		time.Sleep(Grace - time.Nanosecond)
 		if aContext.Err() != nil || bContext.Err() != nil {
 			t.Fatal("they were given no grace")
 		}
 		back.gone.Store(false)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if aContext.Err() != nil || bContext.Err() == nil || b.Withdrawn().Reason != refusal.NoHealthyUpstream {
 			t.Errorf("what came back ended: %v; what did not: %v", a.Withdrawn(), b.Withdrawn())

@@ -25,6 +25,9 @@ func (h *handshake) proveNoECH(ctx context.Context) error {
 	if !offersTLS13(&h.request.Hello) {
 		return h.fail(refusal.EncryptedHello, errors.New("the ClientHello offers ECH without TLS 1.3"))
 	}
+	if h.request.Key.Name.IsZero() {
+		return h.fail(refusal.EncryptedHello, errors.New("the ClientHello offers ECH to an address, which no server name can stand for"))
+	}
 	grease, err := greaseConfigs(h.request.Key.Name.String())
 	if err != nil {
 		return h.fail(refusal.EncryptedHello, err)

@@ -16,19 +16,28 @@ func failed(key Key, reason refusal.Reason, err error) *refusal.Error {
 	case refusal.CertificateFail:
 		e.Text = fmt.Sprintf("the server at %s did not prove to be %s", key.Addr, key.verify())
 	case refusal.EncryptedHello:
-		e.Text = fmt.Sprintf("the server at %s takes encrypted ClientHellos, so the name %s that was seen proves nothing", key.Addr, key.Name)
+		e.Text = fmt.Sprintf("the server at %s takes encrypted ClientHellos, so that it was called %s proves nothing", key.Addr, key.called())
 	case refusal.UpstreamConnect:
-		e.Text = fmt.Sprintf("connect to %s for %s", key.Addr, key.Name)
+		e.Text = fmt.Sprintf("connect to %s for %s", key.Addr, key.called())
 	default:
-		e.Text = fmt.Sprintf("TLS handshake with %s for %s", key.Addr, key.Name)
+		e.Text = fmt.Sprintf("TLS handshake with %s for %s", key.Addr, key.called())
 	}
 	return e
 }
 
-// verify is the name that the certificate must hold.
+// verify is the name or address that the certificate must hold.
 func (k Key) verify() string {
 	if !k.Verify.IsZero() {
 		return k.Verify.String()
 	}
-	return k.Name.String()
+	return k.called()
+}
+
+// called is what the server is called by: its name, or its address. crypto/tls sends no
+// server name for an address.
+func (k Key) called() string {
+	if !k.Name.IsZero() {
+		return k.Name.String()
+	}
+	return k.Addr.Addr().String()
 }

@@ -91,7 +91,7 @@ const goodbyeTime = time.Second
 
 func (h *handshake) config() *tls.Config {
 	config := &tls.Config{
-		ServerName:             h.request.Key.Name.String(),
+		ServerName:             h.request.Key.called(),
 		Time:                   h.now,
 		MinVersion:             tls.VersionTLS12,
 		CipherSuites:           signedSuites,
@@ -107,7 +107,7 @@ func (h *handshake) config() *tls.Config {
 	return config
 }
 
-// verify judges a chain (RFC 5280, RFC 9525: names in subjectAltName alone).
+// verify judges a chain (RFC 5280, RFC 9525: names and addresses in subjectAltName alone).
 func (h *handshake) verify(chain []*x509.Certificate) error {
 	if len(chain) == 0 {
 		return errors.New("it showed no certificate")

@@ -165,6 +165,42 @@ func TestARuleMayWantAnotherName(t *testing.T) {
 	wantReason(t, p.Prove(t.Context(), r), refusal.CertificateFail)
 }
 
+// No server name exists for an address: its certificate must hold it, as an address.
+func TestAServerWithoutANameProvesItsAddress(t *testing.T) {
+	ours := newAuthority(t)
+	loopback := net.IPv4(127, 0, 0, 1)
+	for what, c := range map[string]struct {
+		change func(*x509.Certificate)
+		reason refusal.Reason
+	}{
+		"the address":                     {func(c *x509.Certificate) { c.IPAddresses = []net.IP{loopback} }, ""},
+		"another address":                 {func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 2)} }, refusal.CertificateFail},
+		"a name alone":                    {func(*x509.Certificate) {}, refusal.CertificateFail},
+		"the address as if it was a name": {func(c *x509.Certificate) { c.DNSNames = []string{"127.0.0.1"} }, refusal.CertificateFail},
+	} {
+		t.Run(what, func(t *testing.T) {
+			var sent []string
+			certificate := ours.issue(t, host, c.change)
+			s := serve(t, &tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+				sent = append(sent, hello.ServerName)
+				return &certificate, nil
+			}})
+			r := s.request(ours)
+			r.Key.Name = names.Name{}
+			err := newProver(t, Config{}).Prove(t.Context(), r)
+			wantReason(t, err, c.reason)
+			if err != nil && !strings.Contains(err.Error(), "127.0.0.1") {
+				t.Errorf("the error says %q", err)
+			}
+			if len(sent) != 1 || sent[0] != "" {
+				t.Errorf("the server names sent are %q", sent)
+			}
+			r.Hello.ECH = true
+			wantReason(t, newProver(t, Config{}).Prove(t.Context(), r), refusal.EncryptedHello)
+		})
+	}
+}
+
 func TestAServerThatIsNotThereIsToldFromAStranger(t *testing.T) {
 	ours := newAuthority(t)
 	s := serveRaw(t, func(c net.Conn) { io.WriteString(c, "220 this is no TLS\r\n") })

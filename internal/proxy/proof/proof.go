@@ -1,8 +1,8 @@
 // Package proof is verified passthrough: before the first byte of a passed-through
-// connection goes to an address, a TLS handshake of our own with that address
-// and server name has shown a certificate of the name and the key behind it. The
-// proxy asks it once a connection; most answers come from its cache. It never
-// carries a workload's bytes and never chooses an address.
+// connection goes to an address, a TLS handshake of our own with that address and
+// server name has shown a certificate of the name, or of the address where there is no
+// name, and the key behind it. Egress asks it once a connection; most answers come from
+// its cache. It never carries a workload's bytes and never chooses an address.
 package proof
 
 import (
@@ -40,8 +40,11 @@ type Config struct {
 
 // Key is what a proof is about.
 type Key struct {
-	Name   names.Name // the server name, as the workload sends it
-	Verify names.Name // the name that the certificate must hold; zero: Name
+	// Name is the server name, as the workload sends it. It is zero where none was
+	// sent, because the destination is an address (RFC 6066 section 3): the
+	// certificate must hold that address then, as an iPAddress.
+	Name   names.Name
+	Verify names.Name // the name that the certificate must hold; zero: Name, or the address
 	Addr   netip.AddrPort
 	// RootsID tells one pool of trusted roots from another: equal IDs mean equal
 	// pools.
@@ -160,8 +163,8 @@ func (p *Prover) Prove(ctx context.Context, r Request) error {
 	if r.Key.Verify == r.Key.Name {
 		r.Key.Verify = names.Name{} // one key for one thing
 	}
-	if r.Key.Name.IsZero() || !r.Key.Addr.IsValid() || r.Dial == nil {
-		return errors.New("prove: a request without name, address or dialer")
+	if !r.Key.Addr.IsValid() || r.Dial == nil {
+		return errors.New("prove: a request without address or dialer")
 	}
 	want := attempt{proven: proven{key: r.Key, ech: r.Hello.ECH}}
 	f, err := p.join(want, r)

@@ -337,7 +337,6 @@ func TestARequestMustBeWhole(t *testing.T) {
 		Dial: func(context.Context) (*net.TCPConn, error) { panic("dialled") },
 	}
 	for name, spoil := range map[string]func(*Request){
-		"name":    func(r *Request) { r.Key.Name = names.Name{} },
 		"address": func(r *Request) { r.Key.Addr = netip.AddrPort{} },
 		"dialer":  func(r *Request) { r.Dial = nil },
 	} {
