@@ -6,7 +6,6 @@
 package advice
 
 import (
-	"fmt"
 	"net/netip"
 
 	"sluice.dev/sluice/internal/policy"
@@ -18,7 +17,8 @@ type Options struct {
 	// Namespace and Labels are of the workload, for a remedy that selects it alone.
 	Namespace string
 	Labels    map[string]string
-	// Refused is the address that the dial refused, for refusal.PrivateAddress.
+	// Refused is the address that the dial refused, for refusal.PrivateAddress and
+	// refusal.OutsideCIDR.
 	Refused netip.Addr
 }
 
@@ -42,7 +42,7 @@ type Explanation struct {
 	Proofs      []Proof        `json:"proofs,omitempty"`  // what was seen, and what proves it
 	Unseen      []string       `json:"unseen,omitempty"`  // what cannot be seen
 	Closest     string         `json:"closest,omitempty"` // the rule that comes closest to allowing it
-	Remedy      *Remedy        `json:"remedy,omitempty"`  // of a denial
+	Remedy      *Remedy        `json:"remedy,omitempty"`  // of a denial, and of what passes without a rule (audit)
 }
 
 // asked is a verdict that is explained, and what it is about.
@@ -54,9 +54,12 @@ type asked struct {
 }
 
 // Explain puts a verdict into words: what Decide said of c, or what the dial
-// found afterwards (v with Action Deny and a reason of the dial). It is for the
+// found afterwards (Verdict.Denied with a reason of the dial). It is for the
 // few times that somebody asks: it allocates, and looks at every rule.
 func Explain(s *policy.Set, c *policy.Chain, v policy.Verdict, opts Options) Explanation {
+	if v.Reason != refusal.PrivateAddress && v.Reason != refusal.OutsideCIDR {
+		opts.Refused = netip.Addr{}
+	}
 	a := &asked{Options: opts, set: s, chain: c, verdict: &v}
 	e := Explanation{
 		Verdict:     v.Action.String(),
@@ -65,15 +68,18 @@ func Explain(s *policy.Set, c *policy.Chain, v policy.Verdict, opts Options) Exp
 		Proofs:      a.proofs(),
 	}
 	if v.Passes() {
-		e.Sentence = fmt.Sprintf("%s is allowed: %s.", e.Destination, treatmentWords(v.Treatment))
+		e.Sentence = a.passing()
 		e.Protocol, e.Treatment = v.Protocol.String(), v.Treatment.String()
 		if v.Rule != nil {
 			e.Rule = v.Rule.ID
 		}
 		e.Unseen = a.unseen()
-		return e
+		if v.Action == policy.Allow {
+			return e
+		}
+	} else {
+		e.Sentence = a.denial()
 	}
-	e.Sentence = a.denial()
 	if closest := a.closest(); closest != nil {
 		e.Closest = closest.ID
 	}

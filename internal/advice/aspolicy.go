@@ -10,11 +10,10 @@ import (
 	"sluice.dev/sluice/internal/policy"
 )
 
-// asPolicy brings a rule into the form in which an EgressPolicy says the same,
-// names it, and returns that policy for the workloads of who. It reports false
-// where none can say it: what `sluice create` would refuse is no remedy.
+// asPolicy returns the EgressPolicy that says what a rule says, for the workloads of
+// who, and false where none can say it: what `sluice create` would refuse is no
+// remedy. It names the rule.
 func asPolicy(rule *policy.Rule, who *Options) (api.Object, bool) {
-	plainTLS(rule)
 	spec := &v1alpha1.EgressPolicySpec{PrivateAnswers: texts(rule.PrivateAnswers)}
 	if len(who.Labels) > 0 {
 		spec.From = &v1alpha1.WorkloadSelector{Labels: who.Labels}
@@ -73,11 +72,11 @@ func texts[T interface{ String() string }](values []T) []string {
 	return list
 }
 
-// policyYAML writes a policy as `sluice create -f` reads it.
-func policyYAML(o *api.Object) (string, error) {
+// policyYAML writes a policy as `sluice create -f` takes it.
+func policyYAML(o *api.Object) string {
 	var b bytes.Buffer
 	if err := api.WriteYAML(&b, []api.Object{*o}); err != nil {
-		return "", err
+		return "" // an object that was just validated: it cannot be
 	}
-	return string(bytes.TrimSuffix(b.Bytes(), []byte("---\n"))), nil // one document alone
+	return string(bytes.TrimSuffix(b.Bytes(), []byte("---\n"))) // one document alone
 }

@@ -111,3 +111,6 @@ func explain(s *policy.Set, c chain, opts Options) Explanation {
 const googleapis, google = "www.googleapis.com", "www.google.com"
 
 var detailsV2 = Options{Namespace: "default", Labels: map[string]string{"app": "details", "version": "v2"}}
+
+func (c chain) upgrade(protocol string) chain { c.Upgrade = protocol; return c }
+func (c chain) https() chain                  { c.HTTPS = true; return c }

@@ -15,7 +15,7 @@ import (
 // registrable domain. Of several as close the first by ID.
 func (a *asked) closest() *policy.Rule {
 	v := a.verdict
-	if v.Rule != nil {
+	if v.Rule != nil && v.Rule.ID != policy.AuditRule {
 		return v.Rule
 	}
 	if v.Name.IsZero() && !v.Addr.IsValid() {

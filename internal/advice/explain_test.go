@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -248,53 +247,4 @@ func TestLongNamesMakeValidObjectNames(t *testing.T) {
 	if strings.Split(e.Remedy.YAML, "\n")[3] == strings.Split(other.Remedy.YAML, "\n")[3] {
 		t.Error("two long names have one object name")
 	}
-}
-
-func TestParseAllow(t *testing.T) {
-	for text, want := range map[string]string{
-		"www.example.com":      "www.example.com 443/https",
-		"*.googleapis.com:443": "*.googleapis.com 443/https",
-		"www.example.com:80":   "www.example.com 80/http",
-		"db.example.com:5432":  "db.example.com 5432/tcp",
-		"WWW.Example.com.:443": "www.example.com 443/https",
-		"bücher.example":       "xn--bcher-kva.example 443/https",
-		"*":                    "* 443/https",
-		"my_svc.example:443":   "my_svc.example 443/https",
-		"*.my_svc.example:80":  "*.my_svc.example 80/http",
-		"192.0.2.1:22":         "192.0.2.1/32 22/tcp",
-		"127.1:22":             "127.0.0.1/32 22/tcp",
-		"10.0.0.0/8:443":       "10.0.0.0/8 443/https",
-		"[2001:db8::1]:443":    "2001:db8::1/128 443/https",
-		"2001:db8::1":          "2001:db8::1/128 443/https",
-		"[2001:db8::/32]:22":   "2001:db8::/32 22/tcp",
-		"2001:db8::/32":        "2001:db8::/32 443/https",
-	} {
-		r, err := ParseAllow(text)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		got := ""
-		for _, h := range r.Hosts {
-			got += h.String()
-		}
-		for _, p := range r.CIDRs {
-			got += p.String()
-		}
-		for _, p := range r.Ports {
-			got += " " + decimalPort(p)
-		}
-		if got != want || r.ID != "--allow "+text {
-			t.Errorf("%s: %s, want %s", text, got, want)
-		}
-	}
-	for _, text := range []string{"", ":443", "a.example:0", "a.example:70000", "a.example:x", "a.example:", "http://a.example", "10.0.0.0/33", "10.0.0.1/8", "::ffff:10.0.0.0/104", "[::1]:", "a..b", "*.*.com", "[2001:db8::]/32:443"} {
-		if r, err := ParseAllow(text); err == nil {
-			t.Errorf("%q was read as %+v", text, r)
-		}
-	}
-}
-
-func decimalPort(p policy.Port) string {
-	return strings.TrimPrefix(names.Host{Name: names.MustParse("x"), Port: p.Port}.String(), "x:") + "/" + p.Protocol.String()
 }

@@ -1,9 +1,12 @@
 package advice
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
 	"strings"
 
 	"sluice.dev/sluice/internal/policy"
@@ -11,7 +14,8 @@ import (
 
 // objectName makes a name that Kubernetes takes (RFC 1123, here one label of at
 // most 63) out of the workload and what the rule allows. Where that is not all
-// that the rule says, or had to be cut, a hash follows, so that two do not meet.
+// that the policy says, or had to be cut, a hash follows, so that no two policies
+// get one name.
 func objectName(rule *policy.Rule, opts *Options) string {
 	who := opts.Labels["app"]
 	if version := opts.Labels["version"]; who != "" && version != "" {
@@ -20,14 +24,15 @@ func objectName(rule *policy.Rule, opts *Options) string {
 	if who == "" {
 		who = "allow"
 	}
-	name := dashed(who + "-" + strings.ReplaceAll(allowForm(rule), "*", "any"))
-	plain := len(rule.Ports) == 1 && len(rule.HTTP) == 0 && len(rule.PrivateAnswers) == 0 && rule.TLS == policy.TLS{Mode: policy.TLSAuto}
+	form := allowForm(rule) // with the protocol, where the port does not say it
+	plain := form != "" && !slices.ContainsFunc(slices.Collect(maps.Keys(opts.Labels)), func(key string) bool { return key != "app" && key != "version" })
+	name := dashed(who + "-" + strings.ReplaceAll(cmp.Or(form, destinationText(rule)), "*", "any"))
 	const bound, hashed = 63, 9
 	if plain && len(name) <= bound {
 		return name
 	}
 	hash := fnv.New32a()
-	if err := json.NewEncoder(hash).Encode([]any{who, allowForm(rule), rule.Ports, rule.HTTP, rule.PrivateAnswers, rule.TLS}); err != nil {
+	if err := json.NewEncoder(hash).Encode([]any{opts.Labels, rule.Hosts, rule.CIDRs, rule.Ports, rule.HTTP, rule.PrivateAnswers, rule.TLS}); err != nil {
 		hash.Write([]byte(name)) // strings and numbers alone: it cannot be
 	}
 	name = strings.TrimRight(name[:min(len(name), bound-hashed)], "-")

@@ -44,13 +44,13 @@ func (a *asked) proofs() []Proof {
 	case !c.Host.Name.IsZero():
 		add("host", c.Host.String(), agrees(c.Host.Name))
 	case c.Host.Addr.IsValid():
-		add("host", c.Host.String(), "an address names nobody; only rules on addresses look at it")
+		add("host", c.Host.String(), "it is an address, which only rules on addresses look at")
 	}
 	if !v.Passes() {
 		return list
 	}
 	if v.Rule != nil && v.Rule.NeedsRequest() {
-		add("request", printable(c.Method)+" "+printable(c.Path), "Sluice read the request")
+		add("request", requestText(c), "Sluice read the request")
 	}
 	switch {
 	case v.Consent.Ranges() != nil:
@@ -71,7 +71,11 @@ func (a *asked) proofs() []Proof {
 		}
 		add("certificate", name, "verified in the TLS connection that carries the request")
 	case policy.Passthrough:
-		add("certificate", v.Name.String(), "verified in a handshake of Sluice's own with the same address and SNI, before the first byte is relayed")
+		if v.Name.IsZero() {
+			add("certificate", v.Addr.String(), "verified in a handshake of Sluice's own with the same address, which the certificate must name")
+		} else {
+			add("certificate", v.Name.String(), "verified in a handshake of Sluice's own with the same address and SNI, before the first byte is relayed")
+		}
 	}
 	return list
 }

@@ -28,11 +28,14 @@ func drawRule(t *rapid.T, id string) policy.Rule {
 		r.PrivateAnswers = []netip.Prefix{netip.MustParsePrefix("10.7.0.0/16")}
 	}
 	r.TLS.Mode = rapid.SampledFrom([]policy.TLSMode{"", policy.TLSAuto, policy.TLSOriginate, policy.TLSPassthrough}).Draw(t, "mode")
-	switch rapid.IntRange(0, 4).Draw(t, "http") {
+	switch rapid.IntRange(0, 5).Draw(t, "http") {
 	case 0:
 		r = requests(r, "GET", "/a/*")
 	case 1:
 		r = requests(r, "GET POST", "")
+	case 2:
+		r = requests(r, "GET", "")
+		r.HTTP[0].Upgrades = []string{"websocket"}
 	}
 	return r
 }
@@ -52,7 +55,7 @@ func drawChain(t *rapid.T) chain {
 	if n != "" {
 		c.Dialled = name(n)
 	} else {
-		c.Addr = netip.MustParseAddr(rapid.SampledFrom([]string{"10.0.0.1", "10.1.0.1", "10.1.0.2", "192.0.2.1", "198.19.0.1"}).Draw(t, "addr"))
+		c.Addr = netip.MustParseAddr(rapid.SampledFrom([]string{"10.0.0.1", "10.1.0.1", "10.1.0.2", "192.0.2.1", "198.19.0.1", "93.184.217.1", "224.0.0.1"}).Draw(t, "addr"))
 	}
 	switch rapid.IntRange(0, 3).Draw(t, "kind") {
 	case 0:
@@ -66,8 +69,11 @@ func drawChain(t *rapid.T) chain {
 	if n == "" {
 		host = c.Addr.String()
 	}
-	return c.get(rapid.SampledFrom([]string{host, ""}).Draw(t, "host"), rapid.SampledFrom([]string{"/", "/a/x", "/a/../b", "/a/*"}).Draw(t, "path")).
-		method(rapid.SampledFrom([]string{"GET", "POST", "PUT"}).Draw(t, "method"))
+	c = c.get(rapid.SampledFrom([]string{host, ""}).Draw(t, "host"), rapid.SampledFrom([]string{"/", "/a/x", "/a/../b", "/a/*"}).Draw(t, "path")).
+		method(rapid.SampledFrom([]string{"GET", "POST", "PUT"}).Draw(t, "method")).
+		upgrade(rapid.SampledFrom([]string{"", "", "", "websocket", "TCP", "h2c"}).Draw(t, "upgrade"))
+	c.HTTPS = rapid.IntRange(0, 5).Draw(t, "an https URL") == 0
+	return c
 }
 
 // drawRefused draws what the dial may find out after the verdict: a name that
@@ -161,7 +167,7 @@ func mustAllow(t *rapid.T, s *policy.Set, c chain, was policy.Verdict, opts Opti
 func allowsAfterDial(is *policy.Verdict, was policy.Verdict, opts Options) bool {
 	switch was.Reason {
 	case refusal.PrivateAddress:
-		return (is.Consent.Judge(opts.Refused) == "") && (is.Consent.Ranges() == nil || holdsAddr(is.Consent.Ranges(), opts.Refused))
+		return !opts.Refused.IsValid() || is.Consent.Judge(opts.Refused) == ""
 	case refusal.OutsideCIDR:
 		return is.Consent.Ranges() == nil
 	}
@@ -217,7 +223,7 @@ func variations(c chain) []chain {
 	if host == "" {
 		host = c.Addr.String()
 	}
-	list := []chain{base.opaque(), base.tls(c.Dialled.String()), base.tls(""), base.get("", "/")}
+	list := []chain{base.opaque(), base.tls(c.Dialled.String()), base.tls(""), base.get("", "/"), base.get(host, "/a/x").upgrade("websocket"), base.get(host, "/").https()}
 	for _, p := range []string{"/", "/a/x", "/b"} {
 		for _, m := range []string{"GET", "POST", "PUT"} {
 			list = append(list, base.get(host, p).method(m))

@@ -25,24 +25,16 @@ func (a *asked) proposals() []policy.Rule {
 		}
 	case refusal.OutsideCIDR:
 		if like, ok := a.likeAddresses(); ok {
+			if _, special := addresses.Special(a.Refused); a.Refused.IsValid() && special {
+				like.PrivateAnswers = consentBesides(&like, a.Refused)
+			}
 			list = a.narrowest(like)
 		}
 	case refusal.PrivateAddress:
-		if v.Rule == nil || !a.Refused.IsValid() {
-			return nil
-		}
-		t, there := a.tier()
-		if exact, ok := t.Pattern.Exact(); !there || !ok || exact != v.Name {
-			if !there || slices.ContainsFunc(t.Members, func(m policy.Member) bool { return m.Protocol != v.Protocol || m.Rule != v.Rule }) {
-				return nil // an exact rule would hide the others of the tier
-			}
-		}
-		rule := a.on(v.Protocol)
-		rule.TLS, rule.HTTP, rule.PrivateAnswers = v.Rule.TLS, v.Rule.HTTP, consentBesides(v.Rule, a.Refused)
-		list = a.narrowest(rule)
+		list = a.consenting()
 	case refusal.ProtocolMismatch:
 		list = a.beside(otherwise(c))
-	case refusal.MethodOrPath:
+	case refusal.MethodOrPath, refusal.UpgradeForbidden:
 		if v.Rule == nil {
 			return nil
 		}
@@ -64,6 +56,61 @@ func (a *asked) tier() (policy.Tier, bool) {
 	return a.set.Tier(v.Transport, v.Port, v.Name, v.Addr)
 }
 
+// consenting are rules under which an address that is not public may be dialled:
+// for an address that was dialled as such a rule on just that address; for a name
+// the rule that allows it now, with the answer that was refused.
+func (a *asked) consenting() []policy.Rule {
+	v := a.verdict
+	if addresses.Undialable(a.target()) {
+		return nil
+	}
+	if v.Name.IsZero() {
+		if a.reachesAddress() {
+			return nil // a narrower rule would hide what those allow
+		}
+		var list []policy.Rule
+		for _, protocol := range protocolsFor(a.chain) {
+			list = append(list, a.narrowest(a.on(protocol))...)
+		}
+		return list
+	}
+	if v.Rule == nil || !a.Refused.IsValid() {
+		return nil
+	}
+	t, there := a.tier()
+	if !there { // rules on addresses allow the name
+		like, ok := a.likeAddresses()
+		if !ok {
+			return nil
+		}
+		like.PrivateAnswers = consentBesides(v.Rule, a.Refused)
+		return a.narrowest(like)
+	}
+	if exact, ok := t.Pattern.Exact(); !ok || exact != v.Name {
+		if slices.ContainsFunc(t.Members, func(m policy.Member) bool { return m.Protocol != v.Protocol || m.Rule != v.Rule }) {
+			return nil // an exact rule would hide the others of the tier
+		}
+	}
+	rule := a.on(v.Protocol)
+	rule.TLS, rule.HTTP, rule.PrivateAnswers = v.Rule.TLS, v.Rule.HTTP, consentBesides(v.Rule, a.Refused)
+	return a.narrowest(rule)
+}
+
+// reachesAddress reports whether the rules allow something else to the address that
+// was dialled.
+func (a *asked) reachesAddress() bool {
+	to := policy.Chain{Transport: a.verdict.Transport, Port: a.verdict.Port, Addr: a.verdict.Addr}
+	request := to
+	request.Host, request.Method, request.Path = names.Host{Addr: a.verdict.Addr}, "GET", "/"
+	for sniffed, c := range map[policy.Sniffed]policy.Chain{policy.HTTP: request, policy.ClientHello: to, policy.Opaque: to} {
+		c.Sniffed = sniffed
+		if v := a.set.Decide(&c); v.Action == policy.Allow {
+			return true
+		}
+	}
+	return false
+}
+
 // consentBesides lists what a rule consents to, and one answer more.
 func consentBesides(rule *policy.Rule, answer netip.Addr) []netip.Prefix {
 	list := slices.Clone(rule.PrivateAnswers)
@@ -76,17 +123,11 @@ func consentBesides(rule *policy.Rule, answer netip.Addr) []netip.Prefix {
 	return append(list, netip.PrefixFrom(answer, answer.BitLen()))
 }
 
-// inTier reports whether rules on the very destination and port denied, so that
-// a rule must stand beside them and not hide them.
-func inTier(v *policy.Verdict) bool {
-	return v.Reason == refusal.ProtocolMismatch || v.Reason == refusal.MethodOrPath || v.Reason == refusal.PrivateAddress
-}
-
 // protocolsFor are the protocols that carry what was sniffed, the most natural
 // one first.
 func protocolsFor(c *policy.Chain) []policy.Protocol {
 	switch {
-	case c.Sniffed == policy.HTTP && (c.Port == 443 || c.Port == 8443 || c.Host.Port == 443):
+	case c.Sniffed == policy.HTTP && policy.SpeaksTLS(c.Port):
 		return []policy.Protocol{policy.ProtocolHTTPS, policy.ProtocolTCP}
 	case c.Sniffed == policy.HTTP:
 		return []policy.Protocol{policy.ProtocolHTTP, policy.ProtocolTCP}
@@ -112,17 +153,21 @@ func otherwise(c *policy.Chain) policy.Rule {
 }
 
 // requestMatch is the alternative that allows c's request: the method alone where
-// the rule asks for no path, and no path that is not normal (it would not help).
+// the rule lists no path, and no path that is not normal (it would not help).
 func requestMatch(rule *policy.Rule, c *policy.Chain) policy.HTTPMatch {
 	m := policy.HTTPMatch{}
-	if strings.Contains(c.Path, "*") {
-		c = &policy.Chain{Method: c.Method} // in a rule it would stand for other characters
+	path := c.Path
+	if strings.Contains(path, "*") {
+		path = "" // in a rule it would stand for other characters
 	}
 	if slices.ContainsFunc(rule.HTTP, func(m policy.HTTPMatch) bool { return len(m.Methods) > 0 }) {
 		m.Methods = []string{c.Method}
 	}
 	if slices.ContainsFunc(rule.HTTP, func(m policy.HTTPMatch) bool { return len(m.Paths) > 0 }) {
-		m.Paths = []string{c.Path}
+		m.Paths = []string{path}
+	}
+	if c.Upgrade != "" {
+		m.Upgrades = []string{strings.ToLower(c.Upgrade)}
 	}
 	return m
 }

@@ -59,11 +59,11 @@ func (s *Set) Decide(c *Chain) Verdict {
 		return v
 	}
 	if c.Sniffed == Unseen && !s.AtConnect(c.Transport, c.Port, c.Dialled, c.Addr).ServerFirst {
-		return v.denied(refusal.ProtocolMismatch)
+		return v.Denied(refusal.ProtocolMismatch)
 	}
 	if v.Name.IsZero() {
 		if reason := v.Consent.Judge(v.Addr); reason != "" {
-			return v.denied(reason)
+			return v.Denied(reason)
 		}
 	}
 	v.ECH = c.ECH && !v.Name.IsZero()
@@ -76,8 +76,8 @@ func (c *Chain) withoutRequest() Chain {
 	return Chain{Source: c.Source, Transport: c.Transport, Port: c.Port, Dialled: c.Dialled, Addr: c.Addr, Sniffed: Opaque}
 }
 
-// denied is v with all that would let it pass taken away.
-func (v *Verdict) denied(reason refusal.Reason) Verdict {
+// Denied is v with all that would let it pass taken away.
+func (v *Verdict) Denied(reason refusal.Reason) Verdict {
 	return Verdict{Reason: reason, Rule: v.Rule, Name: v.Name, Addr: v.Addr, Port: v.Port, Transport: v.Transport, Protocol: v.Protocol}
 }
 

@@ -1,0 +1,114 @@
+package advice
+
+import (
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+)
+
+func TestTheShortFormOfARule(t *testing.T) {
+	for text, want := range map[string]string{
+		"www.example.com":      "www.example.com 443/https",
+		"*.googleapis.com:443": "*.googleapis.com 443/https",
+		"www.example.com:80":   "www.example.com 80/http",
+		"db.example.com:5432":  "db.example.com 5432/tcp",
+		"WWW.Example.com.:443": "www.example.com 443/https",
+		"bücher.example":       "xn--bcher-kva.example 443/https",
+		"*":                    "* 443/https",
+		"my_svc.example:443":   "my_svc.example 443/https",
+		"*.my_svc.example:80":  "*.my_svc.example 80/http",
+		"192.0.2.1:22":         "192.0.2.1/32 22/tcp",
+		"127.1:22":             "127.0.0.1/32 22/tcp",
+		"10.0.0.0/8:443":       "10.0.0.0/8 443/https",
+		"[2001:db8::1]:443":    "2001:db8::1/128 443/https",
+		"2001:db8::1":          "2001:db8::1/128 443/https",
+		"[2001:db8::/32]:22":   "2001:db8::/32 22/tcp",
+		"2001:db8::/32":        "2001:db8::/32 443/https",
+
+		"git.example.com:443/tcp":   "git.example.com 443/tcp",
+		"*.example.com:443/TLS":     "*.example.com 443/tls",
+		"www.example.com:8080/http": "www.example.com 8080/http",
+		"www.example.com:80/https":  "www.example.com 80/https",
+		"10.0.0.0/8:443/tcp":        "10.0.0.0/8 443/tcp",
+		"[2001:db8::/32]:22/tls":    "2001:db8::/32 22/tls",
+		"[2001:db8::1]:443/tcp":     "2001:db8::1/128 443/tcp",
+	} {
+		r, err := ParseAllow(text)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		got := ""
+		for _, h := range r.Hosts {
+			got += h.String()
+		}
+		for _, p := range r.CIDRs {
+			got += p.String()
+		}
+		for _, p := range r.Ports {
+			got += " " + decimalPort(p)
+		}
+		if got != want || r.ID != "--allow "+text {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+	for text, says := range map[string]string{
+		"": "", ":443": "", "a.example:0": "port", "a.example:70000": "port", "a.example:x": "port", "a.example:": "port",
+		"http://a.example": "not a URL", "10.0.0.0/33": "not a valid CIDR", "10.0.0.1/8": "bits set", "::ffff:10.0.0.0/104": "IPv4-mapped",
+		"[::1]:": "port", "a..b": "", "*.*.com": "", "[2001:db8::]/32:443": "",
+		"a.example:443/": `protocol "" is not one of tcp, http, https, tls`, "a.example:443/ssh": `protocol "ssh"`, "a.example:443/mongo": `protocol "mongo"`,
+		"a.example:443/udp": `protocol "udp"`, "a.example:443/tcp/x": `protocol "tcp/x"`, "a.example/tcp": "not a valid CIDR", "a.example:443/path": "tcp, http, https, tls",
+	} {
+		if r, err := ParseAllow(text); err == nil || !strings.Contains(err.Error(), "--allow "+text) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q was read as %+v, %v", text, r, err)
+		}
+	}
+}
+
+// What is written of a rule is read as that rule.
+func TestTheShortFormThatIsWrittenIsRead(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := drawRule(t, "r")
+		text := allowForm(&r)
+		if text == "" {
+			if len(r.Hosts)+len(r.CIDRs) == 1 && len(r.Ports) == 1 && len(r.HTTP)+len(r.PrivateAnswers) == 0 && (r.TLS.Mode == "" || r.TLS.Mode == policy.TLSAuto) {
+				t.Fatalf("no short form of %s", said(r))
+			}
+			return
+		}
+		read, err := ParseAllow(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read.ID = r.ID
+		if said(read) != said(r) {
+			t.Fatalf("%s is read as %s, and was written of %s", text, said(read), said(r))
+		}
+	})
+}
+
+func FuzzParseAllow(f *testing.F) {
+	for _, seed := range []string{"www.example.com:443/tcp", "[::1]:80", "10.0.0.0/8:443", "*", "[", ":", "[]:1", "a:1/"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		r, err := ParseAllow(text)
+		if err != nil {
+			return
+		}
+		if len(r.Hosts)+len(r.CIDRs) != 1 || len(r.Ports) != 1 || r.Ports[0].Port == 0 {
+			t.Errorf("%q was read as %+v", text, r)
+		}
+		if _, err := policy.NewSet([]policy.Rule{r}, policy.Options{}); err != nil {
+			t.Errorf("%q makes no rule: %v", text, err)
+		}
+	})
+}
+
+func decimalPort(p policy.Port) string {
+	return strings.TrimPrefix(names.Host{Name: names.MustParse("x"), Port: p.Port}.String(), "x:") + "/" + p.Protocol.String()
+}
