@@ -148,6 +148,8 @@ func TestEachRemedyThatADenialPrintsIsDoneAndTheRequestPasses(t *testing.T) {
 			says: []string{"set tls.caBundle in rule egress-policy/default/web"}, then: &change{client: elsewhere}},
 		{say: "a certificate that does not name the address", rules: []policy.Rule{mustAllowForm("151.101.1.20")}, chain: dialledAddr("151.101.1.20", 443).tls(""), found: refusal.CertificateFail, reason: refusal.CertificateFail,
 			says: []string{"prove its address", "protocol tcp"}, then: &change{rules: func([]policy.Rule) []policy.Rule { return []policy.Rule{mustAllowForm("151.101.1.20:443/tcp")} }}},
+		{say: "a rule that asks for what the proxy does not know", rules: plain, chain: dialled(n, 80).get(n, "/"), found: refusal.ObligationUnknown, reason: refusal.ObligationUnknown,
+			says: []string{"Bring the proxy to the version of its server", "rule egress-policy/default/web"}, then: &change{}},
 		{say: "no rules yet", rules: plain, options: policy.Options{Deny: refusal.NoSnapshot}, chain: dialled(n, 80).get(n, "/"), reason: refusal.NoSnapshot,
 			says: []string{"sluice status"}, then: &change{}},
 		{say: "rules that are too old", rules: plain, options: policy.Options{Deny: refusal.StaleSnapshot}, chain: dialled(n, 80).get(n, "/"), reason: refusal.StaleSnapshot,

@@ -145,6 +145,8 @@ func (a *asked) advice() string {
 		return fmt.Sprintf("No rule allows this: have the client dial %s by its name while the service runs in the mesh, or use the name that the server has outside.", v.Name)
 	case refusal.EncryptedHello:
 		return "Turn off Encrypted Client Hello in the client, so that the server name can be seen."
+	case refusal.ObligationUnknown:
+		return fmt.Sprintf("Bring the proxy to the version of its server, or take out of %s what it does not support.", a.ruleToChange())
 	case refusal.NoSnapshot:
 		return "Wait until the proxy has its rules; `sluice status` shows whether it reaches its server."
 	case refusal.StaleSnapshot:

@@ -73,7 +73,7 @@ command, on standard error.`,
 	f := c.Flags()
 	f.SetInterspersed(false)
 	f.StringArrayVar(&o.rules, "rules", nil, "file of rules (EgressPolicy, EgressRule); may be repeated")
-	f.StringArrayVar(&o.allow, "allow", nil, "HOST[:PORT] that may be reached: a name, *.wildcard, address or CIDR; 443 without a port; may be repeated")
+	f.StringArrayVar(&o.allow, "allow", nil, "HOST[:PORT[/PROTOCOL]] that may be reached: a name, *.wildcard, address or CIDR; 443 without a port; may be repeated")
 	f.StringVar(&o.service, "service", "", "join the mesh of this machine's server as an endpoint of this service")
 	f.StringVar(&o.version, "version", "", "version of the service (label version)")
 	f.StringVarP(&o.namespace, "namespace", "n", "default", "namespace of the workload")

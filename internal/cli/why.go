@@ -81,7 +81,7 @@ as its proxy keeps it (the last 4,096). With --rules it needs no server.`,
 	f.StringVar(&o.account, "service-account", "", "service account of a workload that need not run")
 	f.StringVar(&o.method, "method", "GET", "method of the request")
 	f.StringArrayVar(&o.rules, "rules", nil, "file of rules to decide by, without a server; may be repeated")
-	f.StringArrayVar(&o.allow, "allow", nil, "HOST[:PORT] to decide by, as sluice run takes it, without a server; may be repeated")
+	f.StringArrayVar(&o.allow, "allow", nil, "HOST[:PORT[/PROTOCOL]] to decide by, as sluice run takes it, without a server; may be repeated")
 	addOutputFlag(cmd, &o.output, "text", "json")
 	return cmd
 }

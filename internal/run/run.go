@@ -36,7 +36,7 @@ type Config struct {
 
 	// For a proxy in this process.
 	RulesFiles    []string
-	Allow         []string         // HOST[:PORT]
+	Allow         []string         // HOST[:PORT[/PROTOCOL]]
 	EgressSockets string           // path of a socket of a SocketFactory; "" for the host's own
 	Resolvers     []netip.AddrPort // nil: the machine's
 	UpstreamCA    string           // file of PEM beside the system's roots
