@@ -242,11 +242,10 @@ func TestAnAddressIsNeverOpenedByAName(t *testing.T) {
 	}
 }
 
-// A steady request allocates nothing in the gate, the account and the engine.
+// A steady request allocates nothing in the gate, the way, the record and the engine.
 func TestASteadyRequestAllocatesNothing(t *testing.T) {
-	n := newFakeNet(t)
 	answer := []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-	n.site("api.example.com", "93.184.215.16", 80, func(c net.Conn) {
+	serve := func(c net.Conn) {
 		buf := make([]byte, 4096)
 		for {
 			if _, err := c.Read(buf); err != nil {
@@ -256,26 +255,47 @@ func TestASteadyRequestAllocatesNothing(t *testing.T) {
 				return
 			}
 		}
-	})
-	m := newMesh(t, n, rule(t, "api.example.com:80"))
-	c := m.dial("api.example.com", 80)
-	request, buf := []byte("GET /x HTTP/1.1\r\nHost: api.example.com\r\nAccept: */*\r\n\r\n"), make([]byte, 4096)
-	once := func() {
-		if _, err := c.Write(request); err != nil {
-			t.Fatal(err)
-		}
-		for got := 0; got < len(answer); {
-			k, err := c.Read(buf)
-			if err != nil {
-				t.Fatal(err)
+	}
+	n := newFakeNet(t)
+	n.site("api.example.com", "93.184.215.16", 80, serve)
+	n.site("books.example.com", "93.184.215.17", 80, serve)
+	m := newMesh(t, n)
+	m.service("details", serve)
+	books := rule(t, "books.example.com:80")
+	books.HTTP = []policy.HTTPMatch{{Methods: []string{"GET"}, Paths: []string{"/books/*"}}}
+	m.allow(rule(t, "api.example.com:80"), books)
+	ingress := m.ingress("/books/.*")
+	for what, open := range map[string]func() net.Conn{
+		"api.example.com":   func() net.Conn { return m.dial("api.example.com", 80) },
+		"books.example.com": func() net.Conn { return m.dial("books.example.com", 80) },
+		"details":           func() net.Conn { return m.dial("details.default.svc.cluster.local", 9080) },
+		"ingress":           ingress,
+	} {
+		t.Run(what, func(t *testing.T) {
+			c := open()
+			request, buf := []byte("GET /books/x HTTP/1.1\r\nHost: "+what+"\r\nAccept: */*\r\n\r\n"), make([]byte, 4096)
+			once := func() {
+				if _, err := c.Write(request); err != nil {
+					t.Fatal(err)
+				}
+				for got := 0; got < len(answer); {
+					k, err := c.Read(buf)
+					if err != nil {
+						t.Fatal(err)
+					}
+					got += k
+				}
 			}
-			got += k
-		}
+			for range 50 {
+				once()
+			}
+			if allocations := testing.AllocsPerRun(200, once); allocations >= 1 && !raceDetector {
+				t.Errorf("%v allocations a request", allocations)
+			}
+			c.Close()
+		})
 	}
-	for range 50 {
-		once()
-	}
-	if allocations := testing.AllocsPerRun(200, once); allocations >= 1 && !raceDetector {
-		t.Errorf("%v allocations a request", allocations)
+	if f := m.lastFlow(); f.Verdict != record.Allowed {
+		t.Errorf("they were not answered: %+v", f)
 	}
 }

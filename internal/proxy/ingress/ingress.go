@@ -70,11 +70,11 @@ func (r *requests) Direct(x *httpproxy.Exchange) httpproxy.Direction {
 	s := r.Conn().Snapshot()
 	r.Open(x, s)
 	if reason := s.Policy.DeniesAll(); reason != "" {
-		return r.deny(&policy.Verdict{Reason: reason})
+		return r.deny(policy.Verdict{Reason: reason})
 	}
 	d := r.way.decide(s, x.Path())
 	if d.why != nil {
-		return r.refuse(d.why)
+		return r.Fail(d.why)
 	}
 	direction := r.Route(s, x, d.to, r.deny)
 	if direction.Reply == nil {
@@ -85,15 +85,12 @@ func (r *requests) Direct(x *httpproxy.Exchange) httpproxy.Direction {
 
 // deny answers whoever asks while there are no rules: it is no workload, so nothing is
 // explained, and it may ask again.
-func (r *requests) deny(v *policy.Verdict) httpproxy.Direction {
-	r.Decide(v)
+func (r *requests) deny(v policy.Verdict) httpproxy.Direction {
+	r.Decide(&v)
 	direction := r.Reply(v.Reason, v.Reason.Text())
 	direction.Reply.Status = 503
 	return direction
 }
-
-// refuse answers a request that leads to no service.
-func (r *requests) refuse(why *refusal.Error) httpproxy.Direction { return r.Fail(why) }
 
 // decision is what becomes of a path.
 type decision struct {

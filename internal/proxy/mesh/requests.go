@@ -30,11 +30,11 @@ func (r *Requests) Init(w *Way, conn *gate.Conn, about carry.About) {
 
 // Route decides about one request to a service, whose record is open, and follows the
 // decision. What is denied is answered by deny.
-func (r *Requests) Route(s *snapshot.Snapshot, x *httpproxy.Exchange, to Target, deny func(*policy.Verdict) httpproxy.Direction) httpproxy.Direction {
+func (r *Requests) Route(s *snapshot.Snapshot, x *httpproxy.Exchange, to Target, deny func(policy.Verdict) httpproxy.Direction) httpproxy.Direction {
 	d := r.way.decide(s, to, route.Request{Method: x.Method(), Path: x.Target(), Authority: x.Host(), Fields: x})
 	r.Decide(&d.Verdict)
 	if !d.Verdict.Passes() {
-		return deny(&d.Verdict)
+		return deny(d.Verdict) // by value: d stays on the stack
 	}
 	if r.held != to.Service {
 		r.held = to.Service
@@ -78,7 +78,7 @@ func newServed(w *Way, conn *gate.Conn, about carry.About, to Target) *served {
 func (r *served) Direct(x *httpproxy.Exchange) httpproxy.Direction {
 	s := r.Conn().Snapshot()
 	r.Open(x, s)
-	return r.Route(s, x, r.to, func(v *policy.Verdict) httpproxy.Direction {
-		return r.Deny(s, &policy.Chain{Port: r.to.Port, Dialled: r.to.Service, Sniffed: policy.HTTP}, v)
+	return r.Route(s, x, r.to, func(v policy.Verdict) httpproxy.Direction {
+		return r.Deny(s, &policy.Chain{Port: r.to.Port, Dialled: r.to.Service, Sniffed: policy.HTTP}, &v)
 	})
 }
