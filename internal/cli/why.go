@@ -188,7 +188,7 @@ func (o *whyOptions) offline(cmd *cobra.Command, q inspect.WhyQuery) error {
 	if err != nil {
 		return err
 	}
-	return o.print(cmd.OutOrStdout(), &inspect.Why{From: cmp.Or(o.from, "a workload of namespace "+q.Namespace), Title: question.Title, Explanation: explained})
+	return o.print(cmd.OutOrStdout(), &inspect.Why{Format: inspect.Format, From: cmp.Or(o.from, "a workload of namespace "+q.Namespace), Title: question.Title, Explanation: explained})
 }
 
 // parseLabels reads K=V.

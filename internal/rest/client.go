@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/internal/control/inspect"
 )
 
 // Bounds of one request.
@@ -254,6 +255,9 @@ func (c *Client) Sluice(ctx context.Context, path string, query url.Values, into
 	if err != nil {
 		return err
 	}
+	if err := inspect.Answers.CheckJSON(answer); err != nil {
+		return fmt.Errorf("read %s of %s: %w", path, c.Address(), err)
+	}
 	if err := json.Unmarshal(answer, into); err != nil {
 		return fmt.Errorf("decode %s: %w", path, err)
 	}
@@ -276,6 +280,9 @@ func (c *Client) Follow(ctx context.Context, path string, query url.Values, each
 		}
 		return statusError(response.StatusCode, body)
 	}
+	if err := formatOf(response); err != nil {
+		return fmt.Errorf("read %s of %s: %w", path, c.Address(), err)
+	}
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(nil, maxLine)
 	for lines.Scan() {
@@ -287,6 +294,19 @@ func (c *Client) Follow(ctx context.Context, path string, query url.Values, each
 		return c.explain(err)
 	}
 	return nil
+}
+
+// formatOf checks the format that the header of a stream says.
+func formatOf(response *http.Response) error {
+	said := response.Header.Get(inspect.FormatHeader)
+	if said == "" {
+		return inspect.Answers.Check(0)
+	}
+	version, err := strconv.Atoi(said)
+	if err != nil {
+		return fmt.Errorf("%s: %.20q is not a valid format", inspect.FormatHeader, said)
+	}
+	return inspect.Answers.Check(version)
 }
 
 // object sends a request whose answer is one object.

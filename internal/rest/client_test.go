@@ -18,6 +18,7 @@ import (
 
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/rest/fakeapi"
 )
 
@@ -234,14 +235,18 @@ func TestWhatIsBesideTheRulesIsAskedForAndFollowed(t *testing.T) {
 	server := fakeapi.New()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/sluice/status", func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, `{"q": %q}`, r.URL.Query().Get("q"))
+		fmt.Fprintf(w, `{"format": 2, "q": %q}`, r.URL.Query().Get("q"))
 	})
 	mux.HandleFunc("/sluice/flows", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(inspect.FormatHeader, "2")
 		io.WriteString(w, "{\"a\":1}\n")
 		w.(http.Flusher).Flush()
 		io.WriteString(w, "{\"a\":2}\n")
 	})
-	mux.HandleFunc("/sluice/long", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, maxLine+1)) })
+	mux.HandleFunc("/sluice/long", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(inspect.FormatHeader, "2")
+		w.Write(make([]byte, maxLine+1))
+	})
 	mux.HandleFunc("/sluice/why", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(404)
 		io.WriteString(w, `{"error": "no flow has the id 5"}`)
@@ -273,6 +278,37 @@ func TestWhatIsBesideTheRulesIsAskedForAndFollowed(t *testing.T) {
 	}
 	if err := client.Follow(ctx, "/sluice/long", nil, func([]byte) error { return nil }); err == nil {
 		t.Error("a line without end was read")
+	}
+}
+
+func TestAnAnswerOfAnotherFormatIsRefusedWithTheReason(t *testing.T) {
+	server := fakeapi.New()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/sluice/status", func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, r.URL.Query().Get("answer"))
+	})
+	mux.HandleFunc("/sluice/flows", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(inspect.FormatHeader, r.URL.Query().Get("answer"))
+		io.WriteString(w, "{}\n")
+	})
+	server.Beside = mux
+	client := newClient(t, Config{Server: server.Start(t)})
+	ctx := context.Background()
+	for answer, want := range map[string]string{
+		`{"format": 7, "workloads": "in another way"}`: "has format 7; this sluice reads format 2: upgrade this sluice",
+		`{"workloads": []}`:                            "has format 1; this sluice reads format 2: upgrade the Sluice that wrote it",
+		`nonsense`:                                     "is not valid JSON",
+	} {
+		if err := client.Sluice(ctx, "/sluice/status", url.Values{"answer": {answer}}, new(inspect.Status)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", answer, err)
+		}
+	}
+	for answer, want := range map[string]string{"7": "has format 7; this sluice reads format 2", "": "has format 1", "x": "not a valid format"} {
+		lines := 0
+		err := client.Follow(ctx, "/sluice/flows", url.Values{"answer": {answer}}, func([]byte) error { lines++; return nil })
+		if err == nil || !strings.Contains(err.Error(), want) || lines > 0 {
+			t.Errorf("flows of format %q: %v after %d lines", answer, err, lines)
+		}
 	}
 }
 

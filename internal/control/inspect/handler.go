@@ -39,7 +39,7 @@ type endpoints struct{ Config }
 func NewHandler(config Config) http.Handler {
 	e := endpoints{config}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+VersionPath, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Version) })
+	mux.HandleFunc("GET "+VersionPath, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, VersionAnswer{Format, e.Version}) })
 	mux.HandleFunc("GET "+StatusPath, e.status)
 	mux.HandleFunc("GET "+FlowsPath, e.flows)
 	mux.HandleFunc("GET "+WhyPath, e.why)
@@ -52,7 +52,7 @@ func NewHandler(config Config) http.Handler {
 
 func (e *endpoints) status(w http.ResponseWriter, _ *http.Request) {
 	revision, objects := e.Rules()
-	writeJSON(w, Status{Server: e.Version, Revision: revision, Rules: objects, Workloads: e.workloads()})
+	writeJSON(w, Status{Format: Format, Server: e.Version, Revision: revision, Rules: objects, Workloads: e.workloads()})
 }
 
 // workloads lists who is there, sorted by namespace and instance. Who was counted
@@ -90,6 +90,7 @@ func (e *endpoints) flows(w http.ResponseWriter, r *http.Request) {
 	accept := func() {
 		accepted = true
 		w.Header().Set("Content-Type", "application/x-ndjson")
+		w.Header().Set(FormatHeader, strconv.Itoa(Format))
 		if query.Follow {
 			_ = control.Flush() // the reader sees that it was accepted before the first flow
 		}

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,11 +10,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"sluice.dev/sluice/internal/control/registry"
+	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/record"
@@ -178,6 +181,62 @@ func TestWhyDecidesOnWhatTheProxyAcknowledged(t *testing.T) {
 	if compiler.asked.Labels["version"] != "v3" || compiler.asked.Namespace != "default" {
 		t.Errorf("the workload that was thought of: %+v", compiler.asked)
 	}
+}
+
+func TestEveryAnswerSaysItsFormat(t *testing.T) {
+	plane := &fakePlane{
+		workloads: []WorkloadStatus{workload("default", "details-v2/1")},
+		snapshots: map[string]*wire.Snapshot{"default/details-v2/1": allowing("*.googleapis.com")},
+		flows:     []record.Record{{ID: 0xab, Workload: "details-v2/1"}},
+	}
+	server := serve(t, plane, &fakeCompiler{})
+	for _, path := range []string{StatusPath, VersionPath, WhyPath + "?from=details-v2&url=https://www.googleapis.com/", WhyPath + "/00000000000000ab"} {
+		var said format.Version
+		if code, message := get(t, server, path, &said); code != http.StatusOK || said.Format != Format {
+			t.Errorf("%s: %d %s, format %d", path, code, message, said.Format)
+		}
+	}
+	response, err := server.Client().Get(server.URL + FlowsPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if got := response.Header.Get(FormatHeader); got != fmt.Sprint(Format) {
+		t.Errorf("%s: format %q", FlowsPath, got)
+	}
+}
+
+// No query makes the server fail: whatever is asked, it answers, with JSON.
+func FuzzQuery(f *testing.F) {
+	f.Add(WhyPath, "from=details-v2&url=https://www.googleapis.com/")
+	f.Add(WhyPath, "label=app:mongo&label=version:v3&url=mongo.example.com:27017&method=GET&namespace=default&account=a")
+	f.Add(WhyPath, "from=%00&url=http://[::1%25lo]:80/%2e%2e")
+	f.Add(FlowsPath, "n=5&workload=details-v2")
+	f.Add(WhyPath+"/00000000000000ab", "")
+	f.Add(StatusPath, ";")
+	handler := NewHandler(Config{
+		Census: &fakePlane{}, Compiler: &fakeCompiler{}, Rules: func() (int64, int) { return 7, 3 },
+		Data: &fakePlane{flows: []record.Record{{ID: 0xab, Workload: "details-v2/1"}}},
+	})
+	f.Fuzz(func(t *testing.T, path, query string) {
+		request := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: path, RawQuery: query}, Host: "sluice", Header: http.Header{}}
+		if query := request.URL.Query(); query.Get("follow") == "1" || !strings.HasPrefix(path, "/sluice/") {
+			return // it would go on, or is not ours
+		}
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, request)
+		if recorder.Code/100 == 3 {
+			return // a path that is not clean
+		}
+		for line := range bytes.Lines(recorder.Body.Bytes()) {
+			if !json.Valid(line) {
+				t.Fatalf("%s?%s: %d %q", path, query, recorder.Code, line)
+			}
+		}
+		if recorder.Code >= http.StatusInternalServerError {
+			t.Fatalf("%s?%s: %d %s", path, query, recorder.Code, recorder.Body)
+		}
+	})
 }
 
 func TestAWorkloadThatAnotherCensusCountsIsListedAndAskedAbout(t *testing.T) {

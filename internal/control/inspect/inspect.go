@@ -8,16 +8,31 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/advice"
+	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 )
+
+// Format is the format of every answer, and the only one that this build reads. An
+// object says it in its member "format", the stream of flows in the header
+// FormatHeader.
+//
+//	1: the first
+//	2: verdict, protocol and treatment of a flow are said in other words
+const (
+	Format       = 2
+	FormatHeader = "Sluice-Format"
+)
+
+// Answers is what a client of this build reads.
+var Answers = format.Kind{Name: "the answer of sluice-server", Oldest: Format, Newest: Format, Reader: "this sluice"}
 
 // Paths of the endpoints on api.sock. All of them are GET.
 const (
 	StatusPath  = "/sluice/status"  // Status
 	FlowsPath   = "/sluice/flows"   // a stream of record.Record, one JSON object a line; FlowQuery in the query
 	WhyPath     = "/sluice/why"     // Why; WhyQuery in the query. WhyPath + "/ID": Opened
-	VersionPath = "/sluice/version" // Version
+	VersionPath = "/sluice/version" // VersionAnswer
 )
 
 // MaxFlows is the largest number of past flows that one query is given: the
@@ -26,10 +41,17 @@ const MaxFlows = 4096
 
 // Status is the state of the mesh as its server sees it.
 type Status struct {
+	Format    int              `json:"format"`
 	Server    Version          `json:"server"`
 	Revision  int64            `json:"revision"` // of the store, that was compiled last
 	Rules     int              `json:"rules"`    // objects in the store
 	Workloads []WorkloadStatus `json:"workloads"`
+}
+
+// VersionAnswer is the answer of VersionPath.
+type VersionAnswer struct {
+	Format int `json:"format"`
+	Version
 }
 
 // Version is which server answers.
@@ -76,6 +98,7 @@ type WhyQuery struct {
 
 // Why is the verdict on what a WhyQuery asked.
 type Why struct {
+	Format       int           `json:"format"`
 	From         string        `json:"from"`               // the instance; or the service-version that was thought of
 	Hypothetical bool          `json:"hypothetical"`       // no such workload is connected: compiled for one that is thought of
 	Snapshot     string        `json:"snapshot,omitempty"` // version that decided
@@ -87,6 +110,7 @@ type Why struct {
 
 // Opened is a decision that was opened by its id.
 type Opened struct {
+	Format   int           `json:"format"`
 	Flow     record.Record `json:"flow"`
 	Sentence string        `json:"sentence,omitempty"` // the reason for people
 	// Now is the verdict of the snapshot that the workload runs now; absent when

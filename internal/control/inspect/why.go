@@ -77,7 +77,8 @@ func (e *endpoints) answer(query WhyQuery, question advice.Question) (*Why, erro
 		return nil, err
 	}
 	answer := &Why{
-		From: workload.Instance, Hypothetical: !live, Snapshot: snapshot.Version, Revision: snapshot.Revision,
+		Format: Format,
+		From:   workload.Instance, Hypothetical: !live, Snapshot: snapshot.Version, Revision: snapshot.Revision,
 		Title: question.Title, Explanation: explanation,
 	}
 	if !snapshot.Created.IsZero() {
@@ -150,7 +151,7 @@ func (e *endpoints) open(w http.ResponseWriter, r *http.Request) {
 		writeError(w, failure(http.StatusNotFound, "no flow has the id %s: each proxy keeps its last %d, and those of a proxy that ended are gone", id, MaxFlows))
 		return
 	}
-	opened := Opened{Flow: found}
+	opened := Opened{Format: Format, Flow: found}
 	if found.Verdict != record.Failed {
 		opened.Sentence = refusal.Reason(found.Reason).Text()
 	}
