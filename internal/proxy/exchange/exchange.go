@@ -1,0 +1,151 @@
+// Package exchange is the contract for one HTTP request and its answer, whatever
+// the version: what an engine (http1) shows, what a Director says about it, and
+// what an Upstream is. The engines, the directors of gate, egress, mesh and
+// ingress, and upstream import it. It holds no connection and decides nothing.
+package exchange
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// Director decides about the requests of one connection. Each connection is
+// served with a Director of its own, so that what a Director knows of it (who
+// dialled what, by which way) is a field of the Director. The methods are called
+// on the connection's goroutine, never two at once. None may block: an answer
+// that needs time is a Direction with Later.
+type Director interface {
+	// Direct decides about one request from its head.
+	Direct(x *Request) Direction
+	// Done closes what Direct opened, once for each call of Direct. x and its
+	// strings are still what they were at Direct.
+	Done(x *Request, o Outcome)
+	// Refused says how a message ended that never came to Direct: malformed, too
+	// large, too slow, or one connection too many. Its Failure is never nil.
+	Refused(o Outcome)
+}
+
+// Request is the head of one request. It belongs to the engine, which uses one
+// value for all requests of a connection: neither it nor a string in it may be
+// kept after Done has returned (strings.Clone keeps one; a Later may use them).
+// Its bytes are checked to be of the right kind; what they mean is not.
+type Request struct {
+	Method  string // as the client spelled it: methods are case-sensitive
+	Target  string // path and query, percent-encoded as it came; or "*"
+	Path    string // Target without the query
+	Host    string // the authority; "" where an HTTP/1.0 request had none
+	HTTPS   bool   // the target was an https URL (absolute form, RFC 9112 section 3.2.2)
+	Upgrade string // the protocol that the client asks to change to and that may be passed on; ""
+	Version Version
+	Fields  Fields // the header fields; nil: none
+}
+
+// Values calls yield with the value of each field of that name, which is given in
+// lower case, in the order in which they came, until yield returns false. It
+// implements policy.Fields and route.Fields.
+func (x *Request) Values(lower string, yield func(value string) bool) {
+	if x.Fields != nil {
+		x.Fields.Values(lower, yield)
+	}
+}
+
+// Fields looks up header fields. The strings are views, as those of a Request.
+type Fields interface {
+	Values(lower string, yield func(value string) bool)
+}
+
+// Version is the version of HTTP that the client speaks.
+type Version uint8
+
+const (
+	HTTP11 Version = iota
+	HTTP10
+)
+
+// String returns "HTTP/1.1", as logs have it.
+func (v Version) String() string {
+	if v == HTTP10 {
+		return "HTTP/1.0"
+	}
+	return "HTTP/1.1"
+}
+
+// Direction is what is to be done with one request: exactly one of Upstream, Reply
+// and Later is set. What it points to is only read, and never after Done, so that
+// one Reply, one list of fields, may serve many requests at once.
+type Direction struct {
+	Upstream Upstream // forward it there
+	Reply    *Reply   // answer it ourselves
+	// Later decides outside the event loop, for as long as it needs: an external
+	// check, a quota. It runs on the connection's goroutine; ctx ends with the
+	// client, the connection, or Timeout (0: the engine's time-out for answers). What
+	// it returns may not have a Later again. Its cost is the goroutine that waits.
+	Later func(ctx context.Context) Direction
+
+	ID uint64 // of the decision, 16 hex digits in x-sluice-id where we answer; 0: none
+
+	// What is changed in the head, in this order. Names are in lower case and
+	// Editable; all that Set and Append hold is at most MaxFieldBytes.
+	SetHost string   // replaces the authority where not ""
+	Remove  []string // fields that are not forwarded
+	Set     []Field  // fields in place of all of their name
+	Append  []Field  // fields beside those of their name
+
+	Timeout      time.Duration // until the answer's last byte; 0: the engine's, until its head
+	AllowUpgrade bool          // pass on a wish to change protocols, and become a relay
+	Explain      bool          // tell the client what an upstream's error said
+}
+
+// Field is one header field.
+type Field struct{ Name, Value string }
+
+// MaxFieldBytes bounds the names and values that one Direction adds.
+const MaxFieldBytes = 8 << 10
+
+// Editable reports whether a Direction may remove, set or append the field of
+// that name: not where it frames the message, names its destination (SetHost does)
+// or is for one hop alone (RFC 9110 section 7.6.1).
+func Editable(lower string) bool {
+	switch lower {
+	case "", "host", "content-length", "content_length", "transfer-encoding", "transfer_encoding",
+		"connection", "proxy-connection", "keep-alive", "te", "trailer", "upgrade", "expect",
+		"http2-settings", "proxy-authenticate", "proxy-authorization":
+		return false
+	}
+	return true
+}
+
+// Reply is an answer of our own: a refusal, whose body has the one form that
+// denials and failures share, or another answer. The engine renders it, as text or
+// as JSON by what the client accepts:
+//
+//	{"error": "denied", "status": 403, "reason": "no-rule", "id": "…", "message": "…",
+//	 "closest": "…", "remedy": "…", "allow": "…", "rule": "…"}
+//
+// "error" is "denied" or "failed", by the Reason; where a part is "" it is left out.
+type Reply struct {
+	Status  int            // 0: the Reason's
+	Reason  refusal.Reason // told in x-sluice-reason; "" where this is no refusal
+	Message string         // a sentence for people; "": the Reason's
+	Closest string         // the rule that came closest
+	Remedy  string         // what to change, as a sentence
+	Allow   string         // for --allow
+	Rule    string         // YAML, ready to paste
+	Header  []Field        // more fields, as a Location
+	Close   bool           // end the connection afterwards
+}
+
+// Outcome is how one exchange ended.
+type Outcome struct {
+	Status   int            // answered to the client; 0: nothing was
+	Failure  *refusal.Error // nil where the upstream's answer, or the Reply, was delivered whole
+	Sent     int64          // bytes from the client, head and body as they came
+	Received int64          // bytes to the client
+	Duration time.Duration
+	Upstream netip.AddrPort // that was reached; the zero value where none was
+	Reused   bool           // the upstream connection was not new
+	Upgraded bool           // the connection became a relay
+}
