@@ -22,10 +22,10 @@ func TestABinaryLinksOnlyWhatItMay(t *testing.T) {
 	}{
 		{"./cmd/sluice", append([]string{"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/envoyproxy/", "sluice.dev/sluice/internal/control/kubeapi"}, kubernetes...)},
 		{"./cmd/sluice-proxy", append([]string{"sluice.dev/sluice/internal/control/kubeapi", "sluice.dev/sluice/internal/control/push"}, kubernetes...)},
-		{"./cmd/sluice-server", []string{"sluice.dev/sluice/internal/proxy/httpproxy", "sluice.dev/sluice/internal/sandbox"}},
+		{"./cmd/sluice-server", []string{"sluice.dev/sluice/internal/proxy/http1", "sluice.dev/sluice/internal/sandbox"}},
 		{"./samples/bookinfo", []string{"sluice.dev/sluice/internal", "sluice.dev/sluice/api", "k8s.io/"}},
 		{"./internal/sandbox", kubernetes},
-		{"./internal/proxy/httpproxy", []string{"net/http", "net/http/httputil"}},
+		{"./internal/proxy/http1", []string{"net/http", "net/http/httputil"}},
 		{"./internal/policy", []string{"net/http", "crypto/tls", "log/slog", "sluice.dev/sluice/internal/wire"}},
 	} {
 		cmd := exec.Command("go", "list", "-deps", x.program)

@@ -9,7 +9,6 @@ import (
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/gate"
-	"sluice.dev/sluice/internal/proxy/httpproxy"
 	"sluice.dev/sluice/internal/proxy/ingress"
 )
 
@@ -78,20 +77,4 @@ func (w *Workload) accept(listener *net.TCPListener, take func(*net.TCPConn)) {
 	carry.Accept(w.ctx, listener, failed, func(conn *net.TCPConn) {
 		w.work.Go(func() { take(conn) })
 	})
-}
-
-// perConnection is the director of the engine, which hands on to the one of the
-// connection: the way that serves it.
-type perConnection struct{}
-
-func (perConnection) Direct(x *httpproxy.Exchange) httpproxy.Direction {
-	return x.Info.(httpproxy.Director).Direct(x)
-}
-
-func (perConnection) Done(x *httpproxy.Exchange, o httpproxy.Outcome) {
-	x.Info.(httpproxy.Director).Done(x, o)
-}
-
-func (perConnection) Refused(info any, failure httpproxy.Failure) {
-	info.(httpproxy.Director).Refused(info, failure)
 }

@@ -18,7 +18,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/dnsserver"
 	"sluice.dev/sluice/internal/proxy/egress"
 	"sluice.dev/sluice/internal/proxy/gate"
-	"sluice.dev/sluice/internal/proxy/httpproxy"
+	"sluice.dev/sluice/internal/proxy/http1"
 	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/wire"
@@ -41,7 +41,7 @@ type Workload struct {
 	warn    rate.Sometimes // so that a workload cannot fill the log
 	source  policy.Source
 	dns     *dnsserver.Server
-	http    *httpproxy.Server
+	http    *http1.Server
 	kit     carry.Kit
 	gate    *gate.Gate
 	egress  *egress.Way
@@ -71,10 +71,7 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 		proxy: p, config: c, place: place, log: p.config.Log.With("workload", of.Instance), warn: rate.Sometimes{Interval: time.Second},
 		source: policy.Source{Namespace: of.Namespace, Account: of.Account, Labels: of.Labels},
 	}
-	var err error
-	if w.http, err = httpproxy.NewServer(httpproxy.Config{Director: perConnection{}}); err != nil {
-		return nil, err
-	}
+	w.http = http1.NewServer(http1.Config{})
 	w.kit = carry.Kit{
 		Instance: of.Instance, For: advice.Options{Namespace: of.Namespace, Labels: of.Labels}, TellAll: p.config.TellAll,
 		Recorder: p.config.Records, HTTP: w.http, Buffers: &p.buffers, Memory: &p.memory, Now: p.config.Now,

@@ -4,7 +4,10 @@
 // and reports read them. It never decides, and nobody compares its texts.
 package refusal
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // Error says why something was refused or failed. It is found in a chain of
 // errors by Of.
@@ -27,7 +30,7 @@ func (e *Error) Error() string {
 		text = e.Reason.Text()
 	}
 	if e.Err != nil {
-		text += ": " + e.Err.Error()
+		text = strings.TrimSuffix(text, ".") + ": " + e.Err.Error()
 	}
 	return text
 }

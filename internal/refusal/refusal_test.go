@@ -38,6 +38,9 @@ func TestTheReasonIsFoundThroughWrappedErrors(t *testing.T) {
 	if got != inner || got.Error() != "192.0.2.1 refused the connection: EOF" || !errors.Is(got, io.EOF) {
 		t.Errorf("got %v", got)
 	}
+	if got := (&Error{Reason: UpstreamReset, Err: io.EOF}).Error(); got != "The upstream closed the connection before its answer was complete: EOF" {
+		t.Errorf("the reason's own sentence becomes %q", got)
+	}
 	if got := Of(io.EOF); got.Reason != Internal || !errors.Is(got, io.EOF) {
 		t.Errorf("an error without a reason is %v", got)
 	}

@@ -13,7 +13,7 @@ import (
 	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/gate"
-	"sluice.dev/sluice/internal/proxy/httpproxy"
+	"sluice.dev/sluice/internal/proxy/http1"
 	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/sniff"
 	"sluice.dev/sluice/internal/record"
@@ -27,7 +27,7 @@ type Kit struct {
 	For      advice.Options
 	TellAll  bool // says everything to a denied workload, not the reason and the id alone
 	Recorder record.Recorder
-	HTTP     *httpproxy.Server // whose director hands on to the one that Serve is given
+	HTTP     *http1.Server
 	Buffers  *sniff.Buffers
 	Memory   *relay.Memory
 	Now      func() time.Time

@@ -5,8 +5,8 @@ import (
 	"strings"
 
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/gate"
-	"sluice.dev/sluice/internal/proxy/httpproxy"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
@@ -46,9 +46,9 @@ func (r *Requests) Conn() *gate.Conn { return r.conn }
 func (r *Requests) ID() record.ID { return r.id }
 
 // Open opens the record of a request.
-func (r *Requests) Open(x *httpproxy.Exchange, s *snapshot.Snapshot) {
+func (r *Requests) Open(x *exchange.Request, s *snapshot.Snapshot) {
 	r.begin(s, func(f *record.Record) {
-		f.Method, f.Host, f.Path, f.Upgrade = method(x.Method()), r.host.of(x.Host()), r.path.of(x.Path()), r.upgrade.of(x.Upgrade())
+		f.Method, f.Host, f.Path, f.Upgrade = method(x.Method), r.host.of(x.Host), r.path.of(x.Path), r.upgrade.of(x.Upgrade)
 	})
 }
 
@@ -77,48 +77,45 @@ func (r *Requests) Via(upstream, rule string) {
 }
 
 // Fail notes why what was allowed does not come about, and answers the client with it.
-func (r *Requests) Fail(why *refusal.Error) httpproxy.Direction {
+func (r *Requests) Fail(why *refusal.Error) exchange.Direction {
 	r.passes = false
 	r.entry.Edit(func(f *record.Record) { f.Fail(why) })
 	return r.Reply(why.Reason, why.Error())
 }
 
-// Reply answers the request ourselves.
-func (r *Requests) Reply(reason refusal.Reason, text string) httpproxy.Direction {
-	return httpproxy.Direction{ID: uint64(r.id), Reply: &httpproxy.Reply{Status: reason.Status(), Reason: string(reason), Text: text}}
+// Reply answers the request ourselves; a text of "" is the reason's.
+func (r *Requests) Reply(reason refusal.Reason, text string) exchange.Direction {
+	return exchange.Direction{ID: uint64(r.id), Reply: &exchange.Reply{Reason: reason, Message: text}}
 }
 
-// Done closes the record of the request under way.
-func (r *Requests) Done(o *httpproxy.Outcome) {
+// Done implements exchange.Director: it closes the record of the request under way.
+func (r *Requests) Done(_ *exchange.Request, o exchange.Outcome) {
 	r.entry.Edit(func(f *record.Record) {
 		f.Status, f.Sent, f.Received, f.Duration = o.Status, o.Sent, o.Received, o.Duration
 		if o.Upstream.IsValid() && f.Upstream == "" {
 			f.Upstream = r.remoteText(o.Upstream)
 		}
-		if o.Failure == httpproxy.None || !r.passes {
+		if o.Failure == nil || !r.passes {
 			return
 		}
 		if withdrawn := r.conn.Withdrawn(); withdrawn != nil {
 			f.Fail(withdrawn)
 			return
 		}
-		f.Fail(&refusal.Error{Reason: refusal.Reason(o.Reason), Err: o.Err})
-		f.Detail = ""
-		if o.Err != nil {
-			f.Detail = record.Text(o.Err.Error())
-		}
+		f.Fail(o.Failure)
 	})
 	r.kit.Recorder.Close(&r.entry)
 }
 
-// Refused keeps the record of a request that was none.
-func (r *Requests) Refused(failure httpproxy.Failure) {
-	if failure == httpproxy.ClientGone {
+// Refused implements exchange.Director: it keeps the record of a message that is not a
+// request.
+func (r *Requests) Refused(o exchange.Outcome) {
+	if o.Failure.Reason == refusal.ClientGone {
 		return
 	}
 	r.begin(r.conn.Snapshot(), func(f *record.Record) {
-		f.Fail(refusal.New(refusal.Reason(failure.String()), failure.Text()))
-		f.Status = failure.Status()
+		f.Fail(o.Failure)
+		f.Status, f.Sent, f.Received = o.Status, o.Sent, o.Received
 	})
 	r.kit.Recorder.Close(&r.entry)
 }

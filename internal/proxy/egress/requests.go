@@ -8,8 +8,8 @@ import (
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/gate"
-	"sluice.dev/sluice/internal/proxy/httpproxy"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/refusal"
@@ -42,9 +42,9 @@ func newRequests(c *connection) *requests {
 	return r
 }
 
-// Direct implements httpproxy.Director: the name chain, the verdict, and the pool that
+// Direct implements exchange.Director: the name chain, the verdict, and the pool that
 // the verdict leads to.
-func (r *requests) Direct(x *httpproxy.Exchange) httpproxy.Direction {
+func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	s := r.Conn().Snapshot()
 	r.Open(x, s)
 	r.read(x)
@@ -59,25 +59,19 @@ func (r *requests) Direct(x *httpproxy.Exchange) httpproxy.Direction {
 	if err != nil {
 		return r.Fail(refusal.Of(err))
 	}
-	direction := httpproxy.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: r.way.kit.TellAll}
+	direction := exchange.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: r.way.kit.TellAll}
 	if r.chain.Host.IsZero() {
 		direction.SetHost = authority(&d.Verdict)
 	}
 	return direction
 }
 
-// Done implements httpproxy.Director.
-func (r *requests) Done(_ *httpproxy.Exchange, o httpproxy.Outcome) { r.Requests.Done(&o) }
-
-// Refused implements httpproxy.Director.
-func (r *requests) Refused(_ any, failure httpproxy.Failure) { r.Requests.Refused(failure) }
-
 // read brings a request into the chain. What it says are views, which forget takes out.
-func (r *requests) read(x *httpproxy.Exchange) {
+func (r *requests) read(x *exchange.Request) {
 	c := &r.chain
-	c.Method, c.Path, c.Upgrade, c.Fields = x.Method(), x.Path(), x.Upgrade(), x
+	c.Method, c.Path, c.HTTPS, c.Upgrade, c.Fields = x.Method, x.Path, x.HTTPS, x.Upgrade, x
 	c.Host, c.HostBad = names.Host{}, false
-	if text := x.Host(); text != "" {
+	if text := x.Host; text != "" {
 		host, err := r.host.Parse(unsafe.Slice(unsafe.StringData(text), len(text))) // a view: Parse keeps none of it
 		c.Host, c.HostBad = host, err != nil
 	}
@@ -104,7 +98,7 @@ func authority(v *policy.Verdict) string {
 // than the last one.
 func (r *requests) hold(d *Decision) {
 	g, v := &r.granted, &d.Verdict
-	if g.snapshot == d.Snapshot && g.rule == v.Rule && g.name == v.Name && (len(v.Rule.HTTP) == 0 || g.request.sameRequest(&r.chain)) {
+	if g.snapshot == d.Snapshot && g.rule == v.Rule && g.name == v.Name && g.request.chain.HTTPS == r.chain.HTTPS && (len(v.Rule.HTTP) == 0 || g.request.sameRequest(&r.chain)) {
 		return
 	}
 	*g = granted{d.Snapshot, v.Rule, v.Name, allowed{keep(&r.chain)}}

@@ -12,8 +12,8 @@ import (
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/gate"
-	"sluice.dev/sluice/internal/proxy/httpproxy"
 	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
@@ -52,7 +52,7 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn) {
 	if local, ok := conn.Down().LocalAddr().(*net.TCPAddr); ok {
 		about.Port = local.AddrPort().Port()
 	}
-	r := &requests{way: w, client: clientOf(conn.Down())}
+	r := &requests{way: w, forwarded: forwarded(conn.Down())}
 	r.Init(w.mesh, conn, about)
 	w.kit.HTTP.Serve(ctx, conn.Down(), nil, r)
 }
@@ -60,34 +60,34 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn) {
 // requests directs the requests of one connection from outside.
 type requests struct {
 	mesh.Requests
-	way    *Way
-	client client
+	way       *Way
+	forwarded []exchange.Field // what the service is told of the client
 }
 
-// Direct implements httpproxy.Director: it finds the service of a request's path, and
+// Direct implements exchange.Director: it finds the service of a request's path, and
 // routes to it.
-func (r *requests) Direct(x *httpproxy.Exchange) httpproxy.Direction {
+func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	s := r.Conn().Snapshot()
 	r.Open(x, s)
 	if reason := s.Policy.DeniesAll(); reason != "" {
 		return r.deny(policy.Verdict{Reason: reason})
 	}
-	d := r.way.decide(s, x.Path())
+	d := r.way.decide(s, x.Path)
 	if d.why != nil {
 		return r.Fail(d.why)
 	}
 	direction := r.Route(s, x, d.to, r.deny)
 	if direction.Reply == nil {
-		direction.DropHeader, direction.AppendHeader = r.client.drop, r.client.lines
+		direction.Remove, direction.Append = forwarding, r.forwarded
 	}
 	return direction
 }
 
 // deny answers whoever asks while there are no rules: it is no workload, so nothing is
 // explained, and it may ask again.
-func (r *requests) deny(v policy.Verdict) httpproxy.Direction {
+func (r *requests) deny(v policy.Verdict) exchange.Direction {
 	r.Decide(&v)
-	direction := r.Reply(v.Reason, v.Reason.Text())
+	direction := r.Reply(v.Reason, "")
 	direction.Reply.Status = 503
 	return direction
 }
@@ -114,23 +114,18 @@ func (w *Way) decide(s *snapshot.Snapshot, path string) decision {
 	return decision{why: refusal.New(refusal.NoRoute, "")}
 }
 
-// client is what a service is told of a client: headers of the client's own making of
-// that name are dropped, for the edge trusts none.
-type client struct {
-	drop  []string
-	lines []byte
-}
-
-func clientOf(down *net.TCPConn) client {
+// forwarded is what a service is told of a client.
+func forwarded(down *net.TCPConn) []exchange.Field {
 	from, ok := down.RemoteAddr().(*net.TCPAddr)
 	if !ok {
-		return client{drop: forwarding}
+		return nil
 	}
-	return client{
-		drop:  forwarding,
-		lines: []byte("x-forwarded-for: " + from.AddrPort().Addr().Unmap().String() + "\r\nx-forwarded-proto: http\r\n"),
+	return []exchange.Field{
+		{Name: "x-forwarded-for", Value: from.AddrPort().Addr().Unmap().String()},
+		{Name: "x-forwarded-proto", Value: "http"},
 	}
 }
 
-// forwarding is the fields that tell of a client.
+// forwarding is the fields that tell of a client: those of the client's own making are
+// removed, for the edge trusts none.
 var forwarding = []string{"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}

@@ -7,8 +7,8 @@ import (
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/gate"
-	"sluice.dev/sluice/internal/proxy/httpproxy"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
@@ -30,8 +30,8 @@ func (r *Requests) Init(w *Way, conn *gate.Conn, about carry.About) {
 
 // Route decides about one request to a service, whose record is open, and follows the
 // decision. What is denied is answered by deny.
-func (r *Requests) Route(s *snapshot.Snapshot, x *httpproxy.Exchange, to Target, deny func(policy.Verdict) httpproxy.Direction) httpproxy.Direction {
-	d := r.way.decide(s, to, route.Request{Method: x.Method(), Path: x.Target(), Authority: x.Host(), Fields: x})
+func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target, deny func(policy.Verdict) exchange.Direction) exchange.Direction {
+	d := r.way.decide(s, to, route.Request{Method: x.Method, Path: x.Target, Authority: x.Host, Fields: x})
 	r.Decide(&d.Verdict)
 	if !d.Verdict.Passes() {
 		return deny(d.Verdict) // by value: d stays on the stack
@@ -49,18 +49,12 @@ func (r *Requests) Route(s *snapshot.Snapshot, x *httpproxy.Exchange, to Target,
 	if err != nil {
 		return r.Fail(refusal.Of(err))
 	}
-	direction := httpproxy.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: true}
-	if x.Host() == "" { // HTTP/1.0
+	direction := exchange.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: true}
+	if x.Host == "" { // HTTP/1.0
 		direction.SetHost = net.JoinHostPort(to.Service.String(), strconv.Itoa(int(to.Port)))
 	}
 	return direction
 }
-
-// Done implements httpproxy.Director.
-func (r *Requests) Done(_ *httpproxy.Exchange, o httpproxy.Outcome) { r.Requests.Done(&o) }
-
-// Refused implements httpproxy.Director.
-func (r *Requests) Refused(_ any, failure httpproxy.Failure) { r.Requests.Refused(failure) }
 
 // served directs the requests of a connection whose workload dialled a service.
 type served struct {
@@ -74,11 +68,11 @@ func newServed(w *Way, conn *gate.Conn, about carry.About, to Target) *served {
 	return r
 }
 
-// Direct implements httpproxy.Director.
-func (r *served) Direct(x *httpproxy.Exchange) httpproxy.Direction {
+// Direct implements exchange.Director.
+func (r *served) Direct(x *exchange.Request) exchange.Direction {
 	s := r.Conn().Snapshot()
 	r.Open(x, s)
-	return r.Route(s, x, r.to, func(v policy.Verdict) httpproxy.Direction {
+	return r.Route(s, x, r.to, func(v policy.Verdict) exchange.Direction {
 		return r.Deny(s, &policy.Chain{Port: r.to.Port, Dialled: r.to.Service, Sniffed: policy.HTTP}, &v)
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // MaxPools bounds the pools of one workload on one way; past it the one that was used
@@ -44,7 +45,7 @@ func (t *Table[K, M]) Get(key K, made M, same func(a, b M) bool, open func() (up
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		return nil, upstream.ErrWithdrawn
+		return nil, refusal.New(refusal.Withdrawn, "")
 	}
 	t.uses++
 	found := t.byKey[key]

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 func nowhere() (upstream.Config, error) {
@@ -66,7 +67,7 @@ func TestANewSnapshotClosesWhatItHasNoUseFor(t *testing.T) {
 		t.Errorf("kept is closed: %v, ended is closed: %v, %d pools", kept.Closed(), ended.Closed(), table.Len())
 	}
 	table.Close()
-	if _, err := table.Get(3, "", equal, nowhere); !kept.Closed() || !errors.Is(err, upstream.ErrWithdrawn) {
+	if _, err := table.Get(3, "", equal, nowhere); !kept.Closed() || refusal.Of(err).Reason != refusal.Withdrawn {
 		t.Errorf("after Close: closed %v, %v", kept.Closed(), err)
 	}
 }

@@ -1,5 +1,5 @@
 // Package rawio is read, write and peek on a non-blocking socket without the
-// runtime's scheduler in between. upstream and httpproxy call it from inside a
+// runtime's scheduler in between. upstream and http1 call it from inside a
 // RawConn callback, where the descriptor cannot be closed under them. It must
 // never be given a descriptor that can block, and never parks.
 package rawio

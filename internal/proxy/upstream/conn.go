@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -10,12 +9,11 @@ import (
 	"syscall"
 	"time"
 
+	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/rawio"
 )
 
-// Conn is one connection to an upstream. It has one owner at a time, who got it
-// from Pool.Take or Pool.Dial and hands it back with Pool.Put or Close. Only
-// Abort may be called by others.
+// Conn is one connection to an upstream: an exchange.Stream, whose comments hold.
 type Conn struct {
 	pool   *Pool
 	tcp    *net.TCPConn
@@ -36,21 +34,17 @@ type Conn struct {
 	aborted   atomic.Bool
 }
 
-// Remote is the address that was dialled.
+// Remote implements exchange.Stream.
 func (c *Conn) Remote() netip.AddrPort { return c.remote }
 
-// Reused says that the connection served an exchange before this one, so that
-// its failure before the first byte of an answer may be an upstream that closed
-// an idle connection.
+// Reused implements exchange.Stream.
 func (c *Conn) Reused() bool { return c.reused }
 
-// Exchange writes out, waits until the upstream says something and reads it once
-// into in, which must not be empty. It returns at least one byte or an error;
-// io.EOF is the end of the stream. With out empty it only reads.
+// Exchange implements exchange.Stream; in must not be empty.
 //
 // Reading and writing happen inside one wait of the runtime's poller: readiness
 // is reset before the write, so no edge is lost and no read is wasted.
-func (c *Conn) Exchange(out, in []byte) (int, error) {
+func (c *Conn) Exchange(out exchange.Message, in []byte) (int, error) {
 	if c.under != nil && c.under.blocking {
 		if len(out) > 0 {
 			if _, err := c.tls.Write(out); err != nil {
@@ -117,8 +111,15 @@ func (c *Conn) send(fd uintptr, b []byte) bool {
 	return true
 }
 
-// Write writes all of b. It may be called while another goroutine is in
-// Exchange with nothing to write; over TLS only after SetBlocking(true).
+// Send implements exchange.Stream: from here on crypto/tls reads and writes from
+// two goroutines, on a connection that blocks.
+func (c *Conn) Send(out exchange.Message) error {
+	c.setBlocking(true)
+	_, err := c.Write(out)
+	return err
+}
+
+// Write implements exchange.Stream: it writes all of b.
 func (c *Conn) Write(b []byte) (int, error) {
 	if c.tls != nil {
 		return c.tls.Write(b)
@@ -126,16 +127,15 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return c.tcp.Write(b)
 }
 
-// SetBlocking says whether reads and writes may come from two goroutines at
-// once, as an exchange with a long body needs it. It makes no difference
-// without TLS. The caller must be the only user at that moment.
-func (c *Conn) SetBlocking(on bool) {
+// setBlocking says whether reads and writes may come from two goroutines at once.
+// It makes no difference without TLS.
+func (c *Conn) setBlocking(on bool) {
 	if c.under != nil {
 		c.under.blocking = on
 	}
 }
 
-// CloseWrite ends the stream towards the upstream; reading goes on.
+// CloseWrite implements exchange.Stream.
 func (c *Conn) CloseWrite() error {
 	if c.tls != nil {
 		return c.tls.CloseWrite()
@@ -143,15 +143,23 @@ func (c *Conn) CloseWrite() error {
 	return c.tcp.CloseWrite()
 }
 
-// Abort makes every call on the connection fail, from any goroutine. The owner
-// still has to Close it.
+// Abort implements exchange.Stream.
 func (c *Conn) Abort() {
 	c.aborted.Store(true)
 	c.tcp.SetDeadline(longAgo)
 }
 
-// Close ends the connection. Only the owner calls it, once, in place of Put.
-func (c *Conn) Close() {
+// Release implements exchange.Stream.
+func (c *Conn) Release(reuse bool) {
+	if reuse {
+		c.pool.put(c)
+	} else {
+		c.close()
+	}
+}
+
+// close ends the connection for good.
+func (c *Conn) close() {
 	c.pool.forget(c)
 	c.shut()
 }
@@ -165,9 +173,3 @@ func (c *Conn) shut() {
 
 // longAgo is a deadline that has passed on every clock.
 var longAgo = time.Unix(1, 0)
-
-// IsTimeout says that err came from Abort or a deadline.
-func IsTimeout(err error) bool {
-	var e net.Error
-	return errors.As(err, &e) && e.Timeout()
-}

@@ -7,13 +7,8 @@ import (
 	"sluice.dev/sluice/internal/refusal"
 )
 
-// Errors on which callers decide.
-var (
-	// ErrOverflow: the pool has MaxConns connections and none is idle.
-	ErrOverflow = errors.New("all connections to the upstream are busy")
-	// ErrWithdrawn: the pool was closed; what allowed it is no longer so.
-	ErrWithdrawn = errors.New("the way to the upstream was withdrawn")
-)
+// withdrawn says that the pool was closed: what allowed it is no longer so.
+func withdrawn() error { return refusal.New(refusal.Withdrawn, "") }
 
 // connectError says that no connection could be opened. What the dialer said of
 // the reason stands.

@@ -1,6 +1,6 @@
-// Package upstream keeps connections to one upstream: dialled, proved by TLS
-// where the rule says so, and used again. httpproxy takes one for each exchange.
-// It must never share a pool between names, identities or client certificates,
+// Package upstream keeps HTTP/1 connections to one upstream: dialled, proved by
+// TLS where the rule says so, and used again. An engine takes one for each
+// exchange. It must never share a pool between names, identities or client certificates,
 // and never decides where a connection may go: that is the caller's Dial.
 package upstream
 
@@ -14,7 +14,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/rawio"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // Defaults and bounds of Config.
@@ -30,18 +32,18 @@ const (
 	trusted = 2 * time.Millisecond
 )
 
-// Config says whither a pool leads. Only Dial must be set; zero numbers mean
+// Config says where a pool leads. Only Dial must be set; zero numbers mean
 // the defaults.
 type Config struct {
-	// Dial opens a connection to the upstream, MPTCP off. An error may carry
-	// Reason() string and Status() int, which the workload is then told.
+	// Dial opens a connection to the upstream, MPTCP off. A *refusal.Error stands as
+	// it is; any other is UpstreamConnect.
 	Dial func(ctx context.Context) (*net.TCPConn, error)
 	// TLS, when not nil, is how the server is verified. It is copied; the copy
 	// offers http/1.1 alone and keeps sessions.
 	TLS *tls.Config
 
 	MaxIdle          int           // idle connections kept
-	MaxConns         int           // open at once, idle ones included; beyond: ErrOverflow
+	MaxConns         int           // open at once, idle ones included; beyond: Overflow
 	IdleTimeout      time.Duration // after which an idle connection is closed
 	ConnectTimeout   time.Duration // for Dial
 	HandshakeTimeout time.Duration // for TLS
@@ -50,7 +52,7 @@ type Config struct {
 	Now func() time.Duration
 }
 
-// Pool is the connections to one upstream. It is safe for concurrent use.
+// Pool is the connections to one upstream: an exchange.Upstream.
 type Pool struct {
 	config Config
 	now    func() time.Duration
@@ -95,10 +97,8 @@ func orDefault[T int | time.Duration](v, otherwise T) T {
 	return v
 }
 
-// Take returns an idle connection, or nil. careful asks for one whose peer is
-// known to have been there a moment ago, because the request may not be sent
-// twice.
-func (p *Pool) Take(careful bool) *Conn {
+// Take implements exchange.Upstream.
+func (p *Pool) Take(careful bool) exchange.Stream {
 	for {
 		p.mu.Lock()
 		last := len(p.idle) - 1
@@ -111,7 +111,7 @@ func (p *Pool) Take(careful bool) *Conn {
 		p.idle = p.idle[:last]
 		p.mu.Unlock()
 		if (careful || p.now()-c.idleSince > trusted) && !rawio.Quiet(c.fd) {
-			c.Close()
+			c.close()
 			continue
 		}
 		c.reused = true
@@ -119,17 +119,17 @@ func (p *Pool) Take(careful bool) *Conn {
 	}
 }
 
-// Dial returns a new connection, or a *refusal.Error, ErrOverflow or
-// ErrWithdrawn.
-func (p *Pool) Dial(ctx context.Context) (*Conn, error) {
+// Dial implements exchange.Upstream. The reasons are Withdrawn after Close,
+// Overflow at MaxConns, and those of the dial and the handshake.
+func (p *Pool) Dial(ctx context.Context) (exchange.Stream, error) {
 	p.mu.Lock()
 	switch {
 	case p.closed.Load():
 		p.mu.Unlock()
-		return nil, ErrWithdrawn
+		return nil, withdrawn()
 	case len(p.all)+p.opening >= p.config.MaxConns:
 		p.mu.Unlock()
-		return nil, ErrOverflow
+		return nil, refusal.New(refusal.Overflow, "")
 	}
 	p.opening++
 	p.mu.Unlock()
@@ -139,7 +139,7 @@ func (p *Pool) Dial(ctx context.Context) (*Conn, error) {
 	p.mu.Lock()
 	p.opening--
 	if err == nil && p.closed.Load() {
-		err = ErrWithdrawn
+		err = withdrawn()
 	}
 	if err == nil {
 		c.place = len(p.all)
@@ -187,14 +187,14 @@ func (p *Pool) open(ctx context.Context) (*Conn, error) {
 	return c, nil
 }
 
-// Put hands back a connection whose last answer was read to its end.
-func (p *Pool) Put(c *Conn) {
-	c.SetBlocking(false)
+// put takes back a connection whose last answer was read to its end.
+func (p *Pool) put(c *Conn) {
+	c.setBlocking(false)
 	c.idleSince = p.now()
 	p.mu.Lock()
 	if p.closed.Load() || c.aborted.Load() || len(p.idle) >= p.config.MaxIdle {
 		p.mu.Unlock()
-		c.Close()
+		c.close()
 		return
 	}
 	p.idle = append(p.idle, c)
@@ -233,7 +233,7 @@ func (p *Pool) sweep() {
 	}
 	p.mu.Unlock()
 	for _, c := range stale {
-		c.Close()
+		c.close()
 	}
 }
 
@@ -252,7 +252,7 @@ func (p *Pool) forget(c *Conn) {
 	c.place = -1
 }
 
-// Close closes idle connections and refuses new ones with ErrWithdrawn. Busy
+// Close closes idle connections and refuses new ones (Withdrawn). Busy
 // connections end with their exchange, or at once when abort is set: what
 // allowed them was withdrawn.
 func (p *Pool) Close(abort bool) {
@@ -271,7 +271,7 @@ func (p *Pool) Close(abort bool) {
 	}
 	p.mu.Unlock()
 	for _, c := range idle {
-		c.Close()
+		c.close()
 	}
 }
 

@@ -1,0 +1,164 @@
+package http1
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// exchange asks about the request at r and follows the answer.
+func (d *conn) exchange() next {
+	start := d.server.now()
+	d.received, d.until = 0, 0
+	if !d.watch.set(waiting, start+d.server.limits.AnswerTimeout) {
+		return endNow
+	}
+	d.describe(d.head)
+	direction := d.director.Direct(&d.x)
+	if direction.Later != nil {
+		return d.leave(&direction, start)
+	}
+	return d.follow(&direction, start)
+}
+
+// follow answers or forwards a request, inside the callback where its body is in
+// the buffer.
+func (d *conn) follow(dir *exchange.Direction, start time.Duration) next {
+	if dir.Reply != nil && dir.Upstream == nil {
+		return d.local(dir, start)
+	}
+	if fault := unfollowable(dir); fault != "" {
+		return d.failed(dir, start, result{failure: internal(fault)})
+	}
+	if dir.SetHost == "" && !d.head.hostSeen {
+		return d.failed(dir, start, result{failure: refusal.New(refusal.NoHost, "")})
+	}
+	if dir.Timeout > 0 {
+		d.until = start + dir.Timeout
+		d.watch.set(waiting, d.until)
+	}
+	if !d.request.complete || dir.AllowUpgrade && d.x.Upgrade != "" {
+		return d.leave(dir, start)
+	}
+	return d.forward(dir, start)
+}
+
+// longRun is a request that is served outside the callback.
+type longRun struct {
+	direction exchange.Direction
+	start     time.Duration
+}
+
+// leave goes on with a request outside the callback.
+func (d *conn) leave(dir *exchange.Direction, start time.Duration) next {
+	d.long = &longRun{direction: *dir, start: start}
+	if d.inside {
+		return leaveLong
+	}
+	return d.serveLong()
+}
+
+// serveLong decides about a request that needs time for it, and serves one whose
+// body does not fit into the buffer or that may become a relay.
+func (d *conn) serveLong() next {
+	run := d.long
+	d.long = nil
+	if run.direction.Later == nil {
+		return d.forwardLong(&run.direction, run.start)
+	}
+	direction, late := d.decideLater(&run.direction, run.start)
+	if late != nil {
+		return d.failed(&direction, run.start, result{failure: late})
+	}
+	return d.follow(&direction, run.start)
+}
+
+// decideLater asks for the decision that needs time. Whatever ends the exchange
+// meanwhile ends the asking; late says what it was.
+func (d *conn) decideLater(dir *exchange.Direction, start time.Duration) (_ exchange.Direction, late *refusal.Error) {
+	if dir.Upstream != nil || dir.Reply != nil {
+		return exchange.Direction{ID: dir.ID}, internal("a Direction with Later and more")
+	}
+	if dir.Timeout > 0 {
+		d.until = start + dir.Timeout
+		d.watch.set(waiting, d.until)
+	}
+	ctx, done := d.interruptible()
+	defer done()
+	direction := dir.Later(ctx)
+	d.until = 0
+	switch {
+	case d.gone.Load():
+		late = refusal.New(refusal.ClientGone, "")
+	case d.ended():
+		late = refusal.New(refusal.Withdrawn, "")
+	case !d.watch.set(waiting, d.server.now()+d.server.limits.AnswerTimeout):
+		late = refusal.New(refusal.UpstreamTimeout, "The decision about this request did not come in time.")
+	case direction.Later != nil:
+		late = internal("a Direction with Later from a Later")
+	}
+	return direction, late
+}
+
+// interruptible returns a context that ends with the connection, its client, or
+// the deadline of what it is doing.
+func (d *conn) interruptible() (ctx context.Context, done func()) {
+	ctx, cancel := context.WithCancel(d.ctx)
+	d.wait.mu.Lock()
+	d.wait.cancel = cancel
+	d.wait.mu.Unlock()
+	if d.watch.fired() {
+		cancel() // the sweeper came before it could see cancel
+	}
+	return ctx, func() {
+		d.wait.mu.Lock()
+		d.wait.cancel = nil
+		d.wait.mu.Unlock()
+		cancel()
+	}
+}
+
+// internal says what of a direction cannot be followed.
+func internal(fault string) *refusal.Error {
+	return &refusal.Error{Reason: refusal.Internal, Err: told(fault)}
+}
+
+// unfollowable says what is wrong with a direction to an upstream, or "".
+func unfollowable(dir *exchange.Direction) string {
+	switch {
+	case dir.Upstream == nil:
+		return "a Direction without Upstream, Reply and Later"
+	case dir.Reply != nil:
+		return "a Direction with Upstream and Reply"
+	case !all([]byte(dir.SetHost), hostByte):
+		return "a SetHost that is not an authority"
+	}
+	if len(dir.Remove) == 0 && len(dir.Set) == 0 && len(dir.Append) == 0 {
+		return ""
+	}
+	for _, name := range dir.Remove {
+		if !exchange.Editable(name) {
+			return fmt.Sprintf("Remove of the field %q", name)
+		}
+	}
+	size := 0
+	for _, list := range [...][]exchange.Field{dir.Set, dir.Append} {
+		for i := range list {
+			f := &list[i]
+			size += len(f.Name) + len(f.Value)
+			if !exchange.Editable(f.Name) || !all([]byte(f.Name), tokenByte) {
+				return fmt.Sprintf("Set or Append of the field %q", f.Name)
+			}
+			if !isValue([]byte(f.Value)) {
+				return fmt.Sprintf("a value of the field %q with a control byte", f.Name)
+			}
+		}
+	}
+	if size > exchange.MaxFieldBytes {
+		return "fields to add of more than 8 KiB"
+	}
+	return ""
+}

@@ -1,0 +1,41 @@
+package http1
+
+import (
+	"runtime"
+	"strings"
+)
+
+// The states of a connection, for tests that let time pass only once one is
+// reached.
+const (
+	Idle    = idle
+	Reading = reading
+	Waiting = waiting
+	Moving  = moving
+)
+
+// InPhase says whether every connection of the server is in that phase.
+func (s *Server) InPhase(want phase) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for d := s.newest; d != nil; d = d.older {
+		if _, p, _ := d.watch.look(); p != want {
+			return false
+		}
+	}
+	return s.newest != nil
+}
+
+// Parked counts the goroutines with this call on their stacks that wait for a
+// socket: "http1.(*pump).run".
+func Parked(call string) (count int) {
+	stacks := make([]byte, 4<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		state, calls, _ := strings.Cut(stack, "\n")
+		if strings.Contains(state, "[IO wait") && strings.Contains(calls, "/"+call+"(") {
+			count++
+		}
+	}
+	return count
+}

@@ -1,0 +1,166 @@
+package http1
+
+import (
+	"time"
+
+	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// result is how the forwarding of one request ended.
+type result struct {
+	failure  *refusal.Error // nil: none
+	status   int            // of the answer's head that was sent; 0: none was
+	closes   bool           // the client connection cannot serve another request
+	reusable bool           // the upstream connection can
+	upgraded bool
+}
+
+// forward sends the request upstream in one write, and its answer back in
+// another if it is short.
+func (d *conn) forward(dir *exchange.Direction, start time.Duration) next {
+	out, bad := d.buildRequest(dir)
+	if bad != fine {
+		return d.failed(dir, start, result{failure: d.server.limits.request(bad), closes: true})
+	}
+	replayable := isIdempotent(d.x.Method)
+	u, err := d.connect(dir, !replayable)
+	if err != nil {
+		return d.failed(dir, start, result{failure: d.connectFailure(err)})
+	}
+	up := d.scratch.up[headRoom : len(d.scratch.up)-tailRoom]
+	n, err := u.Exchange(out, up)
+	if err != nil && u.Reused() && replayable && !d.watch.fired() && !isTimeout(err) {
+		// An upstream that closed an idle connection while we wrote: nothing of
+		// an answer came, and sending the request again changes nothing.
+		d.watched(nil)
+		u.Release(false)
+		if u, err = d.dial(dir); err != nil {
+			return d.failed(dir, start, result{failure: d.connectFailure(err)})
+		}
+		n, err = u.Exchange(out, up)
+	}
+	var res result
+	if err != nil {
+		res = result{failure: d.readFailure(err, nil)}
+	} else {
+		res = d.answer(u, n, nil)
+	}
+	return d.settle(dir, start, u, res)
+}
+
+// settle puts the upstream connection where it belongs and closes the account.
+func (d *conn) settle(dir *exchange.Direction, start time.Duration, u exchange.Stream, res result) next {
+	o := exchange.Outcome{Upstream: u.Remote(), Reused: u.Reused()}
+	now := d.server.now()
+	if !d.watch.set(idle, now+d.server.limits.IdleTimeout) {
+		res.closes, res.reusable = true, false
+	}
+	d.watched(nil)
+	u.Release(res.reusable)
+	return d.finish(dir, start, now, res, o)
+}
+
+// failed closes the account of a request that reached no upstream.
+func (d *conn) failed(dir *exchange.Direction, start time.Duration, res result) next {
+	now := d.server.now()
+	if !d.watch.set(idle, now+d.server.limits.IdleTimeout) {
+		res.closes = true
+	}
+	return d.finish(dir, start, now, res, exchange.Outcome{})
+}
+
+// finish answers a failure where no answer was sent, and tells the Director.
+func (d *conn) finish(dir *exchange.Direction, start, now time.Duration, res result, o exchange.Outcome) next {
+	then := serveNext
+	switch {
+	case !d.request.complete:
+		then = lingerThen
+	case res.closes && d.r+d.request.size < d.w:
+		then = lingerThen
+	case res.closes:
+		then = endNow
+	}
+	o.Status, o.Failure, o.Upgraded = res.status, res.failure, res.upgraded
+	o.Sent = int64(d.request.size) + d.request.pumped
+	if res.failure != nil {
+		then = d.explain(dir, &o, then)
+	}
+	o.Received, o.Duration = d.received, now-start
+	d.director.Done(&d.x, o)
+	d.requestServed()
+	return then
+}
+
+// explain answers the client in the upstream's place, if nothing was sent yet.
+func (d *conn) explain(dir *exchange.Direction, o *exchange.Outcome, then next) next {
+	switch {
+	case o.Failure.Reason == refusal.ClientGone || o.Failure.Reason == refusal.ClientStalled || d.aborted.Load():
+		return endNow
+	case o.Status != 0:
+		return endNow // half an answer cannot be mended, only cut
+	}
+	reply := failureReply(o.Failure, dir.Explain)
+	o.Status = reply.Status
+	if !d.sendReply(&reply, dir.ID, then != serveNext || d.closesAfter()) {
+		return endNow
+	}
+	if then == serveNext && !d.closesAfter() {
+		return serveNext
+	}
+	return lingerThen
+}
+
+// local answers with the Director's Reply.
+func (d *conn) local(dir *exchange.Direction, start time.Duration) next {
+	reply := *dir.Reply
+	if reply.Status == 0 {
+		reply.Status = reply.Reason.Status()
+	}
+	if fault := unsendable(&reply); fault != "" {
+		return d.failed(dir, start, result{failure: internal(fault)})
+	}
+	closes := reply.Close || !d.request.complete || d.closesAfter()
+	res := result{status: reply.Status, closes: closes}
+	if !d.sendReply(&reply, dir.ID, closes) {
+		res.failure, res.closes = d.clientFailure(), true
+	}
+	return d.failed(dir, start, res)
+}
+
+// refuse answers a request that never came to the Director, and ends the
+// connection: nobody knows where the next one begins.
+func (d *conn) refuse(e *refusal.Error) next {
+	d.received, d.until = 0, 0
+	o := exchange.Outcome{Failure: e, Sent: int64(d.w - d.r)}
+	then := lingerThen
+	if e.Reason == refusal.HTTP2NotSupported {
+		d.write(http2Refusal)
+	} else {
+		d.head = nil
+		reply := failureReply(e, false)
+		if d.sendReply(&reply, 0, true) {
+			o.Status = reply.Status
+		} else {
+			then = endNow
+		}
+	}
+	o.Received = d.received
+	d.director.Refused(o)
+	return then
+}
+
+// closesAfter says whether the client connection ends with this request anyway.
+func (d *conn) closesAfter() bool {
+	h := d.head
+	return h == nil || h.closes || h.http10 && !h.keepAlive || d.server.draining.Load()
+}
+
+// isIdempotent says whether a request may be sent twice, RFC 9110 §9.2.2.
+func isIdempotent(method string) bool {
+	switch method {
+	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE":
+		return true
+	}
+	return false
+}

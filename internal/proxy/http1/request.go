@@ -1,0 +1,39 @@
+package http1
+
+import "sluice.dev/sluice/internal/proxy/exchange"
+
+// describe shows a head to the Director: views into the connection's buffer.
+func (d *conn) describe(h *head) {
+	x := &d.x
+	x.Method, x.Host = h.text(h.method), h.text(h.host)
+	x.Target, x.Path = h.text(h.target), h.text(span{h.target.from, h.query})
+	if h.query == h.target.from { // an absolute form without a path
+		x.Target, x.Path = withoutPath(x.Method, x.Target)
+	}
+	x.HTTPS = h.https
+	x.Upgrade, _ = h.upgradesTo()
+	x.Version = exchange.HTTP11
+	if h.http10 {
+		x.Version = exchange.HTTP10
+	}
+	x.Fields = h
+}
+
+// withoutPath is the origin form of a target that is a query at most,
+// RFC 9112 §3.2.4.
+func withoutPath(method, query string) (target, path string) {
+	if query == "" && method == "OPTIONS" {
+		return "*", "*"
+	}
+	return "/" + query, "/"
+}
+
+// Values implements exchange.Fields.
+func (h *head) Values(lower string, yield func(value string) bool) {
+	for i := range h.fields[:h.count] {
+		f := &h.fields[i]
+		if equalFold(f.name(h.raw), lower) && !yield(h.text(f.value)) {
+			return
+		}
+	}
+}

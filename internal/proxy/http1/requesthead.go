@@ -1,0 +1,164 @@
+package http1
+
+import "bytes"
+
+// parseRequest reads one request head at the start of b. It returns its size,
+// or 0 where b does not hold all of it, or why it is refused.
+func (h *head) parseRequest(b []byte, max int) (int, cause) {
+	h.reset()
+	end := bytes.IndexByte(b, '\n')
+	if end < 0 {
+		if len(b) >= max {
+			return 0, longHead
+		}
+		return 0, fine
+	}
+	if end >= max {
+		return 0, longHead
+	}
+	if bad := h.parseRequestLine(b[:end]); bad != fine {
+		return 0, bad
+	}
+	size, bad := h.parseFields(b, end+1, max, false)
+	if size == 0 || bad != fine {
+		return 0, bad
+	}
+	h.raw = b[:size]
+	return size, h.checkRequest()
+}
+
+// parseRequestLine reads "METHOD SP target SP HTTP/1.1 CR", RFC 9112 §3, with
+// exactly one space in each place.
+func (h *head) parseRequestLine(line []byte) cause {
+	last := len(line) - 1
+	if last < 0 || line[last] != '\r' {
+		return bareLF
+	}
+	line = line[:last]
+	methodEnd := bytes.IndexByte(line, ' ')
+	if methodEnd <= 0 {
+		return notARequestLine
+	}
+	if !all(line[:methodEnd], tokenByte) {
+		return badMethod
+	}
+	versionStart := len(line) - len("HTTP/1.1")
+	if versionStart < methodEnd+3 || line[versionStart-1] != ' ' {
+		return notARequestLine
+	}
+	switch version := line[versionStart:]; {
+	case string(version) == "HTTP/1.1":
+	case string(version) == "HTTP/1.0":
+		h.http10 = true
+	case string(line) == "PRI * HTTP/2.0":
+		return http2Preface
+	case string(version[:5]) == "HTTP/" && class[version[5]]&digitByte != 0 && version[6] == '.' && class[version[7]]&digitByte != 0:
+		return otherVersion
+	default:
+		return badVersion
+	}
+	h.method = span{0, uint16(methodEnd)}
+	h.target = span{uint16(methodEnd + 1), uint16(versionStart - 1)}
+	if target := line[methodEnd+1 : versionStart-1]; !all(target, targetByte) {
+		return targetFault(target)
+	}
+	return fine
+}
+
+// targetFault says which byte a target may not hold.
+func targetFault(target []byte) cause {
+	for _, c := range target {
+		switch {
+		case c == ' ':
+			return spaceInTarget
+		case c == '#':
+			return fragmentInTarget
+		case class[c]&targetByte == 0:
+			return byteInTarget
+		}
+	}
+	return byteInTarget
+}
+
+// checkRequest holds the rules that need the whole head.
+func (h *head) checkRequest() cause {
+	switch h.text(h.method) {
+	case "CONNECT":
+		return methodConnect
+	case "TRACE":
+		return methodTrace
+	}
+	if h.chunked && h.http10 {
+		return codingInHTTP10 // RFC 9112 §6.1
+	}
+	switch {
+	case !h.hostSeen:
+		if !h.http10 {
+			return noHost // RFC 9112 §3.2
+		}
+	case h.host.from == h.host.to:
+		return emptyHost
+	case !all(h.bytes(h.host), hostByte):
+		return badHost
+	}
+	if bad := h.normaliseTarget(); bad != fine {
+		return bad
+	}
+	if h.expectsOther && !h.http10 {
+		return otherExpectation
+	}
+	return h.dropListed()
+}
+
+// normaliseTarget brings absolute-form to origin-form, RFC 9112 §3.2.2: its
+// authority must be what Host says.
+func (h *head) normaliseTarget() cause {
+	target := h.bytes(h.target)
+	if target[0] == '/' {
+		return h.checkPath()
+	}
+	if string(target) == "*" {
+		h.query = h.target.to
+		if h.text(h.method) == "OPTIONS" {
+			return fine
+		}
+		return asteriskTarget
+	}
+	skip := 0
+	switch {
+	case len(target) > 7 && equalFold(target[:7], "http://"):
+		skip = 7
+	case len(target) > 8 && equalFold(target[:8], "https://"):
+		skip = 8
+		h.https = true
+	default:
+		return notATarget
+	}
+	authority := target[skip:]
+	end := bytes.IndexAny(authority, "/?")
+	if end < 0 {
+		end = len(authority)
+	}
+	if !h.hostSeen || !equalFoldBytes(authority[:end], h.bytes(h.host)) {
+		return authorityDiffers
+	}
+	h.target.from += uint16(skip + end)
+	return h.checkPath()
+}
+
+// checkPath finds where the query begins, and refuses a path whose
+// percent-encoding is broken: servers read it in different ways.
+func (h *head) checkPath() cause {
+	target := h.bytes(h.target)
+	h.query = h.target.to
+	for i, c := range target {
+		if c == '?' {
+			h.query = h.target.from + uint16(i)
+			break
+		}
+		if c == '%' && (i+2 >= len(target) || class[target[i+1]]&hexByte == 0 || class[target[i+2]]&hexByte == 0) {
+			return badEscape
+		}
+	}
+	return fine
+}

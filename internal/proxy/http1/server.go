@@ -1,0 +1,165 @@
+// Package http1 is the HTTP/1.1 engine: it reads the requests of one client
+// connection, asks the connection's Director about each, and forwards or answers
+// them. Egress, mesh and ingress call it. It must never guess what an ambiguous
+// message means, and never decide who may go where.
+package http1
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// Config says within which limits a Server works.
+type Config struct {
+	Limits Limits
+	// Now is a monotonic clock; nil means the machine's.
+	Now func() time.Duration
+}
+
+// Server serves connections, each by its own Director. They run on their callers'
+// goroutines; the Server's own is one that watches deadlines while there are
+// connections.
+type Server struct {
+	limits     Limits
+	now        func() time.Duration
+	sweepEvery time.Duration
+	draining   atomic.Bool // set under mu
+
+	mu          sync.Mutex
+	newest      *conn // of all connections, linked
+	count       int
+	empty       chan struct{} // closed when draining and no connection is left
+	sweeperRuns bool
+	sweeping    sync.WaitGroup
+}
+
+// NewServer returns a server without connections.
+func NewServer(config Config) *Server {
+	limits := config.Limits.withDefaults()
+	s := &Server{
+		limits:     limits,
+		now:        config.Now,
+		sweepEvery: sweepInterval(limits),
+		empty:      make(chan struct{}),
+	}
+	if s.now == nil {
+		start := time.Now()
+		s.now = func() time.Duration { return time.Since(start) }
+	}
+	return s
+}
+
+// Serve runs one client connection to its end on the caller's goroutine, and
+// closes it. prefix is what was read of it already. When ctx ends, the connection
+// does, at once. The error says why it was not served at all: a *refusal.Error
+// (Overflow, Stopping) that the director and the client know too, or that the
+// socket is not one.
+func (s *Server) Serve(ctx context.Context, tcp *net.TCPConn, prefix []byte, director exchange.Director) error {
+	defer tcp.Close()
+	d, err := newConn(s, tcp, director)
+	if err != nil {
+		return fmt.Errorf("take the client's socket: %w", err)
+	}
+	d.ctx = ctx
+	if e := s.add(d); e != nil {
+		d.turnAway(e)
+		return e
+	}
+	defer s.remove(d)
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, d.abort)
+		defer stop()
+	}
+	d.takePrefix(prefix)
+	d.serve()
+	return nil
+}
+
+func (s *Server) add(d *conn) *refusal.Error {
+	d.watch.set(idle, s.now()+s.limits.HeaderTimeout)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.draining.Load():
+		return refusal.New(refusal.Stopping, "")
+	case s.count >= s.limits.MaxConnections:
+		return refusal.New(refusal.Overflow, "This proxy serves as many connections as its limits allow.")
+	}
+	if s.newest != nil {
+		s.newest.newer = d
+	}
+	d.older = s.newest
+	s.newest = d
+	s.count++
+	if !s.sweeperRuns {
+		s.sweeperRuns = true
+		s.sweeping.Add(1)
+		go s.sweepUntilEmpty()
+	}
+	return nil
+}
+
+func (s *Server) remove(d *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.newer != nil {
+		d.newer.older = d.older
+	} else {
+		s.newest = d.older
+	}
+	if d.older != nil {
+		d.older.newer = d.newer
+	}
+	d.newer, d.older = nil, nil
+	s.count--
+	if s.draining.Load() && s.count == 0 {
+		close(s.empty)
+	}
+}
+
+// Count returns how many connections there are.
+func (s *Server) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count
+}
+
+// abortAll ends every connection at once.
+func (s *Server) abortAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for d := s.newest; d != nil; d = d.older {
+		d.abort()
+	}
+}
+
+// Shutdown takes no more connections, ends idle ones, lets the others finish
+// the request that they serve, and returns when all have ended. When ctx ends
+// first, the rest is cut off, and its error returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if s.draining.CompareAndSwap(false, true) {
+		if s.count == 0 {
+			close(s.empty)
+		}
+	}
+	s.mu.Unlock()
+	s.sweep(s.now())
+	var err error
+	select {
+	case <-s.empty:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+		s.abortAll()
+		<-s.empty
+	}
+	s.sweeping.Wait()
+	return err
+}

@@ -1,0 +1,131 @@
+package http1
+
+import (
+	"sync/atomic"
+	"time"
+
+	"sluice.dev/sluice/internal/proxy/rawio"
+)
+
+// phase is what a connection waits for, as the sweeper has to know it.
+type phase int64
+
+const (
+	idle    phase = iota // for a request
+	reading              // for the rest of a request
+	waiting              // for an answer's head
+	moving               // for a body, either way
+	phases               // a power of two
+)
+
+// watch is a connection's deadline and phase in one word, so that the sweeper
+// ends exactly the wait that it saw. Once fired it stays so, and the connection
+// ends after what it is doing.
+type watch struct{ word atomic.Int64 }
+
+const fired = -1
+
+// set begins a wait that ends at deadline. It returns false where the sweeper
+// has ended the connection.
+func (w *watch) set(p phase, deadline time.Duration) bool {
+	next := int64(deadline)*int64(phases) | int64(p)
+	for {
+		before := w.word.Load()
+		if before == fired {
+			return false
+		}
+		if w.word.CompareAndSwap(before, next) {
+			return true
+		}
+	}
+}
+
+// fired says whether the sweeper has ended the connection.
+func (w *watch) fired() bool { return w.word.Load() == fired }
+
+// look returns what the connection waits for, and until when.
+func (w *watch) look() (word int64, p phase, deadline time.Duration) {
+	word = w.word.Load()
+	return word, phase(word & int64(phases-1)), time.Duration(word / int64(phases))
+}
+
+// end fires, if the wait is still the one that was seen.
+func (w *watch) end(seen int64) bool { return w.word.CompareAndSwap(seen, fired) }
+
+// sweep ends every wait that is over at now, and those of clients that are
+// gone. It is called by sweepUntilEmpty, and by tests with a time of theirs.
+func (s *Server) sweep(now time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for d := s.newest; d != nil; d = d.older {
+		word, p, deadline := d.watch.look()
+		switch {
+		case word == fired:
+		case now >= deadline:
+			if d.watch.end(word) {
+				d.interrupt()
+			}
+		case p == idle && s.draining.Load():
+			if d.watch.end(word) {
+				d.interrupt()
+			}
+		case (p == waiting || p == moving) && d.goneMeanwhile(now, word):
+			if d.watch.end(word) {
+				d.gone.Store(true)
+				d.interrupt()
+			}
+		}
+	}
+}
+
+// goneMeanwhile asks the kernel about a client for whom nothing came for two
+// sweeps. seenWaiting and seenAt belong to the sweeper.
+func (d *conn) goneMeanwhile(now time.Duration, word int64) bool {
+	if d.seenWaiting != word {
+		d.seenWaiting, d.seenAt = word, now
+		return false
+	}
+	if now-d.seenAt < goneAfter {
+		return false
+	}
+	gone := false
+	d.raw.Control(func(fd uintptr) { gone = rawio.Gone(fd) })
+	return gone
+}
+
+// interrupt makes every wait of the connection and of its exchange return.
+func (d *conn) interrupt() {
+	d.tcp.SetDeadline(longAgo)
+	d.wait.end()
+}
+
+// longAgo is a deadline that has passed on every clock.
+var longAgo = time.Unix(1, 0)
+
+// sweepUntilEmpty runs while there are connections.
+func (s *Server) sweepUntilEmpty() {
+	defer s.sweeping.Done()
+	tick := time.NewTicker(s.sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.empty:
+		}
+		s.sweep(s.now())
+		s.mu.Lock()
+		if s.newest == nil {
+			s.sweeperRuns = false
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+	}
+}
+
+// sweepInterval lets no time-out be missed by more than a quarter of the
+// shortest.
+func sweepInterval(l Limits) time.Duration {
+	shortest := min(l.HeaderTimeout, l.IdleTimeout, l.AnswerTimeout, l.TransferTimeout, l.UpgradeTimeout)
+	return min(max(shortest/4, sweepAtLeast), sweepAtMost)
+}

@@ -1,5 +1,0 @@
-//go:build race
-
-package httpproxy_test
-
-const raceDetector = true
