@@ -16,7 +16,7 @@ import (
 var layers = [][]string{
 	{"rawio", "exchange"},
 	{"dnsserver", "relay", "resolve", "sniff", "upstream"},
-	{"snapshot", "proof", "http1", "httpproxy"},
+	{"snapshot", "proof", "http1"},
 	{"gate", "pools"},
 	{"carry"},
 	{"egress", "mesh"},
