@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -258,5 +259,67 @@ func TestWhatLivesByAuditEndsWithIt(t *testing.T) {
 			within(t, patience, "the swap waits for a connection", func() { m.allow() })
 			ends(t, c)
 		})
+	}
+}
+
+// A request whose target is an https URL asks for TLS: a rule that forwards plain HTTP is
+// not for it. One that sends it over TLS is.
+func TestAnHTTPSTargetIsNotForwardedInTheClear(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("www.example.com", "93.184.223.1", 80, hello)
+	n.site("tls.example.com", "93.184.223.2", 443, n.overTLS(hello, "tls.example.com"))
+	for _, outbound := range []string{"Deny", "Audit"} {
+		m := newMesh(t, n)
+		m.outbound = outbound
+		m.allow(rule(t, "www.example.com:80"), rule(t, "tls.example.com"))
+		c := m.dial("www.example.com", 80)
+		r := bufio.NewReader(c)
+		for _, x := range []struct{ target, want string }{
+			{"http://www.example.com/", ""}, {"https://www.example.com/", "scheme-mismatch"}, {"/", ""},
+		} {
+			resp := exchange(t, c, r, "GET "+x.target+" HTTP/1.1\r\nHost: www.example.com\r\n\r\n")
+			if got := resp.Header.Get("x-sluice-reason"); got != x.want {
+				t.Errorf("%s, %s: %d %q, want %q", outbound, x.target, resp.StatusCode, got, x.want)
+			}
+		}
+		if got := got(t, m.dial("tls.example.com", 443), "GET https://tls.example.com/ HTTP/1.1\r\nHost: tls.example.com\r\n\r\n"); got != "200 tls.example.com" {
+			t.Errorf("%s, over TLS: %s", outbound, got)
+		}
+	}
+}
+
+// Where a rule lists requests, what they may ask to change to is listed too: nobody reads
+// on after the change.
+func TestAnUpgradeThatNoRuleListsIsDenied(t *testing.T) {
+	n := newFakeNet(t)
+	switches := func(c net.Conn) {
+		r := bufio.NewReader(c)
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(req.Header.Get("Upgrade")), req.Header.Get("Upgrade"))
+		}
+	}
+	n.site("some.example.com", "93.184.223.3", 80, switches)
+	n.site("any.example.com", "93.184.223.4", 80, switches)
+	some := rule(t, "some.example.com:80")
+	some.HTTP = []policy.HTTPMatch{{Methods: []string{"GET"}, Upgrades: []string{"websocket"}}}
+	m := newMesh(t, n, some, rule(t, "any.example.com:80"))
+	for _, x := range []struct{ host, upgrade, want string }{
+		{"some.example.com", "websocket", "200 websocket"}, {"some.example.com", "WebSocket", "200 WebSocket"},
+		{"some.example.com", "h2", "403 upgrade-not-allowed"}, {"some.example.com", "HTTP/2.0", "403 upgrade-not-allowed"},
+		{"some.example.com", "TLS/1.0", "403 upgrade-not-allowed"}, {"any.example.com", "anything", "200 anything"},
+	} {
+		before := m.ring.Added()
+		request := "GET / HTTP/1.1\r\nHost: " + x.host + "\r\nConnection: upgrade\r\nUpgrade: " + x.upgrade + "\r\n\r\n"
+		if got := got(t, m.dial(x.host, 80), request); got != x.want {
+			t.Errorf("%s to %s: %s, want %s", x.upgrade, x.host, got, x.want)
+		}
+		m.closed(before + 1)
+		if f := m.lastFlow(); f.Upgrade != x.upgrade {
+			t.Errorf("the record says %q", f.Upgrade)
+		}
 	}
 }

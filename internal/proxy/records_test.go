@@ -160,6 +160,13 @@ func TestEachOutcomeIsRecordedWithItsReason(t *testing.T) {
 			c.(*net.TCPConn).SetLinger(0)
 			c.Close()
 		}, record.Failed, refusal.ClientGone, policy.Refuse, record.Egress},
+		{"a client that leaves amid a request's head", func(t *testing.T) {
+			c := m.dial("silent.example.com", 80)
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: silent.exam")
+			m.read()
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}, record.Failed, refusal.ClientGone, policy.Refuse, record.Egress},
 		{"a rule that is withdrawn", func(t *testing.T) {
 			c := m.dial("silent5.example.com", 5000)
 			io.WriteString(c, "ping")

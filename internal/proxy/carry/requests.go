@@ -98,11 +98,11 @@ func (r *Requests) Done(_ *exchange.Request, o exchange.Outcome) {
 		if o.Failure == nil || !r.passes {
 			return
 		}
-		if withdrawn := r.conn.Withdrawn(); withdrawn != nil {
-			f.Fail(withdrawn)
-			return
+		why := o.Failure
+		if ended := r.conn.Ended(); ended != nil {
+			why = ended // what the gate's end looked like from below says nothing
 		}
-		f.Fail(o.Failure)
+		f.Fail(why)
 	})
 	r.kit.Recorder.Close(&r.entry)
 }
@@ -110,8 +110,8 @@ func (r *Requests) Done(_ *exchange.Request, o exchange.Outcome) {
 // Refused implements exchange.Director: it keeps the record of a message that is not a
 // request.
 func (r *Requests) Refused(o exchange.Outcome) {
-	if o.Failure.Reason == refusal.ClientGone {
-		return
+	if o.Failure.Reason == refusal.ClientGone && o.Sent == 0 {
+		return // between two requests: it is how connections end
 	}
 	r.begin(r.conn.Snapshot(), func(f *record.Record) {
 		f.Fail(o.Failure)
