@@ -19,7 +19,7 @@ import (
 
 // Exit statuses of our own; everything else is the command's.
 const (
-	ExitFailed = 125 // the sandbox or the proxy could not be had
+	ExitFailed = 125 // the sandbox or the proxy could not be started
 )
 
 // Config is one call of `sluice run`.

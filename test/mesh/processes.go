@@ -17,7 +17,7 @@ type Process struct {
 }
 
 // Processes lists the live processes that run with the place's runtime folder. It
-// takes root to see those that made themselves undumpable.
+// requires root to see those that made themselves undumpable.
 func (p *Place) Processes(t testing.TB) []Process {
 	t.Helper()
 	entries, err := os.ReadDir("/proc")

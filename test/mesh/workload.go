@@ -73,7 +73,7 @@ func (w *Workload) Do(t testing.TB, ask agent.Ask) agent.Answer {
 	return answer
 }
 
-// KillCommand ends the command inside the sandbox by SIGKILL; it takes root, or
+// KillCommand ends the command inside the sandbox by SIGKILL; it requires root, or
 // the sandbox's own user.
 func (w *Workload) KillCommand(t testing.TB) {
 	t.Helper()

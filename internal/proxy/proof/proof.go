@@ -87,7 +87,7 @@ type Prover struct {
 	mu       sync.Mutex
 	proofs   table[proven]
 	failures table[attempt]
-	flights  map[leg]*flight
+	flights  map[flightKey]*flight
 }
 
 // proven is what a proof holds for.
@@ -103,16 +103,16 @@ type attempt struct {
 	offer string
 }
 
-// leg is what those who wait together wait for, each Share for itself: nobody's
+// flightKey is what those who wait together wait for, each Share for itself: nobody's
 // handshake waits for the turn of another's.
-type leg struct {
+type flightKey struct {
 	attempt
 	share *Share
 }
 
 // flight is one handshake at work and those who wait for it.
 type flight struct {
-	what    leg
+	what    flightKey
 	done    chan struct{}
 	err     error // once done
 	waiting int
@@ -140,7 +140,7 @@ func NewProver(c Config) *Prover {
 		running:  make(chan struct{}, MaxHandshakes),
 		proofs:   newTable[proven](MaxProofs),
 		failures: newTable[attempt](MaxFailures),
-		flights:  make(map[leg]*flight),
+		flights:  make(map[flightKey]*flight),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
@@ -193,7 +193,7 @@ func (p *Prover) join(want attempt, r Request) (*flight, error) {
 	if err, ok := p.failures.get(want, now); ok {
 		return nil, err
 	}
-	what := leg{want, r.Share}
+	what := flightKey{want, r.Share}
 	if f := p.flights[what]; f != nil {
 		f.waiting++
 		return f, nil
@@ -202,7 +202,7 @@ func (p *Prover) join(want attempt, r Request) (*flight, error) {
 }
 
 // takeOff begins a flight. The caller holds the lock.
-func (p *Prover) takeOff(what leg, r Request) (*flight, error) {
+func (p *Prover) takeOff(what flightKey, r Request) (*flight, error) {
 	if p.ctx.Err() != nil {
 		return nil, errClosed
 	}

@@ -1,0 +1,150 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/pools"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/refusal"
+	"sluice.dev/sluice/internal/route"
+	"sluice.dev/sluice/internal/wire"
+)
+
+var (
+	details = names.MustParse("details.default.svc.cluster.local")
+	reviews = names.MustParse("reviews.default.svc.cluster.local")
+)
+
+// endpoint is one that serves port 9080 as a version.
+func endpoint(instance, version string) wire.Endpoint {
+	return wire.Endpoint{Instance: instance, Labels: map[string]string{"version": version}, Ports: []uint16{9080}, Proxy: "far"}
+}
+
+// meshed is a snapshot of a mesh with two services and the route rules for one of them.
+func meshed(t *testing.T, rules ...route.Rule) *snapshot.Snapshot {
+	t.Helper()
+	s, err := snapshot.Build(&wire.Snapshot{
+		Version: "test", Created: time.Now(), Mesh: &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour},
+		Policy: &wire.Policy{}, Routes: &wire.Routes{Services: []route.ServiceRules{{Service: details, Rules: rules}}},
+		Directory: &wire.Directory{Domain: "cluster.local", Services: []wire.Service{{Name: details}, {Name: reviews}}},
+		Endpoints: []*wire.Endpoints{
+			{Service: details, Endpoints: []wire.Endpoint{endpoint("details-v1/1", "v1"), endpoint("details-v1/2", "v1"), endpoint("details-v2/1", "v2")}},
+			{Service: reviews, Endpoints: []wire.Endpoint{endpoint("reviews-v1/1", "v1")}},
+		},
+	}, snapshot.View{Namespace: "default"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// chosen is the instances that so many decisions chose, sorted.
+func chosen(t *testing.T, w *Way, s *snapshot.Snapshot, n int) []string {
+	t.Helper()
+	var all []string
+	for range n {
+		d := w.decide(s, Target{details, 9080}, route.Request{Path: "/"})
+		if !d.Verdict.Passes() || d.Why != nil {
+			t.Fatalf("%+v", d)
+		}
+		all = append(all, d.Endpoint.Instance)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func TestEndpointsTakeTurns(t *testing.T) {
+	got := chosen(t, New(Config{}), meshed(t), 6)
+	want := []string{"details-v1/1", "details-v1/1", "details-v1/2", "details-v1/2", "details-v2/1", "details-v2/1"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestARouteRuleChoosesAmongEndpointsAndServices(t *testing.T) {
+	to := func(target route.Weighted) route.Rule {
+		target.Weight = 100
+		return route.Rule{ID: "route-rule/default/details", Targets: []route.Weighted{target}}
+	}
+	w := New(Config{})
+	for what, x := range map[string]struct {
+		rule route.Rule
+		want []string
+	}{
+		"a version":       {to(route.Weighted{Labels: map[string]string{"version": "v1"}}), []string{"details-v1/1", "details-v1/2"}},
+		"another service": {to(route.Weighted{Service: reviews}), []string{"reviews-v1/1", "reviews-v1/1"}},
+	} {
+		s := meshed(t, x.rule)
+		if got := chosen(t, w, s, 2); !slices.Equal(got, x.want) {
+			t.Errorf("%s: %q", what, got)
+		}
+		if d := w.decide(s, Target{details, 9080}, route.Request{}); d.Rule != x.rule.ID || d.Verdict.Treatment != policy.Mesh {
+			t.Errorf("%s: %+v", what, d)
+		}
+	}
+}
+
+func TestWhatNoEndpointFitsIsAFailureThatSaysWhat(t *testing.T) {
+	w := New(Config{})
+	v3 := route.Rule{ID: "route-rule/default/v3", Targets: []route.Weighted{{Labels: map[string]string{"version": "v3"}, Weight: 100}}}
+	d := w.decide(meshed(t, v3), Target{details, 9080}, route.Request{})
+	if d.Why == nil || d.Why.Reason != refusal.NoHealthyUpstream || d.Why.Denied() || !strings.Contains(d.Why.Error(), "v3") || d.Rule != v3.ID {
+		t.Errorf("a version that nobody is: %+v", d)
+	}
+	if d := w.decide(meshed(t), Target{details, 9999}, route.Request{}); d.Why == nil || !strings.Contains(d.Why.Error(), "9999") {
+		t.Errorf("a port that nobody serves: %+v", d)
+	}
+}
+
+func TestNothingIsChosenWithoutRules(t *testing.T) {
+	none := snapshot.NewHolder(snapshot.HolderConfig{}).Load()
+	if d := New(Config{}).decide(none, Target{details, 9080}, route.Request{}); d.Verdict.Passes() || d.Endpoint != nil || d.Verdict.Reason != refusal.NoSnapshot {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestAnEndpointOfAnotherProxyIsNotReachedAndSaysSo(t *testing.T) {
+	refused := errors.New("nobody listens")
+	w := New(Config{Inward: func(instance string) (Inward, bool) {
+		return func(context.Context, Caller, uint16) (*net.TCPConn, error) { return nil, refused }, instance == "details-v1/1"
+	}})
+	far, near := endpoint("details-v2/1", "v2"), endpoint("details-v1/1", "v1")
+	if _, err := w.dial(t.Context(), &far, 9080); refusal.Of(err).Reason != refusal.NoHealthyUpstream || !strings.Contains(err.Error(), `"far"`) {
+		t.Errorf("of another proxy: %v", err)
+	}
+	if _, err := w.dial(t.Context(), &near, 9080); refusal.Of(err).Reason != refusal.UpstreamConnect || !errors.Is(err, refused) {
+		t.Errorf("one that does not listen: %v", err)
+	}
+}
+
+func TestAPoolLastsAsLongAsItsEndpoint(t *testing.T) {
+	w := New(Config{Inward: func(string) (Inward, bool) { return nil, false }})
+	there, gone := endpoint("details-v1/1", "v1"), endpoint("details-v1/9", "v1")
+	kept, err := w.pool(&there, 9080)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, err := w.pool(&gone, 9080)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Recheck(meshed(t))
+	if kept.Closed() || !ended.Closed() || w.pools.Len() != 1 {
+		t.Errorf("kept is closed: %v, ended is closed: %v, %d of %d pools", kept.Closed(), ended.Closed(), w.pools.Len(), pools.MaxPools)
+	}
+	if again, err := w.pool(&there, 9080); again != kept || err != nil {
+		t.Errorf("another pool for the same port: %v", err)
+	}
+	w.Recheck(snapshot.NewHolder(snapshot.HolderConfig{}).Load())
+	if !kept.Closed() {
+		t.Error("it outlives the rules")
+	}
+}
