@@ -547,7 +547,9 @@ func TestABrokenFileIsNotUsed(t *testing.T) {
 	for what, content := range map[string][]byte{
 		"empty": nil, "cut": good[:len(good)/2], "with a tail": append(slices.Clone(good), '\n'),
 		"with a letter changed":  bytes.Replace(good, []byte("a.example"), []byte("b.example"), 2),
-		"of another form":        bytes.Replace(good, []byte("sluice-snapshot/1"), []byte("sluice-snapshot/2"), 1),
+		"of another form":        bytes.Replace(good, []byte("sluice-snapshot/"), []byte("sluice-snapshots/"), 1),
+		"without a format":       bytes.Replace(good, []byte("sluice-snapshot/"), []byte("sluice-snapshot/x"), 1),
+		"of a later format":      bytes.Replace(good, []byte("sluice-snapshot/2"), []byte("sluice-snapshot/3"), 1),
 		"without its first line": good[bytes.IndexByte(good, '\n')+1:],
 		"with an unknown field":  resealed(bytes.Replace(good, []byte(`"rules"`), []byte(`"ruled"`), 1)),
 		"that is no snapshot":    resealed([]byte("\n{}")),
@@ -570,7 +572,106 @@ func TestABrokenFileIsNotUsed(t *testing.T) {
 func resealed(file []byte) []byte {
 	_, content, _ := bytes.Cut(file, []byte("\n"))
 	sum := sha256.Sum256(content)
-	return append([]byte(keptForm+hex.EncodeToString(sum[:])+"\n"), content...)
+	return append([]byte(keptWord+"2"+keptSum+hex.EncodeToString(sum[:])+"\n"), content...)
+}
+
+func TestAFileOfTheFirstFormatIsUsed(t *testing.T) {
+	store := newStore(t)
+	path := saved(t, store)
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.Replace(file, []byte("sluice-snapshot/2"), []byte("sluice-snapshot/1"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kept, _, err := store.Load("class")
+	if err != nil || kept.Policy.Rules[0].ID != "a.example.com" {
+		t.Fatalf("kept %+v, %v", kept, err)
+	}
+	if err := store.Save("class", sent(t, "b.example.com")); err != nil {
+		t.Fatal(err)
+	}
+	if file, err = os.ReadFile(path); err != nil || !bytes.HasPrefix(file, []byte("sluice-snapshot/2 ")) {
+		t.Errorf("it was replaced by %.40q, %v", file, err)
+	}
+}
+
+func TestAFileOfALaterReleaseIsNeitherUsedNorTouched(t *testing.T) {
+	store := newStore(t)
+	path := store.path("class")
+	later := []byte("sluice-snapshot/7 sha256:0000\nin another way")
+	if err := os.WriteFile(path, later, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	const want = "the kept snapshot has format 7; this Sluice reads formats 1 to 2: upgrade this Sluice"
+	if _, _, err := store.Load("class"); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("load: %v", err)
+	}
+	err := store.Save("class", sent(t, "a.example.com"))
+	if err == nil || !strings.Contains(err.Error(), want+"; the file is left as it is") || !strings.Contains(err.Error(), path) {
+		t.Errorf("save: %v", err)
+	}
+	if err := store.Confirm("class", sent(t, "a.example.com").Version); err != nil {
+		t.Errorf("confirm: %v", err)
+	}
+	huge := sent(t, "b.example.com")
+	huge.Mesh.TrustedRoots = strings.Repeat("x", MaxKeptBytes)
+	if err := store.Save("class", huge); err == nil { // which takes away what it cannot replace
+		t.Error("a snapshot beyond the bound was kept")
+	}
+	for i := range MaxKept + 1 { // of which the oldest goes
+		if err := os.WriteFile(store.path(fmt.Sprint("other ", i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.Save("another class", sent(t, "a.example.com")); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	info, statErr := os.Stat(path)
+	if err != nil || statErr != nil || !bytes.Equal(content, later) || !info.ModTime().Equal(old) {
+		t.Errorf("it is %q of %v now, %v", content, info.ModTime(), err)
+	}
+}
+
+// FuzzReadKept puts the checksum right, so that what is below it is reached.
+func FuzzReadKept(f *testing.F) {
+	store, err := NewStore(filepath.Join(f.TempDir(), "kept"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	if err := store.Save("class", &wire.Snapshot{Version: "a", Mesh: &wire.Mesh{OutboundDefault: "Deny"}}); err != nil {
+		f.Fatal(err)
+	}
+	good, err := os.ReadFile(store.path("class"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	first, content, _ := bytes.Cut(good, []byte("\n"))
+	f.Add(first, content)
+	f.Add([]byte("sluice-snapshot/1 sha256:"), content)
+	f.Add([]byte("sluice-snapshot/7 sha256:"), []byte("{}"))
+	f.Add([]byte("sluice-snapshot/99999999999999999999 sha256:x"), []byte("{}"))
+	f.Fuzz(func(t *testing.T, first, content []byte) {
+		head, _, _ := bytes.Cut(first, []byte(keptSum))
+		sum := sha256.Sum256(content)
+		whole := slices.Concat(head, []byte(keptSum+hex.EncodeToString(sum[:])+"\n"), content)
+		path := filepath.Join(t.TempDir(), "fuzzed"+keptSuffix)
+		if err := os.WriteFile(path, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if kept, _, err := readKept(path); err == nil {
+			if leaveLater(path) != nil {
+				t.Fatal("what a later release wrote was read")
+			}
+			Build(kept, View{Namespace: "default"}) // an error or a snapshot, and never a panic
+		}
+	})
 }
 
 func TestAFileThatOthersCouldHaveWrittenIsNotUsed(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -35,17 +37,23 @@ const keptSuffix = ".snapshot.json"
 // unfinished begins the name of a file that is being written.
 const unfinished = ".new-"
 
-// keptForm begins the first line of a kept snapshot, which goes on with the
-// SHA-256 of the rest. A file of another form is not read: it is from another
-// release, in which the fields may mean more.
-const keptForm = "sluice-snapshot/1 sha256:"
+// The first line of a kept snapshot is keptWord, the format, keptSum and the
+// SHA-256 of the rest. A file of a format that is not known is not read: it is of a
+// later release, in which the fields may mean more.
+const (
+	keptWord = "sluice-snapshot/"
+	keptSum  = " sha256:"
+	// maxFirst bounds the first line, in bytes.
+	maxFirst = len(keptWord) + 10 + len(keptSum) + 2*sha256.Size
+)
 
 // Store keeps the last snapshot of each class of workloads in files of mode 0600,
 // so that a proxy that starts while its server is away goes on. A file's time is
 // when its snapshot was last known to be current. A file that is not exactly what
 // was written, or that others could have written, is not used, and one that
 // could not be replaced by a newer snapshot is removed: what was withdrawn must
-// not come back.
+// not come back. A file of a later release is neither used nor touched, and while
+// it is there nothing is kept in its place.
 type Store struct {
 	folder string
 
@@ -68,7 +76,7 @@ func (s *Store) path(key string) string {
 }
 
 // Save keeps the snapshot under key; a reader sees the old one or the new one,
-// never a part. Where it fails none is kept.
+// never a part. Where it fails none is kept, but for a file of a later release.
 func (s *Store) Save(key string, snapshot *wire.Snapshot) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,6 +84,9 @@ func (s *Store) Save(key string, snapshot *wire.Snapshot) error {
 		return nil // another workload of the class was quicker
 	}
 	delete(s.kept, key)
+	if err := leaveLater(s.path(key)); err != nil {
+		return fmt.Errorf("keep snapshot: %w", err)
+	}
 	if err := s.replace(s.path(key), snapshot); err != nil {
 		if gone := os.Remove(s.path(key)); gone != nil && !errors.Is(gone, os.ErrNotExist) {
 			err = errors.Join(err, gone)
@@ -95,7 +106,7 @@ func (s *Store) replace(path string, snapshot *wire.Snapshot) error {
 		return fmt.Errorf("%d bytes are more than %d", len(b), MaxKeptBytes)
 	}
 	sum := sha256.Sum256(b)
-	return replaceFile(path, []byte(keptForm+hex.EncodeToString(sum[:])+"\n"), b)
+	return replaceFile(path, []byte(keptWord+strconv.Itoa(wire.Format)+keptSum+hex.EncodeToString(sum[:])+"\n"), b)
 }
 
 // replaceFile writes a file of mode 0600 by renaming a finished one over it.
@@ -145,11 +156,43 @@ func (s *Store) removeOldest() error {
 	}
 	slices.SortFunc(all, func(a, b kept) int { return cmp.Or(a.time.Compare(b.time), cmp.Compare(a.path, b.path)) })
 	for _, old := range all[:len(all)-MaxKept] {
+		if leaveLater(old.path) != nil {
+			continue
+		}
 		if err := os.Remove(old.path); err != nil {
 			return fmt.Errorf("keep snapshots: %w", err)
 		}
 	}
 	return nil
+}
+
+// leaveLater returns an error where a file of a later release is at path.
+func leaveLater(path string) error {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil // not there, or not one of ours
+	}
+	defer file.Close()
+	first := make([]byte, maxFirst)
+	n, _ := io.ReadFull(file, first)
+	_, err = formatOf(first[:n])
+	var unknown *format.UnknownError
+	if errors.As(err, &unknown) && unknown.Newer() {
+		return fmt.Errorf("%s: %w; the file is left as it is", path, err)
+	}
+	return nil
+}
+
+// formatOf checks the format in the first line of a kept snapshot and returns the
+// checksum after it.
+func formatOf(first []byte) (sum []byte, err error) {
+	said, ours := bytes.CutPrefix(first, []byte(keptWord))
+	number, sum, whole := bytes.Cut(said, []byte(keptSum))
+	version, err := strconv.Atoi(string(number))
+	if !ours || !whole || err != nil {
+		return nil, errors.New("it does not begin as a kept snapshot does: it is damaged, and replaced by the next one that the server sends")
+	}
+	return sum, wire.Kept.Check(version)
 }
 
 // Confirm notes that the snapshot of this version is current now, if it is the
@@ -197,7 +240,7 @@ func readKept(path string) (*wire.Snapshot, time.Time, error) {
 	if err := oursAlone(info); err != nil {
 		return nil, time.Time{}, fmt.Errorf("%s: %w", path, err)
 	}
-	const most = len(keptForm) + 2*sha256.Size + 1 + MaxKeptBytes
+	const most = maxFirst + 1 + MaxKeptBytes
 	b, err := io.ReadAll(io.LimitReader(file, int64(most)+1))
 	if err != nil {
 		return nil, time.Time{}, err
@@ -206,9 +249,9 @@ func readKept(path string) (*wire.Snapshot, time.Time, error) {
 		return nil, time.Time{}, fmt.Errorf("%s: more than %d bytes", path, most)
 	}
 	first, content, _ := bytes.Cut(b, []byte("\n"))
-	said, ok := bytes.CutPrefix(first, []byte(keptForm))
-	if !ok {
-		return nil, time.Time{}, fmt.Errorf("%s: it does not begin with %q: it is of another release, or broken", path, keptForm)
+	said, err := formatOf(first)
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if sum := sha256.Sum256(content); hex.EncodeToString(sum[:]) != string(said) {
 		return nil, time.Time{}, fmt.Errorf("%s: %w", path, wire.ErrHash)
@@ -226,7 +269,7 @@ func oursAlone(info os.FileInfo) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	switch {
 	case !info.Mode().IsRegular():
-		return errors.New("it is no regular file")
+		return errors.New("it is not a regular file")
 	case !ok || int(stat.Uid) != os.Geteuid():
 		return errors.New("it belongs to another user")
 	case info.Mode().Perm()&0o077 != 0:
