@@ -3,11 +3,13 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -16,7 +18,7 @@ const (
 	// saveEvery is how often the synthetic addresses of a workload are written down.
 	saveEvery = 2 * time.Second
 	// keepNames is for how long after its last change a workload's file of synthetic
-	// addresses is kept: twice as long as an address is not told for another name.
+	// addresses is kept: twice as long as an address is not given to another name.
 	keepNames   = 2 * dnsserver.KeepAnswered
 	namesPrefix = "names-"
 )
@@ -35,6 +37,10 @@ func (d *daemon) names(w wire.Workload) (*dnsserver.Table, func()) {
 	path := namesFile(d.data, w)
 	if err := table.Load(path); err != nil {
 		d.log.Warn("the synthetic addresses of a workload begin anew", "workload", w.Instance, "error", err)
+		if isLater(err) {
+			d.log.Warn("the file is left as it is, and the addresses are not kept over a restart", "file", path)
+			return table, func() {}
+		}
 	}
 	return table, func() {
 		if !table.Changed() {
@@ -44,6 +50,13 @@ func (d *daemon) names(w wire.Workload) (*dnsserver.Table, func()) {
 			d.log.Warn("the synthetic addresses of a workload could not be kept", "workload", w.Instance, "error", err)
 		}
 	}
+}
+
+// isLater reports whether a later release wrote the file that an error is about: it
+// is not ours to replace or remove.
+func isLater(err error) bool {
+	var unknown *format.UnknownError
+	return errors.As(err, &unknown) && unknown.Newer()
 }
 
 // forgetNames removes the files of workloads that have not been here for keepNames:
@@ -61,7 +74,11 @@ func forgetNames(folder string, now time.Time) error {
 		if err != nil || now.Sub(info.ModTime()) < keepNames {
 			continue // it is gone already, or of use
 		}
-		if err := os.Remove(filepath.Join(folder, entry.Name())); err != nil {
+		path := filepath.Join(folder, entry.Name())
+		if isLater(dnsserver.NewTable(dnsserver.TableConfig{}).Load(path)) {
+			continue
+		}
+		if err := os.Remove(path); err != nil {
 			return err
 		}
 	}

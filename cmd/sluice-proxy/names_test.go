@@ -33,6 +33,27 @@ func TestTheLongestWorkloadKeepsItsAddressesOverARestart(t *testing.T) {
 	}
 }
 
+func TestAFileOfALaterReleaseIsLeftAsItIs(t *testing.T) {
+	d := &daemon{log: slog.New(slog.DiscardHandler), data: t.TempDir()}
+	w := wire.Workload{Namespace: "default", Instance: "details-v1/1"}
+	path := namesFile(d.data, w)
+	const later = "sluice-names-7\nin another way"
+	if err := os.WriteFile(path, []byte(later), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	table, save := d.names(w)
+	if _, err := table.Tell(names.MustParse("www.example.com"), dnsserver.Exactly); err != nil {
+		t.Fatal(err)
+	}
+	save()
+	if err := forgetNames(d.data, time.Now().Add(10*keepNames)); err != nil {
+		t.Fatal(err)
+	}
+	if content, err := os.ReadFile(path); err != nil || string(content) != later {
+		t.Errorf("it is %q now, %v", content, err)
+	}
+}
+
 func TestFilesOfWorkloadsThatAreLongGoneAreRemoved(t *testing.T) {
 	folder, now := t.TempDir(), time.Now()
 	ages := map[string]time.Duration{"names-new": time.Hour, "names-old": keepNames + time.Minute, "snapshots": 10 * keepNames}

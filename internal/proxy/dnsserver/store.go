@@ -12,26 +12,35 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
+	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/names"
 )
 
-// A table's file: fileMagic; for each name its index (2 bytes), the time of its
+// A table's file: fileWord, its format and a line feed; for each name its index (2 bytes), the time of its
 // last use (8 bytes, Unix seconds), its class (1 byte), the length of the name
 // (1 byte) and the name; the CRC-32C of all before it (4 bytes). Integers are
 // big endian.
 const (
-	fileMagic   = "sluice-names-1\n"
+	fileWord    = "sluice-names-"
+	fileFormat  = 1
 	recordSize  = 2 + 8 + 1 + 1
-	maxFileSize = int64(len(fileMagic) + MaxNames*(recordSize+253) + 4)
+	maxFileSize = int64(len(fileWord) + maxDigits + 1 + MaxNames*(recordSize+253) + 4)
 	// skipAfterLoad indexes are not given out again at once after a load: names
 	// that were told after the last Save may still be held by an application.
 	skipAfterLoad = 2 * NewNamesBurst
+	maxDigits     = 10 // of a format
 )
 
-// ErrCorrupt is in the error of Load when the file is no table of ours.
+// fileMagic is the first line of a file that this build writes.
+var fileMagic = fileWord + strconv.Itoa(fileFormat) + "\n"
+
+var tableFiles = format.Kind{Name: "the table of synthetic addresses", Oldest: 1, Newest: fileFormat}
+
+// ErrCorrupt is in the error of Load when the file is not a table of ours.
 var ErrCorrupt = errors.New("not a table of synthetic addresses, or a damaged one")
 
 // Changed reports whether the table differs from what the last Save or Load saw.
@@ -96,8 +105,9 @@ func writeAtomically(path string, content []byte) error {
 	return os.Rename(f.Name(), path)
 }
 
-// Load fills a new table from what Save wrote. No file is no error. When the
-// file cannot be used (the error then says why, ErrCorrupt among it) the table
+// Load fills a new table from what Save wrote. A missing file is not an error. When
+// the file cannot be used (the error then says why: ErrCorrupt, or a
+// *format.UnknownError where another release wrote it) the table
 // stays empty and gives out addresses from a random place on, so that one which
 // an application still holds is not soon another name's.
 func (t *Table) Load(path string) error {
@@ -156,6 +166,14 @@ func readFile(path string) ([]record, error) {
 }
 
 func decode(content []byte) ([]record, error) {
+	if said, ours := bytes.CutPrefix(content[:min(len(content), len(fileWord)+maxDigits+1)], []byte(fileWord)); ours {
+		number, _, whole := bytes.Cut(said, []byte("\n"))
+		if version, err := strconv.Atoi(string(number)); err == nil && whole && version > 0 {
+			if err := tableFiles.Check(version); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if len(content) < len(fileMagic)+4 || int64(len(content)) > maxFileSize || !bytes.HasPrefix(content, []byte(fileMagic)) {
 		return nil, ErrCorrupt
 	}

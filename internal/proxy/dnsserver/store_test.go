@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice.dev/sluice/internal/format"
 )
 
 func TestATableSurvivesARestart(t *testing.T) {
@@ -106,6 +108,8 @@ func TestADamagedFileIsSaidAndTheTableStartsEmpty(t *testing.T) {
 		"empty":              {},
 		"cut short":          content[:len(content)-5],
 		"one bit":            flipped,
+		"no format":          []byte("sluice-names-\n" + strings.Repeat("x", 100)),
+		"format 0":           []byte("sluice-names-0\n" + strings.Repeat("x", 100)),
 		"another file":       []byte("{\"names\": []}\n not a table at all"),
 		"record cut":         withSum("\x00\x01"),
 		"name cut":           withSum(record("\x00\x01", "\x01", "a.example")[:15]),
@@ -144,6 +148,19 @@ func TestADamagedFileIsSaidAndTheTableStartsEmpty(t *testing.T) {
 	if err := table.Save(filepath.Join(dir, "nowhere", "names")); err == nil {
 		t.Error("saved into a folder that is not there")
 	}
+}
+
+func TestATableOfAnotherFormatIsRefusedWithTheReason(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "names")
+	must(t, os.WriteFile(path, []byte("sluice-names-7\nin another way"), 0o600))
+	table := unlimited(newClock())
+	err := table.Load(path)
+	var unknown *format.UnknownError
+	if !errors.As(err, &unknown) || !unknown.Newer() || errors.Is(err, ErrCorrupt) ||
+		!strings.Contains(err.Error(), "the table of synthetic addresses has format 7; this Sluice reads format 1: upgrade this Sluice") {
+		t.Errorf("Load: %v", err)
+	}
+	tell(t, table, numbered("n", 1), Exactly) // it works, for as long as the process lives
 }
 
 func FuzzDecode(f *testing.F) {
