@@ -6,13 +6,21 @@ import (
 	"slices"
 	"time"
 
+	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/wire"
 )
+
+// MemoryFormat is the format of a Memory that this build writes.
+const MemoryFormat = 1
+
+// Memories is what is read of one.
+var Memories = format.Kind{Name: "the list of workloads that lived", Oldest: 1, Newest: MemoryFormat}
 
 // Memory is what a server leaves to the one after it: hints, by which workloads
 // that come back find their names free and their services known. Nothing in it
 // makes a workload live, and it holds no secret.
 type Memory struct {
+	Format   int           `json:"format"`
 	Names    []KeptName    `json:"names"`
 	Services []PastService `json:"services"`
 }
@@ -30,7 +38,7 @@ func (r *Registry) Memory() Memory {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forgetNames()
-	var memory Memory
+	memory := Memory{Format: MemoryFormat}
 	services := maps.Clone(r.past)
 	for _, name := range r.kept.names {
 		memory.Names = append(memory.Names, name.KeptName)

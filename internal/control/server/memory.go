@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/control/registry"
+	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -30,11 +31,17 @@ const (
 )
 
 // recall reads what the server before left. Without it, or where it cannot be
-// read, this one begins anew.
+// read, this one begins anew. What a later release left is not this one's to
+// replace: then nothing is remembered.
 func (s *Server) recall() registry.Memory {
 	memory, err := readMemory(s.memoryPath())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.config.Log.Warn("the names of the workloads that lived cannot be recalled", "error", err)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return memory
+	}
+	s.config.Log.Warn("the names of the workloads that lived cannot be recalled", "error", err)
+	var unknown *format.UnknownError
+	if s.forgetful = errors.As(err, &unknown) && unknown.Newer(); s.forgetful {
+		s.config.Log.Warn("the file is left as it is, and the names of the workloads are not kept over a restart", "file", s.memoryPath())
 	}
 	return memory
 }
@@ -53,6 +60,9 @@ func readMemory(path string) (registry.Memory, error) {
 	}
 	if len(b) > maxMemory {
 		return registry.Memory{}, fmt.Errorf("read %s: more than %d bytes", path, maxMemory)
+	}
+	if err := registry.Memories.CheckJSON(b); err != nil {
+		return registry.Memory{}, fmt.Errorf("read %s: %w", path, err)
 	}
 	var memory registry.Memory
 	if err := wire.DecodeStrict(b, &memory); err != nil {
@@ -84,6 +94,9 @@ func (s *Server) remember(ctx context.Context) {
 // what is in it. It does not wait for the disk: the file outlives the process, and
 // need not outlive the machine, on which no workload lives then either.
 func (s *Server) writeMemory(last []byte) []byte {
+	if s.forgetful {
+		return nil
+	}
 	b, err := json.Marshal(s.workloads.Memory())
 	if err == nil && bytes.Equal(b, last) {
 		return last

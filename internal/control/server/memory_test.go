@@ -122,6 +122,33 @@ func TestAServerStartsWithAMemoryThatCannotBeRead(t *testing.T) {
 	}
 }
 
+func TestAMemoryOfALaterReleaseIsLeftAsItIs(t *testing.T) {
+	c := config(t)
+	if err := os.Mkdir(c.DataDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(c.DataDir, memoryFile)
+	const later = `{"format":7,"names":"in another way"}`
+	if err := os.WriteFile(path, []byte(later), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readMemory(path); err == nil || !strings.Contains(err.Error(), "the list of workloads that lived has format 7; this Sluice reads format 1: upgrade this Sluice") {
+		t.Errorf("read: %v", err)
+	}
+	s, err := start(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newProxy(t, c).joinDetails(t)
+	waitFor(t, "the workload to join", m.Connected)
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if content, err := os.ReadFile(path); err != nil || string(content) != later {
+		t.Errorf("it is %q now, %v", content, err)
+	}
+}
+
 func TestAMemoryBeyondTheBoundIsNotRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), memoryFile)
 	if _, err := readMemory(path); !errors.Is(err, fs.ErrNotExist) {

@@ -38,6 +38,7 @@ type Server struct {
 	locks     []*lock
 	api       *kubeapi.Server
 	workloads *registry.Registry
+	forgetful bool // what a later release remembered is not replaced
 	plane     *Plane
 
 	cancel   context.CancelFunc
