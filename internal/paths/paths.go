@@ -4,12 +4,15 @@
 package paths
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"sluice.dev/sluice/internal/format"
 )
 
 // Names of the sockets in the runtime folder.
@@ -138,9 +141,34 @@ func RemoveStale(path string) error {
 	return os.Remove(path)
 }
 
-// announcement ends the name of a file in the runtime folder that holds the path
-// of a process's data folder.
+// announcement ends the name of a file in the runtime folder that says where a
+// process's data folder is, in JSON; in the first format it was the path alone.
 const announcement = ".data"
+
+const announcementFormat = 2
+
+var announcements = format.Kind{Name: "the note of a data folder", Oldest: 2, Newest: announcementFormat}
+
+// announced is the content of such a file.
+type announced struct {
+	Format int    `json:"format"`
+	Data   string `json:"data"`
+}
+
+// readAnnounced returns the folder that a file names.
+func readAnnounced(content []byte) (string, error) {
+	if filepath.IsAbs(string(content)) {
+		return string(content), nil
+	}
+	if err := announcements.CheckJSON(content); err != nil {
+		return "", err
+	}
+	var said announced
+	if err := json.Unmarshal(content, &said); err != nil {
+		return "", fmt.Errorf("%s is not valid: %w", announcements.Name, err)
+	}
+	return said.Data, nil
+}
 
 // maxAnnouncements bounds how many are read.
 const maxAnnouncements = 16
@@ -150,14 +178,22 @@ const maxAnnouncements = 16
 // process was given. The function that it returns takes the note back.
 func Announce(runtime, process, data string) (withdraw func(), err error) {
 	file := filepath.Join(runtime, process+announcement)
-	if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
+	said, err := json.Marshal(announced{announcementFormat, data})
+	if err == nil {
+		err = os.WriteFile(file+".new", said, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(file+".new", file) // who reads it sees all of it
+	}
+	if err != nil {
+		os.Remove(file + ".new")
 		return nil, fmt.Errorf("note the data folder: %w", err)
 	}
 	return func() { os.Remove(file) }, nil
 }
 
-// Announced returns the data folders that processes noted in the runtime folder.
-// One that was noted by a process that was killed is listed too: hiding it does
+// Announced returns the data folders that processes noted in the runtime folder. A
+// note that cannot be read is an error: the folder could not be hidden. One that was noted by a process that was killed is listed too: hiding it does
 // no harm.
 func Announced(runtime string) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(runtime, "*"+announcement))
@@ -176,7 +212,11 @@ func Announced(runtime string) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list the data folders: %w", err)
 		}
-		if folder := string(text); filepath.IsAbs(folder) && filepath.Clean(folder) != "/" {
+		folder, err := readAnnounced(text)
+		if err != nil {
+			return nil, fmt.Errorf("list the data folders: %s: %w; or end the process that wrote it", file, err)
+		}
+		if filepath.IsAbs(folder) && filepath.Clean(folder) != "/" {
 			folders = append(folders, filepath.Clean(folder))
 		}
 	}

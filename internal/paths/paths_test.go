@@ -122,6 +122,9 @@ func TestADataFolderIsAnnouncedUntilItIsWithdrawn(t *testing.T) {
 	if folders, err := Announced(runtime); err != nil || len(folders) != 1 || folders[0] != "/srv/rules" {
 		t.Errorf("announced: %v, %v; the root is never hidden", folders, err)
 	}
+	if text, err := os.ReadFile(filepath.Join(runtime, "sluice-server.data")); err != nil || string(text) != `{"format":2,"data":"/srv/rules"}` {
+		t.Errorf("the note is %q, %v", text, err)
+	}
 	withdraw()
 	if folders, err := Announced(runtime); err != nil || len(folders) != 0 {
 		t.Errorf("after it was withdrawn: %v, %v", folders, err)
@@ -133,5 +136,31 @@ func TestADataFolderIsAnnouncedUntilItIsWithdrawn(t *testing.T) {
 	}
 	if _, err := Announced(runtime); err == nil {
 		t.Error("more than the bound are read")
+	}
+}
+
+func TestANoteOfAnotherFormatIsReadOrRefusedWithTheReason(t *testing.T) {
+	for content, want := range map[string]string{
+		"/srv/first":                      "", // as the first release wrote it
+		`{"format":7,"folders":["/srv"]}`: "the note of a data folder has format 7; this Sluice reads format 2: upgrade this Sluice",
+		`{"format":2,"data":["/srv"]}`:    "not valid",
+		"srv/relative":                    "not valid JSON",
+		"":                                "not valid JSON",
+	} {
+		runtime := t.TempDir()
+		file := filepath.Join(runtime, "sluice-server.data")
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		folders, err := Announced(runtime)
+		if want == "" {
+			if err != nil || len(folders) != 1 || folders[0] != content {
+				t.Errorf("%q: %v, %v", content, folders, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), file) {
+			t.Errorf("%q: %v, %v", content, folders, err)
+		}
 	}
 }

@@ -74,6 +74,9 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the definitions of the kinds: %w", err)
 	}
+	if err := checkFormat(config.DataDir); err != nil {
+		return nil, err
+	}
 	quiet := routeLogs(config.Log)
 	directory := filepath.Join(config.DataDir, "etcd")
 	if err := os.MkdirAll(directory, 0o700); err != nil {
@@ -82,6 +85,10 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 
 	s := &Server{config: config, quiet: quiet, memory: newPairListener(itself)}
 	if s.store, err = startEtcd(ctx, directory, config.Log); err != nil {
+		return nil, err
+	}
+	if err := writeFormat(config.DataDir); err != nil {
+		s.store.Close()
 		return nil, err
 	}
 	s.crds, err = newCRDServer(s.store, s.memory.Dial, validator{warn: config.Warn})

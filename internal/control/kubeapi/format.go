@@ -1,0 +1,98 @@
+package kubeapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"sluice.dev/sluice/internal/format"
+)
+
+// storeFile, in the data folder, says of what format the rules in the store are. It
+// is missing from a folder of the first format.
+const storeFile = "store.json"
+
+// storeFormat is the format of the rules that this build writes. It is raised when a
+// kind gains a field or a value that an earlier build would drop or refuse: a rule
+// that lost a restriction would allow more.
+//
+//	1: the first
+//	2: an EgressPolicy lists upgrades; the outbound default may be Audit, and be
+//	   another for some namespaces
+const storeFormat = 2
+
+// maxStoreFile bounds the file, in bytes.
+const maxStoreFile = 4096
+
+var stores = format.Kind{Name: "the store of rules", Oldest: 1, Newest: storeFormat}
+
+// checkFormat refuses a store that a later release wrote, before anything of it is
+// opened.
+func checkFormat(dataDir string) error {
+	path := filepath.Join(dataDir, storeFile)
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the format of the store: %w", err)
+	}
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, maxStoreFile))
+	if err != nil {
+		return fmt.Errorf("read the format of the store: %w", err)
+	}
+	var unknown *format.UnknownError
+	switch err := stores.CheckJSON(b); {
+	case errors.As(err, &unknown):
+		return fmt.Errorf("%s: %w, or choose another data folder with --data-dir; nothing was changed", path, err)
+	case err != nil:
+		return fmt.Errorf("%s: %w: remove the file where no later release used this folder, else restore it from a copy", path, err)
+	}
+	return nil
+}
+
+// writeFormat says that the rules are of this build's format from now on. An
+// earlier build then refuses the store.
+func writeFormat(dataDir string) error {
+	path := filepath.Join(dataDir, storeFile)
+	said, err := json.Marshal(format.Version{Format: storeFormat})
+	if err != nil {
+		return err
+	}
+	if held, err := os.ReadFile(path); err == nil && string(held) == string(said) {
+		return nil
+	}
+	if err := replaceFile(path, said); err != nil {
+		return fmt.Errorf("note the format of the store: %w", err)
+	}
+	return nil
+}
+
+// replaceFile replaces a small file, whole or not at all, and waits for the disk.
+func replaceFile(path string, content []byte) error {
+	next, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = next.Write(content)
+	if err == nil {
+		err = next.Sync()
+	}
+	if err := errors.Join(err, next.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	return folder.Sync()
+}
