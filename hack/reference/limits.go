@@ -62,8 +62,9 @@ var limitedPackages = []limited{
 }
 
 // Constants with a number that bounds nothing: values of protocols, layouts,
-// descriptors and exit statuses.
+// descriptors, exit statuses, and formats of messages and files.
 var (
+	isFormat = regexp.MustCompile(`(^|[a-z])[fF]ormat$`)
 	noBounds = regexp.MustCompile(`^(Values of|Classes of|Offsets in|The bits of|Exit statuses)`)
 	noBound  = map[string]bool{
 		"internal/capture.ListenPort": true, "internal/capture.dnsPort": true,
@@ -112,7 +113,7 @@ func constantLimits(s *source) []limit {
 			text = c.group
 		}
 		value := c.object.Val()
-		if value.Kind() != constant.Int || text == "" || noBounds.MatchString(c.group) || noBound[s.path+"."+c.name] {
+		if value.Kind() != constant.Int || text == "" || noBounds.MatchString(c.group) || noBound[s.path+"."+c.name] || isFormat.MatchString(c.name) {
 			continue
 		}
 		n, exact := constant.Int64Val(value)

@@ -32,7 +32,7 @@ const (
 	// skipAfterLoad indexes are not given out again at once after a load: names
 	// that were told after the last Save may still be held by an application.
 	skipAfterLoad = 2 * NewNamesBurst
-	maxDigits     = 10 // of a format
+	maxDigits     = 10 // digits of a format
 )
 
 // fileMagic is the first line of a file that this build writes.
