@@ -174,11 +174,11 @@ func (out *reply) readNegative(p *dnsmessage.Parser) error {
 			return err
 		}
 		if h.Type == dnsmessage.TypeSOA && h.Class == dnsmessage.ClassINET {
-			soa, err := p.SOAResource()
+			minimum, err := readMinimum(p)
 			if err != nil {
 				return err
 			}
-			out.negative = min(h.TTL, soa.MinTTL)
+			out.negative = min(h.TTL, minimum)
 			return nil
 		}
 		if err := p.SkipAuthority(); err != nil {
@@ -187,6 +187,26 @@ func (out *reply) readNegative(p *dnsmessage.Parser) error {
 	}
 	return nil
 }
+
+// minSOA is the least size of a SOA's data: two names, each at least the root, and
+// five numbers (RFC 1035 section 3.3.13).
+const minSOA = 2 + 5*4
+
+// readMinimum returns the last number of a SOA. The names before it are not read: a
+// mailbox may have a dot in its first label (RFC 1035 section 8), which dnsmessage
+// takes for a broken name (golang.org/issue/76049), and the answer with it.
+func readMinimum(p *dnsmessage.Parser) (uint32, error) {
+	soa, err := p.UnknownResource()
+	if err != nil {
+		return 0, err
+	}
+	if len(soa.Data) < minSOA {
+		return 0, errShortSOA
+	}
+	return binary.BigEndian.Uint32(soa.Data[len(soa.Data)-4:]), nil
+}
+
+var errShortSOA = errors.New("a SOA is too short")
 
 // follow walks the aliases from a name and returns where they end, how many
 // links that took, and the addresses of the right family that stand there.

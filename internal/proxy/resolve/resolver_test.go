@@ -167,6 +167,22 @@ func withSOA(q dnsmessage.Message, rcode dnsmessage.RCode, minimum uint32) []byt
 	return m
 }
 
+// withDottedMailbox is withSOA of a zone whose mailbox is action.domains@isi.edu, as
+// RFC 1035 section 8 has it: its first label holds a dot.
+func withDottedMailbox(q dnsmessage.Message, minimum uint32) []byte {
+	q.Response, q.Additionals = true, nil
+	data := append([]byte("\x00\x0eaction.domains\x03isi\x03edu\x00"), make([]byte, 16)...)
+	q.Authorities = []dnsmessage.Resource{{
+		Header: dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName("example.com."), Class: dnsmessage.ClassINET, TTL: 3600},
+		Body:   &dnsmessage.UnknownResource{Type: dnsmessage.TypeSOA, Data: binary.BigEndian.AppendUint32(data, minimum)},
+	}}
+	m, err := q.Pack()
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
 // zone answers the records whose owner was asked for, of the type that was.
 func zone(records ...string) func(dnsmessage.Message, bool) [][]byte {
 	return func(q dnsmessage.Message, _ bool) [][]byte {
@@ -442,6 +458,7 @@ func TestAnswersAreKeptAsLongAsTheySay(t *testing.T) {
 		{"NXDOMAIN for long", func(q dnsmessage.Message) []byte { return withSOA(q, dnsmessage.RCodeNameError, 86400) }, MaxNegativeTTL},
 		{"NXDOMAIN without SOA", func(q dnsmessage.Message) []byte { return answered(q, dnsmessage.RCodeNameError) }, MinTTL},
 		{"no data", func(q dnsmessage.Message) []byte { return withSOA(q, 0, 20) }, 20 * time.Second},
+		{"no data of a zone whose mailbox has a dot", func(q dnsmessage.Message) []byte { return withDottedMailbox(q, 20) }, 20 * time.Second},
 		{"a failure", func(q dnsmessage.Message) []byte { return answered(q, dnsmessage.RCodeServerFailure) }, MinTTL},
 	} {
 		t.Run(c.name, func(t *testing.T) {
