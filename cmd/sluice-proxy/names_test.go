@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
 	"sluice.dev/sluice/internal/wire"
+	"sluice.dev/sluice/test/datafolder"
 )
 
 func TestTheLongestWorkloadKeepsItsAddressesOverARestart(t *testing.T) {
@@ -30,6 +32,24 @@ func TestTheLongestWorkloadKeepsItsAddressesOverARestart(t *testing.T) {
 	other, _ := d.names(wire.Workload{Namespace: "default", Instance: w.Instance})
 	if n, ok := other.Pin(told.V4); ok {
 		t.Errorf("for another workload it stands for %v", n)
+	}
+}
+
+func TestTheNamesThatTheFirstBuildKeptAreKnown(t *testing.T) {
+	d := &daemon{log: slog.New(slog.DiscardHandler), data: filepath.Join(datafolder.First(t), "proxy")}
+	table, save := d.names(wire.Workload{Namespace: "default", Instance: "details-v2/1"})
+	for name, address := range datafolder.FirstNames {
+		if got, ok := table.Lookup(netip.MustParseAddr(address)); !ok || got.String() != name {
+			t.Errorf("%s stands for %q, %v; not for %s", address, got, ok, name)
+		}
+	}
+	if _, err := table.Tell(names.MustParse("later.example.com"), dnsserver.Exactly); err != nil {
+		t.Fatal(err)
+	}
+	save()
+	again, _ := d.names(wire.Workload{Namespace: "default", Instance: "details-v2/1"})
+	if got := again.Stats().Names; got != len(datafolder.FirstNames)+1 {
+		t.Errorf("after a restart %d names are known", got)
 	}
 }
 
