@@ -71,7 +71,7 @@ It goes on with its last rules where it loses the server, and catches up.`,
 	f.StringVar(&o.upstreamCA, "upstream-ca", environment("SLUICE_UPSTREAM_CA", ""), "file of PEM certificates that upstreams may chain to, beside the system's (SLUICE_UPSTREAM_CA)")
 	f.StringVar(&o.ingress, "ingress", environment("SLUICE_INGRESS", ""), "HOST:PORT to take HTTP on from outside the mesh (SLUICE_INGRESS)")
 	f.StringArrayVar(&o.ingressRoutes, "ingress-route", nil, "PATH[,PATH...]=SERVICE:PORT of the ingress; a path that ends in .* is a prefix; may be repeated")
-	f.BoolVar(&o.tellAll, "tell-all", environment("SLUICE_TELL_ALL", "") == "true", "tell a denied workload which rule would allow it, not the reason and id alone (SLUICE_TELL_ALL)")
+	f.BoolVar(&o.tellAll, "tell-all", environment("SLUICE_TELL_ALL", "") == "true", "answer a denied request with the rule that would allow it, not with the reason and id alone (SLUICE_TELL_ALL)")
 	f.StringVar(&o.logLevel, "log-level", environment("SLUICE_LOG_LEVEL", "info"), "debug, info, warn or error (SLUICE_LOG_LEVEL)")
 	f.StringVar(&o.logFormat, "log-format", environment("SLUICE_LOG_FORMAT", "text"), "text or json (SLUICE_LOG_FORMAT)")
 	return c

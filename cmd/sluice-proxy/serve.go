@@ -111,7 +111,7 @@ func serve(ctx context.Context, o options) error {
 	// Listening comes last: whoever waits for attach.sock finds all of it ready.
 	listener, err := attach.Listen(attachPath)
 	if errors.Is(err, errInUse) {
-		return fmt.Errorf("a sluice-proxy serves %s already", attachPath)
+		return fmt.Errorf("another sluice-proxy serves %s: stop it first, or choose another folder with --runtime-dir", attachPath)
 	}
 	if err != nil {
 		return err
@@ -178,7 +178,7 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 	}, nil
 }
 
-// openIngress takes the address of --ingress, so that a taken one is told at once.
+// openIngress takes the address of --ingress, so that one in use is reported at once.
 func (d *daemon) openIngress(ctx context.Context) (*net.TCPListener, []ingress.Route, error) {
 	var routes []ingress.Route
 	for _, text := range d.options.ingressRoutes {

@@ -103,7 +103,7 @@ type member struct {
 	leave    func()
 }
 
-// join tells the server of a workload and follows what it says, until leave.
+// join joins a workload and follows what the server sends, until leave.
 func (d *daemon) join(ctx context.Context, hello wire.Workload) (*member, error) {
 	membership, err := d.client.Join(context.WithoutCancel(ctx), hello)
 	if err != nil {
@@ -119,7 +119,7 @@ func (d *daemon) join(ctx context.Context, hello wire.Workload) (*member, error)
 		if err == nil {
 			err = errors.New("it does not answer")
 		}
-		return nil, fmt.Errorf("the server did not take the workload within %v: %w", joinTime, err)
+		return nil, fmt.Errorf("the server did not accept the workload within %v: %w", joinTime, err)
 	}
 	workload, err := hello.Normalize()
 	if err != nil {

@@ -1,6 +1,6 @@
 // Command sluice-server is the control plane of one machine: it keeps the rules,
-// knows the workloads that live, and tells each proxy what it may let out. It
-// carries no traffic.
+// knows the workloads that run, and brings each proxy its rules. It carries no
+// traffic.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 const (
 	exitFailed  = 1 // it did not start, or a part of it ended
 	exitUsage   = 2 // a flag or argument is wrong
-	exitRunning = 3 // another server lives in one of the folders
+	exitRunning = 3 // another server uses one of the folders
 )
 
 // options are the flags; each has a variable.
@@ -64,21 +64,21 @@ func newCommand() *cobra.Command {
 	var o options
 	c := &cobra.Command{
 		Use:   "sluice-server",
-		Short: "Keep the rules of this machine and tell its proxies what they may let out",
+		Short: "Keep the rules of this machine and bring them to its proxies",
 		Long: `sluice-server is the control plane. It keeps the rules in a store of its own, compiles them for
 each workload and brings them to the proxies; "sluice create", "get", "status" and "why" speak to it.
 
 It listens on two unix sockets in the runtime folder, api.sock and push.sock, for processes of its
-own user alone, and opens no port. The rules are on disk before a command is told that they are.
+own user alone, and opens no port. A rule is on disk before the command that wrote it succeeds.
 
 Exit status: 0 after SIGINT or SIGTERM, 1 for a failure, 2 for a wrong flag, 3 where another
-server lives in one of the folders.`,
+server uses one of the folders.`,
 		Example: `  sluice-server
   sluice-server --runtime-dir /tmp/mesh --data-dir ~/mesh --log-level debug
   curl --unix-socket /run/sluice/api.sock http://sluice/sluice/status`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError{fmt.Errorf("sluice-server takes no argument, and was given %q", args[0])}
+				return usageError{fmt.Errorf("sluice-server takes no arguments, not even %q; see sluice-server --help", args[0])}
 			}
 			return nil
 		},
@@ -93,7 +93,7 @@ server lives in one of the folders.`,
 	f := c.Flags()
 	f.StringVar(&o.runtimeDir, "runtime-dir", "", "folder of the sockets (SLUICE_RUNTIME; /run/sluice for root, else $XDG_RUNTIME_DIR/sluice)")
 	f.StringVar(&o.dataDir, "data-dir", "", "folder of the rules (SLUICE_DATA; /var/lib/sluice for root, else ~/.local/state/sluice)")
-	f.StringVar(&o.listen, "listen", environment("SLUICE_LISTEN", ""), "serve the rules on this address too (SLUICE_LISTEN); not built yet")
+	f.StringVar(&o.listen, "listen", environment("SLUICE_LISTEN", ""), "serve the rules on this address too (SLUICE_LISTEN); not supported yet")
 	f.StringVar(&o.logLevel, "log-level", environment("SLUICE_LOG_LEVEL", "info"), "debug, info, warn or error (SLUICE_LOG_LEVEL)")
 	f.StringVar(&o.logFormat, "log-format", environment("SLUICE_LOG_FORMAT", "text"), "text or json (SLUICE_LOG_FORMAT)")
 	return c

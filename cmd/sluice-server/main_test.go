@@ -53,7 +53,7 @@ func TestHelpShowsExamplesAndVariables(t *testing.T) {
 	}
 }
 
-func TestSystemdIsToldOfOurStateAndNobodyElseTellsIt(t *testing.T) {
+func TestSystemdIsNotifiedOfOurStateByUsAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "n")
 	listener, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {

@@ -22,7 +22,7 @@ const startTimeout = 2 * time.Minute
 // serve runs the control plane until ctx ends.
 func serve(ctx context.Context, o options) error {
 	if o.listen != "" {
-		return usageError{errors.New("--listen is not built yet: a port needs users and roles. Use api.sock")}
+		return usageError{errors.New("--listen is not supported yet, since a port needs users and roles: use api.sock")}
 	}
 	log, err := o.logger()
 	if err != nil {
@@ -41,7 +41,7 @@ func serve(ctx context.Context, o options) error {
 	})
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil // told to end while it started
+			return nil // asked to stop while it started
 		}
 		return fmt.Errorf("start: %w", err)
 	}
@@ -70,8 +70,8 @@ func serve(ctx context.Context, o options) error {
 	return failure
 }
 
-// takeNotifySocket returns what tells systemd of our state (sd_notify(3)), and
-// takes its variable away: the API server inside would tell on its own, before
+// takeNotifySocket returns what reports our state to systemd (sd_notify(3)), and
+// takes its variable away: the API server inside would report on its own, before
 // all of us is ready.
 func takeNotifySocket() func(state string) {
 	address := os.Getenv("NOTIFY_SOCKET")

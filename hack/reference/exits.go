@@ -32,7 +32,7 @@ func writeExits(b *bytes.Buffer, s sources) error {
 		return err
 	}
 	b.WriteString("\n## sluice-server\n\n")
-	rows := [][]string{{"0", "it was told to end by SIGINT or SIGTERM"}}
+	rows := [][]string{{"0", "it was stopped by SIGINT or SIGTERM"}}
 	for _, c := range source.constants() {
 		if c.group == "Exit statuses." && c.object.Val().Kind() == constant.Int {
 			rows = append(rows, []string{c.object.Val().String(), cell(c.comment)})
@@ -44,7 +44,7 @@ func writeExits(b *bytes.Buffer, s sources) error {
 	table(b, []string{"status", ""}, rows)
 	b.WriteString("\n## sluice-proxy\n\n")
 	table(b, []string{"status", ""}, [][]string{
-		{"0", "it was told to end by SIGINT or SIGTERM"},
+		{"0", "it was stopped by SIGINT or SIGTERM"},
 		{"1", "it did not start, or a part of it ended; standard error says why"},
 	})
 	return nil

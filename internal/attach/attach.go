@@ -99,10 +99,10 @@ func validate(h *Hello) error {
 		return fmt.Errorf("instance and proxy are given by the server: leave them empty")
 	}
 	if len(h.Labels) > MaxLabels {
-		return fmt.Errorf("%d labels, at most %d are taken", len(h.Labels), MaxLabels)
+		return fmt.Errorf("%d labels, at most %d are allowed", len(h.Labels), MaxLabels)
 	}
 	if len(h.Ports) > MaxPorts {
-		return fmt.Errorf("%d ports, at most %d are taken", len(h.Ports), MaxPorts)
+		return fmt.Errorf("%d ports, at most %d are allowed", len(h.Ports), MaxPorts)
 	}
 	words := []string{h.Service, h.Version, h.Namespace, h.Account, h.Level}
 	for name, value := range h.Labels {
@@ -110,7 +110,7 @@ func validate(h *Hello) error {
 	}
 	for _, word := range words {
 		if len(word) > maxWord {
-			return fmt.Errorf("%.20q…: %d bytes, at most %d are taken", word, len(word), maxWord)
+			return fmt.Errorf("%.20q…: %d bytes, at most %d are allowed", word, len(word), maxWord)
 		}
 	}
 	return nil

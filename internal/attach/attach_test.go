@@ -161,7 +161,7 @@ func TestTheEndOfEitherSideEndsTheOther(t *testing.T) {
 	<-client.Done()
 }
 
-func TestARefusalIsToldInWords(t *testing.T) {
+func TestARefusalReachesTheClientWithItsReason(t *testing.T) {
 	path, _ := serve(t, ServerConfig{Handle: func(_ context.Context, a *Attachment) { a.Refuse("details-v1 is full " + strings.Repeat("x", 1<<20)) }})
 	client, err := Dial(t.Context(), path)
 	if err != nil {
@@ -313,7 +313,7 @@ func FuzzWelcome(f *testing.F) {
 	})
 }
 
-func TestOneAboveTheBoundIsRefusedInWords(t *testing.T) {
+func TestOneAboveTheBoundIsRefusedWithTheReason(t *testing.T) {
 	path, _ := serve(t, ServerConfig{Handle: welcoming, MaxAttachments: 2})
 	var clients []*Client
 	for i := range 3 {
@@ -341,7 +341,7 @@ func TestOneAboveTheBoundIsRefusedInWords(t *testing.T) {
 	})
 }
 
-func TestAPeerThatIsNotLetNearIsToldNothing(t *testing.T) {
+func TestAPeerThatMayNotAttachGetsNoAnswer(t *testing.T) {
 	path, _ := serve(t, ServerConfig{Check: func(*net.UnixConn) error { return errors.New("secret reason") }, Handle: welcoming})
 	client, err := Dial(t.Context(), path)
 	if err != nil {

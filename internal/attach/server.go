@@ -187,7 +187,7 @@ type Attachment struct {
 	done chan struct{}
 }
 
-// Welcome tells the client that its command may start.
+// Welcome says to the client that its command may start.
 func (a *Attachment) Welcome(w Welcome) error {
 	w.Error = ""
 	return a.say(w)

@@ -17,7 +17,7 @@ import (
 // Kind is the kind of one part of a snapshot.
 type Kind string
 
-// The kinds. The index is no part: it names them.
+// The kinds. The index is not a part: it names them.
 const (
 	KindMesh      Kind = "Mesh"
 	KindPolicy    Kind = "Policy"
@@ -42,7 +42,7 @@ const (
 )
 
 // Bounds of what crosses the stream. Past one of them a snapshot is not sent: the
-// proxy is told that it is not current, and goes on with what it has until that
+// proxy is notified that it is not current, and goes on with what it has until that
 // is stale.
 const (
 	MaxPartBytes     = 32 << 20 // JSON of one part, and of the index
@@ -158,7 +158,7 @@ func EncodePart(name string, value any) (*Part, error) {
 }
 
 // ErrHash says that the bytes of a part are not those that its hash names.
-var ErrHash = errors.New("content does not agree with its hash")
+var ErrHash = errors.New("the content does not match its hash")
 
 // decodePart checks b against its hash and reads it. Fields that this release
 // does not know are an error: a part from a newer server may hold a restriction
@@ -202,7 +202,7 @@ func DecodeStrict(b []byte, value any) error {
 		return err
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the value")
+		return errors.New("there is more after the JSON value")
 	}
 	return nil
 }

@@ -117,7 +117,7 @@ func TestTheVersionDependsOnNamesAndHashesAlone(t *testing.T) {
 		changed := maps.Clone(index.Parts)
 		changed[name] = HashOf([]byte("other"))
 		if VersionOf(changed) == index.Version {
-			t.Errorf("a change of %s is no new version", name)
+			t.Errorf("a change of %s is not a new version", name)
 		}
 		delete(changed, name)
 		if VersionOf(changed) == index.Version {

@@ -49,16 +49,16 @@ func (w Workload) Normalize() (Workload, error) {
 		w.Labels[label] = said
 	}
 	if !dnsLabel.MatchString(w.Namespace) {
-		errs = append(errs, fmt.Errorf("namespace %q must be a valid label", w.Namespace))
+		errs = append(errs, fmt.Errorf("namespace %q is not a valid DNS label (a-z, 0-9 and \"-\", at most 63)", w.Namespace))
 	}
 	if w.Service != "" && !dnsLabel.MatchString(w.Service) {
-		errs = append(errs, fmt.Errorf("service %q must be a valid label", w.Service))
+		errs = append(errs, fmt.Errorf("service %q is not a valid DNS label (a-z, 0-9 and \"-\", at most 63)", w.Service))
 	}
 	if !labelValue.MatchString(w.Version) {
-		errs = append(errs, fmt.Errorf("version %q must be a valid label value", w.Version))
+		errs = append(errs, fmt.Errorf("version %q is not a valid label value", w.Version))
 	}
 	if w.Account != "" && !dnsLabel.MatchString(w.Account) {
-		errs = append(errs, fmt.Errorf("service account %q must be a valid label", w.Account))
+		errs = append(errs, fmt.Errorf("service account %q is not a valid DNS label (a-z, 0-9 and \"-\", at most 63)", w.Account))
 	}
 	if len(w.Labels) > MaxLabels {
 		errs = append(errs, fmt.Errorf("%d labels are more than %d", len(w.Labels), MaxLabels))
@@ -85,7 +85,7 @@ func (w Workload) Normalize() (Workload, error) {
 }
 
 // Base is the name of a workload without its instance: "details-v2", "details",
-// or "command" for one that is no service.
+// or "command" for one that is not a service.
 func (w Workload) Base() string {
 	base := w.Service
 	if base == "" {

@@ -21,7 +21,7 @@ const defaultFlows = 100
 // that stopped reading does not hold a place for ever.
 const flowWrite = 10 * time.Second
 
-// Config is what the endpoints tell of. All of it is required.
+// Config is what the endpoints report. All of it is required.
 type Config struct {
 	Version  Version
 	Census   Census

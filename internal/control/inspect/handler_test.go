@@ -166,7 +166,7 @@ func TestWhyDecidesOnWhatTheProxyAcknowledged(t *testing.T) {
 		{"from=mongo" + google, 404, "give its labels", ""},
 		{"label=app:mongo&label=version:v3" + google, 200, "deny", "mongo-v3"},
 		{"from=x-v1&namespace=broken" + google, 400, "cannot be compiled", ""},
-		{"from=x-v1&namespace=Not_One" + google, 400, "must be a valid label", ""},
+		{"from=x-v1&namespace=Not_One" + google, 400, "is not a valid DNS label", ""},
 		{"from=details-v2", 400, "url is missing", ""},
 		{"url=https://a.example/", 400, "from is missing", ""},
 		{"from=details-v2&url=nonsense", 400, "say which way", ""},

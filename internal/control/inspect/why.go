@@ -54,7 +54,7 @@ func whyQuery(values url.Values) (WhyQuery, error) {
 		query.Labels[key] = value
 	}
 	if query.From == "" && query.Labels == nil {
-		return query, failure(http.StatusBadRequest, "from is missing: which workload asks?")
+		return query, failure(http.StatusBadRequest, "from is missing: name the workload that asks")
 	}
 	return query, nil
 }
@@ -135,7 +135,7 @@ func splitBase(from string) (service, version string, ok bool) {
 	return parts[1], parts[2], true
 }
 
-// open tells of one decision by its id.
+// open reports one decision by its id.
 func (e *endpoints) open(w http.ResponseWriter, r *http.Request) {
 	id, err := record.ParseID(r.PathValue("id"))
 	if err != nil {

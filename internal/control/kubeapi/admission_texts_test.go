@@ -15,7 +15,7 @@ import (
 	"sluice.dev/sluice/api"
 )
 
-// refusedSpecs is a spec for each text with which the kinds of 2018 are refused,
+// refusedSpecs is a spec for each text with which the kinds of Istio 0.5 are refused,
 // and some of our own, by kind.
 var refusedSpecs = map[string][]string{
 	"EgressRule": {

@@ -29,7 +29,7 @@ import (
 )
 
 const (
-	// requestTimeout bounds a request that is no watch, its body included.
+	// requestTimeout bounds a request that is not a watch, its body included.
 	requestTimeout = 30 * time.Second
 	// maxRequestBody bounds the body of a request, in bytes: an object is far
 	// smaller, and etcd takes 1.5 MiB.

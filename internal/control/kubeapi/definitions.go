@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	// definitionHash is the annotation that tells which text a stored CRD was made
+	// definitionHash is the annotation that says which text a stored CRD was made
 	// of, so that a warm start writes nothing.
 	definitionHash = "sluice.dev/definition-hash"
 	// fieldManager is who we are in server-side apply.
@@ -146,7 +146,7 @@ func establishedAt(definition *apiextensions.CustomResourceDefinition) time.Time
 	return condition.LastTransitionTime.Time
 }
 
-// backdateEstablished tells the server that the CRD was established long ago.
+// backdateEstablished makes the server believe that the CRD was established long ago.
 // This server is the only one, so nobody has to come to know it, and the first
 // create need not wait. On a cluster this would be wrong.
 func backdateEstablished(ctx context.Context, client clientset.Interface, name string) error {

@@ -99,7 +99,7 @@ func checkDatabase(path string) error {
 	database, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: databaseLock})
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
-		return fmt.Errorf("the store %s is locked by another process", path)
+		return fmt.Errorf("the store %s is locked by another process: stop it first", path)
 	case err != nil:
 		return fmt.Errorf("the store %s cannot be read: %w; restore it from a copy, or choose another data folder", path, err)
 	}

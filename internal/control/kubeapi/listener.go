@@ -102,7 +102,7 @@ func (l *socketListener) Accept() (net.Conn, error) {
 		case l.slots <- struct{}{}:
 			return &knownConn{Conn: conn, who: sameUser, release: func() { <-l.slots }}, nil
 		default:
-			l.log.Warn("refused a connection on api.sock: too many are open", "limit", maxConnections)
+			l.log.Warn("a connection on api.sock was refused: too many are open", "limit", maxConnections)
 			refuseBusy(conn)
 		}
 	}

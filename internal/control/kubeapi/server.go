@@ -57,7 +57,7 @@ type Server struct {
 	memory    *pairListener
 	front     *front
 	stopWatch context.CancelFunc
-	quiet     *atomic.Bool // set when we stop: what is cut off then is no news
+	quiet     *atomic.Bool // set when we stop: what is cut off then is not reported
 	served    sync.WaitGroup
 	stopOnce  sync.Once
 	stopErr   error
@@ -100,7 +100,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	s.serve()
 	defer func() {
 		if err != nil {
-			_ = s.Stop() // the error that stands is the one that is told
+			_ = s.Stop() // the first error is the one to report
 		}
 	}()
 

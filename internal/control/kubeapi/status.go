@@ -108,7 +108,7 @@ func (s *Store) writeReport(ctx context.Context, limit *rate.Limiter) (again tim
 			switch err := s.writeStatus(ctx, one.object, one.status); {
 			case err == nil, apierrors.IsNotFound(err):
 			case apierrors.IsConflict(err):
-				again = statusSettle // the watch is about to tell of another version
+				again = statusSettle // the watch is about to deliver another version
 			default:
 				s.config.Log.Warn("write the status of an object", "object", one.object.ID(), "error", err, "again", statusRetry)
 				return statusRetry
@@ -218,7 +218,7 @@ func (s *Store) writeStatus(ctx context.Context, object *stored, status v1alpha1
 }
 
 // noteStatus keeps what was written, so that the next report need not wait for
-// the watch to tell of it.
+// the watch to deliver it.
 func (s *Store) noteStatus(object *stored, version string, status v1alpha1.Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -232,7 +232,7 @@ func (s *Store) noteStatus(object *stored, version string, status v1alpha1.Statu
 	}
 }
 
-// readStatus reads a status as the API served it. What is no status of ours is
+// readStatus reads a status as the API served it. What is not a status of ours is
 // none: it is overwritten.
 func readStatus(served any) (status v1alpha1.Status) {
 	plain, ok := served.(map[string]any)

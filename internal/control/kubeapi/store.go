@@ -56,7 +56,7 @@ type stored struct {
 	api.Object // without its status
 	key        objectKey
 	status     v1alpha1.Status
-	// since is the revision of the newest change that Objects tells of; a write of
+	// since is the revision of the newest change that Objects reports; a write of
 	// the status alone moves only the object's resource version.
 	since int64
 }
@@ -238,7 +238,7 @@ func (s *Store) keysOf(resource string) (keys []objectKey) {
 	return keys
 }
 
-// markChanged tells who waits for a change. The lock is held.
+// markChanged wakes who waits for a change. The lock is held.
 func (s *Store) markChanged() {
 	s.copied = nil
 	close(s.changed)

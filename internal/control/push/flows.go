@@ -25,7 +25,7 @@ const (
 	// maxAnswers is how many pieces of answers wait for one reader; what comes on
 	// top is dropped and counted.
 	maxAnswers = 256
-	// answerTimeout is how long a proxy may take to tell past flows.
+	// answerTimeout is how long a proxy may take to report past flows.
 	answerTimeout = 2 * time.Second
 	// maxQuestions bounds the questions that are open at a time.
 	maxQuestions = stream.MaxQueries / 2
@@ -121,7 +121,7 @@ func (p *proxies) receive(opened grpc.ServerStream, o *observer, greeting *time.
 			return err
 		}
 		if len(piece.Flows) > stream.MaxAnswerFlows {
-			return status.Errorf(codes.InvalidArgument, "an answer with %d flows", len(piece.Flows))
+			return status.Errorf(codes.InvalidArgument, "an answer has %d flows, more than %d", len(piece.Flows), stream.MaxAnswerFlows)
 		}
 		p.mu.Lock()
 		p.deliver(piece.Query, answer{piece, o})
@@ -226,7 +226,7 @@ func (p *proxies) withdraw(q *question) uint64 {
 		select {
 		case o.queries <- &stream.Query{Format: stream.ObserveFormat, ID: q.query.ID, Kind: stream.QueryCancel}:
 		default:
-			o.stuck() // else it would tell for ever what nobody wants
+			o.stuck() // else it would report for ever what nobody wants
 		}
 	}
 	return q.dropped
@@ -274,7 +274,7 @@ func (s *Server) Flows(ctx context.Context, query inspect.FlowQuery, accepted fu
 
 // losses counts the flows that proxies say they dropped for one reader.
 type losses struct {
-	byProxy map[*observer]uint64 // of those that tell still, in all
+	byProxy map[*observer]uint64 // of those that still report, in all
 	ended   uint64               // of the others
 }
 
@@ -295,7 +295,7 @@ func (l *losses) sum() uint64 {
 }
 
 // past gathers the past flows of all proxies that were asked, at most last of
-// each, and what those that were quicker told of new ones meanwhile, at most
+// each, and what those that were quicker reported of new ones meanwhile, at most
 // inspect.MaxFlows.
 func (s *Server) past(ctx context.Context, q *question, asked, last int, lost *losses) (past, early []record.Record) {
 	timer := time.NewTimer(s.patience)
@@ -307,7 +307,7 @@ func (s *Server) past(ctx context.Context, q *question, asked, last int, lost *l
 		case <-ctx.Done():
 			return past, early
 		case <-timer.C:
-			s.log.Warn("a proxy did not tell its flows in time", "waited", s.patience)
+			s.log.Warn("a proxy did not report its flows in time", "waited", s.patience)
 			return past, early
 		case piece := <-q.answers:
 			lost.note(piece)
@@ -324,7 +324,7 @@ func (s *Server) past(ctx context.Context, q *question, asked, last int, lost *l
 				done[piece.from] = true
 			}
 			if piece.Error != "" {
-				s.log.Warn("a proxy does not tell its flows", "proxy", piece.from.name, "error", piece.Error)
+				s.log.Warn("a proxy cannot report its flows", "proxy", piece.from.name, "error", piece.Error)
 			}
 		}
 	}

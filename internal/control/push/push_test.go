@@ -305,7 +305,7 @@ func TestTheEndOfAProcessIsTheLeaveOfAllItsWorkloads(t *testing.T) {
 	eventually(t, "no workload lives", func() bool { return len(p.registry.Now().Workloads) == 0 })
 }
 
-func TestARefusedSnapshotIsToldAndTheNextIsTried(t *testing.T) {
+func TestARefusedSnapshotIsReportedAndTheNextIsTried(t *testing.T) {
 	p := startPlane(t, "", newStore())
 	m := join(t, p.client(nil), details("v2"))
 	first := until(t, m, hasRules(""))
@@ -319,7 +319,7 @@ func TestARefusedSnapshotIsToldAndTheNextIsTried(t *testing.T) {
 		first = snapshot
 		m.Ack(snapshot.Version)
 	}
-	eventually(t, "the refusal is told", func() bool { return p.server.Workloads()[0].Nack == "cannot be built" })
+	eventually(t, "the refusal is reported", func() bool { return p.server.Workloads()[0].Nack == "cannot be built" })
 	if got := p.server.Workloads()[0].AckedVersion; got != first.Version {
 		t.Errorf("the proxy is said to run %s, and runs %s", got, first.Version)
 	}
@@ -564,13 +564,13 @@ func TestAWorkloadBeyondTheBoundIsRefusedAndLetInLater(t *testing.T) {
 	until(t, first, func(*wire.Snapshot) bool { return true })
 	second = join(t, client, details("v2"))
 	eventually(t, "the second is refused", func() bool {
-		return second.Err() != nil && strings.Contains(second.Err().Error(), "as many workloads as it may")
+		return second.Err() != nil && strings.Contains(second.Err().Error(), "the limit of workloads is reached")
 	})
 	first.Leave()
 	until(t, second, func(*wire.Snapshot) bool { return true })
 }
 
-func TestAPeerThatFailsTheCheckIsToldNothing(t *testing.T) {
+func TestAPeerThatIsNotAuthenticatedGetsNoAnswer(t *testing.T) {
 	checked := make(chan struct{}, 100)
 	p := startPlaneWith(t, "", newStore(), registry.Config{}, authenticator(func() error {
 		checked <- struct{}{}
@@ -676,7 +676,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	(<-accepted).Close()
 }
 
-func TestFlowsOfAllProxiesAreToldInOrder(t *testing.T) {
+func TestFlowsOfAllProxiesAreSentInOrder(t *testing.T) {
 	p := startPlane(t, "", newStore())
 	rings := []*record.Ring{record.NewRing(), record.NewRing()}
 	for _, ring := range rings {
@@ -968,7 +968,7 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 	eventually(t, "all goroutines ended", func() bool { return runtime.NumGoroutine() <= before })
 }
 
-func TestAWorkloadThatCannotBeToldTheLatestIsToldSo(t *testing.T) {
+func TestAWorkloadThatCannotBeSentTheLatestIsMarkedOutdated(t *testing.T) {
 	p := startPlane(t, "", newStore())
 	m := join(t, p.client(nil), details("v2"))
 	first := until(t, m, hasRules(""))

@@ -60,7 +60,7 @@ const (
 type Config struct {
 	Registry *registry.Registry // whose members the workloads of the streams are
 	Census   Census             // who is there: the registry, or whoever counts others too
-	// Peers says who may connect. Required: whoever connects is told every rule.
+	// Peers says who may connect. Required: whoever connects reads every rule.
 	Peers peer.Authenticator
 	Log   *slog.Logger // nil: nothing is logged
 }
@@ -206,7 +206,7 @@ func readJoin(first *discoveryv3.DeltaDiscoveryRequest) (stream.Join, error) {
 	case kind != wire.KindIndex:
 		return join, fmt.Errorf("the first request asks for %s, not for the index", kind)
 	case len(first.GetInitialResourceVersions()) > 2*wire.MaxParts+1:
-		return join, fmt.Errorf("%d parts are held", len(first.GetInitialResourceVersions()))
+		return join, fmt.Errorf("the first request lists %d parts, more than %d", len(first.GetInitialResourceVersions()), 2*wire.MaxParts+1)
 	}
 	return join, nil
 }

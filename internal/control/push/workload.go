@@ -31,7 +31,7 @@ type workloadStream struct {
 	sent     *compile.View // of the index that waits for an answer; nil when none does
 	nonce    string        // of that index
 	current  *compile.View // of the index that was answered last, either way
-	problem  string        // why the last view could not be made or sent; the proxy was told that it is outdated
+	problem  string        // why the last view could not be made or sent; the proxy knows that it is outdated
 	progress progress
 }
 
@@ -52,7 +52,7 @@ func newWorkloadStream(s *Server, member *registry.Member, versions map[string]s
 			w.progress.ackedVersion = version
 			continue
 		}
-		// What is no part of ours is not remembered, whatever it is called.
+		// What is not a part of ours is not remembered, whatever its name.
 		if _, ok := wire.KindOf(name); ok && len(name) <= wire.MaxPartName && len(version) <= wire.HashLength {
 			w.held[name] = wire.Hash(version)
 		}
@@ -169,7 +169,7 @@ func (w *workloadStream) send(opened serverStream, out *compile.Output) error {
 	return nil
 }
 
-// fail tells the proxy that it cannot be given the latest: it goes on with what it
+// fail says to the proxy that it cannot be given the latest: it goes on with what it
 // has, until that is stale, and status says why.
 func (w *workloadStream) fail(opened serverStream, why error) error {
 	if w.problem == why.Error() {
@@ -244,7 +244,7 @@ func (w *workloadStream) change(view *compile.View) ([]*discoveryv3.DeltaDiscove
 		return nil, "", fmt.Errorf("encode index: %w", err)
 	}
 	if len(index) > wire.MaxPartBytes {
-		return nil, "", fmt.Errorf("an index of %d bytes is more than %d", len(index), wire.MaxPartBytes)
+		return nil, "", fmt.Errorf("an index has %d bytes, more than %d", len(index), wire.MaxPartBytes)
 	}
 	last := w.response(wire.KindIndex, view.Version)
 	last.Resources = []*discoveryv3.Resource{stream.EncodeResource(wire.NameIndex, wire.KindIndex, view.Version, index)}

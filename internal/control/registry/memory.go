@@ -14,7 +14,7 @@ import (
 const MemoryFormat = 1
 
 // Memories is what is read of one.
-var Memories = format.Kind{Name: "the list of workloads that lived", Oldest: 1, Newest: MemoryFormat}
+var Memories = format.Kind{Name: "the list of workloads of the previous run", Oldest: 1, Newest: MemoryFormat}
 
 // Memory is what a server leaves to the one after it: hints, by which workloads
 // that come back find their names free and their services known. Nothing in it

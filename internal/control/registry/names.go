@@ -23,7 +23,7 @@ func (m *Member) name() KeptName {
 	return KeptName{Instance: m.workload.Instance, Session: hashOf(m.session), Proxy: m.owner}
 }
 
-// hashOf names a session without telling it.
+// hashOf names a session without showing it.
 func hashOf(session string) string {
 	sum := sha256.Sum256([]byte(session))
 	return hex.EncodeToString(sum[:])

@@ -115,7 +115,7 @@ func after(t *testing.T, r *Registry, config Config) *Registry {
 		t.Fatal(err)
 	}
 	if strings.Contains(string(b), "secret") {
-		t.Errorf("a session is told: %s", b)
+		t.Errorf("a session is shown: %s", b)
 	}
 	if err := json.Unmarshal(b, &config.Memory); err != nil {
 		t.Fatal(err)

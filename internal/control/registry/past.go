@@ -10,8 +10,8 @@ import (
 )
 
 // A service that only workloads speak of is known for a day after its last one
-// left. Who calls it meanwhile is told that nobody answers (503), as of any
-// service that is down, and not that there is no such name: that would look like
+// left. Who calls it meanwhile gets 503, as of any
+// service that is down, and not NXDOMAIN: that would look like
 // a mistake of the caller, and resolvers and applications remember it. A
 // MeshService makes it known for good.
 const (

@@ -13,7 +13,7 @@ import (
 // numbers are given again. The zero Process is unknown.
 type Process struct {
 	PID     int    `json:"pid,omitempty"`
-	Started uint64 `json:"started,omitempty"` // clock ticks after the boot; 0 where it could not be told
+	Started uint64 `json:"started,omitempty"` // clock ticks after the boot; 0 where it is not known
 }
 
 // ProcessOf returns the living process of this number.

@@ -25,7 +25,7 @@ const MaxWorkloads = 10_000
 const maxInstance = 1_000_000
 
 // ErrFull says that the bound on workloads is reached.
-var ErrFull = errors.New("registry: the mesh holds as many workloads as it may")
+var ErrFull = errors.New("registry: the limit of workloads is reached")
 
 // Config configures a Registry.
 type Config struct {

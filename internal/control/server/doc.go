@@ -1,5 +1,5 @@
-// Package server assembles the control plane: the store of rules, the registry
-// of workloads, compile and push, and the /sluice/ endpoints beside the rules on
-// api.sock. cmd/sluice-server calls it, and the tests that need a whole server.
-// It must never hold rules or workloads of its own: it only joins rooms.
+// Package server assembles the control plane from a store of rules, a census of
+// workloads, listeners and an authenticator of peers, and, with these, the server
+// of one machine. cmd/sluice-server calls it, and the tests that need a whole
+// server. It must never hold rules or workloads of its own.
 package server

@@ -16,11 +16,11 @@ import (
 // errLocked says that another process holds a folder.
 var errLocked = errors.New("another process holds the lock")
 
-// RunningError says that a server lives in a folder already.
+// RunningError says that another server uses a folder.
 type RunningError struct {
 	Purpose string // "runtime" or "data"
 	Folder  string
-	PID     int // of that server; 0 where it cannot be told
+	PID     int // of that server; 0 where it is not known
 }
 
 func (e *RunningError) Error() string {
@@ -28,7 +28,7 @@ func (e *RunningError) Error() string {
 	if e.PID != 0 {
 		who = fmt.Sprintf("a sluice-server (pid %d)", e.PID)
 	}
-	return fmt.Sprintf("%s lives in the %s folder %s: end it first, or choose another folder with --%s-dir", who, e.Purpose, e.Folder, e.Purpose)
+	return fmt.Sprintf("%s uses the %s folder %s: stop it first, or choose another folder with --%s-dir", who, e.Purpose, e.Folder, e.Purpose)
 }
 
 // lock is the lock of a folder. The kernel lets it go when the process ends, in
@@ -53,7 +53,7 @@ func takeLock(path string) (*lock, error) {
 func (l *lock) release() { _ = l.folder.Close() }
 
 // otherServer returns the pid of the process that listens on api.sock, 0 where
-// none can be told.
+// it is not known.
 func (s *Server) otherServer() int {
 	conn, err := net.DialTimeout("unix", filepath.Join(s.config.RuntimeDir, paths.APISocket), time.Second)
 	if err != nil {

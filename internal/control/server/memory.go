@@ -38,10 +38,10 @@ func (s *Server) recall() registry.Memory {
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return memory
 	}
-	s.config.Log.Warn("the names of the workloads that lived cannot be recalled", "error", err)
+	s.config.Log.Warn("the workloads of the previous run are not known", "error", err)
 	var unknown *format.UnknownError
 	if s.forgetful = errors.As(err, &unknown) && unknown.Newer(); s.forgetful {
-		s.config.Log.Warn("the file is left as it is, and the names of the workloads are not kept over a restart", "file", s.memoryPath())
+		s.config.Log.Warn("the file is left as it is, and the names of workloads are not kept over a restart", "file", s.memoryPath())
 	}
 	return memory
 }
@@ -110,7 +110,7 @@ func (s *Server) writeMemory(last []byte) []byte {
 		err = os.Rename(next, path)
 	}
 	if err != nil {
-		s.config.Log.Warn("the names of the workloads that live cannot be remembered", "error", err)
+		s.config.Log.Warn("the list of workloads cannot be written", "error", err)
 		_ = os.Remove(next) // it may be there in part
 		return last
 	}

@@ -132,7 +132,7 @@ func TestAMemoryOfALaterReleaseIsLeftAsItIs(t *testing.T) {
 	if err := os.WriteFile(path, []byte(later), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readMemory(path); err == nil || !strings.Contains(err.Error(), "the list of workloads that lived has format 7; this Sluice reads format 1: upgrade this Sluice") {
+	if _, err := readMemory(path); err == nil || !strings.Contains(err.Error(), "the list of workloads of the previous run has format 7; this Sluice reads format 1: upgrade this Sluice") {
 		t.Errorf("read: %v", err)
 	}
 	s, err := start(t, c)

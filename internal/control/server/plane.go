@@ -71,7 +71,7 @@ func NewPlane(config PlaneConfig) (*Plane, error) {
 }
 
 // Start starts the control plane and returns when the rules of the store were
-// compiled once, so that no proxy is ever told of a mesh without them.
+// compiled once, so that no proxy is ever sent a mesh without them.
 func (p *Plane) Start(ctx context.Context) error {
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p.cancel = cancel
@@ -121,8 +121,8 @@ func (p *Plane) WarningsOf(object *api.Object) []string {
 	return texts
 }
 
-// Close ends the control plane and waits for all of it: first what the proxies are
-// told, then what reads the store.
+// Close ends the control plane and waits for all of it: first the streams to the
+// proxies, then what reads the store.
 func (p *Plane) Close() {
 	p.cancel()
 	p.push.Close()

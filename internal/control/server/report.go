@@ -17,7 +17,7 @@ const (
 	reportAtMost = 250 * time.Millisecond
 )
 
-// reporter tells the store what became of the rules, for people who look at a
+// reporter reports to the store what became of the rules, for people who look at a
 // status. It sleeps until something is compiled or acknowledged.
 type reporter struct {
 	compiled func() (last *compile.Output, newer <-chan struct{})

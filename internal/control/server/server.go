@@ -25,7 +25,7 @@ type Config struct {
 	RuntimeDir string // of the sockets; made 0700 where it is missing
 	DataDir    string // of the store; made 0700 where it is missing
 	Version    string // for /sluice/version
-	// Peers says who may command us on api.sock and be told every rule on push.sock.
+	// Peers says who may give commands on api.sock and read every rule on push.sock.
 	Peers peer.Authenticator
 	Log   *slog.Logger
 }
@@ -51,12 +51,12 @@ type Server struct {
 
 // Start starts the control plane of this machine and returns when both of its
 // sockets take connections. An error of type *RunningError says that another
-// server lives in one of the folders.
+// server uses one of the folders.
 func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	s := &Server{config: config, failed: make(chan error, 2)}
 	defer func() {
 		if err != nil {
-			_ = s.Stop() // the error that stands is the one that is told
+			_ = s.Stop() // the first error is the one to report
 		}
 	}()
 	if err := s.takeFolders(); err != nil {
@@ -157,7 +157,7 @@ func (s *Server) servePush() error {
 // Failed delivers an error when a part of the server ended by itself.
 func (s *Server) Failed() <-chan error { return s.failed }
 
-// Stop ends the server and waits for all of it: first what the proxies are told,
+// Stop ends the server and waits for all of it: first the streams to the proxies,
 // then what reads the store, then the store. Later calls return what the first
 // did.
 func (s *Server) Stop() error {

@@ -54,7 +54,7 @@ func (h *Holder) Swap(s *Snapshot) {
 
 // Restore makes s count, which was current at confirmed, unless there was a Swap
 // already. It is stale at once where it is too old, or where it was confirmed so
-// far in the future that its age cannot be told: a clock was set back.
+// far in the future that its age is not known: a clock was set back.
 func (h *Holder) Restore(s *Snapshot, confirmed time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -150,7 +150,7 @@ func (h *Holder) OnSwap(swapped func(*Snapshot)) (stop func()) {
 	}
 }
 
-// set stores s and tells the watchers. The lock is held.
+// set stores s and wakes the watchers. The lock is held.
 func (h *Holder) set(s *Snapshot) {
 	h.current.Store(s)
 	for w := range h.watchers {

@@ -66,7 +66,7 @@ func parseRoots(text []byte) (*x509.CertPool, error) {
 		count++
 	}
 	if count == 0 {
-		return nil, errors.New("there is no certificate in it")
+		return nil, errors.New("it holds no certificate")
 	}
 	return pool, nil
 }

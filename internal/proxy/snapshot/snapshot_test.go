@@ -133,13 +133,13 @@ func TestAShortNameIsSeenFromTheWorkloadsNamespace(t *testing.T) {
 
 func TestASnapshotThatCannotBeRunWholeIsRefused(t *testing.T) {
 	for what, change := range map[string]func(*wire.Snapshot){
-		"no mesh":               func(s *wire.Snapshot) { s.Mesh = nil },
-		"no policy":             func(s *wire.Snapshot) { s.Policy = nil },
-		"no routes":             func(s *wire.Snapshot) { s.Routes = nil },
-		"no directory":          func(s *wire.Snapshot) { s.Directory = nil },
-		"an unknown default":    func(s *wire.Snapshot) { s.Mesh = &wire.Mesh{OutboundDefault: "Allow", MaxStale: 1} },
-		"no bound on age":       func(s *wire.Snapshot) { s.Mesh = &wire.Mesh{OutboundDefault: "Deny"} },
-		"roots that are no PEM": func(s *wire.Snapshot) { s.Mesh = &wire.Mesh{OutboundDefault: "Deny", MaxStale: 1, TrustedRoots: "x"} },
+		"no mesh":                func(s *wire.Snapshot) { s.Mesh = nil },
+		"no policy":              func(s *wire.Snapshot) { s.Policy = nil },
+		"no routes":              func(s *wire.Snapshot) { s.Routes = nil },
+		"no directory":           func(s *wire.Snapshot) { s.Directory = nil },
+		"an unknown default":     func(s *wire.Snapshot) { s.Mesh = &wire.Mesh{OutboundDefault: "Allow", MaxStale: 1} },
+		"no bound on age":        func(s *wire.Snapshot) { s.Mesh = &wire.Mesh{OutboundDefault: "Deny"} },
+		"roots that are not PEM": func(s *wire.Snapshot) { s.Mesh = &wire.Mesh{OutboundDefault: "Deny", MaxStale: 1, TrustedRoots: "x"} },
 		"roots that are a key": func(s *wire.Snapshot) {
 			s.Mesh = &wire.Mesh{OutboundDefault: "Deny", MaxStale: 1, TrustedRoots: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY"}))}
 		},
@@ -552,7 +552,7 @@ func TestABrokenFileIsNotUsed(t *testing.T) {
 		"of a later format":      bytes.Replace(good, []byte("sluice-snapshot/2"), []byte("sluice-snapshot/3"), 1),
 		"without its first line": good[bytes.IndexByte(good, '\n')+1:],
 		"with an unknown field":  resealed(bytes.Replace(good, []byte(`"rules"`), []byte(`"ruled"`), 1)),
-		"that is no snapshot":    resealed([]byte("\n{}")),
+		"that is not a snapshot": resealed([]byte("\n{}")),
 	} {
 		if err := os.WriteFile(store.path("class"), content, 0o600); err != nil {
 			t.Fatal(err)

@@ -49,7 +49,7 @@ func (c *Client) answer(ctx context.Context) (heard bool, err error) {
 		return false, fmt.Errorf("open stream of questions: %w", err)
 	}
 	answers := &answers{stream: opened, ring: c.config.Flows, open: make(map[uint64]context.CancelFunc)}
-	// Questions end with the stream: first they are told, then waited for.
+	// Questions end with the stream: first they are cancelled, then waited for.
 	defer answers.work.Wait()
 	defer cancel()
 	if err := answers.send(&Answer{Proxy: c.config.Proxy}); err != nil {
@@ -147,9 +147,9 @@ func (a *answers) reply(ctx context.Context, query *Query) error {
 	return fmt.Errorf("question %q is not known", query.Kind)
 }
 
-// flows tells past flows, and new ones while the question is open. It follows
+// flows sends past flows, and new ones while the question is open. It follows
 // first and looks back then, so that none is lost between; one that is in both
-// is told once.
+// is sent once.
 func (a *answers) flows(ctx context.Context, query *Query) error {
 	filter := record.Filter{Workload: query.Workload}
 	var follower *record.Follower
@@ -160,10 +160,10 @@ func (a *answers) flows(ctx context.Context, query *Query) error {
 		}
 	}
 	past := a.ring.Recent(min(max(query.Last, 0), record.RingSize), filter)
-	told := make(map[record.ID]bool)
+	sent := make(map[record.ID]bool)
 	if query.Follow {
 		for _, f := range past {
-			told[f.ID] = true
+			sent[f.ID] = true
 		}
 	}
 	for len(past) > 0 {
@@ -181,8 +181,8 @@ func (a *answers) flows(ctx context.Context, query *Query) error {
 		if err != nil {
 			return nil // the question was withdrawn
 		}
-		if told[next.ID] {
-			delete(told, next.ID)
+		if sent[next.ID] {
+			delete(sent, next.ID)
 			continue
 		}
 		if !filter.Match(&next) {

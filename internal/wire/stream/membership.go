@@ -89,10 +89,10 @@ func (m *Membership) Err() error {
 // answered with Ack or Nack: the server sends no further one before.
 func (m *Membership) Snapshots() <-chan *wire.Snapshot { return m.snapshots }
 
-// Ack tells the server that the workload runs the snapshot of this version.
+// Ack says to the server that the workload runs the snapshot of this version.
 func (m *Membership) Ack(version string) { m.reply(version, nil) }
 
-// Nack tells the server that the snapshot of this version cannot be run, and
+// Nack says to the server that the snapshot of this version cannot be run, and
 // why; the one before it goes on.
 func (m *Membership) Nack(version string, why error) {
 	if why == nil {
@@ -147,7 +147,7 @@ func (m *Membership) run(ctx context.Context) {
 }
 
 // final reports whether the server refused the workload itself, so that asking
-// again soon is no use.
+// again soon is of no use.
 func final(err error) bool {
 	switch status.Code(err) {
 	case codes.InvalidArgument, codes.PermissionDenied, codes.ResourceExhausted, codes.Unimplemented:

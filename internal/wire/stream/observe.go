@@ -63,7 +63,7 @@ type Answer struct {
 	Proxy   string          `json:"proxy,omitempty"`
 	Query   uint64          `json:"query,omitempty"`
 	Flows   []record.Record `json:"flows,omitempty"`
-	Past    bool            `json:"past,omitempty"`    // all past flows are told
+	Past    bool            `json:"past,omitempty"`    // all past flows were sent
 	End     bool            `json:"end,omitempty"`     // nothing follows
 	Dropped uint64          `json:"dropped,omitempty"` // flows lost in all because this reader was slow
 	Error   string          `json:"error,omitempty"`

@@ -25,7 +25,7 @@
 //   - A response that removes the index says that what the proxy runs is not
 //     current and that the server cannot send what is: the proxy lets its age
 //     grow. The next index ends that.
-//   - A part whose content does not agree with its hash, or an index that names
+//   - A part whose content does not match its hash, or an index that names
 //     a part that is not there, ends the stream: the proxy opens another and
 //     says what it holds.
 //
