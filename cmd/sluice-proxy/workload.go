@@ -13,6 +13,8 @@ import (
 	"sluice.dev/sluice/internal/proxy"
 	"sluice.dev/sluice/internal/proxy/ingress"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/report"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -27,7 +29,7 @@ func (d *daemon) attached(ctx context.Context, a *attach.Attachment) {
 		return
 	default:
 	}
-	m, err := d.join(ctx, a.Hello)
+	m, err := d.join(ctx, a.Hello.Workload)
 	if err != nil {
 		d.log.Warn("a sandbox was refused", "service", a.Hello.Service, "version", a.Hello.Version, "error", err)
 		a.Refuse(err.Error())
@@ -35,7 +37,12 @@ func (d *daemon) attached(ctx context.Context, a *attach.Attachment) {
 	}
 	defer m.leave()
 	table, save := d.names(m.workload)
-	w, err := d.proxy.Attach(ctx, proxy.WorkloadConfig{Workload: m.workload, Capture: a.Capture, Holder: m.holder, Names: table})
+	var each func(*record.Record) error
+	if a.Hello.Each {
+		each = a.Tell
+	}
+	collected := report.NewCollector(each)
+	w, err := d.proxy.Attach(ctx, proxy.WorkloadConfig{Workload: m.workload, Capture: a.Capture, Holder: m.holder, Names: table, Sink: collected})
 	if err != nil {
 		a.Refuse(err.Error())
 		return
@@ -47,6 +54,13 @@ func (d *daemon) attached(ctx context.Context, a *attach.Attachment) {
 	if err := a.Welcome(attach.Welcome{Instance: m.workload.Instance, Search: m.holder.Load().Directory.SearchText()}); err != nil {
 		return
 	}
+	collected.Begin()
+	defer func() {
+		w.Close() // each connection has its record now
+		if summary := collected.End(); a.Asked() {
+			a.Sum(summary, collected.Dropped()) // an error says that the client is gone
+		}
+	}()
 	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
 	for {

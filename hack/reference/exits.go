@@ -21,7 +21,8 @@ func writeExits(b *bytes.Buffer, s sources) error {
 	forbidden := &sandbox.CommandError{Err: syscall.EACCES}
 	b.WriteString("\n## sluice run\n\nThe command's own, and:\n\n")
 	table(b, []string{"status", ""}, [][]string{
-		{fmt.Sprint(run.ExitFailed), "the sandbox or the proxy could not be had, or a rule is wrong; the command did not run"},
+		{fmt.Sprint(run.ExitDenied), "with `--fail-on-denied`: the command ended with 0, and something was denied"},
+		{fmt.Sprint(run.ExitFailed), "there is no sandbox or no proxy, or a rule is wrong, and the command did not run; or the command ended with 0 and its report could not be written"},
 		{fmt.Sprint(forbidden.ExitCode()), "the command is there and cannot be executed"},
 		{fmt.Sprint(missing.ExitCode()), "there is no such command"},
 		{"128 + N", "the command ended by signal N"},

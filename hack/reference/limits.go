@@ -46,7 +46,7 @@ var limitedPackages = []limited{
 	{"Files and objects", "api"},
 	{"Values of our own kinds", "api/v1alpha1"},
 	{"The command line's requests", "internal/rest"},
-	{"sluice run", "internal/run"},
+	{"sluice run", "internal/report"},
 	{"sluice demo", "internal/demo"},
 	{"sluice why", "internal/advice"},
 	{"The rules' API and store", "internal/control/kubeapi"},

@@ -1,5 +1,5 @@
 // Command reference writes docs/reference: the commands, the kinds, the limits,
-// the reasons and the exit statuses, each out of what the program itself says.
+// the reasons, the reports and the exit statuses, each out of what the program itself says.
 // `make generate` calls it. It never writes what depends on the machine.
 package main
 
@@ -29,6 +29,7 @@ var pages = []page{
 	{"kinds.md", writeKinds},
 	{"limits.md", writeLimits},
 	{"reasons.md", writeReasons},
+	{"reports.md", writeReports},
 	{"exit-statuses.md", writeExits},
 }
 
@@ -80,6 +81,7 @@ How to do something is said in the [guide](../guide/README.md).
 - [Kinds](kinds.md): every field of what can be created.
 - [Limits](limits.md): every time-out, bound and default.
 - [Reasons](reasons.md): every code with which a connection or request is denied or fails.
+- [Reports](reports.md): the lines that ` + "`sluice run --report`" + ` writes.
 - [Exit statuses](exit-statuses.md).
 `)
 	return nil

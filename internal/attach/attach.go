@@ -1,7 +1,8 @@
 // Package attach hands a sandbox to a resident proxy: its capture sockets and
-// what it says of its workload go over attach.sock, and the end of that
-// connection, from either side, ends the attachment. `sluice run` is the client,
-// the proxy the server. It never keeps a descriptor of a hello that it refused.
+// what it says of its workload go over attach.sock, what became of its connections
+// comes back, and the end of that connection, from either side, ends the attachment.
+// `sluice run` is the client, the proxy the server. It never keeps a descriptor of a
+// hello that it refused.
 package attach
 
 import (
@@ -10,14 +11,21 @@ import (
 
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/format"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/report"
 	"sluice.dev/sluice/internal/wire"
 )
 
 // Hello is what the client says of its workload. Instance and Proxy of it are
 // the server's to give and stay empty.
-type Hello = wire.Workload
+type Hello struct {
+	wire.Workload
+	// Each asks for each record as it is closed; the sums come at the end for all.
+	Each bool `json:"each,omitempty"`
+}
 
-// The formats of both messages that this build writes.
+// The formats of both messages that this build writes. What is said after them
+// follows the format of the welcome.
 const (
 	helloFormat   = 1
 	welcomeFormat = 1
@@ -79,6 +87,27 @@ type Welcome struct {
 	Instance string   `json:"instance,omitempty"` // "details-v2/1"
 	Search   []string `json:"search,omitempty"`   // for the sandbox's resolv.conf
 	Error    string   `json:"error,omitempty"`    // why the sandbox is not served
+}
+
+// finish is what the client says last: the command has ended, and what became of
+// its connections is asked for.
+type finish struct {
+	Finish bool `json:"finish"`
+}
+
+// news is what the server says after its welcome: a record that was closed, or, at
+// the end, the entries of the summary one by one and then the sum.
+type news struct {
+	Record *record.Record `json:"record,omitempty"`
+	Entry  *report.Entry  `json:"entry,omitempty"`
+	Sum    *sum           `json:"sum,omitempty"`
+}
+
+// sum is the server's last word.
+type sum struct {
+	Counts  report.Counts `json:"counts"`
+	More    report.Counts `json:"more"`
+	Dropped uint64        `json:"dropped,omitempty"` // records that were not sent one by one
 }
 
 // RefusedError is what Attach returns where the server said no.

@@ -17,7 +17,11 @@ import (
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/capture/seqpacket"
 	"sluice.dev/sluice/internal/peer"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
+	"sluice.dev/sluice/internal/report"
 	"sluice.dev/sluice/internal/sandbox"
+	"sluice.dev/sluice/internal/wire"
 )
 
 func welcoming(ctx context.Context, a *Attachment) {
@@ -75,7 +79,7 @@ func runAttached(t *testing.T, path, role string, args ...string) (output string
 		t.Fatal(err)
 	}
 	defer s.Kill()
-	welcome, err := client.Attach(t.Context(), Hello{Service: "details", PID: s.PID()}, s.Files())
+	welcome, err := client.Attach(t.Context(), Hello{Workload: wire.Workload{Service: "details", PID: s.PID()}}, s.Files(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +142,7 @@ func TestTheEndOfEitherSideEndsTheOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if welcome, err := client.Attach(t.Context(), Hello{}, files(t)); err != nil || welcome.Instance != "a/1" {
+	if welcome, err := client.Attach(t.Context(), Hello{}, files(t), nil); err != nil || welcome.Instance != "a/1" {
 		t.Fatal(welcome, err)
 	}
 	client.Close()
@@ -149,7 +153,7 @@ func TestTheEndOfEitherSideEndsTheOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	if _, err := client.Attach(t.Context(), Hello{}, files(t)); err != nil {
+	if _, err := client.Attach(t.Context(), Hello{}, files(t), nil); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -168,7 +172,7 @@ func TestARefusalReachesTheClientWithItsReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	_, err = client.Attach(t.Context(), Hello{}, files(t))
+	_, err = client.Attach(t.Context(), Hello{}, files(t), nil)
 	var refused *RefusedError
 	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Text, "details-v1 is full") || len(refused.Text) > 5000 {
 		t.Error(err)
@@ -198,7 +202,7 @@ func TestABadHelloIsRefusedAndItsFilesClosed(t *testing.T) {
 		}
 		return welcome.Error
 	}
-	if got := try(Hello{Service: "details"}, files(t)); got != "" { // without a format, as the first were written
+	if got := try(Hello{Workload: wire.Workload{Service: "details"}}, files(t)); got != "" { // without a format, as the first were written
 		t.Errorf("the first format: %s", got)
 	}
 	try(Hello{}, files(t)) // what the first opens for good
@@ -216,12 +220,12 @@ func TestABadHelloIsRefusedAndItsFilesClosed(t *testing.T) {
 		"no files":         {Hello{}, nil, "factory"},
 		"files of a kind":  {Hello{}, double, "factory"},
 		"too many files":   {Hello{}, append(files(t), files(t)...), "too many"},
-		"its own instance": {Hello{Instance: "a/1"}, files(t), "instance"},
-		"too many labels":  {Hello{Labels: labels}, files(t), "labels"},
-		"too many ports":   {Hello{Ports: make([]uint16, MaxPorts+1)}, files(t), "ports"},
+		"its own instance": {Hello{Workload: wire.Workload{Instance: "a/1"}}, files(t), "instance"},
+		"too many labels":  {Hello{Workload: wire.Workload{Labels: labels}}, files(t), "labels"},
+		"too many ports":   {Hello{Workload: wire.Workload{Ports: make([]uint16, MaxPorts+1)}}, files(t), "ports"},
 		"a later format":   {map[string]any{"format": 7, "service": []string{"a", "b"}}, files(t), "the hello of a sandbox has format 7; sluice-proxy reads format 1: upgrade sluice-proxy"},
 		"an unknown field": {map[string]any{"format": 1, "clearance": "secret"}, files(t), "clearance"},
-		"a long name":      {Hello{Service: strings.Repeat("x", 254)}, files(t), "254 bytes"},
+		"a long name":      {Hello{Workload: wire.Workload{Service: strings.Repeat("x", 254)}}, files(t), "254 bytes"},
 		"not a hello":      {"hello", files(t), "not a valid object"},
 	} {
 		if got := try(test.hello, test.files); !strings.Contains(got, test.want) {
@@ -269,7 +273,7 @@ func TestAWelcomeOfAnotherFormatIsRefusedWithTheReason(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		welcome, err := client.Attach(t.Context(), Hello{}, files(t))
+		welcome, err := client.Attach(t.Context(), Hello{}, files(t), nil)
 		if want == "" && (err != nil || welcome.Instance != "details-v1/1") || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %+v, %v; want %s", answer, welcome, err, want)
 		}
@@ -323,7 +327,7 @@ func TestOneAboveTheBoundIsRefusedWithTheReason(t *testing.T) {
 		}
 		defer client.Close()
 		clients = append(clients, client)
-		_, err = client.Attach(t.Context(), Hello{}, files(t))
+		_, err = client.Attach(t.Context(), Hello{}, files(t), nil)
 		var refused *RefusedError
 		if full := i == 2; full && (!errors.As(err, &refused) || !strings.Contains(refused.Text, "2 sandboxes")) || !full && err != nil {
 			t.Errorf("attachment %d: %v", i, err)
@@ -336,7 +340,7 @@ func TestOneAboveTheBoundIsRefusedWithTheReason(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer client.Close()
-		_, err = client.Attach(t.Context(), Hello{}, files(t))
+		_, err = client.Attach(t.Context(), Hello{}, files(t), nil)
 		return err == nil
 	})
 }
@@ -348,7 +352,7 @@ func TestAPeerThatMayNotAttachGetsNoAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	if _, err := client.Attach(t.Context(), Hello{}, files(t)); err == nil || strings.Contains(err.Error(), "secret") {
+	if _, err := client.Attach(t.Context(), Hello{}, files(t), nil); err == nil || strings.Contains(err.Error(), "secret") {
 		t.Error(err)
 	}
 }
@@ -380,7 +384,7 @@ func TestAClientWhoseContextEndsGivesUp(t *testing.T) {
 	defer client.Close()
 	soon, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := client.Attach(soon, Hello{}, files(t)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := client.Attach(soon, Hello{}, files(t), nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 }
@@ -407,5 +411,122 @@ func TestListenReplacesADeadSocketAndRefusesALiveOne(t *testing.T) {
 	}
 	if _, err := Dial(t.Context(), path+".none"); err == nil {
 		t.Error("dialled nothing")
+	}
+}
+
+// collecting serves an attachment as a proxy does: it collects, and says at the end what
+// there was.
+func collecting(records int) func(context.Context, *Attachment) {
+	return func(_ context.Context, a *Attachment) {
+		var each func(*record.Record) error
+		if a.Hello.Each {
+			each = a.Tell
+		}
+		collected := report.NewCollector(each)
+		a.Welcome(Welcome{Instance: "a/1"})
+		collected.Begin()
+		<-a.Done()
+		for i := range records { // connections that end with their command
+			collected.Closed(&record.Record{ID: record.ID(i + 1), Dialled: fmt.Sprint("h", i, ".example"), Port: 443, Verdict: record.Denied, Reason: refusal.NoRule})
+		}
+		if summary := collected.End(); a.Asked() {
+			a.Sum(summary, collected.Dropped())
+		}
+	}
+}
+
+func TestWhatBecameOfTheCommandsConnectionsIsToldToTheLast(t *testing.T) {
+	const records = 300
+	for _, every := range []bool{false, true} {
+		path, _ := serve(t, ServerConfig{Handle: collecting(records)})
+		client, err := Dial(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		var told []record.ID
+		if _, err := client.Attach(t.Context(), Hello{Each: every}, files(t), func(r *record.Record) { told = append(told, r.ID) }); err != nil {
+			t.Fatal(err)
+		}
+		summary, dropped, err := client.Finish()
+		if err != nil || dropped != 0 || summary.Counts.Denied != records || len(summary.Entries) != records {
+			t.Errorf("each %v: %v; %d dropped, counted %+v, %d entries", every, err, dropped, summary.Counts, len(summary.Entries))
+		}
+		if want := map[bool]int{true: records}[every]; len(told) != want {
+			t.Errorf("each %v: told of %d records, want %d", every, len(told), want)
+		}
+		<-client.Done()
+	}
+}
+
+func TestWhoLeavesWithoutAWordIsToldNothing(t *testing.T) {
+	asked := make(chan bool, 1)
+	path, _ := serve(t, ServerConfig{Handle: func(_ context.Context, a *Attachment) {
+		a.Welcome(Welcome{})
+		<-a.Done()
+		asked <- a.Asked()
+	}})
+	client, err := Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Attach(t.Context(), Hello{}, files(t), nil); err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	if <-asked {
+		t.Error("a client that is gone is said to have asked")
+	}
+}
+
+func TestAProxyThatEndsBeforeItsLastWordIsSaid(t *testing.T) {
+	path, _ := serve(t, ServerConfig{Handle: func(_ context.Context, a *Attachment) {
+		a.Welcome(Welcome{})
+		<-a.Done() // and ends, as one that was killed
+	}})
+	client, err := Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := client.Attach(t.Context(), Hello{}, files(t), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := client.Finish(); err == nil || !strings.Contains(err.Error(), "did not say what became of the command's connections: it ended first") {
+		t.Errorf("it says %v", err)
+	}
+}
+
+// Each string that a stranger chose is bounded, so that a record fits in a message
+// whatever it holds.
+func TestTheLongestRecordFitsInAMessage(t *testing.T) {
+	long := strings.Repeat("\x01", record.MaxText) // six bytes each in JSON
+	r := record.Record{
+		ID: 1, Workload: strings.Repeat("w", 200), Direction: record.Egress, Dialled: strings.Repeat("d", 253), Port: 65535, SNI: long, Host: long,
+		Method: long, Path: long, Upgrade: long, Detail: long, Verdict: record.Denied, Reason: refusal.UpgradeForbidden, Rule: strings.Repeat("r", 600),
+		Upstream: strings.Repeat("u", 300), Snapshot: strings.Repeat("s", 64),
+	}
+	summary := report.Summary{Entries: []report.Entry{{Outcome: report.Denied, Count: 1, Last: r}}, Counts: report.Counts{Denied: 1}}
+	path, _ := serve(t, ServerConfig{Handle: func(_ context.Context, a *Attachment) {
+		a.Welcome(Welcome{})
+		if err := a.Tell(&r); err != nil {
+			t.Errorf("as it happens: %v", err)
+		}
+		<-a.Done()
+		if err := a.Sum(summary, 0); err != nil {
+			t.Errorf("at the end: %v", err)
+		}
+	}})
+	client, err := Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	var told record.Record
+	if _, err := client.Attach(t.Context(), Hello{Each: true}, files(t), func(r *record.Record) { told = *r }); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := client.Finish(); err != nil || len(got.Entries) != 1 || got.Entries[0].Last != r || told != r {
+		t.Errorf("it came as %+v and %+v, %v", told, got, err)
 	}
 }

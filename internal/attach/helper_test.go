@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 			fmt.Println("dial:", err)
 			os.Exit(3)
 		}
-		_, err = client.Attach(context.Background(), Hello{}, nil)
+		_, err = client.Attach(context.Background(), Hello{}, nil, nil)
 		fmt.Println(err)
 		os.Exit(4)
 	}

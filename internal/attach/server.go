@@ -2,7 +2,6 @@ package attach
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,9 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"sluice.dev/sluice/internal/capture"
-	"sluice.dev/sluice/internal/capture/seqpacket"
 )
 
 const (
@@ -152,74 +148,4 @@ func (s *Server) serveConn(ctx context.Context, conn *net.UnixConn) {
 	cancel()
 	conn.Close()
 	<-watched
-}
-
-// receive reads the hello, for at most HelloTimeout.
-func receive(conn *net.UnixConn) (*Attachment, error) {
-	conn.SetReadDeadline(time.Now().Add(HelloTimeout))
-	a := &Attachment{conn: conn, done: make(chan struct{})}
-	var said json.RawMessage
-	descriptors, err := seqpacket.Receive(conn, &said, MaxFiles)
-	if err != nil {
-		return nil, fmt.Errorf("read hello: %w", err)
-	}
-	files := make([]*os.File, len(descriptors))
-	for i, descriptor := range descriptors {
-		files[i] = os.NewFile(uintptr(descriptor), "capture")
-	}
-	if a.Hello, err = decodeHello(said); err != nil {
-		capture.CloseFiles(files)
-		return nil, err
-	}
-	if a.Capture, err = capture.FromFiles(files); err != nil {
-		return nil, err
-	}
-	conn.SetReadDeadline(time.Time{})
-	return a, nil
-}
-
-// Attachment is one sandbox that is served here.
-type Attachment struct {
-	Hello   Hello
-	Capture *capture.Capture
-
-	conn *net.UnixConn
-	done chan struct{}
-}
-
-// Welcome says to the client that its command may start.
-func (a *Attachment) Welcome(w Welcome) error {
-	w.Error = ""
-	return a.say(w)
-}
-
-// Refuse reports to the client why it is not served; the handler then returns.
-func (a *Attachment) Refuse(text string) error {
-	const longest = 4096
-	if len(text) > longest {
-		text = text[:longest]
-	}
-	return a.say(Welcome{Error: text})
-}
-
-func (a *Attachment) say(w Welcome) error {
-	if err := a.conn.SetWriteDeadline(time.Now().Add(HelloTimeout)); err != nil {
-		return err
-	}
-	return seqpacket.Send(a.conn, welcome{welcomeFormat, w})
-}
-
-func refuse(conn *net.UnixConn, text string) {
-	(&Attachment{conn: conn}).Refuse(text) // an error says that it is gone
-}
-
-// Done is closed when the client has ended the attachment, or its process is
-// gone. The handler's context ends then too.
-func (a *Attachment) Done() <-chan struct{} { return a.done }
-
-// watch waits for the end. The client says nothing after its hello: a message
-// ends the attachment too.
-func (a *Attachment) watch() {
-	defer close(a.done)
-	seqpacket.Receive(a.conn, new(any), 0)
 }

@@ -35,6 +35,8 @@ type runOptions struct {
 	runAs         string
 	quiet         bool
 	verbose       bool
+	report        string
+	failOnDenied  bool
 }
 
 func newRunCommand() *cobra.Command {
@@ -45,12 +47,17 @@ func newRunCommand() *cobra.Command {
 		Long: `Runs a command in a sandbox whose only way out is a Sluice proxy: denied by default, opened by
 --allow and --rules, or, with --service, by the rules of this machine's sluice-server.
 
-It needs no root. The exit status is the command's own; 125 says that the sandbox could not be
-had, 126 and 127 that the command could not be started. What was denied is told after the
-command, on standard error.`,
+It needs no root. After the command standard error says what was denied, what was not reached,
+and what passed by audit alone; -v says it as it happens, and --report writes every connection and
+request to a file.
+
+The exit status is the command's own. Otherwise 125 says that there is no sandbox or no proxy, or
+that the report could not be written, 126 and 127 that the command could not be started, and, with
+--fail-on-denied, 3 that the command ended with 0 and something was denied.`,
 		Example: `  sluice run --allow '*.googleapis.com:443' -- curl https://www.googleapis.com/
   sluice run --allow pypi.org --allow files.pythonhosted.org -- pip install six
   sluice run --rules rules.yaml -- make
+  sluice run --fail-on-denied --report report.jsonl --rules rules.yaml -- make test
   sluice run --service details --version v2 --listen 9080 -- bin/bookinfo details 9080`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -84,9 +91,12 @@ command, on standard error.`,
 	f.StringVar(&o.egressSockets, "egress-sockets", os.Getenv("SLUICE_EGRESS_SOCKETS"), "unix socket of a SocketFactory: the way out is through its namespace (SLUICE_EGRESS_SOCKETS)")
 	f.StringArrayVar(&o.resolvers, "resolver", commaSeparated(os.Getenv("SLUICE_RESOLVER")), "DNS server to ask, ADDRESS[:PORT]; may be repeated (SLUICE_RESOLVER, separated by commas; default: the machine's)")
 	f.StringVar(&o.upstreamCA, "upstream-ca", os.Getenv("SLUICE_UPSTREAM_CA"), "file of PEM certificates that upstreams may chain to, beside the system's (SLUICE_UPSTREAM_CA)")
-	f.StringVar(&o.runAs, "run-as", "", "UID[:GID] to run the command as; takes root")
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "do not tell after the command what was denied")
-	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell the level of enforcement, and what the proxy does")
+	f.StringVar(&o.runAs, "run-as", "", "UID[:GID] to run the command as; requires root")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "say nothing after the command")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "say the level of enforcement, and each connection and request as it ends")
+	f.StringVar(&o.report, "report", "", "`FILE` to write every connection and request to, one JSON object a line; it is replaced")
+	f.BoolVar(&o.failOnDenied, "fail-on-denied", false, "end with status 3 where the command ends with 0 and something was denied")
+	_ = c.MarkFlagFilename("report")
 	return c
 }
 
@@ -95,6 +105,7 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	c := run.Config{
 		Command: args, RulesFiles: o.rules, Allow: o.allow,
 		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Quiet: o.quiet, Verbose: o.verbose,
+		Report: o.report, FailOnDenied: o.failOnDenied,
 	}
 	if o.verbose {
 		c.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))

@@ -32,6 +32,7 @@ const DrainTime = time.Second
 // record.Book is one.
 type Records interface {
 	record.Recorder
+	Also(record.Sink) record.Recorder
 	Live(n int, filter record.Filter) []record.Record
 }
 

@@ -21,6 +21,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/http1"
 	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -30,6 +31,7 @@ type WorkloadConfig struct {
 	Capture  *capture.Capture // closed with the workload; nil for an ingress
 	Holder   *snapshot.Holder
 	Names    *dnsserver.Table // nil: a new one
+	Sink     record.Sink      // takes the records of this workload, beside the proxy's own sinks; nil: none
 }
 
 // Workload is one workload that the proxy serves: its listeners, its names, its gate and
@@ -75,6 +77,9 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 	w.kit = carry.Kit{
 		Instance: of.Instance, For: advice.Options{Namespace: of.Namespace, Labels: of.Labels}, TellAll: p.config.TellAll,
 		Recorder: p.config.Records, HTTP: w.http, Buffers: &p.buffers, Memory: &p.memory, Now: p.config.Now,
+	}
+	if c.Sink != nil {
+		w.kit.Recorder = p.config.Records.Also(c.Sink)
 	}
 	w.gate = gate.New(gate.Config{Holder: c.Holder, Capacity: p.capacity, Full: w.full})
 	w.egress = egress.New(egress.Config{Kit: &w.kit, Dialer: p.dialer, Prover: p.prover, Roots: p.config.UpstreamRoots})

@@ -77,8 +77,31 @@ func TestManyOpenEditListAndCloseAtOnce(t *testing.T) {
 	}
 }
 
+func TestOneWorkloadsRecordsGoToItsOwnSinkToo(t *testing.T) {
+	ring, own := NewRing(), NewRing()
+	book := NewBook(ring)
+	recorder := book.Also(own)
+	var mine, other Entry
+	mine.Edit(func(r *Record) { r.ID, r.Workload = 7, "details-v2/1" })
+	other.Edit(func(r *Record) { r.ID, r.Workload = 8, "reviews-v1/1" })
+	recorder.Open(&mine)
+	book.Open(&other)
+	if live := book.Live(10, Filter{}); len(live) != 2 {
+		t.Errorf("%d are open, want both", len(live))
+	}
+	recorder.Close(&mine)
+	recorder.Close(&mine) // the second is none
+	book.Close(&other)
+	if got := own.Recent(10, Filter{}); len(got) != 1 || got[0].ID != 7 {
+		t.Errorf("its own: %+v", got)
+	}
+	if ring.Added() != 2 {
+		t.Errorf("%d of 2 are kept by the process", ring.Added())
+	}
+}
+
 func TestOpeningAndClosingAllocateNothing(t *testing.T) {
-	book := NewBook(NewRing())
+	book := NewBook(NewRing()).Also(NewRing())
 	var e Entry
 	if n := testing.AllocsPerRun(100, func() {
 		e.Edit(func(r *Record) { *r = Record{ID: 1} })

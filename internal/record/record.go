@@ -122,4 +122,7 @@ func (r *Record) Fail(e *refusal.Error) {
 		r.Verdict = Denied
 	}
 	r.Reason, r.Detail = e.Reason, Text(e.Error())
+	if tried := e.Tried(); r.Upstream == "" && tried.IsValid() {
+		r.Upstream = tried.String()
+	}
 }

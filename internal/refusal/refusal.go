@@ -6,6 +6,7 @@ package refusal
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 )
 
@@ -13,8 +14,9 @@ import (
 // errors by Of.
 type Error struct {
 	Reason Reason
-	Text   string // a sentence for people with the names of the case; "" is Reason.Text()
-	Err    error  // what the layer below said; may be nil
+	Text   string         // a sentence for people with the names of the case; "" is Reason.Text()
+	Err    error          // what the layer below said; may be nil
+	Addr   netip.AddrPort // that was tried, the first of several; zero where it did not come to that
 }
 
 // New returns an Error without a cause.
@@ -33,6 +35,19 @@ func (e *Error) Error() string {
 		text = strings.TrimSuffix(text, ".") + ": " + e.Err.Error()
 	}
 	return text
+}
+
+// Tried returns the address that was tried, as e or a layer below says it; zero
+// where none was.
+func (e *Error) Tried() netip.AddrPort {
+	for below := e; ; {
+		if below.Addr.IsValid() {
+			return below.Addr
+		}
+		if !errors.As(below.Err, &below) {
+			return netip.AddrPort{}
+		}
+	}
 }
 
 // Unwrap returns what the layer below said.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -46,5 +47,17 @@ func TestTheReasonIsFoundThroughWrappedErrors(t *testing.T) {
 	}
 	if Of(nil) != nil {
 		t.Error("no error has a reason")
+	}
+}
+
+func TestTheAddressThatWasTriedIsFoundInTheLayerThatKnowsIt(t *testing.T) {
+	at := netip.MustParseAddrPort("192.0.2.1:443")
+	dial := &Error{Reason: ConnectRefused, Addr: at}
+	above := &Error{Reason: UpstreamConnect, Err: fmt.Errorf("connect: %w", dial)}
+	if above.Tried() != at || dial.Tried() != at {
+		t.Errorf("tried %v and %v, want %v", above.Tried(), dial.Tried(), at)
+	}
+	if none := (&Error{Reason: NoSuchName, Err: errors.New("dns")}).Tried(); none.IsValid() {
+		t.Errorf("nothing was tried, and it says %v", none)
 	}
 }

@@ -12,12 +12,13 @@ import (
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/report"
 	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/wire"
 )
 
 // runAlone runs the command with a proxy of its own in this process.
-func runAlone(ctx context.Context, c Config) (int, error) {
+func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 	rules, err := rulefile.Compile(c.RulesFiles, c.Allow, c.Workload, c.Stderr)
 	if err != nil {
 		return ExitFailed, err
@@ -26,7 +27,7 @@ func runAlone(ctx context.Context, c Config) (int, error) {
 	if err != nil {
 		return ExitFailed, err
 	}
-	box, err := open(ctx, c)
+	box, err := open(ctx, c, w.hidden())
 	if err != nil {
 		return ExitFailed, err
 	}
@@ -39,8 +40,12 @@ func runAlone(ctx context.Context, c Config) (int, error) {
 	}
 	holder := snapshot.NewHolder(snapshot.HolderConfig{})
 	holder.Swap(compiled)
-	flows := record.NewRing()
-	p, err := newProxy(ctx, c, record.NewBook(flows))
+	var each func(*record.Record) error
+	if w.each() {
+		each = func(r *record.Record) error { w.tell(r); return nil }
+	}
+	collected := report.NewCollector(each)
+	p, err := newProxy(ctx, c, record.NewBook(collected))
 	if err != nil {
 		captured.Close()
 		return ExitFailed, err
@@ -52,13 +57,14 @@ func runAlone(ctx context.Context, c Config) (int, error) {
 		captured.Close()
 		return ExitFailed, err
 	}
-	tellLevel(c, box)
-	code, err := startAndWait(ctx, box, compiled.Directory.SearchText(), nil, c.Stderr)
-	p.Close()
-	if !c.Quiet {
-		summarize(c.Stderr, flows.Recent(record.RingSize, record.Filter{}))
-	}
-	return code, err
+	sayLevel(c, box)
+	w.start(c, workload.Instance)
+	collected.Begin()
+	o := outcome{advise: func(r *record.Record) string { return allowAdvice(r, rules, c.Workload) }}
+	o.exit, o.failed = startAndWait(ctx, box, compiled.Directory.SearchText(), nil, c.Stderr)
+	p.Close() // each connection has its record now
+	o.summary, o.dropped = collected.End(), collected.Dropped()
+	return w.finish(c, o)
 }
 
 // newProxy makes the proxy of this process, which keeps records.

@@ -6,30 +6,38 @@ import (
 
 	"sluice.dev/sluice/internal/attach"
 	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/record"
 )
 
 // runAttached hands the sandbox to the resident proxy.
-func runAttached(ctx context.Context, c Config) (int, error) {
+func runAttached(ctx context.Context, c Config, w *watch) (int, error) {
 	client, err := attach.Dial(ctx, c.Attach)
 	if err != nil {
 		return ExitFailed, fmt.Errorf("reach the proxy of this machine: %w; start sluice-server and sluice-proxy first, or leave --service and --server out to run alone", err)
 	}
 	defer client.Close()
-	box, err := open(ctx, c)
+	box, err := open(ctx, c, w.hidden())
 	if err != nil {
 		return ExitFailed, err
 	}
 	defer box.Kill()
-	hello := c.Workload
+	hello := attach.Hello{Workload: c.Workload, Each: w.each()}
 	hello.PID = box.PID()
 	hello.Level = box.Enforcement().Level
 	files := box.Files()
-	welcome, err := client.Attach(ctx, hello, files)
+	welcome, err := client.Attach(ctx, hello, files, func(r *record.Record) { w.tell(r) })
 	capture.CloseFiles(files) // the proxy holds its own: a copy here would outlive it
 	if err != nil {
 		return ExitFailed, fmt.Errorf("attach to the proxy of this machine: %w", err)
 	}
 	c.Log.Info("attached", "instance", welcome.Instance)
-	tellLevel(c, box)
-	return startAndWait(ctx, box, welcome.Search, client.Done(), c.Stderr)
+	sayLevel(c, box)
+	w.start(c, welcome.Instance) // nothing is told before the command is there
+	o := outcome{advise: whyAdvice}
+	o.exit, o.failed = startAndWait(ctx, box, welcome.Search, client.Done(), c.Stderr)
+	o.summary, o.dropped, o.unknown = client.Finish()
+	return w.finish(c, o)
 }
+
+// whyAdvice says how to ask the server about a record.
+func whyAdvice(r *record.Record) string { return "see sluice why " + r.ID.String() }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 
 	"sluice.dev/sluice/internal/sandbox"
 	"sluice.dev/sluice/internal/wire"
@@ -19,7 +20,8 @@ import (
 
 // Exit statuses of our own; everything else is the command's.
 const (
-	ExitFailed = 125 // the sandbox or the proxy could not be started
+	ExitDenied = 3   // --fail-on-denied: the command ended with 0, and something was denied
+	ExitFailed = 125 // no sandbox or no proxy, or the report could not be written
 )
 
 // Config is one call of `sluice run`.
@@ -41,15 +43,17 @@ type Config struct {
 	Resolvers     []netip.AddrPort // nil: the machine's
 	UpstreamCA    string           // file of PEM beside the system's roots
 
-	Mask    []string // folders that the command must not see
-	Quiet   bool     // no words after the command
-	Verbose bool     // tell the level of enforcement
-	Stderr  io.Writer
-	Log     *slog.Logger
+	Mask         []string // folders that the command must not see
+	Quiet        bool     // say nothing after the command
+	Verbose      bool     // say the level of enforcement, and each connection as it ends
+	Report       string   // file of the report; "" for none
+	FailOnDenied bool     // end with ExitDenied where the command ended with 0 and something was denied
+	Stderr       io.Writer
+	Log          *slog.Logger
 }
 
 // Run runs the command to its end and returns its exit status. An error means
-// that it did not start.
+// that it did not start, or that its report is not whole.
 func Run(ctx context.Context, c Config) (int, error) {
 	if c.Stderr == nil {
 		c.Stderr = os.Stderr
@@ -58,26 +62,32 @@ func Run(ctx context.Context, c Config) (int, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	surviveBrokenPipes()
-	if c.Attach != "" {
-		return runAttached(ctx, c)
+	w, err := newWatch(c)
+	if err != nil {
+		return ExitFailed, err
 	}
-	return runAlone(ctx, c)
+	defer w.close()
+	if c.Attach != "" {
+		return runAttached(ctx, c, w)
+	}
+	return runAlone(ctx, c, w)
 }
 
-// open makes the sandbox of a call.
-func open(ctx context.Context, c Config) (*sandbox.Sandbox, error) {
+// open makes the sandbox of a call. hidden are files, beside the folders of c.Mask,
+// that the command must not reach.
+func open(ctx context.Context, c Config, hidden []string) (*sandbox.Sandbox, error) {
 	// What does not exist cannot be hidden: a command would make the folder itself
 	// and put rules there for the server that is started later.
 	for _, folder := range c.Mask {
 		os.MkdirAll(folder, 0o700) // where we may not, the command may not either
 	}
 	return sandbox.New(ctx, sandbox.Config{
-		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: c.Mask,
+		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: append(slices.Clone(c.Mask), hidden...),
 	})
 }
 
-// tellLevel says what holds, where it was asked for.
-func tellLevel(c Config, box *sandbox.Sandbox) {
+// sayLevel says what holds, where it was asked for.
+func sayLevel(c Config, box *sandbox.Sandbox) {
 	if !c.Verbose {
 		return
 	}

@@ -313,6 +313,34 @@ func TestANestedUserNamespaceUncoversNothing(t *testing.T) {
 	}
 }
 
+// In place of a masked file the command finds nothing to read, to write or to take
+// away, in a user namespace of its own neither.
+func TestAMaskedFileIsOutOfReach(t *testing.T) {
+	needProgram(t, "unshare")
+	folder := t.TempDir()
+	file, link := filepath.Join(folder, "report"), filepath.Join(folder, "link")
+	if err := os.WriteFile(file, []byte("secret"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf(`for file in %s %s; do cat $file; echo forged >$file; umount $file; mv $file $file.old; rm -f %[1]s; done 2>/dev/null; true`, file, link)
+	for _, command := range [][]string{{"sh", "-c", script}, {"unshare", "-Urm", "sh", "-c", script}} {
+		p := newPlace(t, Config{Command: command, Mask: []string{link}})
+		if output, _ := p.run(t); strings.Contains(output, "secret") {
+			t.Errorf("%s read it: %s", command[0], output)
+		}
+		if content, err := os.ReadFile(file); err != nil || string(content) != "secret" {
+			t.Errorf("after %s it holds %q, %v", command[0], content, err)
+		}
+		os.Remove(link + ".old")
+		if err := os.Symlink(file, link); err != nil && !errors.Is(err, os.ErrExist) {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestALeakedDescriptorDoesNotReachTheCommand(t *testing.T) {
 	needSandbox(t)
 	listener, err := net.ListenTCP("tcp", nil)

@@ -43,8 +43,8 @@ func setUpMounts(wanted *setup, lists []int) (*mounts, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, folder := range append(wanted.Mask, socketFolders()...) {
-		if err := mask(folder); err != nil {
+	for _, path := range append(wanted.Mask, socketFolders()...) {
+		if err := mask(path); err != nil {
 			return nil, err
 		}
 	}
@@ -71,21 +71,30 @@ func socketFolders() []string {
 	return folders
 }
 
-// mask makes a folder empty; one that does not exist, or does no longer, is
-// skipped.
-func mask(folder string) error {
-	real, err := filepath.EvalSymlinks(folder)
+// mask makes a folder empty, and puts /dev/null in the place of a file; what does
+// not exist, or does no longer, is skipped.
+func mask(path string) error {
+	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.ENOTDIR) {
 		return nil // what we cannot reach, the command cannot either
 	}
 	if err != nil {
-		return fmt.Errorf("mask %s: %w", folder, err)
+		return fmt.Errorf("mask %s: %w", path, err)
 	}
 	if real == runFolder {
 		return nil // masked already
 	}
-	if err := unix.Mount("tmpfs", real, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, maskOptions); err != nil {
-		return fmt.Errorf("mask %s: %w", folder, err)
+	info, err := os.Lstat(real)
+	switch {
+	case err != nil:
+		return fmt.Errorf("mask %s: %w", path, err)
+	case info.IsDir():
+		err = unix.Mount("tmpfs", real, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, maskOptions)
+	default:
+		err = unix.Mount("/dev/null", real, "", unix.MS_BIND, "")
+	}
+	if err != nil {
+		return fmt.Errorf("mask %s: %w", path, err)
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ import (
 
 // Bounds of a Config.
 const (
-	MaxMasks  = 64 // folders
+	MaxMasks  = 64 // folders and files
 	MaxSearch = 32 // names of a search list
 	maxName   = 253
 )
@@ -42,9 +42,9 @@ type Config struct {
 	Dir string
 	// Stdin, Stdout and Stderr are handed through as they are; nil means ours.
 	Stdin, Stdout, Stderr *os.File
-	// Mask lists folders, besides /run, that are empty for the command: those
-	// with the sockets and the data of Sluice. One that does not exist is skipped,
-	// so make it first.
+	// Mask lists folders, besides /run, that are empty for the command, and files in
+	// whose place it finds /dev/null: what holds the sockets, the data and the reports
+	// of Sluice. One that does not exist is skipped, so make it first.
 	Mask []string
 	// RunAs is who the command runs as; nil means who we are. It takes root.
 	RunAs *Identity
@@ -64,7 +64,7 @@ func (c *Config) validate() error {
 	case len(c.Command) == 0 || c.Command[0] == "":
 		return errors.New("sandbox: no command")
 	case len(c.Mask) > MaxMasks:
-		return fmt.Errorf("sandbox: %d folders to mask, at most %d are taken", len(c.Mask), MaxMasks)
+		return fmt.Errorf("sandbox: %d paths to mask, at most %d are taken", len(c.Mask), MaxMasks)
 	case c.RunAs != nil && os.Geteuid() != 0:
 		return errors.New("sandbox: only root can run a command as somebody else")
 	case c.RunAs != nil && c.userNamespace():
@@ -74,7 +74,7 @@ func (c *Config) validate() error {
 	}
 	for _, folder := range c.Mask {
 		if !filepath.IsAbs(folder) || filepath.Clean(folder) == "/" {
-			return fmt.Errorf("sandbox: cannot mask %q: not the absolute path of a folder below /", folder)
+			return fmt.Errorf("sandbox: cannot mask %q: not an absolute path below /", folder)
 		}
 	}
 	return nil

@@ -1,7 +1,9 @@
 package proof
 
 import (
+	"errors"
 	"fmt"
+	"net"
 
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -11,7 +13,10 @@ import (
 // could be opened, or UpstreamTLS where the server did not come to prove anything:
 // it speaks no TLS 1.2 or newer, or took none of what the workload offers.
 func failed(key Key, reason refusal.Reason, err error) *refusal.Error {
-	e := &refusal.Error{Reason: reason, Err: err}
+	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+		err = errors.New("it did not answer in time")
+	}
+	e := &refusal.Error{Reason: reason, Err: err, Addr: key.Addr}
 	switch reason {
 	case refusal.CertificateFail:
 		e.Text = fmt.Sprintf("the server at %s did not prove to be %s", key.Addr, key.verify())

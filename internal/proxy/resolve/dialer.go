@@ -234,7 +234,9 @@ func connectError(t Target, failures []attempt) error {
 	if first == nil {
 		first = denied
 	}
-	return failed(first.Reason, t.Name, addrs, first.Err)
+	e := failed(first.Reason, t.Name, addrs, first.Err)
+	e.Addr = failures[0].to
+	return e
 }
 
 func reasonOf(err error) refusal.Reason {

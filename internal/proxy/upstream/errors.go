@@ -3,6 +3,7 @@ package upstream
 import (
 	"crypto/tls"
 	"errors"
+	"net/netip"
 
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -24,8 +25,8 @@ func connectError(err error) error {
 // that this pool does not speak. The reason is the one that passed-through TLS has
 // for the same fault: a server without a certificate for the name is not a
 // handshake that broke.
-func tlsError(err error) error {
-	e := &refusal.Error{Reason: refusal.UpstreamTLS, Text: "TLS handshake failed", Err: err}
+func tlsError(remote netip.AddrPort, err error) error {
+	e := &refusal.Error{Reason: refusal.UpstreamTLS, Text: "TLS handshake failed", Err: err, Addr: remote}
 	var certificate *tls.CertificateVerificationError
 	if errors.As(err, &certificate) {
 		e.Reason = refusal.CertificateFail

@@ -1,0 +1,178 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"sluice.dev/sluice/internal/record"
+)
+
+// Format is the version of the schema of a report's lines. A change after which an
+// older reader would be wrong is another version.
+const Format = 1
+
+// Start is the first line of a report.
+type Start struct {
+	Format   int       `json:"format"`   // version of this schema: 1
+	Kind     string    `json:"kind"`     // "start"
+	Time     time.Time `json:"time"`     // when the command was started
+	Sluice   string    `json:"sluice"`   // version of Sluice
+	Workload string    `json:"workload"` // the instance under which flows list the command
+	Command  []string  `json:"command"`  // the command and its arguments
+}
+
+// Flow is the line of one connection, or of one HTTP request, once it has ended.
+type Flow struct {
+	Format      int           `json:"format"`              // version of this schema: 1
+	Kind        string        `json:"kind"`                // "flow"
+	ID          record.ID     `json:"id"`                  // the id that sluice why takes
+	Time        time.Time     `json:"time"`                // when it began
+	Duration    time.Duration `json:"durationNs"`          // how long it took, in nanoseconds
+	Workload    string        `json:"workload"`            // the instance of the workload
+	Outcome     Outcome       `json:"outcome"`             // allowed, audited, denied, not-reached, client-left or undecided
+	Destination string        `json:"destination"`         // where to, HOST:PORT as --allow takes it
+	Address     string        `json:"address,omitempty"`   // the address that was connected to or tried; inside the mesh, the workload
+	Reason      string        `json:"reason,omitempty"`    // the code of a denial or a failure, or of what only audit let pass
+	Text        string        `json:"text,omitempty"`      // the reason as a sentence
+	Rule        string        `json:"rule,omitempty"`      // the rule that allows it; inside the mesh, the route rule
+	Direction   string        `json:"direction,omitempty"` // egress, mesh or ingress
+	Transport   string        `json:"transport"`           // tcp or udp
+	Port        uint16        `json:"port"`                // the port that was dialled
+	Dialled     string        `json:"dialled,omitempty"`   // the name or the address that was dialled
+	SNI         string        `json:"sni,omitempty"`       // the server name of its TLS
+	Host        string        `json:"host,omitempty"`      // the Host of the request
+	Method      string        `json:"method,omitempty"`    // the method of the request
+	Path        string        `json:"path,omitempty"`      // the path of the request, without its query
+	Upgrade     string        `json:"upgrade,omitempty"`   // the protocol that the request asked to change to
+	Protocol    string        `json:"protocol,omitempty"`  // what its first bytes were: http, tls or opaque
+	Treatment   string        `json:"treatment,omitempty"` // forward, originate, passthrough, relay or mesh
+	Status      int           `json:"status,omitempty"`    // the HTTP status that the command was answered with
+	Sent        int64         `json:"sent"`                // bytes from the command
+	Received    int64         `json:"received"`            // bytes to the command
+	Snapshot    string        `json:"snapshot,omitempty"`  // the version of the rules that decided
+}
+
+// End is the last line of a report. One without it was not finished.
+type End struct {
+	Format  int       `json:"format"` // version of this schema: 1
+	Kind    string    `json:"kind"`   // "end"
+	Time    time.Time `json:"time"`   // when the command had ended
+	Exit    int       `json:"exit"`   // the command's own exit status
+	Counts            // how many flows had each outcome, those without a line too
+	Dropped uint64    `json:"dropped"` // flows without a line, because they came faster than they were written
+}
+
+// FlowOf makes the line of a record.
+func FlowOf(r *record.Record) Flow {
+	f := Flow{
+		Format: Format, Kind: "flow", ID: r.ID, Time: r.Start, Duration: r.Duration, Workload: r.Workload,
+		Outcome: OutcomeOf(r), Destination: Destination(r), Address: r.Upstream, Reason: string(r.Reason), Rule: r.Rule,
+		Direction: r.Direction.String(), Transport: r.Transport.String(), Port: r.Port, Dialled: r.Dialled, SNI: r.SNI,
+		Host: r.Host, Method: r.Method, Path: r.Path, Upgrade: r.Upgrade, Protocol: r.Sniffed.String(),
+		Treatment: r.Treatment.String(), Status: r.Status, Sent: r.Sent, Received: r.Received, Snapshot: r.Snapshot,
+	}
+	if r.Reason != "" {
+		f.Text = Text(r)
+	}
+	return f
+}
+
+// File is a report that is being written. Its lines are whole whenever the process
+// ends: each is one write.
+type File struct {
+	file    *os.File
+	name    string // as the user says it
+	path    string // of a regular file; "" for a pipe or a device
+	written int64
+}
+
+// Create opens a report. A regular file that is there is replaced by a new one, so
+// that nobody who had it open, or knows it by another name, writes into ours.
+func Create(name string) (*File, error) {
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return nil, fmt.Errorf("open the report %s: %w", name, err)
+	}
+	for _, folder := range []string{"/dev/", "/proc/"} {
+		if strings.HasPrefix(path, folder) { // /dev/stdout may be a file that the shell opened
+			return open(name, path)
+		}
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("open the report %s: %w", name, err)
+	case info.Mode().IsRegular():
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("replace the report %s: %w", name, err)
+		}
+	case info.IsDir():
+		return nil, fmt.Errorf("open the report %s: it is a folder", name)
+	default:
+		return open(name, path)
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("open the report %s: %w", name, err)
+	}
+	return &File{file: file, name: name, path: path}, nil
+}
+
+// open opens a pipe or a device as it is.
+func open(name, path string) (*File, error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the report %s: %w", name, err)
+	}
+	return &File{file: file, name: name}, nil
+}
+
+// Path is the file that the command must not reach; "" where there is none.
+func (f *File) Path() string { return f.path }
+
+// Write appends a line: a Start, a Flow or an End.
+func (f *File) Write(line any) error {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(line); err != nil {
+		return fmt.Errorf("write the report %s: %w", f.name, err)
+	}
+	n, err := f.file.Write(text.Bytes())
+	if err != nil {
+		if f.path != "" && n > 0 { // half a line is none
+			f.file.Truncate(f.written)
+		}
+		return fmt.Errorf("write the report %s: %w", f.name, err)
+	}
+	f.written += int64(n)
+	return nil
+}
+
+// Close closes the report, and says whether it still is what stands there under its
+// name.
+func (f *File) Close() error {
+	info, err := f.file.Stat()
+	if err := errors.Join(err, f.file.Close()); err != nil {
+		return fmt.Errorf("close the report %s: %w", f.name, err)
+	}
+	if f.path == "" {
+		return nil
+	}
+	there, err := os.Lstat(f.path)
+	if err != nil || !os.SameFile(info, there) {
+		return fmt.Errorf("the report %s was moved away or replaced while the command ran: what stands there now is not the report", f.name)
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/report"
+	"sluice.dev/sluice/internal/version"
+)
+
+// watch is told of all that the command's connections came to, and tells of it: as
+// it happens where that was asked for, in a report, and after the command.
+type watch struct {
+	stderr  io.Writer
+	verbose bool
+
+	mu     sync.Mutex
+	file   *report.File // nil: no report, or it is closed
+	failed error        // of the report; what comes behind it is not written
+}
+
+// newWatch opens the report before anything is started, so that the command has no
+// part in it.
+func newWatch(c Config) (*watch, error) {
+	w := &watch{stderr: c.Stderr, verbose: c.Verbose}
+	if c.Report == "" {
+		return w, nil
+	}
+	var err error
+	w.file, err = report.Create(c.Report)
+	return w, err
+}
+
+// each reports whether somebody wants every record, not the sum alone.
+func (w *watch) each() bool { return w.verbose || w.file != nil }
+
+// hidden are the files that the command must not reach.
+func (w *watch) hidden() []string {
+	if w.file == nil || w.file.Path() == "" {
+		return nil
+	}
+	return []string{w.file.Path()}
+}
+
+// start begins the report.
+func (w *watch) start(c Config, instance string) {
+	w.write(report.Start{
+		Format: report.Format, Kind: "start", Time: time.Now(), Sluice: version.String(), Workload: instance, Command: c.Command,
+	})
+}
+
+// tell tells of one record as it happens.
+func (w *watch) tell(r *record.Record) {
+	if w.verbose {
+		io.WriteString(w.stderr, report.Line(r)) // nobody may listen
+	}
+	w.write(report.FlowOf(r))
+}
+
+func (w *watch) write(line any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.file != nil && w.failed == nil {
+		w.failed = w.file.Write(line)
+	}
+}
+
+// outcome is what is known once the command has ended.
+type outcome struct {
+	exit    int   // the command's own
+	failed  error // it did not start, or was ended from outside
+	summary report.Summary
+	dropped uint64         // records that tell was not given
+	unknown error          // why there is no summary; nil where there is one
+	advise  report.Advisor // what to do about a denial
+}
+
+// finish tells of all of it, ends the report, and returns the exit status: the
+// command's own, unless that is 0 and something else is to be said by it.
+func (w *watch) finish(c Config, o outcome) (int, error) {
+	if o.unknown == nil {
+		w.write(report.End{
+			Format: report.Format, Kind: "end", Time: time.Now(), Exit: o.exit, Counts: o.summary.Counts, Dropped: o.dropped,
+		})
+	}
+	broken := w.close()
+	if !c.Quiet {
+		report.Print(c.Stderr, o.summary, o.advise) // nobody may listen
+		if o.dropped > 0 {
+			fmt.Fprintf(c.Stderr, "sluice: %d flows came too fast to be told of one by one; the sums hold them\n", o.dropped)
+		}
+	}
+	wrong := errors.Join(o.unknown, broken)
+	switch {
+	case o.exit != 0 || o.failed != nil:
+		if wrong != nil {
+			fmt.Fprintln(c.Stderr, "sluice:", wrong)
+		}
+		return o.exit, o.failed
+	case broken != nil, o.unknown != nil && (c.FailOnDenied || c.Report != ""):
+		return ExitFailed, wrong
+	case o.unknown != nil:
+		fmt.Fprintln(c.Stderr, "sluice:", wrong)
+	case c.FailOnDenied && o.summary.Counts.Denied > 0:
+		return ExitDenied, nil
+	}
+	return 0, nil
+}
+
+// close closes the report and returns what went wrong with it. After it nothing is
+// written.
+func (w *watch) close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.file == nil {
+		return w.failed
+	}
+	err := w.file.Close()
+	w.file = nil
+	if w.failed == nil {
+		w.failed = err
+	}
+	return w.failed
+}
