@@ -18,6 +18,10 @@ type Connect struct {
 	// ServerFirst: dial before the client has said anything, for the server may
 	// speak first; Decide with Unseen says by which rule.
 	ServerFirst bool
+	// Watch: some rule of the port is about requests or names, so that a client which
+	// says too little to be known must be looked at when it says more. Bytes that
+	// nobody looks at would walk around that rule.
+	Watch bool
 }
 
 // AtConnect says what to do with a connection to a port, given the name behind the
@@ -32,7 +36,10 @@ func (s *Set) AtConnect(transport Transport, port uint16, dialled names.Name, ad
 		return Connect{Possible: s.audits()}
 	}
 	bytes := table.asBytes(dialled, addr)
-	return Connect{Possible: s.audits() || table.mayAllow(dialled), AsBytes: bytes, ServerFirst: bytes}
+	return Connect{
+		Possible: s.audits() || table.mayAllow(dialled), AsBytes: bytes, ServerFirst: bytes,
+		Watch: !bytes && !(table.nameProtocols | table.addrProtocols).only(tcpFamily),
+	}
 }
 
 // mayAllow reports whether some chain to the port that begins with the name can be
@@ -48,19 +55,38 @@ func (t *portTable) mayAllow(dialled names.Name) bool {
 	return ok
 }
 
-// asBytes reports whether only tcp rules hold the destination.
+// asBytes reports whether only tcp rules hold the destination, and no rule on names
+// for HTTP or TLS could claim what is said to it. Whoever dials chooses the name under
+// a wildcard, or one that leads into a range, and with it the address: only a name that
+// a tcp rule spells out is taken at its word.
 func (t *portTable) asBytes(dialled names.Name, addr netip.Addr) bool {
 	if !(t.nameProtocols | t.addrProtocols).holdsAny(tcpFamily) {
 		return false
 	}
 	if !dialled.IsZero() {
 		at, ok := t.names.Lookup(dialled)
-		return ok && at.protocols.only(tcpFamily) || !ok && t.hasAddrs() && t.addrProtocols.only(tcpFamily)
+		if ok {
+			return at.protocols.only(tcpFamily) && (t.nameProtocols.only(tcpFamily) || at.spellsOut(dialled))
+		}
+		return t.hasAddrs() && t.addrProtocols.only(tcpFamily) && t.nameProtocols.only(tcpFamily)
 	}
 	// A hard-coded address: an SNI or Host could still name anything on the port
 	// that a rule on names for HTTP or TLS holds.
 	at, ok := t.lookupAddr(addr.Unmap())
 	return ok && at.protocols.only(tcpFamily) && t.nameProtocols.only(tcpFamily)
+}
+
+// spellsOut reports whether the tier of a name is that of the name itself, and not of a
+// wildcard.
+func (t *tier) spellsOut(name names.Name) bool {
+	for _, c := range t.candidates {
+		for _, pattern := range c.rule.Hosts {
+			if n, ok := pattern.Exact(); ok && n == name {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // DeniesAll returns the reason with which s denies everything, whatever its rules

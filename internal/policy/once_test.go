@@ -137,3 +137,32 @@ func TestPortsOfAnotherTransportHaveNoTierHere(t *testing.T) {
 		t.Error("udp/443 may be allowed by a rule on tcp/443")
 	}
 }
+
+// Whoever dials chooses the name under a wildcard or in a range, and may let it lead to
+// the server of a name that another rule holds for some requests.
+func TestANameThatTheClientChoseIsNoWayAroundARuleOnRequests(t *testing.T) {
+	for say, wide := range map[string]Rule{"a range": rule("wide", "93.184.217.0/24", "80/tcp"), "a wildcard": rule("wide", "*", "80/tcp")} {
+		s := newSet(t, wide, rule("web", "www.example.com", "80/http").requests("GET", "/public/*"))
+		if got := s.AtConnect(TCP, 80, name("evil.example"), netip.Addr{}); got.AsBytes || got.ServerFirst || !got.Watch {
+			t.Errorf("%s: at connect: %+v", say, got)
+		}
+		check(t, s, say, dialled("evil.example", 80).get("www.example.com", "/secret"), "name-mismatch")
+		check(t, s, say, dialled("evil.example", 80).get("evil.example", "/"), "relay by wide")
+	}
+	s := newSet(t, rule("db", "db.example.com", "80/tcp"), rule("web", "www.example.com", "80/http"))
+	if got := s.AtConnect(TCP, 80, name("db.example.com"), netip.Addr{}); !got.AsBytes || got.Watch {
+		t.Errorf("a name that a tcp rule spells out: at connect: %+v", got)
+	}
+}
+
+// A rule on addresses that lists upgrades and nothing else says the same of a name that
+// leads into its range as of the address.
+func TestUpgradesThatARuleOnAddressesDoesNotListAreDeniedForNamesToo(t *testing.T) {
+	net := rule("net", "93.184.217.0/24", "80/http")
+	net.HTTP = []HTTPMatch{{Upgrades: []string{"websocket"}}}
+	s := newSet(t, net)
+	for upgrade, want := range map[string]string{"": "forward by net", "WebSocket": "forward by net", "h2c": "upgrade-not-allowed"} {
+		check(t, s, "an address, "+upgrade, dialledAddr("93.184.217.1", 80).get("93.184.217.1", "/").upgrade(upgrade), want)
+		check(t, s, "a name, "+upgrade, dialled("a.example", 80).get("a.example", "/").upgrade(upgrade), want)
+	}
+}

@@ -58,7 +58,7 @@ func (t *portTable) judgeWithin(c *Chain) judgement {
 func (w *within) compile(t *portTable) error {
 	all := rangesOf(t)
 	for _, kind := range w.kinds() {
-		// A rule on some requests allows none without a method and a path.
+		// A rule on some requests allows none without a method and a path, or with such an upgrade.
 		judgement, err := all.judge(func(t *tier) judgement { return t.judge(&kind.chain) })
 		if err != nil {
 			return err
@@ -84,10 +84,14 @@ type kind struct {
 	chain Chain
 }
 
+// anyUpgrade is a protocol that no rule lists: only a rule that allows any request
+// allows to change to it.
+const anyUpgrade = "\x00"
+
 func (w *within) kinds() [4]kind {
 	anyName := names.MustParse("any.invalid") // any will do: tiers on addresses do not look at it
 	return [...]kind{
-		{&w.http, Chain{Sniffed: HTTP, Dialled: anyName}},
+		{&w.http, Chain{Sniffed: HTTP, Dialled: anyName, Upgrade: anyUpgrade}},
 		{&w.hello, Chain{Sniffed: ClientHello, SNI: anyName}},
 		{&w.nameless, Chain{Sniffed: ClientHello}},
 		{&w.opaque, Chain{Sniffed: Opaque}},

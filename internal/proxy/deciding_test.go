@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/sniff"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -320,6 +321,82 @@ func TestAnUpgradeThatNoRuleListsIsDenied(t *testing.T) {
 		m.closed(before + 1)
 		if f := m.lastFlow(); f.Upgrade != x.upgrade {
 			t.Errorf("the record says %q", f.Upgrade)
+		}
+	}
+}
+
+// Whoever says too little at first is looked at when it says more: neither silence, nor
+// half a word, nor empty lines, nor a name that leads into the range opens the requests
+// that a rule on names holds.
+func TestNoBeginningOfAConnectionHidesARequestFromARuleOnNames(t *testing.T) {
+	n := newFakeNet(t)
+	var reached atomic.Int32
+	serve := func(c net.Conn) {
+		if _, err := bufio.NewReader(c).ReadString('\n'); err == nil {
+			reached.Add(1)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		}
+	}
+	n.site("www.example.com", "93.184.217.34", 80, serve)
+	n.site("evil.example", "93.184.217.34", 80, serve)
+	www := rule(t, "www.example.com:80")
+	www.HTTP = []policy.HTTPMatch{{Methods: []string{"GET"}, Paths: []string{"/public/*"}}}
+	m := newMesh(t, n, ranged("93.184.217.0/24", 80), www)
+	const secret = "GET /secret HTTP/1.1\r\nHost: www.example.com\r\n\r\n"
+	server := netip.MustParseAddrPort("93.184.217.34:80")
+	for _, x := range []struct {
+		say         string
+		first, rest string
+		name        string // dialled; "": the server's address
+		want        string
+	}{
+		{say: "silence", rest: secret, want: "403 request-not-allowed"},
+		{say: "half a word", first: "G", rest: secret[1:], want: "403 request-not-allowed"},
+		{say: "empty lines", first: "\r\n\r\n\r\n\r\n" + secret, want: "400 request-malformed"},
+		{say: "a name of its own", first: secret, name: "evil.example", want: "403 name-mismatch"},
+	} {
+		t.Run(x.say, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
+			var c net.Conn
+			if x.name != "" {
+				c = m.dial(x.name, 80)
+			} else {
+				c = m.dialAddress(server)
+			}
+			io.WriteString(c, x.first)
+			if x.rest != "" {
+				time.Sleep(sniff.DefaultSilence + 500*time.Millisecond) // longer than it is waited for
+			}
+			if got := got(t, c, x.rest); got != x.want {
+				t.Errorf("%s, want %s", got, x.want)
+			}
+			if reached.Load() > 0 {
+				t.Error("the server was asked")
+			}
+		})
+	}
+}
+
+// A server that speaks first is reached where rules on names are on its port too, by a
+// client that waits for it.
+func TestAServerThatSpeaksFirstIsReachedBesideRulesOnNames(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("mail.example.org", "93.184.217.1", 80, func(c net.Conn) {
+		io.WriteString(c, "220 hello\r\n")
+		echo(c)
+	})
+	m := newMesh(t, n, ranged("93.184.217.0/24", 80), rule(t, "www.example.com:80"))
+	for _, request := range []string{"EHLO me\r\n", "GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n"} {
+		c := m.dialAddress(netip.MustParseAddrPort("93.184.217.1:80"))
+		c.SetDeadline(time.Now().Add(patience))
+		r := bufio.NewReader(c)
+		if line, err := r.ReadString('\n'); err != nil || line != "220 hello\r\n" {
+			t.Fatalf("it says %q, %v", line, err)
+		}
+		io.WriteString(c, request)
+		line, err := r.ReadString('\n')
+		if isHTTP := strings.HasPrefix(request, "GET"); isHTTP != (err != nil) || !isHTTP && line != request {
+			t.Errorf("%q is answered with %q, %v", request, line, err)
 		}
 	}
 }

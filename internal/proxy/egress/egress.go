@@ -18,6 +18,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/pools"
 	"sluice.dev/sluice/internal/proxy/proof"
+	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/sniff"
@@ -88,12 +89,12 @@ type connection struct {
 func (w *Way) Serve(ctx context.Context, conn *gate.Conn, chain policy.Chain) {
 	c := &connection{way: w, conn: conn, chain: chain, start: w.kit.Now()}
 	at := conn.Snapshot().Policy.AtConnect(chain.Transport, chain.Port, chain.Dialled, chain.Addr)
-	if at.ServerFirst {
-		c.serverFirst(ctx)
-		return
-	}
 	buffer := w.kit.Buffers.NewBuffer()
 	defer buffer.Release()
+	if at.ServerFirst {
+		c.serverFirst(ctx, buffer, sniff.Limits{OnlyTLS: true, Silence: relay.DefaultIdle})
+		return
+	}
 	seen, prefix, err := c.sniff(ctx, buffer, sniff.Limits{Silence: carry.Silence(at.Possible)})
 	switch {
 	case err != nil:
@@ -101,10 +102,26 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn, chain policy.Chain) {
 	case seen.Silent && seen.Ended:
 		// The client left before it said anything: there is nothing to tell of.
 	case seen.Kind == policy.HTTP:
-		w.kit.HTTP.Serve(ctx, conn.Down(), prefix, newRequests(c))
+		c.http(ctx, prefix)
+	case seen.Silent && at.Watch:
+		seen, prefix, again := c.serverFirst(ctx, buffer, sniff.Limits{Silence: relay.DefaultIdle})
+		switch {
+		case again && seen.Kind == policy.ClientHello:
+			c.bytes(ctx, prefix, seen, buffer.Release)
+		case again:
+			c.http(ctx, prefix)
+		}
+	case seen.Kind == policy.Opaque && seen.Cut && at.Watch:
+		c.http(ctx, prefix) // it may become a request yet; what does not is refused
 	default:
 		c.bytes(ctx, prefix, seen, buffer.Release)
 	}
+}
+
+// http carries the requests of the connection.
+func (c *connection) http(ctx context.Context, prefix []byte) {
+	c.chain.Sniffed = policy.HTTP
+	c.way.kit.HTTP.Serve(ctx, c.conn.Down(), prefix, newRequests(c))
 }
 
 // sniff reads what the client says first and brings it into the chain.

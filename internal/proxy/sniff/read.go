@@ -135,7 +135,7 @@ func (r *reader) wait() bool {
 // end says what a connection is whose client has sent its last byte.
 func (r *reader) end() {
 	r.result.Ended = true
-	r.result.Silent = r.buf.used == 0
+	r.result.Silent, r.result.Cut = r.buf.used == 0, r.buf.used > 0
 	if r.result.Kind == policy.ClientHello {
 		r.result.Err, r.result.SNIBad = ErrHelloEnded, true
 	}
@@ -143,7 +143,7 @@ func (r *reader) end() {
 
 // late says what a connection is whose client did not go on in time.
 func (r *reader) late() {
-	r.result.Silent = r.buf.used == 0
+	r.result.Silent, r.result.Cut = r.buf.used == 0, r.buf.used > 0
 	if r.result.Kind == policy.ClientHello {
 		r.result.Err, r.result.SNIBad = ErrHelloSlow, true
 	}

@@ -32,6 +32,9 @@ func parseHTTP(b []byte) (Result, Need) {
 	if len(line) == 0 {
 		return Result{Kind: policy.Opaque}, more
 	}
+	if line[0] == '\r' || line[0] == '\n' {
+		return Result{Kind: policy.HTTP}, 0 // many servers skip any number of them; the engine refuses it
+	}
 
 	method := 0
 	for method < len(line) && isToken(line[method]) {

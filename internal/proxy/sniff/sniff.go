@@ -48,6 +48,7 @@ type Result struct {
 	// Set by Read alone.
 
 	Silent bool // the client said nothing in time: it may be waiting for the server
+	Cut    bool // the client fell silent or ended before it was known what it speaks
 	Ended  bool // the client has sent its last byte (FIN)
 }
 
