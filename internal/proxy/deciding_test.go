@@ -386,17 +386,20 @@ func TestAServerThatSpeaksFirstIsReachedBesideRulesOnNames(t *testing.T) {
 		echo(c)
 	})
 	m := newMesh(t, n, ranged("93.184.217.0/24", 80), rule(t, "www.example.com:80"))
-	for _, request := range []string{"EHLO me\r\n", "GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n"} {
-		c := m.dialAddress(netip.MustParseAddrPort("93.184.217.1:80"))
-		c.SetDeadline(time.Now().Add(patience))
-		r := bufio.NewReader(c)
-		if line, err := r.ReadString('\n'); err != nil || line != "220 hello\r\n" {
-			t.Fatalf("it says %q, %v", line, err)
-		}
-		io.WriteString(c, request)
-		line, err := r.ReadString('\n')
-		if isHTTP := strings.HasPrefix(request, "GET"); isHTTP != (err != nil) || !isHTTP && line != request {
-			t.Errorf("%q is answered with %q, %v", request, line, err)
-		}
+	for say, request := range map[string]string{"its own protocol": "EHLO me\r\n", "a request": "GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n"} {
+		t.Run(say, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
+			c := m.dialAddress(netip.MustParseAddrPort("93.184.217.1:80"))
+			c.SetDeadline(time.Now().Add(patience))
+			r := bufio.NewReader(c)
+			if line, err := r.ReadString('\n'); err != nil || line != "220 hello\r\n" {
+				t.Fatalf("it says %q, %v", line, err)
+			}
+			io.WriteString(c, request)
+			line, err := r.ReadString('\n')
+			if isHTTP := say == "a request"; isHTTP != (err != nil) || !isHTTP && line != request {
+				t.Errorf("%q is answered with %q, %v", request, line, err)
+			}
+		})
 	}
 }

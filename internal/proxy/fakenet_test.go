@@ -210,7 +210,8 @@ type meshOf struct {
 	peers    []wire.Workload // that the snapshots know beside our workload
 	carried  *net.TCPConn    // the proxy's end of the connection that was dialled last
 	outbound string          // the outbound default of the snapshots; "" is Deny
-	clock    atomic.Int64    // by which the rules are ahead of the time
+	carrying sync.WaitGroup
+	clock    atomic.Int64 // by which the rules are ahead of the time
 }
 
 func newMesh(t testing.TB, n *fakeNet, rules ...policy.Rule) *meshOf {
@@ -218,7 +219,8 @@ func newMesh(t testing.TB, n *fakeNet, rules ...policy.Rule) *meshOf {
 	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: n, Servers: []netip.AddrPort{netip.MustParseAddrPort("8.8.8.8:53")}})
 	t.Cleanup(resolver.Close)
 	m := &meshOf{t: t, net: n, ring: record.NewRing(), names: dnsserver.NewTable(dnsserver.TableConfig{})}
-	config := Config{Sockets: n, Resolver: resolver, Records: record.NewBook(m.ring), TellAll: true}
+	book := record.NewBook(m.ring)
+	config := Config{Sockets: n, Resolver: resolver, Records: book, TellAll: true}
 	for _, change := range n.changes {
 		change(&config)
 	}
@@ -238,7 +240,16 @@ func newMesh(t testing.TB, n *fakeNet, rules ...policy.Rule) *meshOf {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.Close)
+	t.Cleanup(func() {
+		p.Close()
+		m.carrying.Wait()
+		if open := book.Live(10, record.Filter{}); len(open) > 0 {
+			t.Errorf("records were opened and never closed: %+v", open)
+		}
+		if live := p.capacity.Open(); live != 0 {
+			t.Errorf("%d connections were let in and never left", live)
+		}
+	})
 	return m
 }
 
@@ -349,7 +360,8 @@ func (m *meshOf) dialAddress(to netip.AddrPort) net.Conn {
 		m.t.Fatal(err)
 	}
 	m.carried = theirs.(*net.TCPConn)
-	go m.workload.carry(m.carried, to)
+	down := m.carried
+	m.carrying.Go(func() { m.workload.carry(down, to) })
 	return ours
 }
 
