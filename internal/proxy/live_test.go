@@ -336,3 +336,56 @@ func TestAConnectionEndsWhenItsAddressIsNotConsentedToAnyMore(t *testing.T) {
 		t.Errorf("status %d, reason %q", resp.StatusCode, resp.Header.Get("x-sluice-reason"))
 	}
 }
+
+// An upgraded connection outlives the pool that it was taken from. It does not outlive
+// the consent to its address.
+func TestAnUpgradedConnectionEndsWhenItsAddressIsNotConsentedToAnyMore(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("ws.example.com", "10.1.2.3", 80, func(c net.Conn) {
+		r := bufio.NewReader(c)
+		for {
+			request, err := http.ReadRequest(r)
+			switch {
+			case err != nil:
+				return
+			case request.Header.Get("Upgrade") == "":
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			default:
+				io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+				io.Copy(c, r)
+				return
+			}
+		}
+	})
+	ws := func(private string, paths ...string) policy.Rule {
+		r := rule(t, "ws.example.com:80")
+		r.HTTP = []policy.HTTPMatch{{Paths: paths, Upgrades: []string{"echo"}}}
+		if private != "" {
+			r.PrivateAnswers = []netip.Prefix{netip.MustParsePrefix(private)}
+		}
+		return r
+	}
+	m := newMesh(t, n, ws("10.0.0.0/8", "/first", "/ws"))
+	c := m.dial("ws.example.com", 80)
+	c.SetDeadline(time.Now().Add(patience))
+	r := bufio.NewReader(c)
+	if resp := exchange(t, c, r, "GET /first HTTP/1.1\r\nHost: ws.example.com\r\n\r\n"); resp.StatusCode != 200 {
+		t.Fatalf("status %d", resp.StatusCode)
+	}
+	io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: ws.example.com\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 101 {
+		t.Fatalf("%+v, %v", resp, err)
+	}
+	alive := func() {
+		t.Helper()
+		io.WriteString(c, "ping")
+		if _, err := io.ReadFull(r, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alive()
+	m.allow(ws("10.0.0.0/8", "/ws")) // the pool's first request is not allowed any more
+	alive()
+	m.allow(ws("", "/ws"))
+	ends(t, c)
+}

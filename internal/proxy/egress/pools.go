@@ -72,11 +72,11 @@ func (r *reached) leads(consent policy.Consent) bool {
 
 // pool returns the pool of connections to what a decision lets pass: plain, or with TLS
 // that we originate and verify.
-func (w *Way) pool(d *Decision, chain *policy.Chain) (*upstream.Pool, error) {
+func (w *Way) pool(d *Decision, chain *policy.Chain) (*upstream.Pool, *pool, error) {
 	v := &d.Verdict
 	key, err := w.key(d.Snapshot, v)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	made := &pool{chain: keep(chain), target: w.target(v)}
 	return w.pools.Get(key, made, sameTarget, func() (upstream.Config, error) {

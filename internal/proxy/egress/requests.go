@@ -25,6 +25,7 @@ type requests struct {
 
 	last    Decision       // that led to pool
 	pool    *upstream.Pool // nil before the first
+	made    *pool          // what pool was made for
 	granted granted
 }
 
@@ -33,7 +34,7 @@ type granted struct {
 	snapshot *snapshot.Snapshot
 	rule     *policy.Rule
 	name     names.Name
-	request  allowed // where the rule asks for some requests
+	request  requested
 }
 
 func newRequests(c *connection) *requests {
@@ -54,11 +55,11 @@ func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	if !d.Verdict.Passes() {
 		return r.Deny(s, &r.chain, &d.Verdict)
 	}
-	r.hold(&d)
 	pool, err := r.poolFor(&d)
 	if err != nil {
 		return r.Fail(refusal.Of(err))
 	}
+	r.hold(&d)
 	direction := exchange.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: r.way.kit.TellAll}
 	if r.chain.Host.IsZero() {
 		direction.SetHost = authority(&d.Verdict)
@@ -98,10 +99,10 @@ func authority(v *policy.Verdict) string {
 // than the last one.
 func (r *requests) hold(d *Decision) {
 	g, v := &r.granted, &d.Verdict
-	if g.snapshot == d.Snapshot && g.rule == v.Rule && g.name == v.Name && g.request.chain.HTTPS == r.chain.HTTPS && (len(v.Rule.HTTP) == 0 || g.request.sameRequest(&r.chain)) {
+	if g.snapshot == d.Snapshot && g.request.on == r.pool && g.rule == v.Rule && g.name == v.Name && g.request.chain.HTTPS == r.chain.HTTPS && (len(v.Rule.HTTP) == 0 || g.request.sameRequest(&r.chain)) {
 		return
 	}
-	*g = granted{d.Snapshot, v.Rule, v.Name, allowed{keep(&r.chain)}}
+	*g = granted{d.Snapshot, v.Rule, v.Name, requested{allowed{keep(&r.chain)}, r.pool, r.made}}
 	r.Conn().Hold(gate.Grant(g.request), d.Snapshot)
 }
 
@@ -117,9 +118,13 @@ func (r *requests) poolFor(d *Decision) (*upstream.Pool, error) {
 	if r.pool != nil && r.last.Snapshot == d.Snapshot && last.Rule == v.Rule && last.Name == v.Name && last.Addr == v.Addr && last.Treatment == v.Treatment && !r.pool.Closed() {
 		return r.pool, nil
 	}
-	pool, err := r.way.pool(d, &r.chain)
-	if err == nil {
-		r.last, r.pool = *d, pool
+	pool, made, err := r.way.pool(d, &r.chain)
+	if err != nil {
+		return nil, err
 	}
-	return pool, err
+	r.last, r.pool, r.made = *d, pool, made
+	if now := r.Conn().Snapshot(); now != d.Snapshot {
+		r.way.Recheck(now) // it was swapped in before the pool could be asked
+	}
+	return pool, nil
 }

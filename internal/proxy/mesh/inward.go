@@ -47,7 +47,8 @@ type poolKey struct {
 
 // pool returns the pool of connections to a port of an endpoint.
 func (w *Way) pool(e *wire.Endpoint, port uint16) (*upstream.Pool, error) {
-	return w.pools.Get(poolKey{e.Instance, port}, struct{}{}, func(_, _ struct{}) bool { return true }, func() (upstream.Config, error) {
+	pool, _, err := w.pools.Get(poolKey{e.Instance, port}, struct{}{}, func(_, _ struct{}) bool { return true }, func() (upstream.Config, error) {
 		return upstream.Config{Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dial(ctx, e, port) }}, nil
 	})
+	return pool, err
 }

@@ -39,27 +39,27 @@ type entry[M any] struct {
 	used uint64 // by the table's count of uses
 }
 
-// Get returns the pool of a key. Where there is none, or one that leads elsewhere than
+// Get returns the pool of a key and what it was made for. Where there is none, or one that leads elsewhere than
 // made does, one takes the place whose connections are made as open says.
-func (t *Table[K, M]) Get(key K, made M, same func(a, b M) bool, open func() (upstream.Config, error)) (*upstream.Pool, error) {
+func (t *Table[K, M]) Get(key K, made M, same func(a, b M) bool, open func() (upstream.Config, error)) (*upstream.Pool, M, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		return nil, refusal.New(refusal.Withdrawn, "")
+		return nil, made, refusal.New(refusal.Withdrawn, "")
 	}
 	t.uses++
 	found := t.byKey[key]
 	if found != nil && same(found.made, made) {
 		found.used = t.uses
-		return found.pool, nil
+		return found.pool, found.made, nil
 	}
 	config, err := open()
 	if err != nil {
-		return nil, err
+		return nil, made, err
 	}
 	pool, err := upstream.NewPool(config)
 	if err != nil {
-		return nil, err
+		return nil, made, err
 	}
 	switch {
 	case found != nil:
@@ -71,7 +71,7 @@ func (t *Table[K, M]) Get(key K, made M, same func(a, b M) bool, open func() (up
 		t.byKey = make(map[K]*entry[M])
 	}
 	t.byKey[key] = &entry[M]{pool, made, t.uses}
-	return pool, nil
+	return pool, made, nil
 }
 
 func (t *Table[K, M]) closeOldest() {

@@ -20,13 +20,13 @@ func equal(a, b string) bool { return a == b }
 // used at every request.
 func TestThePoolThatIsUsedLeastGivesWay(t *testing.T) {
 	var table Table[int, string]
-	busy, err := table.Get(-1, "", equal, nowhere)
+	busy, _, err := table.Get(-1, "", equal, nowhere)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var first *upstream.Pool
 	for i := range MaxPools + 64 {
-		pool, err := table.Get(i, "", equal, nowhere)
+		pool, _, err := table.Get(i, "", equal, nowhere)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,7 +34,7 @@ func TestThePoolThatIsUsedLeastGivesWay(t *testing.T) {
 			first = pool
 		}
 		if i%16 == 0 {
-			if again, err := table.Get(-1, "", equal, nowhere); again != busy || err != nil || busy.Closed() {
+			if again, _, err := table.Get(-1, "", equal, nowhere); again != busy || err != nil || busy.Closed() {
 				t.Fatalf("after %d pools: the busy one gave way (%v)", i, err)
 			}
 		}
@@ -46,17 +46,17 @@ func TestThePoolThatIsUsedLeastGivesWay(t *testing.T) {
 
 func TestAPoolThatLeadsElsewhereGivesWayToOneThatDoesNot(t *testing.T) {
 	var table Table[int, string]
-	old, _ := table.Get(1, "here", equal, nowhere)
-	made, err := table.Get(1, "there", equal, nowhere)
-	if err != nil || made == old || !old.Closed() || made.Closed() || table.Len() != 1 {
+	old, _, _ := table.Get(1, "here", equal, nowhere)
+	made, is, err := table.Get(1, "there", equal, nowhere)
+	if err != nil || is != "there" || made == old || !old.Closed() || made.Closed() || table.Len() != 1 {
 		t.Errorf("%v; the old one is closed: %v, %d pools", err, old.Closed(), table.Len())
 	}
 }
 
 func TestANewSnapshotClosesWhatItHasNoUseFor(t *testing.T) {
 	var table Table[int, string]
-	kept, _ := table.Get(1, "", equal, nowhere)
-	ended, _ := table.Get(2, "", equal, nowhere)
+	kept, _, _ := table.Get(1, "", equal, nowhere)
+	ended, _, _ := table.Get(2, "", equal, nowhere)
 	table.Recheck(func(key int, _ string) Fate {
 		if key == 1 {
 			return Keep
@@ -67,7 +67,7 @@ func TestANewSnapshotClosesWhatItHasNoUseFor(t *testing.T) {
 		t.Errorf("kept is closed: %v, ended is closed: %v, %d pools", kept.Closed(), ended.Closed(), table.Len())
 	}
 	table.Close()
-	if _, err := table.Get(3, "", equal, nowhere); !kept.Closed() || refusal.Of(err).Reason != refusal.Withdrawn {
+	if _, _, err := table.Get(3, "", equal, nowhere); !kept.Closed() || refusal.Of(err).Reason != refusal.Withdrawn {
 		t.Errorf("after Close: closed %v, %v", kept.Closed(), err)
 	}
 }
@@ -75,7 +75,7 @@ func TestANewSnapshotClosesWhatItHasNoUseFor(t *testing.T) {
 func TestAPoolThatCannotBeMadeTakesNoPlace(t *testing.T) {
 	var table Table[int, string]
 	broken := errors.New("the rule's caBundle holds no certificate")
-	if _, err := table.Get(1, "", equal, func() (upstream.Config, error) { return upstream.Config{}, broken }); !errors.Is(err, broken) || table.Len() != 0 {
+	if _, _, err := table.Get(1, "", equal, func() (upstream.Config, error) { return upstream.Config{}, broken }); !errors.Is(err, broken) || table.Len() != 0 {
 		t.Errorf("%v, %d pools", err, table.Len())
 	}
 }

@@ -1,0 +1,56 @@
+package egress
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"testing"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+)
+
+// A pool that is made by rules which were swapped out a moment ago is asked about like
+// one that stood when they were.
+func TestAPoolOfRulesThatWereSwappedOutMeanwhileTakesNoRequests(t *testing.T) {
+	private := allow(t, "api.example.com:80")
+	private.PrivateAnswers = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
+	old := ruled(t, private)
+	holder := snapshot.NewHolder(snapshot.HolderConfig{})
+	holder.Swap(ruled(t, allow(t, "api.example.com:80")))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	down, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, _, ok := gate.New(gate.Config{Holder: holder, Capacity: gate.NewCapacity(gate.Bounds{Workload: 1, All: 1})}).Admit(context.Background(), down.(*net.TCPConn))
+	if !ok {
+		t.Fatal("not let in")
+	}
+	defer conn.Leave()
+	w := New(Config{Kit: &carry.Kit{}})
+	defer w.Close()
+	r := &requests{way: w, chain: policy.Chain{Port: 80, Dialled: names.MustParse("api.example.com"), Sniffed: policy.HTTP}}
+	r.Init(w.kit, conn, carry.About{})
+	d := decide(old, &r.chain)
+	pool, err := r.poolFor(&d)
+	if err != nil || !pool.Closed() {
+		t.Errorf("%v; it takes requests to the addresses of the old rules", err)
+	}
+	now := decide(conn.Snapshot(), &r.chain)
+	if pool, err := r.poolFor(&now); err != nil || pool.Closed() {
+		t.Errorf("the next request has no pool: %v", err)
+	}
+}
