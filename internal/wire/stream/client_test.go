@@ -355,6 +355,19 @@ func TestASnapshotOfAnotherFormatEndsTheStreamWithTheReason(t *testing.T) {
 	}
 }
 
+func TestWhatTheServerRefusesIsSaidInItsOwnWords(t *testing.T) {
+	play(t, func(t *testing.T, server *scripted, client *Client) {
+		m := joinDetails(t, client)
+		p := <-server.streams
+		p.request(t)
+		p.end <- status.Error(codes.InvalidArgument, "details is not welcome")
+		synctest.Wait()
+		if err := m.Err(); err == nil || err.Error() != "read stream: details is not welcome" || !final(err) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 func TestAQuestionOfAnotherFormatIsRefusedWhateverElseItSays(t *testing.T) {
 	codec := NewCodec()
 	decode := func(text string, into any) error {

@@ -191,7 +191,7 @@ func (m *Membership) serve(ctx context.Context) (heard bool, err error) {
 	for {
 		response, err := stream.Recv()
 		if err != nil {
-			return heard, fmt.Errorf("read stream: %w", err)
+			return heard, fmt.Errorf("read stream: %w", plain(err))
 		}
 		kind, err := wire.KindOfType(response.GetTypeUrl())
 		if err != nil {
@@ -369,8 +369,22 @@ func (s *sender) leave() {
 func reason(stream grpc.ClientStream, err error) error {
 	if errors.Is(err, io.EOF) {
 		if err := stream.RecvMsg(new(discoveryv3.DeltaDiscoveryResponse)); err != nil {
-			return fmt.Errorf("write stream: %w", err)
+			return fmt.Errorf("write stream: %w", plain(err))
 		}
 	}
-	return fmt.Errorf("write stream: %w", err)
+	return fmt.Errorf("write stream: %w", plain(err))
+}
+
+// refusal is an error of the server in its own words, without those of gRPC.
+type refusal struct{ *status.Status }
+
+func (r refusal) Error() string              { return r.Message() }
+func (r refusal) GRPCStatus() *status.Status { return r.Status }
+
+// plain leaves of an error of gRPC what its other end said.
+func plain(err error) error {
+	if said, ok := status.FromError(err); ok && said.Message() != "" {
+		return refusal{said}
+	}
+	return err
 }
