@@ -1,0 +1,15 @@
+package attach
+
+import (
+	"testing"
+
+	"sluice.dev/sluice/internal/format/shape"
+)
+
+func TestTheShapeOfAHelloIsThatOfItsFormat(t *testing.T) {
+	shape.Check(t, "hello", helloFormat, hello{})
+}
+
+func TestTheShapeOfAWelcomeIsThatOfItsFormat(t *testing.T) {
+	shape.Check(t, "welcome", welcomeFormat, welcome{})
+}
