@@ -24,17 +24,20 @@ type Hello struct {
 	Each bool `json:"each,omitempty"`
 }
 
-// The formats of both messages that this build writes. What is said after them
-// follows the format of the welcome.
+// The formats of both messages that this build writes. What each side says after
+// its own is of the same format.
+//
+//	1: the first
+//	2: a hello asks for records; records and sums follow the welcome
 const (
-	helloFormat   = 1
-	welcomeFormat = 1
+	helloFormat   = 2
+	welcomeFormat = 2
 )
 
 // What is read of both messages.
 var (
 	hellos   = format.Kind{Name: "the hello of a sandbox", Oldest: 1, Newest: helloFormat, Reader: "sluice-proxy"}
-	welcomes = format.Kind{Name: "the welcome of the proxy", Oldest: 1, Newest: welcomeFormat, Reader: "this sluice"}
+	welcomes = format.Kind{Name: "the welcome of the proxy", Oldest: 2, Newest: welcomeFormat, Reader: "this sluice"}
 )
 
 // hello and welcome are the messages, each with its format.

@@ -223,7 +223,7 @@ func TestABadHelloIsRefusedAndItsFilesClosed(t *testing.T) {
 		"its own instance": {Hello{Workload: wire.Workload{Instance: "a/1"}}, files(t), "instance"},
 		"too many labels":  {Hello{Workload: wire.Workload{Labels: labels}}, files(t), "labels"},
 		"too many ports":   {Hello{Workload: wire.Workload{Ports: make([]uint16, MaxPorts+1)}}, files(t), "ports"},
-		"a later format":   {map[string]any{"format": 7, "service": []string{"a", "b"}}, files(t), "the hello of a sandbox has format 7; sluice-proxy reads format 1: upgrade sluice-proxy"},
+		"a later format":   {map[string]any{"format": 7, "service": []string{"a", "b"}}, files(t), "the hello of a sandbox has format 7; sluice-proxy reads formats 1 to 2: upgrade sluice-proxy"},
 		"an unknown field": {map[string]any{"format": 1, "clearance": "secret"}, files(t), "clearance"},
 		"a long name":      {Hello{Workload: wire.Workload{Service: strings.Repeat("x", 254)}}, files(t), "254 bytes"},
 		"not a hello":      {"hello", files(t), "not a valid object"},
@@ -263,11 +263,11 @@ func answering(t *testing.T, answer string) (path string) {
 
 func TestAWelcomeOfAnotherFormatIsRefusedWithTheReason(t *testing.T) {
 	for answer, want := range map[string]string{
-		`{"instance":"details-v1/1"}`:                             "", // the first were written without a format
-		`{"format":1,"instance":"details-v1/1"}`:                  "",
-		`{"format":7,"instance":{"name":"details-v1/1"}}`:         "the welcome of the proxy has format 7; this sluice reads format 1: upgrade this sluice",
+		`{"format":2,"instance":"details-v1/1"}`:                  "",
+		`{"instance":"details-v1/1"}`:                             "has format 1; this sluice reads format 2: upgrade the Sluice that wrote it", // the first were written without a format
+		`{"format":7,"instance":{"name":"details-v1/1"}}`:         "the welcome of the proxy has format 7; this sluice reads format 2: upgrade this sluice",
 		`{"format":7,"error":"your hello has format 1: upgrade"}`: "the proxy refused the sandbox: your hello has format 1: upgrade",
-		`{"format":1,"instance":7}`:                               "read welcome",
+		`{"format":2,"instance":7}`:                               "read welcome",
 	} {
 		client, err := Dial(t.Context(), answering(t, answer))
 		if err != nil {
@@ -305,7 +305,7 @@ func FuzzHello(f *testing.F) {
 }
 
 func FuzzWelcome(f *testing.F) {
-	f.Add([]byte(`{"format":1,"instance":"details-v2/1","search":["default.svc.cluster.local"]}`))
+	f.Add([]byte(`{"format":2,"instance":"details-v2/1","search":["default.svc.cluster.local"]}`))
 	f.Add([]byte(`{"error":"no"}`))
 	f.Add([]byte(`{"format":7}`))
 	f.Fuzz(func(t *testing.T, said []byte) {

@@ -7,9 +7,9 @@ import (
 )
 
 func TestTheShapeOfAHelloIsThatOfItsFormat(t *testing.T) {
-	shape.Check(t, "hello", helloFormat, hello{})
+	shape.Check(t, "hello", helloFormat, hello{}, finish{})
 }
 
 func TestTheShapeOfAWelcomeIsThatOfItsFormat(t *testing.T) {
-	shape.Check(t, "welcome", welcomeFormat, welcome{})
+	shape.Check(t, "welcome", welcomeFormat, welcome{}, news{})
 }
