@@ -246,3 +246,29 @@ func TestAReportThatCannotBeOpenedStartsNothing(t *testing.T) {
 		t.Errorf("exit %d, %q; it ran: %v", r.Code, r.Stderr, err == nil)
 	}
 }
+
+// --audit lifts the lack of a rule, and nothing else.
+func TestAuditLetsPassWhatNoRuleAllowsAndSaysSo(t *testing.T) {
+	eachUser(t, func(t *testing.T, a *alone) {
+		curl := fmt.Sprintf("'%s' -sS --max-time 60 --cacert '%s' ", a.curl, a.net.CA)
+		script := curl + "https://www.example.com/; " + curl + "http://www.google.com/; " +
+			curl + "http://rebind.example.com/ | grep ^reason; " + curl + "-H 'Host: www.google.com' http://www.example.com/ | grep ^reason; " +
+			curl + "-k https://expired.badssl.com/ 2>/dev/null; true"
+		r := a.run(t, "--audit", "--fail-on-denied", "--", "/bin/sh", "-c", script)
+		if want := "www.example.com of the small internet\nwww.google.com of the small internet\nreason: private-address\nreason: name-mismatch\n"; r.Code != 3 || r.Stdout != want {
+			t.Errorf("exit %d, the command saw\n%swant\n%s%s", r.Code, r.Stdout, want, r.Stderr)
+		}
+		address := regexp.MustCompile(` at [0-9a-f.:\[\]]+ `)
+		got := told(address.ReplaceAllString(r.Stderr, " at ADDRESS "), regexp.MustCompile(`$^`))
+		compare(t, got, []string{
+			"allowed by audit only www.example.com:443 at ADDRESS (No rule allows this destination on this port.); allow it with --allow 'www.example.com:443'",
+			"allowed by audit only www.google.com:80 at ADDRESS (No rule allows this destination on this port.); allow it with --allow 'www.google.com:80'",
+			"denied expired.badssl.com:443 (the server at ADDRESS did not prove to be expired.badssl.com: x509: certificate has expired or is not yet valid: current time TIME is after TIME)",
+			"denied rebind.example.com:80 (rebind.example.com leads to ADDRESSES, which is not an address of the public internet; a rule allows that with privateAnswers)",
+			"denied www.example.com:80 (The names of one connection differ: what was dialled, the SNI and the Host must be the same.)",
+		})
+		if r := a.run(t, "--audit", "--", "/bin/sh", "-c", curl+"https://www.example.com/"); r.Code != 0 || !strings.Contains(r.Stderr, "allowed by audit only") {
+			t.Errorf("alone it is no failure: exit %d, %s", r.Code, r.Stderr)
+		}
+	})
+}

@@ -16,19 +16,24 @@ import (
 
 // Execute runs the command line and returns its exit status.
 func Execute(ctx context.Context) int {
-	err := newRootCommand().ExecuteContext(ctx)
+	root, out := newRootCommand(), &output{to: os.Stdout}
+	root.SetOut(out)
+	err := root.ExecuteContext(ctx)
+	code := 0
 	var exit *ExitError
 	switch {
-	case err == nil:
-		return 0
 	case errors.As(err, &exit):
-		if exit.Err != nil {
-			fmt.Fprintln(os.Stderr, "Error:", exit.Err)
-		}
-		return exit.Code
+		code, err = exit.Code, exit.Err
+	case err != nil:
+		code = 1
 	}
-	fmt.Fprintln(os.Stderr, "Error:", err)
-	return 1
+	if err == nil && out.failed != nil { // whatever the status says was to be read there
+		code, err = 1, out.failed
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+	}
+	return code
 }
 
 func newRootCommand() *cobra.Command {

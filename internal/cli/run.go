@@ -35,6 +35,7 @@ type runOptions struct {
 	runAs         string
 	quiet         bool
 	verbose       bool
+	audit         bool
 	report        string
 	failOnDenied  bool
 }
@@ -57,6 +58,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 		Example: `  sluice run --allow '*.googleapis.com:443' -- curl https://www.googleapis.com/
   sluice run --allow pypi.org --allow files.pythonhosted.org -- pip install six
   sluice run --rules rules.yaml -- make
+  sluice run --audit -- make test
   sluice run --fail-on-denied --report report.jsonl --rules rules.yaml -- make test
   sluice run --service details --version v2 --listen 9080 -- bin/bookinfo details 9080`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -94,6 +96,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.StringVar(&o.runAs, "run-as", "", "UID[:GID] to run the command as; requires root")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "say nothing after the command")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say the level of enforcement, and each connection and request as it ends")
+	f.BoolVar(&o.audit, "audit", false, "let pass what no rule allows, and say after the command what that was; all other denials stay")
 	f.StringVar(&o.report, "report", "", "`FILE` to write every connection and request to, one JSON object a line; it is replaced")
 	f.BoolVar(&o.failOnDenied, "fail-on-denied", false, "end with status 3 where the command ends with 0 and something was denied")
 	_ = c.MarkFlagFilename("report")
@@ -103,7 +106,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 // config reads the flags into what run takes.
 func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, error) {
 	c := run.Config{
-		Command: args, RulesFiles: o.rules, Allow: o.allow,
+		Command: args, RulesFiles: o.rules, Allow: o.allow, Audit: o.audit,
 		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Quiet: o.quiet, Verbose: o.verbose,
 		Report: o.report, FailOnDenied: o.failOnDenied,
 	}
@@ -144,6 +147,9 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	}
 	if len(o.rules)+len(o.allow) > 0 {
 		return c, errors.New("--rules and --allow are for a command that runs alone; with --service or --server the rules are the server's: use sluice create")
+	}
+	if o.audit {
+		return c, errors.New("--audit is for a command that runs alone; with --service or --server it is the mesh that decides: set outboundDefault: Audit in its MeshConfig, for all or for one namespace")
 	}
 	// A variable may be there for another command.
 	flags := cmd.Flags()

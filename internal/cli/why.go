@@ -180,7 +180,7 @@ func (o *whyOptions) offline(cmd *cobra.Command, q inspect.WhyQuery) error {
 		return err
 	}
 	workload := wire.Workload{Namespace: q.Namespace, Account: q.Account, Labels: q.Labels}
-	compiled, err := rulefile.Compile(o.rules, o.allow, workload, cmd.ErrOrStderr())
+	compiled, err := rulefile.Rules{Files: o.rules, Allow: o.allow}.Compile(workload, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

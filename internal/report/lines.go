@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/record"
 )
 
@@ -96,7 +97,7 @@ func writeLine(b *strings.Builder, outcome Outcome, r *record.Record, count uint
 	if text != "" {
 		fmt.Fprintf(b, " (%s)", Printable(text))
 	}
-	if r.Rule != "" {
+	if r.Rule != "" && r.Rule != policy.AuditRule {
 		fmt.Fprintf(b, ", rule %s", Printable(r.Rule))
 	}
 	if count > 1 {

@@ -131,7 +131,7 @@ func printed(advise Advisor, records ...record.Record) string {
 
 func TestAfterACommandEachDestinationIsNamedOnceAndByItsOutcome(t *testing.T) {
 	audited := denied(refusal.NoRule)
-	audited.Verdict, audited.Upstream = record.Audited, "192.0.2.7:443"
+	audited.Verdict, audited.Upstream, audited.Rule = record.Audited, "192.0.2.7:443", policy.AuditRule
 	refused := failed(&refusal.Error{Reason: refusal.ConnectRefused})
 	allowed, left := https(), failed(refusal.New(refusal.ClientGone, ""))
 	allowed.Verdict = record.Allowed

@@ -18,12 +18,19 @@ import (
 	"sluice.dev/sluice/internal/wire"
 )
 
-// Compile compiles the rules of files and of --allow for one workload, by the
-// same compiler as the server's. What is odd about them goes to words.
-func Compile(files, allowed []string, workload wire.Workload, words io.Writer) (*wire.Snapshot, error) {
+// Rules is where the rules of one workload come from.
+type Rules struct {
+	Files []string // of --rules
+	Allow []string // of --allow: HOST[:PORT]
+	Audit bool     // --audit: what no rule allows passes, and is reported
+}
+
+// Compile compiles the rules for one workload, by the same compiler as the server's.
+// What is odd about them goes to words.
+func (r Rules) Compile(workload wire.Workload, words io.Writer) (*wire.Snapshot, error) {
 	var objects []api.Object
 	var wrong []error
-	for _, file := range files {
+	for _, file := range r.Files {
 		found, err := read(file, workload.Namespace)
 		if err != nil {
 			wrong = append(wrong, err)
@@ -31,7 +38,7 @@ func Compile(files, allowed []string, workload wire.Workload, words io.Writer) (
 		objects = append(objects, found...)
 	}
 	var allow []policy.Rule
-	for _, text := range allowed {
+	for _, text := range r.Allow {
 		rule, err := advice.ParseAllow(text)
 		if err != nil {
 			wrong = append(wrong, err)
@@ -46,7 +53,7 @@ func Compile(files, allowed []string, workload wire.Workload, words io.Writer) (
 	if err != nil {
 		return nil, err
 	}
-	out := compile.Compile(compile.Input{Objects: objects, Workloads: []wire.Workload{workload}, Allow: allow, Created: time.Now()})
+	out := compile.Compile(compile.Input{Objects: objects, Workloads: []wire.Workload{workload}, Allow: allow, Audit: r.Audit, Created: time.Now()})
 	for _, problem := range out.Problems {
 		fmt.Fprintf(words, "sluice: %s: %s\n", problem.Object, problem.Text)
 	}

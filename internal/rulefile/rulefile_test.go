@@ -9,11 +9,11 @@ import (
 
 func TestRulesThatAreWrongNameTheRule(t *testing.T) {
 	for _, allow := range []string{"cnn..com", "a.example:0", "*.*"} {
-		if _, err := Compile(nil, []string{allow}, wire.Workload{}, new(strings.Builder)); err == nil || !strings.Contains(err.Error(), allow) {
+		if _, err := (Rules{Allow: []string{allow}}).Compile(wire.Workload{}, new(strings.Builder)); err == nil || !strings.Contains(err.Error(), allow) {
 			t.Errorf("--allow %s: %v", allow, err)
 		}
 	}
-	if _, err := Compile([]string{"/no/such/rules.yaml"}, nil, wire.Workload{}, new(strings.Builder)); err == nil || !strings.Contains(err.Error(), "/no/such/rules.yaml") {
+	if _, err := (Rules{Files: []string{"/no/such/rules.yaml"}}).Compile(wire.Workload{}, new(strings.Builder)); err == nil || !strings.Contains(err.Error(), "/no/such/rules.yaml") {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }

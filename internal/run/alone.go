@@ -19,7 +19,7 @@ import (
 
 // runAlone runs the command with a proxy of its own in this process.
 func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
-	rules, err := rulefile.Compile(c.RulesFiles, c.Allow, c.Workload, c.Stderr)
+	rules, err := rulefile.Rules{Files: c.RulesFiles, Allow: c.Allow, Audit: c.Audit}.Compile(c.Workload, c.Stderr)
 	if err != nil {
 		return ExitFailed, err
 	}

@@ -39,6 +39,7 @@ type Config struct {
 	// For a proxy in this process.
 	RulesFiles    []string
 	Allow         []string         // HOST[:PORT[/PROTOCOL]]
+	Audit         bool             // what no rule allows passes, and is reported
 	EgressSockets string           // path of a socket of a SocketFactory; "" for the host's own
 	Resolvers     []netip.AddrPort // nil: the machine's
 	UpstreamCA    string           // file of PEM beside the system's roots

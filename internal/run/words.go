@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"sluice.dev/sluice/api/v1alpha1"
 	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/report"
@@ -18,7 +19,12 @@ func allowAdvice(r *record.Record, rules *wire.Snapshot, workload wire.Workload)
 	if !ok {
 		return ""
 	}
-	explained, err := advice.Answer(question, rules, workload)
+	denying := *rules // where it is only audited, what would deny it counts
+	if rules.Mesh != nil {
+		mesh := *rules.Mesh
+		mesh.OutboundDefault, denying.Mesh = v1alpha1.DefaultDeny, &mesh
+	}
+	explained, err := advice.Answer(question, &denying, workload)
 	if err != nil || explained.Remedy == nil || explained.Reason != r.Reason {
 		return ""
 	}

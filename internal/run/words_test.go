@@ -13,7 +13,7 @@ import (
 
 func TestADenialIsToldWithTheAllowThatHelps(t *testing.T) {
 	var warnings strings.Builder
-	rules, err := rulefile.Compile(nil, []string{"www.googleapis.com"}, wire.Workload{}, &warnings)
+	rules, err := rulefile.Rules{Allow: []string{"www.googleapis.com"}, Audit: true}.Compile(wire.Workload{}, &warnings)
 	if err != nil {
 		t.Fatal(err)
 	}
