@@ -48,6 +48,7 @@ const (
 	UpstreamProtocol  Reason = "upstream-protocol"
 	NoHealthyUpstream Reason = "no-healthy-upstream"
 	NoSuchPort        Reason = "no-such-port"
+	DecisionTimeout   Reason = "decision-timeout"
 	Overflow          Reason = "overflow"
 	Withdrawn         Reason = "withdrawn"
 	Stopping          Reason = "stopping"
@@ -125,6 +126,7 @@ var table = [...]facts{
 	{UpstreamProtocol, NotReached, 502, "The upstream's answer is not one unambiguous HTTP/1.1 answer."},
 	{NoHealthyUpstream, NotReached, 503, "The service has no healthy workload for this request."},
 	{NoSuchPort, NotReached, 503, "The service does not serve this port."},
+	{DecisionTimeout, NotReached, 504, "The decision about the request did not come in time."},
 	{Overflow, NotReached, 503, "All connections to the upstream are busy."},
 	{Withdrawn, NotReached, 503, "What allowed this request was withdrawn while it was in progress."},
 	{Stopping, NotReached, 503, "The proxy is shutting down."},

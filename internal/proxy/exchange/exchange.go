@@ -82,7 +82,7 @@ type Direction struct {
 	// Later decides outside the event loop, for as long as it needs: an external
 	// check, a quota. It runs on the connection's goroutine; ctx ends with the
 	// client, the connection, or Timeout (0: the engine's time-out for answers). What
-	// it returns may not have a Later again. Its cost is the goroutine that waits.
+	// it returns may not have a Later again; where it has no ID, this one's counts.
 	Later func(ctx context.Context) Direction
 
 	ID uint64 // of the decision, 16 hex digits in x-sluice-id where we answer; 0: none

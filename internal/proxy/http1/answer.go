@@ -206,9 +206,7 @@ func (d *conn) forwardUntilClose(u exchange.Stream, first []byte, res result) re
 			return res
 		}
 		if err != nil {
-			// A plain end would look like the end of the body.
-			d.tcp.SetLinger(0)
-			return d.broken(res, err)
+			return d.reset(res, err)
 		}
 		first = up[:n]
 	}
@@ -223,15 +221,19 @@ func (d *conn) forwardChunks(u exchange.Stream, out []byte, size, n int, res res
 	from, to := headRoom+size, headRoom+n
 	for {
 		data, used, bad := chunks.decode(sc.up[from:to])
+		var piece []byte
+		if bad == fine {
+			piece, bad = d.framed(out, from, data)
+		}
 		if bad != fine {
-			return d.broken(res, d.server.limits.answer(bad))
+			if out != nil { // nothing was sent yet: the client can be told
+				res.status = 0
+				return d.broken(res, d.server.limits.answer(bad))
+			}
+			return d.cutOff(res, d.server.limits.answer(bad))
 		}
 		if from+used < to {
 			res.reusable = false // bytes after the end of the answer
-		}
-		piece, bad := d.framed(out, from, data)
-		if bad != fine {
-			return d.broken(res, d.server.limits.answer(bad))
 		}
 		out = nil
 		if len(piece) > 0 && !d.write(piece) {
@@ -243,7 +245,7 @@ func (d *conn) forwardChunks(u exchange.Stream, out []byte, size, n int, res res
 		}
 		n, err := d.readOn(u, sc.up[headRoom:len(sc.up)-tailRoom])
 		if err != nil {
-			return d.broken(res, err)
+			return d.cutOff(res, err)
 		}
 		from, to = headRoom, headRoom+n
 	}
@@ -299,4 +301,20 @@ func (d *conn) readOn(u exchange.Stream, into []byte) (int, error) {
 func (d *conn) broken(res result, err error) result {
 	res.failure, res.closes, res.reusable = d.streamFailure(err), true, false
 	return res
+}
+
+// cutOff is broken for an answer in chunks: a client of HTTP/1.0 gets it without
+// them.
+func (d *conn) cutOff(res result, err error) result {
+	if d.head.http10 {
+		return d.reset(res, err)
+	}
+	return d.broken(res, err)
+}
+
+// reset is broken for an answer that ends with the connection: a plain end would
+// look like the end of the body.
+func (d *conn) reset(res result, err error) result {
+	d.tcp.SetLinger(0)
+	return d.broken(res, err)
 }

@@ -1,10 +1,14 @@
 package http1_test
 
 import (
+	"errors"
 	"fmt"
-	"sluice.dev/sluice/internal/refusal"
+	"io"
 	"strings"
+	"syscall"
 	"testing"
+
+	"sluice.dev/sluice/internal/refusal"
 )
 
 const get = "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
@@ -290,6 +294,42 @@ func TestAnAnswerThatBreaksOffIsCutOffHereToo(t *testing.T) {
 			}
 			if o := f.outcome(); reason(o) != tc.failure {
 				t.Errorf("outcome %+v, want %s", o, tc.failure)
+			}
+		})
+	}
+}
+
+// Where the end of the connection is the end of the body, one that broke off must not
+// look whole.
+func TestAnAnswerWithoutAFrameThatBreaksOffIsAReset(t *testing.T) {
+	for name, tc := range map[string]struct{ request, answer, rest string }{
+		"chunks to HTTP/1.0":        {"GET / HTTP/1.0\r\nHost: a.example\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", ""},
+		"a bad chunk to HTTP/1.0":   {"GET / HTTP/1.0\r\nHost: a.example\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "xyz\r\n"},
+		"a body up to the very end": {get, "HTTP/1.1 200 OK\r\n\r\nabc", "reset"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			arrived := make(chan struct{})
+			f := newFixture(t, func(c *originConn) {
+				c.head()
+				c.send("%s", tc.answer)
+				<-arrived
+				if tc.rest == "reset" {
+					c.SetLinger(0)
+					c.Close()
+					return
+				}
+				c.send("%s", tc.rest)
+			}, options{})
+			c := f.client().send("%s", tc.request)
+			c.t = t
+			c.head()
+			c.want("abc")
+			close(arrived)
+			if got, err := io.ReadAll(c.r); !errors.Is(err, syscall.ECONNRESET) || len(got) > 0 {
+				t.Errorf("got %q, %v, want a reset", got, err)
+			}
+			if o := f.outcome(); o.Failure == nil {
+				t.Errorf("outcome %+v", o)
 			}
 		})
 	}

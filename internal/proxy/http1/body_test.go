@@ -2,14 +2,13 @@ package http1_test
 
 import (
 	"fmt"
+	"golang.org/x/sys/unix"
 	"io"
 	"net"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"sluice.dev/sluice/internal/proxy/http1"
 	"sluice.dev/sluice/internal/proxy/upstream"

@@ -89,6 +89,9 @@ func (d *conn) decideLater(dir *exchange.Direction, start time.Duration) (_ exch
 	ctx, done := d.interruptible()
 	defer done()
 	direction := dir.Later(ctx)
+	if direction.ID == 0 {
+		direction.ID = dir.ID
+	}
 	d.until = 0
 	switch {
 	case d.gone.Load():
@@ -96,7 +99,7 @@ func (d *conn) decideLater(dir *exchange.Direction, start time.Duration) (_ exch
 	case d.ended():
 		late = refusal.New(refusal.Withdrawn, "")
 	case !d.watch.set(waiting, d.server.now()+d.server.limits.AnswerTimeout):
-		late = refusal.New(refusal.UpstreamTimeout, "The decision about this request did not come in time.")
+		late = refusal.New(refusal.DecisionTimeout, "")
 	case direction.Later != nil:
 		late = internal("a Direction with Later from a Later")
 	}

@@ -26,6 +26,9 @@ func (s *Server) InPhase(want phase) bool {
 	return s.newest != nil
 }
 
+// Sweep ends what is over at the test's time, without waiting for the sweeper.
+func (s *Server) Sweep() { s.sweep(s.now()) }
+
 // Parked counts the goroutines with this call on their stacks that wait for a
 // socket: "http1.(*pump).run".
 func Parked(call string) (count int) {
@@ -38,4 +41,15 @@ func Parked(call string) (count int) {
 		}
 	}
 	return count
+}
+
+// Causes returns the text of each cause that has one.
+func Causes(l Limits) (texts []string) {
+	l = l.withDefaults()
+	for c := fine + 1; c < causes; c++ {
+		if text := l.text(c); text != "" {
+			texts = append(texts, text)
+		}
+	}
+	return texts
 }

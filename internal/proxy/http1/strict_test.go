@@ -255,6 +255,24 @@ func TestARequestIsForwardedWithoutWhatIsForOneHop(t *testing.T) {
 	}
 }
 
+func TestADirectionEditsTheFields(t *testing.T) {
+	got := make(chan string, 1)
+	f := newFixture(t, func(c *originConn) { got <- c.head(); c.send("%s", hello); c.rest() }, options{direction: func(f *fixture, x *exchange.Request) exchange.Direction {
+		return exchange.Direction{
+			Upstream: f.pool,
+			Remove:   []string{"x-gone", "cookie", "x-never"},
+			Set:      []exchange.Field{{Name: "x-set", Value: "new"}, {Name: "content-type", Value: "text/plain"}, {Name: "x-empty", Value: ""}},
+			Append:   []exchange.Field{{Name: "x-more", Value: "2"}, {Name: "x-set", Value: "too"}},
+		}
+	}})
+	c := f.client().send("GET / HTTP/1.1\r\nX-Gone: 1\r\nHost: a.example\r\nX-SET: old\r\nX-More: 1\r\nContent-Type: text/html\r\nx-gone: 2\r\nx-set: older\r\nCookie: a\r\nX-Kept: 1\r\n\r\n")
+	c.want(hello)
+	want := "GET / HTTP/1.1\r\nHost: a.example\r\nX-More: 1\r\nX-Kept: 1\r\nx-set: new\r\ncontent-type: text/plain\r\nx-empty: \r\nx-more: 2\r\nx-set: too\r\n\r\n"
+	if g := <-got; g != want {
+		t.Errorf("the upstream got\n%q, want\n%q", g, want)
+	}
+}
+
 func TestTheHostCanBeRewritten(t *testing.T) {
 	for _, request := range []string{
 		"GET / HTTP/1.1\r\nX-A: 1\r\nHost: a.example\r\n\r\n",

@@ -1,6 +1,7 @@
 package http1_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -74,6 +75,28 @@ func TestAnUpgradeThatIsNotGrantedIsAnOrdinaryExchange(t *testing.T) {
 func TestASwitchToAnotherProtocolIsRefused(t *testing.T) {
 	f := newFixture(t, answering("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"), options{direction: allowingUpgrades})
 	c := f.client().send(upgrade)
+	if head := c.head(); status(head) != "502" {
+		t.Errorf("answered %q", head)
+	}
+}
+
+// What follows a request that took its time is served outside of the event loop: an
+// upgrade that was not passed on must not become a relay there either.
+func TestAnUpgradeThatIsNotAllowedIsNoRelayBehindAnotherRequest(t *testing.T) {
+	f := newFixture(t, func(c *originConn) {
+		c.head()
+		c.send("%s", hello)
+		c.head()
+		c.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		c.rest()
+	}, options{direction: func(f *fixture, x *exchange.Request) exchange.Direction {
+		direction := exchange.Direction{Upstream: f.pool}
+		if x.Upgrade != "" {
+			return direction
+		}
+		return exchange.Direction{Later: func(context.Context) exchange.Direction { return direction }}
+	}})
+	c := f.client().send(get + upgrade).want(hello)
 	if head := c.head(); status(head) != "502" {
 		t.Errorf("answered %q", head)
 	}
