@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Order is one measurement that a load is told to make.
+// Order is one measurement that a load is asked to make.
 type Order struct {
 	Address  string        `json:"address"`
 	Conns    int           `json:"conns"`

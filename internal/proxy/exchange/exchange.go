@@ -128,7 +128,7 @@ func Editable(lower string) bool {
 // "error" is "denied" or "failed", by the Reason; where a part is "" it is left out.
 type Reply struct {
 	Status  int            // 0: the Reason's
-	Reason  refusal.Reason // told in x-sluice-reason; "" where this is no refusal
+	Reason  refusal.Reason // in x-sluice-reason; "" where this is not a refusal
 	Message string         // a sentence for people; "": the Reason's
 	Closest string         // the rule that came closest
 	Remedy  string         // what to change, as a sentence

@@ -290,7 +290,7 @@ func TestAnAnswerThatBreaksOffIsCutOffHereToo(t *testing.T) {
 				}
 			}
 			if strings.HasSuffix(body.String(), "0\r\n\r\n") {
-				t.Errorf("the client was told that the answer was whole: %q", body.String())
+				t.Errorf("the client must take it that the answer was whole: %q", body.String())
 			}
 			if o := f.outcome(); reason(o) != tc.failure {
 				t.Errorf("outcome %+v, want %s", o, tc.failure)

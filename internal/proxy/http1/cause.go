@@ -77,7 +77,7 @@ const (
 	causes // how many there are
 )
 
-// causeTable says how each is told, and for which reason a request with it is
+// causeTable holds the text of each, and the reason for which a request with it is
 // refused. An answer with it is refusal.UpstreamProtocol. A text of "" says no
 // more than the reason does.
 var causeTable = [causes]struct {
@@ -145,12 +145,12 @@ var causeTable = [causes]struct {
 	http2Preface:     {refusal.HTTP2NotSupported, ""},
 }
 
-// told is a cause in words that a client may always read, for it says nothing of
-// addresses or rules.
-type told string
+// publicText is a text that every client may read, for it says nothing of addresses
+// or rules.
+type publicText string
 
 // Error implements error.
-func (t told) Error() string { return string(t) }
+func (t publicText) Error() string { return string(t) }
 
 // text is a cause in words, with the limit that it is about.
 func (l *Limits) text(c cause) string {
@@ -167,14 +167,14 @@ func (l *Limits) text(c cause) string {
 func (l *Limits) request(c cause) *refusal.Error {
 	e := &refusal.Error{Reason: causeTable[c].reason}
 	if text := l.text(c); text != "" {
-		e.Err = told(text)
+		e.Err = publicText(text)
 	}
 	return e
 }
 
 // answer is the refusal of an upstream's answer.
 func (l *Limits) answer(c cause) *refusal.Error {
-	return &refusal.Error{Reason: refusal.UpstreamProtocol, Err: told(l.text(c))}
+	return &refusal.Error{Reason: refusal.UpstreamProtocol, Err: publicText(l.text(c))}
 }
 
 func sizeText(n int64) string {
@@ -187,10 +187,10 @@ func sizeText(n int64) string {
 	return strconv.FormatInt(n, 10) + " bytes"
 }
 
-// message is what a client is told of a failure: with explain all that the layers
+// message is the text of a failure for the client: with explain all that the layers
 // below said, else nothing of addresses.
 func message(e *refusal.Error, explain bool) string {
-	var t told
+	var t publicText
 	switch {
 	case explain || e.Text == "" && errors.As(e.Err, &t):
 		return sentence(e.Error())

@@ -12,15 +12,15 @@ import (
 	"sluice.dev/sluice/internal/refusal"
 )
 
-// told is a message that is not taken and what everybody is told of it.
-type told struct {
+// rejected is a message that is not taken and what everybody reads of it.
+type rejected struct {
 	message string
 	reason  refusal.Reason
 	cause   string // "" where the reason says it all
 }
 
 // sentence is what the client reads.
-func (x told) sentence() string {
+func (x rejected) sentence() string {
 	if x.cause == "" {
 		return x.reason.Text()
 	}
@@ -30,11 +30,11 @@ func (x told) sentence() string {
 const hostLine = "Host: a.example\r\n"
 
 // requestsNotTaken holds a request for each cause there is.
-func requestsNotTaken() []told {
+func requestsNotTaken() []rejected {
 	const malformed = refusal.RequestMalformed
 	field := func(lines string) string { return "POST / HTTP/1.1\r\n" + hostLine + lines + "\r\n" }
 	target := func(t string) string { return "GET " + t + " HTTP/1.1\r\n" + hostLine + "\r\n" }
-	return []told{
+	return []rejected{
 		{"GET / HTTP/1.1\n" + hostLine + "\r\n", malformed, "a line that ends in LF without CR"},
 		{"GET / HTTP/1.1\r\nHost: a.example\n\r\n", malformed, "a line that ends in LF without CR"},
 		{"GET\r\n" + hostLine + "\r\n", malformed, "a request line that is not method, target and version with one space between them"},
@@ -98,10 +98,10 @@ func requestsNotTaken() []told {
 
 // answersNotTaken holds an answer for each cause that is an upstream's alone, and
 // for some of those that it shares with requests.
-func answersNotTaken() []told {
+func answersNotTaken() []rejected {
 	const malformed = refusal.UpstreamProtocol
 	field := func(lines string) string { return "HTTP/1.1 200 OK\r\n" + lines + "\r\n" }
-	return []told{
+	return []rejected{
 		{"220 ready\r\n\r\n", malformed, "a status line that is not an HTTP/1.1 or HTTP/1.0 version, a status and a phrase"},
 		{"HTTP/2 200 OK\r\n\r\n", malformed, "a status line that is not an HTTP/1.1 or HTTP/1.0 version, a status and a phrase"},
 		{"HTTP/1.1 2x0 OK\r\n\r\n", malformed, "a status that is not three digits from 100 on"},
@@ -126,7 +126,7 @@ func answersNotTaken() []told {
 func (f *fixture) refused() exchange.Outcome {
 	f.t.Helper()
 	var o exchange.Outcome
-	eventually(f.t, "the Director is told", func() bool {
+	eventually(f.t, "the Director knows", func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if len(f.refusals) > 0 {
@@ -145,7 +145,7 @@ func (f *fixture) refused() exchange.Outcome {
 
 // check holds that the client reads the sentence, in both forms, and that the
 // Director gets the same.
-func (x told) check(t *testing.T, c *client, o exchange.Outcome, asJSON bool) {
+func (x rejected) check(t *testing.T, c *client, o exchange.Outcome, asJSON bool) {
 	t.Helper()
 	head := c.head()
 	if want := fmt.Sprint(x.reason.Status()); status(head) != want || !strings.Contains(head, "\r\nx-sluice-reason: "+string(x.reason)+"\r\n") {
@@ -154,22 +154,22 @@ func (x told) check(t *testing.T, c *client, o exchange.Outcome, asJSON bool) {
 	if asJSON {
 		var got map[string]any
 		if err := json.Unmarshal([]byte(c.line()), &got); err != nil || got["message"] != x.sentence() || got["status"] != float64(x.reason.Status()) {
-			t.Errorf("told %v, %v, want %q", got, err, x.sentence())
+			t.Errorf("the client reads %v, %v, want %q", got, err, x.sentence())
 		}
 	} else if got := c.line(); got != x.sentence()+"\n" {
-		t.Errorf("told %q, want %q", got, x.sentence())
+		t.Errorf("the client reads %q, want %q", got, x.sentence())
 	}
 	if reason(o) != x.reason || o.Failure.Error()+"." != x.sentence() && o.Failure.Error() != x.sentence() {
-		t.Errorf("the Director is told %v, want %s: %s", o.Failure, x.reason, x.sentence())
+		t.Errorf("the Director gets %v, want %s: %s", o.Failure, x.reason, x.sentence())
 	}
 	if o.Status != x.reason.Status() || o.Received == 0 {
-		t.Errorf("the Director is told %+v", o)
+		t.Errorf("the Director gets %+v", o)
 	}
 }
 
 // Who wrote a message that is not taken must find what is wrong with it, in the
 // answer and in the record.
-func TestAMessageThatIsNotTakenIsToldWithItsCause(t *testing.T) {
+func TestAMessageThatIsNotTakenIsRefusedWithItsCause(t *testing.T) {
 	limits := http1.Limits{MaxBodyBytes: 1 << 20}
 	for _, x := range requestsNotTaken() {
 		t.Run("request with "+x.sentence(), func(t *testing.T) {
@@ -205,8 +205,8 @@ func TestNoCauseIsWithoutATest(t *testing.T) {
 	}
 	tested := append(requestsNotTaken(), answersNotTaken()...)
 	for _, text := range all {
-		if !slices.ContainsFunc(tested, func(x told) bool { return x.cause == text }) && text != "a switch of protocols before the request's body was read" { // in upgrade_test.go
-			t.Errorf("nothing is told with %q", text)
+		if !slices.ContainsFunc(tested, func(x rejected) bool { return x.cause == text }) && text != "a switch of protocols before the request's body was read" { // in upgrade_test.go
+			t.Errorf("no message is refused with %q", text)
 		}
 	}
 }

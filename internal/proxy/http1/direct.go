@@ -126,7 +126,7 @@ func (d *conn) interruptible() (ctx context.Context, done func()) {
 
 // internal says what of a direction cannot be followed.
 func internal(fault string) *refusal.Error {
-	return &refusal.Error{Reason: refusal.Internal, Err: told(fault)}
+	return &refusal.Error{Reason: refusal.Internal, Err: publicText(fault)}
 }
 
 // unfollowable says what is wrong with a direction to an upstream, or "".

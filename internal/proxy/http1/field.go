@@ -15,8 +15,8 @@ const (
 	upgradeField
 	trailerField
 	perHopField     // dropped whatever it says
-	bodyField       // Content-Type and its kin: for every recipient
-	mistakableField // refused: what CGI and its kin take for one that says where the body ends
+	bodyField       // Content-Type and the like: for every recipient
+	mistakableField // refused: what CGI and the like take for one that says where the body ends
 )
 
 // kindOf looks at the length first: most fields end there.

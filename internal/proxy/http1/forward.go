@@ -49,7 +49,7 @@ func (d *conn) forward(dir *exchange.Direction, start time.Duration) next {
 	return d.settle(dir, start, u, res)
 }
 
-// settle puts the upstream connection where it belongs and closes the account.
+// settle puts the upstream connection where it belongs and ends the exchange.
 func (d *conn) settle(dir *exchange.Direction, start time.Duration, u exchange.Stream, res result) next {
 	o := exchange.Outcome{Upstream: u.Remote(), Reused: u.Reused()}
 	now := d.server.now()
@@ -61,7 +61,7 @@ func (d *conn) settle(dir *exchange.Direction, start time.Duration, u exchange.S
 	return d.finish(dir, start, now, res, o)
 }
 
-// failed closes the account of a request that reached no upstream.
+// failed ends the exchange of a request that reached no upstream.
 func (d *conn) failed(dir *exchange.Direction, start time.Duration, res result) next {
 	now := d.server.now()
 	if !d.watch.set(idle, now+d.server.limits.IdleTimeout) {
@@ -70,7 +70,7 @@ func (d *conn) failed(dir *exchange.Direction, start time.Duration, res result) 
 	return d.finish(dir, start, now, res, exchange.Outcome{})
 }
 
-// finish answers a failure where no answer was sent, and tells the Director.
+// finish answers a failure where no answer was sent, and reports to the Director.
 func (d *conn) finish(dir *exchange.Direction, start, now time.Duration, res result, o exchange.Outcome) next {
 	then := serveNext
 	switch {

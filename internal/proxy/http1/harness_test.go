@@ -70,14 +70,14 @@ func reason(o exchange.Outcome) refusal.Reason {
 	return o.Failure.Reason
 }
 
-// outcome waits for the next closed account.
+// outcome waits for the next outcome.
 func (f *fixture) outcome() exchange.Outcome {
 	f.t.Helper()
 	select {
 	case o := <-f.closed:
 		return o
 	case <-time.After(patience):
-		f.t.Fatal("no account was closed")
+		f.t.Fatal("no exchange has ended")
 		panic("unreachable")
 	}
 }

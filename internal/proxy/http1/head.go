@@ -163,7 +163,7 @@ func fieldFault(line []byte) cause {
 	return byteInValue
 }
 
-// note takes account of a field that this engine acts on. It returns why the
+// note notes a field that this engine acts on. It returns why the
 // field makes the head ambiguous, where it does.
 func (h *head) note(f *field, b []byte, answer bool) cause {
 	value := b[f.value.from:f.value.to]

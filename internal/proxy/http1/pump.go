@@ -130,7 +130,7 @@ func (p *pump) fail(e *refusal.Error) {
 }
 
 // join waits until the body was sent. A pump that still reads after the answer
-// is told to stop.
+// is stopped.
 func (p *pump) join() {
 	if !p.sent.Load() {
 		p.conn.tcp.SetReadDeadline(longAgo)

@@ -108,7 +108,7 @@ func textBody(r *exchange.Reply, id uint64) []byte {
 
 // jsonBody is a Reply for programs: one form for denials and failures.
 func jsonBody(r *exchange.Reply, id uint64) []byte {
-	told := struct {
+	shown := struct {
 		Error   string         `json:"error,omitempty"`
 		Status  int            `json:"status"`
 		Reason  refusal.Reason `json:"reason,omitempty"`
@@ -124,14 +124,14 @@ func jsonBody(r *exchange.Reply, id uint64) []byte {
 	}
 	switch {
 	case r.Reason.Denied():
-		told.Error = "denied"
+		shown.Error = "denied"
 	case r.Reason != "":
-		told.Error = "failed"
+		shown.Error = "failed"
 	}
 	if id != 0 {
-		told.ID = formatID(id)
+		shown.ID = formatID(id)
 	}
-	body, err := json.Marshal(told)
+	body, err := json.Marshal(shown)
 	if err != nil {
 		body = []byte("{}") // strings and numbers always marshal
 	}

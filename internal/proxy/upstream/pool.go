@@ -237,7 +237,7 @@ func (p *Pool) sweep() {
 	}
 }
 
-// forget takes c out of the account of open connections.
+// forget takes c out of the open connections.
 func (p *Pool) forget(c *Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
