@@ -138,7 +138,7 @@ func why(t *testing.T, d *mesh.Demo) {
 	if id == "" {
 		t.Fatalf("no denied flow is listed:\n%s%s", flows.Stdout, flows.Stderr)
 	}
-	if r := d.Sluice(t, "why", id); r.Code != 0 || !strings.Contains(r.Stdout, id) || !strings.Contains(r.Stdout, "www.googleapis.com") {
+	if r := d.Sluice(t, "why", id); r.Code != 3 || !strings.Contains(r.Stdout, id) || !strings.Contains(r.Stdout, "www.googleapis.com") {
 		t.Errorf("why %s: exit %d\n%s%s", id, r.Code, r.Stdout, r.Stderr)
 	}
 	status := d.Sluice(t, "status")

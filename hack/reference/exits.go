@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"go/constant"
-
+	"slices"
 	"syscall"
 
 	"sluice.dev/sluice/internal/run"
@@ -17,6 +17,13 @@ func writeExits(b *bytes.Buffer, s sources) error {
 		{"0", "it was done"},
 		{"1", "it was not; standard error says why and what to do. `create`, `replace`, `apply` and `delete` of several objects: at least one failed"},
 	})
+	why, err := exitStatuses(s, "internal/cli", "Exit statuses of sluice why.")
+	if err != nil {
+		return err
+	}
+	b.WriteString("\n## sluice why\n\n")
+	table(b, []string{"status", ""}, slices.Concat([][]string{{"0", "it is allowed, or passes because outboundDefault is Audit"}}, why,
+		[][]string{{"1", "the question cannot be answered; standard error says why"}}))
 	missing := &sandbox.CommandError{Err: syscall.ENOENT}
 	forbidden := &sandbox.CommandError{Err: syscall.EACCES}
 	b.WriteString("\n## sluice run\n\nThe command's own, and:\n\n")
@@ -28,25 +35,34 @@ func writeExits(b *bytes.Buffer, s sources) error {
 		{"128 + N", "the command ended by signal N"},
 		{"1", "a flag of `sluice run` itself is wrong"},
 	})
-	source, err := newReader(s.root).load("cmd/sluice-server")
+	server, err := exitStatuses(s, "cmd/sluice-server", "Exit statuses.")
 	if err != nil {
 		return err
 	}
 	b.WriteString("\n## sluice-server\n\n")
-	rows := [][]string{{"0", "it was stopped by SIGINT or SIGTERM"}}
-	for _, c := range source.constants() {
-		if c.group == "Exit statuses." && c.object.Val().Kind() == constant.Int {
-			rows = append(rows, []string{c.object.Val().String(), cell(c.comment)})
-		}
-	}
-	if len(rows) == 1 {
-		return fmt.Errorf("cmd/sluice-server names no exit statuses: mend the reference")
-	}
-	table(b, []string{"status", ""}, rows)
+	table(b, []string{"status", ""}, append([][]string{{"0", "it was stopped by SIGINT or SIGTERM"}}, server...))
 	b.WriteString("\n## sluice-proxy\n\n")
 	table(b, []string{"status", ""}, [][]string{
 		{"0", "it was stopped by SIGINT or SIGTERM"},
 		{"1", "it did not start, or a part of it ended; standard error says why"},
 	})
 	return nil
+}
+
+// exitStatuses are the constants of a group in a package, with what each means.
+func exitStatuses(s sources, folder, group string) ([][]string, error) {
+	source, err := newReader(s.root).load(folder)
+	if err != nil {
+		return nil, err
+	}
+	var rows [][]string
+	for _, c := range source.constants() {
+		if c.group == group && c.object.Val().Kind() == constant.Int {
+			rows = append(rows, []string{c.object.Val().String(), cell(c.comment)})
+		}
+	}
+	if len(rows) == 0 {
+		return nil, fmt.Errorf("%s names no exit statuses: mend the reference", folder)
+	}
+	return rows, nil
 }

@@ -30,9 +30,12 @@ func (o *Options) namespace() string {
 	return o.Namespace
 }
 
+// VerdictError is the verdict of what is allowed and cannot come about.
+const VerdictError = "error"
+
 // Explanation is a verdict in words, for people and for `-o json`.
 type Explanation struct {
-	Verdict     string         `json:"verdict"` // "allow", "audit" or "deny"
+	Verdict     string         `json:"verdict"` // "allow", "audit", "deny" or VerdictError
 	Destination string         `json:"destination"`
 	Reason      refusal.Reason `json:"reason,omitempty"`
 	Sentence    string         `json:"sentence"`
@@ -41,8 +44,15 @@ type Explanation struct {
 	Treatment   string         `json:"treatment,omitempty"`
 	Proofs      []Proof        `json:"proofs,omitempty"`  // what was seen, and what proves it
 	Unseen      []string       `json:"unseen,omitempty"`  // what cannot be seen
+	Answers     []Answered     `json:"answers,omitempty"` // of DNS, that were asked about: what the dialer does with each
 	Closest     string         `json:"closest,omitempty"` // the rule that comes closest to allowing it
 	Remedy      *Remedy        `json:"remedy,omitempty"`  // of a denial, and of what passes without a rule (audit)
+}
+
+// Passes reports whether what is explained would get through: it is allowed, or
+// passes by audit.
+func (e *Explanation) Passes() bool {
+	return e.Verdict == policy.Allow.String() || e.Verdict == policy.Audit.String()
 }
 
 // asked is a verdict that is explained, and what it is about.

@@ -15,6 +15,9 @@ import (
 // The short form of a rule is read and written here: what a denial prints is what
 // the flag takes.
 
+// allowID begins the ID of a rule of --allow.
+const allowID = "--allow "
+
 // ParseAllow reads the short form of a rule, as the flag --allow takes it:
 // HOST[:PORT[/PROTOCOL]], where HOST is a name, a wildcard, an address or a range
 // of addresses (an IPv6 one in brackets when a port follows: [2001:db8::/32]:443),
@@ -26,7 +29,7 @@ func ParseAllow(text string) (policy.Rule, error) {
 	if err != nil {
 		return policy.Rule{}, fmt.Errorf("--allow %s: %w", text, err)
 	}
-	rule := policy.Rule{ID: "--allow " + text, Ports: []policy.Port{port}}
+	rule := policy.Rule{ID: allowID + text, Ports: []policy.Port{port}}
 	if rule.Hosts, rule.CIDRs, err = allowedHost(host); err != nil {
 		return policy.Rule{}, fmt.Errorf("--allow %s: %w", text, err)
 	}

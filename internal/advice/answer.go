@@ -1,6 +1,7 @@
 package advice
 
 import (
+	"errors"
 	"fmt"
 
 	"sluice.dev/sluice/internal/names"
@@ -9,64 +10,88 @@ import (
 	"sluice.dev/sluice/internal/wire"
 )
 
-// Answer decides a question on a snapshot, for one of its workloads.
+// Answer decides a question on a snapshot, for one of its workloads, by the calls
+// that the proxy makes.
 func Answer(q Question, snapshot *wire.Snapshot, workload wire.Workload) (Explanation, error) {
-	if inside, ok := answerInside(q, snapshot, workload.Namespace); ok {
-		return inside, nil
+	if service := serviceOf(q.Chain.Dialled, snapshot.Directory, workload.Namespace); service != nil {
+		if len(q.Answers) > 0 {
+			return Explanation{}, &QuestionError{fmt.Sprintf("%s is a service of the mesh, which no DNS server outside is asked about: leave the answers out", service.Name)}
+		}
+		return inside(service, q.Chain.Port), nil
 	}
-	var rules []policy.Rule
-	if snapshot.Policy != nil {
-		rules = snapshot.Policy.Rules
-	}
-	set, err := policy.NewSet(rules, policy.Options{Version: snapshot.Version})
+	set, err := setOf(snapshot)
 	if err != nil {
-		return Explanation{}, fmt.Errorf("compile the rules of snapshot %s: %w", snapshot.Version, err)
+		return Explanation{}, err
 	}
-	return Explain(set, &q.Chain, set.Decide(&q.Chain), Options{
-		Namespace: workload.Namespace, Labels: workload.Labels,
-	}), nil
+	return ask(set, &q, Options{Namespace: workload.Namespace, Labels: workload.Labels}), nil
 }
 
-// answerInside answers for a service of the mesh: there the address that was
-// dialled decides, and calls are allowed.
-func answerInside(q Question, snapshot *wire.Snapshot, namespace string) (Explanation, bool) {
-	service := serviceOf(q.Chain.Dialled, snapshot.Directory, namespace)
-	if service == nil {
-		return Explanation{}, false
+// QuestionError is a question that cannot be answered as it is asked.
+type QuestionError struct{ Text string }
+
+func (e *QuestionError) Error() string { return e.Text }
+
+// setOf compiles the rules of a snapshot as the proxy does.
+func setOf(snapshot *wire.Snapshot) (*policy.Set, error) {
+	if snapshot.Policy == nil {
+		return nil, errors.New("the snapshot holds no rules part")
 	}
+	options, err := snapshot.PolicyOptions()
+	if err != nil {
+		return nil, fmt.Errorf("compile the rules of snapshot %s: %w", snapshot.Version, err)
+	}
+	set, err := policy.NewSet(snapshot.Policy.Rules, options)
+	if err != nil {
+		return nil, fmt.Errorf("compile the rules of snapshot %s: %w", snapshot.Version, err)
+	}
+	return set, nil
+}
+
+// ask explains what a proxy with these rules does with what is asked about.
+func ask(set *policy.Set, q *Question, opts Options) Explanation {
+	o := follow(set, &q.Chain, q.Answers)
+	if len(o.refused) > 0 {
+		opts.Refused = o.refused[0]
+	}
+	e := Explain(set, &q.Chain, o.verdict, opts)
+	e.Answers = o.answers
+	return e
+}
+
+// inside answers for a service of the mesh: there the address that was dialled
+// decides, and calls are allowed.
+func inside(service *wire.Service, at uint16) Explanation {
 	e := Explanation{
 		Verdict:     policy.Allow.String(),
-		Destination: service.Name.String() + ":" + port(q.Chain.Port),
-		Treatment:   "mesh",
+		Destination: service.Name.String() + ":" + port(at),
+		Treatment:   policy.Mesh.String(),
 		Sentence:    fmt.Sprintf("%s is a service of the mesh; calls between its services are allowed.", service.Name),
 		Proofs:      []Proof{{Link: "dialled", Value: service.Name.String(), ProvedBy: "its synthetic address, which stands for this service alone"}},
 	}
 	for _, p := range service.Ports {
-		if p.Port == q.Chain.Port {
-			return e, true
+		if p.Port == at {
+			return e
 		}
 	}
-	e.Verdict, e.Treatment, e.Reason = policy.Deny.String(), "", refusal.NoRule
-	e.Sentence = fmt.Sprintf("%s is a service of the mesh and has no port %d.", service.Name, q.Chain.Port)
-	return e, true
+	e.Verdict, e.Treatment, e.Reason = VerdictError, "", refusal.NoSuchPort
+	e.Sentence = fmt.Sprintf("%s is a service of the mesh; calls between its services are allowed, but it has no port %d.", service.Name, at)
+	return e
 }
 
-// serviceOf finds the service that a workload of namespace means by name: the
-// full name, or a short one as its resolver completes it.
+// serviceOf finds the service that a workload of namespace means by name, as its
+// resolver does.
 func serviceOf(name names.Name, directory *wire.Directory, namespace string) *wire.Service {
 	if directory == nil || name.IsZero() {
 		return nil
 	}
+	domain, _ := names.Parse(directory.Domain) // one that is not valid holds no full name
+	key, ok := wire.SpelledService(name, domain, namespace)
+	if !ok {
+		return nil
+	}
 	for i := range directory.Services {
-		service := &directory.Services[i]
-		short := service.Short + "." + service.Namespace
-		switch name.String() {
-		case service.Name.String(), short, short + ".svc":
-			return service
-		case service.Short:
-			if service.Namespace == namespace {
-				return service
-			}
+		if s := &directory.Services[i]; s.Short == key.Short && s.Namespace == key.Namespace {
+			return s
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package advice
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,12 +12,41 @@ import (
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // Question is one request or connection that is asked about.
 type Question struct {
 	Title string // "TLS with SNI www.googleapis.com on port 443"
 	Chain policy.Chain
+	// Answers are what DNS says of the name that is dialled; nil where nobody asks
+	// what the dialer does with them.
+	Answers []netip.Addr
+}
+
+// MaxAnswers bounds the answers of one question.
+const MaxAnswers = 64
+
+// WithAnswers returns the question with answers of DNS as a person writes them.
+func (q Question) WithAnswers(texts []string) (Question, error) {
+	if len(texts) == 0 {
+		return q, nil
+	}
+	if q.Chain.Dialled.IsZero() {
+		return q, fmt.Errorf("%s is dialled as an address, and DNS is not asked: leave the answers out", q.Chain.Addr)
+	}
+	if len(texts) > MaxAnswers {
+		return q, fmt.Errorf("more than %d answers", MaxAnswers)
+	}
+	q.Answers = nil
+	for _, text := range texts {
+		addr, err := netip.ParseAddr(text)
+		if err != nil || addr.Zone() != "" {
+			return q, fmt.Errorf("answer %q is not a valid IP address", text)
+		}
+		q.Answers = append(q.Answers, addr)
+	}
+	return q, nil
 }
 
 // MaxURL bounds the address that is asked about, in bytes.
@@ -52,7 +82,7 @@ func Parse(text, method string) (Question, error) {
 		return requestTo(host, method, path)
 	case "tcp":
 		if !ok && host.Port == 0 {
-			return Question{}, fmt.Errorf("say which way: https://%[1]s/, http://%[1]s/ or %[1]s:PORT", authority)
+			return Question{}, fmt.Errorf("say which protocol: https://%[1]s/, http://%[1]s/ or %[1]s:PORT", authority)
 		}
 		if host.Port == 0 || strings.Trim(path, "/") != "" {
 			return Question{}, errors.New("a TCP destination is HOST:PORT")
@@ -104,35 +134,44 @@ func opaqueTo(host names.Host) Question {
 func port(n uint16) string { return strconv.Itoa(int(n)) }
 
 // OfRecord asks again about what a record tells of. ok is false where it tells of no
-// destination outside.
-func OfRecord(f *record.Record) (q Question, ok bool) {
-	if f.Direction == record.Ingress {
+// destination that a workload dialled.
+func OfRecord(r *record.Record) (q Question, ok bool) {
+	if r.Direction == record.Ingress {
 		return Question{}, false
 	}
-	chain := policy.Chain{Transport: f.Transport, Port: f.Port, Method: f.Method, Path: f.Path, Upgrade: f.Upgrade}
-	if addr, err := netip.ParseAddr(f.Dialled); err == nil {
+	chain := policy.Chain{Transport: r.Transport, Port: r.Port, Method: r.Method, Path: r.Path, Upgrade: r.Upgrade}
+	if addr, err := netip.ParseAddr(r.Dialled); err == nil {
 		chain.Addr = addr
-	} else if chain.Dialled, err = names.Parse(f.Dialled); err != nil {
+	} else if chain.Dialled, err = names.Parse(r.Dialled); err != nil {
 		return Question{}, false
 	}
-	title := "TCP to " + f.Dialled
-	switch f.Sniffed {
+	title := "TCP to " + printable(r.Dialled)
+	switch r.Sniffed {
 	case policy.HTTP:
 		chain.Sniffed = policy.HTTP
+		chain.HTTPS = r.Reason == refusal.SchemeMismatch // which nothing else is denied with
 		var err error
-		if chain.Host, err = names.ParseHost(f.Host); err != nil {
-			chain.HostBad = f.Host != ""
+		if chain.Host, err = names.ParseHost(r.Host); err != nil {
+			chain.HostBad = r.Host != ""
 		}
-		title = "plain HTTP " + f.Method + " " + f.Path + " for " + f.Host
+		title = fmt.Sprintf("plain HTTP %s for %s", requestText(&chain), printable(cmp.Or(r.Host, r.Dialled)))
 	case policy.ClientHello:
 		chain.Sniffed = policy.ClientHello
+		chain.ECH = r.Reason == refusal.EncryptedHello
 		var err error
-		if chain.SNI, err = names.Parse(f.SNI); err != nil {
-			chain.SNIBad = f.SNI != ""
+		if chain.SNI, err = names.Parse(r.SNI); err != nil {
+			chain.SNIBad = r.SNI != ""
 		}
-		title = "TLS with SNI " + f.SNI
+		title = "TLS with SNI " + printable(r.SNI)
+		if r.SNI == "" {
+			title = "TLS without SNI to " + printable(r.Dialled)
+		}
 	default:
 		chain.Sniffed = policy.Opaque
 	}
-	return Question{Title: title + " on port " + port(f.Port), Chain: chain}, true
+	q = Question{Title: title + " on port " + port(r.Port), Chain: chain}
+	if reached, err := netip.ParseAddrPort(r.Upstream); err == nil {
+		q.Answers = []netip.Addr{reached.Addr()}
+	}
+	return q, true
 }

@@ -65,7 +65,7 @@ func TestAnAnswerIsThatOfTheProxy(t *testing.T) {
 		{"https://www.google.com/", "deny", "no-rule"},
 		{"http://details:9080/details/0", "allow", "mesh"},
 		{"http://details.default.svc:9080/details/0", "allow", "mesh"},
-		{"http://details:9081/", "deny", "no-rule"},
+		{"http://details:9081/", "error", "no-such-port"},
 		{"http://details.other:9080/", "deny", "no-rule"},
 	} {
 		q, err := Parse(c.url, "")

@@ -133,6 +133,9 @@ func TestEachRemedyThatADenialPrintsIsDoneAndTheRequestPasses(t *testing.T) {
 				rules[0].PrivateAnswers = []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32")}
 				return rules
 			}}},
+		{say: "a private answer of what --allow allows", rules: []policy.Rule{mustAllowForm("db.example.com:5432"), mustAllowForm("db.example.com:5433")}, chain: dialled("db.example.com", 5432).opaque(),
+			found: refusal.PrivateAddress, refused: "10.1.2.3", reason: refusal.PrivateAddress,
+			says: []string{"to lead to 10.1.2.3/32: in place of --allow db.example.com:5432 give this policy with --rules."}, yaml: true},
 		{say: "a private answer under a wildcard", rules: []policy.Rule{rule("egress-policy/default/0-db", "*.example.com", "5432/tcp")}, chain: dialled("db.example.com", 5432).opaque(),
 			found: refusal.PrivateAddress, refused: "10.1.2.3", reason: refusal.PrivateAddress,
 			says: []string{"Allow db.example.com:5432 (tcp) to lead to 10.1.2.3/32."}, yaml: true},
@@ -156,7 +159,7 @@ func TestEachRemedyThatADenialPrintsIsDoneAndTheRequestPasses(t *testing.T) {
 			says: []string{"Bring the server back"}, then: &change{}},
 	} {
 		t.Run(c.say, func(t *testing.T) {
-			set := setOf(t, c.rules, c.options)
+			set := newSetWith(t, c.rules, c.options)
 			v := set.Decide(&c.chain.Chain)
 			if c.found != "" {
 				if !v.Passes() {
@@ -182,7 +185,7 @@ func TestEachRemedyThatADenialPrintsIsDoneAndTheRequestPasses(t *testing.T) {
 				t.Errorf("--allow %q, YAML:\n%s", e.Remedy.Allow, e.Remedy.YAML)
 			}
 			again := func(say string, rules []policy.Rule, asked chain) {
-				v := setOf(t, rules, policy.Options{Domain: c.options.Domain, Outbound: c.options.Outbound}).Decide(&asked.Chain)
+				v := newSetWith(t, rules, policy.Options{Domain: c.options.Domain, Outbound: c.options.Outbound}).Decide(&asked.Chain)
 				if v.Action != policy.Allow {
 					t.Errorf("after %s it is still %s", say, v)
 				} else if reason := v.Consent.Judge(opts.Refused); c.refused != "" && reason != "" && c.then == nil {
@@ -190,7 +193,8 @@ func TestEachRemedyThatADenialPrintsIsDoneAndTheRequestPasses(t *testing.T) {
 				}
 			}
 			if e.Remedy.YAML != "" {
-				again("sluice create", append(slices.Clone(c.rules), accepted(t, e.Remedy.YAML, opts.Labels)), c.chain)
+				beside := slices.DeleteFunc(slices.Clone(c.rules), func(r policy.Rule) bool { return r.ID == e.Remedy.Instead })
+				again("sluice create", append(beside, accepted(t, e.Remedy.YAML, opts.Labels)), c.chain)
 			}
 			if e.Remedy.Allow != "" {
 				again("--allow "+e.Remedy.Allow, append(slices.Clone(c.rules), mustAllowForm(e.Remedy.Allow)), c.chain)
@@ -221,7 +225,7 @@ func adding(rules ...policy.Rule) func([]policy.Rule) []policy.Rule {
 	return func(before []policy.Rule) []policy.Rule { return append(before, rules...) }
 }
 
-func setOf(t *testing.T, rules []policy.Rule, options policy.Options) *policy.Set {
+func newSetWith(t *testing.T, rules []policy.Rule, options policy.Options) *policy.Set {
 	t.Helper()
 	set, err := policy.NewSet(rules, options)
 	if err != nil {

@@ -19,6 +19,10 @@ type Remedy struct {
 	Allow    string `json:"allow,omitempty"` // for `sluice run --allow`
 	YAML     string `json:"yaml,omitempty"`
 
+	// Instead is the flag whose rule YAML takes the place of, given with --rules: beside
+	// it the flag's would count first. "" where it stands beside all others.
+	Instead string `json:"instead,omitempty"`
+
 	// Rule is what YAML compiles to; nil without it.
 	Rule *policy.Rule `json:"-"`
 }
@@ -32,16 +36,19 @@ func (a *asked) remedy() *Remedy {
 	for _, rule := range a.proposals() {
 		plainTLS(&rule)
 		object, written := asPolicy(&rule, &a.Options) // which names the rule: of several the first by name counts
-		if !a.allowedWith(rule) {
+		if !a.allowedWith(rule, "") {
+			if flag := a.flag(); written && flag != "" && r.YAML == "" && a.allowedWith(rule, flag) {
+				r.YAML, r.Rule, r.Instead = policyYAML(&object), &rule, flag
+			}
 			continue
 		}
 		if form := allowForm(&rule); form != "" && r.Allow == "" {
-			if parsed, err := ParseAllow(form); err == nil && a.allowedWith(parsed) {
+			if parsed, err := ParseAllow(form); err == nil && a.allowedWith(parsed, "") {
 				r.Allow, short = form, rule
 			}
 		}
-		if written && r.YAML == "" {
-			r.YAML, r.Rule = policyYAML(&object), &rule
+		if written && (r.YAML == "" || r.Instead != "") {
+			r.YAML, r.Rule, r.Instead = policyYAML(&object), &rule, ""
 		}
 		if first.Ports == nil && (r.Allow != "" || r.YAML != "") {
 			first = rule
@@ -52,24 +59,33 @@ func (a *asked) remedy() *Remedy {
 	}
 	switch {
 	case r.Rule != nil:
-		r.Sentence = a.ruleSentence(r.Rule, &short)
+		r.Sentence = a.ruleSentence(r.Rule, &short, r.Instead)
 	case r.Allow != "":
-		r.Sentence = a.ruleSentence(&first, nil)
+		r.Sentence = a.ruleSentence(&first, nil, "")
 	default:
 		r.Sentence = a.advice()
 	}
 	return &r
 }
 
+// flag is the ID of the rule that allows a name and not its answer, where it is one of
+// --allow: a policy can say all that it says, and the answer too.
+func (a *asked) flag() string {
+	if a.verdict.Reason != refusal.PrivateAddress || a.verdict.Rule == nil || !strings.HasPrefix(a.verdict.Rule.ID, allowID) {
+		return ""
+	}
+	return a.verdict.Rule.ID
+}
+
 // allowedWith reports whether the chain is allowed once rule stands beside the
-// others that hold its destination and port. (A rule on the name leaves nothing to
-// those on addresses.)
-func (a *asked) allowedWith(rule policy.Rule) bool {
+// others that hold its destination and port, but the one that it takes the place of.
+// (A rule on the name leaves nothing to those on addresses.)
+func (a *asked) allowedWith(rule policy.Rule, instead string) bool {
 	v := a.verdict
 	beside := []policy.Rule{rule}
 	rules := a.set.Rules()
 	for i := range rules {
-		if other := &rules[i]; other.HoldsPort(v.Transport, v.Port) && other.Holds(v.Name, v.Addr) {
+		if other := &rules[i]; other.ID != instead && other.HoldsPort(v.Transport, v.Port) && other.Holds(v.Name, v.Addr) {
 			beside = append(beside, *other)
 		}
 	}
@@ -91,7 +107,7 @@ func (a *asked) allowedWith(rule policy.Rule) bool {
 
 // ruleSentence says what the remedy's rule does, and where the short form says
 // another protocol.
-func (a *asked) ruleSentence(rule, short *policy.Rule) string {
+func (a *asked) ruleSentence(rule, short *policy.Rule, instead string) string {
 	c, v := a.chain, a.verdict
 	destination := destinationText(rule)
 	protocol := rule.Ports[0].Protocol.String()
@@ -107,7 +123,11 @@ func (a *asked) ruleSentence(rule, short *policy.Rule) string {
 	case v.Reason == refusal.UpgradeForbidden:
 		return fmt.Sprintf("Allow %s on %s (%s) to change to %s.", requestText(c), destination, protocol, printable(c.Upgrade))
 	case a.Refused.IsValid() && len(rule.PrivateAnswers) > 0:
-		return fmt.Sprintf("Allow %s (%s) to lead to %s.", destination, protocol, rule.PrivateAnswers[len(rule.PrivateAnswers)-1])
+		to := rule.PrivateAnswers[len(rule.PrivateAnswers)-1]
+		if instead != "" {
+			return fmt.Sprintf("Allow %s (%s) to lead to %s: in place of %s give this policy with --rules.", destination, protocol, to, instead)
+		}
+		return fmt.Sprintf("Allow %s (%s) to lead to %s.", destination, protocol, to)
 	case v.Reason == refusal.ProtocolMismatch && c.Sniffed == policy.ClientHello && v.Rule != nil && v.Rule.NeedsRequest():
 		return fmt.Sprintf("Speak plain HTTP to port %d, so that method and path can be seen (Sluice makes the TLS), or allow %s as %s, whatever is requested.", c.Port, destination, protocol)
 	}

@@ -1,5 +1,10 @@
 package cli
 
+// Exit statuses of sluice why.
+const (
+	ExitDenied = 3 // it is denied, or names a port that a service of the mesh does not have
+)
+
 // ExitError ends a command with a status of its own. Err, where not nil, is told;
 // without it everything was said already.
 type ExitError struct {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,6 +25,7 @@ type whyOptions struct {
 	labels  []string
 	account string
 	method  string
+	answers []string
 	rules   []string
 	allow   []string
 	output  string
@@ -38,12 +40,21 @@ func newWhyCommand() *cobra.Command {
 be seen, and the smallest rule that would allow it, ready to paste. The server decides with the
 proxy's own code on the snapshot that the workload's proxy acknowledged.
 
-With an ID, which stands in a denial, a log line and in sluice flows, it opens that decision, as long
-as its proxy keeps it (the last 4,096). With --rules it needs no server.`,
+With an ID, which stands in a denial, a log line and in sluice flows, it says the same of that
+decision, and what came of it, as long as its proxy keeps it (the last 4,096). With --rules or
+--allow it needs no server.
+
+DNS is not asked. --answer says what it is taken to answer for the name, and the verdict is then
+that of the dialer too, which connects to no private, local or reserved address that a rule does not
+consent to.
+
+Exit status: 0 where it is allowed, or passes because outboundDefault is Audit; 3 where it is denied,
+or names a port that a service of the mesh does not have; 1 where the question cannot be answered.`,
 		Example: `  sluice why --from details-v2 https://www.googleapis.com/
   sluice why --label app=details https://www.google.com/
   sluice why 70d350fa85c31e82
-  sluice why --rules rules.yaml https://pypi.org/`,
+  sluice why --rules rules.yaml https://pypi.org/
+  sluice why --allow db.example.com:5432 --answer 10.1.2.3 db.example.com:5432`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("why takes one URL, such as https://www.example.com/, or one id")
@@ -58,8 +69,17 @@ as its proxy keeps it (the last 4,096). With --rules it needs no server.`,
 			if err != nil {
 				return err
 			}
+			_, err = record.ParseID(args[0])
+			isID := err == nil
+			if isID {
+				if err := refuseQuestion(cmd); err != nil {
+					return err
+				}
+			}
 			namespace, _ := namespaceFor(cmd)
-			query := inspect.WhyQuery{From: o.from, Namespace: namespace, Labels: labels, Account: o.account, URL: args[0], Method: o.method}
+			query := inspect.WhyQuery{
+				From: o.from, Namespace: namespace, Labels: labels, Account: o.account, URL: args[0], Method: o.method, Answers: o.answers,
+			}
 			if len(o.rules)+len(o.allow) > 0 {
 				return o.offline(cmd, query)
 			}
@@ -68,7 +88,7 @@ as its proxy keeps it (the last 4,096). With --rules it needs no server.`,
 				return err
 			}
 			defer client.Close()
-			if _, err := record.ParseID(args[0]); err == nil {
+			if isID {
 				return o.open(cmd, client, args[0])
 			}
 			return o.ask(cmd, client, query)
@@ -80,15 +100,27 @@ as its proxy keeps it (the last 4,096). With --rules it needs no server.`,
 	f.StringArrayVar(&o.labels, "label", nil, "K=V of a workload that need not run; may be repeated")
 	f.StringVar(&o.account, "service-account", "", "service account of a workload that need not run")
 	f.StringVar(&o.method, "method", "GET", "method of the request")
+	f.StringArrayVar(&o.answers, "answer", nil, "address that DNS is taken to answer for the name; may be repeated")
 	f.StringArrayVar(&o.rules, "rules", nil, "file of rules to decide by, without a server; may be repeated")
 	f.StringArrayVar(&o.allow, "allow", nil, "HOST[:PORT[/PROTOCOL]] to decide by, as sluice run takes it, without a server; may be repeated")
 	addOutputFlag(cmd, &o.output, "text", "json")
 	return cmd
 }
 
+// refuseQuestion refuses the flags that say what is asked about, where a decision is
+// opened that was made.
+func refuseQuestion(cmd *cobra.Command) error {
+	for _, name := range []string{"from", "label", "service-account", "method", "answer", "rules", "allow"} {
+		if cmd.Flags().Changed(name) {
+			return usageError(cmd, "why ID takes no --"+name+": the decision was made")
+		}
+	}
+	return nil
+}
+
 // ask asks the server.
 func (o *whyOptions) ask(cmd *cobra.Command, client *rest.Client, q inspect.WhyQuery) error {
-	query := url.Values{"url": {q.URL}, "namespace": {q.Namespace}, "method": {q.Method}}
+	query := url.Values{"url": {q.URL}, "namespace": {q.Namespace}, "method": {q.Method}, "answer": q.Answers}
 	if q.From != "" {
 		query.Set("from", q.From)
 	}
@@ -113,42 +145,70 @@ func (o *whyOptions) open(cmd *cobra.Command, client *rest.Client, id string) er
 	}
 	w := cmd.OutOrStdout()
 	if o.output == "json" {
-		return printJSON(w, opened)
+		if err := printJSON(w, opened); err != nil {
+			return fmt.Errorf("write the answer: %w", err)
+		}
+		return statusOf(&opened.Why)
 	}
-	w.Write(record.AppendHeader(nil))
-	w.Write(record.AppendText(nil, &opened.Flow))
-	if opened.Sentence != "" {
-		fmt.Fprintf(w, "\n%s\n", opened.Sentence)
-	}
+	var b strings.Builder
+	writeWhy(&b, &opened.Why, &opened.Flow)
 	if opened.Now != nil {
-		fmt.Fprintf(w, "\nBy the rules of now:\n\n")
-		printWhy(w, opened.Now)
+		b.WriteString("\nBy the rules of now:\n\n")
+		writeWhy(&b, opened.Now, nil)
 	}
-	return nil
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("write the answer: %w", err)
+	}
+	return statusOf(&opened.Why)
 }
 
 func (o *whyOptions) print(w io.Writer, answer *inspect.Why) error {
+	var err error
 	if o.output == "json" {
-		return printJSON(w, answer)
+		err = printJSON(w, answer)
+	} else {
+		var b strings.Builder
+		writeWhy(&b, answer, nil)
+		_, err = io.WriteString(w, b.String())
 	}
-	printWhy(w, answer)
-	return nil
+	if err != nil {
+		return fmt.Errorf("write the answer: %w", err)
+	}
+	return statusOf(answer)
 }
 
-func printWhy(w io.Writer, why *inspect.Why) {
+// statusOf is the exit status of an answer.
+func statusOf(answer *inspect.Why) error {
+	if answer.Passes() {
+		return nil
+	}
+	return &ExitError{Code: ExitDenied}
+}
+
+// writeWhy writes an answer; flow is what came of it, where it was decided and not
+// only asked.
+func writeWhy(b *strings.Builder, why *inspect.Why, flow *record.Record) {
 	who := why.From
 	if why.Hypothetical {
 		who = strings.TrimSpace(who + " (no such workload runs: this is for one that would)")
 	}
-	fmt.Fprintf(w, "%s: %s\n", why.Title, strings.ToUpper(why.Verdict))
+	fmt.Fprintf(b, "%s: %s\n", why.Title, strings.ToUpper(why.Verdict))
 	line := func(what, text string) {
 		if text != "" {
-			fmt.Fprintf(w, "  %-9s %s\n", what, text)
+			fmt.Fprintf(b, "  %-9s %s\n", what, text)
 		}
 	}
 	line("from", who)
-	if why.Snapshot != "" {
+	if flow != nil {
+		line("id", flow.ID.String())
+		line("when", flow.Start.Local().Format("2006-01-02 15:04:05.000"))
+		line("outcome", outcomeText(flow))
+	}
+	switch {
+	case why.Age > 0:
 		line("snapshot", fmt.Sprintf("%s, revision %d, %s old", short(why.Snapshot), why.Revision, age(why.Age)))
+	default:
+		line("snapshot", short(why.Snapshot))
 	}
 	line("why", why.Sentence)
 	line("reason", string(why.Reason))
@@ -157,6 +217,9 @@ func printWhy(w io.Writer, why *inspect.Why) {
 	line("how", strings.TrimSpace(why.Treatment+" "+why.Protocol))
 	for _, proof := range why.Proofs {
 		line("seen", proof.Link+" "+proof.Value+": "+proof.ProvedBy)
+	}
+	for _, answer := range why.Answers {
+		line("answer", answer.Address.String()+" "+answer.Text)
 	}
 	for _, unseen := range why.Unseen {
 		line("unseen", unseen)
@@ -169,14 +232,39 @@ func printWhy(w io.Writer, why *inspect.Why) {
 		line("run", "sluice run --allow '"+why.Remedy.Allow+"'")
 	}
 	if why.Remedy.YAML != "" {
-		fmt.Fprintf(w, "\n%s", why.Remedy.YAML)
+		fmt.Fprintf(b, "\n%s", why.Remedy.YAML)
 	}
+}
+
+// outcomeText says in the words of sluice flows what came of a decision.
+func outcomeText(f *record.Record) string {
+	parts := []string{f.Verdict.String()}
+	if f.Status != 0 {
+		parts = append(parts, fmt.Sprintf("status %d", f.Status))
+	}
+	if f.Upstream != "" {
+		parts = append(parts, "at "+f.Upstream)
+	}
+	if f.Sent+f.Received > 0 {
+		parts = append(parts, fmt.Sprintf("%d bytes sent, %d received", f.Sent, f.Received))
+	}
+	if f.Duration > 0 {
+		parts = append(parts, "in "+f.Duration.Round(time.Microsecond).String())
+	}
+	text := strings.Join(parts, ", ")
+	if f.Verdict == record.Failed || f.Reason != "" && f.Verdict != record.Audited {
+		text += ": " + string(record.AppendWhy(nil, f))
+	}
+	return text
 }
 
 // offline decides by rules of files, with no server.
 func (o *whyOptions) offline(cmd *cobra.Command, q inspect.WhyQuery) error {
 	question, err := advice.Parse(q.URL, q.Method)
 	if err != nil {
+		return err
+	}
+	if question, err = question.WithAnswers(q.Answers); err != nil {
 		return err
 	}
 	workload := wire.Workload{Namespace: q.Namespace, Account: q.Account, Labels: q.Labels}

@@ -41,6 +41,31 @@ func (c Consent) Judge(a netip.Addr) refusal.Reason {
 	return ""
 }
 
+// Sift judges the answers for one name together: it returns those that may be
+// dialled, in their order. Where none may, reason says why and refused holds the
+// answers that it is true of; one that is not public weighs more than one that is
+// outside the ranges.
+func (c Consent) Sift(answers []netip.Addr) (allowed []netip.Addr, reason refusal.Reason, refused []netip.Addr) {
+	allowed = make([]netip.Addr, 0, len(answers))
+	for _, a := range answers {
+		why := c.Judge(a)
+		if why == "" {
+			allowed = append(allowed, a)
+			continue
+		}
+		if reason == "" || why == refusal.PrivateAddress && why != reason {
+			reason, refused = why, nil
+		}
+		if why == reason {
+			refused = append(refused, a)
+		}
+	}
+	if len(allowed) > 0 {
+		return allowed, "", nil
+	}
+	return nil, reason, refused
+}
+
 // Ranges returns the ranges inside which alone may be dialled; nil where there is
 // no such bound. Nobody may change them.
 func (c Consent) Ranges() []netip.Prefix {

@@ -31,7 +31,7 @@ var columns = []column{
 	{"RECEIVED", 8, true, func(b []byte, f *Record) []byte { return appendBytes(b, f.Received) }},
 	{"DURATION", 9, true, func(b []byte, f *Record) []byte { return appendDuration(b, f.Duration) }},
 	{"ID", 16, false, func(b []byte, f *Record) []byte { return f.ID.Append(b) }},
-	{"WHY", 0, false, appendWhy},
+	{"WHY", 0, false, AppendWhy},
 }
 
 // AppendHeader appends the line of headings, with its newline, to b.
@@ -136,8 +136,8 @@ func appendStatus(b []byte, f *Record) []byte {
 	return strconv.AppendInt(b, int64(f.Status), 10)
 }
 
-// appendWhy is the reason of a denial or failure, else the rule that allowed.
-func appendWhy(b []byte, f *Record) []byte {
+// AppendWhy appends the reason of a denial or failure, else the rule that allowed.
+func AppendWhy(b []byte, f *Record) []byte {
 	switch {
 	case f.Reason != "" && f.Detail != "":
 		b = appendPlain(b, string(f.Reason))

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -95,7 +96,7 @@ func (c *fakeCompiler) SnapshotFor(w wire.Workload) (*wire.Snapshot, error) {
 		return nil, errors.New("cannot be compiled")
 	}
 	c.asked = w
-	return &wire.Snapshot{Version: "thought"}, nil
+	return &wire.Snapshot{Version: "thought", Policy: &wire.Policy{}}, nil
 }
 
 func workload(namespace, instance string) WorkloadStatus {
@@ -169,7 +170,7 @@ func TestWhyDecidesOnWhatTheProxyAcknowledged(t *testing.T) {
 		{"from=x-v1&namespace=Not_One" + google, 400, "is not a valid DNS label", ""},
 		{"from=details-v2", 400, "url is missing", ""},
 		{"url=https://a.example/", 400, "from is missing", ""},
-		{"from=details-v2&url=nonsense", 400, "say which way", ""},
+		{"from=details-v2&url=nonsense", 400, "say which protocol", ""},
 		{"label=app" + google, 400, "must be KEY:VALUE", ""},
 	} {
 		var why Why
@@ -332,24 +333,86 @@ func TestADecisionIsOpenedByItsID(t *testing.T) {
 		workloads: []WorkloadStatus{workload("default", "details-v2/1")},
 		snapshots: map[string]*wire.Snapshot{"default/details-v2/1": allowing("*.googleapis.com")},
 		flows: []record.Record{
-			{ID: 0xab, Workload: "details-v2/1", Dialled: "www.googleapis.com", Port: 443, Sniffed: policy.ClientHello, SNI: "www.googleapis.com", Verdict: record.Denied, Reason: "no-rule"},
+			{ID: 0xab, Workload: "details-v2/1", Dialled: "www.googleapis.com", Port: 443, Sniffed: policy.ClientHello, SNI: "www.googleapis.com", Verdict: record.Denied, Reason: "no-rule", Snapshot: "old"},
 			{ID: 0xcd, Workload: "gone-v1/1", Dialled: "www.googleapis.com", Port: 443, Sniffed: policy.ClientHello, Verdict: record.Denied, Reason: "no-server-name"},
 		},
 	}
 	server := serve(t, plane, &fakeCompiler{})
 	var opened Opened
-	if code, message := get(t, server, "/sluice/why/00000000000000ab", &opened); code != 200 || opened.Sentence != refusal.NoRule.Text() || opened.Now == nil || opened.Now.Verdict != "allow" {
-		t.Errorf("%d %s %+v", code, message, opened)
+	if code, message := get(t, server, "/sluice/why/00000000000000ab", &opened); code != 200 || opened.Sentence != "No rule allows www.googleapis.com:443." || opened.Now == nil || opened.Now.Verdict != "allow" {
+		t.Errorf("the rules allow it by now: %d %s %+v", code, message, opened)
+	}
+	if opened.Verdict != "deny" || opened.Reason != refusal.NoRule || opened.From != "details-v2/1" || opened.Snapshot != "old" || opened.Now.Snapshot != "acked" {
+		t.Errorf("what was decided then: %+v", opened.Why)
 	}
 	var gone Opened
-	if code, _ := get(t, server, "/sluice/why/00000000000000cd", &gone); code != 200 || gone.Now != nil {
-		t.Errorf("%d %+v", code, gone)
+	if code, _ := get(t, server, "/sluice/why/00000000000000cd", &gone); code != 200 || gone.Now != nil || gone.Verdict != "deny" || gone.Remedy != nil {
+		t.Errorf("of a workload that is gone: %d %+v", code, gone)
 	}
 	if code, _ := get(t, server, "/sluice/why/00000000000000ff", nil); code != http.StatusNotFound {
 		t.Errorf("an unknown id: %d", code)
 	}
 	if code, _ := get(t, server, "/sluice/why/zz", nil); code != http.StatusBadRequest {
 		t.Errorf("no id: %d", code)
+	}
+}
+
+// What `why ID` answers is what `why --from` answers of the same request.
+func TestADecisionThatTheRulesStillMakeIsToldAsIfItWasAsked(t *testing.T) {
+	snapshot := allowing("*.googleapis.com")
+	plane := &fakePlane{
+		workloads: []WorkloadStatus{workload("default", "details-v2/1")},
+		snapshots: map[string]*wire.Snapshot{"default/details-v2/1": snapshot},
+		flows: []record.Record{
+			{ID: 1, Workload: "details-v2/1", Dialled: "www.google.com", Port: 443, Sniffed: policy.ClientHello, SNI: "www.google.com", Verdict: record.Denied, Reason: refusal.NoRule, Snapshot: "acked"},
+			{ID: 2, Workload: "details-v2/1", Dialled: "www.googleapis.com", Port: 443, Sniffed: policy.ClientHello, SNI: "www.googleapis.com", Verdict: record.Allowed, Treatment: policy.Passthrough, Rule: "egress-rule/default/rule", Snapshot: "acked"},
+			{ID: 3, Workload: "details-v2/1", Dialled: "www.googleapis.com", Port: 443, Sniffed: policy.ClientHello, SNI: "www.googleapis.com", Verdict: record.Denied, Reason: refusal.PrivateAddress, Rule: "egress-rule/default/rule", Upstream: "10.1.2.3:443", Snapshot: "acked"},
+		},
+	}
+	server := serve(t, plane, &fakeCompiler{})
+	for id, asked := range map[string]string{
+		"0000000000000001": "url=https://www.google.com/",
+		"0000000000000002": "url=https://www.googleapis.com/",
+		"0000000000000003": "url=https://www.googleapis.com/&answer=10.1.2.3",
+	} {
+		var opened Opened
+		var why Why
+		if code, message := get(t, server, "/sluice/why/"+id, &opened); code != 200 {
+			t.Fatalf("%s: %d %s", id, code, message)
+		}
+		if code, message := get(t, server, "/sluice/why?from=details-v2/1&"+asked, &why); code != 200 {
+			t.Fatalf("%s: %d %s", asked, code, message)
+		}
+		opened.Age, why.Age = 0, 0
+		if opened.Now != nil || !reflect.DeepEqual(opened.Why, why) {
+			t.Errorf("%s says\n%+v\nand %s\n%+v", id, opened.Why, asked, why)
+		}
+		if opened.Flow.ID == 0 || opened.Flow.Workload != opened.From {
+			t.Errorf("%s: whose it was is lost: %+v", id, opened.Flow)
+		}
+	}
+}
+
+func TestWhyAsksWhatTheDialerDoesWithAnswers(t *testing.T) {
+	plane := &fakePlane{
+		workloads: []WorkloadStatus{workload("default", "details-v2/1")},
+		snapshots: map[string]*wire.Snapshot{"default/details-v2/1": allowing("*.googleapis.com")},
+	}
+	server := serve(t, plane, &fakeCompiler{})
+	const asked = "/sluice/why?from=details-v2&url=https://www.googleapis.com/"
+	for answers, want := range map[string]string{
+		"&answer=142.250.74.74":                     "allow ",
+		"&answer=10.1.2.3&answer=142.250.74.74":     "allow ",
+		"&answer=10.1.2.3&answer=169.254.169.254":   "deny private-address",
+		strings.Repeat("&answer=142.250.74.74", 65): "more than 64 answers",
+		"&answer=www.example.com":                   "not a valid IP address",
+		"&url=https://x/&answer=fe80::1%25eth0":     "not a valid IP address",
+	} {
+		var why Why
+		_, message := get(t, server, asked+answers, &why)
+		if got := why.Verdict + " " + string(why.Reason) + message; !strings.Contains(got, want) {
+			t.Errorf("%.60s: %s, want %s", answers, got, want)
+		}
 	}
 }
 

@@ -94,6 +94,9 @@ type WhyQuery struct {
 	Account string // its service account ("account=")
 	URL     string // https://host/path, http://host/path, host:port or tcp://host:port ("url=")
 	Method  string // of the request, GET by default ("method=")
+	// Answers are what DNS is taken to say of the name, in place of nobody asking what the dialer
+	// does with it ("answer=ADDRESS", repeated, at most advice.MaxAnswers).
+	Answers []string
 }
 
 // Why is the verdict on what a WhyQuery asked.
@@ -108,12 +111,12 @@ type Why struct {
 	advice.Explanation
 }
 
-// Opened is a decision that was opened by its id.
+// Opened is a decision that was opened by its id, told as one that is asked about:
+// From is whose it was, and Snapshot the version that decided.
 type Opened struct {
-	Format   int           `json:"format"`
-	Flow     record.Record `json:"flow"`
-	Sentence string        `json:"sentence,omitempty"` // the reason for people
-	// Now is the verdict of the snapshot that the workload runs now; absent when
-	// the workload is gone or the flow names no destination.
+	Why
+	Flow record.Record `json:"flow"` // what came of it, and when
+	// Now is the verdict of the snapshot that the workload runs now, where the rules
+	// say something else by now.
 	Now *Why `json:"now,omitempty"`
 }

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -21,6 +22,9 @@ func (e *endpoints) why(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	question, err := advice.Parse(query.URL, query.Method)
+	if err == nil {
+		question, err = question.WithAnswers(query.Answers)
+	}
 	if err != nil {
 		writeError(w, failure(http.StatusBadRequest, "%v", err))
 		return
@@ -38,7 +42,7 @@ func (e *endpoints) why(w http.ResponseWriter, r *http.Request) {
 func whyQuery(values url.Values) (WhyQuery, error) {
 	query := WhyQuery{
 		From: values.Get("from"), Namespace: values.Get("namespace"), Account: values.Get("account"),
-		URL: values.Get("url"), Method: values.Get("method"),
+		URL: values.Get("url"), Method: values.Get("method"), Answers: values["answer"],
 	}
 	if query.URL == "" {
 		return query, failure(http.StatusBadRequest, "url is missing: https://HOST/PATH, http://HOST/PATH or HOST:PORT")
@@ -73,18 +77,27 @@ func (e *endpoints) answer(query WhyQuery, question advice.Question) (*Why, erro
 		return nil, failure(http.StatusBadRequest, "%v", err)
 	}
 	explanation, err := advice.Answer(question, snapshot, workload)
+	var wrong *advice.QuestionError
+	if errors.As(err, &wrong) {
+		return nil, failure(http.StatusBadRequest, "%v", err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	answer := &Why{
-		Format: Format,
-		From:   workload.Instance, Hypothetical: !live, Snapshot: snapshot.Version, Revision: snapshot.Revision,
-		Title: question.Title, Explanation: explanation,
+	answer := newWhy(workload.Instance, question.Title, snapshot, explanation)
+	answer.Hypothetical = !live
+	return answer, nil
+}
+
+// newWhy tells an explanation by the rules of a snapshot.
+func newWhy(from, title string, snapshot *wire.Snapshot, explanation advice.Explanation) *Why {
+	why := &Why{
+		Format: Format, From: from, Snapshot: snapshot.Version, Revision: snapshot.Revision, Title: title, Explanation: explanation,
 	}
 	if !snapshot.Created.IsZero() {
-		answer.Age = time.Since(snapshot.Created)
+		why.Age = time.Since(snapshot.Created)
 	}
-	return answer, nil
+	return why
 }
 
 // whose finds the live workload that the query means, or makes up the one that
@@ -151,18 +164,35 @@ func (e *endpoints) open(w http.ResponseWriter, r *http.Request) {
 		writeError(w, failure(http.StatusNotFound, "no flow has the id %s: each proxy keeps its last %d, and those of a proxy that ended are gone", id, MaxFlows))
 		return
 	}
-	opened := Opened{Format: Format, Flow: found}
-	if found.Verdict != record.Failed {
-		opened.Sentence = refusal.Reason(found.Reason).Text()
-	}
-	if question, ok := advice.OfRecord(&found); ok {
-		// The workload may have left meanwhile, or run nothing yet: then there is no
-		// verdict of now.
-		there := e.Census.Now()
-		if live, ok, err := there.Find(found.Workload, ""); err == nil && ok && live.Instance == found.Workload {
-			query := WhyQuery{From: live.Instance, Namespace: live.Namespace}
-			opened.Now, _ = e.answer(query, question)
-		}
+	opened, err := e.reopen(&found)
+	if err != nil {
+		writeError(w, err)
+		return
 	}
 	writeJSON(w, opened)
+}
+
+// reopen explains a decision by the rules that its workload runs now, where it still
+// runs and they say what was decided then; else by what the record tells.
+func (e *endpoints) reopen(found *record.Record) (*Opened, error) {
+	var workload wire.Workload
+	var snapshot *wire.Snapshot
+	there := e.Census.Now()
+	// The workload may have left meanwhile, or run nothing yet.
+	if live, ok, err := there.Find(found.Workload, ""); err == nil && ok && live.Instance == found.Workload {
+		workload, snapshot = live, e.Data.Snapshot(live.Namespace, live.Instance)
+	}
+	decision, err := advice.Reopen(found, snapshot, workload)
+	if err != nil {
+		return nil, err
+	}
+	decided := &wire.Snapshot{Version: found.Snapshot}
+	if snapshot != nil && snapshot.Version == found.Snapshot {
+		decided = snapshot
+	}
+	opened := &Opened{Why: *newWhy(found.Workload, decision.Title, decided, decision.Then), Flow: *found}
+	if decision.Now != nil {
+		opened.Now = newWhy(found.Workload, decision.Title, snapshot, *decision.Now)
+	}
+	return opened, nil
 }

@@ -1,8 +1,6 @@
 package dnsserver
 
 import (
-	"strings"
-
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -24,21 +22,19 @@ type Directory interface {
 // the workloads of all namespaces.
 type Services struct {
 	domain names.Name
-	full   map[serviceKey]names.Name
+	full   map[wire.ServiceKey]names.Name
 }
 
-type serviceKey struct{ short, namespace string }
-
 // NewServices indexes a snapshot's directory. A nil directory, or one whose
-// domain is no name, holds no service.
+// domain is not a valid name, holds no service.
 func NewServices(d *wire.Directory) *Services {
-	s := &Services{full: make(map[serviceKey]names.Name)}
+	s := &Services{full: make(map[wire.ServiceKey]names.Name)}
 	if d == nil {
 		return s
 	}
 	s.domain, _ = names.Parse(d.Domain)
 	for _, service := range d.Services {
-		s.full[serviceKey{service.Short, service.Namespace}] = service.Name
+		s.full[wire.ServiceKey{Short: service.Short, Namespace: service.Namespace}] = service.Name
 	}
 	return s
 }
@@ -66,23 +62,12 @@ type NamespaceView struct {
 
 // Service implements Directory.
 func (v *NamespaceView) Service(n names.Name) (names.Name, bool) {
-	short, rest, dotted := strings.Cut(n.String(), ".")
-	key := serviceKey{short, v.namespace}
-	if dotted {
-		namespace, rest, dotted := strings.Cut(rest, ".")
-		key.namespace = namespace
-		if dotted && rest != "svc" && !v.isClusterSuffix(rest) {
-			return names.Name{}, false
-		}
+	key, ok := wire.SpelledService(n, v.services.domain, v.namespace)
+	if !ok {
+		return names.Name{}, false
 	}
 	full, ok := v.services.full[key]
 	return full, ok
-}
-
-// isClusterSuffix reports whether s is "svc." and the cluster domain.
-func (v *NamespaceView) isClusterSuffix(s string) bool {
-	domain, ok := strings.CutPrefix(s, "svc.")
-	return ok && !v.services.domain.IsZero() && domain == v.services.domain.String()
 }
 
 // Local implements Directory. Every search suffix ends in the cluster domain.

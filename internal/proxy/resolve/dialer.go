@@ -87,22 +87,7 @@ func (d *Dialer) Resolve(ctx context.Context, t Target) ([]netip.AddrPort, error
 			return nil, err
 		}
 	}
-	var reason refusal.Reason
-	var refused []netip.Addr
-	allowed := make([]netip.Addr, 0, len(addrs))
-	for _, a := range addrs {
-		why := t.Consent.Judge(a)
-		if why == "" {
-			allowed = append(allowed, a)
-			continue
-		}
-		if reason == "" || why == refusal.PrivateAddress && why != reason {
-			reason, refused = why, nil
-		}
-		if why == reason {
-			refused = append(refused, a)
-		}
-	}
+	allowed, reason, refused := t.Consent.Sift(addrs)
 	if len(allowed) == 0 {
 		return nil, failed(reason, t.Name, refused, nil)
 	}

@@ -74,18 +74,14 @@ func (b *Builder) Build(from *wire.Snapshot, view View) (*Snapshot, error) {
 	if from.Mesh == nil || from.Policy == nil || from.Routes == nil || from.Directory == nil {
 		return nil, errors.New("build snapshot: it is not whole")
 	}
-	outbound, err := outboundDefault(from.Mesh.OutboundDefault)
-	if err != nil {
-		return nil, fmt.Errorf("build snapshot: %w", err)
-	}
-	domain, err := meshDomain(from.Directory)
+	options, err := from.PolicyOptions()
 	if err != nil {
 		return nil, fmt.Errorf("build snapshot: %w", err)
 	}
 	if from.Mesh.MaxStale <= 0 {
 		return nil, fmt.Errorf("build snapshot: a maxStale of %s", from.Mesh.MaxStale)
 	}
-	set, err := b.policy(from, policy.Options{Version: from.Version, Outbound: outbound, Domain: domain})
+	set, err := b.policy(from, options)
 	if err != nil {
 		return nil, fmt.Errorf("build snapshot %s: %w", from.Version, err)
 	}
@@ -101,31 +97,8 @@ func (b *Builder) Build(from *wire.Snapshot, view View) (*Snapshot, error) {
 		Version: from.Version, Revision: from.Revision, Created: from.Created, MaxStale: from.Mesh.MaxStale,
 		Policy: set, Routes: routes, Directory: b.directory(from).In(view.Namespace),
 		Roots: roots.pool, RootsID: roots.id, HasOwnRoots: from.Mesh.TrustedRoots != "",
-		rules: from.Policy.Rules, options: policy.Options{Version: from.Version, Outbound: outbound, Domain: domain}, services: b.services(from),
+		rules: from.Policy.Rules, options: options, services: b.services(from),
 	}, nil
-}
-
-// outboundDefault reads what the control plane says of what no rule allows.
-func outboundDefault(word string) (policy.Action, error) {
-	switch word {
-	case "Deny":
-		return policy.Deny, nil
-	case "Audit":
-		return policy.Audit, nil
-	}
-	return policy.Deny, fmt.Errorf("an outbound default of %q is not supported yet", word)
-}
-
-// meshDomain reads the domain in which names belong to the mesh.
-func meshDomain(d *wire.Directory) (names.Name, error) {
-	if d.Domain == "" {
-		return names.Name{}, nil
-	}
-	domain, err := names.Parse(d.Domain)
-	if err != nil {
-		return names.Name{}, fmt.Errorf("the mesh's domain: %w", err)
-	}
-	return domain, nil
 }
 
 // denying is s with a policy that denies everything for one reason.
