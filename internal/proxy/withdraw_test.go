@@ -20,6 +20,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/sniff"
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // meshConfig is a MeshConfig with a trusted root, and an outbound default where that is
@@ -183,6 +184,27 @@ func TestWhatTheClientSaysAfterAServerFirstDialIsDecidedAboutToo(t *testing.T) {
 	tls.Client(c, &tls.Config{ServerName: "other.example.com"}).Handshake()
 	if f := m.lastFlow(); f.Verdict != record.Denied || f.Reason != "name-mismatch" {
 		t.Errorf("another SNI on the address of an allowed name: %+v", f)
+	}
+}
+
+// An address that a rule allows is dialled; the client then names a host that is allowed
+// too, and that may not lead to this address.
+func TestAHostThatIsNamedAfterAServerFirstDialMustAllowItsAddress(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("inside.example.org", "10.9.9.9", 3306, func(c net.Conn) {
+		io.WriteString(c, "welcome")
+		echo(c)
+	})
+	m := newMesh(t, n, rule(t, "db.example.com:3306"), rule(t, "10.9.9.9:3306"))
+	c := m.dialAddress(netip.MustParseAddrPort("10.9.9.9:3306"))
+	c.SetDeadline(time.Now().Add(patience))
+	greeting := make([]byte, 7)
+	if _, err := io.ReadFull(c, greeting); err != nil || string(greeting) != "welcome" {
+		t.Fatalf("the greeting: %q, %v", greeting, err)
+	}
+	tls.Client(c, &tls.Config{ServerName: "db.example.com"}).Handshake()
+	if f := m.lastFlow(); f.Verdict != record.Denied || f.Reason != refusal.PrivateAddress {
+		t.Errorf("another host's name on the address: %+v", f)
 	}
 }
 

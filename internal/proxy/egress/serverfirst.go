@@ -73,6 +73,9 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 		return seen, nil, false
 	}
 	d = decide(c.conn.Snapshot(), &c.chain)
+	if reason := d.Verdict.Consent.Judge(address.Addr()); reason != "" && d.Verdict.Passes() {
+		d.Verdict = d.Verdict.Denied(reason) // what the client named must not lead to where it is
+	}
 	flow.Decide(&d.Verdict)
 	if !d.Verdict.Passes() {
 		c.refuse(&d.Verdict, seen)
