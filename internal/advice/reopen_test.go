@@ -38,7 +38,9 @@ func TestADecisionIsReopened(t *testing.T) {
 		{"audited, as it still is", with(func(r *record.Record) {
 			r.Verdict, r.Rule, r.Reason, r.Treatment = record.Audited, policy.AuditRule, refusal.NoRule, policy.Passthrough
 		}), auditing(), "audit", "outboundDefault is Audit: its TLS is passed through", ""},
-		{"audited, and not reached", with(func(r *record.Record) { r.Verdict, r.Rule, r.Reason = record.Failed, policy.AuditRule, refusal.ConnectTimeout }), auditing(), "audit", "outboundDefault is Audit", ""},
+		{"audited, and not reached", with(func(r *record.Record) {
+			r.Verdict, r.Rule, r.Reason = record.Failed, policy.AuditRule, refusal.ConnectTimeout
+		}), auditing(), "audit", "outboundDefault is Audit", ""},
 		{"audited, and allowed by now", with(func(r *record.Record) { r.Verdict, r.Rule, r.Reason = record.Audited, policy.AuditRule, refusal.NoRule }), auditing(web),
 			"audit", "No rule allowed www.example.com:443; it passed because outboundDefault is Audit.", "allow"},
 		{"denied, and audited by now", with(func(r *record.Record) { r.Verdict, r.Reason = record.Denied, refusal.NoRule }), auditing(), "deny", "No rule allows www.example.com:443.", "audit"},
@@ -47,7 +49,10 @@ func TestADecisionIsReopened(t *testing.T) {
 		{"a private answer", with(func(r *record.Record) {
 			r.Verdict, r.Rule, r.Reason, r.Upstream = record.Denied, web.ID, refusal.PrivateAddress, "10.1.2.3:443"
 		}), auditing(web), "deny", "leads to 10.1.2.3, an address of 10.0.0.0/8", ""},
-		{"a workload that is gone", with(func(r *record.Record) { r.Verdict, r.Reason = record.Denied, refusal.NameMismatch; r.SNI = "evil.example" }), nil,
+		{"a workload that is gone", with(func(r *record.Record) {
+			r.Verdict, r.Reason = record.Denied, refusal.NameMismatch
+			r.SNI = "evil.example"
+		}), nil,
 			"deny", "dialled www.example.com, SNI evil.example", ""},
 		{"a private answer of a workload that is gone", with(func(r *record.Record) {
 			r.Verdict, r.Rule, r.Reason, r.Upstream = record.Denied, web.ID, refusal.PrivateAddress, "10.1.2.3:443"

@@ -78,7 +78,7 @@ type Record struct {
 	Reason    refusal.Reason   `json:"reason,omitempty"`  // of a denial, a failure, or of what a rule is missing for (audit)
 	Rule      string           `json:"rule,omitempty"`    // of egress, or the route rule inside the mesh
 	Treatment policy.Treatment `json:"treatment,omitempty"`
-	Upstream  string           `json:"upstream,omitempty"` // address or instance that was dialled
+	Upstream  string           `json:"upstream,omitempty"` // address or instance that was dialled; of a denial the address that was refused
 	Status    int              `json:"status,omitempty"`   // HTTP status towards the workload
 	Sent      int64            `json:"sent"`               // bytes from the workload
 	Received  int64            `json:"received"`           // bytes to the workload

@@ -16,7 +16,7 @@ type Error struct {
 	Reason Reason
 	Text   string         // a sentence for people with the names of the case; "" is Reason.Text()
 	Err    error          // what the layer below said; may be nil
-	Addr   netip.AddrPort // that was tried, the first of several; zero where it did not come to that
+	Addr   netip.AddrPort // that was tried or refused, the first of several; zero where it did not come to that
 }
 
 // New returns an Error without a cause.
@@ -37,8 +37,8 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Tried returns the address that was tried, as e or a layer below says it; zero
-// where none was.
+// Tried returns the address that was tried or refused, as e or a layer below says
+// it; zero where none was.
 func (e *Error) Tried() netip.AddrPort {
 	for below := e; ; {
 		if below.Addr.IsValid() {

@@ -8,6 +8,7 @@ import (
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 const (
@@ -91,7 +92,8 @@ func writeLine(b *strings.Builder, outcome Outcome, r *record.Record, count uint
 	if r.Reason != "" {
 		text = Text(r)
 	}
-	if r.Upstream != "" && !strings.Contains(text, r.Upstream) {
+	refused := r.Reason == refusal.PrivateAddress || r.Reason == refusal.OutsideCIDR // of which the text names all
+	if r.Upstream != "" && !refused && !strings.Contains(text, r.Upstream) {
 		fmt.Fprintf(b, " at %s", Printable(r.Upstream))
 	}
 	if text != "" {

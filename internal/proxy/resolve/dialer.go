@@ -89,7 +89,11 @@ func (d *Dialer) Resolve(ctx context.Context, t Target) ([]netip.AddrPort, error
 	}
 	allowed, reason, refused := t.Consent.Sift(addrs)
 	if len(allowed) == 0 {
-		return nil, failed(reason, t.Name, refused, nil)
+		e := failed(reason, t.Name, refused, nil)
+		if len(refused) > 0 {
+			e.Addr = netip.AddrPortFrom(refused[0], t.Port)
+		}
+		return nil, e
 	}
 	ordered := interleave(allowed, t.Port)
 	return ordered[:min(len(ordered), MaxAttempts)], nil

@@ -321,3 +321,11 @@ func TestEveryReasonHasAText(t *testing.T) {
 		}
 	}
 }
+
+func TestTheAnswerThatWasRefusedIsNamed(t *testing.T) {
+	d, _ := newDialer(t, nil, "www.example.com. 60 10.1.2.3", "www.example.com. 60 10.1.2.4")
+	_, err := d.Resolve(t.Context(), Target{Name: www, Port: 443, Consent: publicOnly})
+	if tried := refusal.Of(err).Tried(); tried != netip.MustParseAddrPort("10.1.2.3:443") {
+		t.Errorf("%v: refused at %s", err, tried)
+	}
+}
