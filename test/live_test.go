@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/test/mesh"
 	"sluice.dev/sluice/test/mesh/agent"
 )
@@ -285,6 +288,62 @@ func TestDeletingARuleClosesAnOpenPassedThroughConnection(t *testing.T) {
 		}
 		t.Logf("closed %v after delete had returned", time.Since(deleted).Round(time.Millisecond))
 	})
+}
+
+func TestAConnectionIsListedAsOpenUntilItEnds(t *testing.T) {
+	m := startMachinery(t, mesh.User{Name: "user", UID: -1})
+	w := m.StartWorkload(t, "--service", "details", "--version", "v2")
+	m.create(t, policyFor("first", "details", "v2", "www.googleapis.com"))
+	m.opens(t, w, googleapis)
+	list := func(flags ...string) (all []record.Record) {
+		t.Helper()
+		r := m.Sluice(t, append([]string{"flows", "-o", "json", "-w", "details-v2"}, flags...)...)
+		if r.Code != 0 {
+			t.Fatalf("flows: exit %d, %s", r.Code, r.Stderr)
+		}
+		for line := range strings.Lines(r.Stdout) {
+			var f record.Record
+			if err := json.Unmarshal([]byte(line), &f); err != nil {
+				t.Fatalf("%v: %s", err, line)
+			}
+			all = append(all, f)
+		}
+		return all
+	}
+	if a := w.Do(t, agent.Ask{Do: agent.Hold, Address: "www.googleapis.com:443", CA: m.net.CA}); a.Code == 0 {
+		t.Fatalf("hold a connection: %s", a.Error)
+	}
+	var held record.Record
+	mesh.Eventually(t, func() string { // the one before may be ending still
+		open := list("--open")
+		if len(open) != 1 {
+			return fmt.Sprintf("open: %+v", open)
+		}
+		held = open[0]
+		return ""
+	})
+	if held.SNI != "www.googleapis.com" || held.Verdict != record.Allowed || held.Treatment != policy.Passthrough || held.Sent == 0 || held.Received == 0 || held.Duration != 0 {
+		t.Errorf("the open one is listed as %+v", held)
+	}
+	if other := list("--open", "-w", "reviews"); len(other) != 0 {
+		t.Errorf("of another workload is open: %+v", other)
+	}
+	isHeld := func(f record.Record) bool { return f.ID == held.ID }
+	if past := list(); slices.ContainsFunc(past, isHeld) {
+		t.Errorf("what is open is listed as past: %+v", past)
+	}
+	m.delete(t, "egresspolicy", "first")
+	mesh.Eventually(t, func() string {
+		if open := list("--open"); len(open) != 0 {
+			return fmt.Sprintf("still open: %+v", open)
+		}
+		return ""
+	})
+	past := list()
+	at := slices.IndexFunc(past, isHeld)
+	if at < 0 || past[at].Sent < held.Sent || past[at].Received < held.Received || past[at].Duration == 0 || past[at].Verdict != record.Denied {
+		t.Errorf("once it has ended flows says %+v", past)
+	}
 }
 
 func TestARuleForOneWorkloadNeverOpensForAnother(t *testing.T) {

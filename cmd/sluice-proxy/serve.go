@@ -84,7 +84,7 @@ func serve(ctx context.Context, o options) error {
 	}
 	defer closeProxy()
 	d.client, err = stream.NewClient(stream.Config{
-		Dial: stream.DialUnix(pushPath, peer.Check), Proxy: o.name, Flows: d.flows, Log: log,
+		Dial: stream.DialUnix(pushPath, peer.Check), Proxy: o.name, Flows: d.flows, Live: d.proxy.Live, Log: log,
 	})
 	if err != nil {
 		return err

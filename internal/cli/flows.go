@@ -2,11 +2,13 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,16 +18,22 @@ import (
 
 func newFlowsCommand() *cobra.Command {
 	var output, workload string
-	var follow bool
+	var follow, open bool
 	var last int
 	cmd := &cobra.Command{
 		Use:   "flows",
 		Short: "Show who went where, the verdict, bytes and duration",
 		Long: `Shows the last flows of every workload, oldest first: each is one connection, or one HTTP
-request. Each proxy keeps the last 4,096. A flow's id opens with sluice why ID.`,
+request. Each proxy keeps the last 4,096. A flow's id opens with sluice why ID.
+
+With --open it shows those that are open now: DURATION is how long each has lasted so far, and a
+VERDICT of - says that nothing was decided yet. Relayed bytes are counted as they move, those of
+an HTTP request when it ends. In JSON an open flow has no verdict until there is one, and its
+duration is 0: it began at start.`,
 		Example: `  sluice flows
   sluice flows --follow --workload details-v2
-  sluice flows -n 1000 -o json | jq 'select(.verdict == "deny")'`,
+  sluice flows --open
+  sluice flows --last 1000 -o json | jq 'select(.verdict == "deny")'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(output, "text", "json"); err != nil {
@@ -33,6 +41,9 @@ request. Each proxy keeps the last 4,096. A flow's id opens with sluice why ID.`
 			}
 			if last < 0 || last > inspect.MaxFlows {
 				return fmt.Errorf("--last %d must be from 0 to %d", last, inspect.MaxFlows)
+			}
+			if open && follow {
+				return errors.New("--open and --follow exclude each other: --open lists what is open now, --follow shows each flow when it ends")
 			}
 			client, err := clientFor(cmd)
 			if err != nil {
@@ -46,11 +57,16 @@ request. Each proxy keeps the last 4,096. A flow's id opens with sluice why ID.`
 			if follow {
 				query.Set("follow", "1")
 			}
+			if open {
+				query.Set("open", "1")
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			out := cmd.OutOrStdout()
 			if output == "text" {
-				out.Write(record.AppendHeader(nil))
+				if _, err := out.Write(record.AppendHeader(nil)); err != nil {
+					return err
+				}
 			}
 			err = client.Follow(ctx, inspect.FlowsPath, query, func(line []byte) error {
 				if output == "json" {
@@ -60,6 +76,9 @@ request. Each proxy keeps the last 4,096. A flow's id opens with sluice why ID.`
 				var f record.Record
 				if err := json.Unmarshal(line, &f); err != nil {
 					return fmt.Errorf("read a flow: %w", err)
+				}
+				if open {
+					f.Duration = max(0, time.Since(f.Start)) // so far
 				}
 				_, err := out.Write(record.AppendText(nil, &f))
 				return err
@@ -72,7 +91,8 @@ request. Each proxy keeps the last 4,096. A flow's id opens with sluice why ID.`
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&follow, "follow", "f", false, "go on with each new flow until ^C")
-	f.IntVar(&last, "last", 100, "how many past flows to show, at most")
+	f.BoolVar(&open, "open", false, "those that are open now, in place of past ones")
+	f.IntVar(&last, "last", 100, "how many past flows to show, at most; with --open, how many of the newest")
 	f.StringVarP(&workload, "workload", "w", "", "only those of this workload: details-v2/1, or details-v2")
 	_ = cmd.RegisterFlagCompletionFunc("workload", completeWorkloads)
 	addOutputFlag(cmd, &output, "text", "json")

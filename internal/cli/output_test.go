@@ -1,13 +1,10 @@
-//go:build linux
-
 package cli
 
 import (
+	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,83 +13,140 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/rest/fakeapi"
 )
 
-const rule = `apiVersion: config.istio.io/v1alpha2
-kind: EgressRule
-metadata: {name: NAME, namespace: default}
-spec:
-  destination: {service: www.example.com}
-  ports:
-  - {port: 443, protocol: https}
-`
+// full takes so many bytes and fails then, as a disk does.
+type full struct{ left int }
 
-// A disk that is full, or a reader that is gone: the status of every command says
-// so.
-func TestAFailedWriteIsAnErrorOfEveryCommand(t *testing.T) {
-	server := fakeapi.New()
-	beside := http.NewServeMux()
-	for path, answer := range map[string]string{
-		inspect.StatusPath: `"workloads": []`, inspect.FlowsPath: `"workload": "a/1"`, inspect.WhyPath: `"title": "a", "verdict": "allow"`, inspect.WhyPath + "/": `"flow": {"workload": "a/1"}`,
-	} {
-		beside.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+var errFull = errors.New("no space left on the disk")
+
+func (f *full) Write(b []byte) (int, error) {
+	if len(b) > f.left {
+		n := f.left
+		f.left = 0
+		return n, errFull
+	}
+	f.left -= len(b)
+	return len(b), nil
+}
+
+// beside answers what commands ask beside the rules.
+func beside() http.Handler {
+	mux := http.NewServeMux()
+	answer := func(path string, value any) {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(inspect.FormatHeader, strconv.Itoa(inspect.Format))
-			fmt.Fprintf(w, "{\"format\": %d, %s}\n", inspect.Format, answer)
+			_ = json.NewEncoder(w).Encode(value)
 		})
 	}
-	server.Beside = beside
-	runtime, dir := server.Start(t), t.TempDir()
-	for _, name := range []string{"a", "b", "c"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.Replace(rule, "NAME", name, 1)), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	answer(inspect.StatusPath, inspect.Status{Format: inspect.Format})
+	answer(inspect.FlowsPath, record.Record{ID: 1, Workload: "details-v2/1"})
+	answer(inspect.WhyPath, inspect.Why{Format: inspect.Format, Title: "a question"})
+	answer(inspect.WhyPath+"/", inspect.Opened{Format: inspect.Format, Flow: record.Record{ID: 1}})
+	return mux
+}
+
+// printing is every command of the program, each with a way to make it print.
+var printing = []string{
+	"create -f RULE", "replace -f RULE", "apply -f RULE",
+	"get all", "get er one", "get er -o yaml", "get er -o json",
+	"delete er one", "delete -f RULE",
+	"run --help", "demo --print",
+	"why https://a.com/", "why https://a.com/ -o json", "why 00000000000000ab", "why --allow a.com https://a.com/", "why --allow a.com https://b.com/",
+	"status", "status -o json",
+	"flows", "flows -o json", "flows --open",
+	"version", "version --short", "version -o json",
+	"completion bash", "completion zsh", "completion fish", "completion powershell", "help", "help get", "--help", "--version",
+	"__complete get ", "__completeNoDesc get ",
+}
+
+func TestEveryCommandFailsWhereItsOutputCannotBeWritten(t *testing.T) {
+	rule := filepath.Join(t.TempDir(), "rule.yaml")
+	const text = "kind: EgressRule\nmetadata: {name: one}\nspec: {destination: {service: a.com}, ports: [{port: 80, protocol: http}]}\n"
+	if err := os.WriteFile(rule, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	run := func(out, command string) (status int, words string) {
-		cmd := exec.Command("sh", "-c", command+" >"+out)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "SLUICE_RUNTIME="+runtime)
-		said, err := cmd.CombinedOutput()
-		var exit *exec.ExitError
-		if err != nil && !errors.As(err, &exit) {
-			t.Fatal(err)
+	run := func(t *testing.T, line string, left int) (code int, said string) {
+		t.Helper()
+		server := fakeapi.New()
+		server.Beside = beside()
+		t.Setenv("SLUICE_RUNTIME", server.Start(t))
+		words := strings.Split(strings.ReplaceAll(line, "RULE", rule), " ")
+		if words[0] != "create" { // the others need one that is there
+			var stderr strings.Builder
+			if code := execute(t.Context(), []string{"create", "-f", rule}, new(strings.Builder), &stderr); code != 0 {
+				t.Fatal(stderr.String())
+			}
 		}
-		return cmd.ProcessState.ExitCode(), string(said)
+		var stderr strings.Builder
+		code = execute(t.Context(), words, &full{left}, &stderr)
+		return code, stderr.String()
 	}
-	if status, words := run("/dev/null", "sluice create -f a -f b"); status != 0 {
-		t.Fatal(status, words)
+	for _, line := range printing {
+		t.Run(line, func(t *testing.T) {
+			if code, said := run(t, line, 1<<20); strings.Contains(said, "cannot write") {
+				t.Errorf("with a place to write to it ends with %d and says %q", code, said)
+			}
+			for _, left := range []int{0, 5} {
+				code, said := run(t, line, left)
+				if code != 1 || !strings.Contains(said, "Error: cannot write the output: "+errFull.Error()+"\n") || strings.Count(said, errFull.Error()) != 1 {
+					t.Errorf("with %d bytes left it ends with %d and says %q", left, code, said)
+				}
+			}
+		})
 	}
-	tried := make(map[string]bool)
-	for _, command := range []string{
-		"sluice --help", "sluice --version", "sluice help", "sluice help run",
-		"sluice create -f c", "sluice replace -f a", "sluice apply -f a", "sluice delete egressrule b",
-		"sluice get all", "sluice get egressrules", "sluice get egressrule a -o yaml", "sluice get egressrule a -o json", "sluice get egressrule nosuch",
-		"sluice run --help", "sluice demo --print",
-		"sluice why --from a https://www.example.com/", "sluice why --from a https://www.example.com/ -o json",
-		"sluice why 70d350fa85c31e82", "sluice why 70d350fa85c31e82 -o json", "sluice why --allow a.example https://b.example/",
-		"sluice status", "sluice status -o json", "sluice flows", "sluice flows -o json",
-		"sluice version", "sluice version -s", "sluice version -o json",
-		"sluice completion bash", "sluice completion zsh", "sluice completion fish", "sluice completion powershell",
-	} {
-		for _, word := range strings.Fields(command)[1:] {
-			tried[word] = true
-		}
-		status, words := run("/dev/full", command)
-		if status != 1 || !strings.HasSuffix("\n"+words, "\nError: write standard output: write /dev/stdout: no space left on device\n") {
-			t.Errorf("%s: status %d, %s", command, status, words)
-		}
-	}
+
 	root := newRootCommand()
-	root.InitDefaultCompletionCmd("completion")
+	root.InitDefaultCompletionCmd("completion") // which cobra adds as it runs
 	root.InitDefaultHelpCmd()
-	var each func(c *cobra.Command)
-	each = func(c *cobra.Command) {
-		if !tried[c.Name()] && c != root {
-			t.Errorf("nobody tried %s", c.CommandPath())
-		}
-		for _, below := range c.Commands() {
-			each(below)
+	var covered func(parent *cobra.Command, before string)
+	covered = func(parent *cobra.Command, before string) {
+		for _, command := range parent.Commands() {
+			name := before + command.Name()
+			if command.HasSubCommands() {
+				covered(command, name+" ")
+				continue
+			}
+			found := false
+			for _, line := range printing {
+				found = found || line == name || strings.HasPrefix(line, name+" ")
+			}
+			if !found {
+				t.Errorf("no line of this test runs %s", name)
+			}
 		}
 	}
-	each(root)
+	covered(root, "")
+}
+
+func TestAFailedWriteIsToldBesideWhatElseWentWrong(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+		code int // of an ExitError
+	}{
+		{nil, "cannot write the output: no space left on the disk", 0},
+		{&ExitError{Code: 3}, "cannot write the output: no space left on the disk", 0},
+		{errors.New("no such rule"), "no such rule; and cannot write the output: no space left on the disk", 0},
+		{&ExitError{Code: 125, Err: errors.New("no sandbox")}, "no sandbox; and cannot write the output: no space left on the disk", 125},
+	} {
+		o := &output{to: &full{}}
+		if _, err := o.Write([]byte("x")); !errors.Is(err, errFull) {
+			t.Fatal(err)
+		}
+		o.to = &full{100}
+		if n, err := o.Write([]byte("x")); n != 0 || !errors.Is(err, errFull) {
+			t.Errorf("behind a failed write it wrote %d, %v", n, err)
+		}
+		got := o.outcome(c.err)
+		var exit *ExitError
+		if got.Error() != c.want || errors.As(got, &exit) != (c.code != 0) || exit != nil && exit.Code != c.code {
+			t.Errorf("%v: %v", c.err, got)
+		}
+	}
+	if (&output{to: new(strings.Builder)}).outcome(nil) != nil {
+		t.Error("where nothing failed there is an error")
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -16,24 +17,27 @@ import (
 
 // Execute runs the command line and returns its exit status.
 func Execute(ctx context.Context) int {
-	root, out := newRootCommand(), &output{to: os.Stdout}
+	return execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
+}
+
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root, out := newRootCommand(), &output{to: stdout}
+	root.SetArgs(args)
 	root.SetOut(out)
-	err := root.ExecuteContext(ctx)
-	code := 0
+	root.SetErr(stderr)
+	err := out.outcome(root.ExecuteContext(ctx))
 	var exit *ExitError
 	switch {
+	case err == nil:
+		return 0
 	case errors.As(err, &exit):
-		code, err = exit.Code, exit.Err
-	case err != nil:
-		code = 1
+		if err.Error() != "" {
+			fmt.Fprintln(stderr, "Error:", err)
+		}
+		return exit.Code
 	}
-	if err == nil && out.failed != nil { // whatever the status says was to be read there
-		code, err = 1, out.failed
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "Error:", err)
-	}
-	return code
+	fmt.Fprintln(stderr, "Error:", err)
+	return 1
 }
 
 func newRootCommand() *cobra.Command {

@@ -4,11 +4,16 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/rest/fakeapi"
 )
 
@@ -27,10 +32,33 @@ func TestTheWordsOfTheCommandLine(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			server := fakeapi.New()
 			server.Warn = warnings
+			server.Beside = inspect.NewHandler(inspect.Config{Data: flowing{}})
 			env.Setenv("SLUICE_RUNTIME", server.Start(env.T().(testing.TB)))
 			return nil
 		},
 	})
+}
+
+// flowing is a data plane with two flows that are open and one that has ended.
+type flowing struct{ inspect.DataPlane }
+
+func (flowing) Flows(_ context.Context, query inspect.FlowQuery, accepted func(), emit func(record.Record) error) error {
+	flows := []record.Record{{ID: 3, Start: time.Now().Add(-time.Second), Duration: time.Millisecond, Workload: "details-v2/1", Port: 80, Verdict: record.Denied}}
+	if query.Open {
+		flows = []record.Record{
+			{ID: 1, Start: time.Now().Add(-time.Hour), Workload: "details-v2/1", SNI: "www.example.com", Port: 443, Verdict: record.Allowed,
+				Treatment: policy.Passthrough, Rule: "egress-policy/default/a", Sent: 20, Received: 3000},
+			{ID: 2, Start: time.Now().Add(-2 * time.Minute), Workload: "reviews-v1/1", Dialled: "b.example.com", Port: 80},
+		}
+	}
+	flows = slices.DeleteFunc(flows, func(f record.Record) bool { return !(record.Filter{Workload: query.Workload}).Match(&f) })
+	accepted()
+	for _, f := range flows[max(0, len(flows)-query.Last):] {
+		if err := emit(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // warnings is what a server warns of that knows that no workload runs: of a policy,

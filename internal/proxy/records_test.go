@@ -56,6 +56,10 @@ func TestWhatIsLiveIsListedAndClosedOnce(t *testing.T) {
 				if f.Verdict != want || f.Direction != direction || f.Workload != "client/1" || f.Treatment == policy.Refuse || f.Duration != 0 {
 					t.Errorf("the open record says %+v", f)
 				}
+				// The handshake was counted before what came behind it was carried.
+				if kind.name == "TLS that is passed through" && (f.Sent == 0 || f.Received == 0) {
+					t.Errorf("the open record of a relay says %d and %d bytes", f.Sent, f.Received)
+				}
 			}
 			if kind.name == "TCP to a server that does not read" {
 				m.allow() // its relay waits for the server alone

@@ -27,6 +27,7 @@ type Sink interface {
 type Entry struct {
 	mu     sync.Mutex
 	record Record
+	moving Moving // nil: nothing moves but by Edit
 
 	newer, older *Entry // in the book; under the lock of the shard
 	in           *shard // nil: in no book
@@ -39,11 +40,37 @@ func (e *Entry) Edit(change func(r *Record)) {
 	e.mu.Unlock()
 }
 
+// Moving counts bytes while they are carried. Its methods may be called at any time
+// and never block.
+type Moving interface {
+	Sent() int64
+	Received() int64
+}
+
+// Count adds what m counts to the bytes of the record, as they are whenever it is
+// read. What was counted by the one before stays in it; nil: nothing is counted any
+// more.
+func (e *Entry) Count(m Moving) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.record, e.moving = e.read(), m
+}
+
 // Copy returns the record as it is.
 func (e *Entry) Copy() Record {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.record
+	return e.read()
+}
+
+// read is the record with the bytes that move. The lock is held.
+func (e *Entry) read() Record {
+	r := e.record
+	if e.moving != nil {
+		r.Sent += e.moving.Sent()
+		r.Received += e.moving.Received()
+	}
+	return r
 }
 
 // shards spread the lock of the open records.

@@ -30,6 +30,37 @@ func TestARecordIsListedWhileItIsOpenAndKeptOnceItIsClosed(t *testing.T) {
 	}
 }
 
+// carried counts what a test says.
+type carried struct{ sent, received int64 }
+
+func (c *carried) Sent() int64     { return c.sent }
+func (c *carried) Received() int64 { return c.received }
+
+func TestTheBytesOfAnOpenRecordAreThoseThatWereCarriedSoFar(t *testing.T) {
+	ring := NewRing()
+	book := NewBook(ring)
+	var e Entry
+	e.Edit(func(r *Record) { r.ID, r.Received = 7, 5 })
+	book.Open(&e)
+	count := &carried{10, 100}
+	e.Count(count)
+	for range 2 { // listing does not add them up
+		if r := e.Copy(); r.Sent != 10 || r.Received != 105 {
+			t.Errorf("it carried %d and %d", r.Sent, r.Received)
+		}
+	}
+	count.sent, count.received = 20, 200
+	if live := book.Live(1, Filter{}); len(live) != 1 || live[0].Sent != 20 || live[0].Received != 205 {
+		t.Errorf("the list says %+v", live)
+	}
+	e.Count(nil)
+	count.sent = 1000 // is counted no more
+	book.Close(&e)
+	if r, _ := ring.Get(7); r.Sent != 20 || r.Received != 205 {
+		t.Errorf("it was closed with %d and %d", r.Sent, r.Received)
+	}
+}
+
 func TestTheListOfOpenRecordsIsTheNewestThatFitTheFilter(t *testing.T) {
 	book := NewBook()
 	entries := make([]Entry, 40)

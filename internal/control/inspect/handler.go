@@ -14,7 +14,7 @@ import (
 	"sluice.dev/sluice/internal/record"
 )
 
-// defaultFlows is how many past flows a reader gets that names no number.
+// defaultFlows is how many flows a reader gets that names no number.
 const defaultFlows = 100
 
 // flowWrite bounds the time in which a reader of flows takes one, so that one
@@ -112,7 +112,9 @@ func (e *endpoints) flows(w http.ResponseWriter, r *http.Request) {
 }
 
 func flowQuery(values url.Values) (FlowQuery, error) {
-	query := FlowQuery{Workload: values.Get("workload"), Last: defaultFlows, Follow: values.Get("follow") == "1"}
+	query := FlowQuery{
+		Workload: values.Get("workload"), Last: defaultFlows, Follow: values.Get("follow") == "1", Open: values.Get("open") == "1",
+	}
 	if text := values.Get("n"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 || n > MaxFlows {
@@ -120,8 +122,13 @@ func flowQuery(values url.Values) (FlowQuery, error) {
 		}
 		query.Last = n
 	}
-	if follow := values.Get("follow"); follow != "" && follow != "0" && follow != "1" {
-		return query, failure(http.StatusBadRequest, "follow=%q must be 0 or 1", follow)
+	for _, name := range []string{"follow", "open"} {
+		if value := values.Get(name); value != "" && value != "0" && value != "1" {
+			return query, failure(http.StatusBadRequest, "%s=%q must be 0 or 1", name, value)
+		}
+	}
+	if query.Open && query.Follow {
+		return query, failure(http.StatusBadRequest, "open=1 and follow=1 exclude each other: what is open is listed as it is now")
 	}
 	return query, nil
 }

@@ -287,10 +287,25 @@ func TestFlowsAreGivenAndFollowed(t *testing.T) {
 	if want := (FlowQuery{Workload: "details-v2", Last: 5, Follow: true}); plane.asked != want {
 		t.Errorf("asked %+v", plane.asked)
 	}
-	for _, query := range []string{"n=-1", "n=4097", "n=x", "follow=yes"} {
+	for _, query := range []string{"n=-1", "n=4097", "n=x", "follow=yes", "open=yes", "open=1&follow=1"} {
 		if code, _ := get(t, server, "/sluice/flows?"+query, nil); code != http.StatusBadRequest {
 			t.Errorf("%s: %d", query, code)
 		}
+	}
+}
+
+func TestFlowsThatAreOpenAreListed(t *testing.T) {
+	plane := &fakePlane{flows: []record.Record{{ID: 1, Workload: "details-v2/1", Verdict: record.Allowed, Sent: 20}}}
+	server := serve(t, plane, &fakeCompiler{})
+	var f record.Record
+	if code, message := get(t, server, "/sluice/flows?open=1&n=7&workload=details", &f); code != http.StatusOK || f.ID != 1 || f.Sent != 20 {
+		t.Errorf("%d %s %+v", code, message, f)
+	}
+	if want := (FlowQuery{Workload: "details", Last: 7, Open: true}); plane.asked != want {
+		t.Errorf("asked %+v", plane.asked)
+	}
+	if code, message := get(t, server, "/sluice/flows?open=1&follow=1", nil); code != http.StatusBadRequest || !strings.Contains(message, "exclude each other") {
+		t.Errorf("followed: %d %s", code, message)
 	}
 }
 

@@ -35,7 +35,7 @@ const (
 	VersionPath = "/sluice/version" // VersionAnswer
 )
 
-// MaxFlows is the largest number of past flows that one query is given: the
+// MaxFlows is the largest number of past or open flows that one query is given: the
 // whole of the ring.
 const MaxFlows = 4096
 
@@ -80,8 +80,12 @@ type WorkloadStatus struct {
 // FlowQuery selects flows.
 type FlowQuery struct {
 	Workload string // instance or service-version; "" for every one ("workload=" in the query)
-	Last     int    // how many past flows at most, from 0 to MaxFlows ("n=", 100 by default)
-	Follow   bool   // go on with each new one until the client leaves ("follow=1")
+	Last     int    // how many flows at most, the newest, from 0 to MaxFlows ("n=", 100 by default)
+	// Open asks for those that are open now, in place of past ones; not with Follow
+	// ("open=1"). A server that would pass over it is of format 1, which its reader
+	// refuses.
+	Open   bool
+	Follow bool // go on with each new one until the client leaves ("follow=1")
 }
 
 // WhyQuery asks what would happen to one request.

@@ -22,9 +22,9 @@ type DataPlane interface {
 	// Snapshot is what the workload's proxy acknowledged; nil while it has none.
 	// It is shared and never changes.
 	Snapshot(namespace, instance string) *wire.Snapshot
-	// Flows asks the proxies, calls accepted, and hands past flows to emit, oldest
-	// first, and with query.Follow each new one until ctx ends or emit fails. It
-	// returns emit's error, or nil; an error before accepted says why nobody was
+	// Flows asks the proxies, calls accepted, and hands past flows to emit, or with
+	// query.Open those that are open, oldest first, and with query.Follow each new one
+	// until ctx ends or emit fails. It returns emit's error, or nil; an error before accepted says why nobody was
 	// asked.
 	Flows(ctx context.Context, query FlowQuery, accepted func(), emit func(record.Record) error) error
 	// Flow finds one that some proxy's ring still holds. An error says that not all

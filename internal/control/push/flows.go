@@ -34,6 +34,9 @@ const (
 // errTooManyQuestions says that maxQuestions are open.
 var errTooManyQuestions = fmt.Errorf("%d questions about flows are open already: end one of them", maxQuestions)
 
+// errFollowOpen says that what is open now cannot be followed.
+var errFollowOpen = errors.New("flows that are open are listed as they are now: they cannot be followed")
+
 // proxies is the connected proxies that answer questions, and the questions.
 type proxies struct {
 	reading sync.WaitGroup
@@ -232,13 +235,20 @@ func (p *proxies) withdraw(q *question) uint64 {
 	return q.dropped
 }
 
-// Flows asks the proxies, calls accepted, and hands past flows to emit, oldest
-// first, and with query.Follow each new one until ctx ends or emit fails. It
-// returns emit's error, or nil; an error before accepted says why nobody was
+// Flows asks the proxies, calls accepted, and hands past flows to emit, or with
+// query.Open those that are open, oldest first, and with query.Follow each new one
+// until ctx ends or emit fails. It returns emit's error, or nil; an error before accepted says why nobody was
 // asked. A reader that is slow loses flows; how many is logged.
 func (s *Server) Flows(ctx context.Context, query inspect.FlowQuery, accepted func(), emit func(record.Record) error) error {
 	last := min(max(query.Last, 0), inspect.MaxFlows)
-	q, asked, err := s.proxies.ask(stream.Query{Kind: stream.QueryFlows, Workload: query.Workload, Last: last, Follow: query.Follow})
+	kind := stream.QueryFlows
+	if query.Open {
+		if query.Follow {
+			return errFollowOpen
+		}
+		kind = stream.QueryOpen
+	}
+	q, asked, err := s.proxies.ask(stream.Query{Kind: kind, Workload: query.Workload, Last: last, Follow: query.Follow})
 	if err != nil {
 		return err
 	}
@@ -294,9 +304,9 @@ func (l *losses) sum() uint64 {
 	return sum
 }
 
-// past gathers the past flows of all proxies that were asked, at most last of
-// each, and what those that were quicker reported of new ones meanwhile, at most
-// inspect.MaxFlows.
+// past gathers the past flows, or those that are open, of all proxies that were
+// asked, at most last of each, and what those that were quicker reported of new ones
+// meanwhile, at most inspect.MaxFlows.
 func (s *Server) past(ctx context.Context, q *question, asked, last int, lost *losses) (past, early []record.Record) {
 	timer := time.NewTimer(s.patience)
 	defer timer.Stop()

@@ -707,6 +707,68 @@ func TestFlowsOfAllProxiesAreSentInOrder(t *testing.T) {
 	}
 }
 
+// clientOf is a proxy that lists what is open in the book.
+func (p *plane) clientOf(book *record.Book) {
+	p.t.Helper()
+	client, err := stream.NewClient(stream.Config{Dial: stream.DialUnix(p.path, nil), Proxy: "test", Flows: record.NewRing(), Live: book.Live})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(client.Close)
+}
+
+func TestFlowsThatAreOpenAreListedByAllProxiesInOrder(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	books := []*record.Book{record.NewBook(), record.NewBook()}
+	for _, book := range books {
+		p.clientOf(book)
+	}
+	p.client(record.NewRing()) // lists nothing, and holds nobody up
+	eventually(t, "all proxies can be asked", func() bool { return len(p.server.Proxies()) == 3 })
+	const many = 2*stream.MaxAnswerFlows + 2 // several pieces of each
+	start := time.Unix(1_000, 0)
+	entries := make([]record.Entry, 2*many)
+	for i := range entries {
+		entries[i].Edit(func(r *record.Record) {
+			*r = record.Record{ID: record.ID(i + 1), Start: start.Add(time.Duration(i) * time.Second), Workload: fmt.Sprintf("w-v%d/1", i%4), Sent: int64(i)}
+		})
+		books[i%2].Open(&entries[i])
+	}
+	list := func(query inspect.FlowQuery) (got []record.Record) {
+		t.Helper()
+		query.Open = true
+		if err := p.server.Flows(t.Context(), query, func() {}, func(f record.Record) error { got = append(got, f); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	all := list(inspect.FlowQuery{Last: inspect.MaxFlows})
+	if len(all) != len(entries) {
+		t.Fatalf("%d are listed of %d", len(all), len(entries))
+	}
+	for i := range all {
+		if all[i].ID != record.ID(i+1) || all[i].Sent != int64(i) || all[i].Verdict != record.Pending {
+			t.Fatalf("number %d is %+v", i, all[i])
+		}
+	}
+	newest := list(inspect.FlowQuery{Last: 3, Workload: "w-v2"})
+	if n := record.ID(len(entries)); len(newest) != 3 || newest[0].ID != n-1-8 || newest[2].ID != n-1 {
+		t.Errorf("the newest of one workload are %+v", newest)
+	}
+	for i := range entries {
+		books[i%2].Close(&entries[i])
+	}
+	if left := list(inspect.FlowQuery{Last: 10}); len(left) != 0 {
+		t.Errorf("still open: %+v", left)
+	}
+	if err := p.server.Flows(t.Context(), inspect.FlowQuery{Open: true, Follow: true}, nil, nil); !errors.Is(err, errFollowOpen) {
+		t.Errorf("followed: %v", err)
+	}
+	if open := questionsOpen(p.server); open != 0 {
+		t.Errorf("%d questions are left open", open)
+	}
+}
+
 func TestFlowsAreFollowedUntilTheReaderLeaves(t *testing.T) {
 	p := startPlane(t, "", newStore())
 	ring := record.NewRing()

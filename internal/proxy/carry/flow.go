@@ -83,11 +83,13 @@ func (f *Flow) Close() {
 // what the client sent already, before release is called; received are the bytes that
 // it got already.
 func (f *Flow) Relay(ctx context.Context, up *net.TCPConn, prefix []byte, release func(), received int64) {
-	result := relay.New(relay.Config{Down: f.conn.Down(), Up: up, Prefix: prefix, PrefixDone: release, Memory: f.kit.Memory}).Run(ctx)
-	received += result.Received
-	f.entry.Edit(func(r *record.Record) { r.Sent, r.Received = result.Sent, received })
+	f.entry.Edit(func(r *record.Record) { r.Sent, r.Received = 0, received })
+	carried := relay.New(relay.Config{Down: f.conn.Down(), Up: up, Prefix: prefix, PrefixDone: release, Memory: f.kit.Memory})
+	f.entry.Count(carried)
+	result := carried.Run(ctx)
+	f.entry.Count(nil)
 	if result.Err != nil {
-		f.Broke(result.Err, received)
+		f.Broke(result.Err, received+result.Received)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,7 +49,7 @@ func (c *Client) answer(ctx context.Context) (heard bool, err error) {
 		cancel()
 		return false, fmt.Errorf("open stream of questions: %w", err)
 	}
-	answers := &answers{stream: opened, ring: c.config.Flows, open: make(map[uint64]context.CancelFunc)}
+	answers := &answers{stream: opened, ring: c.config.Flows, live: c.config.Live, open: make(map[uint64]context.CancelFunc)}
 	// Questions end with the stream: first they are cancelled, then waited for.
 	defer answers.work.Wait()
 	defer cancel()
@@ -70,6 +71,7 @@ func (c *Client) answer(ctx context.Context) (heard bool, err error) {
 // answers is the open questions of one stream.
 type answers struct {
 	ring *record.Ring
+	live func(n int, filter record.Filter) []record.Record
 	work sync.WaitGroup
 
 	sending sync.Mutex
@@ -131,6 +133,9 @@ func (a *answers) finish(id uint64) {
 }
 
 func (a *answers) reply(ctx context.Context, query *Query) error {
+	if query.Kind == QueryOpen {
+		return a.openNow(query)
+	}
 	if a.ring == nil {
 		return errors.New("this proxy keeps no flows")
 	}
@@ -147,6 +152,27 @@ func (a *answers) reply(ctx context.Context, query *Query) error {
 	return fmt.Errorf("question %q is not known", query.Kind)
 }
 
+// openNow sends what is open, with the bytes that it carried so far.
+func (a *answers) openNow(query *Query) error {
+	if a.live == nil {
+		return errors.New("this proxy does not list what is open")
+	}
+	return a.all(query, a.live(atMost(query), record.Filter{Workload: query.Workload}))
+}
+
+// atMost is how many flows the question is answered with.
+func atMost(query *Query) int { return min(max(query.Last, 0), record.RingSize) }
+
+// all sends flows piece by piece, and then says that these were all.
+func (a *answers) all(query *Query, flows []record.Record) error {
+	for piece := range slices.Chunk(flows, MaxAnswerFlows) {
+		if err := a.send(&Answer{Query: query.ID, Flows: piece}); err != nil {
+			return err
+		}
+	}
+	return a.send(&Answer{Query: query.ID, Past: true})
+}
+
 // flows sends past flows, and new ones while the question is open. It follows
 // first and looks back then, so that none is lost between; one that is in both
 // is sent once.
@@ -159,21 +185,14 @@ func (a *answers) flows(ctx context.Context, query *Query) error {
 			return err
 		}
 	}
-	past := a.ring.Recent(min(max(query.Last, 0), record.RingSize), filter)
+	past := a.ring.Recent(atMost(query), filter)
 	sent := make(map[record.ID]bool)
 	if query.Follow {
 		for _, f := range past {
 			sent[f.ID] = true
 		}
 	}
-	for len(past) > 0 {
-		n := min(len(past), MaxAnswerFlows)
-		if err := a.send(&Answer{Query: query.ID, Flows: past[:n]}); err != nil {
-			return err
-		}
-		past = past[n:]
-	}
-	if err := a.send(&Answer{Query: query.ID, Past: true}); err != nil || !query.Follow {
+	if err := a.all(query, past); err != nil || !query.Follow {
 		return err
 	}
 	for {

@@ -42,7 +42,10 @@ type Config struct {
 	Proxy string
 	// Flows answers the server's questions about flows; nil: they are refused.
 	Flows *record.Ring
-	Log   *slog.Logger // nil: nothing is logged
+	// Live answers those about what is open: the newest n that the filter lets
+	// through, the oldest first; nil: they are refused.
+	Live func(n int, filter record.Filter) []record.Record
+	Log  *slog.Logger // nil: nothing is logged
 }
 
 // DialUnix returns a Dial for the socket at path. check, where not nil, says

@@ -36,11 +36,13 @@ const ObserveFormat = 2
 
 var observed = format.Kind{Name: "a question or an answer about flows", Oldest: ObserveFormat, Newest: ObserveFormat}
 
-// QueryKind is what the server asks.
+// QueryKind is what the server asks. A proxy that does not know the kind says so: what
+// is new to ask is a kind of its own, and no field that an older proxy would pass over.
 type QueryKind string
 
 const (
 	QueryFlows  QueryKind = "flows"  // past flows, and with Follow each new one
+	QueryOpen   QueryKind = "open"   // those that are open now
 	QueryFlow   QueryKind = "flow"   // the one with FlowID
 	QueryCancel QueryKind = "cancel" // the query with this ID is no longer wanted
 )
@@ -51,7 +53,7 @@ type Query struct {
 	ID       uint64    `json:"id"` // of the question, unique on the stream
 	Kind     QueryKind `json:"kind"`
 	Workload string    `json:"workload,omitempty"` // instance or service-version; "" for every one
-	Last     int       `json:"last,omitempty"`     // past flows at most
+	Last     int       `json:"last,omitempty"`     // flows at most, the newest; of Follow, past ones
 	Follow   bool      `json:"follow,omitempty"`
 	FlowID   record.ID `json:"flowID,omitempty"`
 }
@@ -63,7 +65,7 @@ type Answer struct {
 	Proxy   string          `json:"proxy,omitempty"`
 	Query   uint64          `json:"query,omitempty"`
 	Flows   []record.Record `json:"flows,omitempty"`
-	Past    bool            `json:"past,omitempty"`    // all past flows were sent
+	Past    bool            `json:"past,omitempty"`    // all past flows, or all that are open, were sent
 	End     bool            `json:"end,omitempty"`     // nothing follows
 	Dropped uint64          `json:"dropped,omitempty"` // flows lost in all because this reader was slow
 	Error   string          `json:"error,omitempty"`
