@@ -66,7 +66,7 @@ func TestADemoThatWasKilledLeavesNoProcessAndTheNextOneStarts(t *testing.T) {
 
 func needRootToSeeSandboxes(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("it takes root to see the processes of sandboxes")
+		t.Skip("it requires root to see the processes of sandboxes")
 	}
 }
 

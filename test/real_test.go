@@ -93,10 +93,10 @@ func TestACommandReachesTheRealInternet(t *testing.T) {
 }
 
 // `sluice demo --internet real`: the machine's resolver, the system's roots, and
-// the internet by itself. It takes root to give a machine another resolv.conf.
+// the internet by itself. It requires root to give a machine another resolv.conf.
 func TestTheDemoUsesTheRealInternet(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("it takes root to mount another /etc/resolv.conf")
+		t.Skip("it requires root to mount another /etc/resolv.conf")
 	}
 	nsenter, unshare, curl := program(t, "nsenter"), program(t, "unshare"), program(t, "curl")
 	place := mesh.NewPlace(t, mesh.User{Name: "root", UID: -1})

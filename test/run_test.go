@@ -128,7 +128,7 @@ func TestTheExitStatusIsTheCommandsOwn(t *testing.T) {
 	})
 }
 
-// Attacks of the article and their kin. Whatever a workload says or dials, it
+// Attacks of the article and the like. Whatever a workload says or dials, it
 // reaches the allowed name or nothing; never the hostile server.
 func TestAWorkloadCannotNameOneHostAndReachAnother(t *testing.T) {
 	type attack struct {

@@ -98,7 +98,7 @@ func asFiles(fds []int) (files []*os.File) {
 }
 
 // capturedRole sets its namespace up, hands the sockets over and then connects
-// to what it is told.
+// to what it is sent.
 func capturedRole() int {
 	wanted := os.Args[1]
 	if wanted == "without-ipv6" {

@@ -77,7 +77,7 @@ func TestEachFailureIsToldInTheFormThatTheClientAskedFor(t *testing.T) {
 				_, sent := fmt.Fprintf(c, "%s / HTTP/%s\r\nHost: %s\r\nAccept: %s\r\nConnection: close\r\n\r\n", method, version, x.host, accept)
 				all, err := io.ReadAll(c)
 				if x.status == 0 {
-					if err == nil && sent == nil || len(all) > 0 { // whoever comes first is told of it
+					if err == nil && sent == nil || len(all) > 0 { // whoever comes first is sent it
 						t.Errorf("%q, %v; want a reset", all, err)
 					}
 					return

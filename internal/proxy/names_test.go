@@ -10,7 +10,7 @@ import (
 )
 
 // Under a wildcard a workload chooses the names, so their rate is limited; a name
-// that a rule spells out is told whatever it asked for before.
+// that a rule spells out is answered whatever it asked for before.
 func TestANameThatARuleSpellsOutIsExemptFromTheRateOfNewNames(t *testing.T) {
 	n := newFakeNet(t)
 	m := newMesh(t, n, rule(t, "*.example.com"), rule(t, "exact.example.com"), rule(t, "late.example.org"))

@@ -49,7 +49,7 @@ type Config struct {
 	// the mesh's own (--upstream-ca).
 	UpstreamRoots *x509.CertPool
 	// TellAll says everything to a denied workload: the rule, and the change that
-	// would allow it. Otherwise it is told the reason and the id.
+	// would allow it. Otherwise it is given the reason and the id.
 	TellAll bool
 	// MaxConnections bounds the live connections of one workload where it is not 0,
 	// in place of the default.

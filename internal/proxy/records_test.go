@@ -79,7 +79,7 @@ func TestWhatIsLiveIsListedAndClosedOnce(t *testing.T) {
 	}
 }
 
-// Each way to come to nothing is told by the same few words: what became of it, and why.
+// Each way to come to nothing is reported by the same few words: what became of it, and why.
 func TestEachOutcomeIsRecordedWithItsReason(t *testing.T) {
 	n := newFakeNet(t)
 	n.leads("refused.example.com", "93.184.222.1", syscall.ECONNREFUSED)

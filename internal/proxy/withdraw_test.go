@@ -243,7 +243,7 @@ func TestADeniedClientThatWaitsForItsServerIsNotKeptWaiting(t *testing.T) {
 		if f := m.lastFlow(); f.Verdict != record.Denied || f.Reason != "no-rule" {
 			t.Errorf("the account says %+v", f)
 		}
-		c = m.dial("db.example.com", port) // one that speaks first is told in its own protocol
+		c = m.dial("db.example.com", port) // one that speaks first is answered in its own protocol
 		if resp := exchange(t, c, bufio.NewReader(c), "GET / HTTP/1.1\r\nHost: db.example.com\r\n\r\n"); resp.StatusCode != 403 || resp.Header.Get("x-sluice-reason") != "no-rule" {
 			t.Errorf("port %d: status %d, reason %q", port, resp.StatusCode, resp.Header.Get("x-sluice-reason"))
 		}

@@ -161,7 +161,7 @@ func (w *Workload) Close() {
 		w.mu.Lock()
 		w.ended = true
 		w.mu.Unlock()
-		w.gate.Close() // before cancel: what ends by it is told that the proxy stops
+		w.gate.Close() // before cancel: what ends by it is recorded with the proxy as its cause
 		w.cancel()
 		if w.config.Capture != nil {
 			w.config.Capture.Close()

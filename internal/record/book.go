@@ -15,7 +15,7 @@ type Recorder interface {
 	Close(e *Entry)
 }
 
-// Sink is told of each record once, when it is closed. Closed must not block and
+// Sink is given each record once, when it is closed. Closed must not block and
 // must not keep r; what it cannot take it drops and counts.
 type Sink interface {
 	Closed(r *Record)

@@ -17,7 +17,7 @@ type StatusError struct {
 
 func (e *StatusError) Error() string { return e.Message }
 
-// statusError reads a refusal. A body that is no Status is told as it is, cut to
+// statusError reads a refusal. A body that is no Status is reported as it is, cut to
 // one line.
 func statusError(code int, body []byte) error {
 	var status struct {

@@ -350,7 +350,7 @@ func TestACommandThatStopsItselfIsTold(t *testing.T) {
 	select {
 	case <-p.Stopped():
 	case <-time.After(eventuallyWithin):
-		t.Fatal("nothing is told")
+		t.Fatal("nothing is reported")
 	}
 	if err := p.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)

@@ -46,7 +46,7 @@ type Config struct {
 	// whose place it finds /dev/null: what holds the sockets, the data and the reports
 	// of Sluice. One that does not exist is skipped, so make it first.
 	Mask []string
-	// RunAs is who the command runs as; nil means who we are. It takes root.
+	// RunAs is who the command runs as; nil means who we are. It requires root.
 	RunAs *Identity
 	// UserNamespace asks for one even where it is not needed.
 	UserNamespace bool

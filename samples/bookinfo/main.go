@@ -78,7 +78,7 @@ func newRole(role string) (http.Handler, error) {
 		}), nil
 	case "ratings":
 		if v := os.Getenv("SERVICE_VERSION"); v == "v2" {
-			return nil, errors.New("ratings v2 (MongoDB and MySQL) is not built yet; leave SERVICE_VERSION out or set v1")
+			return nil, errors.New("ratings v2 (MongoDB and MySQL) is not supported yet; leave SERVICE_VERSION out or set v1")
 		}
 		return newRatings(), nil
 	}

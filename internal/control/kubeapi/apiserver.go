@@ -139,7 +139,7 @@ func (s *crdServer) Run(log *slog.Logger) {
 // flight are answered, or ctx ends. The controllers end while the pipe to
 // ourselves is still served, or they would report that it broke.
 func (s *crdServer) Drain(ctx context.Context) {
-	// A server that is told to end before it came up calls itself broken and ends
+	// A server that is asked to end before it came up calls itself broken and ends
 	// the process: it may come up first.
 	for _, up := range s.GenericAPIServer.MuxAndDiscoveryCompleteSignals() {
 		select {

@@ -34,7 +34,7 @@ type Kit struct {
 }
 
 // DeniedSilence is how long a client may say nothing where no rule could let it out,
-// whatever it says: it is listened to only so that it is told in its own protocol. One
+// whatever it says: it is listened to only so that it is answered in its own protocol. One
 // that waits for its server to speak first is reset after it.
 const DeniedSilence = 250 * time.Millisecond
 
@@ -66,7 +66,7 @@ func HangUp(c *gate.Conn, said policy.Sniffed, reason refusal.Reason) {
 }
 
 // Accept hands each connection of a listener to take, until the listener closes or ctx
-// ends. A failed accept, such as for a lack of descriptors, is told and tried again.
+// ends. A failed accept, such as for a lack of descriptors, is reported and tried again.
 func Accept(ctx context.Context, listener *net.TCPListener, failed func(error), take func(*net.TCPConn)) {
 	for {
 		conn, err := listener.AcceptTCP()

@@ -77,7 +77,7 @@ func TestNotEveryResetIsAFailure(t *testing.T) {
 	}
 }
 
-// What the gate ended is told by what the gate says, whatever it looked like from below.
+// What the gate ended is reported by what the gate says, whatever it looked like from below.
 func TestWhatTheGateEndedIsToldByTheGate(t *testing.T) {
 	broken := errors.New("use of closed network connection")
 	for _, x := range []struct {

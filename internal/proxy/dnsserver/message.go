@@ -183,7 +183,7 @@ func (q *question) readOptions(p *dnsmessage.Parser) error {
 	}
 }
 
-// answer is what a question is told. At most one of address, pointer and hinfo
+// answer is what a question is answered with. At most one of address, pointer and hinfo
 // is set.
 type answer struct {
 	rcode    dnsmessage.RCode

@@ -233,7 +233,7 @@ func TestOtherTypesAreEmptyAndSayWhy(t *testing.T) {
 		{"example.com.", dnsmessage.Type(99), 15, "sluice answers A, AAAA and PTR only"},
 		{"details.", dnsmessage.TypeTXT, 15, "sluice answers A, AAAA and PTR only"},
 		{"localhost.", dnsmessage.TypeMX, 15, "sluice answers A, AAAA and PTR only"},
-		{"_ldap._tcp.example.com.", dnsmessage.TypeSRV, 21, "sluice: SRV is not built yet"},
+		{"_ldap._tcp.example.com.", dnsmessage.TypeSRV, 21, "sluice: SRV is not supported yet"},
 		{"-x.example.com.", dnsmessage.TypeTXT, 15, "sluice answers A, AAAA and PTR only"},
 	} {
 		m := ask(t, s, c.name, c.typ)

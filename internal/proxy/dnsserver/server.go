@@ -115,7 +115,7 @@ func (s *Server) Answer(message, into []byte) []byte {
 	return q.reply(into[:0], a)
 }
 
-// answer decides what a well-formed question is told.
+// answer decides what a well-formed question is answered with.
 func (s *Server) answer(q *question) answer {
 	n, err := s.spelled.parse(q.name())
 	if err != nil {
@@ -156,7 +156,7 @@ func (s *Server) naming(n names.Name, service bool) Naming {
 	return Unnamed
 }
 
-// unnameable answers for a question that is no host name. Names of services
+// unnameable answers for a question that is not a valid host name. Names of services
 // under "_" labels (SRV, TXT) lead nowhere else than names do: to NODATA.
 func (s *Server) unnameable(q *question) answer {
 	switch q.typ {
@@ -186,7 +186,7 @@ func (s *Server) withoutAddress(q *question) answer {
 	case dnsmessage.TypeAAAA:
 		return answer{outcome: empty}
 	case dnsmessage.TypeSRV:
-		return answer{outcome: empty, extended: notSupported, text: "sluice: SRV is not built yet"}
+		return answer{outcome: empty, extended: notSupported, text: "sluice: SRV is not supported yet"}
 	}
 	return answer{outcome: empty, extended: blocked, text: "sluice answers A, AAAA and PTR only"}
 }

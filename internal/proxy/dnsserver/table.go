@@ -122,7 +122,7 @@ func NewTable(c TableConfig) *Table {
 	}
 }
 
-// Addresses is what a name is told to be: one address in each family.
+// Addresses is what a name is answered with: one address in each family.
 type Addresses struct{ V4, V6 netip.Addr }
 
 func addressesOf(index int) Addresses {

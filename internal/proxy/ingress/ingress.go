@@ -1,5 +1,5 @@
 // Package ingress is the way into the mesh from outside: a listener, the paths that it
-// has routes for, and what a service is told of the client. The proxy calls it for each
+// has routes for, and what a service learns of the client. The proxy calls it for each
 // listener; what it lets in goes on by the way of mesh. It never trusts a header of the
 // client's about where it comes from, and never leads outside the mesh.
 package ingress
@@ -61,7 +61,7 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn) {
 type requests struct {
 	mesh.Requests
 	way       *Way
-	forwarded []exchange.Field // what the service is told of the client
+	forwarded []exchange.Field // what the service learns of the client
 }
 
 // Direct implements exchange.Director: it finds the service of a request's path, and
@@ -114,7 +114,7 @@ func (w *Way) decide(s *snapshot.Snapshot, path string) decision {
 	return decision{why: refusal.New(refusal.NoRoute, "")}
 }
 
-// forwarded is what a service is told of a client.
+// forwarded is what a service learns of a client.
 func forwarded(down *net.TCPConn) []exchange.Field {
 	from, ok := down.RemoteAddr().(*net.TCPAddr)
 	if !ok {

@@ -39,7 +39,7 @@ const (
 // they are buf's, valid until buf is released, and whoever carries the
 // connection on must begin with them.
 //
-// The error is one of the socket alone: a hello that must be refused is told by
+// The error is one of the socket alone: a hello that must be refused is reported by
 // Result.Err. Closing c from elsewhere ends Read with net.ErrClosed. No read
 // deadline of c survives.
 func Read(c *net.TCPConn, buf *Buffer, limits Limits) (Result, []byte, error) {

@@ -34,7 +34,7 @@ type Result struct {
 
 	Name       names.Name // of the server_name extension; zero when absent or bad
 	SNI        string     // as it was sent, cut at MaxSNIText bytes; "" when absent
-	SNIBad     bool       // a server_name was there but is no host name (an address, a NUL, …)
+	SNIBad     bool       // a server_name was there but is not a valid host name (an address, a NUL, …)
 	ECH        bool       // encrypted_client_hello is there, real or GREASE
 	ALPN       []string   // protocols offered, in the client's order
 	Groups     []uint16   // supported_groups offered, in the client's order

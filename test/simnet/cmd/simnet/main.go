@@ -1,4 +1,4 @@
-// Command simnet runs a small internet until it is told to end (SIGINT, SIGTERM,
+// Command simnet runs a small internet until a signal ends it (SIGINT, SIGTERM,
 // SIGHUP). The proxy reaches it with --egress-sockets and trusts it with
 // --upstream-ca.
 package main
