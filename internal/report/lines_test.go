@@ -75,6 +75,7 @@ func TestEachReasonHasItsLine(t *testing.T) {
 		"withdrawn":          {failed(refusal.New(refusal.Withdrawn, "")), "not reached " + to + " (What allowed this request was withdrawn while it was in progress.)" + by},
 		"stopping":           {failed(refusal.New(refusal.Stopping, "")), "not reached " + to + " (The proxy is shutting down.)" + by},
 		"internal":           {failed(refusal.New(refusal.Internal, "")), "not reached " + to + " (The proxy could not follow its own decision.)" + by},
+		"no decision":        {failed(refusal.New(refusal.DecisionTimeout, "")), "not reached " + to + " (The decision about the request did not come in time.)" + by},
 		"no rule":            {denied(refusal.NoRule), "denied " + to + " (No rule allows this destination on this port.)"},
 		"names differ":       {denied(refusal.NameMismatch), "denied " + to + " (The names of one connection differ: what was dialled, the SNI and the Host must be the same.)"},
 		"ports differ":       {denied(refusal.PortMismatch), "denied " + to + " (The Host names another port than the one that was dialled.)"},
