@@ -1,7 +1,7 @@
 package test
 
 import (
-	"context"
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -43,7 +43,6 @@ func TestEveryCommandOfTheGuidePrintsWhatItsPageShows(t *testing.T) {
 	}
 	files = append(files, filepath.Join(root, "README.md"))
 	users := mesh.Users(t)
-	user := users[len(users)-1] // the ordinary one: no page needs root
 	var left []string
 	for _, file := range files {
 		name, err := filepath.Rel(root, file)
@@ -62,8 +61,16 @@ func TestEveryCommandOfTheGuidePrintsWhatItsPageShows(t *testing.T) {
 		for _, reason := range page.NotRun {
 			left = append(left, name+": "+reason)
 		}
-		if len(page.Steps) > 0 {
-			t.Run(name, func(t *testing.T) { follow(t, name, page, user) })
+		if len(page.Steps) == 0 {
+			continue
+		}
+		// No page needs root; the README says that it works as root too.
+		as := users[len(users)-1:]
+		if name == "README.md" {
+			as = users
+		}
+		for _, user := range as {
+			t.Run(name+" as "+user.Name, func(t *testing.T) { follow(t, name, page, user) })
 		}
 	}
 	if len(left) > notRun {
@@ -93,89 +100,136 @@ func follow(t *testing.T, name string, page *guide.Page, user mesh.User) {
 
 // reader is somebody who types the commands of a page.
 type reader struct {
-	dir   string // in which they are typed
-	shell *guide.Shell
-	url   string // address of the page, in place of the one that the guide says
+	dir       string // in which they are typed
+	shell     *guide.Shell
+	addresses *strings.Replacer // of those that the pages show
 }
 
-// newReader makes a folder that looks like the checkout of somebody who built
-// Sluice, with what the page needs: the demo, or a small internet to which bin/sluice
-// and bin/sluice-proxy go in place of the real one.
+// newReader makes the folder of somebody who built Sluice, with make demo in another
+// terminal where the page wants it.
+//
+// Its shell has HOME, PATH and TERM, and no other variable: what a page needs, the
+// page must say. So Sluice uses its default folders, which follow from the user's
+// number and not from HOME: /run/sluice of root, /tmp/sluice-UID of anybody else.
+// Where the test runs as root, its reader has a /tmp and a /run of its own (a mount
+// namespace), and meets neither another test nor what the machine really runs. Where
+// it does not, the reader has XDG_RUNTIME_DIR in their place, which a login sets.
+//
+// Two addresses differ from those that the pages show: the demo takes a free port in
+// place of 8080, as it says it would, and so does the ingress in place of 8081.
 func newReader(t *testing.T, setup string, user mesh.User) *reader {
 	t.Helper()
-	r := &reader{url: freePort(t)}
-	var place *mesh.Place
-	var sockets, ca string
-	switch setup {
-	case "demo":
-		d := mesh.StartDemo(t, user)
-		place, r.url = d.Place, strings.TrimSuffix(strings.TrimPrefix(d.URL, "http://"), "/productpage")
-		sockets, ca = filepath.Join(d.Runtime, "demo", "internet.sock"), internetCA(t, d)
-	case "internet":
-		place = mesh.NewPlace(t, user)
-		n := place.StartInternet(t)
-		sockets, ca = n.Sockets, n.CA
-	default:
-		t.Fatalf("unknown setup %q: it is demo or internet", setup)
-	}
-	r.dir = filepath.Dir(place.Runtime)
-	if err := makeBinaries(place.Bin, filepath.Join(r.dir, "bin"), sockets, ca); err != nil {
-		t.Fatal(err)
-	}
+	r := &reader{dir: newCheckout(t, user)}
 	bash, err := exec.LookPath("bash")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := place.Command(context.Background(), bash, "--noprofile", "--norc")
-	cmd.Env = append(cmd.Env, "CURL_CA_BUNDLE="+ca, "SSL_CERT_FILE="+ca, "LC_ALL=C.UTF-8")
+	argv := []string{"env", "-i", "HOME=" + r.dir, "PATH=" + os.Getenv("PATH"), "TERM=dumb"}
+	known := "HOME PATH PWD SHLVL TERM _"
+	if os.Geteuid() != 0 {
+		runtime := filepath.Join(r.dir, "xdg")
+		if err := os.Mkdir(runtime, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		argv, known = append(argv, "XDG_RUNTIME_DIR="+runtime), known+" XDG_RUNTIME_DIR"
+	}
+	argv = append(argv, bash, "--noprofile", "--norc")
+	if user.UID >= 0 {
+		argv = append(mesh.AsUser(user.UID), argv...)
+	}
+	if os.Geteuid() == 0 {
+		argv = append([]string{"unshare", "--mount", "--propagation", "private", "--", "sh", "-c",
+			`mount -t tmpfs -o mode=1777 tmpfs /tmp && mount -t tmpfs -o mode=0755 tmpfs /run && exec "$@"`, "sh"}, argv...)
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir = r.dir
 	if r.shell, err = guide.NewShell(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.shell.Close)
+	r.run(t, "cd "+r.dir) // the shell's own name of the folder
+	if set := strings.Join(strings.Fields(r.run(t, "env | cut -d= -f1 | grep -v OLDPWD | LC_ALL=C sort")), " "); set != known {
+		t.Fatalf("the reader's shell has the variables %s, want %s", set, known)
+	}
+	own := freePort(t)
+	switch setup {
+	case "demo":
+		r.addresses = strings.NewReplacer("127.0.0.1:8080", r.startDemo(t), "127.0.0.1:8081", own)
+	case "":
+		r.addresses = strings.NewReplacer("127.0.0.1:8081", own)
+	default:
+		t.Fatalf("unknown setup %q: it is demo", setup)
+	}
 	return r
 }
 
-// makeBinaries makes a folder bin of the binaries. Those that go out get the flags
-// that lead into the small internet.
-func makeBinaries(from, to, sockets, ca string) error {
-	if err := os.Mkdir(to, 0o755); err != nil {
-		return err
-	}
-	out := fmt.Sprintf("--egress-sockets '%s' --upstream-ca '%s' --resolver 8.8.8.8", sockets, ca)
-	scripts := map[string]string{
-		// A command that joins a mesh goes out through its proxy.
-		"sluice": fmt.Sprintf(`#!/bin/bash
-if [ "$1" = run ] && [[ " ${*%%%%-- *} " != *" --service "* ]]; then
-	shift
-	exec '%s/sluice' run %s "$@"
-fi
-exec '%s/sluice' "$@"
-`, from, out, from),
-		"sluice-proxy": fmt.Sprintf("#!/bin/bash\nexec '%s/sluice-proxy' %s \"$@\"\n", from, out),
-	}
-	binaries, err := os.ReadDir(from)
+// newCheckout makes a folder with what make build makes and the samples, for a user.
+// It is not below /tmp, which the reader has for himself.
+func newCheckout(t *testing.T, user mesh.User) string {
+	t.Helper()
+	root, err := mesh.Root()
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	for _, b := range binaries {
-		path := filepath.Join(to, b.Name())
-		if script, ok := scripts[b.Name()]; ok {
-			if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := os.Symlink(filepath.Join(from, b.Name()), path); err != nil {
-			return err
+	dir, err := os.MkdirTemp("/var/tmp", "slg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for from, to := range map[string]string{mesh.Binaries(t): "bin", filepath.Join(root, "samples"): "samples"} {
+		if err := os.CopyFS(filepath.Join(dir, to), os.DirFS(from)); err != nil {
+			t.Fatal(err)
 		}
 	}
-	return nil
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if user.UID >= 0 {
+		if err := os.Chown(dir, user.UID, user.UID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// startDemo does what make demo does in another terminal, and returns the address of
+// its page.
+func (r *reader) startDemo(t *testing.T) string {
+	t.Helper()
+	// In a subshell: it is not a job of the reader's own shell.
+	r.run(t, "(bin/sluice demo --ingress 127.0.0.1:0 >demo.log 2>&1 &)")
+	address := ""
+	mesh.Eventually(t, func() string {
+		said, err := os.ReadFile(filepath.Join(r.dir, "demo.log"))
+		if err != nil {
+			return err.Error()
+		}
+		found := pageAddress.FindSubmatch(said)
+		if found == nil || !bytes.Contains(said, []byte("Ctrl-C ends")) {
+			return "the demo says:\n" + string(said)
+		}
+		address = string(found[1])
+		return ""
+	})
+	return address
+}
+
+var pageAddress = regexp.MustCompile(`(?m)^  page +http://(\S+)/productpage$`)
+
+// run types what no page shows.
+func (r *reader) run(t *testing.T, command string) string {
+	t.Helper()
+	printed, status, err := r.shell.Run(command)
+	if err != nil || status != 0 {
+		t.Fatalf("%s: exit status %d, %v:\n%s", command, status, err, printed)
+	}
+	return printed
 }
 
 // try types one command and returns what is wrong with what came, or "". The
 // status must be 0 unless the page asks for it next.
 func (r *reader) try(c guide.Command, statusAsked bool) string {
-	text := strings.ReplaceAll(c.Text, "127.0.0.1:8080", r.url)
+	text := r.addresses.Replace(c.Text)
 	deadline := time.Now().Add(mesh.Patience)
 	for {
 		printed, status, err := r.shell.Run(text)

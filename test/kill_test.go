@@ -58,6 +58,7 @@ func TestADemoThatWasKilledLeavesNoProcessAndTheNextOneStarts(t *testing.T) {
 	d.Kill()
 	<-d.Ended()
 	machine.isAsBefore(t, d)
+	noEnvironment(t, d, "has ended")
 	next := mesh.StartDemoIn(t, d.Place)
 	eventually(t, next, "of the next demo", func(page string) bool { return strings.Contains(page, "Book Details") })
 	next.Stop(t)

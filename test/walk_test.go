@@ -21,8 +21,8 @@ func TestMain(m *testing.M) {
 
 const detailsFailed = "Error fetching product details!"
 
-// The article of 2018, word by word: as we are, and where we are root again as an
-// ordinary user.
+// The walk of Istio's article on egress rules (Istio 0.5), word by word: as we are,
+// and where we are root again as an ordinary user.
 func TestTheArticleIsReplayedWordByWord(t *testing.T) {
 	for _, user := range mesh.Users(t) {
 		t.Run(user.Name, func(t *testing.T) { replay(t, mesh.StartDemo(t, user)) })
@@ -77,7 +77,9 @@ func replay(t *testing.T, d *mesh.Demo) {
 	// The same rule without WITH_ISTIO: TLS by the application, nothing else restarted.
 	v2.Process.Signal(os.Interrupt)
 	v2.Wait()
-	d.Background(t, []string{"ENABLE_EXTERNAL_BOOK_SERVICE=true", "SSL_CERT_FILE=" + internetCA(t, d)}, "sluice", "run",
+	// Its trust of the small internet's CA comes from the shell.
+	d.Background(t, []string{"ENABLE_EXTERNAL_BOOK_SERVICE=true"}, "/bin/sh", "-c", `eval "$("$0" demo --env)" && exec "$@"`,
+		filepath.Join(d.Bin, "sluice"), filepath.Join(d.Bin, "sluice"), "run",
 		"--service", "details", "--version", "v2", "--listen", "9080", "--", filepath.Join(d.Bin, "bookinfo"), "details", "9080")
 	eventually(t, d, "with TLS by the application", fromTheService)
 
@@ -87,6 +89,17 @@ func replay(t *testing.T, d *mesh.Demo) {
 		t.Errorf("the demo took %v to end", took)
 	}
 	nothingLeft(t, d)
+	noEnvironment(t, d, "no demo is ready")
+}
+
+// noEnvironment checks that a shell gets nothing to eval where no demo runs, and its
+// user the reason.
+func noEnvironment(t *testing.T, d *mesh.Demo, reason string) {
+	t.Helper()
+	r := d.Sluice(t, "demo", "--env")
+	if r.Code != 1 || r.Stdout != "" || !strings.Contains(r.Stderr, reason) || !strings.Contains(r.Stderr, "make demo") {
+		t.Errorf("demo --env without a demo: exit %d, printed %q and %q, want %q", r.Code, r.Stdout, r.Stderr, reason)
+	}
 }
 
 // takesOneVerifiedConnection gets the page once the proxy runs the rule, and looks

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -67,7 +68,7 @@ It goes on with its last rules where it loses the server, and catches up.`,
 	f.StringVar(&o.runtimeDir, "runtime-dir", "", "folder of the sockets (SLUICE_RUNTIME; /run/sluice for root)")
 	f.StringVar(&o.dataDir, "data-dir", "", "folder of what is kept over restarts (SLUICE_DATA; /var/lib/sluice for root)")
 	f.StringVar(&o.egressSockets, "egress-sockets", environment("SLUICE_EGRESS_SOCKETS", ""), "unix socket of a SocketFactory: the way out is through its namespace (SLUICE_EGRESS_SOCKETS)")
-	f.StringArrayVar(&o.resolvers, "resolver", nil, "DNS server to ask, ADDRESS[:PORT]; may be repeated (default: the machine's)")
+	f.StringArrayVar(&o.resolvers, "resolver", separated(os.Getenv("SLUICE_RESOLVER")), "DNS server to ask, ADDRESS[:PORT]; may be repeated (SLUICE_RESOLVER, separated by commas; default: the machine's)")
 	f.StringVar(&o.upstreamCA, "upstream-ca", environment("SLUICE_UPSTREAM_CA", ""), "file of PEM certificates that upstreams may chain to, beside the system's (SLUICE_UPSTREAM_CA)")
 	f.StringVar(&o.ingress, "ingress", environment("SLUICE_INGRESS", ""), "HOST:PORT to take HTTP on from outside the mesh (SLUICE_INGRESS)")
 	f.StringArrayVar(&o.ingressRoutes, "ingress-route", nil, "PATH[,PATH...]=SERVICE:PORT of the ingress; a path that ends in .* is a prefix; may be repeated")
@@ -82,6 +83,11 @@ func environment(name, otherwise string) string {
 		return v
 	}
 	return otherwise
+}
+
+// separated is the parts of a text between commas; spaces do not count.
+func separated(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 func hostname() string {

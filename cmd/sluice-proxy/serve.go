@@ -147,7 +147,7 @@ func (d *daemon) drain(ctx context.Context) error {
 func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 	servers, err := resolve.ParseServers(d.options.resolvers)
 	if err != nil {
-		return nil, fmt.Errorf("--resolver: %w", err)
+		return nil, fmt.Errorf("--resolver or SLUICE_RESOLVER: %w", err)
 	}
 	roots, err := run.UpstreamRoots(d.options.upstreamCA)
 	if err != nil {

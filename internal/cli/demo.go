@@ -19,19 +19,27 @@ import (
 func newDemoCommand() *cobra.Command {
 	var c demo.Config
 	var internet string
+	var env bool
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run Bookinfo behind Sluice, with a small internet",
 		Long: `Starts sluice-server, one sluice-proxy, the services of Bookinfo (each in a sandbox of its own)
-and a small internet, and tells what to do next. It starts nothing that it could not print:
+and a small internet, and says what to do next. It starts nothing that it could not print:
 see --print. Ctrl-C ends all of it and leaves nothing behind.
 
-It uses the default runtime folder, so that sluice create in another terminal finds it.`,
+It uses the default runtime folder, so that sluice create in another terminal finds it.
+
+With --env it starts nothing: it prints the lines with which a shell uses the small internet of
+the demo that runs, and trusts its CA.`,
 		Example: `  sluice demo
   sluice demo --internet real
-  sluice demo --print`,
+  sluice demo --print
+  eval "$(sluice demo --env)"`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if env {
+				return demo.Env(paths.Runtime(""), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			}
 			switch internet {
 			case "small":
 			case "real":
@@ -56,6 +64,10 @@ It uses the default runtime folder, so that sluice create in another terminal fi
 	f.StringVar(&c.Samples, "samples", samplesBeside(own), "folder of the samples, for the commands that are printed")
 	f.StringVar(&c.Binaries, "bin", own, "folder of the binaries")
 	f.BoolVar(&c.Print, "print", false, "print the commands that it would start, and start nothing")
+	f.BoolVar(&env, "env", false, "print what a shell sets to use the small internet of the running demo, for eval")
+	for _, other := range []string{"internet", "ingress", "samples", "bin", "print"} {
+		cmd.MarkFlagsMutuallyExclusive("env", other)
+	}
 	return cmd
 }
 

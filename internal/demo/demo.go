@@ -79,6 +79,9 @@ func run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	if err := writeState(p, c.Real); err != nil {
+		return err
+	}
 	tell(c, p, url, levels, time.Since(began), ingress != c.Ingress)
 	select {
 	case <-ctx.Done():

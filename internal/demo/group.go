@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -46,10 +48,10 @@ func newGroup(out io.Writer) *group {
 	return g
 }
 
-// start starts a process; it is told to the group when it ends.
+// start starts a process; its end is reported to the group.
 func (g *group) start(p process) error {
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
-	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Env = append(withoutInternet(os.Environ()), p.env...)
 	// Its own process group: a terminal's ^C reaches the demo alone, which ends
 	// the others in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -77,6 +79,15 @@ func (g *group) start(p process) error {
 		}
 	})
 	return nil
+}
+
+// withoutInternet leaves out what Env exports for Sluice: it may be that of another
+// demo, and this one says by flags what its proxy uses.
+func withoutInternet(env []string) []string {
+	return slices.DeleteFunc(env, func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return slices.Contains(sluiceVariables, name)
+	})
 }
 
 // waitFor waits until files are there that a process makes.

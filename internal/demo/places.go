@@ -15,14 +15,14 @@ import (
 	"sluice.dev/sluice/internal/paths"
 )
 
-// refuseBeside refuses to start where a server lives.
+// refuseBeside refuses to start where a server runs.
 func refuseBeside(runtime string) error {
 	conn, err := net.DialTimeout("unix", filepath.Join(runtime, "api.sock"), time.Second)
 	if err != nil {
 		return nil
 	}
 	conn.Close()
-	return fmt.Errorf("a sluice-server lives in %s already, perhaps that of another demo: end it first, or set SLUICE_RUNTIME to another folder", runtime)
+	return fmt.Errorf("a sluice-server runs in %s already, perhaps that of another demo: end it first, or set SLUICE_RUNTIME to another folder", runtime)
 }
 
 // make makes the folders, empty, and locks them against another demo that starts

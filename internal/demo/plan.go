@@ -1,6 +1,6 @@
 // Package demo is `sluice demo`: it starts the control plane, one proxy, the
 // services of Bookinfo and a small internet, each as a command that it could
-// print, tells what to do next, and ends all of it. It never does anything that
+// print, says what to do next, and ends all of it. It never does anything that
 // those commands do not.
 package demo
 
@@ -21,7 +21,7 @@ func (p process) command() string {
 	words := append(append([]string(nil), p.env...), p.argv...)
 	for i, word := range words {
 		if strings.ContainsAny(word, " *'\"$&;|<>()[]{}\\?") {
-			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+			words[i] = quote(word)
 		}
 	}
 	return strings.Join(words, " ")
@@ -39,11 +39,12 @@ func (p places) internetSockets() string   { return filepath.Join(p.private, "in
 func (p places) internetControl() string   { return filepath.Join(p.private, "internet-control.sock") }
 func (p places) internetCA() string        { return filepath.Join(p.public, "internet-ca.pem") }
 func (p places) data() string              { return filepath.Join(p.private, "data") }
+func (p places) state() string             { return filepath.Join(p.private, "state.json") }
 
 // resolver is the small internet's.
 const resolver = "8.8.8.8:53"
 
-// ingressRoute is what the page's way in leads to, as the Ingress of 2018 did.
+// ingressRoute is what the page's way in leads to, as the Ingress resource of Istio's Bookinfo did.
 const ingressRoute = "/productpage,/login,/logout,/api/v1/products,/api/v1/products/.*,/static/.*=productpage:9080"
 
 func internet(p places) process {

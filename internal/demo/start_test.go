@@ -29,7 +29,7 @@ func TestADemoIsRefusedBesideAServer(t *testing.T) {
 	}
 	defer l.Close()
 	err = Run(t.Context(), Config{Runtime: runtime, Ingress: "127.0.0.1:0", Out: io.Discard, Err: io.Discard})
-	if err == nil || !strings.Contains(err.Error(), "lives in "+runtime+" already") || !strings.Contains(err.Error(), "SLUICE_RUNTIME") {
+	if err == nil || !strings.Contains(err.Error(), "runs in "+runtime+" already") || !strings.Contains(err.Error(), "SLUICE_RUNTIME") {
 		t.Errorf("said: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(runtime, "demo")); err == nil {

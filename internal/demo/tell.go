@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// tell says what runs, and the article's next commands.
+// tell prints what runs, and the next commands of the walk.
 func tell(c Config, p places, url string, levels map[string]string, took time.Duration, moved bool) {
 	sluice := p.binary("sluice")
 	fmt.Fprintf(c.Out, "\nBookinfo runs behind Sluice; ready in %.1f s.\n\n", took.Seconds())
@@ -36,7 +36,15 @@ func tell(c Config, p places, url string, levels map[string]string, took time.Du
 	if runtime := os.Getenv("SLUICE_RUNTIME"); runtime != "" {
 		folder = ", with SLUICE_RUNTIME=" + runtime + " too"
 	}
-	say("No rule exists yet. In another terminal"+folder+", start details v2, which asks www.googleapis.com:",
+	start := "Start details v2, which asks www.googleapis.com:"
+	if c.Real {
+		start = "No rule exists yet. In another terminal" + folder + ", start details v2, which asks www.googleapis.com:"
+	} else {
+		env := process{argv: []string{sluice, "demo", "--env"}}
+		say("No rule exists yet. In another terminal"+folder+", first let the shell use the small internet and its CA:",
+			`eval "$(`+env.command()+`)"`)
+	}
+	say(start,
 		detailsV2(p, true, c.Real).command())
 	say("Send every request for details to it; the page then says \"Error fetching product details!\":",
 		sluice+" create -f "+filepath.Join(kube, "route-rule-details-v2.yaml"))

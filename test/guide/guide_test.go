@@ -10,7 +10,7 @@ const fence = "```"
 
 func TestAPageIsAScript(t *testing.T) {
 	p, err := Parse(strings.Join([]string{
-		"# Title", "<!-- setup: internet -->", "", "Words.", "",
+		"# Title", "<!-- setup: demo -->", "", "Words.", "",
 		"Save as rules.yaml:", "<!-- file: rules.yaml -->", fence + "yaml", "a: 1", fence, "",
 		fence + "console", "$ cat rules.yaml", "a: 1", "$ printf '%s\\n' \\", "> two", "$ true", fence,
 		"<!-- not run: it needs the real internet -->", fence + "console", "$ false", fence,
@@ -19,7 +19,7 @@ func TestAPageIsAScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Setup != "internet" || len(p.NotRun) != 1 || len(p.Steps) != 2 {
+	if p.Setup != "demo" || len(p.NotRun) != 1 || len(p.Steps) != 2 {
 		t.Fatalf("%+v", p)
 	}
 	if f := p.Steps[0]; f.File != "rules.yaml" || f.Text != "a: 1\n" {

@@ -22,7 +22,7 @@ import (
 //
 // Without a fence behind it, a setup comment says what the page needs.
 type Page struct {
-	Setup  string // "", "internet", "demo" or "machine"
+	Setup  string // "", or "demo": make demo runs in another terminal
 	Steps  []Step
 	NotRun []string // the reasons of fences that are not run
 }

@@ -66,7 +66,8 @@ func NewShell(cmd *exec.Cmd) (*Shell, error) {
 // background.log in the shell's folder.
 func (s *Shell) Run(command string) (printed string, status int, err error) {
 	if job, ok := strings.CutSuffix(strings.TrimSpace(command), "&"); ok && !strings.HasSuffix(job, "&") {
-		command = "{ " + job + "; } >>background.log 2>&1 &"
+		// No braces: a job is the command itself, as kill %1 wants it.
+		command = job + " >>background.log 2>&1 &"
 	}
 	// eval, so that the command's standard input can be nothing; the subshell puts
 	// back what the next command sees in $?.

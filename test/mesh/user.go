@@ -37,6 +37,12 @@ func Users(t *testing.T) []User {
 	return append(users, User{Name: "rootless", UID: 1000})
 }
 
+// AsUser begins a command that root runs as another user.
+func AsUser(uid int) []string {
+	id := strconv.Itoa(uid)
+	return []string{"setpriv", "--reuid=" + id, "--regid=" + id, "--clear-groups", "--"}
+}
+
 // Place is a runtime folder of one test, with the environment that leads there.
 type Place struct {
 	User    User
@@ -90,8 +96,7 @@ func (p *Place) Command(ctx context.Context, program string, args ...string) *ex
 	}
 	argv := append([]string{program}, args...)
 	if p.User.UID >= 0 {
-		id := strconv.Itoa(p.User.UID)
-		argv = append([]string{"setpriv", "--reuid=" + id, "--regid=" + id, "--clear-groups", "--"}, argv...)
+		argv = append(AsUser(p.User.UID), argv...)
 	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = filepath.Dir(p.Runtime)
