@@ -5,7 +5,7 @@ const (
 	ExitDenied = 3 // it is denied, or names a port that a service of the mesh does not have
 )
 
-// ExitError ends a command with a status of its own. Err, where not nil, is told;
+// ExitError ends a command with a status of its own. Err, where not nil, is printed;
 // without it everything was said already.
 type ExitError struct {
 	Code int

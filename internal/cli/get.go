@@ -113,7 +113,7 @@ func writeNone(w io.Writer) error {
 	return err
 }
 
-// writeShort writes the table of 2018. A padding of 1 keeps columns apart whose
+// writeShort writes the table of Istio 0.5. A padding of 1 keeps columns apart whose
 // text fills whole tabs, which ran into one another then.
 func writeShort(w io.Writer, objects []api.Object) error {
 	if len(objects) == 0 {

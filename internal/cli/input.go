@@ -19,7 +19,7 @@ func addFileFlag(cmd *cobra.Command, files *[]string) {
 	_ = cmd.MarkFlagFilename("file", "yaml", "yml", "json")
 }
 
-// errNoFile is said where -f is missing; the text is of 2018.
+// errNoFile is said where -f is missing; the text is Istio 0.5's.
 var errNoFile = errors.New("filename not specified (see --filename or -f)")
 
 // readObjects reads every object of the files and gives each its namespace: that
@@ -109,7 +109,7 @@ func usageError(cmd *cobra.Command, message string) error {
 	return errors.New(message)
 }
 
-// noArguments refuses arguments in the words of 2018.
+// noArguments refuses arguments in the words of Istio 0.5.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usageError(cmd, cmd.Name()+" takes no arguments")

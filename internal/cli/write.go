@@ -191,7 +191,7 @@ func deleteFiles(cmd *cobra.Command, files []string) error {
 	return listOf(failures)
 }
 
-// listOf makes one error of messages in the form of 2018, or nil of none.
+// listOf makes one error of messages in the form of Istio 0.5, or nil of none.
 func listOf(messages []string) error {
 	if len(messages) == 0 {
 		return nil

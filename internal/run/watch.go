@@ -12,7 +12,7 @@ import (
 	"sluice.dev/sluice/internal/version"
 )
 
-// watch is told of all that the command's connections came to, and tells of it: as
+// watch takes all that the command's connections came to, and reports it: as
 // it happens where that was asked for, in a report, and after the command.
 type watch struct {
 	stderr  io.Writer
