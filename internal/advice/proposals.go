@@ -47,7 +47,7 @@ func (a *asked) proposals() []policy.Rule {
 
 // on begins a rule on the port that was dialled.
 func (a *asked) on(protocol policy.Protocol) policy.Rule {
-	return policy.Rule{Ports: []policy.Port{{Port: a.verdict.Port, Protocol: protocol}}}
+	return on(a.verdict.Port, protocol)
 }
 
 // tier is the one that decides about the destination.
