@@ -41,7 +41,7 @@ func TestEveryRowOfTheNameChainTable(t *testing.T) {
 			{dialled("db.example.com", 5432).tls("other.example.com"), "name-mismatch", "SNI other.example.com"},
 			{dialled("www.example.com", 80).get("192.0.2.1", "/"), "name-mismatch", "Host 192.0.2.1"},
 		}},
-		{"dialled address is no synthetic one; SNI or Host present", cases{
+		{"dialled address is not a synthetic one; SNI or Host present", cases{
 			{hard("203.0.113.66", hidden.tls(googleapis)), "passthrough by apis", googleapis},
 			{hard("203.0.113.66", dialled("", 443).get(googleapis, "/")), "originate by apis", googleapis},
 			{hard("142.250.74.74", dialled("", 443).tls(google)), "no-rule", google},

@@ -161,29 +161,6 @@ func drawSnapshot(t *rapid.T) *wire.Snapshot {
 	}
 }
 
-// drawQuestion draws a connection whose links may differ, and what DNS answers.
-func drawQuestion(t *rapid.T) Question {
-	c := drawChain(t)
-	switch rapid.IntRange(0, 4).Draw(t, "links") {
-	case 0: // a name on an address of another
-		c.Addr = netip.MustParseAddr(rapid.SampledFrom([]string{"93.184.217.1", "10.1.0.1", "169.254.169.254", "198.19.0.1"}).Draw(t, "foreign address"))
-		c.Dialled = name("")
-	case 1: // two names
-		if c.Sniffed == policy.ClientHello {
-			c.SNI = name("other.b")
-		}
-	}
-	q := Question{Chain: c.Chain}
-	pool := []string{"93.184.217.1", "142.250.74.74", "10.1.0.1", "10.7.0.1", "10.9.9.9", "127.0.0.1", "169.254.169.254", "198.19.0.1", "224.0.0.1", "192.0.2.1", "0.0.0.0"}
-	if rapid.IntRange(0, 3).Draw(t, "family") == 0 {
-		pool = []string{"2a00:1450::1", "fd00::1", "::1", "fe80::1", "fd00:5c::1", "::ffff:10.1.0.1", "64:ff9b::a01:1", "ff02::1"}
-	}
-	for _, text := range rapid.SliceOfNDistinct(rapid.SampledFrom(pool), 1, 3, rapid.ID).Draw(t, "answers") {
-		q.Answers = append(q.Answers, netip.MustParseAddr(text))
-	}
-	return q
-}
-
 // fakeSockets has a DNS server that gives its answers for every name, and takes every
 // connection to one server.
 type fakeSockets struct {

@@ -46,10 +46,11 @@ type Left struct {
 // Least returns the least rules that let through what the records tell of, for the
 // workload of who, in a mesh of domain: exact names, ports and protocols, methods and
 // paths where plain HTTP was seen, and addresses where addresses were dialled. What
-// passed is carried as it was; what was denied, as its port and first bytes suggest.
+// passed is carried as it was (but that a policy on addresses takes tcp alone); what
+// was denied, as its port and first bytes suggest.
 //
 // Names that differ, names of the mesh, and messages that were not taken are left, and
-// so is what cannot be allowed beside the rest.
+// so is what no policy says, or cannot be allowed beside the rest.
 func Least(records []record.Record, who Options, domain names.Name) Needs {
 	l := &least{tiers: make(map[tierKey]*need), left: make(map[leftKey]int), private: make(map[PrivateAnswer]struct{})}
 	l.options.Domain = domain
@@ -138,6 +139,10 @@ func (l *least) add(r *record.Record) {
 	}
 	if v.Name.IsZero() && (!v.Addr.IsValid() || addresses.Undialable(v.Addr)) {
 		l.leave(r, refusal.PrivateAddress, special(v.Addr)+" that is never dialled")
+		return
+	}
+	if v.Name.IsZero() && r.Treatment == policy.Originate {
+		l.leave(r, refusal.ProtocolMismatch, "an EgressPolicy on addresses takes tcp alone, by which the request would not be sent over TLS: use a name")
 		return
 	}
 	key := tierKey{name: v.Name, addr: v.Addr, port: v.Port}

@@ -155,10 +155,10 @@ func TestTheNameChain(t *testing.T) {
 	}
 	bad := dialled(googleapis, 443).tls("")
 	bad.SNIBad = true
-	check(t, s, "an SNI that is no name", bad, "bad-host")
+	check(t, s, "an SNI that is not a valid name", bad, "bad-host")
 	bad = dialled(googleapis, 443).get("", "/")
 	bad.HostBad = true
-	check(t, s, "a Host that is no authority", bad, "bad-host")
+	check(t, s, "a Host that is not a valid authority", bad, "bad-host")
 }
 
 func TestSyntheticAddressesNeverMatchARange(t *testing.T) {
@@ -204,7 +204,7 @@ func TestAPathRuleIsNotWalkedAroundByTCP(t *testing.T) {
 	s := newSet(t, rule("a", "www.example.com", "80/http").requests("GET", "/ok"), rule("b", "www.example.com", "80/tcp"))
 	check(t, s, "the path", dialled("www.example.com", 80).get("www.example.com", "/ok"), "forward by a")
 	check(t, s, "another path", dialled("www.example.com", 80).get("www.example.com", "/secret"), "request-not-allowed")
-	check(t, s, "what is no HTTP", dialled("www.example.com", 80).opaque(), "relay by b")
+	check(t, s, "what is not HTTP", dialled("www.example.com", 80).opaque(), "relay by b")
 }
 
 func TestMethodsAndPaths(t *testing.T) {
