@@ -10,7 +10,7 @@ import (
 
 // The table of the name chain, row by row: what was seen, what becomes of it, and
 // what the denial says. (Which address is dialled, the certificate, and calls
-// inside the mesh are the proxy's; CONNECT and interception are not built.)
+// inside the mesh are the proxy's; CONNECT and interception are not supported yet.)
 func TestEveryRowOfTheNameChainTable(t *testing.T) {
 	s := newSet(t,
 		rule("apis", "*.googleapis.com", "443/https"), rule("plain", "www.example.com", "80/http"), rule("tcp", "db.example.com", "5432/tcp"),
