@@ -207,9 +207,9 @@ type meshOf struct {
 	workload *Workload
 	holder   *snapshot.Holder
 	names    *dnsserver.Table
-	peers    []wire.Workload // that the snapshots know beside our workload
-	carried  *net.TCPConn    // the proxy's end of the connection that was dialled last
-	outbound string          // the outbound default of the snapshots; "" is Deny
+	peers    []wire.Workload             // that the snapshots know beside our workload
+	carried  atomic.Pointer[net.TCPConn] // the proxy's end of the connection that was dialled last
+	outbound string                      // the outbound default of the snapshots; "" is Deny
 	carrying sync.WaitGroup
 	clock    atomic.Int64 // by which the rules are ahead of the time
 }
@@ -359,9 +359,10 @@ func (m *meshOf) dialAddress(to netip.AddrPort) net.Conn {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.carried = theirs.(*net.TCPConn)
-	down := m.carried
-	m.carrying.Go(func() { m.workload.carry(down, to) })
+	down := theirs.(*net.TCPConn)
+	m.carried.Store(down)
+	workload := m.workload
+	m.carrying.Go(func() { workload.carry(down, to) })
 	return ours
 }
 

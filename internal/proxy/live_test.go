@@ -288,7 +288,7 @@ func TestARuleThatIsWithdrawnWhileItIsDecidedAboutEndsTheConnection(t *testing.T
 	r := bufio.NewReader(c)
 	const request = "GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n"
 	exchange(t, c, r, request)
-	raw, err := m.carried.SyscallConn()
+	raw, err := m.carried.Load().SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}

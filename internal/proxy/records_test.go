@@ -232,7 +232,7 @@ func TestARequestFromOutsideIsRecordedAsSuch(t *testing.T) {
 // read waits until the proxy has read what the connection that was dialled last said.
 func (m *meshOf) read() {
 	m.t.Helper()
-	raw, err := m.carried.SyscallConn()
+	raw, err := m.carried.Load().SyscallConn()
 	if err != nil {
 		m.t.Fatal(err)
 	}
