@@ -313,15 +313,15 @@ func TestARefusedFileNamesLineAndField(t *testing.T) {
 		"no destination":           {strings.Replace(from("x", "443", "https"), "  destination:\n    service: x\n", "", 1), ": spec.destination: "},
 		"an unknown field":         {from("cnn.com", "443", "https") + "  colour: red\n", ":11: spec.colour: "},
 		"a field twice":            {from("cnn.com", "443", "https") + "  ports: []\n", ":11: spec.ports: "},
-		"the egress proxy of 2018": {from("cnn.com", "443", "https") + "  useEgressProxy: true\n", ":11: spec.useEgressProxy: "},
+		"the egress proxy of Istio 0.5": {from("cnn.com", "443", "https") + "  useEgressProxy: true\n", ":11: spec.useEgressProxy: "},
 		"an unknown kind":          {"apiVersion: config.istio.io/v1alpha2\nkind: EgressRul\nmetadata: {name: x}\n", ":2: kind EgressRul is not known"},
-		"a kind that is not built": {"apiVersion: config.istio.io/v1alpha2\nkind: DestinationPolicy\nmetadata: {name: x}\n", ":2: kind DestinationPolicy is not supported yet"},
+		"a kind that is not supported": {"apiVersion: config.istio.io/v1alpha2\nkind: DestinationPolicy\nmetadata: {name: x}\n", ":2: kind DestinationPolicy is not supported yet"},
 		"a bad name":               {strings.Replace(from("cnn.com", "443", "https"), "name: x", "name: X_y", 1), ":4: metadata.name: "},
 		"a second document":        {from("cnn.com", "443", "https") + "---\n" + from("cnn..com", "443", "https"), ":18: spec.destination.service: "},
 		"a bad host in a list":     {strings.Replace(policy, "HOST", "a..b", 1), ":7: spec.to.hosts[0]: "},
 		"paths inside of what is passed through": {
 			strings.Replace(policy, "HOST", "a.example.com", 1) + "  http:\n  - paths: [/x]\n", ":11: spec.http: "},
-		"interception, which is not built": {
+		"interception, which is not supported": {
 			strings.Replace(policy, "HOST", "a.example.com", 1) + "  tls: {mode: Intercept}\n", ":11: spec.tls.mode: "},
 		"no YAML":           {"kind: [", ":2: not YAML: "},
 		"a tab":             {"kind: EgressRule\n\tx: 1\n", ":2: not YAML: "},

@@ -215,7 +215,7 @@ spec:
     protocol: tcp
 `
 
-// The walk of 2018 for TCP: five ranges on 443 open the names that lead into them.
+// The walk for TCP: five ranges on 443 open the names that lead into them.
 func TestFiveRangesOnTCPOpenTheNamesThatLeadIntoThem(t *testing.T) {
 	eachUser(t, func(t *testing.T, a *alone) {
 		var rules []string

@@ -116,7 +116,7 @@ func TestTheNameChain(t *testing.T) {
 	}{
 		{"SNI equal to the name dialled", dialled(googleapis, 443).tls(googleapis), "passthrough by apis"},
 		{"Host equal to the name dialled", dialled(googleapis, 443).get(googleapis, "/"), "originate by apis"},
-		{"Host with the port, the form of 2018", dialled(googleapis, 443).get(googleapis+":443", "/"), "originate by apis"},
+		{"Host with the port, as Istio 0.5 had it", dialled(googleapis, 443).get(googleapis+":443", "/"), "originate by apis"},
 		{"SNI of another allowed name", dialled(googleapis, 443).tls("fcm.googleapis.com"), "name-mismatch"},
 		{"Host of another allowed name", dialled(googleapis, 443).get("fcm.googleapis.com", "/"), "name-mismatch"},
 		{"SNI of a denied name behind an allowed one", dialled(googleapis, 443).tls(google), "name-mismatch"},

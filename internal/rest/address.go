@@ -41,7 +41,7 @@ func resolve(server string) (address, error) {
 		}
 		return loopback(server, u.Host)
 	case strings.Contains(server, "://"):
-		return address{}, fmt.Errorf("server %q: only unix sockets and http:// on a loopback address are built yet", server)
+		return address{}, fmt.Errorf("server %q: only unix sockets and http:// on a loopback address are supported yet", server)
 	case strings.ContainsRune(server, '/') || server == "." || server == "..":
 		return socket(server)
 	}
@@ -84,7 +84,7 @@ func loopback(server, hostport string) (address, error) {
 		return address{}, fmt.Errorf("server %q must be a unix socket, a runtime folder, or a loopback address with a port such as 127.0.0.1:15010", server)
 	}
 	if !at.Addr().IsLoopback() {
-		return address{}, fmt.Errorf("server %q is another machine's: only unix sockets and loopback addresses are built yet", server)
+		return address{}, fmt.Errorf("server %q is another machine's: only unix sockets and loopback addresses are supported yet", server)
 	}
 	return address{network: "tcp", at: at.String(), host: at.String()}, nil
 }

@@ -35,7 +35,7 @@ var (
 )
 
 // compileField compiles one matcher; name "" is the URI. An exact URI is compared
-// with the path without its query (a path, in 2018), a prefix and a regular
+// with the path without its query (a path, in Istio 0.5), a prefix and a regular
 // expression with all of it.
 func compileField(name string, m StringMatch) (field, error) {
 	f := field{name: name, exact: m.Exact, prefix: m.Prefix}

@@ -36,7 +36,7 @@ var sites = []site{
 	{website, []string{"googleapis.com"}, []string{"142.250.74.68", "2a00:1450:4001:82a::2004"}},
 	{website, []string{"ipv6.google.com"}, []string{"2a00:1450:4001:82b::200e"}},
 	{website, []string{"www.example.com", "example.com", "cdn.example.com", "many.example.com"}, []string{"93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"}},
-	// Within 208.80.154.224/27, one of the five ranges of the walk of 2018.
+	// Within 208.80.154.224/27, one of the five ranges of the walk.
 	{website, []string{"www.wikipedia.org"}, []string{"208.80.154.224", "2620:0:861:ed1a::1"}},
 	// Outside all five.
 	{website, []string{"en.wikipedia.org"}, []string{"185.15.59.224", "2a02:ec80:300:ed1a::1"}},
