@@ -132,12 +132,7 @@ func (v *validation) egressPorts(spec *v1alpha1.EgressPolicySpec) {
 			v.fail(at, "duplicate port: %d %s", port.Port, port.Protocol)
 		}
 		switch port.Protocol {
-		case v1alpha1.ProtocolTCP, v1alpha1.ProtocolMongo:
-		case v1alpha1.ProtocolHTTP, v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS:
-			if len(spec.To.CIDRs) > 0 {
-				v.fail(at+".protocol", "%s needs a host name to hold the request or certificate against, and to.cidrs has none: "+
-					"use tcp, or give the cidrs a policy of their own", port.Protocol)
-			}
+		case v1alpha1.ProtocolTCP, v1alpha1.ProtocolMongo, v1alpha1.ProtocolHTTP, v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS:
 		case "http2", "grpc", "udp", "quic":
 			v.fail(at+".protocol", "protocol %s is not supported yet", port.Protocol)
 		case "":

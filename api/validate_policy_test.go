@@ -74,8 +74,6 @@ func TestEgressPolicyIsValidated(t *testing.T) {
 		"{to: {cidrs: ['::ffff:1.2.3.0/120'], ports: [{port: 80, protocol: tcp}]}}":           "spec.to.cidrs[0]: IPv4-mapped addresses: write the IPv4 range",
 		"{to: {cidrs: ['fe80::1%eth0'], ports: [{port: 80, protocol: tcp}]}}":                 "spec.to.cidrs[0]: an address here has no zone",
 		"{to: {cidrs: [::1, ::1], ports: [{port: 80, protocol: tcp}]}}":                       "spec.to.cidrs[1]: duplicate range: ::1",
-		"{to: {cidrs: [10.0.0.0/8], ports: [{port: 80, protocol: http}]}}":                    "spec.to.ports[0].protocol: http needs a host name to hold the request or certificate against, and to.cidrs has none: use tcp, or give the cidrs a policy of their own",
-		"{to: {hosts: [a.b], cidrs: [10.0.0.0/8], ports: [{port: 80, protocol: tls}]}}":       "spec.to.ports[0].protocol: tls needs a host name to hold the request or certificate against, and to.cidrs has none: use tcp, or give the cidrs a policy of their own",
 		"{to: {hosts: [a.b], ports: [{port: 0, protocol: http}]}}":                            "spec.to.ports[0].port: port number 0 must be in the range 1..65535",
 		"{to: {hosts: [a.b], ports: [{port: 80}]}}":                                           "spec.to.ports[0].protocol: is missing: one of http, https, tls, tcp, mongo",
 		"{to: {hosts: [a.b], ports: [{port: 80, protocol: HTTP}]}}":                           `spec.to.ports[0].protocol: protocol "HTTP" is not one of http, https, tls, tcp, mongo`,

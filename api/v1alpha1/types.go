@@ -45,7 +45,7 @@ type EgressDestinations struct {
 	// Hosts are names and wildcards, at most 1000: a leading "*" stands for one or more
 	// characters. One of hosts and cidrs must be there.
 	Hosts []string `json:"hosts,omitempty"`
-	// CIDRs are addresses and ranges, v4 and v6, at most 1000. They go with tcp and mongo ports alone.
+	// CIDRs are addresses and ranges, v4 and v6, at most 1000. On an https or tls port the certificate must name the address.
 	CIDRs []string `json:"cidrs,omitempty"`
 	// Ports are the ports on which they may be reached, 1 to 64.
 	Ports []EgressPort `json:"ports"`

@@ -75,7 +75,7 @@ func TestEachRemedyThatADenialPrintsIsDoneAndTheRequestPasses(t *testing.T) {
 			says: []string{"no SNI", "send the server's name"},
 			then: &change{client: func(c chain) chain { return c.tls(n) }}},
 		{say: "https to an address", chain: dialledAddr("151.101.1.20", 443).tls(""), reason: refusal.NoServerName,
-			says: []string{"Allow 151.101.1.20:443 (tcp, or with --allow https)."}, allow: "151.101.1.20:443", yaml: true},
+			says: []string{"Allow 151.101.1.20:443 (https)."}, allow: "151.101.1.20:443", yaml: true},
 		{say: "HTTP without Host to an address", chain: dialledAddr("203.0.114.9", 80).get("", "/"), reason: refusal.NoHost,
 			says: []string{"no Host"}, allow: "203.0.114.9:80/tcp", yaml: true},
 		{say: "HTTP without Host where a rule reads requests", rules: []policy.Rule{mustAllowForm("203.0.114.9:80")}, chain: dialledAddr("203.0.114.9", 80).get("", "/"), reason: refusal.NoHost,
