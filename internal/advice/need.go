@@ -95,7 +95,7 @@ func (n *need) originates() bool {
 // beside each other: where one is meant for what was said, those for tcp do not count
 // for it.
 func (n *need) rules(key tierKey) []policy.Rule {
-	if key.name.IsZero() { // an EgressPolicy on addresses takes tcp alone
+	if key.name.IsZero() { // tcp holds whatever was said to it
 		rule := on(key.port, policy.ProtocolTCP)
 		rule.CIDRs = []netip.Prefix{netip.PrefixFrom(key.addr, key.addr.BitLen())}
 		return []policy.Rule{rule}

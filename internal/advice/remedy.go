@@ -32,7 +32,7 @@ type Remedy struct {
 // sentence.
 func (a *asked) remedy() *Remedy {
 	var r Remedy
-	var first, short policy.Rule // that r speaks of
+	var first policy.Rule // that r speaks of
 	for _, rule := range a.proposals() {
 		plainTLS(&rule)
 		object, written := asPolicy(&rule, &a.Options) // which names the rule: of several the first by name counts
@@ -44,7 +44,7 @@ func (a *asked) remedy() *Remedy {
 		}
 		if form := allowForm(&rule); form != "" && r.Allow == "" {
 			if parsed, err := ParseAllow(form); err == nil && a.allowedWith(parsed, "") {
-				r.Allow, short = form, rule
+				r.Allow = form
 			}
 		}
 		if written && (r.YAML == "" || r.Instead != "") {
@@ -59,9 +59,9 @@ func (a *asked) remedy() *Remedy {
 	}
 	switch {
 	case r.Rule != nil:
-		r.Sentence = a.ruleSentence(r.Rule, &short, r.Instead)
+		r.Sentence = a.ruleSentence(r.Rule, r.Instead)
 	case r.Allow != "":
-		r.Sentence = a.ruleSentence(&first, nil, "")
+		r.Sentence = a.ruleSentence(&first, "")
 	default:
 		r.Sentence = a.advice()
 	}
@@ -105,17 +105,13 @@ func (a *asked) allowedWith(rule policy.Rule, instead string) bool {
 	return true
 }
 
-// ruleSentence says what the remedy's rule does, and where the short form says
-// another protocol.
-func (a *asked) ruleSentence(rule, short *policy.Rule, instead string) string {
+// ruleSentence says what the remedy's rule does.
+func (a *asked) ruleSentence(rule *policy.Rule, instead string) string {
 	c, v := a.chain, a.verdict
 	destination := destinationText(rule)
 	protocol := rule.Ports[0].Protocol.String()
 	for _, p := range rule.Ports[1:] {
 		protocol += " and " + p.Protocol.String()
-	}
-	if short != nil && len(short.CIDRs) > 0 && short.Ports[0].Protocol != rule.Ports[0].Protocol {
-		protocol += fmt.Sprintf(", or with --allow %s", short.Ports[0].Protocol)
 	}
 	switch {
 	case v.Reason == refusal.MethodOrPath:

@@ -38,10 +38,9 @@ type Source struct {
 // Attestation is how what a Source says of itself was made sure of.
 type Attestation uint8
 
-const (
-	SelfDeclared Attestation = iota // by the workload's own word alone
-	LocalPeer                       // by the credentials of a socket of this machine
-)
+// SelfDeclared: by the workload's own word alone, which is all there is until
+// identities are supported.
+const SelfDeclared Attestation = 0
 
 // Fields looks up the header fields of a request.
 type Fields interface {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/refusal"
@@ -79,14 +80,7 @@ func (t *portTable) asBytes(dialled names.Name, addr netip.Addr) bool {
 // spellsOut reports whether the tier of a name is that of the name itself, and not of a
 // wildcard.
 func (t *tier) spellsOut(name names.Name) bool {
-	for _, c := range t.candidates {
-		for _, pattern := range c.rule.Hosts {
-			if n, ok := pattern.Exact(); ok && n == name {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.candidates, func(c candidate) bool { return c.rule.SpellsOut(name) })
 }
 
 // DeniesAll returns the reason with which s denies everything, whatever its rules

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 
 	"sluice.dev/sluice/internal/names"
 )
@@ -48,4 +49,9 @@ type HTTPMatch struct {
 	// Upgrades is what a request may ask to change to, in lower case. Where methods
 	// or paths are listed, only these; else any.
 	Upgrades []string `json:"upgrades,omitempty"`
+}
+
+// SpellsOut reports whether the rule names a name itself, and not by a wildcard.
+func (r *Rule) SpellsOut(name names.Name) bool {
+	return slices.ContainsFunc(r.Hosts, func(p names.Pattern) bool { n, ok := p.Exact(); return ok && n == name })
 }

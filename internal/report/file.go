@@ -122,7 +122,7 @@ func Create(name string) (*File, error) {
 	default:
 		return open(name, path)
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // it holds the command, and what that asked for
 	if err != nil {
 		return nil, fmt.Errorf("open the report %s: %w", name, err)
 	}

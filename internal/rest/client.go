@@ -6,19 +6,14 @@ package rest
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	"sluice.dev/sluice/api"
@@ -307,154 +302,4 @@ func formatOf(response *http.Response) error {
 		return fmt.Errorf("%s: %.20q is not a valid format", inspect.FormatHeader, said)
 	}
 	return inspect.Answers.Check(version)
-}
-
-// object sends a request whose answer is one object.
-func (c *Client) object(ctx context.Context, method, path string, body []byte) (api.Object, error) {
-	answer, err := c.do(ctx, method, path, nil, body)
-	if err != nil {
-		return api.Object{}, err
-	}
-	return api.DecodeJSON(answer)
-}
-
-// do sends a request and returns the body of its answer, or what the server says
-// is wrong.
-func (c *Client) do(ctx context.Context, method, path string, query url.Values, body []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errTimeout)
-	defer cancel()
-	response, err := c.send(ctx, method, path, query, body)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	answer, err := read(response.Body)
-	if err != nil {
-		if errors.Is(context.Cause(ctx), errTimeout) {
-			err = errTimeout
-		}
-		return nil, c.explain(err)
-	}
-	if response.StatusCode < 200 || response.StatusCode > 299 {
-		return nil, statusError(response.StatusCode, answer)
-	}
-	return answer, nil
-}
-
-func (c *Client) send(ctx context.Context, method, path string, query url.Values, body []byte) (*http.Response, error) {
-	target := url.URL{Scheme: "http", Host: c.address.host, Path: path, RawQuery: query.Encode()}
-	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
-	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", method, path, err)
-	}
-	request.Header.Set("Accept", "application/json")
-	if body != nil {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	response, err := c.http.Do(request)
-	if err != nil {
-		if errors.Is(context.Cause(ctx), errTimeout) {
-			err = errTimeout
-		}
-		return nil, c.explain(err)
-	}
-	if c.warn != nil {
-		for _, header := range response.Header.Values("Warning") {
-			if text, ok := warningText(header); ok {
-				c.warn(text)
-			}
-		}
-	}
-	return response, nil
-}
-
-// maxWarning bounds the text of one warning, in bytes; a longer one is not read.
-const maxWarning = 4 << 10
-
-// warningText reads a warning as the Kubernetes API sends it: the code 299, an
-// agent, and the text in quotes (RFC 7234 section 5.5).
-func warningText(header string) (string, bool) {
-	rest, ok := strings.CutPrefix(header, "299 ")
-	if !ok || len(header) > maxWarning {
-		return "", false
-	}
-	_, quoted, ok := strings.Cut(rest, " ")
-	if !ok || len(quoted) < 2 || quoted[0] != '"' || quoted[len(quoted)-1] != '"' {
-		return "", false
-	}
-	var text strings.Builder
-	escaped := false
-	for _, r := range quoted[1 : len(quoted)-1] {
-		switch {
-		case r == '\\' && !escaped:
-			escaped = true
-			continue
-		case !strconv.IsPrint(r):
-			r = '?' // a terminal obeys control characters
-		}
-		text.WriteRune(r)
-		escaped = false
-	}
-	return text.String(), text.Len() > 0
-}
-
-func read(body io.Reader) ([]byte, error) {
-	answer, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
-	if err == nil && len(answer) > maxAnswer {
-		err = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
-	}
-	return answer, err
-}
-
-var errTimeout = errors.New("no whole answer in time")
-
-// ErrNoServer is wrapped by the error of a request that reached no server.
-var ErrNoServer = errors.New("no sluice-server answers")
-
-// explain says of a failed request what to do next.
-func (c *Client) explain(err error) error {
-	var inner *url.Error
-	if errors.As(err, &inner) {
-		err = inner.Err // without the method and a URL that nobody typed
-	}
-	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w at %s; start one with sluice-server (or sluice demo) as the same user, or name another with --server", ErrNoServer, c.Address())
-	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%w that we may speak to at %s: the socket is another user's; start one of your own with sluice-server, or name another with --server", ErrNoServer, c.Address())
-	case errors.Is(err, errTimeout):
-		return fmt.Errorf("sluice-server at %s: no whole answer within %s", c.Address(), c.timeout)
-	}
-	return fmt.Errorf("sluice-server at %s: %w", c.Address(), err)
-}
-
-// collection is the path of the objects of a kind, and member that of one of them.
-func collection(kind *api.Kind, namespace string) (string, error) {
-	path := "/apis/" + kind.APIVersion()
-	if kind.Namespaced {
-		if err := segment("namespace", namespace); err != nil {
-			return "", err
-		}
-		path += "/namespaces/" + namespace
-	}
-	return path + "/" + kind.Plural, nil
-}
-
-func member(kind *api.Kind, namespace, name string) (string, error) {
-	path, err := collection(kind, namespace)
-	if err != nil {
-		return "", err
-	}
-	if err := segment("name", name); err != nil {
-		return "", err
-	}
-	return path + "/" + name, nil
-}
-
-// segment refuses what would lead to another path than the one meant.
-func segment(what, s string) error {
-	if s == "" || s == "." || s == ".." || strings.ContainsAny(s, "/%?#\\") {
-		return fmt.Errorf("%q is not a %s", s, what)
-	}
-	return nil
 }

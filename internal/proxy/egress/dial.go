@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/proof"
 	"sluice.dev/sluice/internal/proxy/resolve"
@@ -71,10 +70,8 @@ func (c *connection) prove(ctx context.Context, d *Decision, address netip.AddrP
 // workload's rate of new names bounds the look-ups: a wildcard is a channel.
 func (w *Way) target(v *policy.Verdict) resolve.Target {
 	t := resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.Port, Consent: v.Consent, Limit: w.lookups}
-	if v.Rule != nil {
-		if slices.ContainsFunc(v.Rule.Hosts, func(p names.Pattern) bool { n, ok := p.Exact(); return ok && n == v.Name }) {
-			t.Limit = nil
-		}
+	if v.Rule != nil && v.Rule.SpellsOut(v.Name) {
+		t.Limit = nil
 	}
 	return t
 }

@@ -129,7 +129,7 @@ func sameTarget(a, b *pool) bool {
 func (w *Way) fateOf(key poolKey, of *pool, s *snapshot.Snapshot) pools.Fate {
 	v := gate.Decide(s, &of.chain)
 	switch {
-	case v.Reason == refusal.MethodOrPath, v.Reason == refusal.UpgradeForbidden:
+	case v.Reason == refusal.MethodOrPath, v.Reason == refusal.UpgradeForbidden, v.Reason == refusal.SchemeMismatch:
 		return pools.End // the host is allowed still, with other requests
 	case !v.Passes():
 		return pools.Abort

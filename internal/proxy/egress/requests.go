@@ -79,7 +79,7 @@ func (r *requests) read(x *exchange.Request) {
 }
 
 func (r *requests) forget() {
-	r.chain.Method, r.chain.Path, r.chain.Upgrade, r.chain.Fields = "", "", "", nil
+	r.chain.Method, r.chain.Path, r.chain.HTTPS, r.chain.Upgrade, r.chain.Fields = "", "", false, "", nil
 }
 
 // authority is the Host of a request that had none (HTTP/1.0): the name that was

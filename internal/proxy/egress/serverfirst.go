@@ -81,12 +81,6 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 		c.refuse(&d.Verdict, seen)
 		return seen, nil, false
 	}
-	if reason := d.Verdict.Consent.Judge(address.Addr()); reason != "" { // what the client says is for elsewhere
-		denied := d.Verdict.Denied(reason)
-		flow.Decide(&denied)
-		c.refuse(&denied, seen)
-		return seen, nil, false
-	}
 	if toBeProved(&d.Verdict) {
 		if err := c.prove(ctx, &d, address, seen); err != nil {
 			c.fail(flow, err)
