@@ -163,39 +163,4 @@ at=2026-11-28T10%3A00%3A00+01%3A00: [at] is [2026-11-28T10:00:00+01:00]; sends a
 tag=a%3Bttl%3D60: [tag] is [a;ttl=60]; sends tag=a%3Bttl=60
 other=1,tag=: [other] is [1] [tag] is []; sends other=1,tag=
 tag=a: [tag] is [a]; sends tag=a
---- -	2026-11-28 20:00:23.039628479 +0000
-+++ /tmp/tmp.NZjLW4C2K1/out	2026-11-28 20:00:23.035212705 +0000
-@@ -0,0 +1,32 @@
-+Go
-+tag=a+b: [tag] is [a+b]; sends tag=a+b
-+tag=a%20b: [tag] is [a b]; sends tag=a%20b
-+tag=MDo+Pz8/: [tag] is [MDo+Pz8/]; sends tag=MDo+Pz8/
-+at=2026-11-28T10:00:00+01:00: [at] is [2026-11-28T10:00:00+01:00]; sends at=2026-11-28T10:00:00+01:00
-+tag=a;ttl=60: [tag] is [a]; sends tag=a;ttl=60
-+tag=,other=1: [other] is [1] [tag] is []; sends other=1,tag=
-+t%61g=a: [t%61g] is [a]; sends t%61g=a
-+JavaScript
-+tag=a+b: [tag] is [a+b]; sends tag=a%2Bb
-+tag=a%20b: [tag] is [a b]; sends tag=a%20b
-+tag=MDo+Pz8/: [tag] is [MDo+Pz8/]; sends tag=MDo%2BPz8%2F
-+at=2026-11-28T10:00:00+01:00: [at] is [2026-11-28T10:00:00+01:00]; sends at=2026-11-28T10%3A00%3A00%2B01%3A00
-+tag=a;ttl=60: [tag] is [a]; sends tag=a;ttl=60
-+tag=,other=1: [other] is [1]; sends other=1
-+t%61g=a: [tag] is [a]; sends tag=a
-+Python
-+tag=a+b: [tag] is [a b]; sends tag=a+b
-+tag=a%20b: [tag] is [a b]; sends tag=a+b
-+tag=MDo+Pz8/: [tag] is [MDo Pz8/]; sends tag=MDo+Pz8%2F
-+at=2026-11-28T10:00:00+01:00: [at] is [2026-11-28T10:00:00 01:00]; sends at=2026-11-28T10%3A00%3A00+01%3A00
-+tag=a;ttl=60: [tag] is [a;ttl=60]; sends tag=a%3Bttl%3D60
-+tag=,other=1: [other] is [1] [tag] is []; sends other=1,tag=
-+t%61g=a: [tag] is [a]; sends tag=a
-+Go behind Python
-+tag=a+b: [tag] is [a+b]; sends tag=a+b
-+tag=a+b: [tag] is [a+b]; sends tag=a+b
-+tag=MDo+Pz8%2F: [tag] is [MDo+Pz8/]; sends tag=MDo+Pz8/
-+at=2026-11-28T10%3A00%3A00+01%3A00: [at] is [2026-11-28T10:00:00+01:00]; sends at=2026-11-28T10:00:00+01:00
-+tag=a%3Bttl%3D60: [tag] is [a;ttl=60]; sends tag=a%3Bttl=60
-+other=1,tag=: [other] is [1] [tag] is []; sends other=1,tag=
-+tag=a: [tag] is [a]; sends tag=a
 E
