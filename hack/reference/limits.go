@@ -24,6 +24,7 @@ var limitedPackages = []limited{
 	{"Messages between the two", "internal/capture/seqpacket"},
 	{"One proxy", "internal/proxy"},
 	{"Live connections", "internal/proxy/gate"},
+	{"What workloads share", "internal/proxy/share"},
 	{"Carrying connections", "internal/proxy/carry"},
 	{"The way in from outside", "internal/proxy/ingress"},
 	{"The way out", "internal/proxy/egress"},

@@ -1,0 +1,156 @@
+package share
+
+import "slices"
+
+// Waiter waits for a unit, or for something that already has one.
+type Waiter struct {
+	member *Member
+	key    any
+	given  any
+	ready  chan struct{}
+	served bool // under the Stock's mu
+}
+
+// Queue begins to wait for a unit. Where one may be taken at once the Waiter is ready;
+// else something that is held for nothing but its next use is reclaimed: from the member
+// that holds most, or from m itself. The wait ends with Ready or Abandon. key says what
+// HandOver may give the Waiter instead.
+func (m *Member) Queue(key any) (*Waiter, error) {
+	s := m.stock
+	w := &Waiter{member: m, key: key, ready: make(chan struct{})}
+	s.mu.Lock()
+	if len(m.queue) >= MaxWaiting {
+		s.mu.Unlock()
+		return nil, ErrQueue
+	}
+	m.queue = append(m.queue, w)
+	if len(m.queue) == 1 {
+		s.waiting = append(s.waiting, m)
+		s.queued.Store(int32(len(s.waiting)))
+	}
+	s.serve()
+	served := w.served
+	s.mu.Unlock()
+	if !served {
+		m.Relieve()
+	}
+	return w, nil
+}
+
+// Ready is closed once w has a unit.
+func (w *Waiter) Ready() <-chan struct{} { return w.ready }
+
+// Given is what HandOver gave, once w is ready: nil where w has a unit for something
+// new.
+func (w *Waiter) Given() any { return w.given }
+
+// Abandon ends the wait. It reports false where w is ready already: what it has is the
+// caller's to give back.
+func (w *Waiter) Abandon() bool {
+	s := w.member.stock
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.served {
+		return false
+	}
+	w.member.remove(w)
+	s.serve() // the one behind it may be served
+	return true
+}
+
+// HandOver gives something that holds a unit of m to the one of m who waits longest,
+// where that one waits for the same key and no member who holds less waits.
+func (m *Member) HandOver(key, given any) bool {
+	s := m.stock
+	if s.queued.Load() == 0 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(m.queue) == 0 || m.queue[0].key != key || s.lighterWaits(m) {
+		return false
+	}
+	w := m.queue[0]
+	m.remove(w)
+	w.given, w.served = given, true
+	close(w.ready)
+	return true
+}
+
+// Wanted reports whether a unit that m holds for nothing but its next use is waited for:
+// by m itself, or by a member that holds less.
+func (m *Member) Wanted() bool {
+	s := m.stock
+	if s.queued.Load() == 0 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(m.queue) > 0 || s.lighterWaits(m)
+}
+
+func (s *Stock) lighterWaits(m *Member) bool {
+	return slices.ContainsFunc(s.waiting, func(o *Member) bool { return o.used+1 < m.used && o.used < o.max })
+}
+
+// Relieve begins to make a unit free for m, of what is held for nothing but its next
+// use: by the member that holds most, where that is not m, else by m. It reports whether
+// there was any.
+func (m *Member) Relieve() bool {
+	s := m.stock
+	s.mu.Lock()
+	heaviest, need := m, 1
+	if m.used < m.max { // else nothing of another's helps
+		need = max(need, s.used+1-s.common)
+		for _, o := range s.members {
+			if o.used > heaviest.used {
+				heaviest = o
+			}
+		}
+	}
+	if heaviest.used <= m.used+1 {
+		heaviest, need = m, 1 // nobody holds more in earnest
+	}
+	s.mu.Unlock()
+	freed := 0
+	for freed < need && heaviest.yield() {
+		freed++
+	}
+	return freed > 0 || heaviest != m && m.yield()
+}
+
+func (m *Member) yield() bool { return m.reclaim != nil && m.reclaim() }
+
+// serve gives free units to who waits: member by member in turn, the longest waiter of
+// each. The caller holds mu.
+func (s *Stock) serve() {
+	for i := 0; i < len(s.waiting); {
+		m := s.waiting[i]
+		if !s.may(m, 1) {
+			i++
+			continue
+		}
+		w := m.queue[0]
+		m.remove(w)
+		if len(m.queue) > 0 { // its next one comes after those of the others
+			s.waiting = append(slices.Delete(s.waiting, i, i+1), m)
+		}
+		s.used++
+		m.used++
+		w.served = true
+		close(w.ready)
+		i = 0
+	}
+}
+
+// remove takes w out of the queue of m, and m out of those that wait. The caller holds
+// mu.
+func (m *Member) remove(w *Waiter) {
+	s := m.stock
+	at := slices.Index(m.queue, w)
+	m.queue = slices.Delete(m.queue, at, at+1)
+	if len(m.queue) == 0 {
+		s.waiting = slices.DeleteFunc(s.waiting, func(o *Member) bool { return o == m })
+		s.queued.Store(int32(len(s.waiting)))
+	}
+}
