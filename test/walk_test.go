@@ -3,6 +3,7 @@ package test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -40,6 +41,7 @@ func replay(t *testing.T, d *mesh.Demo) {
 	v2 := d.Background(t, []string{"ENABLE_EXTERNAL_BOOK_SERVICE=true", "WITH_ISTIO=true"}, "sluice", "run",
 		"--service", "details", "--version", "v2", "--listen", "9080", "--", filepath.Join(d.Bin, "bookinfo"), "details", "9080")
 	waitForWorkload(t, d, "details-v2/1")
+	takesTurns(t, d)
 	says(t, d.Sluice(t, "create", "-f", kube("route-rule-details-v2.yaml")), `^Created config route-rule/default/details-v2 at revision \d+\n$`)
 	eventually(t, d, "with only the route rule", func(page string) bool {
 		return strings.Contains(page, detailsFailed) && strings.Contains(page, "Sorry, product details are currently unavailable for this book.") &&
@@ -90,6 +92,24 @@ func replay(t *testing.T, d *mesh.Demo) {
 	}
 	nothingLeft(t, d)
 	noEnvironment(t, d, "no demo is ready")
+}
+
+// takesTurns checks that without a route rule every other page has its details from
+// v2, which no rule lets out yet, although each page calls another service too.
+func takesTurns(t *testing.T, d *mesh.Demo) {
+	t.Helper()
+	mesh.Eventually(t, func() string {
+		var failed [6]bool
+		for i := range failed {
+			failed[i] = strings.Contains(d.Page(t), detailsFailed)
+		}
+		for i := range failed[1:] {
+			if failed[i] == failed[i+1] {
+				return fmt.Sprintf("of six pages these lack their details: %v", failed)
+			}
+		}
+		return ""
+	})
 }
 
 // noEnvironment checks that a shell gets nothing to eval where no demo runs, and its

@@ -10,22 +10,31 @@ type Plan struct {
 	Rule string // ID of the rule that made it; "" where none matched
 
 	service names.Name
-	targets []Weighted // empty: the service itself
-	total   uint64     // of their weights
+	targets []target // empty: the service itself
+	total   uint64   // of their weights
 }
 
-// Draw picks a destination by weight with the random number r. The target's
-// Service is never zero. r is taken modulo the total: over 64 random bits the bias
-// is below 2^-57.
-func (p *Plan) Draw(r uint64) Weighted {
-	drawn := Weighted{Weight: 100}
+// Destination is where one request goes: to an endpoint of Service that carries all
+// Labels.
+type Destination struct {
+	Service names.Name        // never zero
+	Labels  map[string]string // nobody may change it
+	Set     string            // the labels as one text: equal for equal labels, "" for none
+}
+
+// Draw picks a destination by weight with the random number r. It is taken modulo
+// the total: over 64 random bits the bias is below 2^-57.
+func (p *Plan) Draw(r uint64) Destination {
+	var drawn Destination
 	if p.total > 0 {
 		r %= p.total
-		for _, drawn = range p.targets {
-			if r < uint64(drawn.Weight) {
+		for i := range p.targets {
+			t := &p.targets[i]
+			drawn = t.to
+			if r < t.weight {
 				break
 			}
-			r -= uint64(drawn.Weight)
+			r -= t.weight
 		}
 	}
 	if drawn.Service.IsZero() {

@@ -2,7 +2,9 @@ package route
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"sluice.dev/sluice/internal/names"
 )
@@ -35,8 +37,23 @@ type Table struct {
 type compiledRule struct {
 	id      string
 	fields  []field // all must hold
-	targets []Weighted
+	targets []target
 	total   uint64
+}
+
+// target is one destination with its share.
+type target struct {
+	to     Destination // its Service is zero for the service that was asked for
+	weight uint64
+}
+
+// compileTarget makes the text of the labels once, not for each request.
+func compileTarget(w *Weighted) target {
+	var set strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(w.Labels)) {
+		fmt.Fprintf(&set, "%q=%q ", key, w.Labels[key])
+	}
+	return target{to: Destination{Service: w.Service, Labels: w.Labels, Set: set.String()}, weight: uint64(w.Weight)}
 }
 
 // NewTable compiles route rules. It keeps what they point to: they must not
@@ -61,20 +78,20 @@ func NewTable(services []ServiceRules) (*Table, error) {
 }
 
 func compile(rule *Rule) (compiledRule, error) {
-	c := compiledRule{id: rule.ID, targets: rule.Targets}
-	if len(rule.Targets) == 0 {
-		c.targets, c.total = []Weighted{{Weight: 100}}, 100
-	}
-	for _, target := range rule.Targets {
-		if target.Weight < 0 || target.Weight > 100 {
-			return c, fmt.Errorf("weight %d is not within 0 and 100", target.Weight)
+	c := compiledRule{id: rule.ID, targets: make([]target, 0, max(len(rule.Targets), 1))}
+	for i := range rule.Targets {
+		if weight := rule.Targets[i].Weight; weight < 0 || weight > 100 {
+			return c, fmt.Errorf("weight %d is not within 0 and 100", weight)
 		}
-		c.total += uint64(target.Weight)
+		c.targets = append(c.targets, compileTarget(&rule.Targets[i]))
+		c.total += c.targets[i].weight
+	}
+	if len(c.targets) == 0 {
+		c.targets = append(c.targets, target{})
 	}
 	// One target may leave its weight out: it has all of it.
-	if len(rule.Targets) == 1 && c.total == 0 {
-		c.targets, c.total = slices.Clone(rule.Targets), 100
-		c.targets[0].Weight = 100
+	if len(c.targets) == 1 && c.total == 0 {
+		c.targets[0].weight, c.total = 100, 100
 	}
 	if c.total != 100 {
 		return c, fmt.Errorf("weights total %d, not 100", c.total)

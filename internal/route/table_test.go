@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -39,7 +40,7 @@ func (f fields) Values(lower string, yield func(string) bool) {
 }
 
 // pick plans and draws.
-func (t *Table) pick(service names.Name, request Request, r uint64) (Weighted, string) {
+func (t *Table) pick(service names.Name, request Request, r uint64) (Destination, string) {
 	plan := t.Plan(service, request)
 	return plan.Draw(r), plan.Rule
 }
@@ -51,7 +52,7 @@ func version(v string, weight int) Weighted {
 func TestWithoutARuleTheDestinationItselfIsPicked(t *testing.T) {
 	for _, table := range []*Table{newTable(t), newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r", Targets: []Weighted{version("v1", 100)}}}})} {
 		got, id := table.pick(details, Request{Path: "/"}, 7)
-		if id != "" || got.Service != details || len(got.Labels) != 0 || got.Weight != 100 {
+		if id != "" || got.Service != details || len(got.Labels) != 0 || got.Set != "" {
 			t.Errorf("got %v by %q", got, id)
 		}
 	}
@@ -142,7 +143,7 @@ func TestMatchers(t *testing.T) {
 
 func TestATargetMayBeAnotherService(t *testing.T) {
 	table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r", Targets: []Weighted{{Service: ratings}}}}})
-	if got, _ := table.pick(reviews, Request{}, 1<<63); got.Service != ratings || got.Weight != 100 {
+	if got, _ := table.pick(reviews, Request{}, 1<<63); got.Service != ratings {
 		t.Errorf("got %v", got)
 	}
 }
@@ -239,5 +240,23 @@ func BenchmarkPlan(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		table.pick(reviews, request, 42)
+	}
+}
+
+func TestEqualLabelsAreOneSetAndOthersAreNot(t *testing.T) {
+	set := func(labels map[string]string) string {
+		table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r", Targets: []Weighted{{Labels: labels, Weight: 100}}}}})
+		got, _ := table.pick(reviews, Request{}, 0)
+		return got.Set
+	}
+	all := []map[string]string{
+		nil, {"version": "v1"}, {"version": "v2"}, {"version": "v1", "app": "a"}, {"version": `v1" app="a`}, {"version": ""}, {"": "version"},
+	}
+	for i := range all {
+		for j := range all {
+			if equal := set(all[i]) == set(maps.Clone(all[j])); equal != (i == j) {
+				t.Errorf("%v and %v are one set: %v", all[i], all[j], equal)
+			}
+		}
 	}
 }

@@ -3,7 +3,6 @@ package mesh
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
@@ -47,36 +46,10 @@ func (w *Way) plan(d *Decision, to Target, r route.Request) {
 	plan := d.Snapshot.Routes.Plan(to.Service, r)
 	chosen := plan.Draw(rand.Uint64())
 	d.Rule = plan.Rule
-	all := d.Snapshot.Endpoints(chosen.Service)
-	n := 0
-	for i := range all {
-		if fits(&all[i], chosen.Labels, to.Port) {
-			n++
-		}
-	}
-	if n == 0 {
+	d.Endpoint = w.balance.pick(setKey{chosen.Service, to.Port, chosen.Set}, d.Snapshot.Endpoints(chosen.Service), chosen.Labels)
+	if d.Endpoint == nil {
 		d.Why = refusal.New(noEndpoint, fmt.Sprintf("no healthy upstream: no endpoint of %s%s serves port %d", chosen.Service, labelsText(chosen.Labels), to.Port))
-		return
 	}
-	turn := int(w.turn.Add(1)-1) % n
-	for i := range all {
-		if fits(&all[i], chosen.Labels, to.Port) {
-			if turn == 0 {
-				d.Endpoint = &all[i]
-				return
-			}
-			turn--
-		}
-	}
-}
-
-func fits(e *wire.Endpoint, labels map[string]string, port uint16) bool {
-	for key, value := range labels {
-		if e.Labels[key] != value {
-			return false
-		}
-	}
-	return slices.Contains(e.Ports, port)
 }
 
 func labelsText(labels map[string]string) string {

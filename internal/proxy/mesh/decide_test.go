@@ -61,14 +61,6 @@ func chosen(t *testing.T, w *Way, s *snapshot.Snapshot, n int) []string {
 	return all
 }
 
-func TestEndpointsTakeTurns(t *testing.T) {
-	got := chosen(t, New(Config{}), meshed(t), 6)
-	want := []string{"details-v1/1", "details-v1/1", "details-v1/2", "details-v1/2", "details-v2/1", "details-v2/1"}
-	if !slices.Equal(got, want) {
-		t.Errorf("%q", got)
-	}
-}
-
 func TestARouteRuleChoosesAmongEndpointsAndServices(t *testing.T) {
 	to := func(target route.Weighted) route.Rule {
 		target.Weight = 100

@@ -7,7 +7,6 @@ package mesh
 
 import (
 	"context"
-	"sync/atomic"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
@@ -32,11 +31,11 @@ type Config struct {
 
 // Way is the way of one workload to the services of the mesh.
 type Way struct {
-	kit    *carry.Kit
-	caller Caller
-	inward func(instance string) (Inward, bool)
-	turn   atomic.Uint32 // round robin over endpoints
-	pools  pools.Table[poolKey, struct{}]
+	kit     *carry.Kit
+	caller  Caller
+	inward  func(instance string) (Inward, bool)
+	balance balance // whose turn it is among the endpoints
+	pools   pools.Table[poolKey, struct{}]
 }
 
 // New returns a way without connections.
@@ -45,6 +44,7 @@ func New(c Config) *Way { return &Way{kit: c.Kit, caller: c.Caller, inward: c.In
 // Recheck closes the pools to endpoints that a new snapshot does not have, and what runs
 // on them where it denies everything. Connections are the gate's.
 func (w *Way) Recheck(s *snapshot.Snapshot) {
+	w.balance.forget(s)
 	w.pools.Recheck(func(key poolKey, _ struct{}) pools.Fate {
 		switch {
 		case s.Policy.DeniesAll() != "":

@@ -1,0 +1,132 @@
+package mesh
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// MaxSets bounds the sets of endpoints whose turns one way keeps; past it all of them
+// begin anew.
+const MaxSets = 1024
+
+// setKey says which endpoints take turns with one another: those of a service that
+// carry the labels of a route, on one port.
+type setKey struct {
+	service names.Name
+	port    uint16
+	labels  string // route.Destination.Set
+}
+
+// balance is whose turn it is, round robin, in each set of endpoints: a call to one
+// service or version moves the turn of no other. Turns outlive snapshots. Picking from a
+// set that is known takes no lock. The zero balance is ready.
+type balance struct {
+	mu   sync.Mutex // held to change sets
+	sets atomic.Pointer[map[setKey]*set]
+}
+
+// set is one set of endpoints that take turns.
+type set struct {
+	turn    atomic.Uint64
+	fitting atomic.Pointer[fitting]
+}
+
+// fitting is the endpoints of a set, picked out of all those of its service.
+type fitting struct {
+	all []wire.Endpoint // the snapshot's; never nil
+	fit []*wire.Endpoint
+}
+
+// of reports whether f was picked out of these endpoints. Snapshots share the list of a
+// service for as long as it does not change.
+func (f *fitting) of(all []wire.Endpoint) bool {
+	return f != nil && len(f.all) == len(all) && unsafe.SliceData(f.all) == unsafe.SliceData(all)
+}
+
+// pick returns the endpoint whose turn it is, nil where none of all fits. all is the
+// endpoints of the key's service in a stable order, labels is what its set carries.
+func (b *balance) pick(key setKey, all []wire.Endpoint, labels map[string]string) *wire.Endpoint {
+	if len(all) == 0 {
+		return nil
+	}
+	var s *set
+	if sets := b.sets.Load(); sets != nil {
+		s = (*sets)[key]
+	}
+	var f *fitting
+	if s != nil {
+		f = s.fitting.Load()
+	}
+	if !f.of(all) {
+		f = &fitting{all: all}
+		for i := range all {
+			if fits(&all[i], labels, key.port) {
+				f.fit = append(f.fit, &all[i])
+			}
+		}
+		if s == nil && len(f.fit) > 0 { // a port that a client makes up takes no place
+			s = b.add(key)
+		}
+		if s != nil {
+			s.fitting.Store(f)
+		}
+	}
+	if len(f.fit) == 0 {
+		return nil
+	}
+	return f.fit[(s.turn.Add(1)-1)%uint64(len(f.fit))]
+}
+
+// add returns the set of a key, a new one where there is none.
+func (b *balance) add(key setKey) *set {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var sets map[setKey]*set
+	if known := b.sets.Load(); known != nil {
+		if s := (*known)[key]; s != nil {
+			return s
+		}
+		if len(*known) < MaxSets {
+			sets = maps.Clone(*known)
+		}
+	}
+	if sets == nil {
+		sets = make(map[setKey]*set)
+	}
+	s := new(set)
+	sets[key] = s
+	b.sets.Store(&sets)
+	return s
+}
+
+// forget drops the sets of services that a new snapshot does not have.
+func (b *balance) forget(s *snapshot.Snapshot) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	known := b.sets.Load()
+	if known == nil {
+		return
+	}
+	sets := maps.Clone(*known)
+	maps.DeleteFunc(sets, func(key setKey, _ *set) bool { return s.Service(key.service) == nil })
+	if len(sets) < len(*known) {
+		b.sets.Store(&sets)
+	}
+}
+
+// fits reports whether an endpoint carries the labels and serves the port.
+func fits(e *wire.Endpoint, labels map[string]string, port uint16) bool {
+	for key, value := range labels {
+		if e.Labels[key] != value {
+			return false
+		}
+	}
+	return slices.Contains(e.Ports, port)
+}
