@@ -1,9 +1,11 @@
 package advice
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,45 +20,135 @@ import (
 // allowID begins the ID of a rule of --allow.
 const allowID = "--allow "
 
+// MaxAllowPorts bounds the ports of one short form.
+const MaxAllowPorts = 64
+
 // ParseAllow reads the short form of a rule, as the flag --allow takes it:
-// HOST[:PORT[/PROTOCOL]], where HOST is a name, a wildcard, an address or a range
-// of addresses (an IPv6 one in brackets when a port follows: [2001:db8::/32]:443),
-// and PROTOCOL is tcp, http, https or tls. Without a port it is 443. Without a
-// protocol port 443 is https, 80 is http, and any other tcp, which relays whatever
-// is spoken there.
+// HOST[:PORT[/PROTOCOL]][,PORT[/PROTOCOL]]..., where HOST is a name, a wildcard, an
+// address or a range of addresses (an IPv6 one in brackets when a port follows:
+// [2001:db8::/32]:443), and PROTOCOL is tcp, http, https or tls. Without a port it is
+// 443. Without a protocol port 443 is https, 80 is http, and any other tcp, which relays
+// whatever is spoken there. A URL of http or https without a path is read as its host
+// and port.
 func ParseAllow(text string) (policy.Rule, error) {
-	host, port, err := splitAllow(text)
+	rule, err := parseAllow(text)
 	if err != nil {
-		return policy.Rule{}, fmt.Errorf("--allow %s: %w", text, err)
+		return policy.Rule{}, fmt.Errorf("--allow %s: %w", withoutPassword(text), err)
 	}
-	rule := policy.Rule{ID: allowID + text, Ports: []policy.Port{port}}
-	if rule.Hosts, rule.CIDRs, err = allowedHost(host); err != nil {
-		return policy.Rule{}, fmt.Errorf("--allow %s: %w", text, err)
-	}
+	rule.ID = allowID + text
 	return rule, nil
 }
 
-// splitAllow splits off the port and the protocol.
-func splitAllow(text string) (host string, port policy.Port, err error) {
-	if strings.Contains(text, "://") {
-		return "", port, errors.New("write HOST[:PORT[/PROTOCOL]], such as www.example.com:443, and not a URL")
+// withoutPassword is text as an error may say it.
+func withoutPassword(text string) string {
+	scheme, rest, isURL := strings.Cut(text, "://")
+	at := strings.LastIndexByte(rest, '@')
+	if !isURL || at < 0 {
+		return text
 	}
+	return scheme + "://…" + rest[at:]
+}
+
+func parseAllow(text string) (rule policy.Rule, err error) {
+	var host string
+	if scheme, rest, isURL := strings.Cut(text, "://"); isURL {
+		host, rule.Ports, err = allowedURL(strings.ToLower(scheme), rest)
+	} else {
+		host, rule.Ports, err = splitAllow(text)
+	}
+	if err == nil {
+		rule.Hosts, rule.CIDRs, err = allowedHost(host)
+	}
+	return rule, err
+}
+
+// splitAllow splits off the ports with their protocols.
+func splitAllow(text string) (string, []policy.Port, error) {
+	host, list, listed := cutPort(text)
+	if !listed {
+		return host, []policy.Port{{Port: 443, Protocol: policy.ProtocolHTTPS}}, nil
+	}
+	var ports []policy.Port
+	for each := range strings.SplitSeq(list, ",") {
+		port, err := allowedPort(each)
+		switch {
+		case err != nil:
+			return "", nil, err
+		case slices.ContainsFunc(ports, func(p policy.Port) bool { return p.Port == port.Port }):
+			return "", nil, fmt.Errorf("port %d is given twice", port.Port)
+		case len(ports) == MaxAllowPorts:
+			return "", nil, fmt.Errorf("more than %d ports", MaxAllowPorts)
+		}
+		ports = append(ports, port)
+	}
+	return host, ports, nil
+}
+
+// cutPort splits a host from what stands behind its colon. The colons of an IPv6
+// address without brackets are its own.
+func cutPort(text string) (host, port string, ok bool) {
 	at := strings.LastIndexByte(text, ':')
 	if at < 0 || strings.Count(text, ":") > 1 && !(text[0] == '[' && text[at-1] == ']') {
-		return text, policy.Port{Port: 443, Protocol: policy.ProtocolHTTPS}, nil
+		return text, "", false
 	}
-	number, word, hasProtocol := strings.Cut(text[at+1:], "/")
+	return text[:at], text[at+1:], true
+}
+
+// allowedPort reads PORT[/PROTOCOL].
+func allowedPort(text string) (policy.Port, error) {
+	number, word, hasProtocol := strings.Cut(text, "/")
 	n, err := strconv.ParseUint(number, 10, 16)
 	if err != nil || n == 0 {
-		return "", port, fmt.Errorf("port %q is not a number from 1 to 65535", number)
+		return policy.Port{}, fmt.Errorf("port %q is not a number from 1 to 65535", number)
 	}
-	port = policy.Port{Port: uint16(n), Protocol: protocolOf(uint16(n))}
+	port := policy.Port{Port: uint16(n), Protocol: protocolOf(uint16(n))}
 	if hasProtocol {
-		if port.Protocol, err = allowedProtocol(word); err != nil {
-			return "", port, err
-		}
+		port.Protocol, err = allowedProtocol(word)
 	}
-	return text[:at], port, nil
+	return port, err
+}
+
+// schemePorts are the ports of the schemes that people write in front of what is no web
+// server (IANA's registries of URI schemes and of ports).
+var schemePorts = map[string]string{
+	"ssh": "22", "git": "9418", "ftp": "21", "smtp": "25", "imap": "143", "ldap": "389", "ldaps": "636",
+	"postgres": "5432", "postgresql": "5432", "mysql": "3306", "mongodb": "27017", "redis": "6379", "rediss": "6379",
+	"amqp": "5672", "amqps": "5671", "mqtt": "1883", "nats": "4222", "ws": "80", "wss": "443",
+}
+
+// allowedURL reads a URL as far as a rule without a path can say it, and otherwise says
+// how to write it.
+func allowedURL(scheme, rest string) (string, []policy.Port, error) {
+	authority, path := rest, ""
+	if at := strings.IndexAny(rest, "/?#"); at >= 0 {
+		authority, path = rest[:at], rest[at:]
+	}
+	host, number, hasPort := cutPort(authority)
+	if strings.Contains(authority, "@") {
+		return "", nil, errors.New("leave the user and password of the URL out: a rule names where to, HOST:PORT")
+	}
+	port := policy.Port{Port: 443, Protocol: policy.ProtocolHTTPS}
+	switch scheme {
+	case "https":
+	case "http":
+		port = policy.Port{Port: 80, Protocol: policy.ProtocolHTTP}
+	default:
+		if !hasPort {
+			number = schemePorts[scheme]
+		}
+		return "", nil, fmt.Errorf("write HOST:PORT/tcp and not a URL of %s: --allow %s:%s/tcp", scheme, host, cmp.Or(number, "PORT"))
+	}
+	if path != "" && path != "/" {
+		return "", nil, fmt.Errorf("--allow opens a host and not a path: write %s://%s/, or a rule with http.paths in a file of --rules", scheme, authority)
+	}
+	if hasPort {
+		own, err := allowedPort(number)
+		if err != nil || own.Protocol != protocolOf(own.Port) {
+			return "", nil, fmt.Errorf("port %q is not a number from 1 to 65535", number)
+		}
+		port.Port = own.Port
+	}
+	return host, []policy.Port{port}, nil
 }
 
 // protocolOf is the protocol of a port in the short form that names none.

@@ -36,6 +36,19 @@ func TestTheShortFormOfARule(t *testing.T) {
 		"10.0.0.0/8:443/tcp":        "10.0.0.0/8 443/tcp",
 		"[2001:db8::/32]:22/tls":    "2001:db8::/32 22/tls",
 		"[2001:db8::1]:443/tcp":     "2001:db8::1/128 443/tcp",
+
+		"www.example.com:80,443":        "www.example.com 80/http 443/https",
+		"git.example.com:22,443/tcp":    "git.example.com 22/tcp 443/tcp",
+		"a.example:80/tcp,8443/https":   "a.example 80/tcp 8443/https",
+		"[2001:db8::1]:80,443":          "2001:db8::1/128 80/http 443/https",
+		"https://www.example.com/":      "www.example.com 443/https",
+		"https://www.example.com":       "www.example.com 443/https",
+		"HTTP://www.example.com/":       "www.example.com 80/http",
+		"http://www.example.com:8080":   "www.example.com 8080/http",
+		"https://www.example.com:8443/": "www.example.com 8443/https",
+		"https://[2001:db8::1]:8443/":   "2001:db8::1/128 8443/https",
+		"https://[2001:db8::1]/":        "2001:db8::1/128 443/https",
+		"https://*.example.com":         "*.example.com 443/https",
 	} {
 		r, err := ParseAllow(text)
 		if err != nil {
@@ -58,13 +71,27 @@ func TestTheShortFormOfARule(t *testing.T) {
 	}
 	for text, says := range map[string]string{
 		"": "", ":443": "", "a.example:0": "port", "a.example:70000": "port", "a.example:x": "port", "a.example:": "port",
-		"http://a.example": "not a URL", "10.0.0.0/33": "not a valid CIDR", "10.0.0.1/8": "bits set", "::ffff:10.0.0.0/104": "IPv4-mapped",
+
+		"https://a.example/x": "http.paths", "https://a.example/?q": "https://a.example/, or",
+		"ssh://git.example.com": "--allow git.example.com:22/tcp", "postgres://db.example.com:5433/x": "--allow db.example.com:5433/tcp", "gopher://a.example": "--allow a.example:PORT/tcp",
+		"https://a.example:x/": "port", "https://a.example:443/tcp": "http.paths", "https://a.example:80,443/": "port", "https:///": "", "://a.example": "",
+		"a.example:80,80": "port 80 is given twice", "a.example:80,": "port", "a.example:,80": "port", "a.example:" + strings.TrimSuffix(strings.Repeat("1,", 70), ","): "twice",
+		"10.0.0.0/33": "not a valid CIDR", "10.0.0.1/8": "bits set", "::ffff:10.0.0.0/104": "IPv4-mapped",
 		"[::1]:": "port", "a..b": "", "*.*.com": "", "[2001:db8::]/32:443": "",
 		"a.example:443/": `protocol "" is not one of tcp, http, https, tls`, "a.example:443/ssh": `protocol "ssh"`, "a.example:443/mongo": `protocol "mongo"`,
 		"a.example:443/udp": `protocol "udp"`, "a.example:443/tcp/x": `protocol "tcp/x"`, "a.example/tcp": "not a valid CIDR", "a.example:443/path": "tcp, http, https, tls",
 	} {
 		if r, err := ParseAllow(text); err == nil || !strings.Contains(err.Error(), "--allow "+text) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q was read as %+v, %v", text, r, err)
+		}
+	}
+}
+
+func TestAPasswordInAURLStaysOutOfTheError(t *testing.T) {
+	for _, text := range []string{"https://anna:hunter2@a.example/", "https://hunter2@a.example", "postgres://anna:hunter2@db.example:5432/x", "https://a:hunter2@x@a.example"} {
+		_, err := ParseAllow(text)
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }
@@ -92,7 +119,7 @@ func TestTheShortFormThatIsWrittenIsRead(t *testing.T) {
 }
 
 func FuzzParseAllow(f *testing.F) {
-	for _, seed := range []string{"www.example.com:443/tcp", "[::1]:80", "10.0.0.0/8:443", "*", "[", ":", "[]:1", "a:1/"} {
+	for _, seed := range []string{"www.example.com:443/tcp", "[::1]:80", "a.example:80,443/tcp", "https://a.example:8443/", "ssh://a.example", "http://[::1]:8080", "10.0.0.0/8:443", "*", "[", ":", "[]:1", "a:1/"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -100,7 +127,7 @@ func FuzzParseAllow(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(r.Hosts)+len(r.CIDRs) != 1 || len(r.Ports) != 1 || r.Ports[0].Port == 0 {
+		if len(r.Hosts)+len(r.CIDRs) != 1 || len(r.Ports) == 0 || len(r.Ports) > MaxAllowPorts || r.Ports[0].Port == 0 {
 			t.Errorf("%q was read as %+v", text, r)
 		}
 		if _, err := policy.NewSet([]policy.Rule{r}, policy.Options{}); err != nil {

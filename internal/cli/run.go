@@ -20,8 +20,7 @@ import (
 
 // runOptions are the flags of `sluice run`.
 type runOptions struct {
-	rules         []string
-	allow         []string
+	rules         ruleFlags
 	service       string
 	version       string
 	namespace     string
@@ -35,7 +34,6 @@ type runOptions struct {
 	runAs         string
 	quiet         bool
 	verbose       bool
-	audit         bool
 	report        string
 	failOnDenied  bool
 }
@@ -46,7 +44,7 @@ func newRunCommand() *cobra.Command {
 		Use:   "run [flags] -- COMMAND [ARG...]",
 		Short: "Run a command that can only go where rules let it",
 		Long: `Runs a command in a sandbox whose only way out is a Sluice proxy: denied by default, opened by
---allow and --rules, or, with --service, by the rules of this machine's sluice-server.
+--allow, --preset and --rules, or, with --service, by the rules of this machine's sluice-server.
 
 It needs no root. After the command standard error says what was denied, what was not reached,
 and what passed by audit alone; -v says it as it happens, and --report writes every connection and
@@ -56,7 +54,7 @@ The exit status is the command's own. Otherwise 125 says that there is no sandbo
 that the report could not be written, 126 and 127 that the command could not be started, and, with
 --fail-on-denied, 3 that the command ended with 0 and something was denied.`,
 		Example: `  sluice run --allow '*.googleapis.com:443' -- curl https://www.googleapis.com/
-  sluice run --allow pypi.org --allow files.pythonhosted.org -- pip install six
+  sluice run --preset pypi -- pip install six
   sluice run --rules rules.yaml -- make
   sluice run --audit -- make test
   sluice run --fail-on-denied --report report.jsonl --rules rules.yaml -- make test
@@ -81,8 +79,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	}
 	f := c.Flags()
 	f.SetInterspersed(false)
-	f.StringArrayVar(&o.rules, "rules", nil, "file of rules (EgressPolicy, EgressRule); may be repeated")
-	f.StringArrayVar(&o.allow, "allow", nil, "HOST[:PORT[/PROTOCOL]] that may be reached: a name, *.wildcard, address or CIDR; 443 without a port; may be repeated")
+	o.rules.add(f)
 	f.StringVar(&o.service, "service", "", "join the mesh of this machine's server as an endpoint of this service")
 	f.StringVar(&o.version, "version", "", "version of the service (label version)")
 	f.StringVarP(&o.namespace, "namespace", "n", "default", "namespace of the workload")
@@ -96,17 +93,18 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.StringVar(&o.runAs, "run-as", "", "UID[:GID] to run the command as; requires root")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "say nothing after the command")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say the level of enforcement, and each connection and request as it ends")
-	f.BoolVar(&o.audit, "audit", false, "let pass what no rule allows, and say after the command what that was; all other denials stay")
+	f.BoolVar(&o.rules.Audit, "audit", false, "let pass what no rule allows, and say after the command what that was; all other denials stay")
 	f.StringVar(&o.report, "report", "", "`FILE` to write every connection and request to, one JSON object a line; it is replaced")
 	f.BoolVar(&o.failOnDenied, "fail-on-denied", false, "end with status 3 where the command ends with 0 and something was denied")
 	_ = c.MarkFlagFilename("report")
+	completePresets(c)
 	return c
 }
 
 // config reads the flags into what run takes.
 func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, error) {
 	c := run.Config{
-		Command: args, RulesFiles: o.rules, Allow: o.allow, Audit: o.audit,
+		Command: args, Rules: o.rules.from(cmd),
 		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Quiet: o.quiet, Verbose: o.verbose,
 		Report: o.report, FailOnDenied: o.failOnDenied,
 	}
@@ -145,10 +143,10 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	if o.service == "" && o.server == "" {
 		return c, nil
 	}
-	if len(o.rules)+len(o.allow) > 0 {
-		return c, errors.New("--rules and --allow are for a command that runs alone; with --service or --server the rules are the server's: use sluice create")
+	if c.Rules.Any() || len(c.Rules.Private) > 0 {
+		return c, errors.New("--rules, --allow, --preset and --private are for a command that runs alone; with --service or --server the rules are the server's: use sluice create")
 	}
-	if o.audit {
+	if c.Rules.Audit {
 		return c, errors.New("--audit is for a command that runs alone; with --service or --server it is the mesh that decides: set outboundDefault: Audit in its MeshConfig, for all or for one namespace")
 	}
 	// A variable may be there for another command.

@@ -15,7 +15,6 @@ import (
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/rest"
-	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -26,8 +25,7 @@ type whyOptions struct {
 	account string
 	method  string
 	answers []string
-	rules   []string
-	allow   []string
+	rules   ruleFlags
 	output  string
 }
 
@@ -41,8 +39,8 @@ be seen, and the smallest rule that would allow it, ready to paste. The server d
 proxy's own code on the snapshot that the workload's proxy acknowledged.
 
 With an ID, which stands in a denial, a log line and in sluice flows, it says the same of that
-decision, and what came of it, as long as its proxy keeps it (the last 4,096). With --rules or
---allow it needs no server.
+decision, and what came of it, as long as its proxy keeps it (the last 4,096). With --rules,
+--allow or --preset it needs no server and decides by those.
 
 DNS is not asked. --answer says what it is taken to answer for the name, and the verdict is then
 that of the dialer too, which connects to no private, local or reserved address that a rule does not
@@ -80,7 +78,7 @@ or names a port that a service of the mesh does not have; 1 where the question c
 			query := inspect.WhyQuery{
 				From: o.from, Namespace: namespace, Labels: labels, Account: o.account, URL: args[0], Method: o.method, Answers: o.answers,
 			}
-			if len(o.rules)+len(o.allow) > 0 {
+			if o.rules.Any() || len(o.rules.Private) > 0 {
 				return o.offline(cmd, query)
 			}
 			client, err := clientFor(cmd)
@@ -101,8 +99,8 @@ or names a port that a service of the mesh does not have; 1 where the question c
 	f.StringVar(&o.account, "service-account", "", "service account of a workload that need not run")
 	f.StringVar(&o.method, "method", "GET", "method of the request")
 	f.StringArrayVar(&o.answers, "answer", nil, "address that DNS is taken to answer for the name; may be repeated")
-	f.StringArrayVar(&o.rules, "rules", nil, "file of rules to decide by, without a server; may be repeated")
-	f.StringArrayVar(&o.allow, "allow", nil, "HOST[:PORT[/PROTOCOL]] to decide by, as sluice run takes it, without a server; may be repeated")
+	o.rules.add(f)
+	completePresets(cmd)
 	addOutputFlag(cmd, &o.output, "text", "json")
 	return cmd
 }
@@ -110,7 +108,7 @@ or names a port that a service of the mesh does not have; 1 where the question c
 // refuseQuestion refuses the flags that say what is asked about, where a decision is
 // opened that was made.
 func refuseQuestion(cmd *cobra.Command) error {
-	for _, name := range []string{"from", "label", "service-account", "method", "answer", "rules", "allow"} {
+	for _, name := range []string{"from", "label", "service-account", "method", "answer", "rules", "allow", "preset", "private"} {
 		if cmd.Flags().Changed(name) {
 			return usageError(cmd, "why ID takes no --"+name+": the decision was made")
 		}
@@ -268,7 +266,7 @@ func (o *whyOptions) offline(cmd *cobra.Command, q inspect.WhyQuery) error {
 		return err
 	}
 	workload := wire.Workload{Namespace: q.Namespace, Account: q.Account, Labels: q.Labels}
-	compiled, err := rulefile.Rules{Files: o.rules, Allow: o.allow}.Compile(workload, cmd.ErrOrStderr())
+	compiled, err := o.rules.from(cmd).Compile(workload, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

@@ -13,13 +13,12 @@ import (
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/report"
-	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/wire"
 )
 
 // runAlone runs the command with a proxy of its own in this process.
 func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
-	rules, err := rulefile.Rules{Files: c.RulesFiles, Allow: c.Allow, Audit: c.Audit}.Compile(c.Workload, c.Stderr)
+	rules, err := c.Rules.Compile(c.Workload, c.Stderr)
 	if err != nil {
 		return ExitFailed, err
 	}

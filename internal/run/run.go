@@ -14,6 +14,7 @@ import (
 	"os"
 	"slices"
 
+	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/sandbox"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -37,9 +38,7 @@ type Config struct {
 	Attach   string // path of attach.sock; "" for a proxy in this process
 
 	// For a proxy in this process.
-	RulesFiles    []string
-	Allow         []string         // HOST[:PORT[/PROTOCOL]]
-	Audit         bool             // what no rule allows passes, and is reported
+	Rules         rulefile.Rules
 	EgressSockets string           // path of a socket of a SocketFactory; "" for the host's own
 	Resolvers     []netip.AddrPort // nil: the machine's
 	UpstreamCA    string           // file of PEM beside the system's roots

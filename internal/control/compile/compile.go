@@ -25,6 +25,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -50,6 +51,7 @@ type Input struct {
 	Past      []wire.Workload // of each service whose workloads left: Service, Namespace and Ports
 	Census    uint64          // when Workloads was read, in the count of whoever keeps them
 	Allow     []policy.Rule   // of --allow: for every workload
+	Private   []netip.Prefix  // of --private: where the names of every rule may lead besides
 	Audit     bool            // of --audit: for every workload, whatever the MeshConfig says
 	Revision  int64           // of the store
 	Created   time.Time       // of this compilation
@@ -162,6 +164,9 @@ func (c *Compiler) Compile(in Input) *Output {
 			continue
 		}
 		rules = append(rules, everyones)
+	}
+	if len(in.Private) > 0 {
+		rules = out.consenting(rules, in.Private)
 	}
 	out.egress = indexEgress(rules)
 	slices.SortFunc(out.routes, byPrecedence)

@@ -42,6 +42,26 @@ func allowed(rule policy.Rule) (*compiledEgress, error) {
 	return (&compiledEgress{rule: rule, namespace: RootNamespace}).seal()
 }
 
+// consenting returns the rules with one more consent to private answers for the names
+// of each. Those that are cached stay as they are.
+func (o *Output) consenting(rules []*compiledEgress, private []netip.Prefix) []*compiledEgress {
+	out := make([]*compiledEgress, 0, len(rules))
+	for _, rule := range rules {
+		if len(rule.rule.Hosts) > 0 {
+			more := *rule
+			more.rule.PrivateAnswers = slices.Concat(rule.rule.PrivateAnswers, private)
+			sealed, err := more.seal()
+			if err != nil {
+				o.report(rule.rule.ID, err.Error())
+				continue
+			}
+			rule = sealed
+		}
+		out = append(out, rule)
+	}
+	return out
+}
+
 func compilePort(number int32, protocol string) (policy.Port, error) {
 	if number < 1 || number > 65535 {
 		return policy.Port{}, fmt.Errorf("port number %d must be in the range 1..65535", number)
