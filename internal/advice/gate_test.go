@@ -138,11 +138,7 @@ func throughTheGate(t *rapid.T, s *policy.Set, c *policy.Chain, dialer *resolve.
 // dialVerdict dials as egress does: what the verdict is about, by its consent alone.
 func dialVerdict(d *resolve.Dialer, v *policy.Verdict) (*net.TCPConn, netip.Addr, error) {
 	target := resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.Port, Consent: v.Consent}
-	candidates, err := d.Resolve(context.Background(), target)
-	if err != nil {
-		return nil, netip.Addr{}, err
-	}
-	conn, to, err := d.DialAny(context.Background(), target, candidates)
+	conn, to, err := d.Dial(context.Background(), target)
 	return conn, to.Addr(), err
 }
 

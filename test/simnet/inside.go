@@ -52,6 +52,9 @@ func inside(c Config) error {
 	if err != nil {
 		return err
 	}
+	if err := dropBlackHoles(ipv6); err != nil {
+		return fmt.Errorf("drop what goes to the black holes: %w", err)
+	}
 	s, err := newServers(ipv6)
 	if err != nil {
 		return err

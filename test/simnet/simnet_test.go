@@ -87,7 +87,11 @@ func (v *visitor) dial(ctx context.Context, address string) (net.Conn, error) {
 			return nil, err
 		}
 	}
-	return v.dialer.Dial(ctx, target)
+	conn, _, err := v.dialer.Dial(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
 }
 
 func (v *visitor) client(http2 bool) *http.Client {
@@ -224,6 +228,47 @@ func TestWebsitesAnswerForTheirOwnNamesOnly(t *testing.T) {
 			t.Errorf("%s as %q: %d, hostile %v, want %d", c.url, c.host, response.StatusCode, hostile, c.status)
 		}
 	}
+}
+
+// A black hole says nothing, so that only the race of addresses leads past it.
+func TestBlackHolesAreSilentAndAreLedPast(t *testing.T) {
+	v := visit(t)
+	for _, at := range []string{"104.18.21.1", "2606:4700:dead::1"} {
+		to := netip.MustParseAddr(at)
+		if to.Is6() && !hasIPv6(v) {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		_, err := v.sockets.DialTCP(ctx, netip.Addr{}, netip.AddrPortFrom(to, 443))
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", at, err)
+		}
+	}
+	for name, dead := range map[string]int{"first-dead.example.com": 1, "many-dead.example.com": 20} {
+		began := time.Now()
+		body, response := v.get(t, "https://"+name+"/")
+		took := time.Since(began)
+		if response.StatusCode != 200 || !strings.HasPrefix(body, name) {
+			t.Errorf("%s: %d %q", name, response.StatusCode, body)
+		}
+		t.Logf("%s: answered after %v", name, took)
+		if least := time.Duration(dead) * resolve.AttemptDelay; took < least && (dead > 1 || hasIPv6(v)) {
+			t.Errorf("%s: %v: the dead addresses were not tried", name, took)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*resolve.AttemptDelay)
+	defer cancel()
+	_, err := v.dial(ctx, "blackhole.example.com:443")
+	if e := refusal.Of(err); e == nil || e.Reason != refusal.ConnectTimeout || !strings.Contains(e.Error(), "104.18.21.1") {
+		t.Errorf("%v", err)
+	}
+}
+
+// hasIPv6 reports whether the internet has IPv6.
+func hasIPv6(v *visitor) bool {
+	_, err := v.dial(context.Background(), "ipv6.google.com:443")
+	return err == nil
 }
 
 func TestWrongCertificatesAreWrong(t *testing.T) {

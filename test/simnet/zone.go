@@ -42,11 +42,13 @@ var sites = []site{
 	{website, []string{"en.wikipedia.org"}, []string{"185.15.59.224", "2a02:ec80:300:ed1a::1"}},
 	{website, []string{"httpbin.org", "www.httpbin.org"}, []string{"54.147.165.197"}},
 	{website, []string{"multi.example.com"}, []string{"93.184.215.20"}},
+	{website, []string{"first-dead.example.com", "many-dead.example.com"}, []string{"93.184.215.21"}},
 	{hostile, []string{"evil.example.net"}, []string{"45.33.32.156", "2600:3c01::f03c:91ff:fe18:bb2f"}},
 	{badSSL, []string{"expired.badssl.com", "wrong.host.badssl.com", "self-signed.badssl.com", "client.badssl.com"}, []string{"104.154.89.105"}},
 	{serverFirst, []string{"db.example.com"}, []string{"104.18.20.30", "2606:4700::6812:141e"}},
 	{tarpit, []string{"tarpit.example.com"}, []string{"104.18.20.31"}},
 	{unserved, []string{"refused.example.com"}, []string{"104.18.20.32"}},
+	{unserved, []string{"blackhole.example.com"}, []string{"104.18.21.1", "2606:4700:dead::1"}}, // see blackHoles
 	// Where an answer must never lead: whoever comes there is recorded.
 	{hostile, nil, []string{"169.254.169.254", "127.0.0.1", "::1", "10.0.0.1"}},
 }
@@ -54,15 +56,25 @@ var sites = []site{
 // extra is what DNS says beside the sites: addresses, or one CNAME. A name with
 // neither exists and has no data.
 var extra = map[string][]string{
-	"rebind.example.com":    {"127.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1"},
-	"intranet.example.com":  {"10.0.0.1"},
-	"multi.example.com":     {"104.18.20.32", "93.184.215.20"}, // nobody listens on the first
-	"cdn.example.com":       {"CNAME edge.example.net"},
-	"edge.example.net":      {"CNAME edge-7.example.net"},
-	"edge-7.example.net":    {"93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"},
-	"loop.example.com":      {"CNAME loop.example.com"},
-	"mail-only.example.com": nil,
-	"many.example.com":      manyAddresses(300),
+	"rebind.example.com":     {"127.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1"},
+	"intranet.example.com":   {"10.0.0.1"},
+	"multi.example.com":      {"104.18.20.32", "93.184.215.20"}, // nobody listens on the first
+	"first-dead.example.com": {"2606:4700:dead::1", "93.184.215.21"},
+	"many-dead.example.com":  append(blackHoleAddresses(20), "93.184.215.21"),
+	"cdn.example.com":        {"CNAME edge.example.net"},
+	"edge.example.net":       {"CNAME edge-7.example.net"},
+	"edge-7.example.net":     {"93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"},
+	"loop.example.com":       {"CNAME loop.example.com"},
+	"mail-only.example.com":  nil,
+	"many.example.com":       manyAddresses(300),
+}
+
+func blackHoleAddresses(n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = netip.AddrFrom4([4]byte{104, 18, 21, byte(i + 1)}).String()
+	}
+	return all
 }
 
 func manyAddresses(n int) []string {

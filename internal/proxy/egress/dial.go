@@ -1,11 +1,10 @@
 package egress
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"net"
 	"net/netip"
-	"slices"
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/proof"
@@ -15,34 +14,26 @@ import (
 
 // dial opens the upstream connection of a decision and says to which address: our own
 // resolution, and for TLS that is passed through the proof that the address is the
-// name's.
+// name's. The addresses are raced by the proof's connection, which is closed before
+// the workload's own is dialled: a server may serve one at a time.
 func (c *connection) dial(ctx context.Context, d *Decision, seen sniff.Result) (*net.TCPConn, netip.AddrPort, error) {
 	dialer := c.way.dialer
 	target := c.way.target(&d.Verdict)
-	candidates, err := dialer.Resolve(ctx, target)
-	if err != nil {
-		return nil, netip.AddrPort{}, err
+	if !toBeProved(&d.Verdict) {
+		return dialer.Dial(ctx, target)
 	}
-	// The first address that answers is proved, so that one that is silent costs a
-	// moment, not a time-out; where the proof fails the rest get their turn.
-	var last error
-	for {
-		up, reached, err := dialer.DialAny(ctx, target, candidates)
-		if err != nil {
-			return nil, netip.AddrPort{}, cmp.Or(last, err)
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	return dialer.Race(ctx, target, func(ctx context.Context, a *resolve.Attempt) (*net.TCPConn, error) {
+		if err := c.prove(ctx, d, a.To, seen, a); err != nil {
+			if errors.Is(err, proof.ErrBusy) {
+				giveUp(err) // no other address would come to its turn either
+			}
+			return nil, err
 		}
-		if !toBeProved(&d.Verdict) {
-			return up, reached, nil
-		}
-		if last = c.prove(ctx, d, reached, seen); last == nil {
-			return up, reached, nil
-		}
-		up.Close()
-		candidates = slices.DeleteFunc(candidates, func(a netip.AddrPort) bool { return a == reached })
-		if len(candidates) == 0 {
-			return nil, netip.AddrPort{}, last
-		}
-	}
+		a.Connecting()
+		return dialer.DialAddr(ctx, target, a.To)
+	})
 }
 
 // toBeProved reports whether the server must show a certificate of the name or address
@@ -51,15 +42,15 @@ func (c *connection) dial(ctx context.Context, d *Decision, seen sniff.Result) (
 func toBeProved(v *policy.Verdict) bool { return v.Treatment == policy.Passthrough || v.ECH }
 
 // prove shows that the server at an address holds a certificate of the name that was
-// decided on, or of the address where there was none.
-func (c *connection) prove(ctx context.Context, d *Decision, address netip.AddrPort, seen sniff.Result) error {
+// decided on, or of the address where there was none. The progress may be nil.
+func (c *connection) prove(ctx context.Context, d *Decision, address netip.AddrPort, seen sniff.Result, progress proof.Progress) error {
 	w, v := c.way, &d.Verdict
 	roots, err := w.roots(d.Snapshot, v.Rule)
 	if err != nil {
 		return err
 	}
 	return w.prover.Prove(ctx, proof.Request{
-		Key: proof.Key{Name: v.Name, Verify: v.Rule.TLS.ServerName, Addr: address, RootsID: roots.id}, Roots: roots.pool, Hello: seen, Share: w.proofs,
+		Key: proof.Key{Name: v.Name, Verify: v.Rule.TLS.ServerName, Addr: address, RootsID: roots.id}, Roots: roots.pool, Hello: seen, Share: w.proofs, Progress: progress,
 		Dial: func(ctx context.Context) (*net.TCPConn, error) {
 			return w.dialer.DialAddr(ctx, w.target(v), address)
 		},

@@ -107,11 +107,7 @@ func (w *Way) key(s *snapshot.Snapshot, v *policy.Verdict) (poolKey, error) {
 
 // dialPool dials for a pool, which remembers where to.
 func (w *Way) dialPool(ctx context.Context, of *pool) (*net.TCPConn, error) {
-	candidates, err := w.dialer.Resolve(ctx, of.target)
-	if err != nil {
-		return nil, err
-	}
-	conn, address, err := w.dialer.DialAny(ctx, of.target, candidates)
+	conn, address, err := w.dialer.Dial(ctx, of.target)
 	if err == nil {
 		of.reached.add(address.Addr())
 	}

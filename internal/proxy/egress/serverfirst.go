@@ -82,7 +82,7 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 		return seen, nil, false
 	}
 	if toBeProved(&d.Verdict) {
-		if err := c.prove(ctx, &d, address, seen); err != nil {
+		if err := c.prove(ctx, &d, address, seen, nil); err != nil {
 			c.fail(flow, err)
 			return seen, nil, false
 		}

@@ -39,7 +39,7 @@ func (h *handshake) proveNoECH(ctx context.Context) error {
 	config.EncryptedClientHelloRejectionVerify = func(tls.ConnectionState) error { return nil }
 	conn, err := h.shake(ctx, config)
 	if conn == nil {
-		return h.fail(refusal.UpstreamConnect, err)
+		return h.unreached(err)
 	}
 	var rejected *tls.ECHRejectionError
 	if !errors.As(err, &rejected) {

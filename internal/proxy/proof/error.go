@@ -9,8 +9,8 @@ import (
 )
 
 // failed says why a server did not prove itself. Besides CertificateFail and
-// EncryptedHello the reason is UpstreamConnect where no connection to the address
-// could be opened, or UpstreamTLS where the server did not come to prove anything:
+// EncryptedHello the reason is that of the dial, or UpstreamConnect where that gave
+// none, where no connection to the address could be opened, or UpstreamTLS where the server did not come to prove anything:
 // it speaks no TLS 1.2 or newer, or took none of what the workload offers.
 func failed(key Key, reason refusal.Reason, err error) *refusal.Error {
 	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {

@@ -20,6 +20,7 @@ import (
 type handshake struct {
 	request Request
 	now     func() time.Time
+	reached func()    // called when the server took a connection
 	expires time.Time // once verified: when a certificate of the chain expires
 }
 
@@ -44,7 +45,7 @@ func (h *handshake) plain(ctx context.Context) (version uint16, err error) {
 	conn, err := h.shake(ctx, config)
 	switch {
 	case conn == nil:
-		return 0, h.fail(refusal.UpstreamConnect, err)
+		return 0, h.unreached(err)
 	case refused != nil:
 		return 0, h.fail(refusal.CertificateFail, refused)
 	case verified && (err == nil || signed(conn)):
@@ -73,6 +74,7 @@ func (h *handshake) shake(ctx context.Context, config *tls.Config) (*tls.Conn, e
 		return nil, err
 	}
 	defer tcp.Close()
+	h.reached()
 	if deadline, ok := ctx.Deadline(); ok {
 		tcp.SetDeadline(deadline)
 	}
@@ -147,6 +149,16 @@ func expiry(chains [][]*x509.Certificate) (last time.Time) {
 
 func (h *handshake) fail(code refusal.Reason, err error) error {
 	return failed(h.request.Key, code, err)
+}
+
+// unreached is the error of a server to which there was no connection: what the dial
+// says of the reason stands.
+func (h *handshake) unreached(err error) error {
+	var own *refusal.Error
+	if errors.As(err, &own) {
+		return own
+	}
+	return h.fail(refusal.UpstreamConnect, err)
 }
 
 // offersTLS13 reports whether our handshake may offer TLS 1.3. It may where there

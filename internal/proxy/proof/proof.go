@@ -64,6 +64,16 @@ type Request struct {
 	Hello sniff.Result
 	// Share, where not nil, is the share of MaxHandshakes that the asker may take.
 	Share *Share
+	// Progress, where not nil, learns how far the handshake is. The connection is
+	// closed when Prove returns.
+	Progress Progress
+}
+
+// Progress learns how far a handshake is that somebody waits for. What is remembered
+// makes none.
+type Progress interface {
+	Connecting() // it has got its turn and dials
+	Connected()  // the server took the connection
 }
 
 // Share bounds the handshakes of one workload at a time, so that one which dials
@@ -113,16 +123,20 @@ type flightKey struct {
 // flight is one handshake at work and those who wait for it.
 type flight struct {
 	what    flightKey
+	begun   chan struct{} // closed when it has got its turn
+	reached chan struct{} // closed when the server took the connection
 	done    chan struct{}
 	err     error // once done
 	waiting int
 	cancel  context.CancelCauseFunc
 }
 
+// ErrBusy says that a handshake did not get its turn: that is nothing of its server.
+var ErrBusy = errors.New("too many servers are being proved")
+
 var (
 	errClosed = errors.New("the proxy ends")
 	errLeft   = errors.New("nobody waits for the proof any more")
-	errBusy   = errors.New("too many servers are being proved")
 )
 
 // NewProver returns a Prover that has proved nothing. Close it.
@@ -171,12 +185,43 @@ func (p *Prover) Prove(ctx context.Context, r Request) error {
 	if f == nil {
 		return err
 	}
+	return p.await(ctx, f, r)
+}
+
+// await waits for a flight.
+func (p *Prover) await(ctx context.Context, f *flight, r Request) error {
+	var begun, reached <-chan struct{}
+	if r.Progress != nil {
+		begun, reached = f.begun, f.reached
+	}
+	for {
+		select {
+		case <-f.done:
+			return f.err
+		case <-reached:
+			begun, reached = nil, nil
+			r.Progress.Connected()
+		case <-begun:
+			begun = nil
+			r.Progress.Connecting()
+		case <-ctx.Done():
+			p.leave(f)
+			return f.left(r.Key, context.Cause(ctx))
+		}
+	}
+}
+
+// left is the error of who waited too long: a server that took the connection and no
+// more is told from one that did not.
+func (f *flight) left(key Key, cause error) error {
+	if !errors.Is(cause, context.DeadlineExceeded) {
+		return cause
+	}
 	select {
-	case <-f.done:
-		return f.err
-	case <-ctx.Done():
-		p.leave(f)
-		return context.Cause(ctx)
+	case <-f.reached:
+		return failed(key, refusal.UpstreamTLS, cause)
+	default:
+		return cause
 	}
 }
 
@@ -207,7 +252,10 @@ func (p *Prover) takeOff(what flightKey, r Request) (*flight, error) {
 		return nil, errClosed
 	}
 	ctx, cancel := context.WithCancelCause(p.ctx)
-	f := &flight{what: what, done: make(chan struct{}), waiting: 1, cancel: cancel}
+	f := &flight{
+		what: what, begun: make(chan struct{}), reached: make(chan struct{}), done: make(chan struct{}),
+		waiting: 1, cancel: cancel,
+	}
 	p.flights[what] = f
 	p.group.Go(func() { p.fly(ctx, f, r) })
 	return f, nil
@@ -216,7 +264,7 @@ func (p *Prover) takeOff(what flightKey, r Request) (*flight, error) {
 // fly does one handshake and remembers what came of it.
 func (p *Prover) fly(ctx context.Context, f *flight, r Request) {
 	defer f.cancel(nil)
-	expires, err := p.handshake(ctx, r)
+	expires, err := p.handshake(ctx, f, r)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
@@ -230,7 +278,7 @@ func (p *Prover) fly(ctx context.Context, f *flight, r Request) {
 		if f.what.ech {
 			p.proofs.put(proven{key: f.what.key}, nil, until)
 		}
-	case ctx.Err() == nil && !errors.Is(err, errBusy): // it failed; nobody cancelled it
+	case ctx.Err() == nil && !errors.Is(err, ErrBusy): // it failed; nobody cancelled it
 		p.failures.put(f.what.attempt, err, now.Add(FailureLifetime))
 	}
 	if p.flights[f.what] == f {
@@ -242,9 +290,9 @@ func (p *Prover) fly(ctx context.Context, f *flight, r Request) {
 
 // handshake waits for its turn, then proves. It returns when the certificates
 // that it was shown expire.
-func (p *Prover) handshake(ctx context.Context, r Request) (expires time.Time, err error) {
-	h := handshake{request: r, now: p.now}
-	waiting, cancel := context.WithTimeoutCause(ctx, p.wait, h.fail(refusal.UpstreamTLS, errBusy))
+func (p *Prover) handshake(ctx context.Context, f *flight, r Request) (expires time.Time, err error) {
+	h := handshake{request: r, now: p.now, reached: sync.OnceFunc(func() { close(f.reached) })}
+	waiting, cancel := context.WithTimeoutCause(ctx, p.wait, h.fail(refusal.UpstreamTLS, ErrBusy))
 	defer cancel()
 	if r.Share != nil {
 		if err := take(waiting, r.Share.running); err != nil {
@@ -256,6 +304,7 @@ func (p *Prover) handshake(ctx context.Context, r Request) (expires time.Time, e
 		return time.Time{}, err
 	}
 	defer func() { <-p.running }()
+	close(f.begun)
 	limited, cancel := context.WithTimeout(ctx, HandshakeTime)
 	defer cancel()
 	err = h.prove(limited)

@@ -127,7 +127,7 @@ func TestAHandshakeThatDoesNotComeToItsTurnFailsAndIsNotRemembered(t *testing.T)
 	r.Share = share
 	err := p.Prove(t.Context(), r)
 	wantReason(t, err, refusal.UpstreamTLS)
-	if !errors.Is(err, errBusy) {
+	if !errors.Is(err, ErrBusy) {
 		t.Errorf("%v", err)
 	}
 	for range MaxShare {

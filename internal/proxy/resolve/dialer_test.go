@@ -6,13 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/refusal"
@@ -87,7 +83,7 @@ func TestDialRefusesByName(t *testing.T) {
 				c.target.Name = www
 			}
 			c.target.Port = 443
-			conn, err := d.Dial(t.Context(), c.target)
+			conn, _, err := d.Dial(t.Context(), c.target)
 			var e *refusal.Error
 			switch {
 			case err == nil && c.want == "":
@@ -118,7 +114,7 @@ func TestAPrivateServiceIsReachedWithConsent(t *testing.T) {
 		"a rule on an address": {Addr: netip.MustParseAddr("127.0.0.1"), Consent: policy.NewConsent(nil, prefixesOf("127.0.0.1/32"))},
 	} {
 		target.Port = server.Port()
-		conn, err := d.Dial(t.Context(), target)
+		conn, _, err := d.Dial(t.Context(), target)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -141,9 +137,6 @@ func TestDialAddrChecksTheVeryAddress(t *testing.T) {
 	conn, err := d.DialAddr(t.Context(), Target{Name: www, Port: server.Port(), Consent: policy.NewConsent(nil, prefixesOf("127.0.0.1/32"))}, server)
 	must(t, err)
 	conn.Close()
-	if _, _, err := d.DialAny(t.Context(), Target{Name: www, Consent: publicOnly}, nil); !errors.As(err, &e) || e.Reason != refusal.NoAddress {
-		t.Errorf("no candidates: %v", err)
-	}
 }
 
 func TestAClosedPortIsRefused(t *testing.T) {
@@ -152,138 +145,10 @@ func TestAClosedPortIsRefused(t *testing.T) {
 	at := l.Addr().(*net.TCPAddr).AddrPort()
 	l.Close()
 	d, _ := newDialer(t, nil)
-	_, err = d.Dial(t.Context(), Target{Addr: at.Addr(), Port: at.Port(), Consent: policy.NewConsent(nil, prefixesOf("127.0.0.0/8"))})
+	_, _, err = d.Dial(t.Context(), Target{Addr: at.Addr(), Port: at.Port(), Consent: policy.NewConsent(nil, prefixesOf("127.0.0.0/8"))})
 	var e *refusal.Error
 	if !errors.As(err, &e) || e.Reason != refusal.ConnectRefused || e.Reason.Status() != 502 || !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("%v", err)
-	}
-}
-
-// plan is what happens to a dial of each address: after a while it works or fails.
-type plan struct {
-	after time.Duration
-	err   error
-}
-
-// scripted is Sockets whose connections follow a plan; an address without one
-// never answers.
-type scripted struct {
-	plans map[string]plan
-
-	mu    sync.Mutex
-	start time.Time
-	begun []string // "address after"
-	ended int
-}
-
-func (s *scripted) DialTCP(ctx context.Context, src netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
-	s.mu.Lock()
-	s.begun = append(s.begun, fmt.Sprint(dst.Addr(), " ", time.Since(s.start)))
-	s.mu.Unlock()
-	defer func() { s.mu.Lock(); s.ended++; s.mu.Unlock() }()
-	p, ok := s.plans[dst.Addr().String()]
-	if !ok {
-		p = plan{time.Hour, errors.New("never")}
-	}
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-time.After(p.after):
-	}
-	if p.err != nil {
-		return nil, p.err
-	}
-	return new(net.TCPConn), nil
-}
-
-func (s *scripted) DialUDP(context.Context, netip.AddrPort) (net.Conn, error) {
-	return nil, errors.New("no DNS here")
-}
-
-func TestHappyEyeballs(t *testing.T) {
-	candidates := func(texts ...string) (all []netip.AddrPort) {
-		for _, text := range texts {
-			all = append(all, netip.AddrPortFrom(netip.MustParseAddr(text), 443))
-		}
-		return all
-	}
-	ms := time.Millisecond
-	refused := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
-	for _, c := range []struct {
-		name       string
-		candidates []netip.AddrPort
-		plans      map[string]plan
-		begun      string
-		took       time.Duration
-		want       refusal.Reason
-	}{
-		{"the first answers", candidates("2a00::1", "8.8.4.4"), map[string]plan{"2a00::1": {20 * ms, nil}}, "2a00::1 0s", 20 * ms, ""},
-		{"the first is slow", candidates("2a00::1", "8.8.4.4"), map[string]plan{"8.8.4.4": {20 * ms, nil}}, "2a00::1 0s, 8.8.4.4 250ms", 270 * ms, ""},
-		{"the first is slow and yet first", candidates("2a00::1", "8.8.4.4"), map[string]plan{"2a00::1": {300 * ms, nil}, "8.8.4.4": {100 * ms, nil}}, "2a00::1 0s, 8.8.4.4 250ms", 300 * ms, ""},
-		{"the first fails at once", candidates("2a00::1", "8.8.4.4"), map[string]plan{"2a00::1": {0, refused}, "8.8.4.4": {20 * ms, nil}}, "2a00::1 0s, 8.8.4.4 0s", 20 * ms, ""},
-		{"all fail", candidates("2a00::1", "8.8.4.4"), map[string]plan{"2a00::1": {10 * ms, refused}, "8.8.4.4": {20 * ms, refused}}, "2a00::1 0s, 8.8.4.4 10ms", 30 * ms, refusal.ConnectRefused},
-		{"none answers", candidates("2a00::1", "8.8.4.4"), nil, "2a00::1 0s, 8.8.4.4 250ms", ConnectTimeout, refusal.ConnectTimeout},
-		{"the last is refused by the guard", candidates("2a00::1", "10.0.0.1"), map[string]plan{"2a00::1": {10 * ms, refused}}, "2a00::1 0s", 10 * ms, refusal.ConnectRefused},
-		{"all are refused by the guard", candidates("fd12::1", "10.0.0.1"), nil, "", 0, refusal.PrivateAddress},
-		{"eight are tried", candidates("8.0.0.1", "8.0.0.2", "8.0.0.3", "8.0.0.4", "8.0.0.5", "8.0.0.6", "8.0.0.7", "8.0.0.8", "8.0.0.9"), map[string]plan{"8.0.0.9": {0, nil}},
-			"8.0.0.1 0s, 8.0.0.2 250ms, 8.0.0.3 500ms, 8.0.0.4 750ms, 8.0.0.5 1s, 8.0.0.6 1.25s, 8.0.0.7 1.5s, 8.0.0.8 1.75s", ConnectTimeout, refusal.ConnectTimeout},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				sockets := &scripted{plans: c.plans, start: time.Now()}
-				d := NewDialer(DialerConfig{Sockets: sockets})
-				conn, _, err := d.DialAny(t.Context(), Target{Name: www, Port: 443, Consent: publicOnly}, c.candidates)
-				if took := time.Since(sockets.start); took != c.took {
-					t.Errorf("it took %v, want %v", took, c.took)
-				}
-				var e *refusal.Error
-				if c.want == "" && (err != nil || conn == nil) || c.want != "" && (!errors.As(err, &e) || e.Reason != c.want) {
-					t.Errorf("%v, want %q", err, c.want)
-				}
-				if got := strings.Join(sockets.begun, ", "); got != c.begun {
-					t.Errorf("begun: %s\n want: %s", got, c.begun)
-				}
-				if sockets.ended != len(sockets.begun) {
-					t.Errorf("%d of %d attempts ended before the dial did", sockets.ended, len(sockets.begun))
-				}
-			})
-		})
-	}
-}
-
-func TestADialEndsWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		sockets := &scripted{start: time.Now()}
-		d := NewDialer(DialerConfig{Sockets: sockets})
-		ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
-		defer cancel()
-		_, _, err := d.DialAny(ctx, Target{Name: www, Consent: publicOnly}, []netip.AddrPort{netip.MustParseAddrPort("8.8.4.4:443"), netip.MustParseAddrPort("8.8.8.8:443")})
-		var e *refusal.Error
-		if !errors.As(err, &e) || e.Reason != refusal.ConnectTimeout || e.Reason.Status() != 504 || time.Since(sockets.start) != 600*time.Millisecond {
-			t.Errorf("%v after %v", err, time.Since(sockets.start))
-		}
-	})
-}
-
-func TestCandidatesTakeTurnsByFamily(t *testing.T) {
-	d, _ := newDialer(t, nil, "www.example.com. 60 8.0.0.1", "www.example.com. 60 8.0.0.2", "www.example.com. 60 8.0.0.3",
-		"www.example.com. 60 2a00::1", "www.example.com. 60 fd00::1")
-	got, err := d.Resolve(t.Context(), Target{Name: www, Port: 443, Consent: publicOnly})
-	if err != nil || fmt.Sprint(got) != "[[2a00::1]:443 8.0.0.1:443 8.0.0.2:443 8.0.0.3:443]" {
-		t.Errorf("%v %v", got, err)
-	}
-}
-
-// Whoever proves one candidate after the other has an end to it too.
-func TestCandidatesAreAsManyAsAreTriedAtMost(t *testing.T) {
-	records := []string{}
-	for i := range 20 {
-		records = append(records, fmt.Sprintf("www.example.com. 60 8.0.0.%d", i), fmt.Sprintf("www.example.com. 60 2a00::%d", i))
-	}
-	d, _ := newDialer(t, nil, records...)
-	got, err := d.Resolve(t.Context(), Target{Name: www, Port: 443, Consent: publicOnly})
-	if err != nil || len(got) != MaxAttempts || !got[0].Addr().Is6() || !got[1].Addr().Is4() {
-		t.Errorf("%v %v", got, err)
 	}
 }
 
@@ -324,7 +189,7 @@ func TestEveryReasonHasAText(t *testing.T) {
 
 func TestTheAnswerThatWasRefusedIsNamed(t *testing.T) {
 	d, _ := newDialer(t, nil, "www.example.com. 60 10.1.2.3", "www.example.com. 60 10.1.2.4")
-	_, err := d.Resolve(t.Context(), Target{Name: www, Port: 443, Consent: publicOnly})
+	_, _, err := d.Dial(t.Context(), Target{Name: www, Port: 443, Consent: publicOnly})
 	if tried := refusal.Of(err).Tried(); tried != netip.MustParseAddrPort("10.1.2.3:443") {
 		t.Errorf("%v: refused at %s", err, tried)
 	}

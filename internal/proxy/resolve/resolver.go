@@ -21,7 +21,8 @@ const (
 	// LookupTimeout bounds all that is done to resolve one name.
 	LookupTimeout = 6 * time.Second
 	// OtherFamilyDelay is how long the second of A and AAAA is waited for when
-	// the first brought addresses (RFC 8305, section 3).
+	// the first brought addresses (RFC 8305, section 3). Then those are tried; what
+	// comes later joins them.
 	OtherFamilyDelay = 50 * time.Millisecond
 	// MinTTL and MaxTTL bound how long an answer is kept.
 	MinTTL = time.Second
@@ -75,8 +76,35 @@ type Resolver struct {
 // flight is one lookup that runs; all who want its name wait for it.
 type flight struct {
 	limited bool
+	partly  chan struct{} // closed when one family brought addresses and the other is late
+	early   found         // what there was then; to be read after partly
 	done    chan struct{}
 	found   found // to be read after done
+}
+
+// finished is closed at the end of a flight; without a flight it never is.
+func (f *flight) finished() <-chan struct{} {
+	if f == nil {
+		return nil
+	}
+	return f.done
+}
+
+// wait waits for all of a flight.
+func (f *flight) wait(ctx context.Context, n names.Name) ([]netip.Addr, error) {
+	select {
+	case <-f.done:
+		return f.found.outcome()
+	case <-ctx.Done():
+		return nil, failed(refusal.ResolveFailed, n, nil, ctx.Err())
+	}
+}
+
+func (f found) outcome() ([]netip.Addr, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	return f.addrs, nil
 }
 
 // NewResolver makes a Resolver.
@@ -131,22 +159,29 @@ func (r *Resolver) Stats() Stats {
 // to be changed. limit, where it is not nil, is taken from when DNS must be
 // asked. Errors are *refusal.Error. A remembered name costs no allocation.
 func (r *Resolver) Lookup(ctx context.Context, n names.Name, limit *rate.Limiter) ([]netip.Addr, error) {
+	addrs, _, err := r.begin(ctx, n, limit)
+	return addrs, err
+}
+
+// begin is Lookup, and says with a flight that is not nil that the other family may
+// come yet.
+func (r *Resolver) begin(ctx context.Context, n names.Name, limit *rate.Limiter) ([]netip.Addr, *flight, error) {
 	known, f, err := r.knownOrFlight(n, limit)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if f != nil {
-		select {
-		case <-f.done:
-			known = f.found
-		case <-ctx.Done():
-			return nil, failed(refusal.ResolveFailed, n, nil, ctx.Err())
-		}
+	if f == nil {
+		addrs, err := known.outcome()
+		return addrs, nil, err
 	}
-	if known.err != nil {
-		return nil, known.err
+	select {
+	case <-f.done:
+	case <-f.partly:
+		return f.early.addrs, f, nil
+	case <-ctx.Done():
 	}
-	return known.addrs, nil
+	addrs, err := f.wait(ctx, n)
+	return addrs, nil, err
 }
 
 var (
@@ -177,7 +212,7 @@ func (r *Resolver) knownOrFlight(n names.Name, limit *rate.Limiter) (found, *fli
 		return found{}, nil, failed(refusal.ResolveFailed, n, nil, errBusy)
 	}
 	r.lookups.Add(1)
-	f := &flight{limited: limit != nil, done: make(chan struct{})}
+	f := &flight{limited: limit != nil, partly: make(chan struct{}), done: make(chan struct{})}
 	r.flights[n] = f
 	if f.limited {
 		r.limited++
@@ -189,7 +224,7 @@ func (r *Resolver) knownOrFlight(n names.Name, limit *rate.Limiter) (found, *fli
 func (r *Resolver) fly(n names.Name, f *flight) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.lookupTimeout)
 	defer cancel()
-	out, keep := r.lookup(ctx, n)
+	out, keep := r.lookup(ctx, n, f)
 	if out.err != nil && out.err.Reason == refusal.ResolveFailed {
 		r.failures.Add(1)
 	}
@@ -212,8 +247,9 @@ type family struct {
 	err    error
 }
 
-// lookup asks for both families at once and says how long the outcome holds.
-func (r *Resolver) lookup(ctx context.Context, n names.Name) (found, time.Duration) {
+// lookup asks for both families at once and says how long the outcome holds. Where one
+// of them is late the flight says what the other brought.
+func (r *Resolver) lookup(ctx context.Context, n names.Name, f *flight) (found, time.Duration) {
 	servers, err := r.servers()
 	if err != nil {
 		return found{err: failed(refusal.ResolveFailed, n, nil, err)}, MinTTL
@@ -236,9 +272,10 @@ func (r *Resolver) lookup(ctx context.Context, n names.Name) (found, time.Durati
 	case second := <-families:
 		return merge(n, first, second)
 	case <-late:
-		// Kept only shortly, so that the other family gets another chance.
-		return found{addrs: first.addrs}, MinTTL
+		f.early = found{addrs: first.addrs[:min(len(first.addrs), MaxAddresses)]}
+		close(f.partly)
 	}
+	return merge(n, first, <-families)
 }
 
 // merge makes one outcome of two families.
