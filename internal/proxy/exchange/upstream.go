@@ -20,10 +20,9 @@ import (
 // coding. A neutral form in between would be a copy of each head on the way that
 // nearly all requests take.
 type Upstream interface {
-	// Take returns a Stream that is open and idle, or nil. It never blocks. careful
-	// asks for one whose peer is known to have been there a moment ago, because the
-	// request cannot be sent twice.
-	Take(careful bool) Stream
+	// Take returns a Stream that is open and idle, or nil: its peer was there a moment
+	// ago, and has said nothing that nobody asked for. It never blocks.
+	Take() Stream
 	// Dial opens a new Stream. Its error is a *refusal.Error.
 	Dial(ctx context.Context) (Stream, error)
 }

@@ -31,8 +31,8 @@ func (w *waits) end() {
 
 // connect takes a connection that is open or dials one, and lets the sweeper see
 // it.
-func (d *conn) connect(dir *exchange.Direction, careful bool) (exchange.Stream, error) {
-	if u := dir.Upstream.Take(careful); u != nil {
+func (d *conn) connect(dir *exchange.Direction) (exchange.Stream, error) {
+	if u := dir.Upstream.Take(); u != nil {
 		d.watched(u)
 		return u, nil
 	}

@@ -24,7 +24,7 @@ func (d *conn) forward(dir *exchange.Direction, start time.Duration) next {
 		return d.failed(dir, start, result{failure: d.server.limits.request(bad), closes: true})
 	}
 	replayable := isIdempotent(d.x.Method)
-	u, err := d.connect(dir, !replayable)
+	u, err := d.connect(dir)
 	if err != nil {
 		return d.failed(dir, start, result{failure: d.connectFailure(err)})
 	}

@@ -170,3 +170,27 @@ func TestAnUpgradeOverTLSIsARelay(t *testing.T) {
 	c.want("bye")
 	c.wantEnd()
 }
+
+// A server that answers one request twice, the second time in a record of its own, does
+// not answer the next client's request with it.
+func TestASecondAnswerOverTLSNeverReachesTheNextRequest(t *testing.T) {
+	answer := func(text string) string {
+		return fmt.Sprintf("HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s", len(text), text)
+	}
+	f := newFixture(t, answering(hello), options{pool: realOrigin(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, answer("for "+r.URL.Path)); err == nil {
+			io.WriteString(c, answer("for nobody"))
+		}
+		io.Copy(io.Discard, c)
+	}), true)})
+	for i := range 20 {
+		path := fmt.Sprintf("/%d", i)
+		f.client().send("GET %s HTTP/1.1\r\nHost: a.example\r\n\r\n", path).want(answer("for " + path))
+	}
+}

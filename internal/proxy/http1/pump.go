@@ -146,8 +146,7 @@ func (d *conn) forwardLong(dir *exchange.Direction, start time.Duration) next {
 	if bad != fine {
 		return d.failed(dir, start, result{failure: d.server.limits.request(bad), closes: true})
 	}
-	// Sent once, so from the outset to somebody who is there.
-	u, err := d.connect(dir, true)
+	u, err := d.connect(dir)
 	if err != nil {
 		return d.failed(dir, start, result{failure: d.connectFailure(err)})
 	}

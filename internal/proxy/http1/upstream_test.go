@@ -22,7 +22,7 @@ type inProcess struct {
 	released []bool // whether each may be used again
 }
 
-func (u *inProcess) Take(bool) exchange.Stream { return nil }
+func (u *inProcess) Take() exchange.Stream { return nil }
 
 func (u *inProcess) Dial(context.Context) (exchange.Stream, error) {
 	u.mu.Lock()

@@ -31,6 +31,7 @@ type Conn struct {
 	reused    bool
 	idleSince time.Duration // on the pool's clock
 	place     int           // index in pool.all
+	unasked   [1]byte       // where quiet looks for what nobody asked for
 	aborted   atomic.Bool
 }
 

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/proxy/exchange"
-	"sluice.dev/sluice/internal/proxy/rawio"
 	"sluice.dev/sluice/internal/refusal"
 )
 
@@ -26,10 +25,6 @@ const (
 	DefaultIdleTimeout      = 60 * time.Second
 	DefaultConnectTimeout   = 10 * time.Second
 	DefaultHandshakeTimeout = 10 * time.Second
-
-	// trusted is for how long an idle connection is used again without asking
-	// the kernel whether its peer closed it meanwhile.
-	trusted = 2 * time.Millisecond
 )
 
 // Config says where a pool leads. Only Dial must be set; zero numbers mean
@@ -98,7 +93,7 @@ func orDefault[T int | time.Duration](v, otherwise T) T {
 }
 
 // Take implements exchange.Upstream.
-func (p *Pool) Take(careful bool) exchange.Stream {
+func (p *Pool) Take() exchange.Stream {
 	for {
 		p.mu.Lock()
 		last := len(p.idle) - 1
@@ -110,7 +105,7 @@ func (p *Pool) Take(careful bool) exchange.Stream {
 		p.idle[last] = nil
 		p.idle = p.idle[:last]
 		p.mu.Unlock()
-		if (careful || p.now()-c.idleSince > trusted) && !rawio.Quiet(c.fd) {
+		if !c.quiet() {
 			c.close()
 			continue
 		}
@@ -218,7 +213,7 @@ func (p *Pool) sweep() {
 	p.mu.Lock()
 	kept := p.idle[:0]
 	for _, c := range p.idle {
-		if now-c.idleSince >= p.config.IdleTimeout || !rawio.Quiet(c.fd) {
+		if now-c.idleSince >= p.config.IdleTimeout || !c.quiet() {
 			stale = append(stale, c)
 		} else {
 			kept = append(kept, c)

@@ -96,7 +96,7 @@ func echo(c net.Conn) { io.Copy(c, c) }
 
 func TestTheLastConnectionPutIsTheFirstTaken(t *testing.T) {
 	p := newPool(t, Config{Dial: dialTo(server(t, echo)), MaxIdle: 2})
-	if p.Take(false) != nil {
+	if p.Take() != nil {
 		t.Error("an empty pool gave a connection")
 	}
 	a, b, c := mustDial(t, p), mustDial(t, p), mustDial(t, p)
@@ -109,7 +109,7 @@ func TestTheLastConnectionPutIsTheFirstTaken(t *testing.T) {
 	if s := p.Stats(); s != (Stats{Idle: 2}) {
 		t.Errorf("beyond MaxIdle: %+v", s)
 	}
-	if p.Take(true) != b || p.Take(false) != a || p.Take(false) != nil || !a.Reused() || c.Reused() {
+	if p.Take() != b || p.Take() != a || p.Take() != nil || !a.Reused() || c.Reused() {
 		t.Error("not in the order of a stack")
 	}
 	a.Release(false)
@@ -200,7 +200,7 @@ func TestIdleConnectionsAreClosedWhenOldOrWhenTheirPeerIs(t *testing.T) {
 		mustDial(t, p).Release(true)
 		spoken.Wait()
 		eventually(t, "Take gives no such connection", func() bool {
-			c := p.Take(true)
+			c := p.Take()
 			if c != nil {
 				c.Release(true)
 			}
@@ -229,7 +229,7 @@ func TestAClosedPoolGivesNothing(t *testing.T) {
 		if !p.Closed() {
 			t.Error("the pool is not closed")
 		}
-		if _, err := p.Dial(context.Background()); refusal.Of(err).Reason != refusal.Withdrawn || p.Take(false) != nil {
+		if _, err := p.Dial(context.Background()); refusal.Of(err).Reason != refusal.Withdrawn || p.Take() != nil {
 			t.Errorf("%v", err)
 		}
 		_, err := busy.Exchange([]byte("x"), make([]byte, 1))
@@ -314,6 +314,24 @@ func BenchmarkExchange(b *testing.B) {
 			if n, err := c.Exchange(out, in); err != nil || n != len(out) {
 				b.Fatal(n, err)
 			}
+		}
+	}
+	b.Run("plain", func(b *testing.B) { run(b, newPool(b, Config{Dial: dialTo(server(b, echo))})) })
+	b.Run("tls", func(b *testing.B) { run(b, tlsEcho(b, tls.VersionTLS13)) })
+}
+
+// BenchmarkExchangeOfATakenConnection is what one request costs a pool in all.
+func BenchmarkExchangeOfATakenConnection(b *testing.B) {
+	run := func(b *testing.B, p *Pool) {
+		mustDial(b, p).Release(true)
+		out, in := make([]byte, 1024), make([]byte, 4096)
+		b.ReportAllocs()
+		for b.Loop() {
+			c := p.Take()
+			if n, err := c.Exchange(out, in); err != nil || n != len(out) {
+				b.Fatal(n, err)
+			}
+			c.Release(true)
 		}
 	}
 	b.Run("plain", func(b *testing.B) { run(b, newPool(b, Config{Dial: dialTo(server(b, echo))})) })

@@ -21,10 +21,17 @@ type underTLS struct {
 	*net.TCPConn
 	fd       uintptr
 	blocking bool
+	framing  framing // of what was read
 	records  []byte
 }
 
 func (u *underTLS) Read(b []byte) (int, error) {
+	n, err := u.read(b)
+	u.framing.pass(b[:n])
+	return n, err
+}
+
+func (u *underTLS) read(b []byte) (int, error) {
 	if u.blocking {
 		return u.TCPConn.Read(b)
 	}
@@ -66,10 +73,15 @@ func (c *Conn) flush(fd uintptr) bool {
 	}
 	c.under.records = nil
 	ok := c.send(fd, records)
+	keepRecords(records)
+	return ok
+}
+
+// keepRecords keeps a buffer of the usual size for the next flush.
+func keepRecords(records []byte) {
 	if cap(records) == len(recordBuffer{}) {
 		recordBuffers.Put((*recordBuffer)(records[:cap(records)]))
 	}
-	return ok
 }
 
 func (c *Conn) sendTLS(fd uintptr, b []byte) bool {

@@ -252,7 +252,7 @@ func TestExchangesOverTLS(t *testing.T) {
 			}
 			writing.Wait()
 			c.Release(true)
-			if p.Take(true) != c {
+			if p.Take() != c {
 				t.Fatal("the connection was not kept")
 			}
 			if n, err := c.Exchange([]byte("x"), b); err != nil || string(b[:n]) != "x" {
