@@ -68,10 +68,8 @@ func inside(service *wire.Service, at uint16) Explanation {
 		Sentence:    fmt.Sprintf("%s is a service of the mesh; calls between its services are allowed.", service.Name),
 		Proofs:      []Proof{{Link: "dialled", Value: service.Name.String(), ProvedBy: "its synthetic address, which stands for this service alone"}},
 	}
-	for _, p := range service.Ports {
-		if p.Port == at {
-			return e
-		}
+	if service.Serves(at) {
+		return e
 	}
 	e.Verdict, e.Treatment, e.Reason = VerdictError, "", refusal.NoSuchPort
 	e.Sentence = fmt.Sprintf("%s is a service of the mesh; calls between its services are allowed, but it has no port %d.", service.Name, at)

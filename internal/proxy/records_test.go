@@ -186,7 +186,7 @@ func TestEachOutcomeIsRecordedWithItsReason(t *testing.T) {
 			ends(t, c)
 		}, record.Denied, refusal.NoRule, policy.Forward, record.Egress},
 		{"a service without an endpoint", request("gone.default.svc.cluster.local", 9080), record.Failed, refusal.NoHealthyUpstream, policy.Mesh, record.Mesh},
-		{"a port that a service has not", bytes(inside, 9081), record.Failed, refusal.NoHealthyUpstream, policy.Mesh, record.Mesh},
+		{"a port that a service has not", bytes(inside, 9081), record.Failed, refusal.NoSuchPort, policy.Mesh, record.Mesh},
 		{"a request to a service", request(inside, 9080), record.Allowed, "", policy.Mesh, record.Mesh},
 		{"two Hosts", func(t *testing.T) {
 			got(t, m.dial(inside, 9080), "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")

@@ -4,6 +4,7 @@
 package wire
 
 import (
+	"slices"
 	"time"
 
 	"sluice.dev/sluice/internal/names"
@@ -75,6 +76,11 @@ type Service struct {
 	Short     string        `json:"short"`
 	Namespace string        `json:"namespace"`
 	Ports     []policy.Port `json:"ports"`
+}
+
+// Serves reports whether the service has that port.
+func (s *Service) Serves(port uint16) bool {
+	return slices.ContainsFunc(s.Ports, func(p policy.Port) bool { return p.Port == port })
 }
 
 // Endpoints is the live endpoints of one service.

@@ -79,6 +79,7 @@ func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	direction := r.Route(s, x, d.to, r.deny)
 	if direction.Reply == nil {
 		direction.Remove, direction.Append = forwarding, r.forwarded
+		direction.Set = r.RequestID() // the client's own is not for the mesh to trace by
 	}
 	return direction
 }

@@ -21,14 +21,12 @@ func (w *Way) bytes(ctx context.Context, flow *carry.Flow, conn *gate.Conn, to T
 	flow.Edit(func(r *record.Record) { r.Rule = d.Rule })
 	conn.Hold(reachable{to.Service}, d.Snapshot)
 	if d.Why != nil {
-		flow.Fail(d.Why)
-		gate.Reset(conn.Down())
+		carry.HangUp(conn, flow.Sniffed(), flow.Fail(d.Why).Reason)
 		return
 	}
 	up, err := w.dial(ctx, d.Endpoint, to.Port)
 	if err != nil {
-		flow.Fail(err)
-		gate.Reset(conn.Down())
+		carry.HangUp(conn, flow.Sniffed(), flow.Fail(err).Reason)
 		return
 	}
 	flow.Edit(func(r *record.Record) { r.Upstream = d.Endpoint.Instance })

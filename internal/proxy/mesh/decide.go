@@ -3,6 +3,8 @@ package mesh
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
@@ -43,6 +45,10 @@ func (w *Way) decide(s *snapshot.Snapshot, to Target, r route.Request) Decision 
 // plan picks where a request goes: the route rules choose a service and labels, and the
 // endpoints that carry them take turns.
 func (w *Way) plan(d *Decision, to Target, r route.Request) {
+	if service := d.Snapshot.Service(to.Service); service != nil && !service.Serves(to.Port) {
+		d.Why = refusal.New(refusal.NoSuchPort, noSuchPort(service, to.Port))
+		return
+	}
 	plan := d.Snapshot.Routes.Plan(to.Service, r)
 	chosen := plan.Draw(rand.Uint64())
 	d.Rule = plan.Rule
@@ -50,6 +56,18 @@ func (w *Way) plan(d *Decision, to Target, r route.Request) {
 	if d.Endpoint == nil {
 		d.Why = refusal.New(noEndpoint, fmt.Sprintf("no healthy upstream: no endpoint of %s%s serves port %d", chosen.Service, labelsText(chosen.Labels), to.Port))
 	}
+}
+
+// noSuchPort says which ports a service has, for one that it has not.
+func noSuchPort(service *wire.Service, port uint16) string {
+	if len(service.Ports) == 0 {
+		return fmt.Sprintf("%s does not serve port %d, nor any other: no workload of it says --listen", service.Name, port)
+	}
+	var served []string
+	for _, p := range service.Ports {
+		served = append(served, strconv.Itoa(int(p.Port)))
+	}
+	return fmt.Sprintf("%s does not serve port %d; it serves %s", service.Name, port, strings.Join(served, ", "))
 }
 
 func labelsText(labels map[string]string) string {

@@ -21,6 +21,7 @@ import (
 var (
 	details = names.MustParse("details.default.svc.cluster.local")
 	reviews = names.MustParse("reviews.default.svc.cluster.local")
+	at9080  = []policy.Port{{Port: 9080, Protocol: policy.ProtocolHTTP}}
 )
 
 // endpoint is one that serves port 9080 as a version.
@@ -34,7 +35,7 @@ func meshed(t *testing.T, rules ...route.Rule) *snapshot.Snapshot {
 	s, err := snapshot.Build(&wire.Snapshot{
 		Version: "test", Created: time.Now(), Mesh: &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour},
 		Policy: &wire.Policy{}, Routes: &wire.Routes{Services: []route.ServiceRules{{Service: details, Rules: rules}}},
-		Directory: &wire.Directory{Domain: "cluster.local", Services: []wire.Service{{Name: details}, {Name: reviews}}},
+		Directory: &wire.Directory{Domain: "cluster.local", Services: []wire.Service{{Name: details, Ports: at9080}, {Name: reviews, Ports: at9080}}},
 		Endpoints: []*wire.Endpoints{
 			{Service: details, Endpoints: []wire.Endpoint{endpoint("details-v1/1", "v1"), endpoint("details-v1/2", "v1"), endpoint("details-v2/1", "v2")}},
 			{Service: reviews, Endpoints: []wire.Endpoint{endpoint("reviews-v1/1", "v1")}},
@@ -91,8 +92,8 @@ func TestWhatNoEndpointFitsIsAFailureThatSaysWhat(t *testing.T) {
 	if d.Why == nil || d.Why.Reason != refusal.NoHealthyUpstream || d.Why.Denied() || !strings.Contains(d.Why.Error(), "v3") || d.Rule != v3.ID {
 		t.Errorf("a version that nobody is: %+v", d)
 	}
-	if d := w.decide(meshed(t), Target{details, 9999}, route.Request{}); d.Why == nil || !strings.Contains(d.Why.Error(), "9999") {
-		t.Errorf("a port that nobody serves: %+v", d)
+	if d := w.decide(meshed(t), Target{details, 9999}, route.Request{}); d.Why == nil || d.Why.Reason != refusal.NoSuchPort || !strings.Contains(d.Why.Error(), "does not serve port 9999; it serves 9080") {
+		t.Errorf("a port that the service does not serve: %+v", d)
 	}
 }
 

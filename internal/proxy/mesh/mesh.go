@@ -77,13 +77,14 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn, service *wire.Service,
 	to := Target{service.Name, port}
 	about := carry.About{Direction: record.Mesh, Dialled: service.Name.String(), Port: port, Sniffed: policy.Opaque}
 	start := w.kit.Now()
-	if !speaksHTTP(service, port) {
+	serves := service.Serves(port)
+	if serves && !speaksHTTP(service, port) {
 		w.bytes(ctx, w.kit.Open(conn, start, about, conn.Snapshot().Version), conn, to, nil, nil)
 		return
 	}
 	buffer := w.kit.Buffers.NewBuffer()
 	defer buffer.Release()
-	possible := conn.Snapshot().Policy.DeniesAll() == ""
+	possible := serves && conn.Snapshot().Policy.DeniesAll() == "" // else the client is only answered in its own protocol
 	seen, prefix, err := carry.Sniff(ctx, conn, buffer, sniff.Limits{Silence: carry.Silence(possible)})
 	about.Sniffed, about.SNI = seen.Kind, seen.SNI
 	switch {

@@ -20,6 +20,7 @@ type Requests struct {
 	carry.Requests
 	way  *Way
 	held names.Name // the service that the connection's grant is for
+	id   requestID
 }
 
 // Init says of which connection the requests are.
@@ -50,11 +51,18 @@ func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		return r.Fail(refusal.Of(err))
 	}
 	direction := exchange.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: true}
+	if r.id.missing(x) {
+		direction.Set = r.id.fresh()
+	}
 	if x.Host == "" { // HTTP/1.0
 		direction.SetHost = net.JoinHostPort(to.Service.String(), strconv.Itoa(int(to.Port)))
 	}
 	return direction
 }
+
+// RequestID returns a new x-request-id for the request under way, to be set in place of
+// the client's.
+func (r *Requests) RequestID() []exchange.Field { return r.id.fresh() }
 
 // served directs the requests of a connection whose workload dialled a service.
 type served struct {
