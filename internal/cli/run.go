@@ -35,6 +35,7 @@ type runOptions struct {
 	quiet         bool
 	verbose       bool
 	report        string
+	suggest       string
 	failOnDenied  bool
 }
 
@@ -95,8 +96,10 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say the level of enforcement, and each connection and request as it ends")
 	f.BoolVar(&o.rules.Audit, "audit", false, "let pass what no rule allows, and say after the command what that was; all other denials stay")
 	f.StringVar(&o.report, "report", "", "`FILE` to write every connection and request to, one JSON object a line; it is replaced")
+	f.StringVar(&o.suggest, "suggest", "", "`FILE` to write the least rules to that let through what the command did and tried; it is replaced")
 	f.BoolVar(&o.failOnDenied, "fail-on-denied", false, "end with status 3 where the command ends with 0 and something was denied")
 	_ = c.MarkFlagFilename("report")
+	_ = c.MarkFlagFilename("suggest", "yaml")
 	completePresets(c)
 	return c
 }
@@ -106,7 +109,7 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	c := run.Config{
 		Command: args, Rules: o.rules.from(cmd),
 		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Quiet: o.quiet, Verbose: o.verbose,
-		Report: o.report, FailOnDenied: o.failOnDenied,
+		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied,
 	}
 	if o.verbose {
 		c.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))

@@ -84,25 +84,27 @@ func FlowOf(r *record.Record) Flow {
 	return f
 }
 
-// File is a report that is being written. Its lines are whole whenever the process
-// ends: each is one write.
+// File is a report, or another file about a command, that is being written. Its lines
+// are whole whenever the process ends: each is one write.
 type File struct {
+	what    string // it is called in errors: "report"
 	file    *os.File
 	name    string // as the user says it
 	path    string // of a regular file; "" for a pipe or a device
 	written int64
 }
 
-// Create opens a report. A regular file that is there is replaced by a new one, so
-// that nobody who had it open, or knows it by another name, writes into ours.
-func Create(name string) (*File, error) {
+// Create opens a file about a command; what is what errors call it. A regular file that
+// is there is replaced by a new one, so that nobody who had it open, or knows it by
+// another name, writes into ours.
+func Create(what, name string) (*File, error) {
 	path, err := filepath.Abs(name)
 	if err != nil {
-		return nil, fmt.Errorf("open the report %s: %w", name, err)
+		return nil, fmt.Errorf("open the %s %s: %w", what, name, err)
 	}
 	for _, folder := range []string{"/dev/", "/proc/"} {
 		if strings.HasPrefix(path, folder) { // /dev/stdout may be a file that the shell opened
-			return open(name, path)
+			return open(what, name, path)
 		}
 	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
@@ -112,30 +114,30 @@ func Create(name string) (*File, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, fmt.Errorf("open the report %s: %w", name, err)
+		return nil, fmt.Errorf("open the %s %s: %w", what, name, err)
 	case info.Mode().IsRegular():
 		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("replace the report %s: %w", name, err)
+			return nil, fmt.Errorf("replace the %s %s: %w", what, name, err)
 		}
 	case info.IsDir():
-		return nil, fmt.Errorf("open the report %s: it is a folder", name)
+		return nil, fmt.Errorf("open the %s %s: it is a folder", what, name)
 	default:
-		return open(name, path)
+		return open(what, name, path)
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // it holds the command, and what that asked for
 	if err != nil {
-		return nil, fmt.Errorf("open the report %s: %w", name, err)
+		return nil, fmt.Errorf("open the %s %s: %w", what, name, err)
 	}
-	return &File{file: file, name: name, path: path}, nil
+	return &File{what: what, file: file, name: name, path: path}, nil
 }
 
 // open opens a pipe or a device as it is.
-func open(name, path string) (*File, error) {
+func open(what, name, path string) (*File, error) {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open the report %s: %w", name, err)
+		return nil, fmt.Errorf("open the %s %s: %w", what, name, err)
 	}
-	return &File{file: file, name: name}, nil
+	return &File{what: what, file: file, name: name}, nil
 }
 
 // Path is the file that the command must not reach; "" where there is none.
@@ -147,32 +149,37 @@ func (f *File) Write(line any) error {
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(line); err != nil {
-		return fmt.Errorf("write the report %s: %w", f.name, err)
+		return fmt.Errorf("write the %s %s: %w", f.what, f.name, err)
 	}
-	n, err := f.file.Write(text.Bytes())
+	return f.WriteText(text.Bytes())
+}
+
+// WriteText appends text, whole or not at all.
+func (f *File) WriteText(text []byte) error {
+	n, err := f.file.Write(text)
 	if err != nil {
 		if f.path != "" && n > 0 { // half a line is none
 			f.file.Truncate(f.written)
 		}
-		return fmt.Errorf("write the report %s: %w", f.name, err)
+		return fmt.Errorf("write the %s %s: %w", f.what, f.name, err)
 	}
 	f.written += int64(n)
 	return nil
 }
 
-// Close closes the report, and says whether it still is what stands there under its
+// Close closes the file, and says whether it still is what stands there under its
 // name.
 func (f *File) Close() error {
 	info, err := f.file.Stat()
 	if err := errors.Join(err, f.file.Close()); err != nil {
-		return fmt.Errorf("close the report %s: %w", f.name, err)
+		return fmt.Errorf("close the %s %s: %w", f.what, f.name, err)
 	}
 	if f.path == "" {
 		return nil
 	}
 	there, err := os.Lstat(f.path)
 	if err != nil || !os.SameFile(info, there) {
-		return fmt.Errorf("the report %s was moved away or replaced while the command ran: what stands there now is not the report", f.name)
+		return fmt.Errorf("the %s %s was moved away or replaced while the command ran: what stands there now is not the %s", f.what, f.name, f.what)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 
 func create(t *testing.T, path string) *File {
 	t.Helper()
-	f, err := Create(path)
+	f, err := Create("report", path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,10 +121,10 @@ func TestAReportThatIsNotThereAnyMoreIsSaid(t *testing.T) {
 }
 
 func TestAReportThatCannotBeWrittenIsAnError(t *testing.T) {
-	if _, err := Create(t.TempDir()); err == nil || !strings.Contains(err.Error(), "it is a folder") {
+	if _, err := Create("report", t.TempDir()); err == nil || !strings.Contains(err.Error(), "it is a folder") {
 		t.Errorf("a folder: %v", err)
 	}
-	if _, err := Create("/does/not/exist/report"); err == nil {
+	if _, err := Create("report", "/does/not/exist/report"); err == nil {
 		t.Error("a folder that is missing is no error")
 	}
 	f := create(t, "/dev/full")

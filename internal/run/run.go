@@ -47,6 +47,7 @@ type Config struct {
 	Quiet        bool     // say nothing after the command
 	Verbose      bool     // say the level of enforcement, and each connection as it ends
 	Report       string   // file of the report; "" for none
+	Suggest      string   // file for the least rules that the command needs; "" for none
 	FailOnDenied bool     // end with ExitDenied where the command ended with 0 and something was denied
 	Stderr       io.Writer
 	Log          *slog.Logger

@@ -17,33 +17,48 @@ import (
 type watch struct {
 	stderr  io.Writer
 	verbose bool
+	suggest *suggestion // nil: nobody asked for one
 
 	mu     sync.Mutex
 	file   *report.File // nil: no report, or it is closed
 	failed error        // of the report; what comes behind it is not written
 }
 
-// newWatch opens the report before anything is started, so that the command has no
-// part in it.
+// newWatch opens the files before anything is started, so that the command has no
+// part in them.
 func newWatch(c Config) (*watch, error) {
 	w := &watch{stderr: c.Stderr, verbose: c.Verbose}
+	var err error
+	if c.Suggest != "" && c.Suggest == c.Report {
+		return nil, fmt.Errorf("--report and --suggest both name %s: give each a file of its own", c.Report)
+	}
+	if c.Suggest != "" {
+		if w.suggest, err = newSuggestion(c); err != nil {
+			return nil, err
+		}
+	}
 	if c.Report == "" {
 		return w, nil
 	}
-	var err error
-	w.file, err = report.Create(c.Report)
+	w.file, err = report.Create("report", c.Report)
 	return w, err
 }
 
 // each reports whether somebody wants every record, not the sum alone.
-func (w *watch) each() bool { return w.verbose || w.file != nil }
+func (w *watch) each() bool { return w.verbose || w.file != nil || w.suggest != nil }
 
 // hidden are the files that the command must not reach.
-func (w *watch) hidden() []string {
-	if w.file == nil || w.file.Path() == "" {
-		return nil
+func (w *watch) hidden() (paths []string) {
+	files := []*report.File{w.file}
+	if w.suggest != nil {
+		files = append(files, w.suggest.file)
 	}
-	return []string{w.file.Path()}
+	for _, f := range files {
+		if f != nil && f.Path() != "" {
+			paths = append(paths, f.Path())
+		}
+	}
+	return paths
 }
 
 // start begins the report.
@@ -57,6 +72,9 @@ func (w *watch) start(c Config, instance string) {
 func (w *watch) tell(r *record.Record) {
 	if w.verbose {
 		io.WriteString(w.stderr, report.Line(r)) // nobody may listen
+	}
+	if w.suggest != nil {
+		w.suggest.add(r)
 	}
 	w.write(report.FlowOf(r))
 }
@@ -88,6 +106,9 @@ func (w *watch) finish(c Config, o outcome) (int, error) {
 		})
 	}
 	broken := w.close()
+	if w.suggest != nil {
+		broken = errors.Join(broken, w.suggest.write(o.dropped))
+	}
 	if !c.Quiet {
 		report.Print(c.Stderr, o.summary, o.advise) // nobody may listen
 		if o.dropped > 0 {
@@ -101,7 +122,7 @@ func (w *watch) finish(c Config, o outcome) (int, error) {
 			fmt.Fprintln(c.Stderr, "sluice:", wrong)
 		}
 		return o.exit, o.failed
-	case broken != nil, o.unknown != nil && (c.FailOnDenied || c.Report != ""):
+	case broken != nil, o.unknown != nil && (c.FailOnDenied || c.Report != "" || c.Suggest != ""):
 		return ExitFailed, wrong
 	case o.unknown != nil:
 		fmt.Fprintln(c.Stderr, "sluice:", wrong)
