@@ -209,6 +209,7 @@ type meshOf struct {
 	names    *dnsserver.Table
 	peers    []wire.Workload             // that the snapshots know beside our workload
 	carried  atomic.Pointer[net.TCPConn] // the proxy's end of the connection that was dialled last
+	dialled  atomic.Pointer[net.TCPConn] // the workload's end of it
 	outbound string                      // the outbound default of the snapshots; "" is Deny
 	carrying sync.WaitGroup
 	clock    atomic.Int64 // by which the rules are ahead of the time
@@ -355,6 +356,7 @@ func (m *meshOf) dialAddress(to netip.AddrPort) net.Conn {
 		m.t.Fatal(err)
 	}
 	m.t.Cleanup(func() { ours.Close() })
+	m.dialled.Store(ours.(*net.TCPConn))
 	theirs, err := l.Accept()
 	if err != nil {
 		m.t.Fatal(err)

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -388,4 +390,57 @@ func TestAnUpgradedConnectionEndsWhenItsAddressIsNotConsentedToAnyMore(t *testin
 	alive()
 	m.allow(ws("", "/ws"))
 	ends(t, c)
+}
+
+// A server speaks first and goes on; the client has said something and does not read. It
+// is ended all the same, without its help.
+func TestAServerThatSpeaksFirstIsEndedThoughItsClientDoesNotRead(t *testing.T) {
+	for what, end := range map[string]func(m *meshOf){
+		"its rule is withdrawn": func(m *meshOf) { m.allow() },
+		"the rules grow stale":  func(m *meshOf) { m.turnStale() },
+		"the proxy ends":        func(m *meshOf) { m.proxy.Close() },
+		"the client is reset": func(m *meshOf) {
+			m.dialled.Load().SetLinger(0)
+			m.dialled.Load().Close()
+		},
+	} {
+		for _, says := range []string{"", "x"} {
+			t.Run(what+", the client said "+strconv.Quote(says), func(t *testing.T) {
+				n := newFakeNet(t)
+				heard, over := make(chan struct{}), make(chan struct{})
+				var written atomic.Int64
+				n.site("db.example.com", "93.184.215.14", 3306, func(c net.Conn) {
+					defer close(over)
+					go func() {
+						io.ReadFull(c, make([]byte, len(says)))
+						close(heard)
+					}()
+					for {
+						if _, err := c.Write(make([]byte, 1<<16)); err != nil {
+							return
+						}
+						written.Add(1)
+					}
+				})
+				m := newMesh(t, n, rule(t, "db.example.com:3306"))
+				c := m.dial("db.example.com", 3306)
+				c.SetDeadline(time.Now().Add(patience))
+				if _, err := io.ReadFull(c, make([]byte, 1<<20)); err != nil { // it is under way
+					t.Fatal(err)
+				}
+				for last, still := int64(0), 0; still < 20; time.Sleep(5 * time.Millisecond) { // until nothing goes any more
+					if now := written.Load(); now != last {
+						last, still = now, 0
+					} else {
+						still++
+					}
+				}
+				io.WriteString(c, says)
+				within(t, patience, "what the client says does not come through", func() { <-heard })
+				end(m)
+				within(t, patience, "the server's connection lives on", func() { <-over })
+				within(t, patience, "the connection is carried still", m.carrying.Wait)
+			})
+		}
+	}
 }

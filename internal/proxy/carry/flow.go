@@ -80,18 +80,33 @@ func (f *Flow) Close() {
 }
 
 // Relay carries bytes until both sides have ended, and accounts for them. prefix is
-// what the client sent already, before release is called; received are the bytes that
-// it got already.
-func (f *Flow) Relay(ctx context.Context, up *net.TCPConn, prefix []byte, release func(), received int64) {
-	f.entry.Edit(func(r *record.Record) { r.Sent, r.Received = 0, received })
-	carried := relay.New(relay.Config{Down: f.conn.Down(), Up: up, Prefix: prefix, PrefixDone: release, Memory: f.kit.Memory})
+// what the client sent already, before release is called.
+func (f *Flow) Relay(ctx context.Context, up *net.TCPConn, prefix []byte, release func()) {
+	carried := f.Through(up)
+	carried.Say(prefix, release)
+	f.Run(ctx, carried)
+}
+
+// Through returns a relay to an upstream whose bytes count for the record. It must be
+// given to Run, or dropped and Uncounted.
+func (f *Flow) Through(up *net.TCPConn) *relay.Relay {
+	carried := relay.New(relay.Config{Down: f.conn.Down(), Up: up, Memory: f.kit.Memory})
+	f.entry.Edit(func(r *record.Record) { r.Sent, r.Received = 0, 0 })
 	f.entry.Count(carried)
+	return carried
+}
+
+// Run runs a relay of Through to its end.
+func (f *Flow) Run(ctx context.Context, carried *relay.Relay) {
 	result := carried.Run(ctx)
-	f.entry.Count(nil)
+	f.Uncount()
 	if result.Err != nil {
-		f.Broke(result.Err, received+result.Received)
+		f.Broke(result.Err, result.Received)
 	}
 }
+
+// Uncount takes what a relay has carried so far for all that it ever will.
+func (f *Flow) Uncount() { f.entry.Count(nil) }
 
 // Broke notes that the connection ended with an error after the client had received so
 // many bytes. An error that is not a relay's is the client's own. Not each is a failure:

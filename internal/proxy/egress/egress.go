@@ -163,7 +163,7 @@ func (c *connection) bytes(ctx context.Context, prefix []byte, seen sniff.Result
 	}
 	c.conn.Hold(dialled{allowed{c.chain}, address.Addr()}, d.Snapshot)
 	flow.Edit(func(r *record.Record) { r.Upstream = address.String() })
-	flow.Relay(ctx, up, prefix, release, 0)
+	flow.Relay(ctx, up, prefix, release)
 }
 
 // open opens the record of the connection.

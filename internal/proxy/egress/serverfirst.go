@@ -3,11 +3,6 @@ package egress
 import (
 	"cmp"
 	"context"
-	"errors"
-	"io"
-	"net"
-	"os"
-	"time"
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/gate"
@@ -37,22 +32,22 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 		c.fail(flow, err)
 		return seen, nil, false
 	}
-	defer up.Close()
 	c.conn.Hold(dialled{allowed{c.chain}, address.Addr()}, d.Snapshot)
 	flow.Edit(func(r *record.Record) { r.Upstream = address.String() })
+	through := flow.Through(up)
+	defer flow.Uncount()
+	defer through.Drop()
 	var greeting int64
 	var broken error
 	for more := true; more; {
-		greeted := greet(c.conn.Down(), up)
+		before := greeting
+		through.Greet()
 		seen, said, err = c.sniff(ctx, buffer, limits)
-		var n int64
-		n, broken = greeted()
-		greeting += n
-		more = seen.Silent && !seen.Ended && n > 0 && cmp.Or(broken, err) == nil // a server that goes on speaking may
+		broken = through.Pause()
+		greeting = through.Received()
+		more = seen.Silent && !seen.Ended && greeting > before && cmp.Or(broken, err) == nil // a server that goes on speaking may
 	}
-	flow.Edit(func(r *record.Record) {
-		r.Received, r.Sniffed, r.SNI = greeting, c.chain.Sniffed, record.Text(seen.SNI)
-	})
+	flow.Edit(func(r *record.Record) { r.Sniffed, r.SNI = c.chain.Sniffed, record.Text(seen.SNI) })
 	if broken := cmp.Or(broken, err); broken != nil {
 		flow.Broke(broken, greeting)
 		return seen, nil, false
@@ -88,46 +83,7 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 		}
 	}
 	c.conn.Hold(dialled{allowed{c.chain}, address.Addr()}, d.Snapshot)
-	flow.Relay(ctx, up, said, buffer.Release, greeting)
+	through.Say(said, buffer.Release)
+	flow.Run(ctx, through)
 	return seen, nil, false
 }
-
-// greet carries what the server says first to the client until the function that it
-// returns is called, which gives back the bytes carried, and an error where one side is
-// gone.
-func greet(down, up *net.TCPConn) func() (int64, error) {
-	type result struct {
-		n   int64
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		n, err := io.Copy(onlyWriter{down}, onlyReader{up})
-		var failed *net.OpError
-		switch {
-		case err == nil:
-			down.CloseWrite() // the server has said all
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			err = nil
-		case errors.As(err, &failed) && failed.Op == "read":
-			gate.Reset(down)
-			err = &relay.SideError{Side: relay.Upstream, Op: failed.Op, Err: failed.Err}
-		default:
-			gate.Reset(down)
-		}
-		done <- result{n, err}
-	}()
-	return func() (int64, error) {
-		up.SetReadDeadline(time.Unix(1, 0))
-		r := <-done
-		up.SetReadDeadline(time.Time{})
-		return r.n, r.err
-	}
-}
-
-// onlyReader and onlyWriter keep io.Copy from splicing, whose bytes in the pipe
-// would be lost at the deadline.
-type (
-	onlyReader struct{ io.Reader }
-	onlyWriter struct{ io.Writer }
-)

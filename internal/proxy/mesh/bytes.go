@@ -30,5 +30,5 @@ func (w *Way) bytes(ctx context.Context, flow *carry.Flow, conn *gate.Conn, to T
 		return
 	}
 	flow.Edit(func(r *record.Record) { r.Upstream = d.Endpoint.Instance })
-	flow.Relay(ctx, up, prefix, release, 0)
+	flow.Relay(ctx, up, prefix, release)
 }

@@ -15,10 +15,11 @@ const (
 	MaxPipes = 32
 )
 
-// Memory is where the relays of one process take buffers and pipes from. The
-// zero value is ready. Close it when no relay runs any more.
+// Memory is where the relays of one process take buffers and pipes from, and hear of
+// resets that they do not read. The zero value is ready. Close it when no relay runs any more.
 type Memory struct {
 	buffers sync.Pool
+	hangups hangups
 
 	mu    sync.Mutex
 	free  []*pipe // at most MaxPipes
@@ -30,6 +31,7 @@ type Memory struct {
 // Close gives the pipes back to the kernel. A pipe that is still lent is closed
 // when its relay gives it back.
 func (m *Memory) Close() {
+	m.hangups.close()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.spent, m.none = true, true

@@ -78,12 +78,15 @@ type Result struct {
 }
 
 // Relay is one connection's way through. It owns both sockets from New on: Run
-// closes them.
+// closes them. Where the server may speak first, Greet and Pause come before Run.
 type Relay struct {
 	config Config
 	raw    [2]syscall.RawConn // by Side
 	ways   [2]way             // by the Side that they read from
 	failed atomic.Pointer[failure]
+
+	greeting chan struct{} // closed when what Greet began has ended
+	pausing  atomic.Bool   // Pause waits for it
 }
 
 // failure is why a relay ends otherwise than by two FINs; the first one counts.
@@ -106,6 +109,10 @@ func (r *Relay) Received() int64 { return r.ways[Upstream].moved.Load() }
 // Abort ends Run at once and resets both sides. It may be called from anywhere,
 // at any time, and more than once.
 func (r *Relay) Abort() { r.fail(ErrAborted) }
+
+// Say gives what the workload sent meanwhile, in place of Config.Prefix and PrefixDone,
+// to a relay that does not run yet.
+func (r *Relay) Say(prefix []byte, done func()) { r.config.Prefix, r.config.PrefixDone = prefix, done }
 
 // Run carries bytes until both sides have ended, one of them fails, nothing
 // moves for too long, ctx ends or Abort is called. The end of one side (FIN) is
@@ -163,6 +170,11 @@ func (r *Relay) fail(err error) {
 	if !r.failed.CompareAndSwap(nil, &failure{err}) {
 		return
 	}
+	r.interrupt()
+}
+
+// interrupt wakes whoever waits for one of the sockets.
+func (r *Relay) interrupt() {
 	past := time.Unix(1, 0)
 	r.config.Down.SetDeadline(past)
 	r.config.Up.SetDeadline(past)
@@ -175,6 +187,7 @@ func (r *Relay) close() Result {
 		r.config.Down.SetLinger(0)
 		r.config.Up.SetLinger(0)
 	}
+	r.release()
 	r.config.Down.Close()
 	r.config.Up.Close()
 	return result

@@ -30,6 +30,14 @@ type through struct {
 // start runs a relay. What config leaves out is filled in.
 func start(t *testing.T, ctx context.Context, config Config) *through {
 	t.Helper()
+	x := prepare(t, config)
+	x.run(ctx)
+	return x
+}
+
+// prepare is start without Run.
+func prepare(t *testing.T, config Config) *through {
+	t.Helper()
 	x := &through{t: t, result: make(chan Result, 1)}
 	x.client, config.Down = connected(t)
 	config.Up, x.destination = connected(t)
@@ -40,8 +48,11 @@ func start(t *testing.T, ctx context.Context, config Config) *through {
 		config.Memory = newMemory(t)
 	}
 	x.relay = New(config)
-	go func() { x.result <- x.relay.Run(ctx) }()
 	return x
+}
+
+func (x *through) run(ctx context.Context) {
+	go func() { x.result <- x.relay.Run(ctx) }()
 }
 
 func newMemory(t testing.TB) *Memory {

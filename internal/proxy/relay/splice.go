@@ -42,18 +42,25 @@ func (w *way) spliceAll(fd uintptr) (done bool) {
 			w.ended = true
 			return true
 		}
-		w.buffered, w.errno = n, 0
-		if !w.written(w.relay.raw[w.to].Write(w.drainStep)) {
+		w.buffered = n
+		if !w.drain() {
 			return true
 		}
 	}
+}
+
+// drain writes what the pipe holds, waiting for room where there is none, and reports
+// whether to go on.
+func (w *way) drain() bool {
+	w.errno = 0
+	return w.written(w.relay.raw[w.to].Write(w.drainStep))
 }
 
 func (w *way) drainPipe(fd uintptr) (done bool) {
 	for w.buffered > 0 {
 		n, errno := splice(uintptr(w.pipe.read), fd, w.buffered)
 		if errno == syscall.EAGAIN {
-			return false
+			return w.wait()
 		}
 		if errno != 0 {
 			w.errno = errno

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"net"
 	"os"
 	"sync/atomic"
@@ -24,11 +25,14 @@ type way struct {
 	relay    *Relay
 	from, to Side
 	moved    atomic.Int64
-	ended    bool // from has sent FIN
-	failed   bool // nothing more may be read or written
-	copyOnly bool // from or to cannot splice
+	ended    bool   // from has sent FIN
+	failed   bool   // nothing more may be read or written
+	paused   bool   // it stopped where it was, for Relay.Pause
+	copyOnly bool   // from or to cannot splice
+	watched  uint64 // by hangups; 0: not yet
 
 	unwritten []byte // for writeBytes
+	left      []byte // what a pause kept from being written
 	pipe      *pipe  // for drainPipe
 	buffered  int    // bytes in pipe
 	errno     syscall.Errno
@@ -42,18 +46,41 @@ func (w *way) init(r *Relay, from Side) {
 	w.readStep, w.writeStep, w.drainStep = w.read, w.writeBytes, w.drainPipe
 }
 
-// run carries bytes until from has ended or the relay fails.
+// run carries bytes until from has ended, the relay fails or is paused. It goes on where
+// a pause has stopped it.
 func (w *way) run() {
-	err := w.relay.raw[w.from].Read(w.readStep)
-	w.giveBackPipe()
+	w.paused = false
+	var err error
+	if w.writeLeft() && !w.ended {
+		err = w.relay.raw[w.from].Read(w.readStep)
+	}
+	if w.buffered == 0 || w.failed {
+		w.giveBackPipe()
+	}
 	switch {
-	case w.failed:
+	case w.failed, w.paused:
+	case err != nil && w.relay.pause(err):
+		w.paused = true
 	case err != nil:
 		w.relay.sideFailed(w.from, "read", err)
 	case w.ended:
 		// An error here means that to is gone; reading from it tells.
 		w.conn(w.to).CloseWrite()
 	}
+}
+
+// writeLeft writes what the last pause kept from being written, and reports whether it
+// could.
+func (w *way) writeLeft() bool {
+	left := w.left
+	w.left = nil
+	switch {
+	case len(left) > 0:
+		return w.write(left)
+	case w.buffered > 0:
+		return w.drain()
+	}
+	return true
 }
 
 // read moves all that there is. It returns false to wait for more.
@@ -100,15 +127,19 @@ func (w *way) copySome(fd uintptr) (more, done bool) {
 func (w *way) write(b []byte) bool {
 	w.unwritten, w.errno = b, 0
 	err := w.relay.raw[w.to].Write(w.writeStep)
+	written := w.written(err)
+	if w.paused {
+		w.left = bytes.Clone(w.unwritten) // b is somebody else's soon
+	}
 	w.unwritten = nil
-	return w.written(err)
+	return written
 }
 
 func (w *way) writeBytes(fd uintptr) (done bool) {
 	for len(w.unwritten) > 0 {
 		n, errno := rawio.Write(fd, w.unwritten)
 		if errno == syscall.EAGAIN {
-			return false
+			return w.wait()
 		}
 		if errno != 0 {
 			w.errno = errno
@@ -120,13 +151,28 @@ func (w *way) writeBytes(fd uintptr) (done bool) {
 	return true
 }
 
-// written takes what came of a nested RawConn.Write.
+// wait is called before the way waits for room in a socket. Nobody reads from the other
+// one until then: a reset of it is heard of in another way.
+func (w *way) wait() (done bool) {
+	if w.watched == 0 {
+		// Without it the reset is noticed when there is room, or when nothing moved for
+		// too long: a process that can open nothing more has greater worries.
+		w.relay.raw[w.from].Control(func(fd uintptr) { w.relay.config.Memory.hangups.watch(w, fd) })
+	}
+	return false
+}
+
+// written takes what came of a nested RawConn.Write, and reports whether to go on.
 func (w *way) written(err error) bool {
 	if err == nil && w.errno != 0 {
 		err = os.NewSyscallError("write", w.errno)
 	}
 	if err == nil && w.relay.failed.Load() != nil {
 		w.failed = true // a fast sender must not keep an aborted relay alive
+		return false
+	}
+	if w.relay.pause(err) {
+		w.paused = true
 		return false
 	}
 	if err != nil {
