@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -16,7 +15,6 @@ import (
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/peer"
 	"sluice.dev/sluice/internal/proxy"
-	"sluice.dev/sluice/internal/proxy/ingress"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
@@ -176,23 +174,4 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 		resolver.Close()
 		closeSockets()
 	}, nil
-}
-
-// openIngress takes the address of --ingress, so that one in use is reported at once.
-func (d *daemon) openIngress(ctx context.Context) (*net.TCPListener, []ingress.Route, error) {
-	var routes []ingress.Route
-	for _, text := range d.options.ingressRoutes {
-		route, err := ingress.ParseRoute(text)
-		if err != nil {
-			return nil, nil, err
-		}
-		routes = append(routes, route)
-	}
-	var config net.ListenConfig
-	config.SetMultipathTCP(false)
-	listener, err := config.Listen(ctx, "tcp", d.options.ingress)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open --ingress: %w", err)
-	}
-	return listener.(*net.TCPListener), routes, nil
 }

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"sluice.dev/sluice/internal/attach"
 	"sluice.dev/sluice/internal/proxy"
-	"sluice.dev/sluice/internal/proxy/ingress"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/report"
@@ -29,7 +27,7 @@ func (d *daemon) attached(ctx context.Context, a *attach.Attachment) {
 		return
 	default:
 	}
-	m, err := d.join(ctx, a.Hello.Workload)
+	m, err := d.join(ctx, a.Hello.Workload, snapshot.NewHolder(snapshot.HolderConfig{}))
 	if err != nil {
 		d.log.Warn("a sandbox was refused", "service", a.Hello.Service, "version", a.Hello.Version, "error", err)
 		a.Refuse(err.Error())
@@ -75,41 +73,6 @@ func (d *daemon) attached(ctx context.Context, a *attach.Attachment) {
 	}
 }
 
-// serveIngress joins as the workload "ingress" and serves its listener until the
-// proxy stops, and what came in by it until ctx ends.
-func (d *daemon) serveIngress(ctx context.Context, listener *net.TCPListener, routes []ingress.Route) error {
-	defer listener.Close()
-	hello := wire.Workload{Namespace: wire.DefaultNamespace, Level: "none", Labels: map[string]string{"app": "istio-ingress", "istio": "ingress"}}
-	for {
-		m, err := d.join(ctx, hello)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			d.log.Warn("the ingress waits for the server", "error", err)
-			continue // join itself waited
-		}
-		defer m.leave()
-		w, err := d.proxy.Attach(ctx, proxy.WorkloadConfig{Workload: m.workload, Holder: m.holder})
-		if err != nil {
-			return err
-		}
-		defer w.Close()
-		served := make(chan error, 1)
-		go func() { served <- w.ServeIngress(listener, routes) }()
-		select {
-		case err = <-served:
-			return err
-		case <-d.stopping:
-		case <-ctx.Done():
-		}
-		listener.Close()
-		err = <-served
-		<-ctx.Done()
-		return err
-	}
-}
-
 // member is a workload that joined, with the snapshot that it runs.
 type member struct {
 	workload wire.Workload
@@ -117,8 +80,8 @@ type member struct {
 	leave    func()
 }
 
-// join joins a workload and follows what the server sends, until leave.
-func (d *daemon) join(ctx context.Context, hello wire.Workload) (*member, error) {
+// join joins a workload and follows what the server sends into the holder, until leave.
+func (d *daemon) join(ctx context.Context, hello wire.Workload, holder *snapshot.Holder) (*member, error) {
 	membership, err := d.client.Join(context.WithoutCancel(ctx), hello)
 	if err != nil {
 		return nil, err
@@ -141,7 +104,6 @@ func (d *daemon) join(ctx context.Context, hello wire.Workload) (*member, error)
 		return nil, err
 	}
 	workload.Instance, workload.Proxy = membership.Instance(), d.options.name
-	holder := snapshot.NewHolder(snapshot.HolderConfig{})
 	first := make(chan struct{})
 	stop := holder.OnSwap(func(*snapshot.Snapshot) {
 		select {

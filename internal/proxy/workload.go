@@ -3,9 +3,11 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -37,22 +39,23 @@ type WorkloadConfig struct {
 // Workload is one workload that the proxy serves: its listeners, its names, its gate and
 // its ways.
 type Workload struct {
-	proxy   *Proxy
-	config  WorkloadConfig
-	log     *slog.Logger
-	warn    rate.Sometimes // so that a workload cannot fill the log
-	source  policy.Source
-	dns     *dnsserver.Server
-	http    *http1.Server
-	kit     carry.Kit
-	gate    *gate.Gate
-	egress  *egress.Way
-	mesh    *mesh.Way
-	inward  mesh.Inward // into its sandbox; nil where nothing listens inside: an ingress
-	place   int         // among the workloads of the proxy
-	ctx     context.Context
-	cancel  context.CancelFunc
-	closing sync.Once
+	proxy    *Proxy
+	config   WorkloadConfig
+	log      *slog.Logger
+	warn     rate.Sometimes // so that a workload cannot fill the log
+	source   policy.Source
+	dns      *dnsserver.Server
+	http     *http1.Server
+	kit      carry.Kit
+	gate     *gate.Gate
+	egress   *egress.Way
+	mesh     *mesh.Way
+	inward   mesh.Inward // into its sandbox; nil where nothing listens inside: an ingress
+	instance atomic.Pointer[string]
+	place    int // among the workloads of the proxy
+	ctx      context.Context
+	cancel   context.CancelFunc
+	closing  sync.Once
 
 	mu    sync.Mutex
 	ended bool // nothing begins any more
@@ -73,9 +76,10 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 		proxy: p, config: c, place: place, log: p.config.Log.With("workload", of.Instance), warn: rate.Sometimes{Interval: time.Second},
 		source: policy.Source{Namespace: of.Namespace, Account: of.Account, Labels: of.Labels},
 	}
+	w.instance.Store(&of.Instance)
 	w.http = http1.NewServer(http1.Config{})
 	w.kit = carry.Kit{
-		Instance: of.Instance, For: advice.Options{Namespace: of.Namespace, Labels: of.Labels}, TellAll: p.config.TellAll,
+		Instance: w.Instance, For: advice.Options{Namespace: of.Namespace, Labels: of.Labels}, TellAll: p.config.TellAll,
 		Recorder: p.config.Records, HTTP: w.http, Buffers: &p.buffers, Memory: &p.memory, Now: p.config.Now,
 	}
 	if c.Sink != nil {
@@ -101,7 +105,28 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 }
 
 // Instance is the workload's name on the mesh: "details-v2/1".
-func (w *Workload) Instance() string { return w.config.Workload.Instance }
+func (w *Workload) Instance() string { return *w.instance.Load() }
+
+// Rename gives the workload, which was served before the server knew it, the name that
+// the server gave it. Records that are opened from now on have that name.
+func (w *Workload) Rename(instance string) error {
+	p := w.proxy
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch p.workloads[instance] {
+	case w:
+		return nil
+	case nil:
+	default:
+		return fmt.Errorf("rename %s to %s: this proxy serves a workload of that name", w.Instance(), instance)
+	}
+	if p.workloads[w.Instance()] == w { // it is not closed
+		delete(p.workloads, w.Instance())
+		p.workloads[instance] = w
+	}
+	w.instance.Store(&instance)
+	return nil
+}
 
 // start serves the listeners of the workload until Close.
 func (w *Workload) start(ctx context.Context) {

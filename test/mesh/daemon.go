@@ -52,6 +52,13 @@ func (p *Place) start(t testing.TB, cmd *exec.Cmd) *Daemon {
 // PID is the daemon's.
 func (d *Daemon) PID() int { return d.cmd.Process.Pid }
 
+// Said is what the process has said so far, the first maxSaid bytes of it.
+func (d *Daemon) Said() string {
+	d.said.mu.Lock()
+	defer d.said.mu.Unlock()
+	return string(d.said.kept)
+}
+
 // Ended is closed when the process has ended.
 func (d *Daemon) Ended() <-chan struct{} { return d.done }
 

@@ -176,16 +176,21 @@ func StartInBackground(t testing.TB, cmd *exec.Cmd) {
 	})
 }
 
-// logged writes a command's words into the test's log.
+// logged writes a command's words into the test's log, and keeps the first of them.
 type logged struct {
 	mu   sync.Mutex
 	t    testing.TB
 	over bool
+	kept []byte
 }
+
+// maxSaid bounds what is kept of what a process says, in bytes.
+const maxSaid = 256 << 10
 
 func (l *logged) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.kept = append(l.kept, b[:min(len(b), maxSaid-len(l.kept))]...)
 	if !l.over {
 		l.t.Logf("%s", strings.TrimRight(string(b), "\n"))
 	}

@@ -23,7 +23,7 @@ import (
 // Kit is what the connections of one workload are carried with. All but TellAll must
 // be set.
 type Kit struct {
-	Instance string // the workload's: "details-v2/1"
+	Instance func() string // the workload's name of the moment: "details-v2/1"
 	For      advice.Options
 	TellAll  bool // says everything to a denied workload, not the reason and the id alone
 	Recorder record.Recorder

@@ -36,7 +36,7 @@ func (k *Kit) Open(c *gate.Conn, start time.Time, about About, snapshot string) 
 	f := &Flow{kit: k, conn: c, about: about}
 	f.entry.Edit(func(r *record.Record) {
 		*r = record.Record{
-			ID: record.NewID(), Start: start, Workload: k.Instance, Direction: about.Direction, Dialled: about.Dialled,
+			ID: record.NewID(), Start: start, Workload: k.Instance(), Direction: about.Direction, Dialled: about.Dialled,
 			Port: about.Port, Sniffed: about.Sniffed, SNI: record.Text(about.SNI), Snapshot: snapshot,
 		}
 	})

@@ -38,7 +38,7 @@ func kit(t *testing.T) (*Kit, *record.Ring, *gate.Gate, *gate.Conn) {
 		t.Fatal("it is not let in")
 	}
 	ring := record.NewRing()
-	return &Kit{Instance: "client/1", Recorder: record.NewBook(ring), Now: time.Now}, ring, g, c
+	return &Kit{Instance: func() string { return "client/1" }, Recorder: record.NewBook(ring), Now: time.Now}, ring, g, c
 }
 
 // Many connections that were used to the end are ended by a reset. They have not failed.

@@ -57,7 +57,7 @@ func (r *Requests) begin(s *snapshot.Snapshot, fill func(*record.Record)) {
 	now := r.kit.Now()
 	r.entry.Edit(func(f *record.Record) {
 		*f = record.Record{
-			ID: r.id, Start: now, Workload: r.kit.Instance, Direction: r.about.Direction, Dialled: r.about.Dialled,
+			ID: r.id, Start: now, Workload: r.kit.Instance(), Direction: r.about.Direction, Dialled: r.about.Dialled,
 			Port: r.about.Port, Sniffed: policy.HTTP, Snapshot: s.Version,
 		}
 		fill(f)

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"sluice.dev/sluice/internal/proxy"
+	"sluice.dev/sluice/internal/proxy/ingress"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// ingressName is what the ingress is called until the server gives it its name.
+const ingressName = "istio-ingress"
+
+// openIngress takes the address of --ingress, so that one in use is reported at once.
+func (d *daemon) openIngress(ctx context.Context) (*net.TCPListener, []ingress.Route, error) {
+	var routes []ingress.Route
+	for _, text := range d.options.ingressRoutes {
+		route, err := ingress.ParseRoute(text)
+		if err != nil {
+			return nil, nil, err
+		}
+		routes = append(routes, route)
+	}
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
+	listener, err := config.Listen(ctx, "tcp", d.options.ingress)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open --ingress: %w", err)
+	}
+	return listener.(*net.TCPListener), routes, nil
+}
+
+// serveIngress serves the listener until the proxy stops, and what came in by it until
+// ctx ends. From its start it answers: while the server sends no rules, that there are
+// none.
+func (d *daemon) serveIngress(ctx context.Context, listener *net.TCPListener, routes []ingress.Route) error {
+	defer listener.Close()
+	hello := wire.Workload{Namespace: wire.DefaultNamespace, Level: "none", Labels: map[string]string{"app": ingressName, "istio": "ingress"}}
+	workload := hello
+	workload.Instance, workload.Proxy = ingressName, d.options.name
+	holder := snapshot.NewHolder(snapshot.HolderConfig{})
+	w, err := d.proxy.Attach(ctx, proxy.WorkloadConfig{Workload: workload, Holder: holder})
+	if err != nil {
+		return err
+	}
+	joining, giveUp := context.WithCancel(ctx)
+	joined := make(chan *member, 1)
+	go func() { joined <- d.joinIngress(joining, hello, w, holder) }()
+	defer func() {
+		giveUp()
+		if m := <-joined; m != nil {
+			m.leave()
+		}
+	}()
+	defer w.Close()
+	served := make(chan error, 1)
+	go func() { served <- w.ServeIngress(listener, routes) }()
+	select {
+	case err = <-served:
+		return err
+	case <-d.stopping:
+	case <-ctx.Done():
+	}
+	listener.Close()
+	err = <-served
+	<-ctx.Done()
+	return err
+}
+
+// joinIngress joins the server as the ingress, which is served already, for as long as
+// it takes; it returns nil where ctx ends first.
+func (d *daemon) joinIngress(ctx context.Context, hello wire.Workload, w *proxy.Workload, holder *snapshot.Holder) *member {
+	waits := seldom{now: time.Now}
+	for ctx.Err() == nil {
+		m, err := d.join(ctx, hello, holder) // which waits
+		if err == nil {
+			err = w.Rename(m.workload.Instance)
+		}
+		switch {
+		case err == nil:
+			d.log.Info("the ingress has its rules", "workload", m.workload.Instance)
+			return m
+		case m != nil:
+			m.leave()
+		}
+		if ctx.Err() == nil && waits.due() {
+			d.log.Warn("the ingress answers 503 until the server sends it rules", "error", err)
+		}
+	}
+	return nil
+}
+
+// seldom says when something that goes on is worth a line of a log again: at once, and
+// then after longer and longer times.
+type seldom struct {
+	now  func() time.Time
+	next time.Time
+	wait time.Duration // until next, from the last time
+}
+
+// Bounds of the times between two lines about the same.
+const (
+	leastWait = time.Minute
+	mostWait  = time.Hour
+)
+
+// due reports whether it is time, and says when it will be next.
+func (s *seldom) due() bool {
+	now := s.now()
+	if now.Before(s.next) {
+		return false
+	}
+	s.wait = min(max(2*s.wait, leastWait), mostWait)
+	s.next = now.Add(s.wait)
+	return true
+}
