@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"unicode"
 	"unicode/utf8"
 
@@ -13,12 +14,17 @@ import (
 	"go.yaml.in/yaml/v4/plugin/loaderlimits"
 )
 
-// Bounds of what Decode reads. Past one of them the whole input is refused.
+// Bounds of what Decode reads. Past one of them the whole input is refused. How many
+// objects a file holds has no bound of its own.
 const (
 	MaxFileBytes = 1 << 20 // of one file or of standard input
-	MaxObjects   = 1000    // in one file
 	maxDepth     = 64      // of mappings and sequences within one another
-	maxNodes     = 200_000 // visited, aliases followed: what a "billion laughs" meets
+	maxValues    = 240_000 // in one JSON file; for YAML see maxWeight
+	maxVisited   = 500_000 // values and keys, aliases followed: what a "billion laughs" meets
+	bytesVisited = 32      // of a text that count as one more
+	objectVisits = 26      // that an object counts as, beside its values
+	maxEntries   = 4096    // of a mapping whose keys the user chooses, such as labels
+	maxKey       = 512     // bytes of a key
 	maxProblems  = 100     // reported; what is found after them is not
 )
 
@@ -37,13 +43,14 @@ func Decode(file string, r io.Reader) ([]Object, error) {
 		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
 	d := &decoder{file: file}
-	if len(data) > MaxFileBytes {
-		d.fail(nil, "", "more than %d bytes", MaxFileBytes)
-		return nil, d.problems
-	}
-	if json.Valid(data) {
+	switch {
+	case len(data) > MaxFileBytes:
+		d.fail(nil, "", "more than %d bytes: split the file", MaxFileBytes)
+	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
+		d.fail(nil, "", "UTF-16 is not supported: save the file as UTF-8")
+	case json.Valid(data):
 		d.json(data)
-	} else {
+	default:
 		d.stream(data)
 	}
 	if len(d.problems) > 0 {
@@ -58,8 +65,9 @@ type decoder struct {
 	file     string
 	objects  []Object
 	problems Problems
-	nodes    int // visited so far, against maxNodes
+	visited  int // so far, against maxVisited
 	full     bool
+	indexes  map[reflect.Type]map[string]int // of the structs read so far, by the names of their fields
 }
 
 // fail notes a problem at a node.
@@ -87,15 +95,21 @@ func (d *decoder) json(data []byte) {
 
 // stream reads document after document.
 func (d *decoder) stream(data []byte) {
-	loader, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(maxDepth))))
+	meter := newMeter(data)
+	loader, err := yaml.NewLoader(meter, yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(maxDepth))))
 	if err != nil {
 		d.fail(nil, "", "%v", err)
 		return
 	}
+	meter.held = func() int { return held(loader) }
 	for !d.full {
 		var document yaml.Node
 		err := loader.Load(&document)
 		if errors.Is(err, io.EOF) {
+			return
+		}
+		if meter.fault != "" {
+			d.fail(&yaml.Node{Line: meter.line}, "", "%s", meter.fault)
 			return
 		}
 		if err != nil {
@@ -214,36 +228,43 @@ func (d *decoder) list(root *yaml.Node) {
 
 // object reads one object.
 func (d *decoder) object(root *yaml.Node) {
-	if len(d.objects) >= MaxObjects {
-		d.full = true
-		d.fail(root, "", "more than %d objects", MaxObjects)
+	if d.visited += objectVisits; !d.visit(root, "") {
 		return
 	}
 	before := len(d.problems)
 	o := Object{Origin: Origin{File: d.file, Line: root.Line, lines: map[string]int{}}}
-	fields := map[string]*yaml.Node{}
+	var apiVersion, kindName, metadata, spec, status *yaml.Node
 	ok := d.mapping(root, "", 0, func(key, value *yaml.Node) {
 		switch key.Value {
-		case "apiVersion", "kind", "metadata", "spec", "status":
-			fields[key.Value] = value
-			o.Origin.lines[key.Value] = key.Line
+		case "apiVersion":
+			apiVersion = value
+		case "kind":
+			kindName = value
+		case "metadata":
+			metadata = value
+		case "spec":
+			spec = value
+		case "status":
+			status = value
 		default:
 			d.fail(key, key.Value, "unknown field")
+			return
 		}
+		o.Origin.lines[key.Value] = key.Line
 	})
 	if !ok {
 		return
 	}
 	into := &fieldReader{decoder: d, lines: o.Origin.lines}
-	into.read(fields["apiVersion"], "apiVersion", &o.APIVersion)
-	into.read(fields["kind"], "kind", &o.Kind)
+	into.read(apiVersion, "apiVersion", &o.APIVersion)
+	into.read(kindName, "kind", &o.Kind)
 	if o.Kind == "" {
 		d.fail(root, "kind", "is missing")
 		return
 	}
 	kind, err := KindOf(o.APIVersion, o.Kind)
 	if err != nil {
-		d.fail(fields["kind"], "", "%v", err)
+		d.fail(kindName, "", "%v", err)
 		if !d.full {
 			d.problems[len(d.problems)-1].kind = true
 		}
@@ -251,11 +272,11 @@ func (d *decoder) object(root *yaml.Node) {
 	}
 	// What the store holds, and what messages say, is the version that is served.
 	o.APIVersion = kind.APIVersion()
-	into.metadata(fields["metadata"], &o.Metadata)
+	into.metadata(metadata, &o.Metadata)
 	o.Spec = kind.NewSpec()
 	into.snakeCase = kind.IsIstio()
-	into.read(fields["spec"], "spec", o.Spec)
-	if status := fields["status"]; status != nil {
+	into.read(spec, "spec", o.Spec)
+	if status != nil {
 		o.Status = into.raw(status, "status")
 	}
 	if len(d.problems) == before {

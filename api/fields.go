@@ -138,8 +138,8 @@ func (f *fieldReader) time(node *yaml.Node, path string, into reflect.Value) {
 
 // structure reads a mapping into a struct whose fields are all known.
 func (f *fieldReader) structure(node *yaml.Node, path string, into reflect.Value, depth int) {
-	index := fieldIndex(into.Type())
-	written := map[string]string{}
+	index := f.fieldIndex(into.Type())
+	var written uint64 // which fields
 	f.mapping(node, path, depth, func(key, value *yaml.Node) {
 		name := key.Value
 		i, known := index[name]
@@ -157,11 +157,15 @@ func (f *fieldReader) structure(node *yaml.Node, path string, into reflect.Value
 			f.fail(key, join(path, key.Value), "unknown field%s", closest(key.Value, index))
 			return
 		}
-		if before, twice := written[name]; twice {
+		if written&(1<<i) != 0 { // in its other spelling, for mapping refuses the same one
+			before := name
+			if before == key.Value {
+				before = snakeCase(name)
+			}
 			f.fail(key, here, "duplicate: written as %s and as %s", before, key.Value)
 			return
 		}
-		written[name] = key.Value
+		written |= 1 << i
 		f.lines[here] = key.Line
 		f.value(value, here, into.Field(i), depth+1)
 	})
@@ -169,6 +173,10 @@ func (f *fieldReader) structure(node *yaml.Node, path string, into reflect.Value
 
 // table reads a mapping into a Go map with string keys.
 func (f *fieldReader) table(node *yaml.Node, path string, into reflect.Value, depth int) {
+	if n := len(node.Content) / 2; node.Kind == yaml.MappingNode && n > maxEntries {
+		f.fail(node, path, "more than %d entries", maxEntries)
+		return
+	}
 	into.Set(reflect.MakeMap(into.Type()))
 	f.mapping(node, path, depth, func(key, value *yaml.Node) {
 		here := path + "[" + key.Value + "]"
@@ -205,6 +213,9 @@ func (f *fieldReader) sequence(node *yaml.Node, path string, into reflect.Value,
 // writes.
 func (f *fieldReader) raw(node *yaml.Node, path string) json.RawMessage {
 	plain := f.plain(node, path, 1)
+	if f.full {
+		return nil
+	}
 	data, err := json.Marshal(plain)
 	if err != nil {
 		f.fail(node, path, "cannot be said in JSON: %v", err)
@@ -213,7 +224,8 @@ func (f *fieldReader) raw(node *yaml.Node, path string) json.RawMessage {
 	return data
 }
 
-// plain turns a node of any shape into maps, slices and scalars.
+// plain turns a node of any shape into maps, slices and scalars. What is at fault in
+// it is reported at path: one of its own for each value could cost more than the value.
 func (f *fieldReader) plain(node *yaml.Node, path string, depth int) any {
 	if node = f.resolve(node, path, depth); node == nil || isNull(node) {
 		return nil
@@ -222,13 +234,13 @@ func (f *fieldReader) plain(node *yaml.Node, path string, depth int) any {
 	case yaml.MappingNode:
 		m := map[string]any{}
 		f.mapping(node, path, depth, func(key, value *yaml.Node) {
-			m[key.Value] = f.plain(value, join(path, key.Value), depth+1)
+			m[key.Value] = f.plain(value, path, depth+1)
 		})
 		return m
 	case yaml.SequenceNode:
 		s := make([]any, 0, len(node.Content))
-		for i, item := range node.Content {
-			s = append(s, f.plain(item, fmt.Sprintf("%s[%d]", path, i), depth+1))
+		for _, item := range node.Content {
+			s = append(s, f.plain(item, path, depth+1))
 		}
 		return s
 	}
@@ -258,10 +270,7 @@ func (d *decoder) resolve(node *yaml.Node, path string, depth int) *yaml.Node {
 	if d.full {
 		return nil
 	}
-	d.nodes++
-	if d.nodes > maxNodes {
-		d.fail(node, path, "more than %d values, aliases followed", maxNodes)
-		d.full = true
+	if !d.visit(node, path) {
 		return nil
 	}
 	if depth > maxDepth {
@@ -275,8 +284,22 @@ func (d *decoder) resolve(node *yaml.Node, path string, depth int) *yaml.Node {
 			return nil
 		}
 		node = node.Alias
+		if !d.visit(node, path) {
+			return nil
+		}
 	}
 	return node
+}
+
+// visit counts a value or a key, and the longer ones for more.
+func (d *decoder) visit(node *yaml.Node, path string) bool {
+	d.visited += 1 + len(node.Value)/bytesVisited
+	if d.visited > maxVisited {
+		d.fail(node, path, "more values than %d, or as much text, aliases followed", maxVisited)
+		d.full = true
+		return false
+	}
+	return true
 }
 
 // mapping calls each for the keys of a mapping, in their order, and refuses what
@@ -290,13 +313,19 @@ func (d *decoder) mapping(node *yaml.Node, path string, depth int, each func(key
 		d.fail(node, path, "must be a mapping of names to values")
 		return false
 	}
-	seen := make(map[string]int, len(node.Content)/2)
+	var seen map[string]int // the line of each key, where they are more than a few
+	if len(node.Content) > 2*fewKeys {
+		seen = make(map[string]int, len(node.Content)/2)
+	}
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		if d.full {
 			return true
 		}
 		key, value := node.Content[i], node.Content[i+1]
 		switch {
+		case key.Kind == yaml.ScalarNode && len(key.Value) > maxKey:
+			d.fail(key, path, "a key of %d bytes: at most %d are supported", len(key.Value), maxKey)
+			continue
 		case key.Kind == yaml.ScalarNode && key.ShortTag() == "!!merge":
 			d.fail(key, join(path, "<<"), "merge keys are not supported: write the fields out")
 			continue
@@ -304,14 +333,37 @@ func (d *decoder) mapping(node *yaml.Node, path string, depth int, each func(key
 			d.fail(key, path, "a key must be a string")
 			continue
 		}
-		if line, twice := seen[key.Value]; twice {
+		if !d.visit(key, path) {
+			return true
+		}
+		if line, twice := seenBefore(node.Content[:i], key, seen); twice {
 			d.fail(key, join(path, key.Value), "duplicate, first on line %d", line)
 			continue
 		}
-		seen[key.Value] = key.Line
 		each(key, value)
 	}
 	return true
+}
+
+// fewKeys is up to how many keys of a mapping are compared one by one.
+const fewKeys = 8
+
+// seenBefore returns the line of the same key among those before it, and notes it in
+// seen, if that is made.
+func seenBefore(before []*yaml.Node, key *yaml.Node, seen map[string]int) (line int, twice bool) {
+	if seen != nil {
+		line, twice = seen[key.Value]
+		if !twice {
+			seen[key.Value] = key.Line
+		}
+		return line, twice
+	}
+	for i := 0; i < len(before); i += 2 {
+		if before[i].Kind == yaml.ScalarNode && before[i].Value == key.Value {
+			return before[i].Line, true
+		}
+	}
+	return 0, false
 }
 
 // scalarOf returns the scalar under a key of a mapping, or nil.
@@ -338,8 +390,12 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-// fieldIndex returns the fields of a struct by the names of their json tags.
-func fieldIndex(t reflect.Type) map[string]int {
+// fieldIndex returns the fields of a struct by the names of their json tags. No
+// struct has more than 64.
+func (d *decoder) fieldIndex(t reflect.Type) map[string]int {
+	if index, known := d.indexes[t]; known {
+		return index
+	}
 	index := make(map[string]int, t.NumField())
 	for i := range t.NumField() {
 		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
@@ -347,6 +403,10 @@ func fieldIndex(t reflect.Type) map[string]int {
 			index[name] = i
 		}
 	}
+	if d.indexes == nil {
+		d.indexes = map[reflect.Type]map[string]int{}
+	}
+	d.indexes[t] = index
 	return index
 }
 

@@ -26,6 +26,7 @@ type jsonReader struct {
 	tokens *json.Decoder
 	offset int64 // up to which lines were counted
 	line   int
+	values int
 }
 
 // next returns a token and the line on which it ends, which for JSON is the line
@@ -45,6 +46,9 @@ func (r *jsonReader) value(depth int) (*yaml.Node, error) {
 	token, line, err := r.next()
 	if err != nil {
 		return nil, err
+	}
+	if r.values++; r.values > maxValues {
+		return nil, fmt.Errorf("more than %d values for one file: split it", maxValues)
 	}
 	scalar := func(tag, value string) (*yaml.Node, error) {
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: value, Line: line}, nil

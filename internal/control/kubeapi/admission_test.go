@@ -2,6 +2,7 @@ package kubeapi
 
 import (
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -103,6 +104,30 @@ func TestABodyBeyondTheBoundIsRefused(t *testing.T) {
 	body := strings.Replace(egressRule("rule", "one.example.com"), `"metadata":{`, `"metadata":{"annotations":{"a":"`+strings.Repeat("x", maxRequestBody)+`"},`, 1)
 	if code, _ := s.do(t, "POST", egressRules, "application/json", body); code != http.StatusRequestEntityTooLarge {
 		t.Errorf("%d", code)
+	}
+}
+
+func TestAnObjectOfManyValuesCostsAtMost64MiBToRefuse(t *testing.T) {
+	s := start(t, "", acceptAll)
+	var before, after runtime.MemStats
+	for _, written := range []struct{ method, path, contentType, head, unit, tail string }{
+		{"POST", egressRules, "application/yaml", "[", "x,", "]"},
+		{"POST", egressRules, "application/yaml", "", "a:\n", ""},
+		{"POST", egressRules, "application/yaml", "", "- #\n", ""},
+		{"POST", egressRules, "application/yaml", "[", "[],", "]"},
+		{"POST", egressRules, "application/json", `{"kind":"EgressRule","spec":[`, "[],", "1]}"},
+		{"POST", egressRules, "application/json", `{"kind":"EgressRule","spec":[`, `{"a":1},`, "1]}"},
+		{"PATCH", egressRules + "/rule?fieldManager=a", "application/apply-patch+yaml", "{", "a,", "}"},
+		{"PATCH", egressRules + "/rule", "application/merge-patch+json", `{"spec":[`, "[],", "1]}"},
+		{"PATCH", egressRules + "/rule", "application/json-patch+json", `[`, `{"op":"test"},`, "1]"},
+	} {
+		body := written.head + strings.Repeat(written.unit, (maxRequestBody-64)/len(written.unit)) + written.tail
+		runtime.ReadMemStats(&before)
+		code, answer := s.do(t, written.method, written.path, written.contentType, body)
+		runtime.ReadMemStats(&after)
+		if cost := (after.TotalAlloc - before.TotalAlloc) >> 20; code < 400 || cost > 64 {
+			t.Errorf("%s of %q: %d after %d MiB: %.100s", written.contentType, written.unit, code, cost, answer)
+		}
 	}
 }
 

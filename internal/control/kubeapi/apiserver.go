@@ -81,7 +81,7 @@ func newCRDServer(store *etcdServer, dial func(context.Context) (net.Conn, error
 	config.Authorization.Authorizer = authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup)
 	config.AdmissionControl = plugin
 	config.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
-		return refuseProtobuf(genericapiserver.DefaultBuildHandlerChain(handler, c))
+		return refuseProtobuf(refuseHeavy(genericapiserver.DefaultBuildHandlerChain(handler, c)))
 	}
 	if err := etcdOptions.ApplyTo(&config.Config); err != nil {
 		return nil, err

@@ -1,7 +1,9 @@
 package kubeapi
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -9,6 +11,8 @@ import (
 
 	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sluice.dev/sluice/api"
 )
 
 // refuseProtobuf answers 415 to a protobuf body for a custom resource, which has
@@ -19,6 +23,28 @@ func refuseProtobuf(next http.Handler) http.Handler {
 			writeStatus(w, http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
 				"the objects of Sluice have no protobuf form: send application/json or application/yaml")
 			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// refuseHeavy answers 413 to an object of more values than any has: the parsers behind
+// make several hundred bytes of each, some more than once.
+func refuseHeavy(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Body != nil && isCustomResource(r.URL.Path) {
+			// A byte past the bound is left for the handler behind, which refuses it.
+			body, err := io.ReadAll(io.LimitReader(r.Body, maxRequestBody+1))
+			if err != nil {
+				writeStatus(w, http.StatusBadRequest, metav1.StatusReasonBadRequest, "read the object: "+err.Error())
+				return
+			}
+			if api.ObjectWeight(body) > api.MaxObjectWeight {
+				writeStatus(w, http.StatusRequestEntityTooLarge, metav1.StatusReasonRequestEntityTooLarge, "too many values for one object")
+				return
+			}
+			r = r.Clone(r.Context())
+			r.Body = io.NopCloser(bytes.NewReader(body))
 		}
 		next.ServeHTTP(w, r)
 	})
