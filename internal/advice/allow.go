@@ -59,7 +59,21 @@ func parseAllow(text string) (rule policy.Rule, err error) {
 	if err == nil {
 		rule.Hosts, rule.CIDRs, err = allowedHost(host)
 	}
+	if err == nil && slices.ContainsFunc(rule.Hosts, isLocalhost) {
+		err = localhostError(rule.Ports[0].Port)
+	}
 	return rule, err
+}
+
+// isLocalhost reports whether a pattern is for names of the loopback (RFC 6761, section
+// 6.3), which no rule is about: inside it is the sandbox's own.
+func isLocalhost(p names.Pattern) bool {
+	text := p.String()
+	return text == "localhost" || strings.HasSuffix(text, ".localhost")
+}
+
+func localhostError(port uint16) error {
+	return fmt.Errorf("inside, localhost is the sandbox's own loopback, which the command reaches without a rule; for port %d of this machine use --reach-host %d and connect to host.sluice.internal:%d, and to open a port of the command outside use --publish %d", port, port, port, port)
 }
 
 // splitAllow splits off the ports with their protocols.

@@ -75,6 +75,7 @@ func TestTheShortFormOfARule(t *testing.T) {
 		"https://a.example/x": "http.paths", "https://a.example/?q": "https://a.example/, or",
 		"ssh://git.example.com": "--allow git.example.com:22/tcp", "postgres://db.example.com:5433/x": "--allow db.example.com:5433/tcp", "gopher://a.example": "--allow a.example:PORT/tcp",
 		"https://a.example:x/": "port", "https://a.example:443/tcp": "http.paths", "https://a.example:80,443/": "port", "https:///": "", "://a.example": "",
+		"localhost:8080": "--reach-host 8080", "http://localhost:8080/": "--publish 8080", "*.localhost": "own loopback", "LOCALHOST.:80": "own loopback",
 		"a.example:80,80": "port 80 is given twice", "a.example:80,": "port", "a.example:,80": "port", "a.example:" + strings.TrimSuffix(strings.Repeat("1,", 70), ","): "twice",
 		"10.0.0.0/33": "not a valid CIDR", "10.0.0.1/8": "bits set", "::ffff:10.0.0.0/104": "IPv4-mapped",
 		"[::1]:": "port", "a..b": "", "*.*.com": "", "[2001:db8::]/32:443": "",

@@ -30,6 +30,8 @@ type runOptions struct {
 	server        string
 	egressSockets string
 	resolvers     []string
+	publish       []string
+	reachHost     []string
 	upstreamCA    string
 	runAs         string
 	quiet         bool
@@ -87,6 +89,8 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.StringVar(&o.account, "service-account", "", "service account of the workload")
 	f.StringArrayVar(&o.labels, "label", nil, "K=V, a label of the workload; may be repeated")
 	f.StringSliceVar(&o.listen, "listen", nil, "port on which the command serves; may be repeated")
+	f.StringArrayVar(&o.publish, "publish", nil, "`[ADDR:]PORT[:PORT]`: open a port of the command outside, on 127.0.0.1 without ADDR; may be repeated")
+	f.StringArrayVar(&o.reachHost, "reach-host", nil, "`PORT` of this machine's loopback that the command may reach, as host.sluice.internal; may be repeated")
 	f.StringVar(&o.server, "server", "", "join the mesh of the server whose runtime folder this is (with --service: the default one)")
 	f.StringVar(&o.egressSockets, "egress-sockets", os.Getenv("SLUICE_EGRESS_SOCKETS"), "unix socket of a SocketFactory: the way out is through its namespace (SLUICE_EGRESS_SOCKETS)")
 	f.StringArrayVar(&o.resolvers, "resolver", commaSeparated(os.Getenv("SLUICE_RESOLVER")), "DNS server to ask, ADDRESS[:PORT]; may be repeated (SLUICE_RESOLVER, separated by commas; default: the machine's)")
@@ -126,12 +130,18 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	if w.Labels, err = parseLabels(o.labels); err != nil {
 		return c, err
 	}
-	for _, text := range o.listen {
-		port, err := strconv.ParseUint(text, 10, 16)
-		if err != nil || port == 0 {
-			return c, fmt.Errorf("--listen %q must be a port from 1 to 65535", text)
+	if w.Ports, err = ports("--listen", o.listen); err != nil {
+		return c, err
+	}
+	if c.Rules.Host, err = ports("--reach-host", o.reachHost); err != nil {
+		return c, err
+	}
+	for _, text := range o.publish {
+		p, err := run.ParsePublish(text)
+		if err != nil {
+			return c, err
 		}
-		w.Ports = append(w.Ports, uint16(port))
+		c.Publish = append(c.Publish, p)
 	}
 	runtime := paths.Runtime(o.server)
 	data, err := paths.Data("")
@@ -144,10 +154,16 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	}
 	c.Mask = append([]string{runtime, data}, announced...)
 	if o.service == "" && o.server == "" {
+		if len(c.Rules.Host) > 0 && o.egressSockets != "" {
+			return c, errors.New("--reach-host is for this machine's own loopback, and with --egress-sockets (SLUICE_EGRESS_SOCKETS) the way out begins in another namespace")
+		}
 		return c, nil
 	}
+	if len(c.Publish) > 0 {
+		return c, errors.New("--publish is for a command that runs alone; with --service or --server name the port with --listen: the mesh calls it by the service's name, and an ingress opens it outside")
+	}
 	if c.Rules.Any() || len(c.Rules.Private) > 0 {
-		return c, errors.New("--rules, --allow, --preset and --private are for a command that runs alone; with --service or --server the rules are the server's: use sluice create")
+		return c, errors.New("--rules, --allow, --preset, --private and --reach-host are for a command that runs alone; with --service or --server the rules are the server's: use sluice create")
 	}
 	if c.Rules.Audit {
 		return c, errors.New("--audit is for a command that runs alone; with --service or --server it is the mesh that decides: set outboundDefault: Audit in its MeshConfig, for all or for one namespace")
@@ -159,6 +175,18 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	}
 	c.Attach, err = paths.Socket(runtime, paths.AttachSocket)
 	return c, err
+}
+
+// ports reads the ports of a flag that may be repeated.
+func ports(flag string, texts []string) (list []uint16, err error) {
+	for _, text := range texts {
+		port, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || port == 0 {
+			return nil, fmt.Errorf("%s %q must be a port from 1 to 65535", flag, text)
+		}
+		list = append(list, uint16(port))
+	}
+	return list, nil
 }
 
 // commaSeparated is nil for an empty text; spaces around a comma do not count.

@@ -52,7 +52,8 @@ type Workload struct {
 	mesh     *mesh.Way
 	inward   mesh.Inward // into its sandbox; nil where nothing listens inside: an ingress
 	instance atomic.Pointer[string]
-	place    int // among the workloads of the proxy
+	caller   mesh.Caller // its own addresses in the mesh
+	place    int         // among the workloads of the proxy
 	ctx      context.Context
 	cancel   context.CancelFunc
 	closing  sync.Once
@@ -87,9 +88,8 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 	}
 	w.gate = gate.New(gate.Config{Holder: c.Holder, Capacity: p.capacity, Full: w.full})
 	w.egress = egress.New(egress.Config{Kit: &w.kit, Dialer: p.dialer, Prover: p.prover, Roots: p.config.UpstreamRoots})
-	var caller mesh.Caller
-	caller.V4, caller.V6 = capture.WorkloadAddresses(place + 1)
-	w.mesh = mesh.New(mesh.Config{Kit: &w.kit, Caller: caller, Inward: p.inward})
+	w.caller.V4, w.caller.V6 = capture.WorkloadAddresses(place + 1)
+	w.mesh = mesh.New(mesh.Config{Kit: &w.kit, Caller: w.caller, Inward: p.inward})
 	if c.Capture != nil {
 		w.inward = mesh.Into(c.Capture)
 	}

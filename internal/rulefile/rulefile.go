@@ -11,12 +11,14 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"strconv"
 	"time"
 
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/addresses"
 	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/control/compile"
+	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/wire"
 	"sluice.dev/sluice/rules"
@@ -31,12 +33,35 @@ type Rules struct {
 	Input   io.Reader // what StandardInput reads; it is needed where Files names it
 	Presets []string  // of --preset
 	Allow   []string  // of --allow: HOST[:PORT]
+	Host    []uint16  // of --reach-host: ports of this machine's loopback, as HostName
 	Private []string  // of --private: CIDRs that the names of every rule may lead to
 	Audit   bool      // --audit: what no rule allows passes, and is reported
 }
 
+// HostName is this machine's loopback, for a command that may reach some of its ports.
+// Nobody is asked for its addresses: ICANN keeps .internal out of the public DNS.
+var HostName = names.MustParse("host.sluice.internal")
+
+// HostAddresses are the addresses of HostName.
+func HostAddresses() []netip.Addr {
+	return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+}
+
+// reachHost is the rule of --reach-host.
+func reachHost(port uint16) (policy.Rule, error) {
+	host, err := names.ExactPattern(HostName)
+	rule := policy.Rule{
+		ID: "--reach-host " + strconv.Itoa(int(port)), Hosts: []names.Pattern{host},
+		Ports: []policy.Port{{Port: port, Protocol: policy.ProtocolTCP}},
+	}
+	for _, a := range HostAddresses() {
+		rule.PrivateAnswers = append(rule.PrivateAnswers, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return rule, err
+}
+
 // Any reports whether there are rules at all.
-func (r *Rules) Any() bool { return len(r.Files)+len(r.Presets)+len(r.Allow) > 0 }
+func (r *Rules) Any() bool { return len(r.Files)+len(r.Presets)+len(r.Allow)+len(r.Host) > 0 }
 
 // Compile compiles the rules for one workload, by the same compiler as the server's.
 // What is odd about them goes to words.
@@ -95,6 +120,11 @@ func (r *Rules) read(namespace string) (objects []api.Object, allow []policy.Rul
 			wrong = append(wrong, err)
 			continue
 		}
+		allow = append(allow, rule)
+	}
+	for _, port := range r.Host {
+		rule, err := reachHost(port)
+		wrong = append(wrong, err)
 		allow = append(allow, rule)
 	}
 	for _, text := range r.Private {

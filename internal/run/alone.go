@@ -5,14 +5,17 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/report"
+	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -26,6 +29,11 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 	if err != nil {
 		return ExitFailed, err
 	}
+	published, err := listen(c.Publish)
+	if err != nil {
+		return ExitFailed, err
+	}
+	defer closeAll(published)
 	box, err := open(ctx, c, w.hidden())
 	if err != nil {
 		return ExitFailed, err
@@ -52,9 +60,13 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 	defer p.Close()
 	workload := c.Workload
 	workload.Instance, workload.PID, workload.Level = instanceName(c), box.PID(), box.Enforcement().Level
-	if _, err := p.Attach(ctx, proxy.WorkloadConfig{Workload: workload, Capture: captured, Holder: holder}); err != nil {
+	attached, err := p.Attach(ctx, proxy.WorkloadConfig{Workload: workload, Capture: captured, Holder: holder})
+	if err != nil {
 		captured.Close()
 		return ExitFailed, err
+	}
+	for i, listener := range published {
+		go attached.Publish(listener, c.Publish[i].Port, "--publish "+c.Publish[i].String())
 	}
 	sayLevel(c, box)
 	w.start(c, workload.Instance)
@@ -76,7 +88,11 @@ func newProxy(ctx context.Context, c Config, records proxy.Records) (*proxy.Prox
 		}
 		sockets = factory
 	}
-	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Servers: c.Resolvers})
+	known := make(map[names.Name][]netip.Addr)
+	if len(c.Rules.Host) > 0 {
+		known[rulefile.HostName] = rulefile.HostAddresses()
+	}
+	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Servers: c.Resolvers, Known: known})
 	roots, err := UpstreamRoots(c.UpstreamCA)
 	if err != nil {
 		return nil, err

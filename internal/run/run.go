@@ -39,6 +39,7 @@ type Config struct {
 
 	// For a proxy in this process.
 	Rules         rulefile.Rules
+	Publish       []Publish        // ports inside that are open outside
 	EgressSockets string           // path of a socket of a SocketFactory; "" for the host's own
 	Resolvers     []netip.AddrPort // nil: the machine's
 	UpstreamCA    string           // file of PEM beside the system's roots
@@ -51,6 +52,12 @@ type Config struct {
 	FailOnDenied bool     // end with ExitDenied where the command ended with 0 and something was denied
 	Stderr       io.Writer
 	Log          *slog.Logger
+}
+
+// Publish is a port inside the sandbox that is open outside.
+type Publish struct {
+	Listen netip.AddrPort // outside
+	Port   uint16         // inside
 }
 
 // Run runs the command to its end and returns its exit status. An error means

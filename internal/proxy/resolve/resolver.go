@@ -47,12 +47,15 @@ type ResolverConfig struct {
 	Servers    []netip.AddrPort // asked in this order, but the silent ones last; none: those of ResolvConf
 	ResolvConf string           // "/etc/resolv.conf" where empty; read again when it changes
 	Now        func() time.Time // time.Now where nil
+	// Known are names that DNS is never asked for, each with its addresses.
+	Known map[names.Name][]netip.Addr
 }
 
 // Resolver asks DNS for addresses and remembers them. It is safe for concurrent
 // use. Close ends it.
 type Resolver struct {
 	sockets Sockets
+	known   map[names.Name][]netip.Addr
 	servers func() ([]netip.AddrPort, error)
 	now     func() time.Time
 	health  health
@@ -117,6 +120,7 @@ func NewResolver(c ResolverConfig) *Resolver {
 	}
 	r := &Resolver{
 		sockets: c.Sockets,
+		known:   c.Known,
 		servers: (&resolvConf{path: c.ResolvConf, now: c.Now}).list,
 		now:     c.Now,
 		cache:   newCache(CacheSize),
@@ -166,6 +170,9 @@ func (r *Resolver) Lookup(ctx context.Context, n names.Name, limit *rate.Limiter
 // begin is Lookup, and says with a flight that is not nil that the other family may
 // come yet.
 func (r *Resolver) begin(ctx context.Context, n names.Name, limit *rate.Limiter) ([]netip.Addr, *flight, error) {
+	if addrs, ok := r.known[n]; ok {
+		return addrs, nil, nil
+	}
 	known, f, err := r.knownOrFlight(n, limit)
 	if err != nil {
 		return nil, nil, err

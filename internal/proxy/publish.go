@@ -1,0 +1,48 @@
+package proxy
+
+import (
+	"context"
+	"net"
+
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// Publish carries the connections of a listener outside to a port inside the sandbox of
+// the workload, as bytes, until the listener closes or the workload does. rule is what
+// their records name: the wish of whoever started the command.
+func (w *Workload) Publish(listener *net.TCPListener, port uint16, rule string) {
+	if !w.begin() {
+		listener.Close()
+		return
+	}
+	defer w.work.Done()
+	defer listener.Close()
+	stop := context.AfterFunc(w.ctx, func() { listener.Close() })
+	defer stop()
+	w.accept(listener, func(down *net.TCPConn) { w.comeIn(down, port, rule) })
+}
+
+// comeIn carries one connection to a port of the sandbox.
+func (w *Workload) comeIn(down *net.TCPConn, port uint16, rule string) {
+	defer down.Close()
+	conn, ctx, ok := w.gate.Admit(w.ctx, down)
+	if !ok {
+		return
+	}
+	defer conn.Leave()
+	flow := w.kit.Open(conn, w.kit.Now(), carry.About{Direction: record.Ingress, Dialled: w.Instance(), Port: port}, conn.Snapshot().Version)
+	defer flow.Close()
+	flow.Decide(&policy.Verdict{Action: policy.Allow, Treatment: policy.Relay, Port: port})
+	flow.Edit(func(r *record.Record) { r.Rule = rule })
+	up, err := w.inward(ctx, w.caller, port)
+	if err != nil {
+		flow.Fail(&refusal.Error{Reason: refusal.ConnectRefused, Text: "nothing listens on that port inside the sandbox", Err: err})
+		gate.Reset(down)
+		return
+	}
+	flow.Relay(ctx, up, nil, func() {})
+}
