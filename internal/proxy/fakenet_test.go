@@ -287,6 +287,12 @@ func (m *meshOf) compile(rules ...policy.Rule) *snapshot.Snapshot {
 // service makes a workload of our proxy serve a service on port 9080 of its sandbox.
 func (m *meshOf) service(name string, serve func(net.Conn)) {
 	m.t.Helper()
+	m.instance(name, 1, serve)
+}
+
+// instance makes one of several workloads serve a service.
+func (m *meshOf) instance(name string, number int, serve func(net.Conn)) {
+	m.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		m.t.Fatal(err)
@@ -308,7 +314,7 @@ func (m *meshOf) service(name string, serve func(net.Conn)) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	joined.Instance = name + "-v1/1"
+	joined.Instance = fmt.Sprintf("%s-v1/%d", name, number)
 	w, err := m.proxy.Attach(m.t.Context(), WorkloadConfig{Workload: joined, Holder: snapshot.NewHolder(snapshot.HolderConfig{})})
 	if err != nil {
 		m.t.Fatal(err)

@@ -37,8 +37,27 @@ func (p *Plan) Draw(r uint64) Destination {
 			r -= t.weight
 		}
 	}
-	if drawn.Service.IsZero() {
-		drawn.Service = p.service
+	return p.resolved(drawn)
+}
+
+// Destinations calls yield with each destination that may be drawn, until it returns
+// false.
+func (p *Plan) Destinations(yield func(Destination) bool) {
+	if p.total == 0 {
+		yield(p.Draw(0))
+		return
 	}
-	return drawn
+	for i := range p.targets {
+		if p.targets[i].weight > 0 && !yield(p.resolved(p.targets[i].to)) {
+			return
+		}
+	}
+}
+
+// resolved fills in the service that was asked for.
+func (p *Plan) resolved(to Destination) Destination {
+	if to.Service.IsZero() {
+		to.Service = p.service
+	}
+	return to
 }

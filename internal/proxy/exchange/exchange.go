@@ -41,6 +41,10 @@ type Request struct {
 	Upgrade string // the protocol that the client asks to change to and that may be passed on; ""
 	Version Version
 	Fields  Fields // the header fields; nil: none
+	// Bound is where connections are held for this client alone, because it signed in
+	// there or was asked to (NTLM, Negotiate): a Director that has a choice chooses one
+	// of these. Nil for nearly all.
+	Bound []Upstream
 }
 
 // Values calls yield with the value of each field of that name, which is given in

@@ -50,6 +50,14 @@ type Stream interface {
 	// Release gives the Stream back. reuse says that the exchange was read to its
 	// end, so that another may follow on it.
 	Release(reuse bool)
+	// Keep holds back a Stream, whose exchange was read to its end, for another one of
+	// the same client: what its owner signed in to is nobody else's. It is not given
+	// back, and the owner owns it still; but the Upstream may close it meanwhile, as it
+	// does an idle one. Next comes Again, or Release(false).
+	Keep()
+	// Again says whether a Stream that was kept can carry another exchange, as one from
+	// Take can. If not it has been released.
+	Again() bool
 	// Remote is the address that was reached.
 	Remote() netip.AddrPort
 	// Reused says that another exchange was served before this one, so that its

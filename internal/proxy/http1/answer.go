@@ -57,6 +57,7 @@ func (d *conn) finalHead(u exchange.Stream, n int, p *pump) (size, have int, res
 				return 0, n, result{failure: d.server.limits.answer(bad)}
 			}
 		}
+		d.binds = d.binds || size > 0 && sc.res.signsIn
 		scanned = n
 		if size == 0 {
 			if headRoom+n == len(sc.up)-tailRoom {

@@ -202,7 +202,7 @@ func (d *chunkDecoder) appendEnd(out []byte) (_ []byte, bad cause) {
 // the message is read, RFC 9110 §6.5.1.
 func mayBeTrailer(kind fieldKind) bool {
 	switch kind {
-	case hostField, contentLengthField, transferEncodingField, bodyField, trailerField, expectField:
+	case hostField, contentLengthField, transferEncodingField, bodyField, trailerField, expectField, signInField:
 		return false
 	}
 	return true

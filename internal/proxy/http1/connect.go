@@ -29,9 +29,15 @@ func (w *waits) end() {
 	}
 }
 
-// connect takes a connection that is open or dials one, and lets the sweeper see
-// it.
+// connect takes a connection that is open, this client's own where there is one, or
+// dials one, and lets the sweeper see it.
 func (d *conn) connect(dir *exchange.Direction) (exchange.Stream, error) {
+	d.binds = d.head.signsIn || addsSignIn(dir.Set) || addsSignIn(dir.Append)
+	if u := d.takeBound(dir.Upstream); u != nil {
+		d.binds = true
+		d.watched(u)
+		return u, nil
+	}
 	if u := dir.Upstream.Take(); u != nil {
 		d.watched(u)
 		return u, nil

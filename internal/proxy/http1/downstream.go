@@ -46,6 +46,10 @@ type conn struct {
 	request request  // at r, as far as it was read
 	long    *longRun // leaveLong: what Direct said
 
+	bound []exchange.Upstream // see bound.go
+	kept  []exchange.Stream   // one for each of bound
+	binds bool                // the exchange's stream is for this client alone
+
 	asked    string // the change of protocol that was passed on, a view; "" none
 	received int64  // bytes sent to the client in this exchange
 	until    time.Duration
@@ -97,6 +101,7 @@ func (d *conn) takePrefix(prefix []byte) {
 // and leaves it for what takes long.
 func (d *conn) serve() {
 	defer d.release()
+	defer d.endBound()
 	for {
 		err := d.raw.Read(d.stepFunc)
 		d.inside = false

@@ -16,6 +16,7 @@ const (
 	trailerField
 	perHopField     // dropped whatever it says
 	bodyField       // Content-Type and the like: for every recipient
+	signInField     // Authorization and WWW-Authenticate: they may be about the connection
 	mistakableField // refused: what CGI and the like take for one that says where the body ends
 )
 
@@ -53,6 +54,9 @@ func kindOf(name []byte) fieldKind {
 			return bodyField
 		}
 	case 13:
+		if equalFold(name, "authorization") {
+			return signInField
+		}
 		if equalFold(name, "content-range") {
 			return bodyField
 		}
@@ -67,6 +71,9 @@ func kindOf(name []byte) fieldKind {
 			return perHopField
 		}
 	case 16:
+		if equalFold(name, "www-authenticate") {
+			return signInField
+		}
 		if equalFold(name, "proxy-connection") {
 			return perHopField
 		}

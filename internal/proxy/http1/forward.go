@@ -57,7 +57,11 @@ func (d *conn) settle(dir *exchange.Direction, start time.Duration, u exchange.S
 		res.closes, res.reusable = true, false
 	}
 	d.watched(nil)
-	u.Release(res.reusable)
+	if res.reusable && d.binds {
+		d.keep(dir.Upstream, u)
+	} else {
+		u.Release(res.reusable)
+	}
 	return d.finish(dir, start, now, res, o)
 }
 

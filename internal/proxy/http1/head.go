@@ -47,6 +47,7 @@ type head struct {
 	expects              bool // Expect: 100-continue
 	expectsOther         bool // any other expectation
 	lists                bool // Connection names fields that are to be dropped
+	signsIn              bool // to the connection: see signsIn
 	dropped              int
 }
 
@@ -57,6 +58,7 @@ func (h *head) reset() {
 	h.status, h.length, h.query, h.https = 0, -1, 0, false
 	h.chunked, h.http10, h.closes, h.keepAlive, h.wantsUpgrade = false, false, false, false, false
 	h.hostSeen, h.expects, h.expectsOther, h.lists = false, false, false, false
+	h.signsIn = false
 }
 
 func (h *head) bytes(s span) []byte { return h.raw[s.from:s.to] }
@@ -223,6 +225,8 @@ func (h *head) note(f *field, b []byte, answer bool) cause {
 		return underscoreName
 	case perHopField:
 		f.drop = true
+	case signInField:
+		h.signsIn = h.signsIn || signsIn(value)
 	}
 	return fine
 }

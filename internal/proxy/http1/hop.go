@@ -62,7 +62,7 @@ func mayBeListed(name []byte) bool {
 	switch kindOf(name) {
 	case hostField, contentLengthField, transferEncodingField, expectField, bodyField:
 		return false
-	case otherField:
+	case otherField, signInField:
 		return !equalFold(name, "authorization") && !equalFold(name, "cookie") && !equalFold(name, "set-cookie") &&
 			!equalFold(name, "cache-control") && !equalFold(name, "location")
 	}

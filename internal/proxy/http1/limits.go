@@ -18,6 +18,7 @@ type Limits struct {
 
 // Bounds that are not the user's to set.
 const (
+	maxBound     = 4                     // upstream connections held for one client; past it the oldest ends
 	maxInterim   = 16                    // 1xx answers before the final one
 	lingerTime   = 5 * time.Second       // for a client to read its last answer
 	lingerBytes  = 16 << 20              // that it may still send meanwhile

@@ -177,6 +177,7 @@ func TestASecondAnswerOverTLSNeverReachesTheNextRequest(t *testing.T) {
 	answer := func(text string) string {
 		return fmt.Sprintf("HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s", len(text), text)
 	}
+	said := make(chan struct{}, 20)
 	f := newFixture(t, answering(hello), options{pool: realOrigin(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
@@ -187,10 +188,12 @@ func TestASecondAnswerOverTLSNeverReachesTheNextRequest(t *testing.T) {
 		if _, err := io.WriteString(c, answer("for "+r.URL.Path)); err == nil {
 			io.WriteString(c, answer("for nobody"))
 		}
+		said <- struct{}{}
 		io.Copy(io.Discard, c)
 	}), true)})
 	for i := range 20 {
 		path := fmt.Sprintf("/%d", i)
 		f.client().send("GET %s HTTP/1.1\r\nHost: a.example\r\n\r\n", path).want(answer("for " + path))
+		<-said
 	}
 }

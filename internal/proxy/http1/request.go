@@ -17,6 +17,7 @@ func (d *conn) describe(h *head) {
 		x.Version = exchange.HTTP10
 	}
 	x.Fields = h
+	x.Bound = d.bound
 }
 
 // withoutPath is the origin form of a target that is a query at most,

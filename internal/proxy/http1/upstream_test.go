@@ -100,6 +100,9 @@ func (s *inProcessStream) Release(reuse bool) {
 	s.read.Close()
 }
 
+func (s *inProcessStream) Keep()       {}
+func (s *inProcessStream) Again() bool { return true }
+
 func (s *inProcessStream) Remote() netip.AddrPort { return netip.MustParseAddrPort("192.0.2.1:80") }
 func (s *inProcessStream) Reused() bool           { return false }
 

@@ -32,7 +32,11 @@ func (r *Requests) Init(w *Way, conn *gate.Conn, about carry.About) {
 // Route decides about one request to a service, whose record is open, and follows the
 // decision. What is denied is answered by deny.
 func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target, deny func(policy.Verdict) exchange.Direction) exchange.Direction {
-	d := r.way.decide(s, to, route.Request{Method: x.Method, Path: x.Target, Authority: x.Host, Fields: x})
+	request := route.Request{Method: x.Method, Path: x.Target, Authority: x.Host, Fields: x}
+	d := r.way.decide(s, to, request)
+	if len(x.Bound) > 0 {
+		r.way.stay(&d, to, request, x.Bound)
+	}
 	r.Decide(&d.Verdict)
 	if !d.Verdict.Passes() {
 		return deny(d.Verdict) // by value: d stays on the stack

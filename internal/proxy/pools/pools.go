@@ -98,6 +98,14 @@ func (t *Table[K, M]) Recheck(fateOf func(K, M) Fate) {
 	}
 }
 
+// Is reports whether the pool of a key is this one.
+func (t *Table[K, M]) Is(key K, pool *upstream.Pool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.byKey[key]
+	return e != nil && e.pool == pool
+}
+
 // Len returns how many pools there are.
 func (t *Table[K, M]) Len() int {
 	t.mu.Lock()

@@ -32,7 +32,9 @@ type Conn struct {
 	idleSince time.Duration // on the pool's clock
 	place     int           // index in pool.all
 	unasked   [1]byte       // where quiet looks for what nobody asked for
+	kept      bool          // by Keep, under pool.mu
 	aborted   atomic.Bool
+	ended     atomic.Bool
 }
 
 // Remote implements exchange.Stream.
@@ -155,12 +157,17 @@ func (c *Conn) Release(reuse bool) {
 	if reuse {
 		c.pool.put(c)
 	} else {
+		c.takeBack()
 		c.close()
 	}
 }
 
-// close ends the connection for good.
+// close ends the connection for good. Only the first call does: its descriptor may be
+// another's afterwards.
 func (c *Conn) close() {
+	if c.ended.Swap(true) {
+		return
+	}
 	c.pool.forget(c)
 	c.shut()
 }

@@ -57,7 +57,8 @@ type Pool struct {
 	all     []*Conn     // idle and busy
 	opening int         // being dialled
 	closed  atomic.Bool // set under mu
-	sweeper *time.Timer // runs while idle is not empty
+	kept    int         // of all, held back by Keep
+	sweeper *time.Timer // runs while there are idle or kept ones
 }
 
 // NewPool returns a pool without connections.
@@ -193,10 +194,15 @@ func (p *Pool) put(c *Conn) {
 		return
 	}
 	p.idle = append(p.idle, c)
+	p.startSweeper()
+	p.mu.Unlock()
+}
+
+// startSweeper is called with mu held.
+func (p *Pool) startSweeper() {
 	if p.sweeper == nil {
 		p.sweeper = time.AfterFunc(p.sweepEvery(), p.sweep)
 	}
-	p.mu.Unlock()
 }
 
 // sweepEvery is how often idle connections are looked at: often enough that a
@@ -221,7 +227,8 @@ func (p *Pool) sweep() {
 	}
 	clear(p.idle[len(kept):])
 	p.idle = kept
-	if len(kept) > 0 && !p.closed.Load() {
+	stale = append(stale, p.letGo((*Conn).lost)...)
+	if len(kept)+p.kept > 0 && !p.closed.Load() {
 		p.sweeper.Reset(p.sweepEvery())
 	} else {
 		p.sweeper = nil
@@ -247,13 +254,13 @@ func (p *Pool) forget(c *Conn) {
 	c.place = -1
 }
 
-// Close closes idle connections and refuses new ones (Withdrawn). Busy
+// Close closes idle and kept connections and refuses new ones (Withdrawn). Busy
 // connections end with their exchange, or at once when abort is set: what
 // allowed them was withdrawn.
 func (p *Pool) Close(abort bool) {
 	p.mu.Lock()
 	p.closed.Store(true)
-	idle := p.idle
+	idle := append(p.idle, p.letGo(nil)...)
 	p.idle = nil
 	if p.sweeper != nil {
 		p.sweeper.Stop()
@@ -273,7 +280,7 @@ func (p *Pool) Close(abort bool) {
 // Closed says whether Close was called.
 func (p *Pool) Closed() bool { return p.closed.Load() }
 
-// Stats counts connections at one moment.
+// Stats counts connections at one moment; a kept one is busy.
 type Stats struct{ Idle, Busy int }
 
 // Stats returns how many connections the pool holds.

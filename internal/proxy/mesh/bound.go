@@ -1,0 +1,36 @@
+package mesh
+
+import (
+	"slices"
+
+	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/route"
+)
+
+// stay leads a request of a client that signed in on a connection, or is about to, to
+// where that connection leads, if the plan may lead there: a sign-in takes several
+// requests on one connection, and another endpoint knows nothing of it.
+func (w *Way) stay(d *Decision, to Target, r route.Request, bound []exchange.Upstream) {
+	if !d.Verdict.Passes() {
+		return
+	}
+	plan := d.Snapshot.Routes.Plan(to.Service, r)
+	for destination := range plan.Destinations {
+		all := d.Snapshot.Endpoints(destination.Service)
+		for i := range all {
+			if fits(&all[i], destination.Labels, to.Port) && w.holds(poolKey{all[i].Instance, to.Port}, bound) {
+				d.Endpoint, d.Why = &all[i], nil
+				return
+			}
+		}
+	}
+}
+
+// holds reports whether the pool of a key is one of them.
+func (w *Way) holds(key poolKey, bound []exchange.Upstream) bool {
+	return slices.ContainsFunc(bound, func(u exchange.Upstream) bool {
+		pool, ok := u.(*upstream.Pool)
+		return ok && w.pools.Is(key, pool)
+	})
+}

@@ -1,0 +1,64 @@
+package upstream
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+func TestAKeptConnectionIsItsKeepersAlone(t *testing.T) {
+	p := newPool(t, Config{Dial: dialTo(server(t, echo)), IdleTimeout: time.Second, Now: stopped})
+	c := mustDial(t, p)
+	c.Keep()
+	if p.Take() != nil {
+		t.Error("another got it")
+	}
+	p.now = func() time.Duration { return time.Hour } // it is not idle: its keeper ends it
+	p.sweep()
+	if !c.Again() || !c.Reused() {
+		t.Fatal("its keeper did not get it")
+	}
+	b := make([]byte, 8)
+	if n, err := c.Exchange([]byte("hello"), b); err != nil || string(b[:n]) != "hello" {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+	c.Keep()
+	c.Release(false)
+	if s := p.Stats(); s != (Stats{}) || p.kept != 0 {
+		t.Errorf("%+v, %d kept", s, p.kept)
+	}
+}
+
+func TestTheSweepClosesAKeptConnectionWhosePeerHasGone(t *testing.T) {
+	p := newPool(t, Config{Dial: dialTo(server(t, func(net.Conn) {})), IdleTimeout: 40 * time.Millisecond, Now: stopped})
+	c := mustDial(t, p)
+	c.Keep()
+	eventually(t, "the sweep closes it", func() bool { return p.Stats() == (Stats{}) })
+	if c.Again() {
+		t.Error("it can be used again")
+	}
+	c.Release(false) // as its keeper may
+	if s := p.Stats(); s != (Stats{}) || p.kept != 0 {
+		t.Errorf("%+v, %d kept", s, p.kept)
+	}
+}
+
+func TestAPoolThatIsClosedKeepsNothing(t *testing.T) {
+	for _, abort := range []bool{false, true} {
+		ended := make(chan struct{})
+		p := newPool(t, Config{Dial: dialTo(server(t, func(c net.Conn) { io.Copy(io.Discard, c); close(ended) }))})
+		c := mustDial(t, p)
+		c.Keep()
+		p.Close(abort)
+		<-ended
+		if c.Again() {
+			t.Error("it can be used again")
+		}
+		other := &Conn{pool: p, tcp: c.tcp}
+		other.Keep() // what comes back after Close
+		if p.kept != 0 {
+			t.Errorf("%d kept", p.kept)
+		}
+	}
+}
