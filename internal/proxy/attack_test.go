@@ -13,8 +13,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -328,4 +330,81 @@ func echKey(t *testing.T, public string) (tls.EncryptedClientHelloKey, []byte) {
 	config = append(config, contents...)
 	list := append(binary.BigEndian.AppendUint16(nil, uint16(len(config))), config...)
 	return tls.EncryptedClientHelloKey{Config: config, PrivateKey: private.Bytes(), SendAsRetry: true}, list
+}
+
+// A hello in the forms that no client sends, but that some server takes for one, is no way
+// around a name: neither where only tcp rules hold the destination, nor beside rules on
+// names. What no server can take for a hello is bytes.
+func TestNoFormOfAHelloHidesItsNameFromATCPRule(t *testing.T) {
+	n := newFakeNet(t)
+	var reached atomic.Int32
+	serve := func(c net.Conn) {
+		b := make([]byte, 1)
+		if _, err := io.ReadFull(c, b); err == nil {
+			reached.Add(1)
+			c.Write(b)
+		}
+	}
+	n.site("db.example.com", "93.184.217.34", 5000, serve)
+	n.site("mixed.example.com", "93.184.217.34", 5001, serve)
+	m := newMesh(t, n, rule(t, "db.example.com:5000/tcp"), ranged("93.184.217.0/24", 5001), rule(t, "www.example.com:5001/https"))
+	whole := helloFor(t, "evil.example.com")
+	split := slices.Concat([]byte{0x16, 3, 1, 0, 20}, whole[5:25], []byte{0x16, 4, 1, byte((len(whole) - 25) >> 8), byte(len(whole) - 25)}, whole[25:])
+	version := func(v byte) []byte {
+		b := slices.Clone(whole)
+		b[1] = v
+		return b
+	}
+	mongo := append([]byte{0x16, 3, 0, 0, 7, 1, 0, 0, 0, 0, 0, 0, 0xdd, 7, 0, 0}, make([]byte, 790-16)...)
+	for what, x := range map[string]struct {
+		bytes  []byte
+		passes bool
+	}{
+		"as clients send it":       {whole, false},
+		"behind an empty record":   {append([]byte{0x16, 3, 1, 0, 0}, whole...), false},
+		"behind a warning":         {append([]byte{0x15, 3, 1, 0, 2, 1, 90}, whole...), false},
+		"in a record of version 4": {version(4), false},
+		"in records of two":        {split, false},
+		"MongoDB's 790 bytes":      {mongo, true},
+		"a few bytes":              {[]byte{0x16, 9, 9, 9, 9, 9, 9, 9, 9, 9}, true},
+	} {
+		for _, port := range []uint16{5000, 5001} {
+			t.Run(fmt.Sprintf("%s to port %d", what, port), func(t *testing.T) {
+				reached.Store(0)
+				c := m.dial("db.example.com", port)
+				if port == 5001 {
+					c = m.dialAddress(netip.MustParseAddrPort("93.184.217.34:5001"))
+				}
+				c.SetDeadline(time.Now().Add(patience))
+				c.Write(x.bytes)
+				b := make([]byte, 7)
+				got, _ := io.ReadAtLeast(c, b, 1)
+				switch {
+				case x.passes && (got != 1 || b[0] != x.bytes[0]):
+					t.Errorf("the client gets % x", b[:got])
+				case !x.passes && (got != 7 || b[0] != 0x15): // an alert
+					t.Errorf("the client gets % x", b[:got])
+				case (reached.Load() > 0) != x.passes:
+					t.Errorf("the server got bytes: %v", !x.passes)
+				}
+			})
+		}
+	}
+}
+
+// helloFor is the hello of Go's client.
+func helloFor(t *testing.T, name string) []byte {
+	t.Helper()
+	client, server := net.Pipe()
+	defer server.Close()
+	go func() {
+		tls.Client(client, &tls.Config{ServerName: name}).Handshake()
+		client.Close()
+	}()
+	b := make([]byte, 64<<10)
+	read, err := server.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b[:read]
 }

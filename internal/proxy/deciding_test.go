@@ -353,6 +353,8 @@ func TestNoBeginningOfAConnectionHidesARequestFromARuleOnNames(t *testing.T) {
 	}{
 		{say: "silence", rest: secret, want: "403 request-not-allowed"},
 		{say: "half a word", first: "G", rest: secret[1:], want: "403 request-not-allowed"},
+		{say: "a method that is longer than any", first: strings.Repeat("A", 40), rest: secret[3:], want: "403 request-not-allowed"},
+		{say: "a version in small letters", first: "GET /secret http/1.1\r\nHost: www.example.com\r\n\r\n", want: "400 request-malformed"},
 		{say: "empty lines", first: "\r\n\r\n\r\n\r\n" + secret, want: "400 request-malformed"},
 		{say: "a name of its own", first: secret, name: "evil.example", want: "403 name-mismatch"},
 	} {

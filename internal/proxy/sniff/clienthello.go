@@ -7,6 +7,9 @@ import (
 
 // Values of the wire (RFC 8446 §4, §5.1 and §B; RFC 6066 §3; RFC 9849 §5).
 const (
+	recordLowest       = 0x14 // of the content types that there are, up to
+	recordHighest      = 0x18
+	recordAlert        = 0x15
 	recordHandshake    = 0x16
 	recordHeaderLen    = 5
 	maxRecord          = 1 << 14
@@ -29,56 +32,123 @@ const (
 // Bounds inside one ClientHello.
 const (
 	maxExtensions  = 128
-	maxListEntries = 64 // of ALPN, and of supported_groups
+	maxListEntries = 64      // of ALPN, and of supported_groups
+	maxSkipped     = 1 << 10 // bytes of records before it
+)
+
+// Bounds of what a server may take for a ClientHello's body, however lax it is: version,
+// random, session_id and one cipher suite at the least, and what the one that can be set
+// to take most does (Erlang's max_handshake_size).
+const (
+	minHello       = 2 + 32 + 1 + 2 + 2
+	maxServerHello = 1<<23 - 1
 )
 
 // parseTLS reads handshake records until they hold one whole ClientHello.
 //
-// The first record must look like one in type, major version, length and message
-// type, else the connection is Opaque: there are binary protocols whose first
-// byte is 0x16 too. From then on what does not fit is refused.
+// Servers take more for a hello than clients send: Java's takes a record of any version,
+// Go's nearly any, OpenSSL's skips empty records before the hello, and Go's and Java's
+// skip warnings. What one of them takes is a hello, and refused where it is not as clients
+// send it (ErrHelloOdd): whoever took it for bytes would let a name pass unseen. The
+// message's type must be there, for there are binary protocols whose first byte is 0x16
+// too. What no server at all could take for a hello is Opaque, with the reason in Err.
 func parseTLS(b []byte) (Result, Need) {
+	lead, need := skippedRecords(b)
 	const first = recordHeaderLen + 1 // up to the message's type
-	for i := range min(len(b), first) {
-		if i == 1 && b[i] != 3 || i == first-1 && b[i] != messageClientHello {
-			return opaque()
-		}
+	switch {
+	case lead > maxSkipped:
+		return refuse(ErrHelloOdd)
+	case need != 0:
+		return needHello(int(need))
+	case b[lead] != recordHandshake:
+		return opaque()
+	case len(b) < lead+first:
+		return needHello(lead + first)
+	case b[lead+first-1] != messageClientHello:
+		return opaque()
 	}
-	if len(b) >= recordHeaderLen {
-		if n := recordLength(b); n == 0 || n > maxRecord {
-			return opaque()
-		}
+	r, need := parseRecords(b, lead)
+	if odd := lead > 0 || b[lead+1] != 3; odd && need == 0 && r.Kind == policy.ClientHello {
+		return refuse(ErrHelloOdd)
 	}
-	if len(b) < first {
-		return Result{Kind: policy.ClientHello}, first
-	}
+	return r, need
+}
 
+// skippedRecords returns the length of the records that b begins with and that some
+// server skips before a hello: empty ones, and warnings. Where what is there of another
+// record may become such a one it needs more.
+func skippedRecords(b []byte) (lead int, need Need) {
+	for {
+		rest := b[lead:]
+		length := recordHeaderLen
+		if len(rest) > 0 && rest[0] == recordAlert {
+			length = len(alertRecord)
+		}
+		if lead > maxSkipped {
+			return lead, 0
+		}
+		for i, c := range rest[:min(len(rest), length)] {
+			isHere := i == 0 && (c == recordHandshake || c == recordAlert) ||
+				i == 1 || i == 2 || i == 6 || // the version, and which warning it is
+				i > 2 && (rest[0] == recordHandshake && c == 0 || rest[0] == recordAlert && c == alertRecord[i])
+			if !isHere {
+				return lead, 0
+			}
+		}
+		if len(rest) < length {
+			return lead, Need(lead + length)
+		}
+		lead += length
+	}
+}
+
+// alertRecord is the record of a warning.
+var alertRecord = [...]byte{recordAlert, 3, 3, 0, 2, byte(LevelWarning), 0}
+
+// parseRecords reads the ClientHello whose records begin at pos.
+func parseRecords(b []byte, pos int) (Result, Need) {
 	var (
+		start  = pos
 		header [messageHeaderLen]byte
 		got    int // bytes of the message in the records before pos
 		total  int // bytes of the message with its header, once that was seen
 	)
-	for pos := 0; ; {
+	for {
 		// Here got < total, or total is not known: at least one record is missing.
+		if len(b) > pos && !isRecord(b[pos]) {
+			return notTLS(ErrHelloRecord)
+		}
 		if len(b)-pos < recordHeaderLen {
 			return needHello(pos + recordHeaderLen + remaining(got, total))
 		}
-		if b[pos] != recordHandshake || b[pos+1] != 3 {
-			return refuse(ErrHelloRecord)
-		}
 		n := recordLength(b[pos:])
-		if n == 0 || n > maxRecord {
-			return refuse(ErrHelloRecord)
+		if early := pos + recordHeaderLen + messageHeaderLen - got; n > maxRecord && len(b) < early {
+			return needHello(early) // its header may say that it is none
 		}
 		payload := b[pos+recordHeaderLen : min(pos+recordHeaderLen+n, len(b))]
-		if got < messageHeaderLen {
+		if b[pos] == recordHandshake && got < messageHeaderLen {
 			if filled := got + copy(header[got:], payload); filled == messageHeaderLen {
 				total = messageHeaderLen + int(header[1])<<16 + int(header[2])<<8 + int(header[3])
 			}
 		}
+		switch {
+		case total != 0 && total < messageHeaderLen+minHello:
+			return notTLS(ErrHelloLength)
+		case total > messageHeaderLen+maxServerHello:
+			return notTLS(ErrHelloTooLong)
+		case b[pos] != recordHandshake, b[pos+1] != b[start+1], n == 0, n > maxRecord:
+			return refuse(ErrHelloRecord)
+		}
 		got += n
 		pos += recordHeaderLen + n
 		if total != 0 && got > total {
+			if len(b) < pos {
+				return needHello(pos)
+			}
+			// What stands behind it is the server's to mind, if it minds the hello.
+			if r, _ := parseHello(joinRecords(b[start:pos], got)[messageHeaderLen:total], pos); r.Kind == policy.Opaque {
+				return r, 0
+			}
 			return refuse(ErrHelloTrailing)
 		}
 		if pos > len(b) || got != total {
@@ -86,7 +156,10 @@ func parseTLS(b []byte) (Result, Need) {
 			if rest := total - got; total != 0 && rest > 0 {
 				need += rest + recordHeaderLen*((rest+maxRecord-1)/maxRecord)
 			}
-			if len(b) < pos || need > MaxHello {
+			switch {
+			case need > MaxHello:
+				return beyond(b, pos)
+			case len(b) < pos:
 				return needHello(need)
 			}
 			continue
@@ -94,8 +167,26 @@ func parseTLS(b []byte) (Result, Need) {
 		if pos > MaxHello {
 			return refuse(ErrHelloTooLong)
 		}
-		return parseHello(joinRecords(b[:pos], total)[messageHeaderLen:], pos)
+		return parseHello(joinRecords(b[start:pos], total)[messageHeaderLen:], pos)
 	}
+}
+
+// isRecord reports whether a record of TLS may begin so.
+func isRecord(contentType byte) bool {
+	return recordLowest <= contentType && contentType <= recordHighest
+}
+
+// beyond says what a hello is that will not fit: too long, unless the record at pos, the
+// next one, shows that it is none.
+func beyond(b []byte, pos int) (Result, Need) {
+	switch {
+	case pos >= MaxHello:
+	case len(b) <= pos:
+		return needHello(pos + 1)
+	case !isRecord(b[pos]):
+		return notTLS(ErrHelloRecord)
+	}
+	return refuse(ErrHelloTooLong)
 }
 
 // remaining is a lower bound on the payload that is still to come in further
@@ -143,8 +234,12 @@ func parseHello(body []byte, wire int) (Result, Need) {
 	s.take(32)
 	session := s.list8()
 	suites := s.list16()
+	suitesBad := s.bad
 	compression := s.list8()
-	if s.bad || len(session) > 32 || len(suites) < 2 || len(suites)%2 != 0 || len(compression) < 1 {
+	if suitesBad || len(suites) < 2 {
+		return notTLS(ErrHelloLength)
+	}
+	if s.bad || len(session) > 32 || len(suites)%2 != 0 || len(compression) < 1 {
 		return refuse(ErrHelloLength)
 	}
 	if legacy < versionTLS10 {

@@ -114,12 +114,43 @@ func TestGreaseIsPassedOver(t *testing.T) {
 	}
 }
 
-// A first record that is empty is none that TLS knows (RFC 8446 §5.1), so it is
-// the business of a rule on addresses alone.
-func TestAnEmptyFirstRecordIsNoHello(t *testing.T) {
-	hello := one(madeUp(serverName("a.example")))
-	if r, need := Parse(append([]byte{0x16, 3, 1, 0, 0}, hello...)); need != 0 || r.Kind != policy.Opaque {
-		t.Errorf("%+v, need %d", r, need)
+// odd is a hello in the forms that no client sends and some server takes: Go's and Java's
+// those with warnings and of other versions, OpenSSL's, Node's and Java's those with empty
+// records.
+func odd(message []byte) map[string][]byte {
+	whole := one(message)
+	of := func(version byte, records []byte) []byte {
+		records = slices.Clone(records)
+		records[1] = version
+		return records
+	}
+	empty, warning := []byte{0x16, 3, 1, 0, 0}, []byte{0x15, 3, 1, 0, 2, 1, 90}
+	return map[string][]byte{
+		"behind an empty record":                 slices.Concat(empty, whole),
+		"behind empty records":                   slices.Concat(bytes.Repeat(empty, 31), whole),
+		"behind an empty record of version 9":    slices.Concat(of(9, empty), whole),
+		"behind a warning":                       slices.Concat(warning, whole),
+		"behind a warning of version 0":          slices.Concat(of(0, warning), whole),
+		"behind both":                            slices.Concat(warning, empty, warning, whole),
+		"in a record of version 2":               of(2, whole),
+		"in a record of version 16":              of(16, whole),
+		"in records of version 4":                of(4, records(message, len(message)-1)),
+		"behind a warning, in small records":     slices.Concat(warning, records(message, 3)),
+		"behind more of them than are looked at": slices.Concat(bytes.Repeat(empty, 1000), whole),
+	}
+}
+
+// Who takes such a hello for bytes lets a name pass unseen.
+func TestAHelloThatOnlySomeServersTakeIsRefused(t *testing.T) {
+	for name, wire := range odd(madeUp(serverName("a.example"), versions13)) {
+		if r, need := Parse(wire); need != 0 || r.Kind != policy.ClientHello || r.Err == nil || !r.SNIBad {
+			t.Errorf("%s: %+v, need %d", name, r, need)
+		}
+		for at := 1; at < len(wire) && at < 2*maxSkipped; at++ {
+			if r, need := Parse(wire[:at]); r.Kind != policy.ClientHello || need != 0 && int(need) <= at {
+				t.Fatalf("%s: after %d bytes %+v, need %d", name, at, r, need)
+			}
+		}
 	}
 }
 
@@ -183,6 +214,35 @@ func TestEncryptedClientHelloIsSeen(t *testing.T) {
 	}
 }
 
+func TestWhatNoServerCanTakeForAHelloIsBytes(t *testing.T) {
+	good := madeUp(serverName("a.example"), versions13)
+	mongo := append([]byte{0x16, 3, 0, 0, 7, 1, 0, 0, 0, 0, 0, 0, 0xdd, 7, 0, 0}, make([]byte, 790-16)...)
+	late := slices.Clone(mongo)
+	copy(late[4:], []byte{7, 1, 0x31, 0x7a}) // a request id that looks like a longer hello: its next record is none
+	for name, c := range map[string]struct {
+		wire []byte
+		err  *HelloError
+	}{
+		"a MongoDB message of 790 bytes":        {mongo, ErrHelloLength},
+		"another one":                           {late, ErrHelloRecord},
+		"behind an empty record":                {append([]byte{0x16, 3, 1, 0, 0}, mongo...), ErrHelloLength},
+		"of another version":                    {append([]byte{0x16, 4}, mongo[2:]...), ErrHelloLength},
+		"cut inside its random":                 {one(message(good[messageHeaderLen : messageHeaderLen+20])), ErrHelloLength},
+		"no cipher suites":                      {one(message(append(append([]byte{3, 3}, make([]byte, 33)...), 0, 0, 1, 0))), ErrHelloLength},
+		"16 MiB":                                {[]byte{0x16, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff}, ErrHelloTooLong},
+		"a session id that is longer than all":  {one(message(append(append(append([]byte{3, 3}, make([]byte, 32)...), 33), make([]byte, 30)...))), ErrHelloLength},
+		"cipher suites that are longer":         {one(message(append(append([]byte{3, 3}, make([]byte, 33)...), 1, 0, 0x13, 1, 1, 0))), ErrHelloLength},
+		"an empty hello before a good one":      {one(append([]byte{1, 0, 0, 0}, good...)), ErrHelloLength},
+		"no record behind its first":            {append(records(good, 20)[:25], "text"...), ErrHelloRecord},
+		"nor behind a record that is too short": {append(records(good, 3)[:8], 0), ErrHelloRecord},
+	} {
+		r, need := Parse(c.wire)
+		if need != 0 || r.Kind != policy.Opaque || r.Err != c.err || r.SNIBad {
+			t.Errorf("%s: %+v (%v), need %d, want %v", name, r, r.Err, need, c.err)
+		}
+	}
+}
+
 func TestMalformedHellosAreRefused(t *testing.T) {
 	good := madeUp(serverName("a.example"), versions13)
 	cut := func(n int) []byte { return message(good[messageHeaderLen : len(good)-n]) }
@@ -194,34 +254,34 @@ func TestMalformedHellosAreRefused(t *testing.T) {
 		wire []byte
 		err  *HelloError
 	}{
-		"cut by a byte":               {one(cut(1)), ErrHelloLength},
-		"a byte too long":             {one(message(append(slices.Clone(good[messageHeaderLen:]), 0))), ErrHelloLength},
-		"cut inside its random":       {one(message(good[messageHeaderLen : messageHeaderLen+20])), ErrHelloLength},
-		"a session id of 33 bytes":    {one(message(append(append(append([]byte{3, 3}, make([]byte, 32)...), 33), append(make([]byte, 33), 0, 2, 0x13, 1, 1, 0)...))), ErrHelloLength},
-		"no cipher suites":            {one(message(append(append([]byte{3, 3}, make([]byte, 33)...), 0, 0, 1, 0))), ErrHelloLength},
-		"half a cipher suite":         {one(message(append(append([]byte{3, 3}, make([]byte, 33)...), 0, 3, 0, 0, 0, 1, 0))), ErrHelloLength},
-		"no compression method":       {one(message(append(append([]byte{3, 3}, make([]byte, 33)...), 0, 2, 0x13, 1, 0))), ErrHelloLength},
-		"SSL 3":                       {one(message(append(append([]byte{3, 0}, make([]byte, 33)...), 0, 2, 0x13, 1, 1, 0))), ErrOldHello},
-		"only SSL 3 in its versions":  {one(madeUp(extension{extensionSupportedVersions, vector8([]byte{3, 0})})), ErrOldHello},
-		"no version":                  {one(madeUp(extension{extensionSupportedVersions, vector8(nil)})), ErrHelloLength},
-		"half a version":              {one(madeUp(extension{extensionSupportedVersions, vector8([]byte{3})})), ErrHelloLength},
-		"an unknown extension twice":  {one(madeUp(extension{4711, nil}, extension{4711, nil})), ErrDuplicateExtension},
-		"too many extensions":         {one(madeUp(many...)), ErrTooManyExtensions},
-		"an empty protocol":           {one(madeUp(extension{extensionALPN, vector16([]byte{0})})), ErrHelloLength},
-		"no protocol":                 {one(madeUp(extension{extensionALPN, vector16(nil)})), ErrHelloLength},
-		"too many protocols":          {one(madeUp(extension{extensionALPN, vector16(bytes.Repeat([]byte{1, 'a'}, maxListEntries+1))})), ErrTooManyExtensions},
-		"too many groups":             {one(madeUp(extension{extensionSupportedGroups, vector16(make([]byte, 2*maxListEntries+2))})), ErrTooManyExtensions},
-		"half a group":                {one(madeUp(extension{extensionSupportedGroups, vector16([]byte{0, 29, 0})})), ErrHelloLength},
-		"no group":                    {one(madeUp(extension{extensionSupportedGroups, vector16(nil)})), ErrHelloLength},
-		"something behind the PSK":    {one(madeUp(extension{extensionPreSharedKey, nil}, serverName("a.example"))), ErrHelloLength},
-		"another message behind":      {one(append(slices.Clone(good), 1, 0, 0, 0)), ErrHelloTrailing},
-		"an alert inside":             {append(records(good, 20)[:25], 0x15, 3, 1, 0, 2, 1, 0), ErrHelloRecord},
-		"an empty record inside":      {append(records(good, 20)[:25], 0x16, 3, 1, 0, 0), ErrHelloRecord},
-		"a record of another version": {append(records(good, 20)[:25], 0x16, 2, 1, 0, 1, 0), ErrHelloRecord},
-		"a record too long inside":    {append(records(good, 20)[:25], 0x16, 3, 1, 0x40, 1, 0), ErrHelloRecord},
-		"16 MiB":                      {[]byte{0x16, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff}, ErrHelloTooLong},
-		"a byte beyond the bound":     {records(make16(MaxHello-4*recordHeaderLen+1), maxRecord), ErrHelloTooLong},
-		"64 KiB in small records":     {records(make16(20<<10), 1), ErrHelloTooLong},
+		"cut by a byte":                 {one(cut(1)), ErrHelloLength},
+		"a byte too long":               {one(message(append(slices.Clone(good[messageHeaderLen:]), 0))), ErrHelloLength},
+		"a session id of 33 bytes":      {one(message(append(append(append([]byte{3, 3}, make([]byte, 32)...), 33), append(make([]byte, 33), 0, 2, 0x13, 1, 1, 0)...))), ErrHelloLength},
+		"half a cipher suite":           {one(message(append(append([]byte{3, 3}, make([]byte, 33)...), 0, 3, 0, 0, 0, 1, 0))), ErrHelloLength},
+		"no compression method":         {one(message(append(append([]byte{3, 3}, make([]byte, 33)...), 0, 2, 0x13, 1, 0))), ErrHelloLength},
+		"SSL 3":                         {one(message(append(append([]byte{3, 0}, make([]byte, 33)...), 0, 2, 0x13, 1, 1, 0))), ErrOldHello},
+		"only SSL 3 in its versions":    {one(madeUp(extension{extensionSupportedVersions, vector8([]byte{3, 0})})), ErrOldHello},
+		"no version":                    {one(madeUp(extension{extensionSupportedVersions, vector8(nil)})), ErrHelloLength},
+		"half a version":                {one(madeUp(extension{extensionSupportedVersions, vector8([]byte{3})})), ErrHelloLength},
+		"an unknown extension twice":    {one(madeUp(extension{4711, nil}, extension{4711, nil})), ErrDuplicateExtension},
+		"too many extensions":           {one(madeUp(many...)), ErrTooManyExtensions},
+		"an empty protocol":             {one(madeUp(extension{extensionALPN, vector16([]byte{0})})), ErrHelloLength},
+		"no protocol":                   {one(madeUp(extension{extensionALPN, vector16(nil)})), ErrHelloLength},
+		"too many protocols":            {one(madeUp(extension{extensionALPN, vector16(bytes.Repeat([]byte{1, 'a'}, maxListEntries+1))})), ErrTooManyExtensions},
+		"too many groups":               {one(madeUp(extension{extensionSupportedGroups, vector16(make([]byte, 2*maxListEntries+2))})), ErrTooManyExtensions},
+		"half a group":                  {one(madeUp(extension{extensionSupportedGroups, vector16([]byte{0, 29, 0})})), ErrHelloLength},
+		"no group":                      {one(madeUp(extension{extensionSupportedGroups, vector16(nil)})), ErrHelloLength},
+		"something behind the PSK":      {one(madeUp(extension{extensionPreSharedKey, nil}, serverName("a.example"))), ErrHelloLength},
+		"another message behind":        {one(append(slices.Clone(good), 1, 0, 0, 0)), ErrHelloTrailing},
+		"an alert inside":               {append(records(good, 20)[:25], 0x15, 3, 1, 0, 2, 1, 0), ErrHelloRecord},
+		"an empty record inside":        {append(records(good, 20)[:25], 0x16, 3, 1, 0, 0), ErrHelloRecord},
+		"a record of another version":   {append(records(good, 20)[:25], 0x16, 2, 1, 0, 1, 0), ErrHelloRecord},
+		"a record too long inside":      {append(records(good, 20)[:25], 0x16, 3, 1, 0x40, 1, 0), ErrHelloRecord},
+		"8 MiB":                         {[]byte{0x16, 3, 1, 0, 4, 1, 0x7f, 0xff, 0xff, 0x16}, ErrHelloTooLong},
+		"in a record that is too long":  {[]byte{0x16, 3, 1, 0x40, 1, 1, 0, 0x40, 0}, ErrHelloRecord},
+		"an alert amid, of any version": {append(records(good, 20)[:25], 0x15, 3, 1, 0, 2, 1, 90), ErrHelloRecord},
+		"a byte beyond the bound":       {records(make16(MaxHello-4*recordHeaderLen+1), maxRecord), ErrHelloTooLong},
+		"64 KiB in small records":       {records(make16(20<<10), 1), ErrHelloTooLong},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -271,9 +331,12 @@ func TestBinaryThatOnlyBeginsLikeTLSIsOpaque(t *testing.T) {
 	for name, wire := range map[string][]byte{
 		"MongoDB, 278 bytes":             {0x16, 0x01, 0, 0, 7, 0, 0, 0},
 		"MongoDB, 790 bytes":             {0x16, 0x03, 0, 0, 7, 0, 0, 0},
-		"a record too long":              {0x16, 0x03, 1, 0x40, 1, 1},
+		"a record too long":              {0x16, 0x03, 1, 0x40, 1, 2},
 		"another handshake message":      {0x16, 0x03, 1, 0, 4, 2},
-		"a TLS alert":                    {0x15, 0x03, 1, 0, 2, 1, 0},
+		"a fatal alert":                  {0x15, 0x03, 1, 0, 2, 2, 0},
+		"a warning, then something else": {0x15, 0x03, 1, 0, 2, 1, 0, 1},
+		"an empty record, then another":  {0x16, 0x03, 1, 0, 0, 0},
+		"MySQL, 21 bytes":                {0x15, 0, 0, 1, 0x85, 0xa6},
 		"a TLS record of data":           {0x17, 0x03, 3, 0, 2, 1, 0},
 		"high bit, not SSL 2":            {0x80, 0, 2},
 		"high bit, version 4":            {0x80, 40, 1, 4, 0},
@@ -313,6 +376,10 @@ func FuzzClientHello(f *testing.F) {
 	} {
 		f.Add(wire)
 	}
+	for _, wire := range odd(golang[recordHeaderLen:]) {
+		f.Add(wire)
+	}
+	f.Add(append([]byte{0x16, 3, 0, 0, 7, 1, 0, 0, 0, 0, 0, 0, 0xdd, 7, 0, 0}, make([]byte, 790-16)...)) // MongoDB
 	for _, command := range [][]string{
 		{"curl", "-s", "--noproxy", "*", "--max-time", "5", "--resolve", "www.google.com:PORT:127.0.0.1", "https://www.google.com:PORT/"},
 		{"openssl", "s_client", "-connect", "127.0.0.1:PORT", "-servername", "a.example", "-alpn", "h2,http/1.1"},
@@ -327,18 +394,20 @@ func FuzzClientHello(f *testing.F) {
 		if need != 0 && (int(need) <= len(wire) || int(need) > MaxHello) {
 			t.Fatalf("with %d bytes it needs %d", len(wire), need)
 		}
-		if got.Err != nil && (got.Kind != policy.ClientHello || !got.SNIBad || got.HelloBytes != 0) {
+		if got.Err != nil && (got.SNIBad != (got.Kind == policy.ClientHello) || got.HelloBytes != 0) {
 			t.Fatalf("a refused hello says %+v", got)
+		}
+		if len(wire) > 0 { // what was bytes once never becomes a hello
+			if part, partNeed := Parse(wire[:1+int(wire[len(wire)-1])%len(wire)]); partNeed == 0 && part.Kind == policy.Opaque && got.Kind == policy.ClientHello {
+				t.Fatalf("a part is %+v, the whole %+v", part, got)
+			}
 		}
 		server, err := asServerSees(wire)
 		if err != nil {
 			return
 		}
-		if wire[0] != recordHandshake || wire[1] != 3 {
-			return // of a version that only Go's server takes for TLS: Opaque for us
-		}
 		switch {
-		case got.Err != nil: // stricter than Go
+		case got.Err != nil && got.Kind == policy.ClientHello: // stricter than Go
 		case need != 0:
 			t.Fatalf("a server has read the hello in %d bytes, Parse needs %d", len(wire), need)
 		case got.Kind != policy.ClientHello:

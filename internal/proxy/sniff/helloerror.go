@@ -20,6 +20,7 @@ var (
 	ErrHelloEnded         = &HelloError{"the connection ended inside the ClientHello", AlertDecodeError}
 	ErrHelloSlow          = &HelloError{"the ClientHello did not come in time", AlertUserCanceled}
 	ErrHelloRecord        = &HelloError{"a record that is no TLS handshake interrupts the ClientHello", AlertUnexpectedMessage}
+	ErrHelloOdd           = &HelloError{"the ClientHello comes behind an empty record or a warning, or in a record of an unknown version", AlertUnexpectedMessage}
 	ErrHelloTrailing      = &HelloError{"the ClientHello is followed by another message in its record", AlertUnexpectedMessage}
 	ErrDuplicateExtension = &HelloError{"an extension of the ClientHello stands there twice", AlertIllegalParameter}
 	ErrTooManyExtensions  = &HelloError{"ClientHello has more than 128 extensions or more than 64 entries in one", AlertIllegalParameter}

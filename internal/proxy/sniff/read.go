@@ -97,7 +97,7 @@ func (r *reader) step(fd uintptr) bool {
 		if r.buf.used < int(r.need) {
 			continue
 		}
-		if first := r.buf.Bytes()[0]; r.limits.OnlyTLS && first != recordHandshake && first&0x80 == 0 {
+		if first := r.buf.Bytes()[0]; r.limits.OnlyTLS && first != recordHandshake && first != recordAlert && first&0x80 == 0 {
 			return true // Opaque, as it was taken for from the start
 		}
 		if r.result, r.need = Parse(r.buf.Bytes()); r.need == 0 {
@@ -136,8 +136,8 @@ func (r *reader) wait() bool {
 func (r *reader) end() {
 	r.result.Ended = true
 	r.result.Silent, r.result.Cut = r.buf.used == 0, r.buf.used > 0
-	if r.result.Kind == policy.ClientHello {
-		r.result.Err, r.result.SNIBad = ErrHelloEnded, true
+	if r.result.Kind == policy.ClientHello { // no server can take half a hello, and the rest will never come
+		r.result.Kind, r.result.Err, r.result.Cut = policy.Opaque, ErrHelloEnded, false
 	}
 }
 

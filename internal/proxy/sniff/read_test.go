@@ -126,7 +126,10 @@ func TestAClientThatStopsInTheMiddle(t *testing.T) {
 			client.Write([]byte(c.bytes))
 			client.CloseWrite()
 			r, prefix, err = Read(ours, new(Buffers).NewBuffer(), Limits{})
-			if err != nil || r.Kind != c.kind || r.Err != c.ended || r.SNIBad != (c.ended != nil) || r.Silent || !r.Ended || string(prefix) != c.bytes {
+			if c.ended != nil {
+				c.kind = policy.Opaque // no server takes half a hello
+			}
+			if err != nil || r.Kind != c.kind || r.Err != c.ended || r.SNIBad || r.Silent || !r.Ended || string(prefix) != c.bytes {
 				t.Errorf("where it ends: %+v, %q, %v", r, prefix, err)
 			}
 		})

@@ -9,11 +9,8 @@ import (
 // preface is how HTTP/2 begins with prior knowledge (RFC 9113 §3.4).
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// Bounds of what is looked at before a request line.
-const (
-	maxMethod   = 32 // the longest registered method has 17 characters
-	maxLineEnds = 4  // empty lines before the request (RFC 9112 §2.2), in bytes
-)
+// maxLineEnds bounds the empty lines before the request (RFC 9112 §2.2), in bytes.
+const maxLineEnds = 4
 
 // parseHTTP recognises the first line of an HTTP request (RFC 9112 §3) by its
 // method and the HTTP version at its end: other protocols of text begin with a
@@ -40,10 +37,12 @@ func parseHTTP(b []byte) (Result, Need) {
 	for method < len(line) && isToken(line[method]) {
 		method++
 	}
-	if method == 0 || method > maxMethod {
+	switch {
+	case method == 0:
 		return opaque()
-	}
-	if method == len(line) {
+	case method >= MaxRequestLine:
+		return Result{Kind: policy.HTTP}, 0 // servers take a method of any length; the engine refuses it
+	case method == len(line):
 		return Result{Kind: policy.Opaque}, more
 	}
 	if line[method] != ' ' && line[method] != '\t' {
@@ -72,10 +71,16 @@ func parseHTTP(b []byte) (Result, Need) {
 	return Result{Kind: kind}, more
 }
 
-// hasVersion reports whether the rest of a line names a version of HTTP.
+// hasVersion reports whether the rest of a line names a version of HTTP, in any case:
+// Jetty minds none.
 func hasVersion(line []byte) bool {
-	at := bytes.LastIndex(line, []byte("HTTP/"))
-	return at > 0 && (line[at-1] == ' ' || line[at-1] == '\t')
+	const version = "HTTP/"
+	for at := len(line) - len(version); at > 0; at-- {
+		if (line[at-1] == ' ' || line[at-1] == '\t') && line[at]|0x20 == 'h' && bytes.EqualFold(line[at:at+len(version)], []byte(version)) {
+			return true
+		}
+	}
+	return false
 }
 
 // hasControl reports whether a line holds a control character that no text does. A carriage return may wait for its line feed.

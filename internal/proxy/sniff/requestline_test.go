@@ -23,7 +23,9 @@ func TestRequestLines(t *testing.T) {
 		{"get / HTTP/1.1\r\n", policy.HTTP, false, false},
 		{"gEt / HTTP/1.1\r\n", policy.HTTP, false, false},
 		{"cOnNeCt a:443 HTTP/1.1\r\n", policy.HTTP, false, false},
-		{"GET / http/1.1\r\n", policy.Opaque, false, false},
+		{"GET / http/1.1\r\n", policy.HTTP, false, false},                        // to Jetty
+		{strings.Repeat("A", 40) + " / HTTP/1.1\r\n", policy.HTTP, false, false}, // to Go and nginx
+		{long, policy.HTTP, false, false},
 		{"\r\nGET / HTTP/1.1\r\n", policy.HTTP, false, false},
 		{"\r\n\r\nGET / HTTP/1.1\r\n", policy.HTTP, false, false},
 		// What the strict engine has to refuse must reach it.
@@ -51,7 +53,8 @@ func TestRequestLines(t *testing.T) {
 		{"GET /\x7f", policy.HTTP, true, false},
 		{"GET /\rx", policy.HTTP, true, false},
 		{" GET / HTTP/1.1\r\n", policy.Opaque, false, false},
-		{strings.Repeat("A", maxMethod+1), policy.Opaque, false, false},
+		{strings.Repeat("A", 40), policy.Opaque, true, false},
+		{strings.Repeat("A", 40) + "\r\n", policy.Opaque, false, false},
 		{"GE\xc3\xa4T / HTTP/1.1\r\n", policy.Opaque, false, false},
 
 		{preface, policy.HTTP, false, true},

@@ -27,7 +27,9 @@ type Result struct {
 	Kind policy.Sniffed
 	// Err says why a ClientHello must be refused: it is malformed, ambiguous, too
 	// long, too slow or too old. Kind is then ClientHello, SNIBad is set, and
-	// nothing else that it says may be used.
+	// nothing else that it says may be used. Where Kind is Opaque it only began like a
+	// hello, and no TLS server could take it for one: it may pass as bytes, and Err is
+	// for a client that is refused.
 	Err *HelloError
 
 	// Of a ClientHello.
@@ -66,7 +68,7 @@ func Parse(b []byte) (Result, Need) {
 	switch {
 	case len(b) == 0:
 		return Result{Kind: policy.Opaque}, 1
-	case b[0] == recordHandshake:
+	case b[0] == recordHandshake || b[0] == recordAlert:
 		return parseTLS(b)
 	case b[0]&0x80 != 0:
 		return parseSSL2(b)
@@ -78,6 +80,9 @@ func Parse(b []byte) (Result, Need) {
 }
 
 func opaque() (Result, Need) { return Result{Kind: policy.Opaque}, 0 }
+
+// notTLS is what began like a hello and cannot become one for any server.
+func notTLS(why *HelloError) (Result, Need) { return Result{Kind: policy.Opaque, Err: why}, 0 }
 
 func refuse(why *HelloError) (Result, Need) {
 	return Result{Kind: policy.ClientHello, Err: why, SNIBad: true}, 0
