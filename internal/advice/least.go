@@ -121,6 +121,9 @@ func (l *least) add(r *record.Record) {
 	}
 	q, ok := OfRecord(r)
 	switch {
+	case r.Question != "":
+		l.leave(r, r.Reason, r.Reason.Text())
+		return
 	case !ok:
 		l.leave(r, r.Reason, "the record does not say where it led")
 		return

@@ -136,7 +136,7 @@ func port(n uint16) string { return strconv.Itoa(int(n)) }
 // OfRecord asks again about what a record tells of. ok is false where it tells of no
 // destination that a workload dialled.
 func OfRecord(r *record.Record) (q Question, ok bool) {
-	if r.Direction == record.Ingress {
+	if r.Direction == record.Ingress || r.Question != "" {
 		return Question{}, false
 	}
 	chain := policy.Chain{Transport: r.Transport, Port: r.Port, Method: r.Method, Path: r.Path, Upgrade: r.Upgrade}

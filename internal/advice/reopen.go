@@ -27,6 +27,9 @@ func Reopen(r *record.Record, snapshot *wire.Snapshot, workload wire.Workload) (
 	opened := Reopened{Title: q.Title, Then: ofRecord(r, &q)}
 	if !ok {
 		opened.Title = "a request to " + printable(opened.Then.Destination)
+		if r.Question != "" {
+			opened.Title = "a question to DNS for the " + r.Question + " records of " + printable(r.Dialled)
+		}
 	}
 	if !ok || snapshot == nil || r.Reason.Group() == refusal.ByMessage {
 		return opened, nil

@@ -24,6 +24,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -98,6 +99,9 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 		Directory:    liveDirectory{c.Holder},
 		Named:        func(n names.Name) bool { return c.Holder.Load().Policy.Names(n) },
 		NamedExactly: func(n names.Name) bool { return c.Holder.Load().Policy.NamesExactly(n) },
+		OnlyV4:       p.config.Resolver.OnlyV4,
+		Unanswered:   w.unanswered,
+		Now:          p.config.Now,
 		WithoutV6:    c.Capture != nil && len(c.Capture.DNS) < 2,
 		Log:          w.log,
 	})
@@ -166,6 +170,28 @@ func (w *Workload) answer(socket *net.UDPConn) {
 	if err := w.dns.ServeUDP(socket); err != nil && w.ctx.Err() == nil {
 		w.log.Error("DNS is not served any more", "error", err)
 	}
+}
+
+// unanswered keeps the record of a question to DNS that got an empty answer for want of
+// support.
+func (w *Workload) unanswered(u dnsserver.Unanswered) {
+	text := u.Type + " records are not supported: the answer was empty"
+	if u.Type == "SRV" {
+		text += "; name the hosts that they list, with their ports"
+	}
+	if !u.Named {
+		text += ", and no rule names the host"
+	}
+	var entry record.Entry
+	entry.Edit(func(r *record.Record) {
+		*r = record.Record{
+			ID: record.NewID(), Start: w.kit.Now(), Workload: w.Instance(), Direction: record.Egress, Dialled: record.Text(u.Name), Port: 53,
+			Transport: policy.UDP, Question: u.Type, Verdict: record.Failed, Reason: refusal.DNSType, Detail: text,
+			Snapshot: w.config.Holder.Load().Version,
+		}
+	})
+	w.kit.Recorder.Open(&entry)
+	w.kit.Recorder.Close(&entry)
 }
 
 // begin counts a piece of work that Close waits for, until w.work.Done; it reports

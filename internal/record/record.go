@@ -72,7 +72,8 @@ type Record struct {
 	Host      string           `json:"host,omitempty"`
 	Method    string           `json:"method,omitempty"`
 	Path      string           `json:"path,omitempty"`
-	Upgrade   string           `json:"upgrade,omitempty"` // the protocol that the request asked to change to
+	Upgrade   string           `json:"upgrade,omitempty"`  // the protocol that the request asked to change to
+	Question  string           `json:"question,omitempty"` // the type that DNS was asked for, where this is a question: "SRV"
 	Sniffed   policy.Sniffed   `json:"sniffed,omitempty"`
 	Verdict   Verdict          `json:"verdict,omitempty"` // absent: not decided yet
 	Reason    refusal.Reason   `json:"reason,omitempty"`  // of a denial, a failure, or of what a rule is missing for (audit)

@@ -38,6 +38,7 @@ const (
 	NoAddress         Reason = "no-address"
 	ResolveFailed     Reason = "resolve-failed"
 	TooManyNames      Reason = "too-many-names"
+	DNSType           Reason = "dns-type-not-supported"
 	ConnectRefused    Reason = "connect-refused"
 	ConnectTimeout    Reason = "connect-timeout"
 	ConnectFailed     Reason = "connect-failed"
@@ -116,6 +117,7 @@ var table = [...]facts{
 	{NoAddress, NotReached, 502, "The name exists in DNS and has no address."},
 	{ResolveFailed, NotReached, 503, "No DNS server gave a usable answer."},
 	{TooManyNames, NotReached, 503, "Too many new names were asked for under a wildcard in too short a time."},
+	{DNSType, NotReached, 502, "DNS was asked for records of a type that is not supported: the answer was empty."},
 	{ConnectRefused, NotReached, 502, "The server refused the connection."},
 	{ConnectTimeout, NotReached, 504, "The server did not answer the connection in time."},
 	{ConnectFailed, NotReached, 502, "The connection could not be opened."},

@@ -51,6 +51,7 @@ type Flow struct {
 	Method      string        `json:"method,omitempty"`    // the method of the request
 	Path        string        `json:"path,omitempty"`      // the path of the request, without its query
 	Upgrade     string        `json:"upgrade,omitempty"`   // the protocol that the request asked to change to
+	Question    string        `json:"question,omitempty"`  // the type that DNS was asked for, where this is a question: SRV
 	Protocol    string        `json:"protocol,omitempty"`  // what its first bytes were: http, tls or opaque
 	Treatment   string        `json:"treatment,omitempty"` // forward, originate, passthrough, relay or mesh
 	Status      int           `json:"status,omitempty"`    // the HTTP status that the command was answered with
@@ -75,7 +76,7 @@ func FlowOf(r *record.Record) Flow {
 		Format: Format, Kind: "flow", ID: r.ID, Time: r.Start, Duration: r.Duration, Workload: r.Workload,
 		Outcome: OutcomeOf(r), Destination: Destination(r), Address: r.Upstream, Reason: string(r.Reason), Rule: r.Rule,
 		Direction: r.Direction.String(), Transport: r.Transport.String(), Port: r.Port, Dialled: r.Dialled, SNI: r.SNI,
-		Host: r.Host, Method: r.Method, Path: r.Path, Upgrade: r.Upgrade, Protocol: r.Sniffed.String(),
+		Host: r.Host, Method: r.Method, Path: r.Path, Upgrade: r.Upgrade, Question: r.Question, Protocol: r.Sniffed.String(),
 		Treatment: r.Treatment.String(), Status: r.Status, Sent: r.Sent, Received: r.Received, Snapshot: r.Snapshot,
 	}
 	if r.Reason != "" {

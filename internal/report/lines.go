@@ -88,6 +88,9 @@ func Line(r *record.Record) string {
 // often, and what to do.
 func writeLine(b *strings.Builder, outcome Outcome, r *record.Record, count uint64, advice string) {
 	fmt.Fprintf(b, "sluice: %s %s", verbs[outcome], Printable(Destination(r)))
+	if r.Question != "" {
+		fmt.Fprintf(b, " by its %s records", Printable(r.Question))
+	}
 	text := ""
 	if r.Reason != "" {
 		text = Text(r)

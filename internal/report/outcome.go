@@ -58,8 +58,12 @@ func OutcomeOf(r *record.Record) Outcome {
 }
 
 // Destination returns where a record led, as --allow takes it: the name that was
-// dialled or, where an address was, the name that the client then sent.
+// dialled or, where an address was, the name that the client then sent. Of a question to
+// DNS it is the name alone.
 func Destination(r *record.Record) string {
+	if r.Question != "" {
+		return r.Dialled // no connection led there
+	}
 	host := r.Dialled
 	if _, err := netip.ParseAddr(host); err == nil {
 		switch {

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"sync"
 
 	"sluice.dev/sluice/internal/record"
@@ -66,7 +67,7 @@ type Summary struct {
 type key struct {
 	outcome Outcome
 	dialled string
-	name    string // that the client sent
+	name    string // that the client sent, or the type of a question to DNS
 	port    uint16
 	reason  refusal.Reason
 	rule    string
@@ -85,7 +86,7 @@ func (t *Tally) Closed(r *record.Record) {
 	}
 	k := key{outcome: outcome, dialled: r.Dialled, name: r.SNI, port: r.Port, reason: r.Reason, rule: r.Rule}
 	if k.name == "" {
-		k.name = r.Host
+		k.name = cmp.Or(r.Host, r.Question)
 	}
 	e := t.entries[k]
 	switch {

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 
@@ -21,6 +22,14 @@ type Config struct {
 	// NamedExactly reports whether a rule names n without a wildcard: such a
 	// name, like a service, is exempt from the rate of new names. Nil: none is.
 	NamedExactly func(n names.Name) bool
+	// OnlyV4 reports whether our own look-up of n found IPv4 addresses and no IPv6
+	// address, and that still holds: then AAAA is answered with NODATA. It must not
+	// wait for anybody. It is asked about names that a rule names. Nil: none is known.
+	OnlyV4 func(n names.Name) bool
+	// Unanswered takes a question that got an empty answer because we have no records
+	// of its type, the first time and then at most once in RetellUnanswered. Nil: none.
+	Unanswered func(u Unanswered)
+	Now        func() time.Time // time.Now where nil
 	// WithoutV6 answers AAAA with NODATA, for a workload without IPv6.
 	WithoutV6 bool
 	Log       *slog.Logger // slog.Default() where nil
@@ -36,8 +45,10 @@ type Server struct {
 	directory    Directory
 	named        func(names.Name) bool
 	namedExactly func(names.Name) bool
+	onlyV4       func(names.Name) bool
 	withoutV6    bool
 	log          *slog.Logger
+	unanswered   unanswered
 	spelled      spellings
 
 	counts   [outcomes]atomic.Uint64
@@ -53,6 +64,12 @@ func New(c Config) *Server {
 	if c.NamedExactly == nil {
 		c.NamedExactly = nothing
 	}
+	if c.OnlyV4 == nil {
+		c.OnlyV4 = nothing
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -61,6 +78,8 @@ func New(c Config) *Server {
 		directory:    c.Directory,
 		named:        c.Named,
 		namedExactly: c.NamedExactly,
+		onlyV4:       c.OnlyV4,
+		unanswered:   unanswered{tell: c.Unanswered, now: c.Now},
 		withoutV6:    c.WithoutV6,
 		log:          c.Log,
 	}
@@ -83,6 +102,8 @@ const (
 // Stats counts messages by what came of them.
 type Stats struct {
 	Ignored, Malformed, Refused, Answered, Empty, Unknown, Failed uint64
+
+	Untold uint64 // of Empty those for want of support that Unanswered did not take again
 }
 
 // Stats returns the counts since the start.
@@ -95,6 +116,7 @@ func (s *Server) Stats() Stats {
 		Empty:     s.counts[empty].Load(),
 		Unknown:   s.counts[unknown].Load(),
 		Failed:    s.counts[failed].Load(),
+		Untold:    s.unanswered.untold.Load(),
 	}
 }
 
@@ -139,9 +161,13 @@ func (s *Server) answer(q *question) answer {
 	if q.typ != dnsmessage.TypeA && (q.typ != dnsmessage.TypeAAAA || s.withoutV6) {
 		return s.withoutAddress(q)
 	}
-	told, err := s.table.Tell(n, s.naming(n, service))
+	naming := s.naming(n, service)
+	told, err := s.table.Tell(n, naming)
 	if err != nil {
 		return s.tableRefused(err)
+	}
+	if q.typ == dnsmessage.TypeAAAA && !service && naming != Unnamed && s.onlyV4(n) {
+		return answer{outcome: empty}
 	}
 	return s.addresses(q, told)
 }
@@ -185,6 +211,9 @@ func (s *Server) withoutAddress(q *question) answer {
 		return answer{outcome: answered, hinfo: true}
 	case dnsmessage.TypeAAAA:
 		return answer{outcome: empty}
+	}
+	s.notSupported(q)
+	switch q.typ {
 	case dnsmessage.TypeSRV:
 		return answer{outcome: empty, extended: notSupported, text: "sluice: SRV is not supported yet"}
 	}

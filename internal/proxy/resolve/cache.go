@@ -15,8 +15,9 @@ const CacheSize = 10_000
 
 // found is what is known of a name: addresses, or why there are none.
 type found struct {
-	addrs []netip.Addr // not to be changed: many hold it
-	err   *refusal.Error
+	addrs  []netip.Addr // not to be changed: many hold it
+	err    *refusal.Error
+	onlyV4 bool // DNS said that there is no IPv6 address, beside some of IPv4
 }
 
 // cache is a map whose least recently used name goes first. Its owner locks it.

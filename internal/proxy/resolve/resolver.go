@@ -167,6 +167,15 @@ func (r *Resolver) Lookup(ctx context.Context, n names.Name, limit *rate.Limiter
 	return addrs, err
 }
 
+// OnlyV4 reports whether it is known of n, and still holds, that it has IPv4 addresses
+// and no IPv6 address. It never asks, and what it reports was asked for somebody.
+func (r *Resolver) OnlyV4(n names.Name) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known, ok := r.cache.get(n, r.now())
+	return ok && known.onlyV4
+}
+
 // begin is Lookup, and says with a flight that is not nil that the other family may
 // come yet.
 func (r *Resolver) begin(ctx context.Context, n names.Name, limit *rate.Limiter) ([]netip.Addr, *flight, error) {
@@ -248,6 +257,7 @@ func (r *Resolver) fly(n names.Name, f *flight) {
 
 // family is what one of A and AAAA brought.
 type family struct {
+	typ    dnsmessage.Type
 	addrs  []netip.Addr
 	ttl    time.Duration // how long this may be kept
 	absent bool          // NXDOMAIN
@@ -266,7 +276,11 @@ func (r *Resolver) lookup(ctx context.Context, n names.Name, f *flight) (found, 
 	servers = r.health.order(servers, r.now())
 	families := make(chan family, 2)
 	for _, typ := range []dnsmessage.Type{dnsmessage.TypeAAAA, dnsmessage.TypeA} {
-		r.running.Go(func() { families <- r.lookupFamily(ctx, servers, n.String()+".", typ) })
+		r.running.Go(func() {
+			out := r.lookupFamily(ctx, servers, n.String()+".", typ)
+			out.typ = typ
+			families <- out
+		})
 	}
 	first := <-families
 	var late <-chan time.Time
@@ -296,7 +310,9 @@ func merge(n names.Name, a, b family) (found, time.Duration) {
 	case len(a.addrs) > 0 && b.err != nil:
 		return found{addrs: a.addrs}, MinTTL
 	case len(a.addrs) > 0:
-		return found{addrs: a.addrs}, a.ttl
+		// A server that says that a name does not exist, and then has an address of it,
+		// is not believed about the other family either.
+		return found{addrs: a.addrs, onlyV4: a.typ == dnsmessage.TypeA && !b.absent}, a.ttl
 	case a.absent || b.absent:
 		return found{err: failed(refusal.NoSuchName, n, nil, nil)}, min(a.ttl, b.ttl)
 	case a.err != nil || b.err != nil:

@@ -746,3 +746,44 @@ func BenchmarkRememberedName(b *testing.B) {
 		r.Lookup(context.Background(), www, nil)
 	}
 }
+
+func TestANameHasOnlyIPv4WhereTheAnswerSaysSoAndForAsLongAsItHolds(t *testing.T) {
+	v4, v6 := "www.example.com. 30 8.8.4.4", "www.example.com. 30 2001:4860::1"
+	for _, c := range []struct {
+		name   string
+		answer func(q dnsmessage.Message, tcp bool) [][]byte
+		want   bool
+	}{
+		{"IPv4 alone", zone(v4), true},
+		{"both", zone(v4, v6), false},
+		{"IPv6 alone", zone(v6), false},
+		{"nothing", zone(), false},
+		{"an AAAA that fails", func(q dnsmessage.Message, tcp bool) [][]byte {
+			if q.Questions[0].Type == dnsmessage.TypeAAAA {
+				return [][]byte{answered(q, dnsmessage.RCodeServerFailure)}
+			}
+			return zone(v4)(q, tcp)
+		}, false},
+		{"an AAAA of a name that does not exist, it says", func(q dnsmessage.Message, tcp bool) [][]byte {
+			if q.Questions[0].Type == dnsmessage.TypeAAAA {
+				return [][]byte{answered(q, dnsmessage.RCodeNameError)}
+			}
+			return zone(v4)(q, tcp)
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newResolver(t, serveDNS(t, c.answer))
+			now := time.Now()
+			r.now = func() time.Time { return now }
+			if r.OnlyV4(www) {
+				t.Error("known before it was asked for")
+			}
+			if lookup(t, r, www); r.OnlyV4(www) != c.want {
+				t.Errorf("IPv4 alone: %v, want %v", !c.want, c.want)
+			}
+			if now = now.Add(30 * time.Second); r.OnlyV4(www) {
+				t.Error("known for longer than the answer holds")
+			}
+		})
+	}
+}
