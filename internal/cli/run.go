@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/proxy/resolve"
+	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/run"
 	"sluice.dev/sluice/internal/sandbox"
 )
@@ -30,6 +32,7 @@ type runOptions struct {
 	server        string
 	egressSockets string
 	resolvers     []string
+	watch         bool
 	publish       []string
 	reachHost     []string
 	upstreamCA    string
@@ -89,6 +92,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.StringVar(&o.account, "service-account", "", "service account of the workload")
 	f.StringArrayVar(&o.labels, "label", nil, "K=V, a label of the workload; may be repeated")
 	f.StringSliceVar(&o.listen, "listen", nil, "port on which the command serves; may be repeated")
+	f.BoolVar(&o.watch, "watch", false, "follow the files of --rules while the command runs; their folders are hidden from it")
 	f.StringArrayVar(&o.publish, "publish", nil, "`[ADDR:]PORT[:PORT]`: open a port of the command outside, on 127.0.0.1 without ADDR; may be repeated")
 	f.StringArrayVar(&o.reachHost, "reach-host", nil, "`PORT` of this machine's loopback that the command may reach, as host.sluice.internal; may be repeated")
 	f.StringVar(&o.server, "server", "", "join the mesh of the server whose runtime folder this is (with --service: the default one)")
@@ -111,7 +115,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 // config reads the flags into what run takes.
 func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, error) {
 	c := run.Config{
-		Command: args, Rules: o.rules.from(cmd),
+		Command: args, Rules: o.rules.from(cmd), Watch: o.watch,
 		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Quiet: o.quiet, Verbose: o.verbose,
 		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied,
 	}
@@ -153,6 +157,9 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 		return c, err
 	}
 	c.Mask = append([]string{runtime, data}, announced...)
+	if o.watch && (len(o.rules.Files) == 0 || slices.Contains(o.rules.Files, rulefile.StandardInput)) {
+		return c, errors.New("--watch follows files of --rules; name one, and not standard input")
+	}
 	if o.service == "" && o.server == "" {
 		if len(c.Rules.Host) > 0 && o.egressSockets != "" {
 			return c, errors.New("--reach-host is for this machine's own loopback, and with --egress-sockets (SLUICE_EGRESS_SOCKETS) the way out begins in another namespace")

@@ -29,7 +29,9 @@ const StandardInput = "-"
 
 // Rules is where the rules of one workload come from.
 type Rules struct {
-	Files   []string  // of --rules; StandardInput once at most
+	Files []string // of --rules; StandardInput once at most
+	// Open opens a file of rules; os.Open where nil.
+	Open    func(name string) (io.ReadCloser, error)
 	Input   io.Reader // what StandardInput reads; it is needed where Files names it
 	Presets []string  // of --preset
 	Allow   []string  // of --allow: HOST[:PORT]
@@ -96,7 +98,7 @@ func (r *Rules) read(namespace string) (objects []api.Object, allow []policy.Rul
 	asked := false
 	for _, file := range r.Files {
 		if file != StandardInput {
-			add(readFile(file, namespace))
+			add(r.readFile(file, namespace))
 			continue
 		}
 		if asked {
@@ -159,8 +161,12 @@ func privateRange(text string) (netip.Prefix, error) {
 }
 
 // readFile reads and checks the rules of a file.
-func readFile(file, namespace string) ([]api.Object, error) {
-	f, err := os.Open(file)
+func (r *Rules) readFile(file, namespace string) ([]api.Object, error) {
+	open := r.Open
+	if open == nil {
+		open = func(name string) (io.ReadCloser, error) { return os.Open(name) }
+	}
+	f, err := open(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the rules: %w", err)
 	}

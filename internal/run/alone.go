@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
+	"sync"
 
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/names"
@@ -21,11 +23,16 @@ import (
 
 // runAlone runs the command with a proxy of its own in this process.
 func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
-	rules, err := c.Rules.Compile(c.Workload, c.Stderr)
-	if err != nil {
-		return ExitFailed, err
+	if c.Watch {
+		files, err := follow(c.Rules.Files, c.workdir())
+		if err != nil {
+			return ExitFailed, err
+		}
+		defer files.close()
+		c.Rules.Open, c.Mask = files.open, append(slices.Clone(c.Mask), files.folders()...)
+		c.followed = files
 	}
-	compiled, err := snapshot.Build(rules, snapshot.View{Namespace: cmp.Or(c.Workload.Namespace, wire.DefaultNamespace)})
+	rules, compiled, err := c.compile()
 	if err != nil {
 		return ExitFailed, err
 	}
@@ -71,11 +78,54 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 	sayLevel(c, box)
 	w.start(c, workload.Instance)
 	collected.Begin()
-	o := outcome{advise: func(r *record.Record) string { return allowAdvice(r, rules, c.Workload) }}
+	inForce := rules
+	following := c.follow(ctx, func(rules *wire.Snapshot, compiled *snapshot.Snapshot) {
+		inForce = rules
+		holder.Swap(compiled)
+	})
+	o := outcome{advise: func(r *record.Record) string { return allowAdvice(r, inForce, c.Workload) }}
 	o.exit, o.failed = startAndWait(ctx, box, compiled.Directory.SearchText(), nil, c.Stderr)
+	following()
 	p.Close() // each connection has its record now
 	o.summary, o.dropped = collected.End(), collected.Dropped()
 	return w.finish(c, o)
+}
+
+// compile compiles the rules of a call.
+func (c *Config) compile() (*wire.Snapshot, *snapshot.Snapshot, error) {
+	rules, err := c.Rules.Compile(c.Workload, c.Stderr)
+	if err != nil {
+		return nil, nil, err
+	}
+	compiled, err := snapshot.Build(rules, snapshot.View{Namespace: cmp.Or(c.Workload.Namespace, wire.DefaultNamespace)})
+	return rules, compiled, err
+}
+
+// follow calls swap with each new state of the rules that are followed, until what it
+// returns is called. Rules that are wrong change nothing.
+func (c *Config) follow(ctx context.Context, swap func(*wire.Snapshot, *snapshot.Snapshot)) (stop func()) {
+	if c.followed == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() {
+		c.followed.each(ctx, func() {
+			rules, compiled, err := c.compile()
+			if err != nil {
+				fmt.Fprintf(c.Stderr, "sluice: the rules that were read before hold on: %v\n", err)
+				return
+			}
+			swap(rules, compiled)
+			if c.Verbose {
+				fmt.Fprintln(c.Stderr, "sluice: the changed rules hold now")
+			}
+		})
+	})
+	return func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // newProxy makes the proxy of this process, which keeps records.

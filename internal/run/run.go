@@ -39,6 +39,7 @@ type Config struct {
 
 	// For a proxy in this process.
 	Rules         rulefile.Rules
+	Watch         bool             // the files of Rules are followed while the command runs
 	Publish       []Publish        // ports inside that are open outside
 	EgressSockets string           // path of a socket of a SocketFactory; "" for the host's own
 	Resolvers     []netip.AddrPort // nil: the machine's
@@ -52,6 +53,17 @@ type Config struct {
 	FailOnDenied bool     // end with ExitDenied where the command ended with 0 and something was denied
 	Stderr       io.Writer
 	Log          *slog.Logger
+
+	followed *followed // nil: the rules are not followed
+}
+
+// workdir is the command's working folder.
+func (c *Config) workdir() string {
+	if c.Dir != "" {
+		return c.Dir
+	}
+	dir, _ := os.Getwd() // a folder that is gone holds nothing
+	return dir
 }
 
 // Publish is a port inside the sandbox that is open outside.
