@@ -168,7 +168,7 @@ func TestASignInToAProxyPassesNoFurther(t *testing.T) {
 		}
 	})
 	m := newMesh(t, n, rule(t, "www.example.com:80"))
-	for range 3 {
+	for i := range 3 {
 		c := m.dial("www.example.com", 80)
 		c.SetDeadline(time.Now().Add(patience))
 		io.WriteString(c, "GET / HTTP/1.1\r\nHost: www.example.com\r\nProxy-Authorization: NTLM alice\r\nConnection: close\r\n\r\n")
@@ -176,6 +176,7 @@ func TestASignInToAProxyPassesNoFurther(t *testing.T) {
 		if err != nil || r.StatusCode != 407 || r.Header.Get("Proxy-Authenticate") != "" {
 			t.Errorf("%v, %v", r, err)
 		}
+		m.closed(uint64(i) + 1) // its connection is back
 	}
 	if connections.Load() != 1 || seen.Load() {
 		t.Errorf("%d connections; the server saw the credentials: %v", connections.Load(), seen.Load())

@@ -214,24 +214,46 @@ func (d *conn) forwardUntilClose(u exchange.Stream, first []byte, res result) re
 }
 
 // forwardChunks decodes what comes and sends it in chunks of its own, one for
-// each read. A client of HTTP/1.0 gets the data as it is, to the close.
+// each read. A client of HTTP/1.0 gets the data as it is, to the close. The head
+// waits a moment for the first of them, so that a body that is none from the start
+// is a 502, not half an answer.
 func (d *conn) forwardChunks(u exchange.Stream, out []byte, size, n int, res result) result {
 	sc := d.scratch
 	chunks := &sc.answer
-	chunks.reset()
+	chunks.reset(true)
 	from, to := headRoom+size, headRoom+n
+	var held *heldHead
 	for {
 		data, used, bad := chunks.decode(sc.up[from:to])
+		var readErr error
+		if bad == fine && out != nil && data == 0 && !chunks.done() {
+			if held == nil {
+				held = d.hold(out)
+			}
+			if n, readErr = d.readOn(u, sc.up[headRoom:len(sc.up)-tailRoom]); readErr == nil {
+				from, to = headRoom, headRoom+n
+				continue
+			}
+		}
+		var there bool
+		if out, there = held.end(out); !there {
+			res.failure, res.reusable, res.closes = d.clientFailure(), false, true
+			return res
+		}
+		held = nil
 		var piece []byte
-		if bad == fine {
+		if bad == fine && readErr == nil {
 			piece, bad = d.framed(out, from, data)
 		}
 		if bad != fine {
-			if out != nil { // nothing was sent yet: the client can be told
-				res.status = 0
-				return d.broken(res, d.server.limits.answer(bad))
-			}
-			return d.cutOff(res, d.server.limits.answer(bad))
+			readErr = d.server.limits.answer(bad)
+		}
+		switch {
+		case readErr != nil && out != nil: // nothing was sent yet: the client can be told
+			res.status = 0
+			return d.broken(res, readErr)
+		case readErr != nil:
+			return d.cutOff(res, readErr)
 		}
 		if from+used < to {
 			res.reusable = false // bytes after the end of the answer

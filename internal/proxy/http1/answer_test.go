@@ -49,6 +49,8 @@ func TestAnswersAreForwarded(t *testing.T) {
 			"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", long, false, false},
 		{"chunks", get, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1;x\r\nd\r\n0\r\n\r\n",
 			"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "4\r\nabcd\r\n0\r\n\r\n", true, true},
+		{"chunks with blanks", get, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3  \r\nabc\r\n1\t; a = \"b\" ; c\r\nd\r\n0 \r\n\r\n",
+			"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "4\r\nabcd\r\n0\r\n\r\n", true, true},
 		{"chunks of nothing", get, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 			"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "0\r\n\r\n", true, true},
 		{"chunks with trailers", get, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\nConnection: x-u\r\nX-U: 1\r\n\r\n",

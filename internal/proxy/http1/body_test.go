@@ -83,6 +83,17 @@ func TestARequestBodyInChunksPassesAsItComes(t *testing.T) {
 	}
 }
 
+// Blanks around a chunk extension are read (RFC 9112, section 7.1.1) and sent to nobody.
+func TestBlanksAndExtensionsOfAChunkEndHere(t *testing.T) {
+	f := newFixture(t, func(c *originConn) {
+		c.head()
+		c.want("4\r\nabcd\r\n0\r\n\r\n")
+		c.send(hello)
+		c.rest()
+	}, options{})
+	f.client().send("POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n3 ; a = b\r\nabc\r\n1\t ;\"x;y\"\r\nd\r\n0 ;z\r\n\r\n").want(hello)
+}
+
 func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 	f := newFixture(t, func(c *originConn) {
 		for {

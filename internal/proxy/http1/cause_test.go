@@ -73,6 +73,10 @@ func requestsNotTaken() []rejected {
 
 		{chunked("+3\r\n"), malformed, "a malformed chunk size"},
 		{chunked("3 \r\n"), malformed, "a malformed chunk size"},
+		{chunked("3 a\r\n"), malformed, "a malformed chunk size"},
+		{chunked("3 \n"), malformed, "a line that ends in LF without CR"},
+		{chunked(" 3\r\n"), malformed, "a malformed chunk size"},
+		{chunked("3" + strings.Repeat(" ", 300)), malformed, "more than 256 bytes of extensions in one chunk"},
 		{chunked("3\n"), malformed, "a line that ends in LF without CR"},
 		{chunked("0000000000000003\r\n"), malformed, "a chunk size of more than 15 digits"},
 		{chunked("3;a\x00\r\n"), malformed, "a control byte in a chunk extension"},
@@ -118,6 +122,7 @@ func answersNotTaken() []rejected {
 		{"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", malformed, "Transfer-Encoding in HTTP/1.0"},
 		{field("Connection: content-type\r\n"), malformed, "a Connection option that names a field which every recipient needs"},
 		{field("Transfer-Encoding: chunked\r\n") + "x\r\n", malformed, "a malformed chunk size"},
+		{field("Transfer-Encoding: chunked\r\n") + "3" + strings.Repeat("\t", 300), malformed, "more than 256 bytes of extensions in one chunk"},
 	}
 }
 

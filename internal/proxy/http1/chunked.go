@@ -14,7 +14,8 @@ type chunkState uint8
 
 const (
 	atSize      chunkState = iota // at the first digit of a size
-	inSizeLine                    // at a further digit, extension or CR
+	inSizeLine                    // at a further digit, blank, extension or CR
+	inSizeBlank                   // after a blank behind the size
 	inExtension                   // after ";"
 	atSizeLF                      // after the CR of a size line
 	inData
@@ -26,9 +27,12 @@ const (
 	chunksBad
 )
 
-// chunkDecoder reads a chunked body in pieces, strictly: no bare LF, no space
-// around the size, no sign, nothing overlong. Extensions are dropped.
+// chunkDecoder reads a chunked body in pieces, strictly: no bare LF, no sign, nothing
+// overlong. Blanks may stand where RFC 9112 section 7.1.1 lets them, before and in an
+// extension; many servers pad the size itself with them, so in an answer they may stand
+// there too. None of it is sent on: the data is framed anew, without extensions.
 type chunkDecoder struct {
+	padded     bool // blanks may stand behind a size that has no extension
 	state      chunkState
 	digits     uint8
 	extension  int   // bytes of this chunk's
@@ -38,7 +42,7 @@ type chunkDecoder struct {
 	trailer    []byte // the section as it came, with its last CRLF
 }
 
-func (d *chunkDecoder) reset() { *d = chunkDecoder{} }
+func (d *chunkDecoder) reset(padded bool) { *d = chunkDecoder{padded: padded} }
 
 // decode reads b and moves the data in it to the front. It returns how many
 // bytes of data those are and how many bytes of b it read: all, until the body
@@ -70,9 +74,20 @@ func (d *chunkDecoder) framing(c byte) {
 	switch d.state {
 	case atSize, inSizeLine:
 		d.sizeByte(c)
+	case inSizeBlank:
+		switch {
+		case c == ';':
+			d.state = inExtension
+		case c == '\r' && d.padded:
+			d.state = atSizeLF
+		case c == '\n':
+			d.fail(bareLF)
+		case c != ' ' && c != '\t':
+			d.fail(badChunkSize)
+		default:
+			d.countExtension()
+		}
 	case inExtension:
-		d.extension++
-		d.extensions++
 		switch {
 		case c == '\r':
 			d.state = atSizeLF
@@ -80,10 +95,8 @@ func (d *chunkDecoder) framing(c byte) {
 			d.fail(bareLF)
 		case class[c]&valueByte == 0:
 			d.fail(byteInExtension)
-		case d.extension > maxExtension:
-			d.fail(longExtension)
-		case d.extensions > maxExtensions:
-			d.fail(longExtensions)
+		default:
+			d.countExtension()
 		}
 	case atSizeLF:
 		switch {
@@ -103,6 +116,18 @@ func (d *chunkDecoder) framing(c byte) {
 		d.trailerByte(c)
 	case atEndLF:
 		d.expect(c, '\n', chunksDone, lastChunkEnd)
+	}
+}
+
+// countExtension counts a byte of a size line that says nothing of the size.
+func (d *chunkDecoder) countExtension() {
+	d.extension++
+	d.extensions++
+	switch {
+	case d.extension > maxExtension:
+		d.fail(longExtension)
+	case d.extensions > maxExtensions:
+		d.fail(longExtensions)
 	}
 }
 
@@ -131,6 +156,9 @@ func (d *chunkDecoder) sizeByte(c byte) {
 		d.state = atSizeLF
 	case c == ';':
 		d.state = inExtension
+	case c == ' ' || c == '\t':
+		d.state = inSizeBlank
+		d.countExtension()
 	case c == '\n':
 		d.fail(bareLF)
 	default:

@@ -278,7 +278,7 @@ func (d *conn) ready() (bool, cause) {
 // decodeBuffered decodes what is there of a chunked body, in place.
 func (d *conn) decodeBuffered(b []byte) cause {
 	chunks := &d.scratch.chunks
-	chunks.reset()
+	chunks.reset(false)
 	data, used, bad := chunks.decode(b)
 	if bad != fine {
 		return bad

@@ -3,6 +3,7 @@ package http1
 import (
 	"runtime"
 	"strings"
+	"time"
 )
 
 // The states of a connection, for tests that let time pass only once one is
@@ -25,6 +26,9 @@ func (s *Server) InPhase(want phase) bool {
 	}
 	return s.newest != nil
 }
+
+// HoldHeads sets how long the head of a chunked answer waits for its body.
+func (s *Server) HoldHeads(d time.Duration) { s.holdTime = d }
 
 // Sweep ends what is over at the test's time, without waiting for the sweeper.
 func (s *Server) Sweep() { s.sweep(s.now()) }

@@ -194,12 +194,15 @@ func FuzzChunked(f *testing.F) {
 	for _, s := range []string{
 		"0\r\n\r\n", "3\r\nabc\r\n0\r\n\r\nGET", "3;a=b\r\nabc\r\n0\r\nX: y\r\n\r\n", "00a\r\n0123456789\r\n0\r\n\r\n",
 		"3\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n0\r\n\r\n", "+3\r\nabc\r\n0\r\n\r\n", "ffffffffffffffff\r\n", "0\r\nX\r\n\r\n", "3 \r\nabc\r\n0\r\n\r\n", "0\r\n\n",
+		"3 ; a = \"b\"\r\nabc\r\n0\t \r\n\r\n", "3\t\t;\r\nabc\r\n0 ;x\r\n\r\n",
 	} {
 		f.Add([]byte(s), uint8(1))
 		f.Add([]byte(s), uint8(200))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, step uint8) {
 		var whole, pieces chunkDecoder
+		whole.reset(step&1 == 1)
+		pieces.reset(step&1 == 1)
 		copied := append([]byte(nil), b...)
 		n, used, bad := whole.decode(copied)
 		data := copied[:n]
@@ -226,10 +229,11 @@ func FuzzChunked(f *testing.F) {
 		if bad != fine {
 			return
 		}
-		// net/http's reader agrees about the data and where the body ends.
+		// net/http's reader agrees about the data and where the body ends, but that it takes
+		// no blank before an extension.
 		source := bufio.NewReader(bytes.NewReader(b))
 		got, err := io.ReadAll(httputil.NewChunkedReader(source))
-		if err != nil || !bytes.Equal(got, data) {
+		if blank := bytes.Contains(b, []byte(" ;")) || bytes.Contains(b, []byte("\t;")); !blank && (err != nil || !bytes.Equal(got, data)) {
 			t.Fatalf("net/http reads %q, %v; we %q", got, err, data)
 		}
 		// And so it does about what we make of it.

@@ -88,7 +88,8 @@ type options struct {
 	direction func(f *fixture, x *exchange.Request) exchange.Direction
 	now       func() time.Duration
 	prefix    string
-	quiet     bool // keep no outcomes: a test counts allocations
+	quiet     bool          // keep no outcomes: a test counts allocations
+	hold      time.Duration // of heads of chunked answers; 0: the engine's
 }
 
 // newFixture starts a proxy before an origin that handle plays.
@@ -107,6 +108,9 @@ func newFixture(t testing.TB, handle func(c *originConn), o options) *fixture {
 		f.direction = func(x *exchange.Request) exchange.Direction { return o.direction(f, x) }
 	}
 	f.server = http1.NewServer(http1.Config{Limits: o.limits, Now: o.now})
+	if o.hold > 0 {
+		f.server.HoldHeads(o.hold)
+	}
 	f.listener = listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel

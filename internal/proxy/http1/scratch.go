@@ -37,8 +37,8 @@ func (s *scratch) giveBack() {
 	if len(s.in) != inSize || cap(s.out) != outSize || len(s.up) != headRoom+upSize+tailRoom {
 		return
 	}
-	s.chunks.reset()
-	s.answer.reset()
+	s.chunks.reset(false)
+	s.answer.reset(true)
 	scratches.Put(s)
 }
 

@@ -30,6 +30,7 @@ type Server struct {
 	limits     Limits
 	now        func() time.Duration
 	sweepEvery time.Duration
+	holdTime   time.Duration
 	draining   atomic.Bool // set under mu
 
 	mu          sync.Mutex
@@ -47,6 +48,7 @@ func NewServer(config Config) *Server {
 		limits:     limits,
 		now:        config.Now,
 		sweepEvery: sweepInterval(limits),
+		holdTime:   holdTime,
 		empty:      make(chan struct{}),
 	}
 	if s.now == nil {
