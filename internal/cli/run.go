@@ -37,6 +37,8 @@ type runOptions struct {
 	reachHost     []string
 	upstreamCA    string
 	runAs         string
+	unix          []string
+	unsupervised  bool
 	quiet         bool
 	verbose       bool
 	report        string
@@ -100,6 +102,8 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.StringArrayVar(&o.resolvers, "resolver", commaSeparated(os.Getenv("SLUICE_RESOLVER")), "DNS server to ask, ADDRESS[:PORT]; may be repeated (SLUICE_RESOLVER, separated by commas; default: the machine's)")
 	f.StringVar(&o.upstreamCA, "upstream-ca", os.Getenv("SLUICE_UPSTREAM_CA"), "file of PEM certificates that upstreams may chain to, beside the system's (SLUICE_UPSTREAM_CA)")
 	f.StringVar(&o.runAs, "run-as", "", "UID[:GID] to run the command as; requires root")
+	f.StringArrayVar(&o.unix, "unix", nil, "`PATH` of a unix socket outside that the command may connect to; may be repeated")
+	f.BoolVar(&o.unsupervised, "unsupervised", false, "for a command that brings a seccomp filter that notifies: unix sockets of the outside are hidden once, by name, which is a lower level")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "say nothing after the command")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say the level of enforcement, and each connection and request as it ends")
 	f.BoolVar(&o.rules.Audit, "audit", false, "let pass what no rule allows, and say after the command what that was; all other denials stay")
@@ -117,7 +121,7 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	c := run.Config{
 		Command: args, Rules: o.rules.from(cmd), Watch: o.watch,
 		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Quiet: o.quiet, Verbose: o.verbose,
-		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied,
+		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied, Unsupervised: o.unsupervised,
 	}
 	if o.verbose {
 		c.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -127,6 +131,9 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 		return c, fmt.Errorf("--resolver or SLUICE_RESOLVER: %w", err)
 	}
 	if c.RunAs, err = identity(o.runAs); err != nil {
+		return c, err
+	}
+	if c.Unix, err = socketFiles(o.unix); err != nil {
 		return c, err
 	}
 	w := &c.Workload

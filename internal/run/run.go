@@ -45,6 +45,8 @@ type Config struct {
 	Resolvers     []netip.AddrPort // nil: the machine's
 	UpstreamCA    string           // file of PEM beside the system's roots
 
+	Unix         []string // absolute paths of socket files outside that the command may connect to
+	Unsupervised bool     // leave the kernel's one seccomp notification filter to the command
 	Mask         []string // folders that the command must not see
 	Quiet        bool     // say nothing after the command
 	Verbose      bool     // say the level of enforcement, and each connection as it ends
@@ -103,15 +105,20 @@ func open(ctx context.Context, c Config, hidden []string) (*sandbox.Sandbox, err
 	}
 	return sandbox.New(ctx, sandbox.Config{
 		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: append(slices.Clone(c.Mask), hidden...),
+		Unix: c.Unix, Unsupervised: c.Unsupervised,
 	})
 }
 
-// sayLevel says what holds, where it was asked for.
+// sayLevel says what holds, where it was asked for; what holds less here than on
+// other machines is said in any case.
 func sayLevel(c Config, box *sandbox.Sandbox) {
+	enforcement := box.Enforcement()
 	if !c.Verbose {
+		if enforcement.Lowered != "" {
+			fmt.Fprintf(c.Stderr, "sluice: %s\n", enforcement.Lowered)
+		}
 		return
 	}
-	enforcement := box.Enforcement()
 	fmt.Fprintf(c.Stderr, "sluice: level %s: %s\n", enforcement.Level, enforcement.Text)
 	for _, note := range enforcement.Notes {
 		fmt.Fprintf(c.Stderr, "sluice: %s\n", note)
@@ -142,6 +149,8 @@ func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, go
 			passOn(box, received)
 		case <-box.Stopped():
 			stopToo()
+		case <-box.FilterRefused():
+			fmt.Fprintln(stderr, "sluice: a program asked for a seccomp filter that notifies and was refused: Linux gives one, and it decides over unix sockets; --unsupervised leaves it to the program and lowers the level")
 		case <-gone:
 			gone = nil
 			select {

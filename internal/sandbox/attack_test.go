@@ -368,7 +368,7 @@ func TestALeakedDescriptorDoesNotReachTheCommand(t *testing.T) {
 }
 
 // runFilter interprets the filter for one system call.
-func runFilter(t *testing.T, number, architecture uint32, arguments ...uint64) uint32 {
+func runFilter(t *testing.T, supervised bool, number, architecture uint32, arguments ...uint64) uint32 {
 	t.Helper()
 	data := make([]byte, 64)
 	binary.LittleEndian.PutUint32(data[offsetNumber:], number)
@@ -377,7 +377,7 @@ func runFilter(t *testing.T, number, architecture uint32, arguments ...uint64) u
 		binary.LittleEndian.PutUint64(data[offsetArguments+8*i:], argument)
 	}
 	var accumulator uint32
-	program := filter()
+	program := filter(supervised)
 	for at := 0; at < len(program); at++ {
 		instruction := program[at]
 		jump := func(yes bool) {
@@ -394,6 +394,10 @@ func runFilter(t *testing.T, number, architecture uint32, arguments ...uint64) u
 			jump(accumulator == instruction.K)
 		case unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K:
 			jump(accumulator >= instruction.K)
+		case unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K:
+			jump(accumulator&instruction.K != 0)
+		case unix.BPF_ALU | unix.BPF_AND | unix.BPF_K:
+			accumulator &= instruction.K
 		case unix.BPF_RET | unix.BPF_K:
 			return instruction.K
 		default:
@@ -434,7 +438,7 @@ func TestTheFilterRefusesByTheLowHalfOfAnArgument(t *testing.T) {
 		}{"socket of x32", foreignNumbers + unix.SYS_SOCKET, native, []uint64{unix.AF_VSOCK}, refuseWith(unix.ENOSYS)})
 	}
 	for _, test := range tests {
-		if got := runFilter(t, test.number, test.architecture, test.argument...); got != test.want {
+		if got := runFilter(t, true, test.number, test.architecture, test.argument...); got != test.want {
 			t.Errorf("%s: %#x, want %#x", test.name, got, test.want)
 		}
 	}

@@ -12,24 +12,52 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startCommand drops everything on one thread, which the command inherits from
-// and which ends then.
-func startCommand(command []string, runAs *Identity) (pid int, err error) {
+// launcher is the thread that starts the command. It is confined while the sandbox
+// is set up, for what the kernel gives decides over the rest, and ends with the start.
+type launcher struct {
+	listener int   // of the supervised filter; -1 where there is none
+	refused  error // of the supervised filter
+	begin    chan launch
+	begun    chan launched
+}
+
+type launch struct {
+	path    string
+	command []string
+}
+
+type launched struct {
+	pid int
+	err error
+}
+
+// newLauncher drops everything on a thread of its own, which the command inherits from.
+func newLauncher(runAs *Identity, supervised bool) (*launcher, error) {
+	l := &launcher{listener: -1, begin: make(chan launch), begun: make(chan launched)}
+	confined := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		err := l.confine(runAs, supervised)
+		confined <- err
+		if err != nil {
+			return
+		}
+		wanted := <-l.begin
+		pid, err := execute(wanted.path, wanted.command)
+		l.begun <- launched{pid, err}
+	}()
+	return l, <-confined
+}
+
+// start starts the command, once.
+func (l *launcher) start(command []string) (pid int, err error) {
 	path, err := exec.LookPath(command[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) { // a PATH with "." in it is the user's wish
 		return 0, &CommandError{Command: command[0], Err: errnoOf(err)}
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err = confineThread(runAs); err != nil {
-			return
-		}
-		pid, err = execute(path, command)
-	}()
-	<-done
-	return pid, err
+	l.begin <- launch{path, command}
+	begun := <-l.begun
+	return begun.pid, begun.err
 }
 
 func execute(path string, command []string) (pid int, err error) {
@@ -58,8 +86,8 @@ func errnoOf(err error) syscall.Errno {
 	return syscall.EINVAL
 }
 
-// confineThread takes capabilities, reach and system calls from the calling thread.
-func confineThread(runAs *Identity) error {
+// confine takes from the calling thread, for ever, what the command must not have.
+func (l *launcher) confine(runAs *Identity, supervised bool) error {
 	if err := dropAllCapabilities(runAs); err != nil {
 		return err
 	}
@@ -69,7 +97,12 @@ func confineThread(runAs *Identity) error {
 	if err := enterScopes(); err != nil {
 		return err
 	}
-	return installFilter(filter())
+	if supervised {
+		if l.listener, l.refused = installSupervised(); l.refused == nil {
+			return nil
+		}
+	}
+	return installFilter()
 }
 
 // becomeOnThisThread changes the user of the calling thread alone; the standard

@@ -27,7 +27,8 @@ import (
 // of one, instead of running tests.
 const roleVariable = "SANDBOX_TEST_ROLE"
 
-// asUserVariable is set in the second run, as an ordinary user.
+// asUserVariable is set in the second run, as an ordinary user, to the folder of
+// what that run needs.
 const asUserVariable = "SANDBOX_TEST_AS_USER"
 
 func TestMain(m *testing.M) {
@@ -84,13 +85,14 @@ func TestEverythingAgainAsAnOrdinaryUser(t *testing.T) {
 	if err := errors.Join(os.Mkdir(temporary, 0o700), os.Chown(temporary, ordinaryUser, ordinaryUser)); err != nil {
 		t.Fatal(err)
 	}
+	copyFile(t, filepath.Join("testdata", waitsScript), filepath.Join(folder, waitsScript))
 	arguments := []string{"-test.v", "-test.timeout=5m"}
 	if testing.Short() {
 		arguments = append(arguments, "-test.short")
 	}
 	command := exec.CommandContext(t.Context(), binary, arguments...)
 	command.Dir = temporary
-	command.Env = append(os.Environ(), asUserVariable+"=1", "TMPDIR="+temporary, "HOME="+temporary)
+	command.Env = append(os.Environ(), asUserVariable+"="+folder, "TMPDIR="+temporary, "HOME="+temporary)
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUser, Gid: ordinaryUser}}
 	output, err := command.CombinedOutput()
 	if err != nil {

@@ -21,9 +21,10 @@ const (
 
 // hideSockets puts /dev/null over every unix socket with a path that the machine
 // has now: daemons that obey the user (ssh-agent, tmux, X11, a database) listen
-// there, and a path knows no network namespace. Lists holds the open
-// /proc/net/unix of the namespace outside. The note says what stays in reach.
-func hideSockets(lists []int) (note string, err error) {
+// there, and a path knows no network namespace. It is for where connects cannot be
+// decided over; named are left. Lists holds the open /proc/net/unix of the namespace
+// outside. The note says what stays in reach.
+func hideSockets(lists []int, named []namedSocket) (note string, err error) {
 	if len(lists) == 0 {
 		return "unix sockets with a path stay in reach outside of /run: the machine's list of them cannot be read", nil
 	}
@@ -48,7 +49,7 @@ func hideSockets(lists []int) (note string, err error) {
 	}
 	hidden := 0
 	for _, path := range append(paths, bound...) {
-		if !isSocket(path) { // masked already, gone, or where neither we nor the command get
+		if !isSocket(path) || isNamed(path, named) { // masked already, gone, or where neither we nor the command get
 			continue
 		}
 		if hidden == maxHidden {
@@ -64,6 +65,20 @@ func hideSockets(lists []int) (note string, err error) {
 		note = fmt.Sprintf("the machine has more than %d unix sockets outside of /run: the others stay in reach", maxHidden)
 	}
 	return note, nil
+}
+
+// isNamed says of a path that it leads to one of the sockets that the owner named.
+func isNamed(path string, named []namedSocket) bool {
+	var found, wanted unix.Stat_t
+	if len(named) == 0 || unix.Stat(path, &found) != nil {
+		return false
+	}
+	for _, socket := range named {
+		if unix.Fstat(socket.file, &wanted) == nil && wanted.Dev == found.Dev && wanted.Ino == found.Ino {
+			return true
+		}
+	}
+	return false
 }
 
 func isSocket(path string) bool {

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -50,7 +51,7 @@ func initMain(command []string) int {
 		seqpacket.Send(control, ready{Format: channelFormat, Failure: failureOf("channel", err)})
 		return exitInit
 	}
-	resolvConf, outcome, files := setUpInside(&wanted, lists)
+	inside, outcome, files := setUpInside(&wanted, lists, control)
 	outcome.Format = channelFormat
 	seqpacket.Close(lists) // it would keep our parent's network namespace
 	descriptors := make([]int, len(files))
@@ -67,7 +68,7 @@ func initMain(command []string) int {
 	if _, err := seqpacket.Receive(control, &begin, 0); err != nil {
 		return exitInit // the parent is gone before the start
 	}
-	pid, err := beginCommand(command, &wanted, resolvConf, begin.Search)
+	pid, err := beginCommand(command, inside, begin.Search)
 	if err != nil {
 		seqpacket.Send(control, started{Failure: failureOf("start", err)})
 		return exitInit
@@ -75,6 +76,7 @@ func initMain(command []string) int {
 	if err := seqpacket.Send(control, started{}); err != nil {
 		return exitKilled
 	}
+	close(inside.supervision.begun)
 	stops, seen := make(chan unix.Signal, 1), newSeenSignals()
 	go seen.watch(signals)
 	go deliver(control, seen, pid)
@@ -82,21 +84,44 @@ func initMain(command []string) int {
 	return reap(pid, stops)
 }
 
-// setUpInside makes the mounts and the network. What went wrong is in outcome.
-// Lists holds the unix sockets of our parent's network namespace, where it could
-// be opened.
-func setUpInside(wanted *setup, lists []int) (resolv *resolvConf, outcome ready, files []*os.File) {
+// interior is what the set-up leaves for the start of the command.
+type interior struct {
+	supervision *supervision
+	resolvConf  *resolvConf // nil where there is none to replace
+}
+
+// setUpInside makes the mounts and the network, and decides over unix sockets from
+// then on. What went wrong is in outcome. Lists holds the unix sockets of our
+// parent's network namespace, where it could be opened.
+func setUpInside(wanted *setup, lists []int, control *net.UnixConn) (inside *interior, outcome ready, files []*os.File) {
 	directory, err := os.Getwd()
 	if err != nil {
 		directory = "/"
 	}
 	// What we make is for whoever the command is, not for us alone.
 	defer unix.Umask(unix.Umask(0))
-	mounts, err := setUpMounts(wanted, lists)
+	named, err := openNamed(wanted.Unix)
+	if err != nil {
+		return nil, ready{Failure: failureOf(stepUnix, err)}, nil
+	}
+	if outcome.Notes, err = ownMounts(); err != nil {
+		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
+	}
+	supervision, err := superviseOrHide(wanted)
+	if err != nil {
+		return nil, ready{Failure: failureOf(stepConfine, err)}, nil
+	}
+	mounts, err := setUpMounts(wanted, lists, named, supervision.full())
 	if err != nil {
 		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
 	}
-	outcome.Notes = mounts.notes
+	outcome.Notes = append(outcome.Notes, mounts.notes...)
+	if outcome.Lowered = supervision.lowered; outcome.Lowered != "" {
+		outcome.Notes = append(outcome.Notes, supervision.lowered)
+	}
+	if err := supervision.start(wanted, named, control); err != nil {
+		return nil, ready{Failure: failureOf(stepConfine, err)}, nil
+	}
 	const lowestPort = "/proc/sys/net/ipv4/ip_unprivileged_port_start" // the command has no capability
 	if err := os.WriteFile(lowestPort, []byte("0"), 0); err != nil {
 		outcome.Notes = append(outcome.Notes, "the command cannot listen on ports below 1024")
@@ -120,7 +145,7 @@ func setUpInside(wanted *setup, lists []int) (resolv *resolvConf, outcome ready,
 			return nil, ready{Failure: failureOf(stepMounts, err)}, nil
 		}
 	}
-	return mounts.resolvConf, outcome, files
+	return &interior{supervision: supervision, resolvConf: mounts.resolvConf}, outcome, files
 }
 
 // closeLeaked closes descriptors that whoever started our parent left open:
@@ -171,9 +196,9 @@ func reap(pid int, stops chan<- unix.Signal) (exit int) {
 }
 
 // beginCommand writes the search list and starts the command.
-func beginCommand(command []string, wanted *setup, resolv *resolvConf, search []string) (pid int, err error) {
-	if resolv != nil {
-		if err := resolv.write(search); err != nil {
+func beginCommand(command []string, inside *interior, search []string) (pid int, err error) {
+	if inside.resolvConf != nil {
+		if err := inside.resolvConf.write(search); err != nil {
 			return 0, err
 		}
 	}
@@ -182,7 +207,7 @@ func beginCommand(command []string, wanted *setup, resolv *resolvConf, search []
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return 0, err
 	}
-	return startCommand(command, wanted.RunAs)
+	return inside.supervision.launcher.start(command)
 }
 
 func isBelow(path, folder string) bool {

@@ -24,38 +24,55 @@ type mounts struct {
 	notes      []string
 }
 
-// setUpMounts gives this mount namespace a /proc of its own, hides /run, the
-// folders and the sockets of the outside, and puts a resolv.conf of ours.
-func setUpMounts(wanted *setup, lists []int) (*mounts, error) {
+// ownMounts gives this mount namespace a /proc of its own, where the machine allows
+// one; else a note says so.
+func ownMounts() (notes []string, err error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
-	m := new(mounts)
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		// A container that hides parts of /proc does not allow a whole one.
-		m.notes = append(m.notes, fmt.Sprintf("the command sees the machine's /proc (%v)", err))
+		notes = append(notes, fmt.Sprintf("the command sees the machine's /proc (%v)", err))
 	}
+	return notes, nil
+}
+
+// setUpMounts hides /run and the folders of the outside, gives back the sockets that
+// the owner named, and puts a resolv.conf of ours. Unless connects are decided over
+// it also hides each socket file that the machine has now.
+func setUpMounts(wanted *setup, lists []int, named []namedSocket, supervised bool) (*mounts, error) {
+	m := new(mounts)
 	owner := Identity{UID: os.Geteuid(), GID: os.Getegid()}
 	if wanted.RunAs != nil {
 		owner = *wanted.RunAs
 	}
-	masked, err := maskRun(owner)
+	runMasked, err := maskRun(owner)
 	if err != nil {
 		return nil, err
 	}
+	masked := []string{runFolder}
 	for _, path := range append(wanted.Mask, socketFolders()...) {
-		if err := mask(path); err != nil {
+		folder, err := mask(path)
+		if err != nil {
 			return nil, err
 		}
+		if folder != "" {
+			masked = append(masked, folder)
+		}
 	}
-	note, err := hideSockets(lists)
-	if err != nil {
+	if err := placeNamed(named, masked); err != nil {
 		return nil, err
 	}
-	if note != "" {
-		m.notes = append(m.notes, note)
+	if !supervised {
+		note, err := hideSockets(lists, named)
+		if err != nil {
+			return nil, err
+		}
+		if note != "" {
+			m.notes = append(m.notes, note)
+		}
 	}
-	if m.resolvConf, err = replaceResolvConf("/", masked); err != nil {
+	if m.resolvConf, err = replaceResolvConf("/", runMasked); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -71,32 +88,33 @@ func socketFolders() []string {
 	return folders
 }
 
-// mask makes a folder empty, and puts /dev/null in the place of a file; what does
-// not exist, or does no longer, is skipped.
-func mask(path string) error {
+// mask makes a folder empty and returns its path without links, and puts /dev/null in
+// the place of a file; what does not exist, or does no longer, is skipped.
+func mask(path string) (folder string, err error) {
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.ENOTDIR) {
-		return nil // what we cannot reach, the command cannot either
+		return "", nil // what we cannot reach, the command cannot either
 	}
 	if err != nil {
-		return fmt.Errorf("mask %s: %w", path, err)
+		return "", fmt.Errorf("mask %s: %w", path, err)
 	}
 	if real == runFolder {
-		return nil // masked already
+		return "", nil // masked already
 	}
 	info, err := os.Lstat(real)
 	switch {
 	case err != nil:
-		return fmt.Errorf("mask %s: %w", path, err)
+		return "", fmt.Errorf("mask %s: %w", path, err)
 	case info.IsDir():
+		folder = real
 		err = unix.Mount("tmpfs", real, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, maskOptions)
 	default:
 		err = unix.Mount("/dev/null", real, "", unix.MS_BIND, "")
 	}
 	if err != nil {
-		return fmt.Errorf("mask %s: %w", path, err)
+		return "", fmt.Errorf("mask %s: %w", path, err)
 	}
-	return nil
+	return folder, nil
 }
 
 // maskRun hides /run, where daemons have their sockets, but for what commands

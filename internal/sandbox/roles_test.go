@@ -21,5 +21,8 @@ func init() { // not a literal: the roles use what uses them
 		"parent":        parentRole,
 		"count":         countRole,
 		"nested":        nestedRole,
+		"reach":         reachRole, "daemon": daemonRole, "late": lateRole, "listen-on-input": listenOnInputRole,
+		"named": namedRole, "renaming": renamingRole, "race": raceRole, "own-sockets": ownSocketsRole,
+		"credentials": credentialsRole, "many-listeners": manyListenersRole, "filter": filterRole, "nested-level": nestedLevelRole,
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -46,6 +47,13 @@ type Config struct {
 	// whose place it finds /dev/null: what holds the sockets, the data and the reports
 	// of Sluice. One that does not exist is skipped, so make it first.
 	Mask []string
+	// Unix lists socket files outside that the command may connect to, at most MaxUnix.
+	// Each is the file that it is now: one that a daemon makes in its place later is not
+	// reached. All others are reached only where somebody inside listens on them.
+	Unix []string
+	// Unsupervised leaves the kernel's one seccomp notification filter to the command.
+	// Socket files of the outside are then hidden once, at the start, by name.
+	Unsupervised bool
 	// RunAs is who the command runs as; nil means who we are. It requires root.
 	RunAs *Identity
 	// UserNamespace asks for one even where it is not needed.
@@ -77,7 +85,7 @@ func (c *Config) validate() error {
 			return fmt.Errorf("sandbox: cannot mask %q: not an absolute path below /", folder)
 		}
 	}
-	return nil
+	return c.checkUnix()
 }
 
 // userNamespace says whether a user namespace is needed or asked for: without
@@ -91,6 +99,7 @@ type Sandbox struct {
 	process *os.Process
 	control *net.UnixConn
 	notes   []string
+	lowered string
 	uid     int
 
 	filesMu sync.Mutex
@@ -99,6 +108,7 @@ type Sandbox struct {
 	sendMu sync.Mutex // Start and Signal share control's sending side
 
 	stopped   chan struct{}  // see Stopped
+	refused   chan struct{}  // see FilterRefused
 	listening sync.WaitGroup // for what init tells after the start
 
 	// answerMu is held while an answer of init is awaited. A command may end before
@@ -122,11 +132,17 @@ type (
 		Format int       `json:"format"` // of all messages of the channel
 		Mask   []string  `json:"mask,omitempty"`
 		RunAs  *Identity `json:"runAs,omitempty"`
+		// Unix and Unsupervised are those of Config; OneUser says that init and the
+		// command are in a user namespace of one user.
+		Unix         []string `json:"unix,omitempty"`
+		Unsupervised bool     `json:"unsupervised,omitempty"`
+		OneUser      bool     `json:"oneUser,omitempty"`
 	}
 	ready struct {
 		Format  int      `json:"format"`
 		Failure *failure `json:"failure,omitempty"`
 		Notes   []string `json:"notes,omitempty"`
+		Lowered string   `json:"lowered,omitempty"` // what holds less than elsewhere; it is among the notes
 	}
 	start struct {
 		Search []string `json:"search,omitempty"`
@@ -138,7 +154,8 @@ type (
 		Signal int `json:"signal"`
 	}
 	note struct {
-		Stopped bool `json:"stopped"`
+		Stopped       bool `json:"stopped,omitempty"`
+		FilterRefused bool `json:"filterRefused,omitempty"`
 	}
 	// failure is an error that crosses a process.
 	failure struct {
@@ -162,7 +179,7 @@ func New(ctx context.Context, config Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	s := &Sandbox{control: control, ended: make(chan struct{}), stopped: make(chan struct{}, 1), uid: os.Geteuid()}
+	s := &Sandbox{control: control, ended: make(chan struct{}), stopped: make(chan struct{}, 1), refused: make(chan struct{}, 1), uid: os.Geteuid()}
 	if config.RunAs != nil {
 		s.uid = config.RunAs.UID
 	}
@@ -248,6 +265,11 @@ var initCapabilities = []uintptr{
 	unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW, unix.CAP_SETPCAP, unix.CAP_SYS_ADMIN,
 }
 
+// supervisorCapabilities are what init has besides, where it may: without them
+// unix sockets are hidden by name, and the level says so. It has no right over
+// files: their permissions stay those of the user.
+var supervisorCapabilities = []uintptr{unix.CAP_SYS_PTRACE, unix.CAP_SYS_CHROOT}
+
 func namespaces(user bool) *syscall.SysProcAttr {
 	attributes := &syscall.SysProcAttr{
 		Pdeathsig:  syscall.SIGKILL,
@@ -260,7 +282,7 @@ func namespaces(user bool) *syscall.SysProcAttr {
 		attributes.Cloneflags |= unix.CLONE_NEWUSER
 		attributes.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
 		attributes.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
-		attributes.AmbientCaps = initCapabilities
+		attributes.AmbientCaps = append(slices.Clone(initCapabilities), supervisorCapabilities...)
 	}
 	return attributes
 }
@@ -271,7 +293,10 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	defer stop()
 	var outcome ready
 	var fds []int
-	err := sendSetup(s.control, setup{Format: channelFormat, Mask: config.Mask, RunAs: config.RunAs})
+	err := sendSetup(s.control, setup{
+		Format: channelFormat, Mask: config.Mask, RunAs: config.RunAs,
+		Unix: config.Unix, Unsupervised: config.Unsupervised, OneUser: config.userNamespace(),
+	})
 	if err == nil {
 		fds, err = seqpacket.Receive(s.control, &outcome, capture.MaxFiles)
 	}
@@ -292,7 +317,7 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	for _, fd := range fds {
 		s.files = append(s.files, os.NewFile(uintptr(fd), "capture"))
 	}
-	s.notes = outcome.Notes
+	s.notes, s.lowered = outcome.Notes, outcome.Lowered
 	return nil
 }
 
@@ -356,15 +381,27 @@ func (s *Sandbox) listen() {
 		if _, err := seqpacket.Receive(s.control, &told, 0); err != nil {
 			return
 		}
-		if !told.Stopped {
-			continue
+		if told.Stopped {
+			wake(s.stopped)
 		}
-		select {
-		case s.stopped <- struct{}{}:
-		default: // the last was not looked at
+		if told.FilterRefused {
+			wake(s.refused)
 		}
 	}
 }
+
+// wake leaves one value; where the last was not looked at it is enough.
+func wake(told chan struct{}) {
+	select {
+	case told <- struct{}{}:
+	default:
+	}
+}
+
+// FilterRefused receives when a program inside asked for a seccomp filter that
+// notifies, and did not get it: the sandbox has the one that Linux gives. A sandbox
+// that is not supervised leaves it to the command.
+func (s *Sandbox) FilterRefused() <-chan struct{} { return s.refused }
 
 // Stopped receives when the command was stopped alone, as an editor does at ^Z.
 // Where the signal came to our whole process group, and so to us, it does not.

@@ -30,12 +30,19 @@ const (
 	offsetArguments    = 16
 )
 
+// ofType are the bits of a socket's type that are not flags.
+const ofType = 0xf
+
 func lowHalf(argument uint32) uint32 { return offsetArguments + 8*argument }
 
 // filter is the program that each system call of the command passes. The kernel
 // compares only the low half of a socket's family and of an ioctl's request, so
 // the program does too: a set bit above would else be a way around it.
-func filter() []unix.SockFilter {
+//
+// Supervised, it also notifies of each call by which a socket may come to a file:
+// see package supervise. Only a datagram socket reaches one by sending, and the name
+// in a message cannot be seen here; so there are none of those among unix sockets.
+func filter(supervised bool) []unix.SockFilter {
 	var p program
 	p.load(offsetArchitecture)
 	p.unless(nativeArchitecture, refuseWith(unix.ENOSYS)) // 32-bit calls have numbers of their own
@@ -46,9 +53,30 @@ func filter() []unix.SockFilter {
 	for _, number := range missing {
 		p.when(number, refuseWith(unix.ENOSYS))
 	}
-	for _, number := range []uint32{unix.SYS_SOCKET, unix.SYS_SOCKETPAIR} {
+	if supervised {
+		p.when(unix.SYS_CONNECT, unix.SECCOMP_RET_USER_NOTIF)
+		p.when(unix.SYS_LISTEN, unix.SECCOMP_RET_USER_NOTIF)
+		p.whenThen(unix.SYS_SECCOMP, func(p *program) {
+			p.load(lowHalf(1))
+			p.whenBit(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, unix.SECCOMP_RET_USER_NOTIF)
+			p.end(unix.SECCOMP_RET_ALLOW)
+		})
+	}
+	for number, datagrams := range map[uint32]uint32{
+		unix.SYS_SOCKET:     refuseWith(unix.EAFNOSUPPORT),
+		unix.SYS_SOCKETPAIR: unix.SECCOMP_RET_USER_NOTIF, // the supervisor gives another kind
+	} {
 		p.whenThen(number, func(p *program) {
 			p.load(lowHalf(0))
+			if supervised {
+				p.whenThen(unix.AF_UNIX, func(p *program) {
+					p.load(lowHalf(1))
+					p.and(ofType)
+					p.when(unix.SOCK_DGRAM, datagrams)
+					p.when(unix.SOCK_RAW, datagrams) // the same, there
+					p.end(unix.SECCOMP_RET_ALLOW)
+				})
+			}
 			for _, family := range families {
 				p.when(family, unix.SECCOMP_RET_ALLOW)
 			}
@@ -82,6 +110,13 @@ func (p *program) when(value, outcome uint32) {
 	p.end(outcome)
 }
 
+func (p *program) whenBit(bits, outcome uint32) {
+	p.add(unix.BPF_JMP|unix.BPF_JSET|unix.BPF_K, bits, 0, 1)
+	p.end(outcome)
+}
+
+func (p *program) and(mask uint32) { p.add(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, mask, 0, 0) }
+
 func (p *program) unless(value, outcome uint32) {
 	p.add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, value, 1, 0)
 	p.end(outcome)
@@ -101,11 +136,25 @@ func (p *program) whenThen(value uint32, block func(*program)) {
 }
 
 // installFilter puts the program on the calling thread, which has no_new_privs.
-func installFilter(instructions []unix.SockFilter) error {
-	whole := unix.SockFprog{Len: uint16(len(instructions)), Filter: &instructions[0]}
-	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&whole)))
-	if errno != 0 {
-		return fmt.Errorf("install the seccomp filter: %w", errno)
+func installFilter() error {
+	if _, err := seccomp(filter(false), 0); err != nil {
+		return fmt.Errorf("install the seccomp filter: %w", err)
 	}
 	return nil
+}
+
+// installSupervised puts the supervised program on the calling thread and returns
+// its listener. Once a call was received only a fatal signal ends its wait (Linux
+// 5.19), so none is made twice.
+func installSupervised() (listener int, err error) {
+	return seccomp(filter(true), unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+}
+
+func seccomp(instructions []unix.SockFilter, flags uintptr) (int, error) {
+	whole := unix.SockFprog{Len: uint16(len(instructions)), Filter: &instructions[0]}
+	fd, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&whole)))
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(fd), nil
 }

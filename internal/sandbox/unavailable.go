@@ -82,6 +82,8 @@ func reasonOf(err error, step string, userNamespace bool, uid int, sysctl func(s
 		return AppArmor
 	case permission && step == stepMounts:
 		return NoMounts
+	case step == stepUnix, step == stepConfine:
+		return SetUpFailed
 	case permission && step == "" && userNamespace && uid == 0:
 		return NoRoot
 	case permission && step == "":
@@ -119,6 +121,12 @@ func (e *CommandError) ExitCode() int {
 	}
 	return 126
 }
+
+// Steps of init's set-up.
+const (
+	stepUnix    = "unix"
+	stepConfine = "confine"
+)
 
 const stepCommand = "command" // of a failure that is a *CommandError
 
