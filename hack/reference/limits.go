@@ -20,6 +20,7 @@ type limited struct{ title, folder string }
 var limitedPackages = []limited{
 	{"Capturing connections and questions", "internal/capture"},
 	{"Sandboxes", "internal/sandbox"},
+	{"Deciding over unix sockets in a sandbox", "internal/sandbox/supervise"},
 	{"Handing a sandbox to the resident proxy", "internal/attach"},
 	{"Messages between the two", "internal/capture/seqpacket"},
 	{"One proxy", "internal/proxy"},
@@ -70,6 +71,8 @@ var (
 	noBound  = map[string]bool{
 		"internal/capture.ListenPort": true, "internal/capture.dnsPort": true,
 		"internal/sandbox.controlFD": true, "internal/sandbox.exitInit": true, "internal/sandbox.foreignNumbers": true,
+		"internal/sandbox.ofType": true, "internal/sandbox/supervise.siocUnixFile": true, "internal/sandbox/supervise.pidfdThread": true,
+		"internal/sandbox/supervise.fileRights": true, "internal/sandbox/supervise.restart": true, "internal/sandbox/supervise.unchanged": true,
 		"internal/proxy/dnsserver.headerSize": true, "internal/proxy/dnsserver.recordSize": true,
 		"internal/proxy/resolve.dnsPort": true,
 	}

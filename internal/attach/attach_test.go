@@ -73,6 +73,7 @@ func runAttached(t *testing.T, path, role string, args ...string) (output string
 	defer read.Close()
 	s, err := sandbox.New(t.Context(), sandbox.Config{
 		Command: append([]string{self}, args...), Env: append(os.Environ(), roleVariable+"="+role), Stdout: write,
+		Unix: []string{path}, // so that only the check stands between
 	})
 	write.Close()
 	if err != nil {
@@ -115,7 +116,6 @@ func TestTheEndOfTheProxyEndsTheSandbox(t *testing.T) {
 
 func TestACommandInASandboxMayNotAttach(t *testing.T) {
 	needSandbox(t)
-	// Outside of the masked folders, so that only the check stands between.
 	handled := make(chan string, 10)
 	path, _ := serve(t, ServerConfig{Check: peer.Check, Handle: func(ctx context.Context, a *Attachment) { handled <- a.Hello.Service; welcoming(ctx, a) }})
 	output, exit := runAttached(t, path, "attach", path)

@@ -263,8 +263,10 @@ func TestACommandInASandboxIsRefused(t *testing.T) {
 	for _, userNamespace := range []bool{false, true} {
 		t.Run(fmt.Sprintf("user namespace %v", userNamespace), func(t *testing.T) {
 			path := pathFor(t)
+			listener := listen(t, path)
 			s, err := sandbox.New(t.Context(), sandbox.Config{
 				Command: []string{binary(t), path}, Env: append(os.Environ(), roleVariable+"=plain"), UserNamespace: userNamespace,
+				Unix: []string{path}, // so that only the check stands between
 			})
 			if err != nil {
 				if os.Getenv("CI") == "true" {
@@ -275,7 +277,6 @@ func TestACommandInASandboxIsRefused(t *testing.T) {
 			defer s.Wait()
 			defer s.Kill()
 			capture.CloseFiles(s.Files())
-			listener := listen(t, path) // one that was there before would be hidden
 			if err := s.Start(nil); err != nil {
 				t.Fatal(err)
 			}

@@ -38,6 +38,8 @@ func TestMain(m *testing.M) {
 		os.Setenv(roleVariable, "run")
 		fmt.Println(syscall.Exec("/proc/self/exe", os.Args, os.Environ()))
 		os.Exit(99)
+	case "filter":
+		os.Exit(filterRole())
 	case "dial":
 		os.Exit(dialRole(os.Args[1]))
 	case "shell":
@@ -48,7 +50,7 @@ func TestMain(m *testing.M) {
 }
 
 func runRole(command []string) int {
-	code, err := Run(context.Background(), Config{Command: command, Mask: filepath.SplitList(os.Getenv("MASK"))})
+	code, err := Run(context.Background(), Config{Command: command, Mask: filepath.SplitList(os.Getenv("MASK")), Unsupervised: os.Getenv("UNSUPERVISED") != ""})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}

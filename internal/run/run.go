@@ -134,6 +134,9 @@ func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, go
 		return exitOf(err), err
 	}
 	defer takeTerminalBack()
+	sayRefused := func() {
+		fmt.Fprintln(stderr, "sluice: a program asked for a seccomp filter that notifies and was refused: Linux gives one, and it decides over unix sockets; --unsupervised leaves it to the program and lowers the level")
+	}
 	ended := make(chan struct{})
 	var code int
 	var err error
@@ -144,13 +147,18 @@ func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, go
 	for {
 		select {
 		case <-ended:
+			select {
+			case <-box.FilterRefused():
+				sayRefused()
+			default:
+			}
 			return code, err
 		case received := <-signals:
 			passOn(box, received)
 		case <-box.Stopped():
 			stopToo()
 		case <-box.FilterRefused():
-			fmt.Fprintln(stderr, "sluice: a program asked for a seccomp filter that notifies and was refused: Linux gives one, and it decides over unix sockets; --unsupervised leaves it to the program and lowers the level")
+			sayRefused()
 		case <-gone:
 			gone = nil
 			select {

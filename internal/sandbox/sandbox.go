@@ -228,6 +228,7 @@ func (s *Sandbox) startInit(config *Config, control *os.File) error {
 			s.status = syscall.WaitStatus(unix.SIGKILL) // nobody can say
 		}
 		s.answerMu.Lock()
+		s.listening.Wait() // what init told last is read: its end is the end of that
 		s.control.Close()
 		s.answerMu.Unlock()
 		close(s.ended)

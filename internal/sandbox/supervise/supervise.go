@@ -38,8 +38,8 @@ type Config struct {
 	// OneUser says that nobody inside can be another user than this process, and that
 	// this process must not use its rights over files: a user namespace of one user.
 	OneUser bool
-	// FilterRefused is called, in a goroutine of its own, each time a program asked for
-	// a filter that notifies. The kernel gives one, so it got EBUSY.
+	// FilterRefused is called each time a program asks for a filter that notifies, before
+	// it is refused with EBUSY: the kernel gives one. All calls wait until it returns.
 	FilterRefused func()
 	// Fail ends the sandbox: without a supervisor nothing may run. It must not return.
 	Fail func(error)
@@ -165,7 +165,7 @@ func (s *Supervisor) handle(h *hands, n *notification) {
 		s.answer(n, s.socketpair(n))
 	case unix.SYS_SECCOMP:
 		if s.config.FilterRefused != nil {
-			go s.config.FilterRefused()
+			s.config.FilterRefused()
 		}
 		s.answer(n, unix.EBUSY)
 	default:
