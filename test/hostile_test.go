@@ -240,9 +240,9 @@ func usageOf(t *testing.T, d *mesh.Daemon) usage {
 	return usage{len(entries), pages * os.Getpagesize()}
 }
 
-// From inside of a sandbox, with the uid of the servers, none of their sockets is
-// to be had: they are masked. Where one is had all the same, by a second link to
-// it, the peer is refused.
+// From inside of a sandbox, with the uid of the servers, none of their sockets can
+// be reached: they are masked, and a second link to one is refused at connect. Where
+// the owner named such a link, the peer is refused.
 func TestAPeerFromInsideASandboxIsRefused(t *testing.T) {
 	status := []byte("GET /sluice/status HTTP/1.1\r\nHost: sluice\r\nConnection: close\r\n\r\n")
 	hello := []byte(`{"service":"details"}`)
@@ -256,7 +256,16 @@ func TestAPeerFromInsideASandboxIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer folder.Close()
-		cmd := m.Command(context.Background(), "sluice", "run", "--service", "inside", "--", filepath.Join(m.Bin, "agent"))
+		args := []string{"run", "--service", "inside"}
+		unnamed := m.StartAgent(t, m.Command(context.Background(), "sluice", "run", "--", filepath.Join(m.Bin, "agent")))
+		for _, name := range []string{"api.sock", "push.sock", "attach.sock"} {
+			link := filepath.Join(public, name)
+			if err := os.Link(m.Socket(name), link); err != nil {
+				t.Fatal(err)
+			}
+			args = append(args, "--unix", link)
+		}
+		cmd := m.Command(context.Background(), "sluice", append(args, "--", filepath.Join(m.Bin, "agent"))...)
 		cmd.ExtraFiles = []*os.File{folder}
 		inside, outside := m.StartAgent(t, cmd), m.StartAgent(t, m.Command(context.Background(), "agent"))
 		for _, s := range []struct {
@@ -264,9 +273,6 @@ func TestAPeerFromInsideASandboxIsRefused(t *testing.T) {
 			say           []byte
 		}{{"api.sock", "unix", status}, {"push.sock", "unix", status}, {"attach.sock", "unixpacket", hello}} {
 			link := filepath.Join(public, s.name)
-			if err := os.Link(m.Socket(s.name), link); err != nil {
-				t.Fatal(err)
-			}
 			reach := func(w *mesh.Workload, path string) agent.Answer {
 				return w.Do(t, agent.Ask{Do: agent.Unix, Network: s.network, Path: path, Send: s.say, First: w == outside})
 			}
@@ -274,6 +280,9 @@ func TestAPeerFromInsideASandboxIsRefused(t *testing.T) {
 				if a := reach(inside, masked); !strings.Contains(a.Error, "connect: n") {
 					t.Errorf("%s is there: %q %s", masked, a.Body, a.Error)
 				}
+			}
+			if a := reach(unnamed, link); !strings.Contains(a.Error, "connection refused") {
+				t.Errorf("over another link, which nobody named, %s answers %q, %s", s.name, a.Body, a.Error)
 			}
 			if a := reach(inside, link); len(a.Body) != 0 || strings.Contains(a.Error, "timeout") || strings.Contains(a.Error, "connect:") {
 				t.Errorf("over another link %s answers %q, %s; want an end and no word", s.name, a.Body, a.Error)

@@ -110,8 +110,11 @@ func (h *hands) as(who *identity, do func() unix.Errno) unix.Errno {
 // open opens the file that a path leads to, without connecting to it.
 func (h *hands) open(root, folder int, path string, who *identity) (file int, errno unix.Errno) {
 	defer h.standAgain()
-	if unix.Fchdir(root) != nil || unix.Chroot(".") != nil || unix.Fchdir(folder) != nil {
+	if unix.Fchdir(root) != nil || unix.Chroot(".") != nil {
 		return -1, unix.EACCES
+	}
+	if err := unix.Fchdir(folder); err != nil { // a descriptor may be of anything
+		return -1, errnoOf(err)
 	}
 	file = -1
 	errno = h.as(who, func() unix.Errno {
