@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/proxy"
 	"sluice.dev/sluice/internal/proxy/ingress"
 	"sluice.dev/sluice/internal/proxy/snapshot"
@@ -25,7 +26,7 @@ func (d *daemon) openIngress(ctx context.Context) (*net.TCPListener, []ingress.R
 		}
 		routes = append(routes, route)
 	}
-	var config net.ListenConfig
+	config := net.ListenConfig{Control: capture.ControlUrgent}
 	config.SetMultipathTCP(false)
 	listener, err := config.Listen(ctx, "tcp", d.options.ingress)
 	if err != nil {

@@ -97,7 +97,7 @@ var _ Sockets = Host{}
 
 // DialTCP is Sockets.DialTCP; src must be an address of this machine.
 func (Host) DialTCP(ctx context.Context, src netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
-	var dialer net.Dialer
+	dialer := net.Dialer{Control: ControlUrgent}
 	dialer.SetMultipathTCP(false) // what comes out may go into a sockmap, and out of one place only
 	if src.IsValid() {
 		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))

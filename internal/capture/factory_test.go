@@ -364,6 +364,54 @@ func TestHostDialsOverPlainTCP(t *testing.T) {
 	}
 }
 
+// inline reports whether urgent data stays in its place in what is read from a socket.
+func inline(t *testing.T, conn *net.TCPConn) (is bool) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) {
+		value, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_OOBINLINE)
+		is = err == nil && value == 1
+	})
+	return is
+}
+
+func TestUrgentDataStaysInItsPlaceOnEachSocket(t *testing.T) {
+	c, _ := captured(t, "dial")
+	accepted, err := c.TCP[0].AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close()
+	if !inline(t, accepted) {
+		t.Error("not on what is captured")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	dialled, err := Host{}.DialTCP(t.Context(), netip.Addr{}, listener.Addr().(*net.TCPAddr).AddrPort())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dialled.Close()
+	if !inline(t, dialled) {
+		t.Error("not on what is dialled from here")
+	}
+	served, _ := captured(t, "serve")
+	inward, err := served.Inward.DialTCP(t.Context(), netip.Addr{}, web)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inward.Close()
+	if !inline(t, inward) {
+		t.Error("not on what is dialled in a namespace")
+	}
+}
+
 func BenchmarkFactoryDial(b *testing.B) {
 	c, _ := captured(b, "serve")
 	b.ReportAllocs()

@@ -39,6 +39,16 @@ func ServeSockets(conn *net.UnixConn) error {
 	}
 }
 
+// prepare makes a socket what a Factory hands out.
+func prepare(fd int, asked request) error {
+	if asked.Kind == unix.SOCK_STREAM {
+		if err := InlineUrgent(fd); err != nil {
+			return err
+		}
+	}
+	return setTransparent(fd, asked.Domain)
+}
+
 // openBatch returns the sockets that it could open; an error comes with none.
 func openBatch(asked request) ([]int, error) {
 	if err := requests.Check(asked.Format); err != nil {
@@ -57,7 +67,7 @@ func openBatch(asked request) ([]int, error) {
 	for range asked.Count {
 		fd, err := unix.Socket(asked.Domain, asked.Kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err == nil {
-			if err = setTransparent(fd, asked.Domain); err != nil {
+			if err = prepare(fd, asked); err != nil {
 				unix.Close(fd)
 			}
 		}

@@ -88,6 +88,9 @@ func bindTransparent(fd, domain, kind int, address unix.Sockaddr) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return err
 	}
+	if err := InlineUrgent(fd); err != nil {
+		return err
+	}
 	if err := unix.Bind(fd, address); err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/advice"
+	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/control/compile"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
@@ -183,7 +184,7 @@ func (n *fakeNet) DialTCP(ctx context.Context, _ netip.Addr, to netip.AddrPort) 
 	if !ok {
 		return nil, fmt.Errorf("connect %v: nobody is there", to)
 	}
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", at)
+	c, err := (&net.Dialer{Control: capture.ControlUrgent}).DialContext(ctx, "tcp", at)
 	if err != nil {
 		return nil, err
 	}
@@ -320,7 +321,7 @@ func (m *meshOf) instance(name string, number int, serve func(net.Conn)) {
 		m.t.Fatal(err)
 	}
 	w.inward = func(ctx context.Context, _ mesh.Caller, _ uint16) (*net.TCPConn, error) {
-		c, err := new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+		c, err := (&net.Dialer{Control: capture.ControlUrgent}).DialContext(ctx, "tcp", l.Addr().String())
 		if err != nil {
 			return nil, err
 		}
@@ -352,26 +353,40 @@ func (m *meshOf) dial(name string, port uint16) net.Conn {
 // dialAddress is the workload's connect to an address.
 func (m *meshOf) dialAddress(to netip.AddrPort) net.Conn {
 	m.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	defer l.Close()
+	l := m.listen()
 	ours, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	m.t.Cleanup(func() { ours.Close() })
 	m.dialled.Store(ours.(*net.TCPConn))
-	theirs, err := l.Accept()
+	m.take(l, to)
+	return ours
+}
+
+// listen listens like the socket that captures.
+func (m *meshOf) listen() *net.TCPListener {
+	m.t.Helper()
+	config := net.ListenConfig{Control: capture.ControlUrgent}
+	l, err := config.Listen(m.t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	down := theirs.(*net.TCPConn)
+	return l.(*net.TCPListener)
+}
+
+// take carries the next connection of a listener, which was made to that address.
+func (m *meshOf) take(l *net.TCPListener, to netip.AddrPort) {
+	m.t.Helper()
+	defer l.Close()
+	l.SetDeadline(time.Now().Add(patience))
+	down, err := l.AcceptTCP()
+	if err != nil {
+		m.t.Fatal(err)
+	}
 	m.carried.Store(down)
 	workload := m.workload
 	m.carrying.Go(func() { workload.carry(down, to) })
-	return ours
 }
 
 // rule is a rule as --allow has it.

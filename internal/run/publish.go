@@ -1,12 +1,15 @@
 package run
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"sluice.dev/sluice/internal/capture"
 )
 
 // ParsePublish reads [ADDR:]PORT[:PORT]: where to listen outside, the loopback address
@@ -55,12 +58,14 @@ func (p Publish) String() string { return p.Listen.String() + ":" + strconv.Itoa
 func listen(published []Publish) ([]*net.TCPListener, error) {
 	var listeners []*net.TCPListener
 	for _, p := range published {
-		listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(p.Listen))
+		config := net.ListenConfig{Control: capture.ControlUrgent}
+		config.SetMultipathTCP(false)
+		listener, err := config.Listen(context.Background(), "tcp", p.Listen.String())
 		if err != nil {
 			closeAll(listeners)
 			return nil, fmt.Errorf("--publish %s: %w", p, errors.Unwrap(err))
 		}
-		listeners = append(listeners, listener)
+		listeners = append(listeners, listener.(*net.TCPListener))
 	}
 	return listeners, nil
 }

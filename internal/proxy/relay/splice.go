@@ -22,29 +22,28 @@ func (w *way) shouldSplice() bool {
 }
 
 // spliceAll moves all that there is through a pipe, without copying it to user
-// space. The pipe is empty between two fillings, so that EAGAIN means that the
-// socket is.
-func (w *way) spliceAll(fd uintptr) (done bool) {
+// space; more and done are those of copySome. The pipe is empty between two fillings, so
+// that EAGAIN means that the socket is, or has come to urgent data: splice stops before
+// it, also where it stays in the stream, and tells it neither from emptiness nor from the
+// end. A read does, and takes it along.
+func (w *way) spliceAll(fd uintptr) (more, done bool) {
 	for {
 		n, errno := splice(fd, uintptr(w.pipe.write), w.pipe.size)
 		switch {
-		case errno == syscall.EAGAIN:
+		case errno == syscall.EAGAIN || errno == 0 && n == 0:
 			w.giveBackPipe() // an idle connection holds none
-			return false
+			return w.copySome(fd)
 		case errno == syscall.EINVAL || errno == syscall.ENOSYS:
 			w.copyOnly = true // e.g. a socket with TLS of the kernel
 			w.giveBackPipe()
-			return w.read(fd)
+			return true, false
 		case errno != 0:
 			w.failRead(errno)
-			return true
-		case n == 0:
-			w.ended = true
-			return true
+			return false, true
 		}
 		w.buffered = n
 		if !w.drain() {
-			return true
+			return false, true
 		}
 	}
 }

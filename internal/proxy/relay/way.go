@@ -86,10 +86,11 @@ func (w *way) writeLeft() bool {
 // read moves all that there is. It returns false to wait for more.
 func (w *way) read(fd uintptr) (done bool) {
 	for {
+		move := w.copySome
 		if w.shouldSplice() {
-			return w.spliceAll(fd)
+			move = w.spliceAll
 		}
-		if more, done := w.copySome(fd); !more {
+		if more, done := move(fd); !more {
 			return done
 		}
 	}
