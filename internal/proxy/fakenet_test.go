@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -39,7 +40,7 @@ import (
 // server on loopback behind each public address.
 type fakeNet struct {
 	t     testing.TB
-	dns   map[string]string // name to address
+	dns   map[string]string // name to addresses
 	mu    sync.Mutex
 	sites map[netip.AddrPort]string // where a public address really is
 	// failures is what connecting to an address comes to.
@@ -122,6 +123,13 @@ func (n *fakeNet) overTLS(serve func(net.Conn), dnsNames ...string) func(net.Con
 
 func (n *fakeNet) overTLSConfig(config *tls.Config, dnsNames ...string) func(net.Conn) *tls.Conn {
 	n.t.Helper()
+	config.Certificates = []tls.Certificate{n.certificate(dnsNames...)}
+	return func(c net.Conn) *tls.Conn { return tls.Server(c, config) }
+}
+
+// certificate is one of the internet's CA for the names and addresses.
+func (n *fakeNet) certificate(dnsNames ...string) tls.Certificate {
+	n.t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
 	for _, name := range dnsNames {
 		if ip := net.ParseIP(name); ip != nil {
@@ -134,8 +142,7 @@ func (n *fakeNet) overTLSConfig(config *tls.Config, dnsNames ...string) func(net
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	config.Certificates = []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: n.key}}
-	return func(c net.Conn) *tls.Conn { return tls.Server(c, config) }
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: n.key}
 }
 
 func (n *fakeNet) serveDNS() {
@@ -162,10 +169,12 @@ func (n *fakeNet) serveDNS() {
 		name, err := names.Parse(q.Name.String())
 		n.mu.Lock()
 		n.asked[name.String()] = true
-		address, ok := n.dns[name.String()+"."]
+		addresses := n.dns[name.String()+"."]
 		n.mu.Unlock()
-		if err == nil && ok && q.Type == dnsmessage.TypeA {
-			b.AResource(dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}, dnsmessage.AResource{A: netip.MustParseAddr(address).As4()})
+		for _, address := range strings.Fields(addresses) {
+			if err == nil && q.Type == dnsmessage.TypeA {
+				b.AResource(dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}, dnsmessage.AResource{A: netip.MustParseAddr(address).As4()})
+			}
 		}
 		out, _ := b.Finish()
 		n.udp.WriteTo(out, from)

@@ -76,11 +76,20 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 		c.refuse(&d.Verdict, seen)
 		return seen, nil, false
 	}
-	if toBeProved(&d.Verdict) {
-		if err := c.prove(ctx, &d, address, seen, nil); err != nil {
-			c.fail(flow, err)
-			return seen, nil, false
+	switch {
+	case !toBeProved(&d.Verdict):
+	case greeting == 0: // no proof is made beside a connection that was not used
+		up.Close()
+		if up, address, err = c.dial(ctx, &d, seen); err == nil {
+			defer up.Close()
+			flow.Edit(func(r *record.Record) { r.Upstream = address.String() })
 		}
+	default:
+		err = c.prove(ctx, &d, address, seen, nil)
+	}
+	if err != nil {
+		c.fail(flow, err)
+		return seen, nil, false
 	}
 	c.conn.Hold(dialled{allowed{c.chain}, address.Addr()}, d.Snapshot)
 	through.Say(said, buffer.Release)
