@@ -79,9 +79,10 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 	switch {
 	case !toBeProved(&d.Verdict):
 	case greeting == 0: // no proof is made beside a connection that was not used
-		up.Close()
+		through.Drop()
 		if up, address, err = c.dial(ctx, &d, seen); err == nil {
-			defer up.Close()
+			through = flow.Through(up)
+			defer through.Drop()
 			flow.Edit(func(r *record.Record) { r.Upstream = address.String() })
 		}
 	default:
