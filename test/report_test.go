@@ -62,7 +62,7 @@ var asks = []struct{ curl, says string }{
 	{"-k https://wrong.host.badssl.com/", "denied wrong.host.badssl.com:443 (the server at 104.154.89.105:443 did not prove to be wrong.host.badssl.com: x509: certificate is valid for expired.badssl.com, not wrong.host.badssl.com), rule egress-policy/default/sitesADVICE"},
 	{"http://self-signed.badssl.com:443/", "denied self-signed.badssl.com:443 at 104.154.89.105:443 (TLS handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority), rule egress-policy/default/sitesADVICE"},
 	{"https://db.example.com:3306/", "not reached db.example.com:3306 (TLS handshake with 104.18.20.30:3306 for db.example.com: tls: first record does not look like a TLS handshake), rule egress-policy/default/database"},
-	{"http://rebind.example.com/", "denied rebind.example.com:80 (rebind.example.com leads to ADDRESSES, which is not an address of the public internet; a rule allows that with privateAnswers), rule egress-policy/default/sitesADVICE"},
+	{"http://rebind.example.com/", "denied rebind.example.com:80 (rebind.example.com leads to ADDRESSES, which are not addresses of the public internet; a rule allows that with privateAnswers), rule egress-policy/default/sitesADVICE"},
 	{"http://www.example.com/secret", "denied www.example.com:80 (A rule allows the host, but not this method and path.), rule egress-policy/default/readingADVICE"},
 	{"http://www.google.com/", "denied www.google.com:80 (No rule allows this destination on this port.)ADVICE"},
 	{"-H 'Host: www.google.com' http://www.example.com/public/", "denied www.example.com:80 (The names of one connection differ: what was dialled, the SNI and the Host must be the same.)ADVICE"},
@@ -264,7 +264,7 @@ func TestAuditLetsPassWhatNoRuleAllowsAndSaysSo(t *testing.T) {
 			"allowed by audit only www.example.com:443 at ADDRESS (No rule allows this destination on this port.); allow it with --allow 'www.example.com:443'",
 			"allowed by audit only www.google.com:80 at ADDRESS (No rule allows this destination on this port.); allow it with --allow 'www.google.com:80'",
 			"denied expired.badssl.com:443 (the server at ADDRESS did not prove to be expired.badssl.com: x509: certificate has expired or is not yet valid: current time TIME is after TIME)",
-			"denied rebind.example.com:80 (rebind.example.com leads to ADDRESSES, which is not an address of the public internet; a rule allows that with privateAnswers)",
+			"denied rebind.example.com:80 (rebind.example.com leads to ADDRESSES, which are not addresses of the public internet; a rule allows that with privateAnswers)",
 			"denied www.example.com:80 (The names of one connection differ: what was dialled, the SNI and the Host must be the same.)",
 		})
 		if r := a.run(t, "--audit", "--", "/bin/sh", "-c", curl+"https://www.example.com/"); r.Code != 0 || !strings.Contains(r.Stderr, "allowed by audit only") {
