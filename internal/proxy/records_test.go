@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -244,6 +245,36 @@ func (m *meshOf) read() {
 		}
 		if time.Now().After(deadline) {
 			m.t.Fatalf("%d bytes wait still: %v", waiting, err)
+		}
+	}
+}
+
+// Whether we originate TLS or pass it through, the same fault has the same words, and
+// they are of the case.
+func TestAFaultOfTLSIsWordedAlikeWhoeverBringsTheTLS(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("wrong.example.com", "93.184.222.2", 443, n.overTLS(hello, "another.example.com"))
+	n.site("plain.example.com", "93.184.222.3", 443, func(c net.Conn) { io.WriteString(c, "220 hello\r\n") })
+	n.leads("refused.example.com", "93.184.222.4", syscall.ECONNREFUSED)
+	n.leads("private.example.com", "10.1.2.3", nil)
+	loopback := regexp.MustCompile(`127\.0\.0\.1:\d+|93\.184\.222\.\d:443`)
+	for host, want := range map[string]string{
+		"wrong.example.com":   "the server at ADDRESS did not prove to be wrong.example.com: x509: certificate is valid for another.example.com, not wrong.example.com",
+		"plain.example.com":   "TLS handshake with ADDRESS for plain.example.com: tls: first record does not look like a TLS handshake",
+		"refused.example.com": "refused.example.com (93.184.222.4) refused the connection: connection refused",
+		"private.example.com": "private.example.com leads to 10.1.2.3, which is not an address of the public internet; a rule allows that with privateAnswers",
+	} {
+		m := newMesh(t, n, rule(t, "*.example.com"))
+		got(t, m.dial(host, 443), "GET / HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n")
+		originated := m.lastFlow()
+		m = newMesh(t, n, rule(t, "*.example.com"))
+		m.getTLS(host, 443)
+		passed := m.lastFlow()
+		for _, f := range []*record.Record{&originated, &passed} {
+			f.Detail = loopback.ReplaceAllString(f.Detail, "ADDRESS")
+		}
+		if passed.Treatment != policy.Passthrough || originated.Treatment != policy.Originate || originated.Reason != passed.Reason || originated.Detail != want || passed.Detail != want {
+			t.Errorf("%s:\noriginated %s %s: %s\npassed %s %s: %s\nwant %s", host, originated.Treatment, originated.Reason, originated.Detail, passed.Treatment, passed.Reason, passed.Detail, want)
 		}
 	}
 }

@@ -6,6 +6,7 @@ package refusal
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 )
@@ -21,6 +22,26 @@ type Error struct {
 
 // New returns an Error without a cause.
 func New(reason Reason, text string) *Error { return &Error{Reason: reason, Text: text} }
+
+// Server returns the Error of a server that was reached for TLS: with CertificateFail it
+// did not prove to be who it was called, with any other reason there was no handshake.
+// TLS that we originate and TLS that is passed through word it alike.
+func Server(reason Reason, at netip.AddrPort, called string, err error) *Error {
+	if waited := interface{ Timeout() bool }(nil); errors.As(err, &waited) && waited.Timeout() {
+		err = errSilent{err}
+	}
+	text := fmt.Sprintf("TLS handshake with %s for %s", at, called)
+	if reason == CertificateFail {
+		text = fmt.Sprintf("the server at %s did not prove to be %s", at, called)
+	}
+	return &Error{Reason: reason, Text: text, Err: err, Addr: at}
+}
+
+// errSilent words a time-out.
+type errSilent struct{ error }
+
+func (errSilent) Error() string   { return "it did not answer in time" }
+func (e errSilent) Unwrap() error { return e.error }
 
 // Denied reports whether a rule forbids it, rather than that it could not be done.
 func (e *Error) Denied() bool { return e.Reason.Denied() }

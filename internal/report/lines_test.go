@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -60,7 +61,7 @@ func TestEachReasonHasItsLine(t *testing.T) {
 		"expired":        {proof(certificate, "x509: certificate has expired or is not yet valid"), "denied " + to + " (" + certificate + ": x509: certificate has expired or is not yet valid)" + by},
 		"wrong name":     {proof(certificate, "x509: certificate is valid for a.example.com, not www.example.com"), "denied " + to + " (" + certificate + ": x509: certificate is valid for a.example.com, not www.example.com)" + by},
 		"unknown CA":     {proof(certificate, "x509: certificate signed by unknown authority"), "denied " + to + " (" + certificate + ": x509: certificate signed by unknown authority)" + by},
-		"speaks no TLS":  {tried(refusal.Error{Reason: refusal.UpstreamTLS, Text: "TLS handshake failed", Err: fmt.Errorf("tls: first record does not look like a TLS handshake")}), "not reached " + to + " at 192.0.2.7:443 (TLS handshake failed: tls: first record does not look like a TLS handshake)" + by},
+		"speaks no TLS":  {tried(*refusal.Server(refusal.UpstreamTLS, netip.MustParseAddrPort("192.0.2.7:443"), "www.example.com", fmt.Errorf("tls: first record does not look like a TLS handshake"))), "not reached " + to + " (TLS handshake with 192.0.2.7:443 for www.example.com: tls: first record does not look like a TLS handshake)" + by},
 		"no address":     {failed(&refusal.Error{Reason: refusal.NoAddress}), "not reached " + to + " (The name exists in DNS and has no address.)" + by},
 		"DNS is silent":  {failed(&refusal.Error{Reason: refusal.ResolveFailed, Text: "DNS gave no answer for www.example.com"}), "not reached " + to + " (DNS gave no answer for www.example.com)" + by},
 		"too many names": {failed(refusal.New(refusal.TooManyNames, "")), "not reached " + to + " (Too many new names were asked for under a wildcard in too short a time.)" + by},

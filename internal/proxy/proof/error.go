@@ -1,9 +1,7 @@
 package proof
 
 import (
-	"errors"
 	"fmt"
-	"net"
 
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -13,19 +11,16 @@ import (
 // none, where no connection to the address could be opened, or UpstreamTLS where the server did not come to prove anything:
 // it speaks no TLS 1.2 or newer, or took none of what the workload offers.
 func failed(key Key, reason refusal.Reason, err error) *refusal.Error {
-	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
-		err = errors.New("it did not answer in time")
+	called := key.called()
+	if reason == refusal.CertificateFail {
+		called = key.verify()
 	}
-	e := &refusal.Error{Reason: reason, Err: err, Addr: key.Addr}
+	e := refusal.Server(reason, key.Addr, called, err)
 	switch reason {
-	case refusal.CertificateFail:
-		e.Text = fmt.Sprintf("the server at %s did not prove to be %s", key.Addr, key.verify())
 	case refusal.EncryptedHello:
-		e.Text = fmt.Sprintf("the server at %s takes encrypted ClientHellos, so that it was called %s proves nothing", key.Addr, key.called())
+		e.Text = fmt.Sprintf("the server at %s takes encrypted ClientHellos, so that it was called %s proves nothing", key.Addr, called)
 	case refusal.UpstreamConnect:
-		e.Text = fmt.Sprintf("connect to %s for %s", key.Addr, key.called())
-	default:
-		e.Text = fmt.Sprintf("TLS handshake with %s for %s", key.Addr, key.called())
+		e.Text = fmt.Sprintf("connect to %s for %s", key.Addr, called)
 	}
 	return e
 }

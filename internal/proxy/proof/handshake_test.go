@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -212,6 +213,21 @@ func TestAServerThatIsNotThereIsToldFromAStranger(t *testing.T) {
 	wantReason(t, err, refusal.UpstreamConnect)
 	if !errors.Is(err, refused) || !strings.Contains(err.Error(), s.addr.String()) || !strings.Contains(err.Error(), host) {
 		t.Errorf("the error says %q", err)
+	}
+}
+
+// What the dial knew of the reason is not made vaguer.
+func TestTheReasonOfTheDialStands(t *testing.T) {
+	ours := newAuthority(t)
+	s := serveRaw(t, func(net.Conn) {})
+	for _, ech := range []bool{false, true} {
+		r := s.request(ours)
+		r.Hello.ECH = ech
+		private := refusal.New(refusal.PrivateAddress, "www.example.com leads to 10.0.0.1")
+		r.Dial = func(context.Context) (*net.TCPConn, error) { return nil, fmt.Errorf("dial: %w", private) }
+		if err := newProver(t, Config{}).Prove(t.Context(), r); refusal.Of(err) != private {
+			t.Errorf("with ECH %v: %v", ech, err)
+		}
 	}
 }
 

@@ -21,15 +21,14 @@ func connectError(err error) error {
 	return &refusal.Error{Reason: refusal.UpstreamConnect, Text: "connect", Err: err}
 }
 
-// tlsError says that the TLS handshake failed, or that the server chose a protocol
-// that this pool does not speak. The reason is the one that passed-through TLS has
-// for the same fault: a server without a certificate for the name is not a
-// handshake that broke.
-func tlsError(remote netip.AddrPort, err error) error {
-	e := &refusal.Error{Reason: refusal.UpstreamTLS, Text: "TLS handshake failed", Err: err, Addr: remote}
+// tlsError says that the TLS handshake with a server failed, or that it chose a protocol
+// that this pool does not speak. Reason and text are those that passed-through TLS has
+// for the same fault: a server without a certificate for the name is not a handshake
+// that broke.
+func tlsError(remote netip.AddrPort, called string, err error) error {
 	var certificate *tls.CertificateVerificationError
 	if errors.As(err, &certificate) {
-		e.Reason = refusal.CertificateFail
+		return refusal.Server(refusal.CertificateFail, remote, called, certificate.Err)
 	}
-	return e
+	return refusal.Server(refusal.UpstreamTLS, remote, called, err)
 }
