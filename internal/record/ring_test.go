@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -48,12 +50,82 @@ func TestAnEmptyRingHoldsNothing(t *testing.T) {
 func TestALateWriterDoesNotOverwriteANewerFlow(t *testing.T) {
 	r := newRing(4)
 	r.Closed(&Record{ID: 1})
-	s := r.slot(5)
-	s.number, s.flow = 5, Record{ID: 5} // number 5 overtook number 1 in the same slot
-	r.added.Store(0)
-	r.Closed(&Record{ID: 99}) // the writer that had drawn number 1 arrives
+	s := &r.slots[1]
+	s.number, s.flow = 5, Record{ID: 5} // number 5 overtook number 2 in the same slot
+	r.Closed(&Record{ID: 99})           // the writer that had drawn number 2 arrives
 	if _, ok := r.Get(5); !ok {
 		t.Error("the newer flow was overwritten")
+	}
+}
+
+// Two workloads whose connections are denied as fast as they are made do not make the
+// third's be forgotten.
+func TestAWorkloadKeepsItsLastFlowsBesideTwoThatMakeMany(t *testing.T) {
+	r := NewRing()
+	const kept = 1000
+	id := ID(0)
+	add := func(workload string, n int) {
+		for range n {
+			id++
+			r.Closed(&Record{ID: id, Workload: workload})
+		}
+	}
+	add("quiet/1", 500)
+	for range 500 { // each of its flows among many of theirs
+		add("loud/1", 40)
+		add("quiet/1", 1)
+		add("louder/1", 100)
+	}
+	quiet := r.Recent(RingSize, Filter{Workload: "quiet"})
+	if len(quiet) != kept || quiet[0].ID != 1 {
+		t.Fatalf("%d of its flows are left, want %d", len(quiet), kept)
+	}
+	for _, f := range quiet {
+		if got, ok := r.Get(f.ID); !ok || got.Workload != "quiet/1" {
+			t.Fatalf("flow %d is not there: %+v", f.ID, got)
+		}
+	}
+	loud, louder := len(r.Recent(RingSize, Filter{Workload: "loud"})), len(r.Recent(RingSize, Filter{Workload: "louder"}))
+	if loud != louder || loud+louder+kept != RingSize {
+		t.Errorf("%d and %d flows of the others, want them alike and the ring full", loud, louder)
+	}
+	if newest := r.Recent(1, Filter{}); newest[0].ID != id {
+		t.Errorf("the newest is %d, want %d", newest[0].ID, id)
+	}
+}
+
+// Whoever comes and goes, no slot is lost, and each workload has its newest flows.
+func TestTheSharesOfTheRingAddUp(t *testing.T) {
+	const size = 64
+	r := newRing(size)
+	random := rand.New(rand.NewPCG(1, 2))
+	last := make(map[string][]ID)
+	for id := ID(1); id <= 20_000; id++ {
+		workload := fmt.Sprintf("w%d/1", random.IntN(1+random.IntN(100)))
+		r.Closed(&Record{ID: id, Workload: workload})
+		last[workload] = append(last[workload], id)
+		sum := 0
+		for i, of := range r.heap {
+			sum += of.count
+			if of.at != i || of.count < 1 || r.shares[of.workload] != of || i > 0 && r.heap[(i-1)/2].count < of.count {
+				t.Fatalf("after %d: the heap is wrong at %d: %+v", id, i, of)
+			}
+		}
+		if sum != min(int(id), size) || len(r.shares) != len(r.heap) {
+			t.Fatalf("after %d: %d slots are somebody's, of %d workloads", id, sum, len(r.shares))
+		}
+		if id%500 != 0 {
+			continue
+		}
+		for _, of := range r.heap {
+			var held []ID
+			for _, f := range r.Recent(size, Filter{Workload: of.workload}) {
+				held = append(held, f.ID)
+			}
+			if all := last[of.workload]; !slices.Equal(held, all[len(all)-of.count:]) {
+				t.Fatalf("after %d: %s has %v, want its last %d", id, of.workload, held, of.count)
+			}
+		}
 	}
 }
 
