@@ -26,7 +26,7 @@ import (
 // big endian.
 const (
 	fileWord    = "sluice-names-"
-	fileFormat  = 1
+	fileFormat  = 2 // 1 had the classes unruled, and spelled for all others
 	recordSize  = 2 + 8 + 1 + 1
 	maxFileSize = int64(len(fileWord) + maxDigits + 1 + MaxNames*(recordSize+253) + 4)
 	// skipAfterLoad indexes are not given out again at once after a load: names
@@ -126,7 +126,7 @@ func (t *Table) Load(path string) error {
 	}
 	now, last := t.now().Unix(), 0
 	for _, r := range records {
-		if r.class == unruled && t.queue[unruled].Len() >= MaxUnruled {
+		if r.class == unruled && t.queue[unruled].Len() >= MaxUnruled || r.class != spelled && t.unspelled() >= MaxUnspelled {
 			continue
 		}
 		t.put(r.index, r.name, r.class, now)
@@ -174,7 +174,11 @@ func decode(content []byte) ([]record, error) {
 			}
 		}
 	}
-	if len(content) < len(fileMagic)+4 || int64(len(content)) > maxFileSize || !bytes.HasPrefix(content, []byte(fileMagic)) {
+	head, _, whole := bytes.Cut(content[:min(len(content), len(fileWord)+maxDigits+1)], []byte("\n"))
+	if len(content) < len(fileMagic)+4 || int64(len(content)) > maxFileSize || !whole || !bytes.HasPrefix(head, []byte(fileWord)) {
+		return nil, ErrCorrupt
+	}
+	if number := string(head[len(fileWord):]); number != "1" && number != strconv.Itoa(fileFormat) {
 		return nil, ErrCorrupt
 	}
 	body, sum := content[:len(content)-4], content[len(content)-4:]
@@ -186,7 +190,7 @@ func decode(content []byte) ([]record, error) {
 		indexes = make(map[int]bool)
 		known   = make(map[names.Name]bool)
 	)
-	for b := body[len(fileMagic):]; len(b) > 0; {
+	for b := body[len(head)+1:]; len(b) > 0; {
 		if len(b) < recordSize || len(b) < recordSize+int(b[recordSize-1]) {
 			return nil, ErrCorrupt
 		}
@@ -200,7 +204,7 @@ func decode(content []byte) ([]record, error) {
 		if r.name, err = names.Parse(string(b[recordSize:end])); err != nil {
 			return nil, ErrCorrupt
 		}
-		if r.index < 1 || r.index > MaxNames || r.class > ruled || indexes[r.index] || known[r.name] {
+		if r.index < 1 || r.index > MaxNames || r.class >= classes || indexes[r.index] || known[r.name] {
 			return nil, ErrCorrupt
 		}
 		indexes[r.index], known[r.name] = true, true

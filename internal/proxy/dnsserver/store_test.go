@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/format"
+	"sluice.dev/sluice/internal/names"
 )
 
 func TestATableSurvivesARestart(t *testing.T) {
@@ -117,7 +118,7 @@ func TestADamagedFileIsSaidAndTheTableStartsEmpty(t *testing.T) {
 		"an address":         withSum(record("\x00\x01", "\x01", "127.0.0.1")),
 		"index 0":            withSum(record("\x00\x00", "\x01", "a.example")),
 		"index 65535":        withSum(record("\xff\xff", "\x01", "a.example")),
-		"an unknown class":   withSum(record("\x00\x01", "\x02", "a.example")),
+		"an unknown class":   withSum(record("\x00\x01", "\x03", "a.example")),
 		"one index twice":    withSum(record("\x00\x01", "\x01", "a.example") + record("\x00\x01", "\x01", "b.example")),
 		"one name twice":     withSum(record("\x00\x01", "\x01", "a.example") + record("\x00\x02", "\x01", "a.example")),
 		"longer than it may": bytes.Repeat([]byte("x"), int(maxFileSize)+1),
@@ -157,7 +158,7 @@ func TestATableOfAnotherFormatIsRefusedWithTheReason(t *testing.T) {
 	err := table.Load(path)
 	var unknown *format.UnknownError
 	if !errors.As(err, &unknown) || !unknown.Newer() || errors.Is(err, ErrCorrupt) ||
-		!strings.Contains(err.Error(), "the table of synthetic addresses has format 7; this Sluice reads format 1: upgrade this Sluice") {
+		!strings.Contains(err.Error(), "the table of synthetic addresses has format 7; this Sluice reads formats 1 to 2: upgrade this Sluice") {
 		t.Errorf("Load: %v", err)
 	}
 	tell(t, table, numbered("n", 1), Exactly) // it works, for as long as the process lives
@@ -187,4 +188,29 @@ func FuzzDecode(f *testing.F) {
 		must(t, table.Save(again))
 		must(t, unlimited(newClock()).Load(again))
 	})
+}
+
+// What the build before wrote is read; each name is in its class again once it is asked for.
+func TestATableOfFormat1IsRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "names")
+	content := []byte("sluice-names-1\n")
+	for i, class := range []byte{0, 1} {
+		content = append(content, 0, byte(i+1))
+		content = append(content, make([]byte, 8)...)
+		content = append(content, class, 9)
+		content = append(content, "a.example"...)
+		content[len(content)-9] += byte(i)
+	}
+	sum := checksum(content)
+	must(t, os.WriteFile(path, append(content, byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum)), 0o600))
+	table := unlimited(newClock())
+	must(t, table.Load(path))
+	for i, name := range []string{"a.example", "b.example"} {
+		if got := tell(t, table, names.MustParse(name), UnderWildcard); got != addressesOf(i+1) {
+			t.Errorf("%s has %v", name, got)
+		}
+	}
+	if got := table.Stats(); got.Names != 2 || got.Wild != 2 {
+		t.Errorf("%+v", got)
+	}
 }

@@ -18,9 +18,12 @@ const (
 	// MaxNames is how many names one workload's table holds: every index but
 	// the first and the last of 198.19.0.0/16.
 	MaxNames = 1<<16 - 2
-	// MaxUnruled is how many of them may be names that no rule names: the other
-	// half is kept for mesh services and for names that rules name.
-	MaxUnruled = MaxNames / 2
+	// MaxUnspelled is how many of them may be names that no rule spells out: the other
+	// half is kept for mesh services and for names that rules do spell out.
+	MaxUnspelled = MaxNames / 2
+	// MaxUnruled is how many of those may be names that not even a wildcard other than
+	// "*" names.
+	MaxUnruled = MaxUnspelled / 2
 	// KeepAnswered is how long an address stays with its name after the last
 	// answer that told it, and after the last connection on it ended.
 	KeepAnswered = 24 * time.Hour
@@ -65,7 +68,7 @@ type Table struct {
 
 	mu      sync.RWMutex
 	byName  map[names.Name]*entry
-	queue   [2]list.List // of *entry in the order of entry.queued, by class
+	queue   [classes]list.List // of *entry in the order of entry.queued, by class
 	next    int          // the index that is tried first
 	version uint64       // counts changes, for Save
 	saved   uint64       // version that the last Save or Load saw
@@ -76,12 +79,14 @@ type Table struct {
 
 type page [256]atomic.Pointer[entry]
 
-// class says which half of the table an entry counts against.
+// class says against which part of the table an entry counts. They are in the files.
 type class uint8
 
 const (
 	unruled class = iota
-	ruled
+	spelled       // a mesh service, or a name that a rule spells out
+	wild          // under a wildcard other than "*"
+	classes
 )
 
 type entry struct {
@@ -164,14 +169,10 @@ const (
 )
 
 // Tell returns the addresses of n, and gives it some where it has none: out of
-// one half of the table when it is Unnamed, and at a limited rate unless it is
-// named Exactly. The error is ErrTableFull or ErrTooMany.
+// one half of the table, and at a limited rate, unless it is named Exactly. The error is ErrTableFull or ErrTooMany.
 func (t *Table) Tell(n names.Name, by Naming) (Addresses, error) {
 	now := t.now()
-	want := unruled
-	if by != Unnamed {
-		want = ruled
-	}
+	want := [...]class{Unnamed: unruled, UnderWildcard: wild, Exactly: spelled}[by]
 	t.mu.RLock()
 	e := t.byName[n]
 	if e != nil && e.class == want {
@@ -188,7 +189,7 @@ func (t *Table) tellSlowly(n names.Name, want class, unlimited bool, now time.Ti
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e := t.byName[n]; e != nil {
-		if e.class != want && (want == ruled || t.queue[unruled].Len() < t.size/2) {
+		if e.class != want && t.moves(e.class, want) {
 			t.queue[e.class].Remove(e.place)
 			e.class = want
 			t.enqueue(e, now.Unix())
@@ -233,8 +234,14 @@ func (t *Table) enqueue(e *entry, now int64) {
 // free returns an index that no name has, 0 when there is none: one that is
 // free, else that of an entry whose time is over.
 func (t *Table) free(want class, now int64) int {
-	if want == unruled && t.queue[unruled].Len() >= t.size/2 {
+	if want == unruled && t.queue[unruled].Len() >= t.size/4 {
 		return t.reclaim(unruled, now)
+	}
+	if want != spelled && t.unspelled() >= t.size/2 {
+		if index := t.reclaim(unruled, now); index != 0 {
+			return index
+		}
+		return t.reclaim(wild, now)
 	}
 	if len(t.byName) < t.size {
 		for t.slot(t.next) != nil {
@@ -244,10 +251,27 @@ func (t *Table) free(want class, now int64) int {
 		t.next = t.next%t.size + 1
 		return index
 	}
-	if index := t.reclaim(unruled, now); index != 0 {
-		return index
+	for _, c := range [...]class{unruled, wild, spelled} {
+		if index := t.reclaim(c, now); index != 0 {
+			return index
+		}
 	}
-	return t.reclaim(ruled, now)
+	return 0
+}
+
+// unspelled is how many names no rule spells out.
+func (t *Table) unspelled() int { return t.queue[unruled].Len() + t.queue[wild].Len() }
+
+// moves reports whether a name may count as another class: it may not push that beyond
+// its part.
+func (t *Table) moves(from, to class) bool {
+	switch {
+	case to == spelled:
+		return true
+	case to == unruled && t.queue[unruled].Len() >= t.size/4:
+		return false
+	}
+	return from != spelled || t.unspelled() < t.size/2
 }
 
 // reclaim takes the index of the first entry of a queue that nobody was told for
@@ -331,6 +355,7 @@ func (t *Table) Unpin(a netip.Addr) {
 type TableStats struct {
 	Names   int    // in all
 	Unruled int    // of them those that neither a service nor a rule names
+	Wild    int    // of them those that a wildcard names
 	Limited uint64 // refused by the rate of new names
 	Full    uint64 // refused for want of addresses
 }
@@ -342,6 +367,7 @@ func (t *Table) Stats() TableStats {
 	return TableStats{
 		Names:   len(t.byName),
 		Unruled: t.queue[unruled].Len(),
+		Wild:    t.queue[wild].Len(),
 		Limited: t.limited.Load(),
 		Full:    t.full.Load(),
 	}

@@ -140,6 +140,41 @@ func TestHalfOfTheTableIsKeptForNamesOfRules(t *testing.T) {
 	}
 }
 
+// Under a wildcard a workload chooses the names; those that a rule spells out have their
+// half of the table whatever it chose, and so has the wildcard its part beside "*".
+func TestNamesUnderAWildcardLeaveHalfOfTheTableToNamesThatAreSpelledOut(t *testing.T) {
+	c := newClock()
+	table := unlimited(c)
+	for i := range MaxUnspelled {
+		tell(t, table, numbered("wild", i), UnderWildcard)
+	}
+	if _, err := table.Tell(numbered("wild", MaxUnspelled), UnderWildcard); !errors.Is(err, ErrTableFull) {
+		t.Fatalf("one name under a wildcard too many: %v", err)
+	}
+	for i := range MaxNames - MaxUnspelled {
+		tell(t, table, numbered("exact", i), Exactly)
+	}
+	if got := table.Stats(); got.Names != MaxNames || got.Wild != MaxUnspelled {
+		t.Errorf("%+v", got)
+	}
+	// A rule that spells nothing out any more makes no place for what it named.
+	tell(t, table, numbered("exact", 0), UnderWildcard)
+	if got := table.Stats(); got.Wild != MaxUnspelled {
+		t.Errorf("%+v", got)
+	}
+
+	strangers := unlimited(c)
+	for i := range MaxUnruled {
+		tell(t, strangers, numbered("stranger", i), Unnamed)
+	}
+	if _, err := strangers.Tell(numbered("stranger", MaxUnruled), Unnamed); !errors.Is(err, ErrTableFull) {
+		t.Fatalf("one stranger too many: %v", err)
+	}
+	for i := range MaxUnspelled - MaxUnruled {
+		tell(t, strangers, numbered("wild", i), UnderWildcard)
+	}
+}
+
 func TestANameChangesItsHalfWithTheRules(t *testing.T) {
 	table := unlimited(newClock())
 	n := numbered("n", 1)
