@@ -15,6 +15,7 @@ import (
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/peer"
 	"sluice.dev/sluice/internal/proxy"
+	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
@@ -160,7 +161,7 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 		}
 		sockets, closeSockets = factory, func() { factory.Close() }
 	}
-	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Servers: servers})
+	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Lookups: resolve.LookupsOf(gate.Descriptors()), Servers: servers})
 	d.flows = record.NewRing()
 	d.proxy, err = proxy.New(proxy.Config{
 		Sockets: sockets, Resolver: resolver, Records: record.NewBook(d.flows), Log: d.log,

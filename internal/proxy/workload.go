@@ -22,6 +22,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/http1"
 	"sluice.dev/sluice/internal/proxy/mesh"
+	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
@@ -50,6 +51,7 @@ type Workload struct {
 	kit      carry.Kit
 	gate     *gate.Gate
 	egress   *egress.Way
+	lookups  *resolve.Share
 	mesh     *mesh.Way
 	inward   mesh.Inward // into its sandbox; nil where nothing listens inside: an ingress
 	instance atomic.Pointer[string]
@@ -88,7 +90,8 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 		w.kit.Recorder = p.config.Records.Also(c.Sink)
 	}
 	w.gate = gate.New(gate.Config{Holder: c.Holder, Capacity: p.capacity, Full: w.full})
-	w.egress = egress.New(egress.Config{Kit: &w.kit, Dialer: p.dialer, Prover: p.prover, Roots: p.config.UpstreamRoots})
+	w.lookups = p.config.Resolver.Join()
+	w.egress = egress.New(egress.Config{Kit: &w.kit, Dialer: p.dialer, Prover: p.prover, Roots: p.config.UpstreamRoots, Lookups: w.lookups})
 	w.caller.V4, w.caller.V6 = capture.WorkloadAddresses(place + 1)
 	w.mesh = mesh.New(mesh.Config{Kit: &w.kit, Caller: w.caller, Inward: p.inward})
 	if c.Capture != nil {
@@ -218,6 +221,7 @@ func (w *Workload) Close() {
 			w.config.Capture.Close()
 		}
 		w.egress.Close()
+		w.lookups.Leave()
 		w.mesh.Close()
 		w.work.Wait()
 		w.http.Shutdown(w.ctx) // has no connection left; its sweeper ends

@@ -13,6 +13,7 @@ import (
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy"
+	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
@@ -142,7 +143,7 @@ func newProxy(ctx context.Context, c Config, records proxy.Records) (*proxy.Prox
 	if len(c.Rules.Host) > 0 {
 		known[rulefile.HostName] = rulefile.HostAddresses()
 	}
-	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Servers: c.Resolvers, Known: known})
+	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Lookups: resolve.LookupsOf(gate.Descriptors()), Servers: c.Resolvers, Known: known})
 	roots, err := UpstreamRoots(c.UpstreamCA)
 	if err != nil {
 		return nil, err

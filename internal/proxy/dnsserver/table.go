@@ -69,9 +69,9 @@ type Table struct {
 	mu      sync.RWMutex
 	byName  map[names.Name]*entry
 	queue   [classes]list.List // of *entry in the order of entry.queued, by class
-	next    int          // the index that is tried first
-	version uint64       // counts changes, for Save
-	saved   uint64       // version that the last Save or Load saw
+	next    int                // the index that is tried first
+	version uint64             // counts changes, for Save
+	saved   uint64             // version that the last Save or Load saw
 
 	limited atomic.Uint64 // names refused with ErrTooMany
 	full    atomic.Uint64 // names refused with ErrTableFull

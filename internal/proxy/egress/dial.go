@@ -60,7 +60,7 @@ func (c *connection) prove(ctx context.Context, d *Decision, address netip.AddrP
 // target is what a verdict lets us dial. Where no rule spells the name out, the
 // workload's rate of new names bounds the look-ups: a wildcard is a channel.
 func (w *Way) target(v *policy.Verdict) resolve.Target {
-	t := resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.Port, Consent: v.Consent, Limit: w.lookups}
+	t := resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.Port, Consent: v.Consent, Limit: w.lookups, Share: w.share}
 	if v.Rule != nil && v.Rule.SpellsOut(v.Name) {
 		t.Limit = nil
 	}

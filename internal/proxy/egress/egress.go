@@ -30,6 +30,8 @@ type Config struct {
 	Kit    *carry.Kit
 	Dialer *resolve.Dialer
 	Prover *proof.Prover
+	// Lookups is the workload's part of the look-ups; nil: of those who have none.
+	Lookups *resolve.Share
 	// Roots, where not nil, are trusted for upstream certificates where the mesh names
 	// none of its own.
 	Roots *x509.CertPool
@@ -41,8 +43,9 @@ type Way struct {
 	dialer  *resolve.Dialer
 	prover  *proof.Prover
 	given   *x509.CertPool
-	lookups *rate.Limiter // of names that only a wildcard allows
-	proofs  *proof.Share  // of the prover's handshakes
+	share   *resolve.Share // of the look-ups
+	lookups *rate.Limiter  // of names that only a wildcard allows
+	proofs  *proof.Share   // of the prover's handshakes
 	trusted trusted
 	pools   pools.Table[poolKey, *pool]
 }
@@ -50,7 +53,7 @@ type Way struct {
 // New returns a way without connections.
 func New(c Config) *Way {
 	return &Way{
-		kit: c.Kit, dialer: c.Dialer, prover: c.Prover, given: c.Roots, proofs: proof.NewShare(),
+		kit: c.Kit, dialer: c.Dialer, prover: c.Prover, given: c.Roots, share: c.Lookups, proofs: proof.NewShare(),
 		lookups: rate.NewLimiter(dnsserver.NewNamesPerSecond, dnsserver.NewNamesBurst),
 	}
 }

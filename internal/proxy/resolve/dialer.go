@@ -26,6 +26,8 @@ type Target struct {
 	// Limit bounds how many names DNS is asked for. The caller sets it to the
 	// workload's own where no rule names Name exactly: a wildcard is a channel.
 	Limit *rate.Limiter
+	// Share is the workload's part of the look-ups; nil: the part of those who have none.
+	Share *Share
 }
 
 // DialerConfig is what a Dialer needs. Sockets and Resolver are required.
@@ -95,7 +97,7 @@ func (d *Dialer) candidates(ctx context.Context, t Target) (candidates, error) {
 		allowed, err := sift(t, []netip.Addr{t.Addr})
 		return candidates{addrs: allowed}, err
 	}
-	addrs, late, err := d.resolver.begin(ctx, t.Name, t.Limit)
+	addrs, late, err := d.resolver.begin(ctx, t.Name, t.Share, t.Limit)
 	if err != nil {
 		return candidates{}, err
 	}

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/refusal"
 )
 
@@ -30,12 +32,6 @@ const (
 	// MaxNegativeTTL bounds how long it is kept that there is no answer; a
 	// failure is kept for MinTTL (RFC 9520).
 	MaxNegativeTTL = time.Minute
-	// MaxLookups is how many names are resolved at once; a further one fails.
-	MaxLookups = 1024
-	// MaxLimitedLookups is how many of them may be names that no rule spells out:
-	// what one workload asks for under a wildcard must not keep the names of
-	// others from being resolved.
-	MaxLimitedLookups = MaxLookups / 2
 	// maxQuestions bounds the questions of one family of one name: a chain of
 	// CNAME records whose server gave it in pieces.
 	maxQuestions = 8
@@ -44,6 +40,7 @@ const (
 // ResolverConfig is what a Resolver needs. Sockets is required.
 type ResolverConfig struct {
 	Sockets    Sockets
+	Lookups    int              // at once; MaxLookups where 0
 	Servers    []netip.AddrPort // asked in this order, but the silent ones last; none: those of ResolvConf
 	ResolvConf string           // "/etc/resolv.conf" where empty; read again when it changes
 	Now        func() time.Time // time.Now where nil
@@ -71,18 +68,18 @@ type Resolver struct {
 	closed  bool
 	cache   *cache
 	flights map[names.Name]*flight
-	limited int // of them that count against MaxLimitedLookups
+	stock   *share.Stock // of look-ups
+	anybody *Share       // of callers that have none of their own
 
 	hits, lookups, failures atomic.Uint64
 }
 
 // flight is one lookup that runs; all who want its name wait for it.
 type flight struct {
-	limited bool
-	partly  chan struct{} // closed when one family brought addresses and the other is late
-	early   found         // what there was then; to be read after partly
-	done    chan struct{}
-	found   found // to be read after done
+	partly chan struct{} // closed when one family brought addresses and the other is late
+	early  found         // what there was then; to be read after partly
+	done   chan struct{}
+	found  found // to be read after done
 }
 
 // finished is closed at the end of a flight; without a flight it never is.
@@ -125,9 +122,11 @@ func NewResolver(c ResolverConfig) *Resolver {
 		now:     c.Now,
 		cache:   newCache(CacheSize),
 		flights: make(map[names.Name]*flight),
+		stock:   share.NewStock(share.Config{Units: cmp.Or(c.Lookups, MaxLookups)}),
 
 		lookupTimeout: LookupTimeout, attemptTimeout: AttemptTimeout, otherFamilyDelay: OtherFamilyDelay,
 	}
+	r.anybody = r.Join()
 	if len(c.Servers) > 0 {
 		r.servers = func() ([]netip.AddrPort, error) { return c.Servers, nil }
 	}
@@ -163,7 +162,7 @@ func (r *Resolver) Stats() Stats {
 // to be changed. limit, where it is not nil, is taken from when DNS must be
 // asked. Errors are *refusal.Error. A remembered name costs no allocation.
 func (r *Resolver) Lookup(ctx context.Context, n names.Name, limit *rate.Limiter) ([]netip.Addr, error) {
-	addrs, _, err := r.begin(ctx, n, limit)
+	addrs, _, err := r.begin(ctx, n, nil, limit)
 	return addrs, err
 }
 
@@ -176,13 +175,13 @@ func (r *Resolver) OnlyV4(n names.Name) bool {
 	return ok && known.onlyV4
 }
 
-// begin is Lookup, and says with a flight that is not nil that the other family may
-// come yet.
-func (r *Resolver) begin(ctx context.Context, n names.Name, limit *rate.Limiter) ([]netip.Addr, *flight, error) {
+// begin is Lookup from a workload's part of the look-ups, and says with a flight that is
+// not nil that the other family may come yet.
+func (r *Resolver) begin(ctx context.Context, n names.Name, by *Share, limit *rate.Limiter) ([]netip.Addr, *flight, error) {
 	if addrs, ok := r.known[n]; ok {
 		return addrs, nil, nil
 	}
-	known, f, err := r.knownOrFlight(n, limit)
+	known, f, err := r.knownOrFlight(n, by, limit)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -208,7 +207,7 @@ var (
 
 // knownOrFlight returns what is known of n, or else the lookup to wait for: the
 // one that runs, or a new one.
-func (r *Resolver) knownOrFlight(n names.Name, limit *rate.Limiter) (found, *flight, error) {
+func (r *Resolver) knownOrFlight(n names.Name, by *Share, limit *rate.Limiter) (found, *flight, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
@@ -224,33 +223,46 @@ func (r *Resolver) knownOrFlight(n names.Name, limit *rate.Limiter) (found, *fli
 		return found{}, nil, failed(refusal.ResolveFailed, n, nil, errShutdown)
 	case limit != nil && !limit.AllowN(now, 1):
 		return found{}, nil, failed(refusal.TooManyNames, n, nil, nil)
-	case len(r.flights) >= MaxLookups, limit != nil && r.limited >= MaxLimitedLookups:
+	}
+	if by == nil {
+		by = r.anybody
+	}
+	member := by.member(limit)
+	turn, err := member.Queue(nil)
+	if err != nil {
 		return found{}, nil, failed(refusal.ResolveFailed, n, nil, errBusy)
 	}
 	r.lookups.Add(1)
-	f := &flight{limited: limit != nil, partly: make(chan struct{}), done: make(chan struct{})}
+	f := &flight{partly: make(chan struct{}), done: make(chan struct{})}
 	r.flights[n] = f
-	if f.limited {
-		r.limited++
-	}
-	r.running.Go(func() { r.fly(n, f) })
+	timeout := r.lookupTimeout
+	r.running.Go(func() { r.fly(n, f, timeout, member, turn) })
 	return found{}, f, nil
 }
 
-func (r *Resolver) fly(n names.Name, f *flight) {
-	ctx, cancel := context.WithTimeout(r.ctx, r.lookupTimeout)
+// fly waits for its turn in the workload's part of the look-ups, and looks up.
+func (r *Resolver) fly(n names.Name, f *flight, timeout time.Duration, member *share.Member, turn *share.Waiter) {
+	ctx, cancel := context.WithTimeout(r.ctx, timeout)
 	defer cancel()
-	out, keep := r.lookup(ctx, n, f)
+	out, keep := found{err: failed(refusal.ResolveFailed, n, nil, errBusy)}, time.Duration(0)
+	select {
+	case <-turn.Ready():
+		out, keep = r.lookup(ctx, n, f)
+		member.Give(1)
+	case <-ctx.Done():
+		if !turn.Abandon() {
+			member.Give(1)
+		}
+	}
 	if out.err != nil && out.err.Reason == refusal.ResolveFailed {
 		r.failures.Add(1)
 	}
 	f.found = out
 	r.mu.Lock()
 	delete(r.flights, n)
-	if f.limited {
-		r.limited--
+	if keep > 0 { // what never had its turn is not known to fail
+		r.cache.put(n, out, r.now().Add(keep))
 	}
-	r.cache.put(n, out, r.now().Add(keep))
 	r.mu.Unlock()
 	close(f.done)
 }

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/refusal"
 )
 
@@ -536,18 +537,43 @@ func TestNewNamesComeAtALimitedRate(t *testing.T) {
 	}
 }
 
-func TestLookupsAndMemoryAreBounded(t *testing.T) {
-	r := newResolver(t, serveDNS(t, zone()))
-	for i := range MaxLookups {
-		r.flights[names.MustParse(fmt.Sprintf("n%d.example.com", i))] = &flight{}
+// waitFor waits until a condition holds.
+func waitFor(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
 	}
-	if got := lookup(t, r, www); got != "resolve-failed" {
-		t.Errorf("beyond MaxLookups: %s", got)
+}
+
+func TestLookupsAndMemoryAreBounded(t *testing.T) {
+	if got := []int{LookupsOf(1 << 20), LookupsOf(1024), LookupsOf(4)}; !slices.Equal(got, []int{MaxLookups, 128, 1}) {
+		t.Errorf("%v look-ups", got)
+	}
+	silent := serveDNS(t, func(dnsmessage.Message, bool) [][]byte { return nil })
+	r := NewResolver(ResolverConfig{Sockets: &loopback{}, Servers: []netip.AddrPort{silent.addr}, Lookups: 8})
+	r.lookupTimeout, r.attemptTimeout = 4*patience, patience
+	t.Cleanup(r.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // begins a lookup, and does not wait for it
+	at := func(i int) names.Name { return names.MustParse(fmt.Sprintf("n%d.example.com", i)) }
+	for i := range share.MaxWaiting + r.stock.Units() {
+		if _, err := r.Lookup(ctx, at(i), nil); errors.Is(err, errBusy) {
+			if i < share.MaxWaiting {
+				t.Fatalf("lookup %d does not wait: %v", i, err)
+			}
+			break
+		} else if i == share.MaxWaiting+r.stock.Units()-1 {
+			t.Error("as many as are asked for wait")
+		}
+	}
+	if used := r.stock.Used(); used == 0 || used > 8 {
+		t.Errorf("%d look-ups at once", used)
 	}
 
 	c := newCache(3)
 	now := time.Now()
-	at := func(i int) names.Name { return names.MustParse(fmt.Sprintf("n%d.example.com", i)) }
 	for i := range 3 {
 		c.put(at(i), found{}, now.Add(time.Hour))
 	}
@@ -581,26 +607,74 @@ func TestCloseEndsLookups(t *testing.T) {
 	}
 }
 
-// A wildcard lets a workload choose names, also of servers that never answer: the
-// names of others are resolved all the same.
-func TestNamesUnderAWildcardLeaveRoomForTheOthers(t *testing.T) {
-	silent := serveDNS(t, func(dnsmessage.Message, bool) [][]byte { return nil })
-	r := newResolver(t, silent)
+// A wildcard lets a workload choose names, also of servers that never answer: its own
+// names that a rule spells out are resolved all the same, and so are those of others.
+func TestALookupDoesNotWaitForWhatOthersAskASilentZone(t *testing.T) {
+	answer := zone("www.example.com. 60 8.8.4.4", "own.example.com. 60 8.8.4.5", "late.example.com. 60 8.8.4.6")
+	s := serveDNS(t, func(q dnsmessage.Message, tcp bool) [][]byte {
+		if strings.Contains(strings.ToLower(q.Questions[0].Name.String()), ".silent.") {
+			return nil
+		}
+		return answer(q, tcp)
+	})
+	r := NewResolver(ResolverConfig{Sockets: &loopback{}, Servers: []netip.AddrPort{s.addr}, Lookups: 64})
+	r.lookupTimeout, r.attemptTimeout, r.otherFamilyDelay = 4*patience, patience, patience
+	t.Cleanup(r.Close)
+	one, two, third := r.Join(), r.Join(), r.Join()
 	wildcard := rate.NewLimiter(rate.Inf, 1)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // begins a lookup, and does not wait for it
-	for i := range MaxLimitedLookups + 1 {
-		_, err := r.Lookup(ctx, names.MustParse(fmt.Sprintf("n%d.example.com", i)), wildcard)
-		if busy := errors.Is(err, errBusy); busy != (i == MaxLimitedLookups) {
-			t.Fatalf("lookup %d under a wildcard: %v", i, err)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for i := range 500 {
+		for name, by := range map[string]*Share{"one": one, "two": two} {
+			r.begin(gone, names.MustParse(fmt.Sprintf("n%d.%s.silent.example.com", i, name)), by, wildcard)
 		}
 	}
-	if _, err := r.Lookup(ctx, www, nil); errors.Is(err, errBusy) {
-		t.Errorf("a name that a rule spells out: %v", err)
+	look := func(by *Share, name string, limit *rate.Limiter) {
+		t.Helper()
+		if addrs, _, err := r.begin(t.Context(), names.MustParse(name), by, limit); err != nil || len(addrs) != 1 {
+			t.Errorf("%s: %v, %v", name, addrs, err)
+		}
 	}
+	look(third, "www.example.com", nil)
+	look(one, "own.example.com", nil)
+	look(third, "late.example.com", wildcard)
+	third.Leave()
 	r.Close()
-	if len(r.flights) != 0 || r.limited != 0 {
-		t.Errorf("after the end %d lookups, %d limited", len(r.flights), r.limited)
+	if used := r.stock.Used(); len(r.flights) != 0 || used != 0 {
+		t.Errorf("after the end %d lookups, %d taken", len(r.flights), used)
+	}
+}
+
+func TestALookupThatHadNoTurnIsNotRemembered(t *testing.T) {
+	hold := make(chan struct{})
+	answer := zone("www.example.com. 60 8.8.4.4", "slow.example.com. 60 8.8.4.5")
+	s := serveDNS(t, func(q dnsmessage.Message, tcp bool) [][]byte {
+		if strings.HasPrefix(strings.ToLower(q.Questions[0].Name.String()), "slow") {
+			<-hold
+		}
+		return answer(q, tcp)
+	})
+	r := NewResolver(ResolverConfig{Sockets: &loopback{}, Servers: []netip.AddrPort{s.addr}, Lookups: 1})
+	r.lookupTimeout, r.attemptTimeout = 4*patience, patience
+	t.Cleanup(r.Close)
+	ended := make(chan string)
+	go func() { ended <- lookup(t, r, names.MustParse("slow.example.com")) }()
+	waitFor(t, "the first look-up has its turn", func() bool { return s.asked.Load() > 0 })
+	r.mu.Lock()
+	r.lookupTimeout = time.Nanosecond
+	r.mu.Unlock()
+	if _, err := r.Lookup(t.Context(), www, nil); !errors.Is(err, errBusy) {
+		t.Errorf("a look-up that had no turn: %v", err)
+	}
+	r.mu.Lock()
+	r.lookupTimeout = 4 * patience
+	r.mu.Unlock()
+	close(hold)
+	if got := <-ended; got != "[8.8.4.5]" {
+		t.Errorf("the first: %s", got)
+	}
+	if got := lookup(t, r, www); got != "[8.8.4.4]" {
+		t.Errorf("the next: %s", got)
 	}
 }
 
