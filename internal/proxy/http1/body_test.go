@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sluice.dev/sluice/internal/proxy/http1"
 	"sluice.dev/sluice/internal/proxy/upstream"
@@ -200,6 +201,82 @@ func TestAnAnswerMayComeBeforeTheBodyIsAllSent(t *testing.T) {
 	c.wantEnd()
 	if o := f.outcome(); o.Status != 413 || o.Failure != nil {
 		t.Errorf("outcome %+v", o)
+	}
+}
+
+// A body that fits into the buffer is waited for, but not for ever.
+func TestAnAnswerToHalfOfAShortBodyReachesTheClient(t *testing.T) {
+	f := newFixture(t, func(c *originConn) {
+		if head := c.head(); !strings.Contains(head, "\r\nContent-Length: 100\r\n") {
+			t.Errorf("the upstream got %q", head)
+		}
+		c.want("half")
+		c.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+		c.rest()
+	}, options{})
+	c := f.client().send("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 100\r\n\r\nhalf")
+	if head := c.head(); status(head) != "401" || !strings.Contains(head, "\r\nconnection: close\r\n") {
+		t.Errorf("answered %q", head)
+	}
+	c.wantEnd()
+	if o := f.outcome(); o.Failure != nil || o.Status != 401 {
+		t.Errorf("outcome %+v", o)
+	}
+}
+
+// One that comes late is not cut, nor is what follows it.
+func TestTheRestOfAShortBodyMayComeLate(t *testing.T) {
+	began := make(chan struct{}, 1)
+	f := newFixture(t, func(c *originConn) {
+		for {
+			c.head()
+			c.want("half")
+			began <- struct{}{}
+			c.want("half")
+			c.send(hello)
+			c.head()
+			c.send(hello)
+		}
+	}, options{})
+	c := f.client()
+	for range 2 {
+		c.send("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 8\r\n\r\nhalf")
+		<-began // the proxy has not waited
+		c.send("half").want(hello)
+		c.send(get).want(hello)
+		for range 2 {
+			if o := f.outcome(); o.Failure != nil || o.Status != 200 {
+				t.Errorf("outcome %+v", o)
+			}
+		}
+	}
+	if n := f.origin.count(); n != 1 {
+		t.Errorf("%d upstream connections", n)
+	}
+}
+
+// One that comes in time leaves with its head in one piece, and the connection waits for
+// the next request as long as ever.
+func TestTheRestOfAShortBodyIsWaitedFor(t *testing.T) {
+	f := newFixture(t, func(c *originConn) {
+		for {
+			b := make([]byte, 1000)
+			n, err := c.TCPConn.Read(b)
+			if err != nil {
+				return
+			}
+			if !strings.HasSuffix(string(b[:n]), "halfhalf") && !strings.HasPrefix(string(b[:n]), "GET") {
+				t.Errorf("the upstream got %q by itself", b[:n])
+			}
+			c.send(hello)
+		}
+	}, options{patience: time.Hour})
+	c := f.client()
+	for range 3 {
+		c.send("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 8\r\n\r\nhalf")
+		eventually(t, "the proxy waits for the rest", func() bool { return f.server.InPhase(http1.Reading) })
+		c.send("half").want(hello)
+		c.send(get).want(hello)
 	}
 }
 

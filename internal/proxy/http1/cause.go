@@ -43,7 +43,7 @@ const (
 	codingInHTTP10
 	badOption
 	optionNamesField
-	underscoreName
+	mistakableName
 	trailerNamesFraming
 
 	badChunkSize // the chunked coding
@@ -113,7 +113,7 @@ var causeTable = [causes]struct {
 	codingInHTTP10:      {refusal.RequestMalformed, "Transfer-Encoding in HTTP/1.0"},
 	badOption:           {refusal.RequestMalformed, "a Connection option that is not a token"},
 	optionNamesField:    {refusal.RequestMalformed, "a Connection option that names a field which every recipient needs"},
-	underscoreName:      {refusal.RequestMalformed, "Content_Length or Transfer_Encoding with an underscore, which some servers take for the real field"},
+	mistakableName:      {refusal.RequestMalformed, "a field name that is Content-Length or Transfer-Encoding but for its separators, which some servers take for the real field"},
 	trailerNamesFraming: {refusal.RequestMalformed, "a Trailer field that announces a field which cannot come after the body"},
 
 	badChunkSize:      {refusal.RequestMalformed, "a malformed chunk size"},

@@ -68,7 +68,7 @@ func requestsNotTaken() []rejected {
 		{"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", malformed, "Transfer-Encoding in HTTP/1.0"},
 		{field("Connection: a b\r\n"), malformed, "a Connection option that is not a token"},
 		{field("Connection: authorization\r\n"), malformed, "a Connection option that names a field which every recipient needs"},
-		{field("Content_Length: 3\r\n"), malformed, "Content_Length or Transfer_Encoding with an underscore, which some servers take for the real field"},
+		{field("Content_Length: 3\r\n"), malformed, "a field name that is Content-Length or Transfer-Encoding but for its separators, which some servers take for the real field"},
 		{field("Trailer: host\r\n"), malformed, "a Trailer field that announces a field which cannot come after the body"},
 
 		{chunked("+3\r\n"), malformed, "a malformed chunk size"},

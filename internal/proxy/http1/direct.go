@@ -11,6 +11,7 @@ import (
 
 // exchange asks about the request at r and follows the answer.
 func (d *conn) exchange() next {
+	d.endPatience()
 	start := d.server.now()
 	d.received, d.until = 0, 0
 	if !d.watch.set(waiting, start+d.server.limits.AnswerTimeout) {
@@ -33,7 +34,7 @@ func (d *conn) follow(dir *exchange.Direction, start time.Duration) next {
 	if fault := unfollowable(dir); fault != "" {
 		return d.failed(dir, start, result{failure: internal(fault)})
 	}
-	if dir.SetHost == "" && !d.head.hostSeen {
+	if dir.SetHost == "" && d.x.Host == "" {
 		return d.failed(dir, start, result{failure: refusal.New(refusal.NoHost, "")})
 	}
 	if dir.Timeout > 0 {

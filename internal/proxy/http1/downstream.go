@@ -44,6 +44,8 @@ type conn struct {
 	r, w    int      // in scratch.in: what is not served yet
 	scanned int      // bytes after r in which there is no line end to look for
 	request request  // at r, as far as it was read
+	skipped bool     // an empty line was, before it
+	patient bool     // a read deadline runs, for the rest of a short body
 	long    *longRun // leaveLong: what Direct said
 
 	bound []exchange.Upstream // see bound.go
@@ -68,6 +70,7 @@ type conn struct {
 type request struct {
 	parsed   bool
 	timed    bool  // its deadline runs
+	halting  bool  // the rest of its short body is not waited for any more
 	head     int   // size of the head
 	body     int   // bytes of body in the buffer, as data
 	size     int   // of head and body as they came
@@ -105,11 +108,15 @@ func (d *conn) serve() {
 	for {
 		err := d.raw.Read(d.stepFunc)
 		d.inside = false
-		if err != nil {
+		then := d.then
+		switch {
+		case err == nil:
+		case d.losesPatience(err):
+			then = serveNext
+		default:
 			d.timedOut()
 			return
 		}
-		then := d.then
 		for then == leaveLong || then == serveNext {
 			if then == leaveLong {
 				then = d.serveLong()
@@ -153,6 +160,7 @@ func (d *conn) step(fd uintptr) bool {
 			if d.w == 0 {
 				d.release()
 			}
+			d.bePatient()
 			d.inside = false
 			return false
 		case errno != 0 || n == 0:
@@ -198,6 +206,9 @@ func (d *conn) makeRoom() bool {
 // other. It returns readMore when it needs bytes.
 func (d *conn) serveBuffered() next {
 	for d.w > d.r {
+		if d.skipEmptyLine() {
+			continue
+		}
 		ready, bad := d.ready()
 		if bad != fine {
 			return d.refuse(d.server.limits.request(bad))
@@ -266,7 +277,7 @@ func (d *conn) ready() (bool, cause) {
 		q.complete = true
 		q.body = int(h.length)
 		q.size = q.head + q.body
-	case !h.expects && int64(q.head)+h.length <= int64(len(d.scratch.in)):
+	case !h.expects && !q.halting && int64(q.head)+h.length <= int64(len(d.scratch.in)):
 		return false, fine // the rest of a short body is on its way
 	default:
 		q.body = len(in) - q.head
@@ -294,7 +305,18 @@ func (d *conn) decodeBuffered(b []byte) cause {
 // requestServed moves on to what follows the request in the buffer.
 func (d *conn) requestServed() {
 	d.r += d.request.size
-	d.request = request{}
+	d.request, d.skipped = request{}, false
+}
+
+// skipEmptyLine skips one before a request line (RFC 9112, section 2.2). Another one is
+// refused as what it is, no request line.
+func (d *conn) skipEmptyLine() bool {
+	in := d.scratch.in[d.r:d.w]
+	if d.skipped || d.request.parsed || len(in) < 2 || in[0] != '\r' || in[1] != '\n' {
+		return false
+	}
+	d.r, d.scanned, d.skipped = d.r+2, 0, true
+	return true
 }
 
 // write sends b to the client. Where the client reads slower than we write it

@@ -30,6 +30,9 @@ func (s *Server) InPhase(want phase) bool {
 // HoldHeads sets how long the head of a chunked answer waits for its body.
 func (s *Server) HoldHeads(d time.Duration) { s.holdTime = d }
 
+// WaitForBodies sets how long the rest of a short body is waited for.
+func (s *Server) WaitForBodies(d time.Duration) { s.patience = d }
+
 // Sweep ends what is over at the test's time, without waiting for the sweeper.
 func (s *Server) Sweep() { s.sweep(s.now()) }
 

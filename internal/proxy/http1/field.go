@@ -64,9 +64,6 @@ func kindOf(name []byte) fieldKind {
 		if equalFold(name, "content-length") {
 			return contentLengthField
 		}
-		if equalFold(name, "content_length") {
-			return mistakableField
-		}
 		if equalFold(name, "http2-settings") {
 			return perHopField
 		}
@@ -84,9 +81,6 @@ func kindOf(name []byte) fieldKind {
 		if equalFold(name, "transfer-encoding") {
 			return transferEncodingField
 		}
-		if equalFold(name, "transfer_encoding") {
-			return mistakableField
-		}
 	case 18:
 		if equalFold(name, "proxy-authenticate") {
 			return perHopField
@@ -96,7 +90,64 @@ func kindOf(name []byte) fieldKind {
 			return perHopField
 		}
 	}
+	if isMistakable(name) {
+		return mistakableField
+	}
 	return otherField
+}
+
+// isMistakable says whether a name is that of a field which says where the body ends,
+// but for where its separators are and which: CGI and the like make one of "-" and "_",
+// and some readers one of several.
+func isMistakable(name []byte) bool {
+	if len(name) < len("contentlength") {
+		return false
+	}
+	switch name[0] {
+	case 'c', 'C', 't', 'T', '-', '_':
+		return isWithoutSeparators(name, "contentlength") || isWithoutSeparators(name, "transferencoding")
+	}
+	return false
+}
+
+// isWithoutSeparators compares a name with lower, which has no separators.
+func isWithoutSeparators(name []byte, lower string) bool {
+	at := 0
+	for _, c := range name {
+		switch {
+		case c == '-' || c == '_':
+			continue
+		case at == len(lower) || c|0x20 != lower[at]:
+			return false
+		}
+		at++
+	}
+	return at == len(lower)
+}
+
+// foldsTo says whether a name is lower to a reader who takes "_" for "-", and several of
+// them for one: who sends X_Forwarded_For wants it taken for the real field.
+func foldsTo(name []byte, lower string) bool {
+	if len(name) < len(lower) {
+		return false
+	}
+	at := 0
+	for i, c := range name {
+		if c == '_' {
+			c = '-'
+		}
+		if c == '-' && i > 0 && (name[i-1] == '-' || name[i-1] == '_') {
+			continue
+		}
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		if at == len(lower) || c != lower[at] {
+			return false
+		}
+		at++
+	}
+	return at == len(lower)
 }
 
 // equalFold compares b with lower, which is lower case ASCII.

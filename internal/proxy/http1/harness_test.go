@@ -89,6 +89,7 @@ type options struct {
 	now       func() time.Duration
 	prefix    string
 	quiet     bool          // keep no outcomes: a test counts allocations
+	patience  time.Duration // with the rest of a short body; 0: the engine's
 	hold      time.Duration // of heads of chunked answers; 0: the engine's
 }
 
@@ -110,6 +111,9 @@ func newFixture(t testing.TB, handle func(c *originConn), o options) *fixture {
 	f.server = http1.NewServer(http1.Config{Limits: o.limits, Now: o.now})
 	if o.hold > 0 {
 		f.server.HoldHeads(o.hold)
+	}
+	if o.patience > 0 {
+		f.server.WaitForBodies(o.patience)
 	}
 	f.listener = listen(t)
 	ctx, cancel := context.WithCancel(context.Background())

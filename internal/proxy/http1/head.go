@@ -44,6 +44,7 @@ type head struct {
 	upgrade              span // the protocol asked for or chosen
 	upgrades             int  // Upgrade fields
 	hostSeen             bool
+	hostAnew             bool // host is not what the Host field says to the letter
 	expects              bool // Expect: 100-continue
 	expectsOther         bool // any other expectation
 	lists                bool // Connection names fields that are to be dropped
@@ -57,7 +58,7 @@ func (h *head) reset() {
 	h.method, h.target, h.host, h.reason, h.upgrade = span{}, span{}, span{}, span{}, span{}
 	h.status, h.length, h.query, h.https = 0, -1, 0, false
 	h.chunked, h.http10, h.closes, h.keepAlive, h.wantsUpgrade = false, false, false, false, false
-	h.hostSeen, h.expects, h.expectsOther, h.lists = false, false, false, false
+	h.hostSeen, h.hostAnew, h.expects, h.expectsOther, h.lists = false, false, false, false, false
 	h.signsIn = false
 }
 
@@ -222,7 +223,7 @@ func (h *head) note(f *field, b []byte, answer bool) cause {
 			return trailerNamesFraming
 		}
 	case mistakableField:
-		return underscoreName
+		return mistakableName
 	case perHopField:
 		f.drop = true
 	case signInField:

@@ -70,11 +70,11 @@ func mayBeListed(name []byte) bool {
 }
 
 // dropEditable drops the fields of that name, given in lower case, which a
-// Director may edit.
+// Director may edit, and those that may be taken for it.
 func (h *head) dropEditable(lower string) {
 	for i := range h.fields[:h.count] {
 		f := &h.fields[i]
-		if !f.drop && equalFold(f.name(h.raw), lower) {
+		if !f.drop && foldsTo(f.name(h.raw), lower) {
 			f.drop = true
 			h.dropped++
 		}

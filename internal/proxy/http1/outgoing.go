@@ -11,10 +11,14 @@ func (d *conn) buildRequest(dir *exchange.Direction) (_ exchange.Message, bad ca
 	out = append(out, ' ')
 	out = append(out, d.x.Target...)
 	out = append(out, " HTTP/1.1\r\n"...)
-	if dir.SetHost != "" {
+	host := dir.SetHost
+	if host == "" && h.hostAnew {
+		host = d.x.Host // what was decided about is what is sent
+	}
+	if host != "" {
 		h.dropNamed(hostName)
 		out = append(out, "host: "...)
-		out = append(out, dir.SetHost...)
+		out = append(out, host...)
 		out = append(out, "\r\n"...)
 	}
 	for _, name := range dir.Remove {

@@ -65,7 +65,7 @@ func FuzzRequestsOfAStream(f *testing.F) {
 			if target := d.scratch.req.target; r.RequestURI != d.x.Target && !bytes.HasSuffix([]byte(r.RequestURI), d.scratch.req.bytes(target)) {
 				t.Errorf("net/http reads the target %q, we %q", r.RequestURI, d.x.Target)
 			}
-			if !equalFoldBytes([]byte(r.Host), []byte(d.x.Host)) {
+			if !sameAuthority(d.head, r.Host, d.x.Host) {
 				t.Errorf("net/http reads the host %q, we %q", r.Host, d.x.Host)
 			}
 			body := slices.Clone(d.scratch.in[d.r+d.request.head:][:d.request.body])

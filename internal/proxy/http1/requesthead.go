@@ -91,15 +91,15 @@ func (h *head) checkRequest() cause {
 	if h.chunked && h.http10 {
 		return codingInHTTP10 // RFC 9112 §6.1
 	}
-	switch {
-	case !h.hostSeen:
-		if !h.http10 {
-			return noHost // RFC 9112 §3.2
+	if !h.hostSeen && !h.http10 {
+		return noHost // RFC 9112 §3.2
+	}
+	if h.hostSeen {
+		host, bad := h.authority(h.host)
+		if bad != fine {
+			return bad
 		}
-	case h.host.from == h.host.to:
-		return emptyHost
-	case !all(h.bytes(h.host), hostByte):
-		return badHost
+		h.host, h.hostAnew = host, host != h.host
 	}
 	if bad := h.normaliseTarget(); bad != fine {
 		return bad
@@ -110,8 +110,24 @@ func (h *head) checkRequest() cause {
 	return h.dropListed()
 }
 
+// authority returns the name and port at s, without a port that is empty, which is none
+// (RFC 3986, section 3.2.3).
+func (h *head) authority(s span) (span, cause) {
+	if s.to > s.from && h.raw[s.to-1] == ':' {
+		s.to--
+	}
+	switch text := h.bytes(s); {
+	case len(text) == 0 || text[0] == ':':
+		return s, emptyHost
+	case !all(text, hostByte):
+		return s, badHost
+	}
+	return s, fine
+}
+
 // normaliseTarget brings absolute-form to origin-form, RFC 9112 §3.2.2: its
-// authority must be what Host says.
+// authority must be what Host says, and takes its place where there is none (HTTP/1.0)
+// or where it says the port.
 func (h *head) normaliseTarget() cause {
 	target := h.bytes(h.target)
 	if target[0] == '/' {
@@ -139,11 +155,54 @@ func (h *head) normaliseTarget() cause {
 	if end < 0 {
 		end = len(authority)
 	}
-	if !h.hostSeen || !equalFoldBytes(authority[:end], h.bytes(h.host)) {
-		return authorityDiffers
+	if bad := h.takeAuthority(span{h.target.from + uint16(skip), h.target.from + uint16(skip+end)}); bad != fine {
+		return bad
 	}
 	h.target.from += uint16(skip + end)
 	return h.checkPath()
+}
+
+// takeAuthority holds that the authority of an absolute-form and the Host field are
+// equal, where a port that is left out is the scheme's.
+func (h *head) takeAuthority(s span) cause {
+	s, bad := h.authority(s)
+	switch {
+	case !h.hostSeen && bad != fine:
+		return bad
+	case !h.hostSeen:
+		h.host, h.hostAnew = s, true
+		return fine
+	case bad != fine:
+		return authorityDiffers
+	}
+	name, port := splitAuthority(h.bytes(s))
+	seen, seenPort := splitAuthority(h.bytes(h.host))
+	if !equalFoldBytes(name, seen) || h.portOf(port) != h.portOf(seenPort) {
+		return authorityDiffers
+	}
+	if len(port) > 0 && len(seenPort) == 0 {
+		h.host, h.hostAnew = s, true
+	}
+	return fine
+}
+
+// splitAuthority cuts the port off; a colon within brackets is the address's.
+func splitAuthority(b []byte) (name, port []byte) {
+	if at := bytes.LastIndexByte(b, ':'); at > bytes.LastIndexByte(b, ']') {
+		return b[:at], b[at+1:]
+	}
+	return b, nil
+}
+
+// portOf returns a port, or the scheme's where there is none.
+func (h *head) portOf(port []byte) string {
+	switch {
+	case len(port) > 0:
+		return string(port)
+	case h.https:
+		return "443"
+	}
+	return "80"
 }
 
 // checkPath finds where the query begins, and refuses a path whose

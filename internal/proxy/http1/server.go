@@ -31,6 +31,7 @@ type Server struct {
 	now        func() time.Duration
 	sweepEvery time.Duration
 	holdTime   time.Duration
+	patience   time.Duration
 	draining   atomic.Bool // set under mu
 
 	mu          sync.Mutex
@@ -49,6 +50,7 @@ func NewServer(config Config) *Server {
 		now:        config.Now,
 		sweepEvery: sweepInterval(limits),
 		holdTime:   holdTime,
+		patience:   patience,
 		empty:      make(chan struct{}),
 	}
 	if s.now == nil {
