@@ -83,6 +83,26 @@ func TestGateAndDialerRefuseTheSameAddress(t *testing.T) {
 	}
 }
 
+// Of two rules that allow the same, the one that decides consents alone: the ranges of
+// the other do not add up.
+func TestOnlyTheRuleThatDecidesConsentsToPrivateAnswers(t *testing.T) {
+	chain := policy.Chain{Port: 80, Dialled: names.MustParse("www.example.com"), Sniffed: policy.HTTP, Host: names.Host{Name: names.MustParse("www.example.com")}, Method: "GET", Path: "/"}
+	for consenting, want := range map[string]refusal.Reason{"a": "", "b": refusal.PrivateAddress} {
+		var rules []policy.Rule
+		for _, id := range []string{"b", "a"} {
+			rule := allow(t, "www.example.com:80")
+			if rule.ID = id; id == consenting {
+				rule.PrivateAnswers = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
+			}
+			rules = append(rules, rule)
+		}
+		v := decide(ruled(t, rules...), &chain).Verdict
+		if got := v.Consent.Judge(netip.MustParseAddr("10.1.2.3")); v.Rule.ID != "a" || got != want {
+			t.Errorf("with the range in %s: rule %s says %q", consenting, v.Rule.ID, got)
+		}
+	}
+}
+
 // A chain that outlives its request keeps nothing of the buffer that the request was
 // read into.
 func TestAGrantKeepsNothingOfTheRequestsBuffer(t *testing.T) {

@@ -137,7 +137,7 @@ func (r *race) begin() {
 			a.stage = slow
 		}
 	}
-	if r.over || r.queue.len() == 0 {
+	if r.ctx.Err() != nil || r.queue.len() == 0 {
 		return
 	}
 	if len(r.running) >= MaxAttempts {

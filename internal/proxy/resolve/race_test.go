@@ -333,6 +333,24 @@ func TestAnAttemptOfSeveralStepsIsRacedWhileItConnects(t *testing.T) {
 	}
 }
 
+// Whoever finds that no address would do better ends the dial, whose error stays his.
+func TestARaceThatIsGivenUpTriesNoFurtherAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, giveUp := context.WithCancel(t.Context())
+		defer giveUp()
+		busy := refusal.New(refusal.UpstreamTLS, "too many servers are being proved")
+		begun := 0
+		_, _, err := NewDialer(DialerConfig{}).race(ctx, Target{Name: www, Port: 443, Consent: publicOnly}, candidates{addrs: addrsOf("8.0.0.1", "8.0.0.2")}, func(context.Context, *Attempt) (*net.TCPConn, error) {
+			begun++
+			giveUp()
+			return nil, busy
+		})
+		if e := refusal.Of(err); begun != 1 || e.Reason != refusal.UpstreamTLS || e.Text != busy.Text {
+			t.Errorf("%d addresses were tried: %v", begun, err)
+		}
+	})
+}
+
 // lateA serves AAAA records at once, and A records once it is released.
 func lateA(t *testing.T, release <-chan struct{}, v6, v4 []string) *dnsServer {
 	return serveDNS(t, func(q dnsmessage.Message, tcp bool) [][]byte {
