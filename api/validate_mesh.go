@@ -61,6 +61,19 @@ func (v *validation) meshConfig(spec *v1alpha1.MeshConfigSpec) {
 	}
 	_, err := spec.StaleAfter()
 	v.failIf("spec.maxStale", err)
+	if limits := spec.Limits; limits != nil {
+		v.connections("spec.limits.maxConnections", limits.MaxConnections)
+		v.connections("spec.limits.maxUpstreamConnections", limits.MaxUpstreamConnections)
+		_, err := limits.QueueFor()
+		v.failIf("spec.limits.queueTimeout", err)
+	}
+}
+
+// connections checks a bound on connections; 0 is none.
+func (v *validation) connections(path string, n int32) {
+	if n < 0 || n > v1alpha1.MostConnections {
+		v.fail(path, "%d is not a number from 1 to %d", n, v1alpha1.MostConnections)
+	}
 }
 
 // maxNamespaces bounds the namespaces that a MeshConfig names.

@@ -209,6 +209,11 @@ func TestMeshServiceAndMeshConfigAreValidated(t *testing.T) {
 		{"MeshConfig", "{outboundDefault: deny}", `spec.outboundDefault: outboundDefault "deny" is not one of Deny, Audit`},
 		{"MeshConfig", "{trustedRoots: x}", "spec.trustedRoots: holds no PEM certificate (-----BEGIN CERTIFICATE-----)"},
 		{"MeshConfig", "{maxStale: 1d}", `spec.maxStale: "1d" is not a duration such as 24h`},
+		{"MeshConfig", "{limits: {maxConnections: 2000, maxUpstreamConnections: 1048576, queueTimeout: 5s}}", ""},
+		{"MeshConfig", "{limits: {maxConnections: -1, maxUpstreamConnections: 1048577, queueTimeout: soon}}",
+			`spec.limits.maxConnections: -1 is not a number from 1 to 1048576|spec.limits.maxUpstreamConnections: 1048577 is not a number from 1 to 1048576|` +
+				`spec.limits.queueTimeout: "soon" is not a duration such as 30s`},
+		{"MeshConfig", "{limits: {queueTimeout: 1h}}", "spec.limits.queueTimeout: 1h0m0s is not in the range 10ms..10m0s"},
 		{"MeshConfig", "{maxStale: 1ms}", "spec.maxStale: 1ms is not in the range 1s..720h0m0s"},
 	} {
 		if got := strings.Join(problemsOf(ours(t, c.kind, c.spec)), "|"); got != c.want {

@@ -27,6 +27,13 @@ const (
 // MeshConfigName is the name of the one MeshConfig.
 const MeshConfigName = "default"
 
+// Bounds of Limits.
+const (
+	MostConnections   = 1 << 20
+	LeastQueueTimeout = 10 * time.Millisecond
+	MostQueueTimeout  = 10 * time.Minute
+)
+
 // How long a proxy may go on without its server.
 const (
 	DefaultMaxStale = 24 * time.Hour
@@ -54,6 +61,22 @@ func (s *MeshConfigSpec) StaleAfter() (time.Duration, error) {
 	}
 	if d < LeastMaxStale || d > MostMaxStale {
 		return 0, fmt.Errorf("%s is not in the range %s..%s", d, LeastMaxStale, MostMaxStale)
+	}
+	return d, nil
+}
+
+// QueueFor returns how long a connection or request waits at a limit; 0 is the
+// default's. The error is what Validate says of the field.
+func (l *Limits) QueueFor() (time.Duration, error) {
+	if l.QueueTimeout == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(l.QueueTimeout)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a duration such as 30s", l.QueueTimeout)
+	}
+	if d < LeastQueueTimeout || d > MostQueueTimeout {
+		return 0, fmt.Errorf("%s is not in the range %s..%s", d, LeastQueueTimeout, MostQueueTimeout)
 	}
 	return d, nil
 }

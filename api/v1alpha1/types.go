@@ -97,6 +97,24 @@ type MeshConfigSpec struct {
 	// MaxStale is how long a proxy goes on without its server before it denies: a duration from 1s
 	// to 720h. Default: 24h.
 	MaxStale string `json:"maxStale,omitempty"`
+	// Limits is what each workload may use at most. Absent: the defaults.
+	Limits *Limits `json:"limits,omitempty"`
+}
+
+// Limits is what each workload of the mesh may use at most. A flag of its proxy may set less,
+// and what the proxy has it shares among its workloads.
+type Limits struct {
+	// MaxConnections is live connections of one workload, from 1 to 1048576. Default: 16384. At it
+	// its HTTP connection that is idle for longest is closed; where none is, a new one waits for
+	// queueTimeout and is then reset.
+	MaxConnections int32 `json:"maxConnections,omitempty"`
+	// MaxUpstreamConnections is connections that are open on behalf of one workload, from 1 to
+	// 1048576. Default: 16384. At it an idle one is closed or used; where none is, a request or
+	// connection waits for queueTimeout and then fails: overflow.
+	MaxUpstreamConnections int32 `json:"maxUpstreamConnections,omitempty"`
+	// QueueTimeout is how long a connection or request waits at one of these: a duration from 10ms
+	// to 10m. Default: 30s.
+	QueueTimeout string `json:"queueTimeout,omitempty"`
 }
 
 // NamespaceConfig is the settings of one namespace.

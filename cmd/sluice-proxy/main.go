@@ -14,7 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sluice.dev/sluice/internal/run"
 	"sluice.dev/sluice/internal/version"
+	"sluice.dev/sluice/internal/wire"
 )
 
 // options are the flags; each has a variable of the same name.
@@ -28,6 +30,7 @@ type options struct {
 	ingress       string
 	ingressRoutes []string
 	tellAll       bool
+	limits        wire.Limits
 	logLevel      string
 	logFormat     string
 }
@@ -73,6 +76,9 @@ It goes on with its last rules where it loses the server, and catches up.`,
 	f.StringVar(&o.ingress, "ingress", environment("SLUICE_INGRESS", ""), "HOST:PORT to take HTTP on from outside the mesh (SLUICE_INGRESS)")
 	f.StringArrayVar(&o.ingressRoutes, "ingress-route", nil, "PATH[,PATH...]=SERVICE:PORT of the ingress; a path that ends in .* is a prefix; may be repeated")
 	f.BoolVar(&o.tellAll, "tell-all", environment("SLUICE_TELL_ALL", "") == "true", "answer a denied request with the rule that would allow it, not with the reason and id alone (SLUICE_TELL_ALL)")
+	f.IntVar(&o.limits.Connections, run.MaxConnectionsFlag, 0, "live connections of one workload at most; a lower one of the MeshConfig counts (default 16384, and the workload's part of what this process may open)")
+	f.IntVar(&o.limits.UpstreamConnections, run.MaxUpstreamConnectionsFlag, 0, "connections open on behalf of one workload at most; a lower one of the MeshConfig counts (default 16384, and the workload's part of what this process may open)")
+	f.DurationVar(&o.limits.QueueTimeout, run.QueueTimeoutFlag, 0, "how long a connection or request waits at one of these bounds before it is refused (default 30s)")
 	f.StringVar(&o.logLevel, "log-level", environment("SLUICE_LOG_LEVEL", "info"), "debug, info, warn or error (SLUICE_LOG_LEVEL)")
 	f.StringVar(&o.logFormat, "log-format", environment("SLUICE_LOG_FORMAT", "text"), "text or json (SLUICE_LOG_FORMAT)")
 	return c
@@ -121,5 +127,5 @@ func (o *options) validate() error {
 	case o.ingress != "" && len(o.ingressRoutes) == 0:
 		return errors.New("--ingress needs at least one --ingress-route")
 	}
-	return nil
+	return run.CheckLimits(o.limits)
 }

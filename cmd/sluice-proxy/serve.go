@@ -15,7 +15,6 @@ import (
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/peer"
 	"sluice.dev/sluice/internal/proxy"
-	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
@@ -161,11 +160,11 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 		}
 		sockets, closeSockets = factory, func() { factory.Close() }
 	}
-	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Lookups: resolve.LookupsOf(gate.Descriptors()), Servers: servers})
+	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Lookups: resolve.LookupsOf(proxy.Descriptors()), Servers: servers})
 	d.flows = record.NewRing()
 	d.proxy, err = proxy.New(proxy.Config{
 		Sockets: sockets, Resolver: resolver, Records: record.NewBook(d.flows), Log: d.log,
-		UpstreamRoots: roots, TellAll: d.options.tellAll,
+		UpstreamRoots: roots, TellAll: d.options.tellAll, Limits: d.options.limits,
 	})
 	if err != nil {
 		return nil, err

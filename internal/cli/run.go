@@ -18,6 +18,7 @@ import (
 	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/run"
 	"sluice.dev/sluice/internal/sandbox"
+	"sluice.dev/sluice/internal/wire"
 )
 
 // runOptions are the flags of `sluice run`.
@@ -44,6 +45,7 @@ type runOptions struct {
 	report        string
 	suggest       string
 	failOnDenied  bool
+	limits        wire.Limits
 }
 
 func newRunCommand() *cobra.Command {
@@ -110,6 +112,9 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.StringVar(&o.report, "report", "", "`FILE` to write every connection and request to, one JSON object a line; it is replaced")
 	f.StringVar(&o.suggest, "suggest", "", "`FILE` to write the least rules to that let through what the command did and tried; it is replaced")
 	f.BoolVar(&o.failOnDenied, "fail-on-denied", false, "end with status 3 where the command ends with 0 and something was denied")
+	f.IntVar(&o.limits.Connections, run.MaxConnectionsFlag, 0, "live connections of the command at most (default 16384, and what this process may open)")
+	f.IntVar(&o.limits.UpstreamConnections, run.MaxUpstreamConnectionsFlag, 0, "connections open on behalf of the command at most (default 16384, and what this process may open)")
+	f.DurationVar(&o.limits.QueueTimeout, run.QueueTimeoutFlag, 0, "how long a connection or request waits at one of these bounds before it is refused (default 30s)")
 	_ = c.MarkFlagFilename("report")
 	_ = c.MarkFlagFilename("suggest", "yaml")
 	completePresets(c)
@@ -121,7 +126,10 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	c := run.Config{
 		Command: args, Rules: o.rules.from(cmd), Watch: o.watch,
 		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Quiet: o.quiet, Verbose: o.verbose,
-		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied, Unsupervised: o.unsupervised,
+		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied, Unsupervised: o.unsupervised, Limits: o.limits,
+	}
+	if err := run.CheckLimits(o.limits); err != nil {
+		return c, err
 	}
 	if o.verbose {
 		c.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -184,6 +192,9 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	}
 	// A variable may be there for another command.
 	flags := cmd.Flags()
+	if flags.Changed(run.MaxConnectionsFlag) || flags.Changed(run.MaxUpstreamConnectionsFlag) || flags.Changed(run.QueueTimeoutFlag) {
+		return c, errors.New("--max-connections, --max-upstream-connections and --queue-timeout are for a command that runs alone; with --service or --server they are sluice-proxy's, and limits of the MeshConfig")
+	}
 	if flags.Changed("egress-sockets") || flags.Changed("upstream-ca") || flags.Changed("resolver") {
 		return c, errors.New("--egress-sockets, --upstream-ca and --resolver are for a command that runs alone; with --service or --server they are sluice-proxy's")
 	}

@@ -4,29 +4,61 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"time"
 
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/ingress"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 )
 
-// carry carries one captured connection of the workload to its end, and closes it: it
-// says which way the connection goes.
+// carry carries one captured connection of the workload to its end, and closes it.
 func (w *Workload) carry(down *net.TCPConn, destination netip.AddrPort) {
-	defer down.Close()
+	if serve := w.admit(down, destination); serve != nil {
+		serve()
+	}
+}
+
+// admit waits until a captured connection is let in, and returns what carries it to its
+// end and closes it; nil where it was turned away.
+func (w *Workload) admit(down *net.TCPConn, destination netip.AddrPort) (serve func()) {
 	if capture.Local(destination) { // the proxy's own port was dialled: it is no way out
 		gate.Reset(down)
-		return
+		return nil
 	}
-	conn, ctx, ok := w.gate.Admit(w.ctx, down)
-	if !ok {
-		return
+	start := w.kit.Now()
+	conn, ctx, why := w.gate.Admit(w.ctx, down)
+	if why != nil {
+		w.turnedAway(start, destination, why)
+		return nil
 	}
-	defer conn.Leave()
+	return func() {
+		defer down.Close()
+		defer conn.Leave()
+		w.serve(ctx, conn, destination)
+	}
+}
+
+// turnedAway keeps the record of a captured connection that was not let in.
+func (w *Workload) turnedAway(start time.Time, destination netip.AddrPort, why *refusal.Error) {
+	about := carry.About{Direction: record.Egress, Dialled: destination.Addr().String(), Port: destination.Port()}
+	if name, synthetic := w.config.Names.Pin(destination.Addr()); synthetic {
+		defer w.config.Names.Unpin(destination.Addr())
+		about.Dialled = name.String()
+		if w.config.Holder.Load().Service(name) != nil {
+			about.Direction = record.Mesh
+		}
+	}
+	w.kit.TurnedAway(start, about, w.config.Holder.Load().Version, why)
+}
+
+// serve says which way a connection goes.
+func (w *Workload) serve(ctx context.Context, conn *gate.Conn, destination netip.AddrPort) {
 	if destination.Port() == 53 {
-		w.dns.ServeTCP(ctx, down)
+		w.dns.ServeTCP(ctx, conn.Down())
 		return
 	}
 	chain := policy.Chain{Source: &w.source, Port: destination.Port()}
@@ -56,25 +88,39 @@ func (w *Workload) ServeIngress(listener *net.TCPListener, routes []ingress.Rout
 	defer w.work.Done()
 	stop := context.AfterFunc(w.ctx, func() { listener.Close() })
 	defer stop()
-	w.accept(listener, func(down *net.TCPConn) { w.enter(way, down) })
+	w.accept(listener, func(down *net.TCPConn) func() { return w.enter(way, down) })
 	return nil
 }
 
-// enter carries one connection that came in by an ingress.
-func (w *Workload) enter(way *ingress.Way, down *net.TCPConn) {
-	defer down.Close()
-	if conn, ctx, ok := w.gate.Admit(w.ctx, down); ok {
+// enter waits until a connection that came in by an ingress is let in, as admit does.
+func (w *Workload) enter(way *ingress.Way, down *net.TCPConn) (serve func()) {
+	start := w.kit.Now()
+	conn, ctx, why := w.gate.Admit(w.ctx, down)
+	if why != nil {
+		about := carry.About{Direction: record.Ingress}
+		if at, ok := down.LocalAddr().(*net.TCPAddr); ok {
+			about.Dialled, about.Port = at.IP.String(), uint16(at.Port)
+		}
+		w.kit.TurnedAway(start, about, w.config.Holder.Load().Version, why)
+		return nil
+	}
+	return func() {
+		defer down.Close()
 		defer conn.Leave()
 		way.Serve(ctx, conn)
 	}
 }
 
-// accept hands each connection of a listener to take, in a goroutine of its own.
-func (w *Workload) accept(listener *net.TCPListener, take func(*net.TCPConn)) {
+// accept hands each connection of a listener to take, one after the other, and runs what
+// that returns in a goroutine of its own. While take waits, those that come wait with the
+// kernel, where they cost no descriptor.
+func (w *Workload) accept(listener *net.TCPListener, take func(*net.TCPConn) func()) {
 	failed := func(err error) {
 		w.warn.Do(func() { w.log.Warn("connections cannot be accepted", "error", err) })
 	}
 	carry.Accept(w.ctx, listener, failed, func(conn *net.TCPConn) {
-		w.work.Go(func() { take(conn) })
+		if serve := take(conn); serve != nil {
+			w.work.Go(serve)
+		}
 	})
 }

@@ -11,9 +11,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"sluice.dev/sluice/internal/proxy/gate"
-	"sluice.dev/sluice/internal/wire"
 )
 
 // Each failure towards a workload has the status, the code and the words that fit,
@@ -118,57 +115,6 @@ func TestAWorkloadIsToldNoMoreThanTheProxyMayTell(t *testing.T) {
 		body, _ := io.ReadAll(resp.Body)
 		if resp.StatusCode != 403 || strings.Contains(string(body), "10.0.0.1") || strings.Contains(string(body), "--allow") || strings.Contains(string(body), "apiVersion") {
 			t.Errorf("%s: %d %s", host, resp.StatusCode, body)
-		}
-	}
-}
-
-// At the bound of a workload a new connection is reset, an open one goes on, and
-// when one ends there is room again.
-func TestAConnectionAboveTheBoundIsReset(t *testing.T) {
-	n := newFakeNet(t)
-	n.site("db.example.com", "93.184.215.14", 5000, echo)
-	ping := func(c net.Conn) error {
-		c.SetDeadline(time.Now().Add(patience))
-		io.WriteString(c, "ping")
-		_, err := io.ReadFull(c, make([]byte, 4))
-		return err
-	}
-	for _, bounds := range []gate.Bounds{{Workload: 3, All: 100}, {Workload: 100, All: 3}} {
-		n.bounds = bounds
-		m := newMesh(t, n, rule(t, "db.example.com:5000"))
-		other, err := m.proxy.Attach(t.Context(), WorkloadConfig{Workload: wire.Workload{Instance: "other/1", Namespace: "default"}, Holder: m.holder, Names: m.names})
-		if err != nil {
-			t.Fatal(err)
-		}
-		open := func() net.Conn { return m.dial("db.example.com", 5000) }
-		first := m.workload
-		var held []net.Conn
-		for range 3 {
-			held = append(held, open())
-			if err := ping(held[len(held)-1]); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := ping(open()); err == nil {
-			t.Errorf("%+v: a fourth connection is carried", bounds)
-		}
-		m.workload = other // beside it another workload has room, where the process has
-		if err := ping(open()); (err == nil) != (bounds.All > 3) {
-			t.Errorf("%+v: of another workload: %v", bounds, err)
-		}
-		m.workload = first
-		if err := ping(held[0]); err != nil {
-			t.Errorf("%+v: an open one: %v", bounds, err)
-		}
-		held[0].(*net.TCPConn).SetLinger(0)
-		held[0].Close()
-		for deadline := time.Now().Add(patience); ; {
-			if ping(open()) == nil {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%+v: no room again", bounds)
-			}
 		}
 	}
 }

@@ -82,9 +82,9 @@ func TestAProxyThatEndsWaitsForNobodyForLong(t *testing.T) {
 			within(t, patience, "Drain hangs", func() { m.proxy.Drain(over) })
 			within(t, patience, "Close hangs", m.proxy.Close)
 			ends(t, c)
-			for deadline := time.Now().Add(patience); m.proxy.capacity.Open() != 0; time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(patience); m.proxy.capacity.down.Used() != 0; time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
-					t.Fatalf("%d connections are still carried", m.proxy.capacity.Open())
+					t.Fatalf("%d connections are still carried", m.proxy.capacity.down.Used())
 				}
 			}
 		})

@@ -28,9 +28,9 @@ import (
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
-	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/resolve"
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
@@ -51,7 +51,7 @@ type fakeNet struct {
 	udp      net.PacketConn
 	asked    map[string]bool // names that the resolver was asked for
 	changes  []func(*Config) // to the proxies that are made on it
-	bounds   gate.Bounds     // of those proxies; the zero Bounds leaves them
+	stocks   stocks          // of those proxies; the zero stocks leaves them
 }
 
 func newFakeNet(t testing.TB) *fakeNet {
@@ -239,8 +239,8 @@ func newMesh(t testing.TB, n *fakeNet, rules ...policy.Rule) *meshOf {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n.bounds != (gate.Bounds{}) {
-		p.capacity = gate.NewCapacity(n.bounds)
+	if n.stocks != (stocks{}) {
+		p.capacity = newCapacity(n.stocks)
 	}
 	m.proxy = p
 	m.holder = snapshot.NewHolder(snapshot.HolderConfig{Now: func() time.Time { return time.Now().Add(time.Duration(m.clock.Load())) }})
@@ -257,8 +257,10 @@ func newMesh(t testing.TB, n *fakeNet, rules ...policy.Rule) *meshOf {
 		if open := book.Live(10, record.Filter{}); len(open) > 0 {
 			t.Errorf("records were opened and never closed: %+v", open)
 		}
-		if live := p.capacity.Open(); live != 0 {
-			t.Errorf("%d connections were let in and never left", live)
+		for what, stock := range map[string]*share.Stock{"connections": p.capacity.down, "upstream connections": p.capacity.up, "handshakes": p.capacity.handshakes} {
+			if n := stock.Used(); n != 0 {
+				t.Errorf("%d %s were taken and never given back", n, what)
+			}
 		}
 	})
 	return m

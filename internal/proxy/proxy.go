@@ -16,13 +16,13 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/capture"
-	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/proof"
 	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/sniff"
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/wire"
 )
 
 // DrainTime is how long a proxy that ends lets the requests under way finish.
@@ -51,10 +51,9 @@ type Config struct {
 	// TellAll says everything to a denied workload: the rule, and the change that
 	// would allow it. Otherwise it is given the reason and the id.
 	TellAll bool
-	// MaxConnections bounds the live connections of one workload where it is not 0,
-	// in place of the default.
-	MaxConnections int
-	Now            func() time.Time // time.Now where nil
+	Limits  wire.Limits      // of one workload, where its mesh sets no lower ones
+	Alone   bool             // there is one workload, ever: nothing is kept free for others
+	Now     func() time.Time // time.Now where nil
 }
 
 // Proxy serves many workloads; each has its own snapshot, names and pools.
@@ -65,7 +64,7 @@ type Proxy struct {
 
 	buffers  sniff.Buffers
 	memory   relay.Memory
-	capacity *gate.Capacity // live connections of all workloads
+	capacity *capacity
 
 	mu        sync.Mutex
 	closed    bool
@@ -86,7 +85,7 @@ func New(c Config) (*Proxy, error) {
 	}
 	return &Proxy{
 		config:    c,
-		capacity:  gate.NewCapacity(gate.BoundsOf(c.MaxConnections, gate.Descriptors())),
+		capacity:  newCapacity(stocksOf(Descriptors(), c.Alone)),
 		dialer:    resolve.NewDialer(resolve.DialerConfig{Resolver: c.Resolver, Sockets: c.Sockets}),
 		prover:    proof.NewProver(proof.Config{Now: c.Now}),
 		workloads: make(map[string]*Workload),

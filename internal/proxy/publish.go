@@ -23,25 +23,38 @@ func (w *Workload) Publish(listener *net.TCPListener, port uint16, rule string) 
 	defer listener.Close()
 	stop := context.AfterFunc(w.ctx, func() { listener.Close() })
 	defer stop()
-	w.accept(listener, func(down *net.TCPConn) { w.comeIn(down, port, rule) })
+	w.accept(listener, func(down *net.TCPConn) func() {
+		start := w.kit.Now()
+		conn, ctx, why := w.gate.Admit(w.ctx, down)
+		if why != nil {
+			about := carry.About{Direction: record.Ingress, Dialled: w.Instance(), Port: port}
+			w.kit.TurnedAway(start, about, w.config.Holder.Load().Version, why)
+			return nil
+		}
+		return func() {
+			defer down.Close()
+			defer conn.Leave()
+			w.comeIn(ctx, conn, port, rule)
+		}
+	})
 }
 
 // comeIn carries one connection to a port of the sandbox.
-func (w *Workload) comeIn(down *net.TCPConn, port uint16, rule string) {
-	defer down.Close()
-	conn, ctx, ok := w.gate.Admit(w.ctx, down)
-	if !ok {
-		return
-	}
-	defer conn.Leave()
+func (w *Workload) comeIn(ctx context.Context, conn *gate.Conn, port uint16, rule string) {
 	flow := w.kit.Open(conn, w.kit.Now(), carry.About{Direction: record.Ingress, Dialled: w.Instance(), Port: port}, conn.Snapshot().Version)
 	defer flow.Close()
 	flow.Decide(&policy.Verdict{Action: policy.Allow, Treatment: policy.Relay, Port: port})
 	flow.Edit(func(r *record.Record) { r.Rule = rule })
+	if err := w.kit.Upstream.Reserve(ctx); err != nil {
+		flow.Fail(err)
+		gate.Reset(conn.Down())
+		return
+	}
+	defer w.kit.Upstream.Open.Give(1)
 	up, err := w.inward(ctx, w.caller, port)
 	if err != nil {
 		flow.Fail(&refusal.Error{Reason: refusal.ConnectRefused, Text: "nothing listens on that port inside the sandbox", Err: err})
-		gate.Reset(down)
+		gate.Reset(conn.Down())
 		return
 	}
 	flow.Relay(ctx, up, nil, func() {})

@@ -24,6 +24,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/wire"
@@ -45,10 +46,12 @@ type Workload struct {
 	config   WorkloadConfig
 	log      *slog.Logger
 	warn     rate.Sometimes // so that a workload cannot fill the log
+	share    rate.Sometimes // likewise, that it is at its share
 	source   policy.Source
 	dns      *dnsserver.Server
 	http     *http1.Server
 	kit      carry.Kit
+	portion  *portion // of what the workloads of the process share
 	gate     *gate.Gate
 	egress   *egress.Way
 	lookups  *resolve.Share
@@ -78,18 +81,22 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 	of := &c.Workload
 	w := &Workload{
 		proxy: p, config: c, place: place, log: p.config.Log.With("workload", of.Instance), warn: rate.Sometimes{Interval: time.Second},
+		share:  rate.Sometimes{Interval: time.Minute},
 		source: policy.Source{Namespace: of.Namespace, Account: of.Account, Labels: of.Labels},
 	}
 	w.instance.Store(&of.Instance)
 	w.http = http1.NewServer(http1.Config{})
+	w.portion = p.capacity.join(w.http.CloseIdle, w.closeIdleUpstream)
+	w.keepBounds(c.Holder.Load())
 	w.kit = carry.Kit{
 		Instance: w.Instance, For: advice.Options{Namespace: of.Namespace, Labels: of.Labels}, TellAll: p.config.TellAll,
 		Recorder: p.config.Records, HTTP: w.http, Buffers: &p.buffers, Memory: &p.memory, Now: p.config.Now,
+		Upstream: upstream.Allowance{Open: w.portion.up, Handshakes: w.portion.handshakes},
 	}
 	if c.Sink != nil {
 		w.kit.Recorder = p.config.Records.Also(c.Sink)
 	}
-	w.gate = gate.New(gate.Config{Holder: c.Holder, Capacity: p.capacity, Full: w.full})
+	w.gate = gate.New(gate.Config{Holder: c.Holder, Share: w.portion.down, Crowded: w.crowded})
 	w.lookups = p.config.Resolver.Join()
 	w.egress = egress.New(egress.Config{Kit: &w.kit, Dialer: p.dialer, Prover: p.prover, Roots: p.config.UpstreamRoots, Lookups: w.lookups})
 	w.caller.V4, w.caller.V6 = capture.WorkloadAddresses(place + 1)
@@ -145,7 +152,7 @@ func (w *Workload) start(ctx context.Context) {
 	}
 	for _, listener := range w.config.Capture.TCP {
 		w.work.Go(func() {
-			w.accept(listener, func(down *net.TCPConn) { w.carry(down, capture.OriginalDestination(down)) })
+			w.accept(listener, func(down *net.TCPConn) func() { return w.admit(down, capture.OriginalDestination(down)) })
 		})
 	}
 	for _, socket := range w.config.Capture.DNS {
@@ -155,17 +162,33 @@ func (w *Workload) start(ctx context.Context) {
 
 // recheck asks a new snapshot about all that lives of the workload.
 func (w *Workload) recheck(s *snapshot.Snapshot) {
+	w.keepBounds(s)
 	w.gate.Recheck(s)
 	w.egress.Recheck(s)
 	w.mesh.Recheck(s)
 }
 
-// full says that the gate resets connections.
-func (w *Workload) full() {
-	bounds := w.proxy.capacity.Bounds()
-	w.warn.Do(func() {
-		w.log.Warn("connections are reset: too many are live", "of the workload", bounds.Workload, "of all", bounds.All)
+// keepBounds makes the workload keep to the bounds of its mesh and of its proxy,
+// whichever are lower.
+func (w *Workload) keepBounds(s *snapshot.Snapshot) {
+	w.portion.keep(lowest(w.proxy.config.Limits, s.Limits))
+}
+
+// crowded says that connections wait because the workload has as many as it may.
+func (w *Workload) crowded() {
+	w.share.Do(func() {
+		w.log.Warn("this workload is at its share of connections: more have to wait, and are reset where none ends in time", "connections", w.portion.down.Used())
 	})
+}
+
+// closeIdleUpstream closes the upstream connection that is idle for longest.
+func (w *Workload) closeIdleUpstream() bool {
+	out, outIdle := w.egress.LongestIdle()
+	in, inIdle := w.mesh.LongestIdle()
+	if out == nil || in != nil && inIdle > outIdle {
+		out = in
+	}
+	return out != nil && out.CloseLongestIdle()
 }
 
 // answer serves DNS on one socket until it closes.
@@ -225,6 +248,7 @@ func (w *Workload) Close() {
 		w.mesh.Close()
 		w.work.Wait()
 		w.http.Shutdown(w.ctx) // has no connection left; its sweeper ends
+		w.portion.leave()
 		w.proxy.detach(w)
 	})
 }

@@ -129,7 +129,7 @@ var table = [...]facts{
 	{NoHealthyUpstream, NotReached, 503, "The service has no healthy workload for this request."},
 	{NoSuchPort, NotReached, 503, "The service does not serve this port."},
 	{DecisionTimeout, NotReached, 504, "The decision about the request did not come in time."},
-	{Overflow, NotReached, 503, "All connections to the upstream are busy."},
+	{Overflow, NotReached, 503, "This workload has as many connections as it may, and none became free in time."},
 	{Withdrawn, NotReached, 503, "What allowed this request was withdrawn while it was in progress."},
 	{Stopping, NotReached, 503, "The proxy is shutting down."},
 	{Internal, NotReached, 500, "The proxy could not follow its own decision."},

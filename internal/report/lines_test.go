@@ -76,7 +76,7 @@ func TestEachReasonHasItsLine(t *testing.T) {
 		"not HTTP":           {tried(refusal.Error{Reason: refusal.UpstreamProtocol}), "not reached " + to + " at 192.0.2.7:443 (The upstream's answer is not one unambiguous HTTP/1.1 answer.)" + by},
 		"nobody is healthy":  {failed(refusal.New(refusal.NoHealthyUpstream, "no healthy upstream: no endpoint of details serves port 443")), "not reached " + to + " (no healthy upstream: no endpoint of details serves port 443)" + by},
 		"no such port":       {failed(refusal.New(refusal.NoSuchPort, "")), "not reached " + to + " (The service does not serve this port.)" + by},
-		"all are busy":       {failed(refusal.New(refusal.Overflow, "")), "not reached " + to + " (All connections to the upstream are busy.)" + by},
+		"all are busy":       {failed(refusal.New(refusal.Overflow, "")), "not reached " + to + " (This workload has as many connections as it may, and none became free in time.)" + by},
 		"withdrawn":          {failed(refusal.New(refusal.Withdrawn, "")), "not reached " + to + " (What allowed this request was withdrawn while it was in progress.)" + by},
 		"stopping":           {failed(refusal.New(refusal.Stopping, "")), "not reached " + to + " (The proxy is shutting down.)" + by},
 		"internal":           {failed(refusal.New(refusal.Internal, "")), "not reached " + to + " (The proxy could not follow its own decision.)" + by},

@@ -13,7 +13,6 @@ import (
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy"
-	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
@@ -143,13 +142,14 @@ func newProxy(ctx context.Context, c Config, records proxy.Records) (*proxy.Prox
 	if len(c.Rules.Host) > 0 {
 		known[rulefile.HostName] = rulefile.HostAddresses()
 	}
-	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Lookups: resolve.LookupsOf(gate.Descriptors()), Servers: c.Resolvers, Known: known})
+	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Lookups: resolve.LookupsOf(proxy.Descriptors()), Servers: c.Resolvers, Known: known})
 	roots, err := UpstreamRoots(c.UpstreamCA)
 	if err != nil {
 		return nil, err
 	}
 	return proxy.New(proxy.Config{
 		Sockets: sockets, Resolver: resolver, Records: records, Log: c.Log, UpstreamRoots: roots, TellAll: true,
+		Limits: c.Limits, Alone: true,
 	})
 }
 

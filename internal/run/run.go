@@ -44,6 +44,7 @@ type Config struct {
 	EgressSockets string           // path of a socket of a SocketFactory; "" for the host's own
 	Resolvers     []netip.AddrPort // nil: the machine's
 	UpstreamCA    string           // file of PEM beside the system's roots
+	Limits        wire.Limits      // of the command; 0 takes the defaults
 
 	Unix         []string // absolute paths of socket files outside that the command may connect to
 	Unsupervised bool     // leave the kernel's one seccomp notification filter to the command

@@ -56,7 +56,8 @@ const (
 //
 //	1: the first
 //	2: a rule lists upgrades; the outbound default may be Audit
-const Format = 2
+//	3: the mesh has limits
+const Format = 3
 
 // onStream is what is read of a stream. Both of its ends are of one format: a
 // snapshot of another one may restrict what this build does not know.

@@ -48,6 +48,14 @@ type Mesh struct {
 	OutboundDefault string        `json:"outboundDefault"`        // of the workload's namespace: "Deny" or "Audit"
 	TrustedRoots    string        `json:"trustedRoots,omitempty"` // PEM; "" means the system's
 	MaxStale        time.Duration `json:"maxStale"`               // after which a proxy without its server denies
+	Limits          Limits        `json:"limits,omitzero"`        // of each workload
+}
+
+// Limits is what a workload may use at most; 0 stands for the proxy's default.
+type Limits struct {
+	Connections         int           `json:"connections,omitempty"`
+	UpstreamConnections int           `json:"upstreamConnections,omitempty"`
+	QueueTimeout        time.Duration `json:"queueTimeout,omitempty"`
 }
 
 // Policy is the egress rules that select one class of workloads.

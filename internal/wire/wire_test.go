@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -318,8 +319,9 @@ func TestATypeSaysItsFormatAndAnotherFormatIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
+	now := strconv.Itoa(Format)
 	for _, url := range []string{
-		"", "type.sluice.dev/wire.v2.", "type.sluice.dev/wire.v2.Secret", "type.sluice.dev/wire.vtwo.Index", "type.sluice.dev/wire.v2",
+		"", typePrefix + now + ".", typePrefix + now + ".Secret", "type.sluice.dev/wire.vtwo.Index", typePrefix + now,
 		"type.googleapis.com/envoy.config.cluster.v3.Cluster",
 	} {
 		var unknown *format.UnknownError

@@ -440,10 +440,13 @@ func TestServicesComeFromWorkloadsAndMeshServices(t *testing.T) {
 
 func TestTheMeshConfigNamedDefaultCounts(t *testing.T) {
 	out := Compile(Input{Objects: []api.Object{
-		object("sluice.dev/v1alpha1", "MeshConfig", "", "default", &v1alpha1.MeshConfigSpec{TrustedRoots: "PEM", MaxStale: "1h"}),
+		object("sluice.dev/v1alpha1", "MeshConfig", "", "default", &v1alpha1.MeshConfigSpec{
+			TrustedRoots: "PEM", MaxStale: "1h", Limits: &v1alpha1.Limits{MaxConnections: 7, MaxUpstreamConnections: 8, QueueTimeout: "9s"},
+		}),
 	}})
 	mesh := snapshotOf(t, out, workload(t, "details-v1/1", "default")).Mesh
-	if mesh.TrustedRoots != "PEM" || mesh.MaxStale != time.Hour || mesh.OutboundDefault != "Deny" {
+	limits := wire.Limits{Connections: 7, UpstreamConnections: 8, QueueTimeout: 9 * time.Second}
+	if mesh.TrustedRoots != "PEM" || mesh.MaxStale != time.Hour || mesh.OutboundDefault != "Deny" || mesh.Limits != limits {
 		t.Errorf("got %+v", mesh)
 	}
 	if mesh := snapshotOf(t, Compile(Input{}), workload(t, "details-v1/1", "default")).Mesh; mesh.MaxStale != 24*time.Hour {

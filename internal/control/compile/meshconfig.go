@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,8 +11,9 @@ import (
 
 // compiledMesh is what the MeshConfig comes to.
 type compiledMesh struct {
-	spec  *v1alpha1.MeshConfigSpec
-	stale time.Duration
+	spec   *v1alpha1.MeshConfigSpec
+	stale  time.Duration
+	limits wire.Limits
 }
 
 func defaultMesh() *compiledMesh {
@@ -21,7 +23,7 @@ func defaultMesh() *compiledMesh {
 // of returns what a workload of a namespace gets: one of few values, so that the
 // classes of the mesh share their parts.
 func (m *compiledMesh) of(namespace string, audit bool) *wire.Mesh {
-	mesh := &wire.Mesh{OutboundDefault: m.spec.OutboundDefaultOf(namespace), TrustedRoots: m.spec.TrustedRoots, MaxStale: m.stale}
+	mesh := &wire.Mesh{OutboundDefault: m.spec.OutboundDefaultOf(namespace), TrustedRoots: m.spec.TrustedRoots, MaxStale: m.stale, Limits: m.limits}
 	if audit {
 		mesh.OutboundDefault = v1alpha1.DefaultAudit
 	}
@@ -45,5 +47,20 @@ func compileMeshConfig(name string, spec *v1alpha1.MeshConfigSpec) (*compiledMes
 	if err != nil {
 		return nil, fmt.Errorf("maxStale: %w", err)
 	}
-	return &compiledMesh{spec: spec, stale: stale}, nil
+	limits, err := compileLimits(spec.Limits)
+	if err != nil {
+		return nil, fmt.Errorf("limits: %w", err)
+	}
+	return &compiledMesh{spec: spec, stale: stale, limits: limits}, nil
+}
+
+func compileLimits(l *v1alpha1.Limits) (wire.Limits, error) {
+	if l == nil {
+		return wire.Limits{}, nil
+	}
+	wait, err := l.QueueFor()
+	if err == nil && (l.MaxConnections < 0 || l.MaxUpstreamConnections < 0) {
+		err = errors.New("a number of connections is below 0")
+	}
+	return wire.Limits{Connections: int(l.MaxConnections), UpstreamConnections: int(l.MaxUpstreamConnections), QueueTimeout: wait}, err
 }

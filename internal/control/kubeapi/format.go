@@ -23,7 +23,8 @@ const storeFile = "store.json"
 //	1: the first
 //	2: an EgressPolicy lists upgrades; the outbound default may be Audit, and be
 //	   another for some namespaces
-const storeFormat = 2
+//	3: a MeshConfig has limits
+const storeFormat = 3
 
 // maxStoreFile bounds the file, in bytes.
 const maxStoreFile = 4096

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,11 +40,11 @@ func TestAStoreOfALaterReleaseIsRefusedAndNotTouched(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(data, storeFile)
-	if b, err := os.ReadFile(path); err != nil || string(b) != `{"format":2}` {
+	if b, err := os.ReadFile(path); err != nil || string(b) != fmt.Sprintf(`{"format":%d}`, storeFormat) {
 		t.Errorf("the format is noted as %q, %v", b, err)
 	}
 	for content, want := range map[string]string{
-		`{"format":7,"cipher":"of some kind"}`: "the store of rules has format 7; this Sluice reads formats 1 to 2: upgrade this Sluice, or choose another data folder with --data-dir; nothing was changed",
+		`{"format":7,"cipher":"of some kind"}`: "the store of rules has format 7; this Sluice reads formats 1 to " + strconv.Itoa(storeFormat) + ": upgrade this Sluice, or choose another data folder with --data-dir; nothing was changed",
 		`{"format`:                             "is not valid JSON",
 		`[]`:                                   "remove the file where no later release used this folder",
 	} {

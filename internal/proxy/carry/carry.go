@@ -16,6 +16,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/http1"
 	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -30,6 +31,7 @@ type Kit struct {
 	HTTP     *http1.Server
 	Buffers  *sniff.Buffers
 	Memory   *relay.Memory
+	Upstream upstream.Allowance
 	Now      func() time.Time
 }
 

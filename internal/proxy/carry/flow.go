@@ -44,6 +44,20 @@ func (k *Kit) Open(c *gate.Conn, start time.Time, about About, snapshot string) 
 	return f
 }
 
+// TurnedAway keeps the record of a connection that was not let in.
+func (k *Kit) TurnedAway(start time.Time, about About, snapshot string, why *refusal.Error) {
+	var entry record.Entry
+	entry.Edit(func(r *record.Record) {
+		*r = record.Record{
+			ID: record.NewID(), Start: start, Duration: k.Now().Sub(start), Workload: k.Instance(), Direction: about.Direction,
+			Dialled: about.Dialled, Port: about.Port, Snapshot: snapshot,
+		}
+		r.Fail(why)
+	})
+	k.Recorder.Open(&entry)
+	k.Recorder.Close(&entry)
+}
+
 // Sniffed is what the connection turned out to be.
 func (f *Flow) Sniffed() policy.Sniffed { return f.about.Sniffed }
 

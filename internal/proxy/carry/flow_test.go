@@ -10,6 +10,7 @@ import (
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/relay"
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
@@ -32,10 +33,10 @@ func kit(t *testing.T) (*Kit, *record.Ring, *gate.Gate, *gate.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { up.Close(); down.Close() })
-	g := gate.New(gate.Config{Holder: snapshot.NewHolder(snapshot.HolderConfig{}), Capacity: gate.NewCapacity(gate.Bounds{Workload: 1, All: 1})})
-	c, _, ok := g.Admit(t.Context(), down.(*net.TCPConn))
-	if !ok {
-		t.Fatal("it is not let in")
+	g := gate.New(gate.Config{Holder: snapshot.NewHolder(snapshot.HolderConfig{}), Share: share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)})
+	c, _, why := g.Admit(t.Context(), down.(*net.TCPConn))
+	if why != nil {
+		t.Fatal(why)
 	}
 	ring := record.NewRing()
 	return &Kit{Instance: func() string { return "client/1" }, Recorder: record.NewBook(ring), Now: time.Now}, ring, g, c

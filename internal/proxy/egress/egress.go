@@ -22,6 +22,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/record"
 )
 
@@ -63,6 +64,10 @@ func New(c Config) *Way {
 func (w *Way) Recheck(s *snapshot.Snapshot) {
 	w.pools.Recheck(func(key poolKey, of *pool) pools.Fate { return w.fateOf(key, of, s) })
 }
+
+// LongestIdle returns the pool with the connection that is idle for longest, and for how
+// long; nil where none is idle.
+func (w *Way) LongestIdle() (*upstream.Pool, time.Duration) { return w.pools.LongestIdle() }
 
 // Close ends what runs on the pools.
 func (w *Way) Close() { w.pools.Close() }
@@ -159,6 +164,11 @@ func (c *connection) bytes(ctx context.Context, prefix []byte, seen sniff.Result
 		return
 	}
 	c.conn.Hold(allowed{c.chain}, d.Snapshot)
+	if err := c.way.kit.Upstream.Reserve(ctx); err != nil {
+		c.fail(flow, err)
+		return
+	}
+	defer c.way.kit.Upstream.Open.Give(1)
 	up, address, err := c.dial(ctx, &d, seen)
 	if err != nil {
 		c.fail(flow, err)

@@ -80,7 +80,7 @@ func (w *Way) pool(d *Decision, chain *policy.Chain) (*upstream.Pool, *pool, err
 	}
 	made := &pool{chain: keep(chain), target: w.target(v)}
 	return w.pools.Get(key, made, sameTarget, func() (upstream.Config, error) {
-		config := upstream.Config{Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dialPool(ctx, made) }}
+		config := upstream.Config{Allowance: w.kit.Upstream, Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dialPool(ctx, made) }}
 		if key.tls {
 			var err error
 			if config.TLS, err = w.tlsConfig(d.Snapshot, v); err != nil {

@@ -27,6 +27,11 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 		return seen, nil, false
 	}
 	c.conn.Hold(allowed{c.chain}, d.Snapshot)
+	if err := c.way.kit.Upstream.Reserve(ctx); err != nil {
+		c.fail(flow, err)
+		return seen, nil, false
+	}
+	defer c.way.kit.Upstream.Open.Give(1)
 	up, address, err := c.dial(ctx, &d, sniff.Result{})
 	if err != nil {
 		c.fail(flow, err)

@@ -10,7 +10,9 @@ import (
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/upstream"
 )
 
 // A pool that is made by rules which were swapped out a moment ago is asked about like
@@ -35,12 +37,13 @@ func TestAPoolOfRulesThatWereSwappedOutMeanwhileTakesNoRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, _, ok := gate.New(gate.Config{Holder: holder, Capacity: gate.NewCapacity(gate.Bounds{Workload: 1, All: 1})}).Admit(context.Background(), down.(*net.TCPConn))
-	if !ok {
-		t.Fatal("not let in")
+	one := share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)
+	conn, _, why := gate.New(gate.Config{Holder: holder, Share: one}).Admit(context.Background(), down.(*net.TCPConn))
+	if why != nil {
+		t.Fatal(why)
 	}
 	defer conn.Leave()
-	w := New(Config{Kit: &carry.Kit{}})
+	w := New(Config{Kit: &carry.Kit{Upstream: upstream.Allowance{Open: one, Handshakes: one}}})
 	defer w.Close()
 	r := &requests{way: w, chain: policy.Chain{Port: 80, Dialled: names.MustParse("api.example.com"), Sniffed: policy.HTTP}}
 	r.Init(w.kit, conn, carry.About{})

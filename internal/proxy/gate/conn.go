@@ -51,7 +51,7 @@ func (c *Conn) Leave() {
 	g.mu.Lock()
 	delete(g.live, c)
 	g.mu.Unlock()
-	g.config.Capacity.give()
+	g.config.Share.Give(1)
 }
 
 // Hold notes what lets the connection live, in place of what it held before, so that

@@ -6,23 +6,23 @@
 package gate
 
 import (
-	"context"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/refusal"
 )
 
-// Config is a Gate's. Holder and Capacity are required.
+// Config is a Gate's. Holder and Share are required.
 type Config struct {
-	Holder   *snapshot.Holder
-	Capacity *Capacity // shared by the workloads of a process
-	// Full, where not nil, is called when a connection is reset because too many are
-	// live.
-	Full func()
+	Holder *snapshot.Holder
+	Share  *share.Member // of the live connections of all workloads
+	// Crowded, where not nil, is called when a connection has to wait because too many
+	// are live.
+	Crowded func()
 }
 
 // Gate is the gate of one workload: its live connections and what lets them live.
@@ -33,6 +33,7 @@ type Gate struct {
 	live   map[*Conn]struct{}
 	closed bool
 	later  atomic.Bool // a recheck after Grace is due
+	full   atomic.Bool // the last one who waited to be let in did so in vain
 }
 
 // New returns a Gate without connections.
@@ -42,39 +43,6 @@ func New(c Config) *Gate {
 
 // Snapshot returns the snapshot that counts now.
 func (g *Gate) Snapshot() *snapshot.Snapshot { return g.config.Holder.Load() }
-
-// Admit takes a connection among the live ones, until its Leave. All that is done
-// for it must end with the context that is returned. At a bound, and after Close, it
-// resets the connection and reports false.
-func (g *Gate) Admit(ctx context.Context, down *net.TCPConn) (*Conn, context.Context, bool) {
-	ctx, cancel := context.WithCancel(ctx)
-	c := &Conn{gate: g, down: down, cancel: cancel}
-	full := !g.config.Capacity.take()
-	if !full {
-		var closed bool
-		if full, closed = g.add(c); !full && !closed {
-			return c, ctx, true
-		}
-		g.config.Capacity.give()
-	}
-	cancel()
-	if full && g.config.Full != nil {
-		g.config.Full()
-	}
-	Reset(down)
-	return nil, nil, false
-}
-
-// add puts c among the live ones, unless there are too many or the gate is closed.
-func (g *Gate) add(c *Conn) (full, closed bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	full, closed = len(g.live) >= g.config.Capacity.bounds.Workload, g.closed
-	if !full && !closed {
-		g.live[c] = struct{}{}
-	}
-	return full && !closed, closed
-}
 
 func (g *Gate) list() []*Conn {
 	g.mu.Lock()

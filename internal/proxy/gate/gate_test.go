@@ -10,6 +10,7 @@ import (
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -56,9 +57,9 @@ func pair(t *testing.T) (ours, theirs *net.TCPConn) {
 func admitted(t *testing.T, g *Gate) (*Conn, context.Context) {
 	t.Helper()
 	down, _ := pair(t)
-	c, ctx, ok := g.Admit(t.Context(), down)
-	if !ok {
-		t.Fatal("it is not let in")
+	c, ctx, why := g.Admit(t.Context(), down)
+	if why != nil {
+		t.Fatal(why)
 	}
 	return c, ctx
 }
@@ -68,68 +69,34 @@ type always Objection
 
 func (a always) Recheck(*snapshot.Snapshot) Objection { return Objection(a) }
 
-func gateOf(t *testing.T, h *snapshot.Holder, bounds Bounds) (*Gate, *Capacity) {
+// gateOf is a gate that may have so many connections.
+func gateOf(t *testing.T, h *snapshot.Holder, connections int) (*Gate, *share.Stock) {
 	t.Helper()
-	capacity := NewCapacity(bounds)
-	return New(Config{Holder: h, Capacity: capacity}), capacity
-}
-
-func TestDescriptorsAreSharedOut(t *testing.T) {
-	for descriptors, want := range map[uint64]Bounds{
-		1 << 20: {MaxConnections, 1 << 18}, 4096: {512, 1024}, 1024: {128, 256}, 0: {1, 1}, ^uint64(0): {MaxConnections, 1 << 20},
-	} {
-		if got := BoundsOf(0, descriptors); got != want {
-			t.Errorf("%d descriptors: %+v, want %+v", descriptors, got, want)
-		}
-	}
-	if got := BoundsOf(7, 4096); got != (Bounds{7, 1024}) {
-		t.Errorf("a bound that was asked for: %+v", got)
-	}
-}
-
-func TestWhatLeavesMakesRoomAndWhatIsTurnedAwayTakesNone(t *testing.T) {
-	for _, bounds := range []Bounds{{Workload: 2, All: 9}, {Workload: 9, All: 2}} {
-		g, capacity := gateOf(t, holder(t), bounds)
-		told := 0
-		g.config.Full = func() { told++ }
-		first, _ := admitted(t, g)
-		admitted(t, g)
-		for range 3 {
-			down, up := pair(t)
-			if _, _, ok := g.Admit(t.Context(), down); ok {
-				t.Errorf("%+v: a third is let in", bounds)
-			}
-			if _, err := up.Read(make([]byte, 1)); err == nil {
-				t.Errorf("%+v: it is not ended", bounds)
-			}
-		}
-		if told != 3 || capacity.Open() != 2 {
-			t.Errorf("%+v: told %d times, %d are counted", bounds, told, capacity.Open())
-		}
-		first.Leave()
-		admitted(t, g)
-	}
+	stock := share.NewStock(share.Config{Units: connections, Alone: true})
+	m := stock.Join(0, nil)
+	m.SetWait(50 * time.Millisecond)
+	return New(Config{Holder: h, Share: m}), stock
 }
 
 func TestAGateThatIsClosedLetsNobodyInAndSaysThatItStops(t *testing.T) {
-	g, capacity := gateOf(t, holder(t), Bounds{9, 9})
+	g, stock := gateOf(t, holder(t), 9)
 	c, ctx := admitted(t, g)
 	g.Close()
 	if ctx.Err() == nil || c.Ended() == nil || c.Ended().Reason != refusal.Stopping || c.Withdrawn() != nil {
 		t.Errorf("%v, ended by %v, withdrawn by %v", ctx.Err(), c.Ended(), c.Withdrawn())
 	}
 	down, _ := pair(t)
-	if _, _, ok := g.Admit(t.Context(), down); ok {
-		t.Error("one is let in")
+	if _, _, why := g.Admit(t.Context(), down); why == nil || why.Reason != refusal.Stopping {
+		t.Errorf("one that comes then: %v", why)
 	}
 	c.Leave()
-	if capacity.Open() != 0 {
-		t.Errorf("%d are counted", capacity.Open())
+	if stock.Used() != 0 {
+		t.Errorf("%d are counted", stock.Used())
 	}
 }
 
 func TestASnapshotThatObjectsEndsTheConnectionAndSaysWhy(t *testing.T) {
-	g, _ := gateOf(t, holder(t), Bounds{9, 9})
+	g, _ := gateOf(t, holder(t), 9)
 	kept, keptContext := admitted(t, g)
 	kept.Hold(always{}, g.Snapshot())
 	ended, endedContext := admitted(t, g)
@@ -159,7 +126,7 @@ func TestASnapshotThatObjectsEndsTheConnectionAndSaysWhy(t *testing.T) {
 // for itself.
 func TestAGrantOfTheSnapshotBeforeIsAskedAboutAtOnce(t *testing.T) {
 	h := holder(t)
-	g, _ := gateOf(t, h, Bounds{9, 9})
+	g, _ := gateOf(t, h, 9)
 	c, ctx := admitted(t, g)
 	before := g.Snapshot()
 	h.Swap(open(t))
@@ -179,7 +146,7 @@ func TestWhatMayComeBackIsGivenItsGrace(t *testing.T) {
 	back, gone := &coming{}, &coming{}
 	h := holder(t)
 	h.Swap(open(t))
-	g, _ := gateOf(t, h, Bounds{9, 9})
+	g, _ := gateOf(t, h, 9)
 	a, aContext := admitted(t, g)
 	b, bContext := admitted(t, g)
 	synctest.Test(t, func(t *testing.T) {

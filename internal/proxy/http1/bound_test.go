@@ -153,7 +153,7 @@ func TestAClientBindsFewConnections(t *testing.T) {
 	o := newOrigin(t, answering(hello))
 	defer o.close()
 	for range 6 {
-		p, err := upstream.NewPool(upstream.Config{Dial: dialTo(o.address())})
+		p, err := upstream.NewPool(upstream.Config{Allowance: allowance(16), Dial: dialTo(o.address())})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -150,15 +150,3 @@ func TestShutdownCutsOffWhatDoesNotFinish(t *testing.T) {
 	}
 	c.wantEndOrReset()
 }
-
-func TestTooManyBusyUpstreamConnectionsAreAnOverflow(t *testing.T) {
-	f := newFixture(t, func(c *originConn) { c.head(); c.rest() }, options{pool: upstream.Config{MaxConns: 2}})
-	for range 2 {
-		f.client().send(get)
-	}
-	eventually(t, "two requests are under way", func() bool { return f.pool.Stats().Busy == 2 })
-	c := f.client().send(get)
-	if head := c.head(); status(head) != "503" || !strings.Contains(head, "x-sluice-reason: overflow\r\n") {
-		t.Errorf("answered %q", head)
-	}
-}

@@ -13,7 +13,23 @@ const (
 	Reading = reading
 	Waiting = waiting
 	Moving  = moving
+	Fresh   = fresh
 )
+
+// IdleLeast is idleLeast.
+const IdleLeast = idleLeast
+
+// Idle counts the connections that wait for a request, but their first.
+func (s *Server) Idle() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for d := s.newest; d != nil; d = d.older {
+		if _, p, _ := d.watch.look(); p == idle {
+			n++
+		}
+	}
+	return n
+}
 
 // InPhase says whether every connection of the server is in that phase.
 func (s *Server) InPhase(want phase) bool {

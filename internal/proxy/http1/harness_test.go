@@ -13,6 +13,7 @@ import (
 
 	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/http1"
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -93,6 +94,12 @@ type options struct {
 	hold      time.Duration // of heads of chunked answers; 0: the engine's
 }
 
+// allowance is what a workload may use that is alone.
+func allowance(connections int) upstream.Allowance {
+	open := share.NewStock(share.Config{Units: connections, Alone: true}).Join(0, nil)
+	return upstream.Allowance{Open: open, Handshakes: share.NewStock(share.Config{Units: connections, Alone: true}).Join(0, nil)}
+}
+
 // newFixture starts a proxy before an origin that handle plays.
 func newFixture(t testing.TB, handle func(c *originConn), o options) *fixture {
 	t.Helper()
@@ -100,6 +107,9 @@ func newFixture(t testing.TB, handle func(c *originConn), o options) *fixture {
 	f.origin = newOrigin(t, handle)
 	if o.pool.Dial == nil {
 		o.pool.Dial = dialTo(f.origin.address())
+	}
+	if o.pool.Open == nil {
+		o.pool.Allowance = allowance(1024)
 	}
 	var err error
 	if f.pool, err = upstream.NewPool(o.pool); err != nil {

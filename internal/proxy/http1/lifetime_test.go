@@ -60,7 +60,7 @@ func TestWaitsEnd(t *testing.T) {
 		failure refusal.Reason
 		refused refusal.Reason
 	}{
-		{name: "a new connection without a request", origin: silent, until: isIdle},
+		{name: "a new connection without a request", origin: silent, until: func(f *fixture) bool { return f.server.InPhase(http1.Fresh) }},
 		{name: "an idle connection", origin: answering(hello), send: get, before: hello, until: isIdle},
 		{name: "half a request line", until: isReading, origin: silent, send: "GET / HT", status: "408", refused: refusal.RequestTimeout},
 		{name: "half a head", until: isReading, origin: silent, send: "GET / HTTP/1.1\r\nHost: a.exam", status: "408", refused: refusal.RequestTimeout},

@@ -87,7 +87,7 @@ func (s *Server) Serve(ctx context.Context, tcp *net.TCPConn, prefix []byte, dir
 }
 
 func (s *Server) add(d *conn) *refusal.Error {
-	d.watch.set(idle, s.now()+s.limits.HeaderTimeout)
+	d.watch.set(fresh, s.now()+s.limits.HeaderTimeout)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {

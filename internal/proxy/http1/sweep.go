@@ -15,8 +15,11 @@ const (
 	reading              // for the rest of a request
 	waiting              // for an answer's head
 	moving               // for a body, either way
-	phases               // a power of two
+	fresh                // for the first request
 )
+
+// phases is a power of two above them all.
+const phases = 8
 
 // watch is a connection's deadline and phase in one word, so that the sweeper
 // ends exactly the wait that it saw. Once fired it stays so, and the connection
@@ -65,7 +68,7 @@ func (s *Server) sweep(now time.Duration) {
 			if d.watch.end(word) {
 				d.interrupt()
 			}
-		case p == idle && s.draining.Load():
+		case (p == idle || p == fresh) && s.draining.Load():
 			if d.watch.end(word) {
 				d.interrupt()
 			}
@@ -76,6 +79,31 @@ func (s *Server) sweep(now time.Duration) {
 			}
 		}
 	}
+}
+
+// idleLeast is for how long a connection must have waited for a request before CloseIdle
+// takes it for idle: less is the pause of a client that goes on.
+const idleLeast = 100 * time.Millisecond
+
+// CloseIdle ends the connection that has waited for a request for longest, so that
+// another may take its place. It reports whether there was one, and does not wait for
+// its end.
+func (s *Server) CloseIdle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	latest := s.now() + s.limits.IdleTimeout - idleLeast
+	var longest *conn
+	var seen int64
+	for d := s.newest; d != nil; d = d.older {
+		if word, p, deadline := d.watch.look(); word != fired && p == idle && deadline <= latest {
+			longest, seen, latest = d, word, deadline
+		}
+	}
+	if longest == nil || !longest.watch.end(seen) {
+		return false
+	}
+	longest.interrupt()
+	return true
 }
 
 // goneMeanwhile asks the kernel about a client for whom nothing came for two

@@ -24,6 +24,12 @@ func (w *Way) bytes(ctx context.Context, flow *carry.Flow, conn *gate.Conn, to T
 		carry.HangUp(conn, flow.Sniffed(), flow.Fail(d.Why).Reason)
 		return
 	}
+	if err := w.kit.Upstream.Reserve(ctx); err != nil {
+		flow.Fail(err)
+		gate.Reset(conn.Down())
+		return
+	}
+	defer w.kit.Upstream.Open.Give(1)
 	up, err := w.dial(ctx, d.Endpoint, to.Port)
 	if err != nil {
 		carry.HangUp(conn, flow.Sniffed(), flow.Fail(err).Reason)

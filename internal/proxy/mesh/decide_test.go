@@ -11,8 +11,11 @@ import (
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/pools"
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
@@ -119,7 +122,9 @@ func TestAnEndpointOfAnotherProxyIsNotReachedAndSaysSo(t *testing.T) {
 }
 
 func TestAPoolLastsAsLongAsItsEndpoint(t *testing.T) {
-	w := New(Config{Inward: func(string) (Inward, bool) { return nil, false }})
+	one := share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)
+	kit := &carry.Kit{Upstream: upstream.Allowance{Open: one, Handshakes: one}}
+	w := New(Config{Kit: kit, Inward: func(string) (Inward, bool) { return nil, false }})
 	there, gone := endpoint("details-v1/1", "v1"), endpoint("details-v1/9", "v1")
 	kept, err := w.pool(&there, 9080)
 	if err != nil {

@@ -48,7 +48,7 @@ type poolKey struct {
 // pool returns the pool of connections to a port of an endpoint.
 func (w *Way) pool(e *wire.Endpoint, port uint16) (*upstream.Pool, error) {
 	pool, _, err := w.pools.Get(poolKey{e.Instance, port}, struct{}{}, func(_, _ struct{}) bool { return true }, func() (upstream.Config, error) {
-		return upstream.Config{Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dial(ctx, e, port) }}, nil
+		return upstream.Config{Allowance: w.kit.Upstream, Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dial(ctx, e, port) }}, nil
 	})
 	return pool, err
 }

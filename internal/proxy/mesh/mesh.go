@@ -7,6 +7,7 @@ package mesh
 
 import (
 	"context"
+	"time"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
@@ -15,6 +16,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/pools"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -55,6 +57,10 @@ func (w *Way) Recheck(s *snapshot.Snapshot) {
 		return pools.Keep
 	})
 }
+
+// LongestIdle returns the pool with the connection that is idle for longest, and for how
+// long; nil where none is idle.
+func (w *Way) LongestIdle() (*upstream.Pool, time.Duration) { return w.pools.LongestIdle() }
 
 // Close ends what runs on the pools.
 func (w *Way) Close() { w.pools.Close() }

@@ -6,6 +6,7 @@ package pools
 
 import (
 	"sync"
+	"time"
 
 	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/refusal"
@@ -104,6 +105,19 @@ func (t *Table[K, M]) Is(key K, pool *upstream.Pool) bool {
 	defer t.mu.Unlock()
 	e := t.byKey[key]
 	return e != nil && e.pool == pool
+}
+
+// LongestIdle returns the pool with the connection that is idle for longest, and for how
+// long; nil where none is idle.
+func (t *Table[K, M]) LongestIdle() (longest *upstream.Pool, idle time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, candidate := range t.byKey {
+		if d, ok := candidate.pool.LongestIdle(); ok && (longest == nil || d > idle) {
+			longest, idle = candidate.pool, d
+		}
+	}
+	return longest, idle
 }
 
 // Len returns how many pools there are.

@@ -6,12 +6,14 @@ import (
 	"net"
 	"testing"
 
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/refusal"
 )
 
 func nowhere() (upstream.Config, error) {
-	return upstream.Config{Dial: func(context.Context) (*net.TCPConn, error) { return nil, errors.New("nobody is there") }}, nil
+	one := share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)
+	return upstream.Config{Allowance: upstream.Allowance{Open: one, Handshakes: one}, Dial: func(context.Context) (*net.TCPConn, error) { return nil, errors.New("nobody is there") }}, nil
 }
 
 func equal(a, b string) bool { return a == b }

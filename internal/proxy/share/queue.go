@@ -1,12 +1,17 @@
 package share
 
-import "slices"
+import (
+	"context"
+	"slices"
+	"time"
+)
 
 // Waiter waits for a unit, or for something that already has one.
 type Waiter struct {
 	member *Member
 	key    any
 	given  any
+	wait   time.Duration
 	ready  chan struct{}
 	served bool // under the Stock's mu
 }
@@ -23,6 +28,7 @@ func (m *Member) Queue(key any) (*Waiter, error) {
 		s.mu.Unlock()
 		return nil, ErrQueue
 	}
+	w.wait = m.wait
 	m.queue = append(m.queue, w)
 	if len(m.queue) == 1 {
 		s.waiting = append(s.waiting, m)
@@ -43,6 +49,26 @@ func (w *Waiter) Ready() <-chan struct{} { return w.ready }
 // Given is what HandOver gave, once w is ready: nil where w has a unit for something
 // new.
 func (w *Waiter) Given() any { return w.given }
+
+// Wait waits until w is ready. The error is ErrWait where that takes longer than the
+// member's SetWait allows, or the cause of the context that ended before; w has no unit
+// then.
+func (w *Waiter) Wait(ctx context.Context) error {
+	if w.wait > 0 {
+		limited, cancel := context.WithTimeoutCause(ctx, w.wait, ErrWait)
+		defer cancel()
+		ctx = limited
+	}
+	select {
+	case <-w.ready:
+		return nil
+	case <-ctx.Done():
+		if w.Abandon() {
+			return context.Cause(ctx)
+		}
+		return nil
+	}
+}
 
 // Abandon ends the wait. It reports false where w is ready already: what it has is the
 // caller's to give back.

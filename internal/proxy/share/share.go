@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Bounds of a Stock.
@@ -23,8 +24,11 @@ const (
 	MaxWaiting = 4096
 )
 
-// ErrQueue says that too many wait already.
-var ErrQueue = errors.New("too many are waiting already")
+// Why no unit was taken.
+var (
+	ErrQueue = errors.New("too many are waiting already")
+	ErrWait  = errors.New("none became free in time")
+)
 
 // Config is a Stock's.
 type Config struct {
@@ -59,6 +63,7 @@ type Member struct {
 	// Under the Stock's mu.
 	used  int
 	max   int
+	wait  time.Duration // bounds each wait; 0: the context alone does
 	left  bool
 	queue []*Waiter // first come, first served
 }
@@ -109,6 +114,13 @@ func (m *Member) SetMax(max int) {
 	defer m.stock.mu.Unlock()
 	m.bound(max)
 	m.stock.serve()
+}
+
+// SetWait changes how long a Waiter may wait; 0 leaves it to its context.
+func (m *Member) SetWait(wait time.Duration) {
+	m.stock.mu.Lock()
+	defer m.stock.mu.Unlock()
+	m.wait = wait
 }
 
 func (m *Member) bound(max int) {
@@ -162,8 +174,7 @@ func (m *Member) Give(n int) {
 	s.serve()
 }
 
-// Take takes a unit, and waits for one until ctx ends. The error is ErrQueue or the
-// context's cause.
+// Take takes a unit, and waits for one as Waiter.Wait does.
 func (m *Member) Take(ctx context.Context) error {
 	if m.Try(1) {
 		return nil
@@ -172,15 +183,7 @@ func (m *Member) Take(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case <-w.Ready():
-		return nil
-	case <-ctx.Done():
-		if !w.Abandon() {
-			m.Give(1)
-		}
-		return context.Cause(ctx)
-	}
+	return w.Wait(ctx)
 }
 
 // Used returns how many units m holds.
@@ -188,6 +191,13 @@ func (m *Member) Used() int {
 	m.stock.mu.Lock()
 	defer m.stock.mu.Unlock()
 	return m.used
+}
+
+// Waiting returns how many of m wait.
+func (m *Member) Waiting() int {
+	m.stock.mu.Lock()
+	defer m.stock.mu.Unlock()
+	return len(m.queue)
 }
 
 // Used returns how many units are taken.

@@ -128,6 +128,10 @@ func TestWhoLeavesTheQueueIsNotServedAndTheNextOneIs(t *testing.T) {
 		if err := m.Take(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a wait that is over: %v", err)
 		}
+		m.SetWait(2 * time.Second)
+		if err := m.Take(t.Context()); !errors.Is(err, ErrWait) {
+			t.Errorf("a wait that the member bounds: %v", err)
+		}
 		done := make(chan error, 1)
 		go func() { done <- m.Take(t.Context()) }()
 		synctest.Wait()

@@ -35,6 +35,8 @@ type Snapshot struct {
 	RootsID     string         // equal for equal Roots
 	HasOwnRoots bool           // the mesh names its roots
 
+	Limits wire.Limits // of the workload
+
 	rules    []policy.Rule  // what Policy was made of
 	options  policy.Options // likewise
 	services *services
@@ -97,7 +99,8 @@ func (b *Builder) Build(from *wire.Snapshot, view View) (*Snapshot, error) {
 		Version: from.Version, Revision: from.Revision, Created: from.Created, MaxStale: from.Mesh.MaxStale,
 		Policy: set, Routes: routes, Directory: b.directory(from).In(view.Namespace),
 		Roots: roots.pool, RootsID: roots.id, HasOwnRoots: from.Mesh.TrustedRoots != "",
-		rules: from.Policy.Rules, options: options, services: b.services(from),
+		Limits: from.Mesh.Limits,
+		rules:  from.Policy.Rules, options: options, services: b.services(from),
 	}, nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -538,6 +539,9 @@ func TestAKeptSnapshotThatIsTooOldDenies(t *testing.T) {
 	}
 }
 
+// keptNow begins a file of this build.
+var keptNow = keptWord + strconv.Itoa(wire.Format)
+
 func TestABrokenFileIsNotUsed(t *testing.T) {
 	store := newStore(t)
 	good, err := os.ReadFile(saved(t, store))
@@ -549,7 +553,7 @@ func TestABrokenFileIsNotUsed(t *testing.T) {
 		"with a letter changed":  bytes.Replace(good, []byte("a.example"), []byte("b.example"), 2),
 		"of another form":        bytes.Replace(good, []byte("sluice-snapshot/"), []byte("sluice-snapshots/"), 1),
 		"without a format":       bytes.Replace(good, []byte("sluice-snapshot/"), []byte("sluice-snapshot/x"), 1),
-		"of a later format":      bytes.Replace(good, []byte("sluice-snapshot/2"), []byte("sluice-snapshot/3"), 1),
+		"of a later format":      bytes.Replace(good, []byte(keptNow), []byte(keptWord+strconv.Itoa(wire.Format+1)), 1),
 		"without its first line": good[bytes.IndexByte(good, '\n')+1:],
 		"with an unknown field":  resealed(bytes.Replace(good, []byte(`"rules"`), []byte(`"ruled"`), 1)),
 		"that is not a snapshot": resealed([]byte("\n{}")),
@@ -572,7 +576,7 @@ func TestABrokenFileIsNotUsed(t *testing.T) {
 func resealed(file []byte) []byte {
 	_, content, _ := bytes.Cut(file, []byte("\n"))
 	sum := sha256.Sum256(content)
-	return append([]byte(keptWord+"2"+keptSum+hex.EncodeToString(sum[:])+"\n"), content...)
+	return append([]byte(keptNow+keptSum+hex.EncodeToString(sum[:])+"\n"), content...)
 }
 
 func TestAFileOfTheFirstFormatIsUsed(t *testing.T) {
@@ -582,7 +586,7 @@ func TestAFileOfTheFirstFormatIsUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, bytes.Replace(file, []byte("sluice-snapshot/2"), []byte("sluice-snapshot/1"), 1), 0o600); err != nil {
+	if err := os.WriteFile(path, bytes.Replace(file, []byte(keptNow), []byte(keptWord+"1"), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	kept, _, err := store.Load("class")
@@ -592,7 +596,7 @@ func TestAFileOfTheFirstFormatIsUsed(t *testing.T) {
 	if err := store.Save("class", sent(t, "b.example.com")); err != nil {
 		t.Fatal(err)
 	}
-	if file, err = os.ReadFile(path); err != nil || !bytes.HasPrefix(file, []byte("sluice-snapshot/2 ")) {
+	if file, err = os.ReadFile(path); err != nil || !bytes.HasPrefix(file, []byte(keptNow+" ")) {
 		t.Errorf("it was replaced by %.40q, %v", file, err)
 	}
 }
@@ -608,7 +612,7 @@ func TestAFileOfALaterReleaseIsNeitherUsedNorTouched(t *testing.T) {
 	if err := os.Chtimes(path, old, old); err != nil {
 		t.Fatal(err)
 	}
-	const want = "the kept snapshot has format 7; this Sluice reads formats 1 to 2: upgrade this Sluice"
+	want := fmt.Sprintf("the kept snapshot has format 7; this Sluice reads formats 1 to %d: upgrade this Sluice", wire.Format)
 	if _, _, err := store.Load("class"); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("load: %v", err)
 	}

@@ -5,11 +5,21 @@ import (
 	"errors"
 	"net/netip"
 
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/refusal"
 )
 
 // withdrawn says that the pool was closed: what allowed it is no longer so.
 func withdrawn() error { return refusal.New(refusal.Withdrawn, "") }
+
+// overflow says that the workload has as many of something as it may, and that waiting
+// for one was in vain. What ended the waiting otherwise stands.
+func overflow(what string, err error) error {
+	if !errors.Is(err, share.ErrQueue) && !errors.Is(err, share.ErrWait) {
+		return connectError(err)
+	}
+	return &refusal.Error{Reason: refusal.Overflow, Text: "this workload has as many " + what + " as it may", Err: err}
+}
 
 // connectError says that no connection could be opened. What the dialer said of
 // the reason stands.

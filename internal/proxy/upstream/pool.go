@@ -10,26 +10,47 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"sluice.dev/sluice/internal/proxy/exchange"
-	"sluice.dev/sluice/internal/refusal"
+	"sluice.dev/sluice/internal/proxy/share"
 )
 
 // Defaults and bounds of Config.
 const (
 	DefaultMaxIdle          = 256
-	DefaultMaxConns         = 1024
 	DefaultIdleTimeout      = 60 * time.Second
 	DefaultConnectTimeout   = 10 * time.Second
 	DefaultHandshakeTimeout = 10 * time.Second
 )
 
-// Config says where a pool leads. Only Dial must be set; zero numbers mean
+// Allowance is what all pools of one workload may use together.
+type Allowance struct {
+	// Open is connections, idle or busy or being dialled. Where there is none left, who
+	// needs one waits for it as long as the member's SetWait says: for an idle one of the
+	// same pool, or for one that ends. An idle one of another pool is closed.
+	Open *share.Member
+	// Handshakes is TLS handshakes at a time.
+	Handshakes *share.Member
+}
+
+// Reserve takes one of the connections for what is carried outside of a pool, and waits
+// for it as a pool does. It is given back with Open.Give(1).
+func (a Allowance) Reserve(ctx context.Context) error {
+	if err := a.Open.Take(ctx); err != nil {
+		return overflow("upstream connections", err)
+	}
+	return nil
+}
+
+// Config says where a pool leads. Dial and Allowance must be set; zero numbers mean
 // the defaults.
 type Config struct {
+	Allowance
+
 	// Dial opens a connection to the upstream, MPTCP off. A *refusal.Error stands as
 	// it is; any other is UpstreamConnect.
 	Dial func(ctx context.Context) (*net.TCPConn, error)
@@ -38,7 +59,6 @@ type Config struct {
 	TLS *tls.Config
 
 	MaxIdle          int           // idle connections kept
-	MaxConns         int           // open at once, idle ones included; beyond: Overflow
 	IdleTimeout      time.Duration // after which an idle connection is closed
 	ConnectTimeout   time.Duration // for Dial
 	HandshakeTimeout time.Duration // for TLS
@@ -53,18 +73,19 @@ type Pool struct {
 	now    func() time.Duration
 
 	mu      sync.Mutex
-	idle    []*Conn     // a stack: the last put is the first got
-	all     []*Conn     // idle and busy
-	opening int         // being dialled
-	closed  atomic.Bool // set under mu
+	idle    []*Conn         // a stack: the last put is the first got
+	all     []*Conn         // idle and busy
+	closed  atomic.Bool     // set under mu
+	ctx     context.Context // ends with Close: nobody waits for a connection any more
+	cancel  context.CancelFunc
 	kept    int         // of all, held back by Keep
 	sweeper *time.Timer // runs while there are idle or kept ones
 }
 
 // NewPool returns a pool without connections.
 func NewPool(config Config) (*Pool, error) {
-	if config.Dial == nil {
-		return nil, errors.New("upstream: Config.Dial is missing")
+	if config.Dial == nil || config.Open == nil || config.Handshakes == nil {
+		return nil, errors.New("upstream: Config.Dial and Config.Allowance must be set")
 	}
 	if config.TLS != nil {
 		own, err := clientConfig(config.TLS)
@@ -74,11 +95,11 @@ func NewPool(config Config) (*Pool, error) {
 		config.TLS = own
 	}
 	config.MaxIdle = orDefault(config.MaxIdle, DefaultMaxIdle)
-	config.MaxConns = orDefault(config.MaxConns, DefaultMaxConns)
 	config.IdleTimeout = orDefault(config.IdleTimeout, DefaultIdleTimeout)
 	config.ConnectTimeout = orDefault(config.ConnectTimeout, DefaultConnectTimeout)
 	config.HandshakeTimeout = orDefault(config.HandshakeTimeout, DefaultHandshakeTimeout)
 	p := &Pool{config: config, now: config.Now}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if p.now == nil {
 		start := time.Now()
 		p.now = func() time.Duration { return time.Since(start) }
@@ -96,16 +117,10 @@ func orDefault[T int | time.Duration](v, otherwise T) T {
 // Take implements exchange.Upstream.
 func (p *Pool) Take() exchange.Stream {
 	for {
-		p.mu.Lock()
-		last := len(p.idle) - 1
-		if last < 0 {
-			p.mu.Unlock()
+		c := p.pop()
+		if c == nil {
 			return nil
 		}
-		c := p.idle[last]
-		p.idle[last] = nil
-		p.idle = p.idle[:last]
-		p.mu.Unlock()
 		if !c.quiet() {
 			c.close()
 			continue
@@ -115,25 +130,34 @@ func (p *Pool) Take() exchange.Stream {
 	}
 }
 
-// Dial implements exchange.Upstream. The reasons are Withdrawn after Close,
-// Overflow at MaxConns, and those of the dial and the handshake.
-func (p *Pool) Dial(ctx context.Context) (exchange.Stream, error) {
+// pop takes the idle connection that was used last, or nil.
+func (p *Pool) pop() *Conn {
 	p.mu.Lock()
-	switch {
-	case p.closed.Load():
-		p.mu.Unlock()
-		return nil, withdrawn()
-	case len(p.all)+p.opening >= p.config.MaxConns:
-		p.mu.Unlock()
-		return nil, refusal.New(refusal.Overflow, "")
+	defer p.mu.Unlock()
+	last := len(p.idle) - 1
+	if last < 0 {
+		return nil
 	}
-	p.opening++
-	p.mu.Unlock()
+	c := p.idle[last]
+	p.idle[last] = nil
+	p.idle = p.idle[:last]
+	return c
+}
 
-	c, err := p.open(ctx)
-
+// Dial implements exchange.Upstream. Where the workload has as many connections as it
+// may, it waits for one. The reasons are Withdrawn after Close, Overflow where none
+// became free in time, and those of the dial and the handshake.
+func (p *Pool) Dial(ctx context.Context) (exchange.Stream, error) {
+	c, err := p.turn(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case c != nil:
+		c.reused = true
+		return c, nil
+	}
+	c, err = p.open(ctx)
 	p.mu.Lock()
-	p.opening--
 	if err == nil && p.closed.Load() {
 		err = withdrawn()
 	}
@@ -146,8 +170,33 @@ func (p *Pool) Dial(ctx context.Context) (exchange.Stream, error) {
 		if c != nil {
 			c.shut()
 		}
+		p.config.Open.Give(1)
 		return nil, err
 	}
+	return c, nil
+}
+
+// turn waits until the workload may open a connection, or until one of this pool that
+// another exchange is done with is handed over.
+func (p *Pool) turn(ctx context.Context) (*Conn, error) {
+	if p.closed.Load() {
+		return nil, withdrawn()
+	}
+	if p.config.Open.Try(1) {
+		return nil, nil
+	}
+	w, err := p.config.Open.Queue(p)
+	if err != nil {
+		return nil, overflow("upstream connections", err)
+	}
+	waiting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(p.ctx, func() { cancel(withdrawn()) })
+	defer stop()
+	if err := w.Wait(waiting); err != nil {
+		return nil, overflow("upstream connections", err)
+	}
+	c, _ := w.Given().(*Conn)
 	return c, nil
 }
 
@@ -174,6 +223,10 @@ func (p *Pool) open(ctx context.Context) (*Conn, error) {
 	if p.config.TLS == nil {
 		return c, nil
 	}
+	if err := p.config.Handshakes.Take(ctx); err != nil {
+		return c, overflow("TLS handshakes", err)
+	}
+	defer p.config.Handshakes.Give(1)
 	shaking, cancel := context.WithTimeout(ctx, p.config.HandshakeTimeout)
 	defer cancel()
 	if err := c.handshake(shaking, p.config.TLS); err != nil {
@@ -196,6 +249,10 @@ func (p *Pool) put(c *Conn) {
 	p.idle = append(p.idle, c)
 	p.startSweeper()
 	p.mu.Unlock()
+	// Asked after it was put: who begins to wait looks at what is idle then.
+	if p.config.Open.Wanted() {
+		p.handOn()
+	}
 }
 
 // startSweeper is called with mu held.
@@ -203,6 +260,39 @@ func (p *Pool) startSweeper() {
 	if p.sweeper == nil {
 		p.sweeper = time.AfterFunc(p.sweepEvery(), p.sweep)
 	}
+}
+
+// handOn gives an idle connection to who waits for one of this pool, or makes way for
+// who waits for another.
+func (p *Pool) handOn() {
+	if c := p.pop(); c != nil && !(c.quiet() && p.config.Open.HandOver(p, c)) {
+		c.close()
+	}
+}
+
+// LongestIdle returns for how long the connection that was used longest ago is idle; ok
+// is false where none is.
+func (p *Pool) LongestIdle() (d time.Duration, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) == 0 {
+		return 0, false
+	}
+	return p.now() - p.idle[0].idleSince, true
+}
+
+// CloseLongestIdle closes it, and reports whether there was one.
+func (p *Pool) CloseLongestIdle() bool {
+	p.mu.Lock()
+	if len(p.idle) == 0 {
+		p.mu.Unlock()
+		return false
+	}
+	c := p.idle[0]
+	p.idle = slices.Delete(p.idle, 0, 1)
+	p.mu.Unlock()
+	c.close()
+	return true
 }
 
 // sweepEvery is how often idle connections are looked at: often enough that a
@@ -252,6 +342,7 @@ func (p *Pool) forget(c *Conn) {
 	p.all[last] = nil
 	p.all = p.all[:last]
 	c.place = -1
+	p.config.Open.Give(1)
 }
 
 // Close closes idle and kept connections and refuses new ones (Withdrawn). Busy
@@ -260,6 +351,7 @@ func (p *Pool) forget(c *Conn) {
 func (p *Pool) Close(abort bool) {
 	p.mu.Lock()
 	p.closed.Store(true)
+	p.cancel()
 	idle := append(p.idle, p.letGo(nil)...)
 	p.idle = nil
 	if p.sweeper != nil {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/refusal"
 )
 
@@ -57,8 +58,19 @@ func dialTo(address string) func(context.Context) (*net.TCPConn, error) {
 	}
 }
 
+// allowance is what a workload may use that is alone.
+func allowance(connections int) Allowance {
+	return Allowance{
+		Open:       share.NewStock(share.Config{Units: connections, Alone: true}).Join(0, nil),
+		Handshakes: share.NewStock(share.Config{Units: 64, Alone: true}).Join(0, nil),
+	}
+}
+
 func newPool(t testing.TB, c Config) *Pool {
 	t.Helper()
+	if c.Open == nil {
+		c.Allowance = allowance(1024)
+	}
 	p, err := NewPool(c)
 	if err != nil {
 		t.Fatal(err)
@@ -209,17 +221,6 @@ func TestIdleConnectionsAreClosedWhenOldOrWhenTheirPeerIs(t *testing.T) {
 	})
 }
 
-func TestAPoolHasABound(t *testing.T) {
-	p := newPool(t, Config{Dial: dialTo(server(t, echo)), MaxConns: 2})
-	a, b := mustDial(t, p), mustDial(t, p)
-	defer b.Release(false)
-	if _, err := p.Dial(context.Background()); refusal.Of(err).Reason != refusal.Overflow {
-		t.Errorf("%v", err)
-	}
-	a.Release(false)
-	mustDial(t, p).Release(false)
-}
-
 func TestAClosedPoolGivesNothing(t *testing.T) {
 	for _, abort := range []bool{false, true} {
 		p := newPool(t, Config{Dial: dialTo(server(t, echo))})
@@ -258,9 +259,10 @@ func TestAPoolClosedDuringADialGivesNothing(t *testing.T) {
 func TestAConfigurationThatCannotBeRightIsRefused(t *testing.T) {
 	dial := dialTo("127.0.0.1:1")
 	for name, c := range map[string]Config{
-		"no dialer":                    {},
-		"no name to verify":            {Dial: dial, TLS: &tls.Config{}},
-		"verification is switched off": {Dial: dial, TLS: &tls.Config{ServerName: "a.example", InsecureSkipVerify: true}},
+		"no dialer":                    {Allowance: allowance(1)},
+		"no allowance":                 {Dial: dial},
+		"no name to verify":            {Allowance: allowance(1), Dial: dial, TLS: &tls.Config{}},
+		"verification is switched off": {Allowance: allowance(1), Dial: dial, TLS: &tls.Config{ServerName: "a.example", InsecureSkipVerify: true}},
 	} {
 		if _, err := NewPool(c); err == nil {
 			t.Errorf("%s: accepted", name)

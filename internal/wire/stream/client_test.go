@@ -346,7 +346,7 @@ func TestASnapshotOfAnotherFormatEndsTheStreamWithTheReason(t *testing.T) {
 				if first := again.request(t); len(first.GetInitialResourceVersions()) != 0 {
 					t.Errorf("it kept %v", first.GetInitialResourceVersions())
 				}
-				const want = "a snapshot on the stream has format 7; this Sluice reads format 2: upgrade this Sluice"
+				want := fmt.Sprintf("a snapshot on the stream has format 7; this Sluice reads format %d: upgrade this Sluice", wire.Format)
 				if err := m.Err(); err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("the stream ended with %v, want %s", err, want)
 				}
