@@ -64,17 +64,13 @@ func TestAPortThatAServiceDoesNotServeIsAnsweredWithTheReason(t *testing.T) {
 
 // tellID answers with the x-request-id that came, as the body.
 func tellID(c net.Conn) {
-	r := bufio.NewReader(c)
-	for {
-		request, err := http.ReadRequest(r)
-		if err != nil {
-			return
-		}
-		(&http.Response{
-			ProtoMajor: 1, ProtoMinor: 1, StatusCode: 200, Body: io.NopCloser(strings.NewReader(strings.Join(request.Header["X-Request-Id"], "|"))), ContentLength: -1,
-		}).Write(c)
+	request, err := http.ReadRequest(bufio.NewReader(c))
+	if err != nil {
 		return
 	}
+	(&http.Response{
+		ProtoMajor: 1, ProtoMinor: 1, StatusCode: 200, Body: io.NopCloser(strings.NewReader(strings.Join(request.Header["X-Request-Id"], "|"))), ContentLength: -1,
+	}).Write(c)
 }
 
 // Inside the mesh a request without an id is given one and one that has an id keeps it;
