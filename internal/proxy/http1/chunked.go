@@ -32,7 +32,7 @@ const (
 // extension; many servers pad the size itself with them, so in an answer they may stand
 // there too. None of it is sent on: the data is framed anew, without extensions.
 type chunkDecoder struct {
-	padded     bool // blanks may stand behind a size that has no extension
+	answer     bool // of an answer: blanks may stand behind a size that has no extension
 	state      chunkState
 	digits     uint8
 	extension  int   // bytes of this chunk's
@@ -42,7 +42,7 @@ type chunkDecoder struct {
 	trailer    []byte // the section as it came, with its last CRLF
 }
 
-func (d *chunkDecoder) reset(padded bool) { *d = chunkDecoder{padded: padded} }
+func (d *chunkDecoder) reset(answer bool) { *d = chunkDecoder{answer: answer} }
 
 // decode reads b and moves the data in it to the front. It returns how many
 // bytes of data those are and how many bytes of b it read: all, until the body
@@ -78,7 +78,7 @@ func (d *chunkDecoder) framing(c byte) {
 		switch {
 		case c == ';':
 			d.state = inExtension
-		case c == '\r' && d.padded:
+		case c == '\r' && d.answer:
 			d.state = atSizeLF
 		case c == '\n':
 			d.fail(bareLF)
@@ -210,7 +210,7 @@ func (d *chunkDecoder) appendEnd(out []byte) (_ []byte, bad cause) {
 	section := new(head) // trailers are rare
 	section.reset()
 	// The decoder ended at the first empty line, so the section is whole.
-	if _, bad := section.parseFields(d.trailer, 0, maxTrailerBytes, false); bad != fine {
+	if _, bad := section.parseFields(d.trailer, 0, maxTrailerBytes, d.answer); bad != fine {
 		return out, bad
 	}
 	section.raw = d.trailer

@@ -1,6 +1,9 @@
 package http1
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // fieldKind tells apart the header fields that this engine acts on.
 type fieldKind uint8
@@ -16,6 +19,8 @@ const (
 	trailerField
 	perHopField     // dropped whatever it says
 	bodyField       // Content-Type and the like: for every recipient
+	ownField        // dropped: x-sluice-*, which we alone say
+	serverField     // of an answer, dropped where it says that we are the server
 	signInField     // Authorization and WWW-Authenticate: they may be about the connection
 	mistakableField // refused: what CGI and the like take for one that says where the body ends
 )
@@ -34,6 +39,9 @@ func kindOf(name []byte) fieldKind {
 	case 6:
 		if equalFold(name, "expect") {
 			return expectField
+		}
+		if equalFold(name, "server") {
+			return serverField
 		}
 	case 7:
 		if equalFold(name, "upgrade") {
@@ -90,10 +98,30 @@ func kindOf(name []byte) fieldKind {
 			return perHopField
 		}
 	}
-	if isMistakable(name) {
+	switch {
+	case isMistakable(name):
 		return mistakableField
+	case isOwn(name):
+		return ownField
 	}
 	return otherField
+}
+
+// isOwn says whether a name begins with x-sluice, or may be taken for one that does.
+func isOwn(name []byte) bool {
+	const own = "x-sluice"
+	if len(name) < len(own) || name[0]|0x20 != 'x' || name[1] != '-' && name[1] != '_' {
+		return false
+	}
+	rest := bytes.TrimLeft(name[2:], "-_")
+	const word = len(own) - 2
+	return len(rest) >= word && equalFold(rest[:word], own[2:]) && (len(rest) == word || rest[word] == '-' || rest[word] == '_')
+}
+
+// isOwnServer says whether a Server field begins with our name.
+func isOwnServer(value []byte) bool {
+	const own = "sluice"
+	return len(value) >= len(own) && equalFold(value[:len(own)], own) && (len(value) == len(own) || class[value[len(own)]]&tokenByte == 0)
 }
 
 // isMistakable says whether a name is that of a field which says where the body ends,

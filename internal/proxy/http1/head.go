@@ -224,8 +224,10 @@ func (h *head) note(f *field, b []byte, answer bool) cause {
 		}
 	case mistakableField:
 		return mistakableName
-	case perHopField:
+	case perHopField, ownField:
 		f.drop = true
+	case serverField:
+		f.drop = answer && isOwnServer(value)
 	case signInField:
 		h.signsIn = h.signsIn || signsIn(value)
 	}
