@@ -115,8 +115,8 @@ func open(ctx context.Context, c Config, hidden []string) (*sandbox.Sandbox, err
 func sayLevel(c Config, box *sandbox.Sandbox) {
 	enforcement := box.Enforcement()
 	if !c.Verbose {
-		if enforcement.Lowered != "" {
-			fmt.Fprintf(c.Stderr, "sluice: %s\n", enforcement.Lowered)
+		for _, note := range enforcement.Lowered {
+			fmt.Fprintf(c.Stderr, "sluice: %s\n", note)
 		}
 		return
 	}

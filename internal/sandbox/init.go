@@ -115,9 +115,12 @@ func setUpInside(wanted *setup, lists []int, control *net.UnixConn) (inside *int
 	if err != nil {
 		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
 	}
-	outcome.Notes = append(outcome.Notes, mounts.notes...)
-	if outcome.Lowered = supervision.lowered; outcome.Lowered != "" {
-		outcome.Notes = append(outcome.Notes, supervision.lowered)
+	if outcome.Lowered = mounts.lowered; supervision.lowered != "" {
+		outcome.Lowered = append(outcome.Lowered, supervision.lowered)
+	}
+	outcome.Notes = append(append(outcome.Notes, mounts.notes...), outcome.Lowered...)
+	if err := reopenFolders(); err != nil {
+		return nil, ready{Failure: failureOf(stepStreams, err)}, nil
 	}
 	if err := supervision.start(wanted, named, control); err != nil {
 		return nil, ready{Failure: failureOf(stepConfine, err)}, nil

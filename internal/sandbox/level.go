@@ -8,9 +8,9 @@ type Enforcement struct {
 	Text string
 	// Notes say what does not hold here, one sentence each.
 	Notes []string
-	// Lowered is that of Notes which does hold where a machine gives everything, "" for
-	// none: it is to be said unasked.
-	Lowered string
+	// Lowered are those of Notes that do hold where a machine gives everything: they are
+	// to be said unasked.
+	Lowered []string
 }
 
 // LevelSandbox is the level at which the command has no link to the outside.
@@ -21,7 +21,7 @@ func (s *Sandbox) Enforcement() Enforcement {
 	e := Enforcement{
 		Level: LevelSandbox,
 		Text:  "the command has no network but the proxy, which runs outside of its namespaces",
-		Notes: append([]string(nil), s.notes...), Lowered: s.lowered,
+		Notes: append([]string(nil), s.notes...), Lowered: append([]string(nil), s.lowered...),
 	}
 	if s.uid == 0 {
 		e.Notes = append(e.Notes, "the command keeps uid 0: its network is isolated, root's files and devices are not; run it as another user to isolate those")

@@ -22,6 +22,7 @@ const (
 type mounts struct {
 	resolvConf *resolvConf // nil where there is none to replace
 	notes      []string
+	lowered    []string // of notes
 }
 
 // ownMounts gives this mount namespace a /proc of its own, where the machine allows
@@ -37,8 +38,9 @@ func ownMounts() (notes []string, err error) {
 	return notes, nil
 }
 
-// setUpMounts hides /run and the folders of the outside, gives back the sockets that
-// the owner named, and puts a resolv.conf of ours. Unless connects are decided over
+// setUpMounts hides /run and the folders of the outside, gives the command places of
+// its own in which processes meet, gives back the sockets that the owner named, and
+// puts a resolv.conf of ours. Unless connects are decided over
 // it also hides each socket file that the machine has now.
 func setUpMounts(wanted *setup, lists []int, named []namedSocket, supervised bool) (*mounts, error) {
 	m := new(mounts)
@@ -50,7 +52,12 @@ func setUpMounts(wanted *setup, lists []int, named []namedSocket, supervised boo
 	if err != nil {
 		return nil, err
 	}
-	masked := []string{runFolder}
+	masked, lowered, err := ownMeetingPlaces()
+	if err != nil {
+		return nil, err
+	}
+	m.lowered = append(m.lowered, lowered...)
+	masked = append(masked, runFolder)
 	for _, path := range append(wanted.Mask, socketFolders()...) {
 		folder, err := mask(path)
 		if err != nil {

@@ -24,5 +24,6 @@ func init() { // not a literal: the roles use what uses them
 		"reach":         reachRole, "daemon": daemonRole, "late": lateRole, "listen-on-input": listenOnInputRole,
 		"named": namedRole, "renaming": renamingRole, "race": raceRole, "own-sockets": ownSocketsRole,
 		"credentials": credentialsRole, "many-listeners": manyListenersRole, "filter": filterRole, "nested-level": nestedLevelRole,
+		"meet": meetRole, "renice": reniceRole, "list-input": listInputRole,
 	}
 }

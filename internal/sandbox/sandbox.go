@@ -99,7 +99,7 @@ type Sandbox struct {
 	process *os.Process
 	control *net.UnixConn
 	notes   []string
-	lowered string
+	lowered []string
 	uid     int
 
 	filesMu sync.Mutex
@@ -142,7 +142,7 @@ type (
 		Format  int      `json:"format"`
 		Failure *failure `json:"failure,omitempty"`
 		Notes   []string `json:"notes,omitempty"`
-		Lowered string   `json:"lowered,omitempty"` // what holds less than elsewhere; it is among the notes
+		Lowered []string `json:"lowered,omitempty"` // those of Notes that do not hold here but elsewhere
 	}
 	start struct {
 		Search []string `json:"search,omitempty"`
@@ -312,6 +312,8 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 		return fmt.Errorf("sandbox: set up: %w", ctx.Err())
 	case err != nil:
 		return explain(fmt.Errorf("init ended before it was ready: %w", err), "", config.userNamespace())
+	case outcome.Failure != nil && outcome.Failure.Step == stepStreams:
+		return outcome.Failure.error() // not the machine's fault
 	case outcome.Failure != nil:
 		return explain(outcome.Failure.error(), outcome.Failure.Step, config.userNamespace())
 	}

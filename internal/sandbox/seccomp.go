@@ -83,6 +83,15 @@ func filter(supervised bool) []unix.SockFilter {
 			p.end(refuseWith(unix.EAFNOSUPPORT))
 		})
 	}
+	// The command's group may be that of our parent and its job, across PID namespaces.
+	// Groups that have a number inside are of processes inside.
+	p.whenThen(unix.SYS_SETPRIORITY, onOwnGroup(unix.PRIO_PGRP))
+	p.whenThen(unix.SYS_IOPRIO_SET, onOwnGroup(ioprioGroup))
+	p.whenThen(unix.SYS_PRCTL, func(p *program) {
+		p.load(lowHalf(0))
+		p.when(unix.PR_SCHED_CORE, refuseWith(unix.EINVAL)) // puts the whole group on a core, too
+		p.end(unix.SECCOMP_RET_ALLOW)
+	})
 	p.whenThen(unix.SYS_IOCTL, func(p *program) {
 		p.load(lowHalf(1))
 		p.when(unix.TIOCSTI, refuseWith(unix.EPERM))   // types into the terminal that we share
@@ -91,6 +100,23 @@ func filter(supervised bool) []unix.SockFilter {
 	})
 	p.end(unix.SECCOMP_RET_ALLOW)
 	return p.instructions
+}
+
+// ioprioGroup is IOPRIO_WHO_PGRP.
+const ioprioGroup = 2
+
+// onOwnGroup refuses a call whose first argument says that the second is a process
+// group, and whose second is 0: the caller's own.
+func onOwnGroup(group uint32) func(*program) {
+	return func(p *program) {
+		p.load(lowHalf(0))
+		p.whenThen(group, func(p *program) {
+			p.load(lowHalf(1))
+			p.when(0, refuseWith(unix.EPERM))
+			p.end(unix.SECCOMP_RET_ALLOW)
+		})
+		p.end(unix.SECCOMP_RET_ALLOW)
+	}
 }
 
 func refuseWith(errno unix.Errno) uint32 { return unix.SECCOMP_RET_ERRNO | uint32(errno) }

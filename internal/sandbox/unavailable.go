@@ -125,6 +125,7 @@ func (e *CommandError) ExitCode() int {
 // Steps of init's set-up.
 const (
 	stepUnix    = "unix"
+	stepStreams = "streams"
 	stepConfine = "confine"
 )
 

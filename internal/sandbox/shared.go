@@ -1,0 +1,161 @@
+package sandbox
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxCovered bounds the mounts of one kind that are covered; a machine that has more
+// gets no sandbox, for the rest would stay in reach.
+const maxCovered = 256
+
+// Where processes of one machine meet without a network.
+const (
+	shmFolder = "/dev/shm"
+	ptsFolder = "/dev/pts"
+	ptmxFile  = "/dev/ptmx"
+	console   = "/dev/console"
+)
+
+// ownMeetingPlaces gives the command a /dev/shm, message queues and terminals of its
+// own. Lowered says what could not be had. Call it before anything else is mounted
+// over the terminal that the command is given.
+func ownMeetingPlaces() (masked, lowered []string, err error) {
+	queues, terminals, err := meetingMounts()
+	if err != nil {
+		return nil, nil, err
+	}
+	shm, err := filepath.EvalSymlinks(shmFolder)
+	if err == nil {
+		if err := unix.Mount("tmpfs", shm, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777"); err != nil {
+			return nil, nil, fmt.Errorf("mount %s: %w", shm, err)
+		}
+		masked = append(masked, shm)
+	}
+	// Queues are those of the IPC namespace in which a mount was made, wherever it is.
+	for _, folder := range queues {
+		err := unix.Mount("mqueue", folder, "mqueue", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+		if err != nil && !unreachable(err) {
+			return nil, nil, fmt.Errorf("mount message queues on %s: %w", folder, err)
+		}
+	}
+	if err := ownTerminals(terminals); err != nil {
+		lowered = append(lowered, fmt.Sprintf("the command can write to other terminals of its user (%v)", err))
+	}
+	return masked, lowered, nil
+}
+
+// unreachable says of a mount that its folder is out of our reach, and so of the
+// command's, or gone.
+func unreachable(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOTDIR)
+}
+
+// meetingMounts returns where message queues and terminals are mounted.
+func meetingMounts() (queues, terminals []string, err error) {
+	list, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, nil, fmt.Errorf("list mounts: %w", err)
+	}
+	defer list.Close()
+	return findMeetingMounts(list)
+}
+
+func findMeetingMounts(mountinfo io.Reader) (queues, terminals []string, err error) {
+	lines := bufio.NewScanner(mountinfo)
+	lines.Buffer(nil, 1<<20) // overlay's options are long
+	for lines.Scan() {
+		// ID parent major:minor root mountpoint options… - type source options (proc_pid_mountinfo(5))
+		fields := strings.Fields(lines.Text())
+		_, tail, _ := strings.Cut(lines.Text(), " - ")
+		kind, _, _ := strings.Cut(tail, " ")
+		if len(fields) < 5 {
+			continue
+		}
+		switch kind {
+		case "mqueue":
+			queues = append(queues, unescapeMount(fields[4]))
+		case "devpts":
+			terminals = append(terminals, unescapeMount(fields[4]))
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, nil, fmt.Errorf("list mounts: %w", err)
+	}
+	if len(queues) > maxCovered || len(terminals) > maxCovered {
+		return nil, nil, fmt.Errorf("the machine has more than %d mounts of message queues or terminals", maxCovered)
+	}
+	return queues, terminals, nil
+}
+
+// ownTerminals covers every mount of terminals by one of our own. The terminal that
+// the command was given has its name on /dev/console, as in a container.
+func ownTerminals(mounted []string) error {
+	given := givenTerminal()
+	if given >= 0 {
+		defer unix.Close(given)
+	}
+	if _, err := os.Stat(ptsFolder); err != nil {
+		return nil // there are none
+	}
+	if err := unix.Mount("devpts", ptsFolder, "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"); err != nil {
+		return fmt.Errorf("mount %s: %w", ptsFolder, err)
+	}
+	if info, err := os.Lstat(ptmxFile); err == nil && info.Mode().Type() != os.ModeSymlink {
+		if err := unix.Mount(ptsFolder+"/ptmx", ptmxFile, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", ptmxFile, err)
+		}
+	}
+	for _, path := range mounted {
+		if path == ptsFolder {
+			continue
+		}
+		source := ptsFolder
+		if info, err := os.Stat(path); err == nil && !info.IsDir() { // a single terminal
+			source = os.DevNull
+		}
+		if err := unix.Mount(source, path, "", unix.MS_BIND, ""); err != nil && !unreachable(err) {
+			return fmt.Errorf("cover %s: %w", path, err)
+		}
+	}
+	if given >= 0 {
+		// Only its name is lost where there is no such file.
+		err := unix.Mount("/proc/self/fd/"+strconv.Itoa(given), console, "", unix.MS_BIND, "")
+		if err != nil && !unreachable(err) {
+			return fmt.Errorf("mount the terminal on %s: %w", console, err)
+		}
+	}
+	return nil
+}
+
+// givenTerminal opens the first standard stream that is a terminal by its name in our
+// mounts, for what is open itself belongs to those outside; -1 where there is none.
+func givenTerminal() int {
+	for stream := range 3 {
+		var opened, named unix.Stat_t
+		if _, err := unix.IoctlGetTermios(stream, unix.TCGETS); err != nil || unix.Fstat(stream, &opened) != nil {
+			continue
+		}
+		path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(stream))
+		if err != nil {
+			continue
+		}
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		if unix.Fstat(fd, &named) == nil && named.Rdev == opened.Rdev && named.Dev == opened.Dev && named.Ino == opened.Ino {
+			return fd
+		}
+		unix.Close(fd)
+	}
+	return -1
+}
