@@ -25,5 +25,6 @@ func init() { // not a literal: the roles use what uses them
 		"named": namedRole, "renaming": renamingRole, "race": raceRole, "own-sockets": ownSocketsRole,
 		"credentials": credentialsRole, "many-listeners": manyListenersRole, "filter": filterRole, "nested-level": nestedLevelRole,
 		"meet": meetRole, "renice": reniceRole, "list-input": listInputRole,
+		"ssh-server": sshServerRole, "connects": connectsRole,
 	}
 }
