@@ -30,8 +30,8 @@ func (v *validation) meshService(spec *v1alpha1.MeshServiceSpec) {
 			}
 			portNames[port.Name] = true
 		}
-		switch port.ProtocolOrDefault() {
-		case v1alpha1.ProtocolHTTP, v1alpha1.ProtocolTCP:
+		switch port.Protocol {
+		case "", v1alpha1.ProtocolHTTP, v1alpha1.ProtocolTCP:
 		case v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS, v1alpha1.ProtocolMongo, "http2", "grpc", "udp", "quic", "redis":
 			v.fail(at+".protocol", "protocol %s is not supported yet for a service", port.Protocol)
 		default:

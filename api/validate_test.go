@@ -354,7 +354,4 @@ func TestDefaultsAreSaidInOnePlace(t *testing.T) {
 	if got := (&v1alpha1.MeshServiceSpec{}).SelectorFor("details"); got["app"] != "details" || len(got) != 1 {
 		t.Error(got)
 	}
-	if got := (v1alpha1.ServicePort{}).ProtocolOrDefault(); got != "http" {
-		t.Error(got)
-	}
 }

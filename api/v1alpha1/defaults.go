@@ -87,14 +87,6 @@ func (s *MeshConfigSpec) OutboundDefaultOf(namespace string) string {
 	return cmp.Or(s.Namespaces[namespace].OutboundDefault, s.OutboundDefault, DefaultDeny)
 }
 
-// ProtocolOrDefault returns the protocol of the port: http where none is said.
-func (p ServicePort) ProtocolOrDefault() string {
-	if p.Protocol == "" {
-		return ProtocolHTTP
-	}
-	return p.Protocol
-}
-
 // SelectorFor returns the labels that a workload behind the service of this name
 // carries.
 func (s *MeshServiceSpec) SelectorFor(name string) map[string]string {

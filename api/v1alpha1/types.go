@@ -139,7 +139,9 @@ type ServicePort struct {
 	Name string `json:"name,omitempty"`
 	// Port is a number from 1 to 65535.
 	Port int32 `json:"port"`
-	// Protocol is http (default) or tcp (others: not supported yet).
+	// Protocol is http or tcp (others: not supported yet). http: each request is routed, and
+	// nothing of the server reaches a client that has not spoken. tcp: the bytes are carried as
+	// they are. Absent: what the client says first decides.
 	Protocol string `json:"protocol,omitempty"`
 }
 

@@ -68,7 +68,7 @@ func inside(service *wire.Service, at uint16) Explanation {
 		Sentence:    fmt.Sprintf("%s is a service of the mesh; calls between its services are allowed.", service.Name),
 		Proofs:      []Proof{{Link: "dialled", Value: service.Name.String(), ProvedBy: "its synthetic address, which stands for this service alone"}},
 	}
-	if service.Serves(at) {
+	if _, ok := service.Find(at); ok {
 		return e
 	}
 	e.Verdict, e.Treatment, e.Reason = VerdictError, "", refusal.NoSuchPort

@@ -52,7 +52,7 @@ func testSnapshot() *wire.Snapshot {
 		}}},
 		Directory: &wire.Directory{Domain: "cluster.local", Services: []wire.Service{{
 			Name: names.MustParse("details.default.svc.cluster.local"), Short: "details", Namespace: "default",
-			Ports: []policy.Port{{Port: 9080, Protocol: policy.ProtocolHTTP}},
+			Ports: []wire.ServicePort{{Port: 9080, Protocol: policy.ProtocolHTTP}},
 		}}},
 	}
 }

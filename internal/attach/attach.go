@@ -29,8 +29,9 @@ type Hello struct {
 //
 //	1: the first
 //	2: a hello asks for records; records and sums follow the welcome
+//	3: a hello says what is spoken on its ports
 const (
-	helloFormat   = 2
+	helloFormat   = 3
 	welcomeFormat = 2
 )
 

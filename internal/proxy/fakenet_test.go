@@ -305,6 +305,17 @@ func (m *meshOf) service(name string, serve func(net.Conn)) {
 // instance makes one of several workloads serve a service.
 func (m *meshOf) instance(name string, number int, serve func(net.Conn)) {
 	m.t.Helper()
+	m.serving(name, number, policy.ProtocolNone, serve)
+}
+
+// speaking is service where it is said what is spoken on the port.
+func (m *meshOf) speaking(name string, spoken policy.Protocol, serve func(net.Conn)) {
+	m.t.Helper()
+	m.serving(name, 1, spoken, serve)
+}
+
+func (m *meshOf) serving(name string, number int, spoken policy.Protocol, serve func(net.Conn)) {
+	m.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		m.t.Fatal(err)
@@ -322,7 +333,7 @@ func (m *meshOf) instance(name string, number int, serve func(net.Conn)) {
 			}()
 		}
 	}()
-	joined, err := wire.Workload{Namespace: "default", Service: name, Version: "v1", Ports: []uint16{9080}}.Normalize()
+	joined, err := wire.Workload{Namespace: "default", Service: name, Version: "v1", Ports: []uint16{9080}, Protocols: map[uint16]policy.Protocol{9080: spoken}}.Normalize()
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -31,6 +31,7 @@ func TestStaleRulesDenyCallsInsideTheMeshToo(t *testing.T) {
 	if in, out := ask(details, 9080), ask("api.example.com", 80); in != 200 || out != 200 {
 		t.Fatalf("at first: status %d inside, %d outside", in, out)
 	}
+	m.closed(2)
 	m.turnStale()
 	if in, out := ask(details, 9080), ask("api.example.com", 80); in != 403 || out != 403 {
 		t.Errorf("status %d inside, %d outside; want 403", in, out)
@@ -40,6 +41,7 @@ func TestStaleRulesDenyCallsInsideTheMeshToo(t *testing.T) {
 	if err := ended(c); err != nil {
 		t.Error(err)
 	}
+	m.closed(5)
 	if f := m.lastFlow(); f.Verdict != record.Denied || f.Reason != "stale-snapshot" {
 		t.Errorf("the account says %+v", f)
 	}

@@ -57,7 +57,8 @@ const (
 //	1: the first
 //	2: a rule lists upgrades; the outbound default may be Audit
 //	3: the mesh has limits
-const Format = 3
+//	4: a port of a service may have no protocol
+const Format = 4
 
 // onStream is what is read of a stream. Both of its ends are of one format: a
 // snapshot of another one may restrict what this build does not know.

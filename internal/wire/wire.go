@@ -4,7 +4,7 @@
 package wire
 
 import (
-	"slices"
+	"fmt"
 	"time"
 
 	"sluice.dev/sluice/internal/names"
@@ -22,9 +22,11 @@ type Workload struct {
 	Account   string            `json:"account,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"` // holds app and version too
 	Ports     []uint16          `json:"ports,omitempty"`  // on which it serves (--listen)
-	PID       int               `json:"pid,omitempty"`    // of the sandbox's init, in the proxy's PID namespace
-	Level     string            `json:"level"`            // "sandbox", "notify", "none"
-	Proxy     string            `json:"proxy"`            // name of the proxy that serves it
+	// Protocols is what is spoken on those of Ports of which it was said.
+	Protocols map[uint16]policy.Protocol `json:"protocols,omitempty"`
+	PID       int                        `json:"pid,omitempty"` // of the sandbox's init, in the proxy's PID namespace
+	Level     string                     `json:"level"`         // "sandbox", "notify", "none"
+	Proxy     string                     `json:"proxy"`         // name of the proxy that serves it
 }
 
 // Snapshot is the whole of what one proxy runs for one workload, under one
@@ -83,12 +85,34 @@ type Service struct {
 	Name      names.Name    `json:"name"` // full: details.default.svc.cluster.local
 	Short     string        `json:"short"`
 	Namespace string        `json:"namespace"`
-	Ports     []policy.Port `json:"ports"`
+	Ports     []ServicePort `json:"ports"`
 }
 
-// Serves reports whether the service has that port.
-func (s *Service) Serves(port uint16) bool {
-	return slices.ContainsFunc(s.Ports, func(p policy.Port) bool { return p.Port == port })
+// ServicePort is a port of a service and what is spoken on it: ProtocolHTTP,
+// ProtocolTCP or, where nobody said it, ProtocolNone. Then what the client says first
+// counts.
+type ServicePort struct {
+	Port     uint16          `json:"port"`
+	Protocol policy.Protocol `json:"protocol,omitzero"`
+}
+
+// CheckServiceProtocol refuses a protocol that a port of a service cannot have.
+func CheckServiceProtocol(p policy.Protocol) error {
+	switch p {
+	case policy.ProtocolNone, policy.ProtocolHTTP, policy.ProtocolTCP:
+		return nil
+	}
+	return fmt.Errorf("protocol %s is not supported yet for a service; use http or tcp", p)
+}
+
+// Find returns what is spoken on a port; ok is false where the service does not have it.
+func (s *Service) Find(port uint16) (spoken policy.Protocol, ok bool) {
+	for i := range s.Ports {
+		if s.Ports[i].Port == port {
+			return s.Ports[i].Protocol, true
+		}
+	}
+	return policy.ProtocolNone, false
 }
 
 // Endpoints is the live endpoints of one service.

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"sluice.dev/sluice/internal/policy"
 )
 
 // Bounds of what a workload may say of itself.
@@ -74,6 +76,16 @@ func (w Workload) Normalize() (Workload, error) {
 	}
 	if len(w.Ports) > 0 && w.Ports[0] == 0 {
 		errs = append(errs, errors.New("port 0 is not a valid port"))
+	}
+	w.Protocols = maps.Clone(w.Protocols)
+	maps.DeleteFunc(w.Protocols, func(_ uint16, p policy.Protocol) bool { return p == policy.ProtocolNone })
+	for _, port := range slices.Sorted(maps.Keys(w.Protocols)) {
+		if !slices.Contains(w.Ports, port) {
+			errs = append(errs, fmt.Errorf("port %d has a protocol and is not one of the ports", port))
+		}
+		if err := CheckServiceProtocol(w.Protocols[port]); err != nil {
+			errs = append(errs, fmt.Errorf("port %d: %w", port, err))
+		}
 	}
 	if len(w.Proxy) > MaxProxyName {
 		errs = append(errs, fmt.Errorf("the proxy's name is longer than %d bytes", MaxProxyName))

@@ -397,7 +397,7 @@ func TestServicesComeFromWorkloadsAndMeshServices(t *testing.T) {
 	silent := workload(t, "client-v1/1", "default")
 	silent.Ports = nil
 	second := workload(t, "details-v2/1", "default")
-	second.Ports = []uint16{9080, 9443}
+	second.Ports, second.Protocols = []uint16{9080, 9443}, map[uint16]policy.Protocol{9080: policy.ProtocolHTTP}
 	out := Compile(Input{
 		Objects: []api.Object{
 			object("sluice.dev/v1alpha1", "MeshService", "default", "ratings", &v1alpha1.MeshServiceSpec{
@@ -426,15 +426,51 @@ func TestServicesComeFromWorkloadsAndMeshServices(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s.%s%v=%v", service.Short, service.Namespace, service.Ports, behind))
 	}
 	want := []string{
-		"canary.default[{9080 http}]=[details-v2/1[9080 9443]]",
+		"canary.default[{9080 }]=[details-v2/1[9080 9443]]",
 		"client.default[]=[]",
-		"details.default[{9080 http} {9443 http}]=[details-v1/1[9080] details-v2/1[9080 9443]]",
-		"details.shop[{9080 http}]=[details-v2/1[9080]]",
+		"details.default[{9080 http} {9443 }]=[details-v1/1[9080] details-v2/1[9080 9443]]",
+		"details.shop[{9080 }]=[details-v2/1[9080]]",
 		"ratings.default[{9080 tcp}]=[ratings-v1/1[9080]]",
-		"reviews.default[{9080 http}]=[]",
+		"reviews.default[{9080 }]=[]",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// What one workload says of a port counts where others say nothing of it. Where they
+// say different things none counts, whatever their order, and one of them is reported.
+func TestWorkloadsThatDisagreeOnAPortLeaveItsProtocolOpen(t *testing.T) {
+	says := func(instance string, p policy.Protocol) wire.Workload {
+		w := workload(t, instance, "default")
+		if p != policy.ProtocolNone {
+			w.Protocols = map[uint16]policy.Protocol{9080: p}
+		}
+		return w
+	}
+	const none, http, tcp = policy.ProtocolNone, policy.ProtocolHTTP, policy.ProtocolTCP
+	for _, x := range []struct {
+		said []policy.Protocol
+		want policy.Protocol
+	}{
+		{[]policy.Protocol{none, none}, none}, {[]policy.Protocol{none, tcp}, tcp}, {[]policy.Protocol{http, none, http}, http},
+		{[]policy.Protocol{http, tcp}, none}, {[]policy.Protocol{tcp, http, tcp, none}, none},
+	} {
+		var all []wire.Workload
+		for i, p := range x.said {
+			all = append(all, says(fmt.Sprint("details-v1/", i+1), p))
+		}
+		out := Compile(Input{Workloads: all})
+		if got, ok := snapshotOf(t, out, all[0]).Directory.Services[0].Find(9080); !ok || got != x.want {
+			t.Errorf("%v: %v, want %v", x.said, got, x.want)
+		}
+		reported := ""
+		for _, p := range out.Problems {
+			reported += p.Object + ": " + p.Text
+		}
+		if disagree := slices.Contains(x.said, http) && slices.Contains(x.said, tcp); disagree != strings.Contains(reported, "details-v1/2: port 9080 is ") {
+			t.Errorf("%v: reported %q", x.said, reported)
+		}
 	}
 }
 

@@ -63,14 +63,22 @@ func (o *Output) consenting(rules []*compiledEgress, private []netip.Prefix) []*
 }
 
 func compilePort(number int32, protocol string) (policy.Port, error) {
-	if number < 1 || number > 65535 {
-		return policy.Port{}, fmt.Errorf("port number %d must be in the range 1..65535", number)
+	port, err := portNumber(number)
+	if err != nil {
+		return policy.Port{}, err
 	}
 	p, err := policy.ParseProtocol(protocol)
 	if err != nil {
 		return policy.Port{}, err
 	}
-	return policy.Port{Port: uint16(number), Protocol: p}, nil
+	return policy.Port{Port: port, Protocol: p}, nil
+}
+
+func portNumber(number int32) (uint16, error) {
+	if number < 1 || number > 65535 {
+		return 0, fmt.Errorf("port number %d must be in the range 1..65535", number)
+	}
+	return uint16(number), nil
 }
 
 func compileEgressPolicy(id, namespace string, spec *v1alpha1.EgressPolicySpec) (*compiledEgress, error) {

@@ -18,6 +18,7 @@ type compiledService struct {
 	id       string // of the MeshService; "" for one that only workloads speak of
 	service  wire.Service
 	selector map[string]string // nil: the workloads that name the service
+	mixed    []uint16          // ports of which its workloads say different protocols
 }
 
 func compileService(id, namespace, short string, spec *v1alpha1.MeshServiceSpec, domain string) (*compiledService, error) {
@@ -34,16 +35,25 @@ func compileService(id, namespace, short string, spec *v1alpha1.MeshServiceSpec,
 	}
 	out := &compiledService{id: id, selector: selector, service: wire.Service{Name: name, Short: short, Namespace: namespace}}
 	for _, port := range spec.Ports {
-		compiled, err := compilePort(port.Port, cmp.Or(port.Protocol, "http"))
+		compiled, err := compileServicePort(port)
 		if err != nil {
 			return nil, err
-		}
-		if compiled.Protocol != policy.ProtocolHTTP && compiled.Protocol != policy.ProtocolTCP {
-			return nil, fmt.Errorf("protocol %s of a service is not supported yet", port.Protocol)
 		}
 		out.service.Ports = append(out.service.Ports, compiled)
 	}
 	return out, nil
+}
+
+func compileServicePort(port v1alpha1.ServicePort) (wire.ServicePort, error) {
+	if port.Protocol == "" {
+		number, err := portNumber(port.Port)
+		return wire.ServicePort{Port: number}, err
+	}
+	compiled, err := compilePort(port.Port, port.Protocol)
+	if err == nil {
+		err = wire.CheckServiceProtocol(compiled.Protocol)
+	}
+	return wire.ServicePort(compiled), err
 }
 
 // serviceSet is every service of the mesh with the workloads behind it.
@@ -56,8 +66,7 @@ type serviceSet struct {
 }
 
 // joinServices joins the services that MeshServices define with those that
-// workloads say they are, or said while they lived; the definition's ports win.
-// A workload's own ports are http unless a MeshService says otherwise. A service
+// workloads say they are, or said while they lived; the definition's ports win. A service
 // whose workloads left stays in the directory without endpoints: who calls it is
 // told that it is down (503), not that it has no name.
 func joinServices(defined []*compiledService, workloads, past []wire.Workload, domain string, report func(object, text string)) *serviceSet {
@@ -83,7 +92,7 @@ func joinServices(defined []*compiledService, workloads, past []wire.Workload, d
 				report(w.Instance, err.Error())
 				continue
 			}
-			set.announce(name, w)
+			set.announce(name, w, report)
 		}
 		if len(w.Ports) == 0 {
 			continue // it calls, and serves nothing
@@ -97,7 +106,7 @@ func joinServices(defined []*compiledService, workloads, past []wire.Workload, d
 	for _, w := range past {
 		name, err := names.Parse(w.Service + "." + w.Namespace + ".svc." + domain)
 		if _, lives := set.byName[name]; err == nil && !lives {
-			set.announce(name, w)
+			set.announce(name, w, report)
 		}
 	}
 	for _, service := range set.byName {
@@ -110,8 +119,9 @@ func joinServices(defined []*compiledService, workloads, past []wire.Workload, d
 }
 
 // announce adds the service that a workload says it is, or the workload's ports
-// to it. A MeshService is not changed by what workloads say.
-func (s *serviceSet) announce(name names.Name, w wire.Workload) {
+// to it. A MeshService is not changed by what workloads say. Where they say different
+// protocols of a port, none counts: what a client says does.
+func (s *serviceSet) announce(name names.Name, w wire.Workload, report func(object, text string)) {
 	service, ok := s.byName[name]
 	if !ok {
 		service = &compiledService{service: wire.Service{Name: name, Short: w.Service, Namespace: w.Namespace}}
@@ -120,10 +130,22 @@ func (s *serviceSet) announce(name names.Name, w wire.Workload) {
 	if service.id != "" {
 		return
 	}
-	for _, port := range w.Ports {
-		spoken := policy.Port{Port: port, Protocol: policy.ProtocolHTTP}
-		if at, ok := slices.BinarySearchFunc(service.service.Ports, spoken, func(a, b policy.Port) int { return cmp.Compare(a.Port, b.Port) }); !ok {
-			service.service.Ports = slices.Insert(service.service.Ports, at, spoken)
+	for _, number := range w.Ports {
+		said := wire.ServicePort{Port: number, Protocol: w.Protocols[number]}
+		at, ok := slices.BinarySearchFunc(service.service.Ports, said, func(a, b wire.ServicePort) int { return cmp.Compare(a.Port, b.Port) })
+		if !ok {
+			service.service.Ports = slices.Insert(service.service.Ports, at, said)
+			continue
+		}
+		known := &service.service.Ports[at]
+		switch {
+		case said.Protocol == policy.ProtocolNone, said.Protocol == known.Protocol, slices.Contains(service.mixed, number):
+		case known.Protocol == policy.ProtocolNone:
+			known.Protocol = said.Protocol
+		default:
+			report(w.Instance, fmt.Sprintf("port %d is %s here and %s for another workload of %s: what each client says first decides", number, said.Protocol, known.Protocol, name))
+			service.mixed = append(service.mixed, number)
+			known.Protocol = policy.ProtocolNone
 		}
 	}
 }

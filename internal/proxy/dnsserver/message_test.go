@@ -19,7 +19,7 @@ func books() *Services {
 		return wire.Service{
 			Name:  names.MustParse(short + "." + namespace + ".svc.cluster.local"),
 			Short: short, Namespace: namespace,
-			Ports: []policy.Port{{Port: 9080, Protocol: policy.ProtocolHTTP}},
+			Ports: []wire.ServicePort{{Port: 9080, Protocol: policy.ProtocolHTTP}},
 		}
 	}
 	return NewServices(&wire.Directory{Domain: "cluster.local", Services: []wire.Service{

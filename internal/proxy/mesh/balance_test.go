@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/names"
-	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
@@ -30,7 +29,7 @@ func balanced(t testing.TB, rules []route.Rule, all ...*wire.Endpoints) *snapsho
 	t.Helper()
 	directory := &wire.Directory{Domain: "cluster.local"}
 	for _, of := range all {
-		directory.Services = append(directory.Services, wire.Service{Name: of.Service, Ports: []policy.Port{{Port: 9080, Protocol: policy.ProtocolHTTP}, {Port: 9090, Protocol: policy.ProtocolHTTP}}})
+		directory.Services = append(directory.Services, wire.Service{Name: of.Service, Ports: []wire.ServicePort{{Port: 9080}, {Port: 9090}}})
 	}
 	s, err := snapshot.Build(&wire.Snapshot{
 		Version: "test", Created: time.Now(), Mesh: &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour}, Policy: &wire.Policy{},

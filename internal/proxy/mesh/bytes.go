@@ -2,39 +2,82 @@ package mesh
 
 import (
 	"context"
+	"net"
 
+	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
-	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 )
 
-// bytes relays a connection to an endpoint of the service, and closes its record.
-func (w *Way) bytes(ctx context.Context, flow *carry.Flow, conn *gate.Conn, to Target, prefix []byte, release func()) {
+// bytes relays the connection to an endpoint of the service, and keeps its record.
+func (c *connection) bytes(ctx context.Context, said []byte, release func()) {
+	flow := c.open()
 	defer flow.Close()
-	d := w.decide(conn.Snapshot(), to, route.Request{})
-	flow.Decide(&d.Verdict)
-	if !d.Verdict.Passes() {
-		carry.HangUp(conn, flow.Sniffed(), d.Verdict.Reason)
-		return
+	r := c.reach(ctx)
+	defer c.end(&r)
+	if c.reached(flow, &r) {
+		flow.Relay(ctx, r.up, said, release)
 	}
-	flow.Edit(func(r *record.Record) { r.Rule = d.Rule })
-	conn.Hold(reachable{to.Service}, d.Snapshot)
-	if d.Why != nil {
-		carry.HangUp(conn, flow.Sniffed(), flow.Fail(d.Why).Reason)
-		return
+}
+
+// reached is what came of a decision about the connection as a whole.
+type reached struct {
+	Decision
+	up  *net.TCPConn // nil where nobody was reached
+	err error        // why, where the verdict passes
+}
+
+// reach decides about the connection as a whole and connects to its endpoint. On a port
+// that is http now there are requests alone.
+func (c *connection) reach(ctx context.Context) (r reached) {
+	r.Decision = c.way.decide(c.conn.Snapshot(), c.to, route.Request{})
+	if service := r.Snapshot.Service(c.to.Service); service != nil {
+		if spoken, _ := service.Find(c.to.Port); spoken == policy.ProtocolHTTP && r.Verdict.Passes() {
+			r.Verdict = r.Verdict.Denied(refusal.ProtocolMismatch)
+		}
 	}
-	if err := w.kit.Upstream.Reserve(ctx); err != nil {
-		flow.Fail(err)
-		gate.Reset(conn.Down())
-		return
+	if !r.Verdict.Passes() {
+		return r
 	}
-	defer w.kit.Upstream.Open.Give(1)
-	up, err := w.dial(ctx, d.Endpoint, to.Port)
-	if err != nil {
-		carry.HangUp(conn, flow.Sniffed(), flow.Fail(err).Reason)
-		return
+	c.conn.Hold(reachable{c.to.Service}, r.Snapshot)
+	if r.Why != nil {
+		r.err = r.Why
+		return r
 	}
-	flow.Edit(func(r *record.Record) { r.Upstream = d.Endpoint.Instance })
-	flow.Relay(ctx, up, prefix, release)
+	if r.err = c.way.kit.Upstream.Reserve(ctx); r.err != nil {
+		return r
+	}
+	if r.up, r.err = c.way.dial(ctx, r.Endpoint, c.to.Port); r.err != nil {
+		c.way.kit.Upstream.Open.Give(1)
+	}
+	return r
+}
+
+// end gives back what reach took, once what it dialled is closed.
+func (c *connection) end(r *reached) {
+	if r.up != nil {
+		c.way.kit.Upstream.Open.Give(1)
+	}
+}
+
+// reached notes in the record what came of it. It reports false where nobody was
+// reached, after it told the client.
+func (c *connection) reached(flow *carry.Flow, r *reached) bool {
+	flow.Decide(&r.Verdict)
+	if !r.Verdict.Passes() {
+		if r.Verdict.Reason == refusal.ProtocolMismatch {
+			flow.Edit(func(to *record.Record) { to.Detail = "the port is http, and the client says something else" })
+		}
+		carry.HangUp(c.conn, flow.Sniffed(), r.Verdict.Reason)
+		return false
+	}
+	flow.Edit(func(to *record.Record) { to.Rule = r.Rule })
+	if r.err != nil {
+		carry.HangUp(c.conn, flow.Sniffed(), flow.Fail(r.err).Reason)
+		return false
+	}
+	flow.Edit(func(to *record.Record) { to.Upstream = r.Endpoint.Instance })
+	return true
 }

@@ -45,9 +45,11 @@ func (w *Way) decide(s *snapshot.Snapshot, to Target, r route.Request) Decision 
 // plan picks where a request goes: the route rules choose a service and labels, and the
 // endpoints that carry them take turns.
 func (w *Way) plan(d *Decision, to Target, r route.Request) {
-	if service := d.Snapshot.Service(to.Service); service != nil && !service.Serves(to.Port) {
-		d.Why = refusal.New(refusal.NoSuchPort, noSuchPort(service, to.Port))
-		return
+	if service := d.Snapshot.Service(to.Service); service != nil {
+		if _, ok := service.Find(to.Port); !ok {
+			d.Why = refusal.New(refusal.NoSuchPort, noSuchPort(service, to.Port))
+			return
+		}
 	}
 	plan := d.Snapshot.Routes.Plan(to.Service, r)
 	chosen := plan.Draw(rand.Uint64())

@@ -24,7 +24,7 @@ import (
 var (
 	details = names.MustParse("details.default.svc.cluster.local")
 	reviews = names.MustParse("reviews.default.svc.cluster.local")
-	at9080  = []policy.Port{{Port: 9080, Protocol: policy.ProtocolHTTP}}
+	at9080  = []wire.ServicePort{{Port: 9080}}
 )
 
 // endpoint is one that serves port 9080 as a version.

@@ -6,19 +6,14 @@
 package mesh
 
 import (
-	"context"
 	"time"
 
 	"sluice.dev/sluice/internal/names"
-	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/pools"
 	"sluice.dev/sluice/internal/proxy/snapshot"
-	"sluice.dev/sluice/internal/proxy/sniff"
 	"sluice.dev/sluice/internal/proxy/upstream"
-	"sluice.dev/sluice/internal/record"
-	"sluice.dev/sluice/internal/wire"
 )
 
 // Config is one workload's way to services. All must be set, Caller for whoever has an
@@ -33,11 +28,12 @@ type Config struct {
 
 // Way is the way of one workload to the services of the mesh.
 type Way struct {
-	kit     *carry.Kit
-	caller  Caller
-	inward  func(instance string) (Inward, bool)
-	balance balance // whose turn it is among the endpoints
-	pools   pools.Table[poolKey, struct{}]
+	kit      *carry.Kit
+	caller   Caller
+	inward   func(instance string) (Inward, bool)
+	balance  balance  // whose turn it is among the endpoints
+	findings findings // which ports' servers were seen to speak first
+	pools    pools.Table[poolKey, struct{}]
 }
 
 // New returns a way without connections.
@@ -75,44 +71,4 @@ func (g reachable) Recheck(s *snapshot.Snapshot) gate.Objection {
 		return gate.Objection{Reason: noEndpoint, MayReturn: true}
 	}
 	return gate.Objection{}
-}
-
-// Serve carries a connection to a service to its end. The address that was dialled
-// decides, and Host passes unchanged.
-func (w *Way) Serve(ctx context.Context, conn *gate.Conn, service *wire.Service, port uint16) {
-	to := Target{service.Name, port}
-	about := carry.About{Direction: record.Mesh, Dialled: service.Name.String(), Port: port, Sniffed: policy.Opaque}
-	start := w.kit.Now()
-	serves := service.Serves(port)
-	if serves && !speaksHTTP(service, port) {
-		w.bytes(ctx, w.kit.Open(conn, start, about, conn.Snapshot().Version), conn, to, nil, nil)
-		return
-	}
-	buffer := w.kit.Buffers.NewBuffer()
-	defer buffer.Release()
-	possible := serves && conn.Snapshot().Policy.DeniesAll() == "" // else the client is only answered in its own protocol
-	seen, prefix, err := carry.Sniff(ctx, conn, buffer, sniff.Limits{Silence: carry.Silence(possible)})
-	about.Sniffed, about.SNI = seen.Kind, seen.SNI
-	switch {
-	case err != nil && len(buffer.Bytes()) > 0:
-		flow := w.kit.Open(conn, start, about, conn.Snapshot().Version)
-		flow.Broke(err, 0)
-		flow.Close()
-	case err != nil || seen.Silent && seen.Ended:
-		// The client left before it said anything: there is nothing to tell of.
-	case seen.Kind == policy.HTTP:
-		w.kit.HTTP.Serve(ctx, conn.Down(), prefix, newServed(w, conn, about, to))
-	default:
-		w.bytes(ctx, w.kit.Open(conn, start, about, conn.Snapshot().Version), conn, to, prefix, buffer.Release)
-	}
-}
-
-// speaksHTTP reports whether a port of a service speaks HTTP.
-func speaksHTTP(service *wire.Service, port uint16) bool {
-	for _, p := range service.Ports {
-		if p.Port == port {
-			return p.Protocol == policy.ProtocolHTTP
-		}
-	}
-	return false
 }

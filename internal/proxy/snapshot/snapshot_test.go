@@ -53,7 +53,7 @@ func sent(t testing.TB, hosts ...string) *wire.Snapshot {
 			{ID: "r", Targets: []route.Weighted{{Labels: map[string]string{"version": "v2"}, Weight: 100}}},
 		}}}},
 		wire.PartDirectory: &wire.Directory{Domain: "cluster.local", Services: []wire.Service{
-			{Name: details, Short: "details", Namespace: "default", Ports: []policy.Port{{Port: 9080, Protocol: policy.ProtocolHTTP}}},
+			{Name: details, Short: "details", Namespace: "default", Ports: []wire.ServicePort{{Port: 9080, Protocol: policy.ProtocolHTTP}}},
 		}},
 		wire.PartEndpoints + details.String(): &wire.Endpoints{Service: details, Endpoints: []wire.Endpoint{{Instance: "details-v2/1", Ports: []uint16{9080}}}},
 	}

@@ -60,7 +60,7 @@ const (
 )
 
 // JoinFormat is the format of a Join that this build writes.
-const JoinFormat = 1
+const JoinFormat = 2
 
 var joins = format.Kind{Name: "the join of a workload", Oldest: 1, Newest: JoinFormat, Reader: "sluice-server"}
 

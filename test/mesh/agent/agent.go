@@ -33,6 +33,7 @@ const (
 	Drop     = "drop"  // close what is kept
 	Files    = "files" // Body is the open descriptors, a line each
 	Serve    = "serve" // serve HTTP on Address; every answer is the Send
+	Greet    = "greet" // serve on Address: say Send first, and send back what comes then
 )
 
 // Ask is one thing to do.
@@ -127,6 +128,13 @@ func (a *agent) do(ask Ask) (Answer, error) {
 		return Answer{}, nil
 	case Files:
 		return files()
+	case Greet:
+		l, err := net.Listen("tcp", ask.Address)
+		if err != nil {
+			return Answer{}, err
+		}
+		go greet(l, ask.Send)
+		return Answer{}, nil
 	case Serve:
 		l, err := net.Listen("tcp", ask.Address)
 		if err != nil {
@@ -136,6 +144,21 @@ func (a *agent) do(ask Ask) (Answer, error) {
 		return Answer{}, nil
 	}
 	return Answer{}, fmt.Errorf("cannot %q", ask.Do)
+}
+
+// greet speaks first on each connection of a listener.
+func greet(l net.Listener, greeting []byte) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			conn.Write(greeting)
+			io.Copy(conn, conn)
+		}()
+	}
 }
 
 func roots(file string) (*x509.CertPool, error) {
