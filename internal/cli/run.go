@@ -17,7 +17,6 @@ import (
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/run"
-	"sluice.dev/sluice/internal/sandbox"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -103,7 +102,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.StringVar(&o.egressSockets, "egress-sockets", os.Getenv("SLUICE_EGRESS_SOCKETS"), "unix socket of a SocketFactory: the way out is through its namespace (SLUICE_EGRESS_SOCKETS)")
 	f.StringArrayVar(&o.resolvers, "resolver", commaSeparated(os.Getenv("SLUICE_RESOLVER")), "DNS server to ask, ADDRESS[:PORT]; may be repeated (SLUICE_RESOLVER, separated by commas; default: the machine's)")
 	f.StringVar(&o.upstreamCA, "upstream-ca", os.Getenv("SLUICE_UPSTREAM_CA"), "file of PEM certificates that upstreams may chain to, beside the system's (SLUICE_UPSTREAM_CA)")
-	f.StringVar(&o.runAs, "run-as", "", "UID[:GID] to run the command as; requires root")
+	f.StringVar(&o.runAs, "run-as", "", "`USER[:GROUP]` to run the command as, names or numbers from 1 to 4294967294; requires root")
 	f.StringArrayVar(&o.unix, "unix", nil, "`PATH` of a unix socket outside that the command may connect to; may be repeated")
 	f.BoolVar(&o.unsupervised, "unsupervised", false, "for a command that brings a seccomp filter that notifies: unix sockets of the outside are hidden once, by name, which is a lower level")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "say nothing after the command")
@@ -138,8 +137,10 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	if c.Resolvers, err = resolve.ParseServers(o.resolvers); err != nil {
 		return c, fmt.Errorf("--resolver or SLUICE_RESOLVER: %w", err)
 	}
-	if c.RunAs, err = identity(o.runAs); err != nil {
-		return c, err
+	if cmd.Flags().Changed("run-as") { // an empty one is a variable that is not set, and not root
+		if c.RunAs, err = identity(o.runAs, accounts{}); err != nil {
+			return c, err
+		}
 	}
 	if c.Unix, err = socketFiles(o.unix); err != nil {
 		return c, err
@@ -217,20 +218,4 @@ func ports(flag string, texts []string) (list []uint16, err error) {
 // commaSeparated is nil for an empty text; spaces around a comma do not count.
 func commaSeparated(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
-}
-
-func identity(text string) (*sandbox.Identity, error) {
-	if text == "" {
-		return nil, nil
-	}
-	user, group, withGroup := strings.Cut(text, ":")
-	uid, err := strconv.Atoi(user)
-	gid := uid
-	if err == nil && withGroup {
-		gid, err = strconv.Atoi(group)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--run-as %q must be UID or UID:GID", text)
-	}
-	return &sandbox.Identity{UID: uid, GID: gid}, nil
 }

@@ -104,10 +104,15 @@ func open(ctx context.Context, c Config, hidden []string) (*sandbox.Sandbox, err
 	for _, folder := range c.Mask {
 		os.MkdirAll(folder, 0o700) // where we may not, the command may not either
 	}
-	return sandbox.New(ctx, sandbox.Config{
+	box, err := sandbox.New(ctx, sandbox.Config{
 		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: append(slices.Clone(c.Mask), hidden...),
 		Unix: c.Unix, Unsupervised: c.Unsupervised,
 	})
+	var identity *sandbox.IdentityError
+	if errors.As(err, &identity) {
+		return nil, fmt.Errorf("--run-as: %w", err)
+	}
+	return box, err
 }
 
 // sayLevel says what holds, where it was asked for; what holds less here than on

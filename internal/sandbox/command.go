@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -103,25 +102,4 @@ func (l *launcher) confine(runAs *Identity, supervised bool) error {
 		}
 	}
 	return installFilter()
-}
-
-// becomeOnThisThread changes the user of the calling thread alone; the standard
-// library would change that of all, and init needs its capabilities.
-func becomeOnThisThread(who *Identity) error {
-	groups := make([]uint32, len(who.Groups)+1) // never empty, for its address
-	for i, group := range who.Groups {
-		groups[i] = uint32(group)
-	}
-	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(who.Groups)), uintptr(unsafe.Pointer(&groups[0])), 0)
-	if errno != 0 {
-		return fmt.Errorf("set groups: %w", errno)
-	}
-	gid, uid := uintptr(who.GID), uintptr(who.UID)
-	if _, _, errno = unix.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); errno != 0 {
-		return fmt.Errorf("become group %d: %w", who.GID, errno)
-	}
-	if _, _, errno = unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); errno != 0 {
-		return fmt.Errorf("become user %d: %w", who.UID, errno)
-	}
-	return nil
 }

@@ -60,25 +60,15 @@ type Config struct {
 	UserNamespace bool
 }
 
-// Identity is a user on the machine.
-type Identity struct {
-	UID    int   `json:"uid"`
-	GID    int   `json:"gid"`
-	Groups []int `json:"groups,omitempty"`
-}
-
 func (c *Config) validate() error {
 	switch {
 	case len(c.Command) == 0 || c.Command[0] == "":
 		return errors.New("sandbox: no command")
 	case len(c.Mask) > MaxMasks:
 		return fmt.Errorf("sandbox: %d paths to mask, at most %d are taken", len(c.Mask), MaxMasks)
-	case c.RunAs != nil && os.Geteuid() != 0:
-		return errors.New("sandbox: only root can run a command as somebody else")
-	case c.RunAs != nil && c.userNamespace():
-		return errors.New("sandbox: in a user namespace a command can only run as who starts it")
-	case c.RunAs != nil && (c.RunAs.UID < 0 || c.RunAs.GID < 0):
-		return errors.New("sandbox: a user's number is not below 0")
+	}
+	if err := c.checkIdentity(); err != nil {
+		return err
 	}
 	for _, folder := range c.Mask {
 		if !filepath.IsAbs(folder) || filepath.Clean(folder) == "/" {
