@@ -128,9 +128,11 @@ func (v *validation) egressPorts(spec *v1alpha1.EgressPolicySpec) {
 	}
 	for i, port := range ports {
 		at := fmt.Sprintf("spec.to.ports[%d]", i)
-		if v.portNumber(at+".port", port.Port) && slices.Index(ports, port) < i {
+		same := func(p v1alpha1.EgressPort) bool { return p.Port == port.Port && p.Protocol == port.Protocol }
+		if v.portNumber(at+".port", port.Port) && slices.IndexFunc(ports, same) < i {
 			v.fail(at, "duplicate port: %d %s", port.Port, port.Protocol)
 		}
+		v.idleTimeout(at+".idleTimeout", spec, &port)
 		switch port.Protocol {
 		case v1alpha1.ProtocolTCP, v1alpha1.ProtocolMongo, v1alpha1.ProtocolHTTP, v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS:
 		case "http2", "grpc", "udp", "quic":
@@ -140,6 +142,20 @@ func (v *validation) egressPorts(spec *v1alpha1.EgressPolicySpec) {
 		default:
 			v.fail(at+".protocol", "protocol %q is not one of http, https, tls, tcp, mongo", port.Protocol)
 		}
+	}
+}
+
+// idleTimeout validates that of a port, and that bytes are carried there.
+func (v *validation) idleTimeout(path string, spec *v1alpha1.EgressPolicySpec, port *v1alpha1.EgressPort) {
+	_, err := port.IdleAfter()
+	switch {
+	case err != nil:
+		v.fail(path, "%v", err)
+	case port.IdleTimeout == "":
+	case port.Protocol == v1alpha1.ProtocolHTTP:
+		v.fail(path, "is for connections whose bytes are carried as they are; on http port %d requests are read", port.Port)
+	case port.Protocol == v1alpha1.ProtocolHTTPS && spec.TLSMode() == v1alpha1.ModeOriginate:
+		v.fail(path, "is for connections whose bytes are carried as they are; on https port %d with tls.mode Originate requests are read", port.Port)
 	}
 }
 

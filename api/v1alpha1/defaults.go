@@ -41,6 +41,19 @@ const (
 	MostMaxStale    = 30 * 24 * time.Hour
 )
 
+// How long a connection whose bytes are carried may move nothing.
+const (
+	DefaultIdleTimeout = time.Hour
+	LeastIdleTimeout   = time.Second
+	MostIdleTimeout    = 7 * 24 * time.Hour
+)
+
+// IdleAfter returns how long a connection to the port may move nothing. The error is what
+// Validate says of the field.
+func (p *EgressPort) IdleAfter() (time.Duration, error) {
+	return duration(p.IdleTimeout, "30m", DefaultIdleTimeout, LeastIdleTimeout, MostIdleTimeout)
+}
+
 // TLSMode returns how TLS is done: the mode, or Auto where none is said.
 func (s *EgressPolicySpec) TLSMode() string {
 	if s.TLS == nil || s.TLS.Mode == "" {
@@ -52,15 +65,20 @@ func (s *EgressPolicySpec) TLSMode() string {
 // StaleAfter returns for how long a proxy goes on without its server. The error
 // is what Validate says of the field.
 func (s *MeshConfigSpec) StaleAfter() (time.Duration, error) {
-	if s.MaxStale == "" {
-		return DefaultMaxStale, nil
+	return duration(s.MaxStale, "24h", DefaultMaxStale, LeastMaxStale, MostMaxStale)
+}
+
+// duration reads a duration within bounds; "" is the default.
+func duration(text, example string, absent, least, most time.Duration) (time.Duration, error) {
+	if text == "" {
+		return absent, nil
 	}
-	d, err := time.ParseDuration(s.MaxStale)
+	d, err := time.ParseDuration(text)
 	if err != nil {
-		return 0, fmt.Errorf("%q is not a duration such as 24h", s.MaxStale)
+		return 0, fmt.Errorf("%q is not a duration such as %s", text, example)
 	}
-	if d < LeastMaxStale || d > MostMaxStale {
-		return 0, fmt.Errorf("%s is not in the range %s..%s", d, LeastMaxStale, MostMaxStale)
+	if d < least || d > most {
+		return 0, fmt.Errorf("%s is not in the range %s..%s", d, least, most)
 	}
 	return d, nil
 }

@@ -57,6 +57,10 @@ type EgressPort struct {
 	Port int32 `json:"port"`
 	// Protocol is http, https, tls, tcp or mongo (http2, grpc, udp, quic: not supported yet).
 	Protocol string `json:"protocol"`
+	// IdleTimeout is how long a connection whose bytes are carried as they are (tcp, mongo, and TLS
+	// that is passed through) may move nothing, either way, before it is reset: a duration from 1s
+	// to 168h. Default: 1h. It counts for connections that begin after it was set.
+	IdleTimeout string `json:"idleTimeout,omitempty"`
 }
 
 // EgressTLS says how TLS towards the destination is done.

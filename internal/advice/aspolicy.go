@@ -20,7 +20,11 @@ func asPolicy(rule *policy.Rule, who *Options) (api.Object, bool) {
 	}
 	spec.To.Hosts, spec.To.CIDRs = texts(rule.Hosts), texts(rule.CIDRs)
 	for _, p := range rule.Ports {
-		spec.To.Ports = append(spec.To.Ports, v1alpha1.EgressPort{Port: int32(p.Port), Protocol: p.Protocol.String()})
+		port := v1alpha1.EgressPort{Port: int32(p.Port), Protocol: p.Protocol.String()}
+		if p.IdleTimeout != 0 {
+			port.IdleTimeout = p.IdleTimeout.String()
+		}
+		spec.To.Ports = append(spec.To.Ports, port)
 	}
 	if rule.TLS != (policy.TLS{Mode: policy.TLSAuto}) {
 		spec.TLS = &v1alpha1.EgressTLS{ServerName: rule.TLS.ServerName.String(), CABundle: rule.TLS.CABundle}

@@ -13,7 +13,7 @@ import (
 func manyRules(count int) []Rule {
 	rules := make([]Rule, 0, count)
 	for i := range count {
-		r := Rule{ID: fmt.Sprintf("egress-policy/default/%06d", i), Ports: []Port{{443, ProtocolHTTPS}, {8443, ProtocolTCP}}}
+		r := Rule{ID: fmt.Sprintf("egress-policy/default/%06d", i), Ports: []Port{{Port: 443, Protocol: ProtocolHTTPS}, {Port: 8443, Protocol: ProtocolTCP}}}
 		switch i % 4 {
 		case 0:
 			r.Hosts = []names.Pattern{names.MustParsePattern(fmt.Sprintf("host%d.example.com", i))}

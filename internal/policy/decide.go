@@ -99,6 +99,6 @@ func nothingMatches(c *Chain, v *Verdict, namesOnPort bool) refusal.Reason {
 func (v *Verdict) settle(j judgement) {
 	v.Rule, v.Protocol, v.Reason = j.rule, j.protocol, j.reason
 	if j.reason == "" {
-		v.Action, v.Treatment, v.Consent = Allow, j.treatment, Consent{j.consent}
+		v.Action, v.Treatment, v.Consent, v.IdleTimeout = Allow, j.treatment, Consent{j.consent}, j.idle
 	}
 }

@@ -397,8 +397,8 @@ func TestNewSetRefusesWhatItCannotCarry(t *testing.T) {
 		"protocol udp on port 53: not supported yet":    rule("r", "a.example", "53/udp"),
 		"protocol http2 on port 443: not supported yet": rule("r", "a.example", "443/http2"),
 		`TLS mode "Intercept": not supported yet`:       rule("r", "a.example", "443/https").mode("Intercept"),
-		"port 0":                        {ID: "r", Hosts: []names.Pattern{names.MustParsePattern("*")}, Ports: []Port{{0, ProtocolTCP}}},
-		"an address range is not valid": {ID: "r", CIDRs: []netip.Prefix{{}}, Ports: []Port{{1, ProtocolTCP}}},
+		"port 0":                        {ID: "r", Hosts: []names.Pattern{names.MustParsePattern("*")}, Ports: []Port{{Port: 0, Protocol: ProtocolTCP}}},
+		"an address range is not valid": {ID: "r", CIDRs: []netip.Prefix{{}}, Ports: []Port{{Port: 1, Protocol: ProtocolTCP}}},
 		fmt.Sprintf("more than %d dest", MaxEntries): {ID: "r", Hosts: make([]names.Pattern, 1<<11), Ports: make([]Port, 1<<11)},
 	} {
 		if _, err := NewSet([]Rule{r}, Options{}); err == nil || !strings.Contains(err.Error(), want) {

@@ -3,6 +3,7 @@ package policy
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"sluice.dev/sluice/internal/names"
 )
@@ -23,6 +24,10 @@ type Rule struct {
 type Port struct {
 	Port     uint16   `json:"port"`
 	Protocol Protocol `json:"protocol"`
+
+	// IdleTimeout is how long a connection whose bytes are carried may move nothing; 0
+	// is the default.
+	IdleTimeout time.Duration `json:"idleTimeout,omitempty"`
 }
 
 // TLS says how TLS towards the destination is done.

@@ -146,13 +146,16 @@ func (s *Set) add(rule *Rule) error {
 		if !port.Protocol.isBuilt() {
 			return fmt.Errorf("protocol %s on port %d: not supported yet", port.Protocol, port.Port)
 		}
+		if port.IdleTimeout < 0 {
+			return fmt.Errorf("idle timeout %s on port %d", port.IdleTimeout, port.Port)
+		}
 		key := portOf(port.Protocol.Transport(), port.Port)
 		table := s.ports[key]
 		if table == nil {
 			table = &portTable{}
 			s.ports[key] = table
 		}
-		table.add(candidate{rule, port.Protocol, consent})
+		table.add(candidate{rule, port.Protocol, consent, port.IdleTimeout})
 	}
 	return nil
 }

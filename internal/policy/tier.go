@@ -1,6 +1,10 @@
 package policy
 
-import "sluice.dev/sluice/internal/refusal"
+import (
+	"time"
+
+	"sluice.dev/sluice/internal/refusal"
+)
 
 // tier is the rules that hold one destination, as specific as each other, on one
 // port.
@@ -15,6 +19,7 @@ type candidate struct {
 	rule     *Rule
 	protocol Protocol
 	consent  *consentLists // the rule's
+	idle     time.Duration // its port's
 }
 
 // judgement is what a tier says of a chain.
@@ -24,6 +29,7 @@ type judgement struct {
 	treatment Treatment
 	reason    refusal.Reason // "" allows
 	consent   *consentLists
+	idle      time.Duration
 }
 
 // judge returns the first rule that carries what was sniffed, or why none does.
@@ -40,7 +46,7 @@ func (t *tier) judge(c *Chain) judgement {
 		candidate := &t.candidates[i]
 		treatment, reason := candidate.carry(c, meant)
 		if reason == "" {
-			return judgement{rule: candidate.rule, protocol: candidate.protocol, treatment: treatment, consent: candidate.consent}
+			return judgement{rule: candidate.rule, protocol: candidate.protocol, treatment: treatment, consent: candidate.consent, idle: candidate.idle}
 		}
 		if denied.rule == nil || denied.reason == refusal.ProtocolMismatch && reason != refusal.ProtocolMismatch {
 			denied.rule, denied.protocol = candidate.rule, candidate.protocol

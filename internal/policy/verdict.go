@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"time"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/refusal"
@@ -49,6 +50,9 @@ type Verdict struct {
 	Transport Transport
 	Protocol  Protocol // of the rule's port that matched
 	Consent   Consent  // what may be dialled
+
+	// IdleTimeout is how long what is carried as bytes may move nothing; 0 is the default.
+	IdleTimeout time.Duration
 
 	// ECH says that the ClientHello carried encrypted_client_hello although the
 	// names agree. It may pass as GREASE only if a handshake of our own that

@@ -113,7 +113,7 @@ func TestMoreRangesThanTheBoundAreRefused(t *testing.T) {
 	for i := range MaxWithin + 1 {
 		wide.CIDRs = append(wide.CIDRs, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32))
 	}
-	wide.Ports = []Port{{443, ProtocolTCP}}
+	wide.Ports = []Port{{Port: 443, Protocol: ProtocolTCP}}
 	if _, err := NewSet([]Rule{wide}, Options{}); err == nil {
 		t.Error("more ranges than the bound were taken")
 	}

@@ -111,6 +111,11 @@ func compileEgressPolicy(id, namespace string, spec *v1alpha1.EgressPolicySpec) 
 		if err != nil {
 			return nil, err
 		}
+		if port.IdleTimeout != "" {
+			if compiled.IdleTimeout, err = port.IdleAfter(); err != nil {
+				return nil, fmt.Errorf("idleTimeout of port %d: %w", port.Port, err)
+			}
+		}
 		rule.Ports = append(rule.Ports, compiled)
 	}
 	if rule.PrivateAnswers, err = parseCIDRs(spec.PrivateAnswers); err != nil {

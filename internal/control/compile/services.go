@@ -53,7 +53,7 @@ func compileServicePort(port v1alpha1.ServicePort) (wire.ServicePort, error) {
 	if err == nil {
 		err = wire.CheckServiceProtocol(compiled.Protocol)
 	}
-	return wire.ServicePort(compiled), err
+	return wire.ServicePort{Port: compiled.Port, Protocol: compiled.Protocol}, err
 }
 
 // serviceSet is every service of the mesh with the workloads behind it.

@@ -20,6 +20,7 @@ type Flow struct {
 	kit   *Kit
 	conn  *gate.Conn
 	about About
+	idle  time.Duration // that the last verdict gives it
 }
 
 // About is what is known of a connection before a verdict.
@@ -66,6 +67,7 @@ func (f *Flow) Edit(change func(r *record.Record)) { f.entry.Edit(change) }
 
 // Decide notes a verdict.
 func (f *Flow) Decide(v *policy.Verdict) {
+	f.idle = v.IdleTimeout
 	f.entry.Edit(func(r *record.Record) { r.Decide(v) })
 }
 
@@ -110,8 +112,10 @@ func (f *Flow) Through(up *net.TCPConn) *relay.Relay {
 	return carried
 }
 
-// Run runs a relay of Through to its end.
+// Run runs a relay of Through to its end, within the bound on idleness of the last
+// verdict.
 func (f *Flow) Run(ctx context.Context, carried *relay.Relay) {
+	carried.SetIdle(f.idle)
 	result := carried.Run(ctx)
 	f.Uncount()
 	if result.Err != nil {

@@ -18,7 +18,6 @@ import (
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/pools"
 	"sluice.dev/sluice/internal/proxy/proof"
-	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/sniff"
@@ -100,7 +99,7 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn, chain policy.Chain) {
 	buffer := w.kit.Buffers.NewBuffer()
 	defer buffer.Release()
 	if at.ServerFirst {
-		c.serverFirst(ctx, buffer, sniff.Limits{OnlyTLS: true, Silence: relay.DefaultIdle})
+		c.serverFirst(ctx, buffer, sniff.Limits{OnlyTLS: true})
 		return
 	}
 	seen, prefix, err := c.sniff(ctx, buffer, sniff.Limits{Silence: carry.Silence(at.Possible)})
@@ -112,7 +111,7 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn, chain policy.Chain) {
 	case seen.Kind == policy.HTTP:
 		c.http(ctx, prefix)
 	case seen.Silent && at.Watch:
-		seen, prefix, again := c.serverFirst(ctx, buffer, sniff.Limits{Silence: relay.DefaultIdle})
+		seen, prefix, again := c.serverFirst(ctx, buffer, sniff.Limits{})
 		switch {
 		case again && seen.Kind == policy.ClientHello:
 			c.bytes(ctx, prefix, seen, buffer.Release)

@@ -39,6 +39,7 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 	}
 	c.conn.Hold(dialled{allowed{c.chain}, address.Addr()}, d.Snapshot)
 	flow.Edit(func(r *record.Record) { r.Upstream = address.String() })
+	limits.Silence = cmp.Or(d.Verdict.IdleTimeout, relay.DefaultIdle)
 	through := flow.Through(up)
 	defer flow.Uncount()
 	defer through.Drop()

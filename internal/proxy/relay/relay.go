@@ -114,6 +114,9 @@ func (r *Relay) Abort() { r.fail(ErrAborted) }
 // to a relay that does not run yet.
 func (r *Relay) Say(prefix []byte, done func()) { r.config.Prefix, r.config.PrefixDone = prefix, done }
 
+// SetIdle takes the place of Config.Idle, in a relay that does not run yet.
+func (r *Relay) SetIdle(idle time.Duration) { r.config.Idle = idle }
+
 // Run carries bytes until both sides have ended, one of them fails, nothing
 // moves for too long, ctx ends or Abort is called. The end of one side (FIN) is
 // passed on to the other when all bytes before it are, and the other direction
