@@ -17,6 +17,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/run"
+	"sluice.dev/sluice/internal/sandbox"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -39,6 +40,7 @@ type runOptions struct {
 	runAs         string
 	unix          []string
 	unsupervised  bool
+	requireLevel  string
 	quiet         bool
 	verbose       bool
 	report        string
@@ -105,6 +107,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.StringVar(&o.runAs, "run-as", "", "`USER[:GROUP]` to run the command as, names or numbers from 1 to 4294967294; requires root")
 	f.StringArrayVar(&o.unix, "unix", nil, "`PATH` of a unix socket outside that the command may connect to; may be repeated")
 	f.BoolVar(&o.unsupervised, "unsupervised", false, "for a command that brings a seccomp filter that notifies: unix sockets of the outside are hidden once, by name, which is a lower level")
+	f.StringVar(&o.requireLevel, "require-level", "", "`LEVEL` that must hold in every part or the command does not start: sandbox")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "say nothing after the command")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say the level of enforcement, and each connection and request as it ends")
 	f.BoolVar(&o.rules.Audit, "audit", false, "let pass what no rule allows, and say after the command what that was; all other denials stay")
@@ -125,13 +128,16 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	c := run.Config{
 		Command: args, Rules: o.rules.from(cmd), Watch: o.watch,
 		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Quiet: o.quiet, Verbose: o.verbose,
-		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied, Unsupervised: o.unsupervised, Limits: o.limits,
+		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied, Unsupervised: o.unsupervised, RequireLevel: o.requireLevel, Limits: o.limits,
 	}
 	if err := run.CheckLimits(o.limits); err != nil {
 		return c, err
 	}
 	if o.verbose {
 		c.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	if flags := cmd.Flags(); flags.Changed("require-level") && o.requireLevel != sandbox.LevelSandbox {
+		return c, fmt.Errorf("--require-level %q is not a level of sluice run: it takes %s", o.requireLevel, sandbox.LevelSandbox)
 	}
 	var err error
 	if c.Resolvers, err = resolve.ParseServers(o.resolvers); err != nil {

@@ -20,12 +20,14 @@ const Format = 1
 
 // Start is the first line of a report.
 type Start struct {
-	Format   int       `json:"format"`   // version of this schema: 1
-	Kind     string    `json:"kind"`     // "start"
-	Time     time.Time `json:"time"`     // when the command was started
-	Sluice   string    `json:"sluice"`   // version of Sluice
-	Workload string    `json:"workload"` // the instance under which flows list the command
-	Command  []string  `json:"command"`  // the command and its arguments
+	Format   int       `json:"format"`            // version of this schema: 1
+	Kind     string    `json:"kind"`              // "start"
+	Time     time.Time `json:"time"`              // when the command was started
+	Sluice   string    `json:"sluice"`            // version of Sluice
+	Workload string    `json:"workload"`          // the instance under which flows list the command
+	Command  []string  `json:"command"`           // the command and its arguments
+	Level    string    `json:"level"`             // the level at which the rules are enforced: sandbox
+	Lowered  []string  `json:"lowered,omitempty"` // what of the level does not hold, a sentence each: this machine does not give it, or a flag gave it up
 }
 
 // Flow is the line of one connection, or of one HTTP request, once it has ended.

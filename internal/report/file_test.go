@@ -38,7 +38,7 @@ func TestAReportIsThreeKindsOfLines(t *testing.T) {
 	f := create(t, path)
 	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 	for _, line := range []any{
-		Start{Format: Format, Kind: "start", Time: at, Sluice: "1.0", Workload: "curl/1", Command: []string{"curl", "https://www.example.com/"}},
+		Start{Format: Format, Kind: "start", Time: at, Sluice: "1.0", Workload: "curl/1", Command: []string{"curl", "https://www.example.com/"}, Level: "sandbox", Lowered: []string{"a part is missing"}},
 		FlowOf(&record.Record{
 			ID: 0x70d350fa85c31e82, Start: at, Duration: 12 * time.Millisecond, Workload: "curl/1", Direction: record.Egress,
 			Dialled: "www.example.com", Port: 443, SNI: "www.example.com", Sniffed: policy.ClientHello, Verdict: record.Denied, Reason: refusal.NoRule,
@@ -58,7 +58,7 @@ func TestAReportIsThreeKindsOfLines(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	want := `{"format":1,"kind":"start","time":"2026-11-23T10:00:00Z","sluice":"1.0","workload":"curl/1","command":["curl","https://www.example.com/"]}
+	want := `{"format":1,"kind":"start","time":"2026-11-23T10:00:00Z","sluice":"1.0","workload":"curl/1","command":["curl","https://www.example.com/"],"level":"sandbox","lowered":["a part is missing"]}
 {"format":1,"kind":"flow","id":"70d350fa85c31e82","time":"2026-11-23T10:00:00Z","durationNs":12000000,"workload":"curl/1","outcome":"denied","destination":"www.example.com:443","reason":"no-rule","text":"No rule allows this destination on this port.","direction":"egress","transport":"tcp","port":443,"dialled":"www.example.com","sni":"www.example.com","protocol":"tls","sent":517,"received":0,"snapshot":"298b"}
 {"format":1,"kind":"flow","id":"0000000000000001","time":"2026-11-23T10:00:00Z","durationNs":0,"workload":"curl/1","outcome":"allowed","destination":"www.example.com:80","address":"192.0.2.7:80","rule":"egress-policy/default/r","direction":"egress","transport":"tcp","port":80,"dialled":"www.example.com","host":"www.example.com","method":"GET","path":"/a","upgrade":"websocket","protocol":"http","treatment":"forward","status":101,"sent":100,"received":200,"snapshot":"298b"}
 {"format":1,"kind":"end","time":"2026-11-23T10:00:00Z","exit":35,"allowed":1,"audited":0,"denied":1,"notReached":0,"clientLeft":0,"undecided":0,"dropped":0}

@@ -76,7 +76,7 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 		go attached.Publish(listener, c.Publish[i].Port, "--publish "+c.Publish[i].String())
 	}
 	sayLevel(c, box)
-	w.start(c, workload.Instance)
+	w.start(c, workload.Instance, box.Enforcement())
 	collected.Begin()
 	inForce := rules
 	following := c.follow(ctx, func(rules *wire.Snapshot, compiled *snapshot.Snapshot) {

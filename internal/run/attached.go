@@ -32,7 +32,7 @@ func runAttached(ctx context.Context, c Config, w *watch) (int, error) {
 	}
 	c.Log.Info("attached", "instance", welcome.Instance)
 	sayLevel(c, box)
-	w.start(c, welcome.Instance) // no record comes before the command is there
+	w.start(c, welcome.Instance, box.Enforcement()) // no record comes before the command is there
 	o := outcome{advise: whyAdvice}
 	o.exit, o.failed = startAndWait(ctx, box, welcome.Search, client.Done(), c.Stderr)
 	o.summary, o.dropped, o.unknown = client.Finish()

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/sandbox"
@@ -48,6 +49,7 @@ type Config struct {
 
 	Unix         []string // absolute paths of socket files outside that the command may connect to
 	Unsupervised bool     // leave the kernel's one seccomp notification filter to the command
+	RequireLevel string   // level that must hold in every part, or the command does not start; "" takes what there is
 	Mask         []string // folders that the command must not see
 	Quiet        bool     // say nothing after the command
 	Verbose      bool     // say the level of enforcement, and each connection as it ends
@@ -112,7 +114,26 @@ func open(ctx context.Context, c Config, hidden []string) (*sandbox.Sandbox, err
 	if errors.As(err, &identity) {
 		return nil, fmt.Errorf("--run-as: %w", err)
 	}
-	return box, err
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkLevel(box.Enforcement()); err != nil {
+		box.Kill()
+		box.Wait()
+		return nil, err
+	}
+	return box, nil
+}
+
+// checkLevel says what of the level that is required does not hold.
+func (c *Config) checkLevel(e sandbox.Enforcement) error {
+	switch {
+	case c.RequireLevel == "" || c.RequireLevel == e.Level && len(e.Lowered) == 0:
+		return nil
+	case c.RequireLevel != e.Level:
+		return fmt.Errorf("--require-level %s: the level here is %s", c.RequireLevel, e.Level)
+	}
+	return fmt.Errorf("--require-level %s: not all of it holds here: %s", c.RequireLevel, strings.Join(e.Lowered, "; "))
 }
 
 // sayLevel says what holds, where it was asked for; what holds less here than on

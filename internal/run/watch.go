@@ -9,6 +9,7 @@ import (
 
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/report"
+	"sluice.dev/sluice/internal/sandbox"
 	"sluice.dev/sluice/internal/version"
 )
 
@@ -62,9 +63,10 @@ func (w *watch) hidden() (paths []string) {
 }
 
 // start begins the report.
-func (w *watch) start(c Config, instance string) {
+func (w *watch) start(c Config, instance string, level sandbox.Enforcement) {
 	w.write(report.Start{
 		Format: report.Format, Kind: "start", Time: time.Now(), Sluice: version.String(), Workload: instance, Command: c.Command,
+		Level: level.Level, Lowered: level.Lowered,
 	})
 }
 

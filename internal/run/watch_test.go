@@ -11,6 +11,7 @@ import (
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/report"
+	"sluice.dev/sluice/internal/sandbox"
 )
 
 // denials is a summary of so many.
@@ -67,7 +68,7 @@ func TestAReportHoldsEachFlowAndEndsWithTheSums(t *testing.T) {
 	if hidden := w.hidden(); len(hidden) != 1 || hidden[0] != path {
 		t.Errorf("hidden from the command: %v", hidden)
 	}
-	w.start(c, "curl/1")
+	w.start(c, "curl/1", sandbox.Enforcement{Level: sandbox.LevelSandbox})
 	w.tell(&denials(1).Entries[0].Last)
 	if code, err := w.finish(c, outcome{exit: 35, summary: denials(1), dropped: 2}); code != 35 || err != nil {
 		t.Errorf("status %d, %v", code, err)
@@ -106,7 +107,7 @@ func TestAReportWhoseProxyIsGoneHasNoEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.start(c, "curl/1")
+	w.start(c, "curl/1", sandbox.Enforcement{Level: sandbox.LevelSandbox})
 	if code, err := w.finish(c, outcome{unknown: errors.New("gone")}); code != ExitFailed || err == nil {
 		t.Errorf("status %d, %v", code, err)
 	}

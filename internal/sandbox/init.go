@@ -94,9 +94,9 @@ type interior struct {
 // then on. What went wrong is in outcome. Lists holds the unix sockets of our
 // parent's network namespace, where it could be opened.
 func setUpInside(wanted *setup, lists []int, control *net.UnixConn) (inside *interior, outcome ready, files []*os.File) {
-	directory, err := os.Getwd()
+	directory, err := workingFolder()
 	if err != nil {
-		directory = "/"
+		return nil, ready{Failure: failureOf(stepFolder, err)}, nil
 	}
 	// What we make is for whoever the command is, not for us alone.
 	defer unix.Umask(unix.Umask(0))
@@ -104,7 +104,7 @@ func setUpInside(wanted *setup, lists []int, control *net.UnixConn) (inside *int
 	if err != nil {
 		return nil, ready{Failure: failureOf(stepUnix, err)}, nil
 	}
-	if outcome.Notes, err = ownMounts(); err != nil {
+	if outcome.Lowered, err = ownMounts(); err != nil {
 		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
 	}
 	supervision, err := superviseOrHide(wanted)
@@ -115,10 +115,9 @@ func setUpInside(wanted *setup, lists []int, control *net.UnixConn) (inside *int
 	if err != nil {
 		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
 	}
-	if outcome.Lowered = mounts.lowered; supervision.lowered != "" {
+	if outcome.Lowered = append(outcome.Lowered, mounts.lowered...); supervision.lowered != "" {
 		outcome.Lowered = append(outcome.Lowered, supervision.lowered)
 	}
-	outcome.Notes = append(append(outcome.Notes, mounts.notes...), outcome.Lowered...)
 	if err := reopenFolders(); err != nil {
 		return nil, ready{Failure: failureOf(stepStreams, err)}, nil
 	}
@@ -135,19 +134,16 @@ func setUpInside(wanted *setup, lists []int, control *net.UnixConn) (inside *int
 	}
 	go capture.ServeSockets(sockets)
 	if !hasScopes() {
-		outcome.Notes = append(outcome.Notes, "the command can signal what is outside in its own process group: the kernel has no Landlock scopes (Linux 6.12)")
+		outcome.Lowered = append(outcome.Lowered, "the command can signal what is outside in its own process group: the kernel has no Landlock scopes (Linux 6.12)")
 	}
 	if os.Geteuid() == 0 {
-		outcome.Notes = append(outcome.Notes, protectKernelFiles()...)
+		outcome.Lowered = append(outcome.Lowered, protectKernelFiles()...)
 	}
-	// The working directory was opened before the masks: through it, what lies
-	// under them would stay in reach.
-	if os.Chdir(directory) != nil {
-		if err := os.Chdir("/"); err != nil {
-			capture.CloseFiles(files)
-			return nil, ready{Failure: failureOf(stepMounts, err)}, nil
-		}
+	if err := directory.enter(); err != nil {
+		capture.CloseFiles(files)
+		return nil, ready{Failure: failureOf(stepFolder, err)}, nil
 	}
+	outcome.Notes = append(outcome.Notes, outcome.Lowered...)
 	return &interior{supervision: supervision, resolvConf: mounts.resolvConf}, outcome, files
 }
 

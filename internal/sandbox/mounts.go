@@ -21,21 +21,20 @@ const (
 
 type mounts struct {
 	resolvConf *resolvConf // nil where there is none to replace
-	notes      []string
-	lowered    []string // of notes
+	lowered    []string    // what does not hold here, though it does where a machine gives everything
 }
 
 // ownMounts gives this mount namespace a /proc of its own, where the machine allows
-// one; else a note says so.
-func ownMounts() (notes []string, err error) {
+// one; lowered says so where it does not.
+func ownMounts() (lowered []string, err error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		// A container that hides parts of /proc does not allow a whole one.
-		notes = append(notes, fmt.Sprintf("the command sees the machine's /proc (%v)", err))
+		lowered = append(lowered, fmt.Sprintf("the command sees the machine's /proc (%v)", err))
 	}
-	return notes, nil
+	return lowered, nil
 }
 
 // setUpMounts hides /run and the folders of the outside, gives the command places of
@@ -76,7 +75,7 @@ func setUpMounts(wanted *setup, lists []int, named []namedSocket, supervised boo
 			return nil, err
 		}
 		if note != "" {
-			m.notes = append(m.notes, note)
+			m.lowered = append(m.lowered, note)
 		}
 	}
 	if m.resolvConf, err = replaceResolvConf("/", runMasked); err != nil {
@@ -168,17 +167,17 @@ func maskRun(owner Identity) (masked bool, err error) {
 // make the kernel execute what they say.
 var kernelFiles = []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/sys"}
 
-// protectKernelFiles makes them read-only, and returns a note for each that it
+// protectKernelFiles makes them read-only, and returns a sentence for each that it
 // could not.
-func protectKernelFiles() (notes []string) {
+func protectKernelFiles() (lowered []string) {
 	for _, path := range kernelFiles {
 		err := unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, "")
 		if err == nil {
 			err = unix.MountSetattr(-1, path, unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 		}
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			notes = append(notes, fmt.Sprintf("uid 0 may write %s (%v)", path, err))
+			lowered = append(lowered, fmt.Sprintf("uid 0 may write %s (%v)", path, err))
 		}
 	}
-	return notes
+	return lowered
 }

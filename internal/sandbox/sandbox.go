@@ -39,7 +39,7 @@ type Config struct {
 	// there twice the last counts.
 	Env []string
 	// Dir is where it starts; "" means our working directory. Where the folder is
-	// masked it starts in "/".
+	// masked, or gone, there is no sandbox.
 	Dir string
 	// Stdin, Stdout and Stderr are handed through as they are; nil means ours.
 	Stdin, Stdout, Stderr *os.File
@@ -302,7 +302,7 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 		return fmt.Errorf("sandbox: set up: %w", ctx.Err())
 	case err != nil:
 		return explain(fmt.Errorf("init ended before it was ready: %w", err), "", config.userNamespace())
-	case outcome.Failure != nil && outcome.Failure.Step == stepStreams:
+	case outcome.Failure != nil && (outcome.Failure.Step == stepStreams || outcome.Failure.Step == stepFolder):
 		return outcome.Failure.error() // not the machine's fault
 	case outcome.Failure != nil:
 		return explain(outcome.Failure.error(), outcome.Failure.Step, config.userNamespace())

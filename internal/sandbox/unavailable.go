@@ -57,7 +57,7 @@ func (e *UnavailableError) Remedy() string { return remedies[e.Reason][1] }
 // Probe says whether this machine gives a sandbox, by making one; the error is
 // an *UnavailableError. It takes about 10 ms.
 func Probe(ctx context.Context) error {
-	s, err := New(ctx, Config{Command: []string{"true"}})
+	s, err := New(ctx, Config{Command: []string{"true"}, Dir: "/"})
 	if err != nil {
 		return err
 	}
@@ -126,6 +126,7 @@ func (e *CommandError) ExitCode() int {
 const (
 	stepUnix    = "unix"
 	stepStreams = "streams"
+	stepFolder  = "folder"
 	stepConfine = "confine"
 )
 
