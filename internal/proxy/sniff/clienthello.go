@@ -136,6 +136,8 @@ func parseRecords(b []byte, pos int) (Result, Need) {
 			return notTLS(ErrHelloLength)
 		case total > messageHeaderLen+maxServerHello:
 			return notTLS(ErrHelloTooLong)
+		case pos > start && !mayFollow(b[pos], n):
+			return notTLS(ErrHelloRecord)
 		case b[pos] != recordHandshake, b[pos+1] != b[start+1], n == 0, n > maxRecord:
 			return refuse(ErrHelloRecord)
 		}
@@ -174,6 +176,21 @@ func parseRecords(b []byte, pos int) (Result, Need) {
 // isRecord reports whether a record of TLS may begin so.
 func isRecord(contentType byte) bool {
 	return recordLowest <= contentType && contentType <= recordHighest
+}
+
+// mayFollow reports whether a record of that type and length may follow one of a hello, to
+// some server. A change of ciphers is one byte, an alert two at the most, and no server
+// takes more in one record than Java's, which takes twice of what there should be.
+func mayFollow(contentType byte, n int) bool {
+	switch contentType {
+	case 0x14:
+		return n == 1
+	case recordAlert:
+		return n == 1 || n == 2
+	case 0x17: // data, before there is a key
+		return false
+	}
+	return n <= 2*maxRecord+1024
 }
 
 // beyond says what a hello is that will not fit: too long, unless the record at pos, the
