@@ -57,7 +57,7 @@ const (
 //	1: the first
 //	2: a rule lists upgrades; the outbound default may be Audit
 //	3: the mesh has limits
-//	4: a port of a service may have no protocol
+//	4: a port of a service may have no protocol; an endpoint lists the ports that are not ready
 const Format = 4
 
 // onStream is what is read of a stream. Both of its ends are of one format: a

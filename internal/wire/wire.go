@@ -24,9 +24,10 @@ type Workload struct {
 	Ports     []uint16          `json:"ports,omitempty"`  // on which it serves (--listen)
 	// Protocols is what is spoken on those of Ports of which it was said.
 	Protocols map[uint16]policy.Protocol `json:"protocols,omitempty"`
-	PID       int                        `json:"pid,omitempty"` // of the sandbox's init, in the proxy's PID namespace
-	Level     string                     `json:"level"`         // "sandbox", "notify", "none"
-	Proxy     string                     `json:"proxy"`         // name of the proxy that serves it
+	Unready   []Unready                  `json:"unready,omitempty"` // of Ports, those that take no connections now
+	PID       int                        `json:"pid,omitempty"`     // of the sandbox's init, in the proxy's PID namespace
+	Level     string                     `json:"level"`             // "sandbox", "notify", "none"
+	Proxy     string                     `json:"proxy"`             // name of the proxy that serves it
 }
 
 // Snapshot is the whole of what one proxy runs for one workload, under one
@@ -127,4 +128,5 @@ type Endpoint struct {
 	Proxy    string            `json:"proxy"` // who serves it; the same proxy reaches it in process
 	Labels   map[string]string `json:"labels,omitempty"`
 	Ports    []uint16          `json:"ports"`
+	Unready  []Unready         `json:"unready,omitempty"` // of Ports, those that get no calls while others are ready
 }

@@ -87,6 +87,10 @@ func (w Workload) Normalize() (Workload, error) {
 			errs = append(errs, fmt.Errorf("port %d: %w", port, err))
 		}
 	}
+	unready, err := NormalizeUnready(w.Unready, w.Ports)
+	if w.Unready = unready; err != nil {
+		errs = append(errs, err)
+	}
 	if len(w.Proxy) > MaxProxyName {
 		errs = append(errs, fmt.Errorf("the proxy's name is longer than %d bytes", MaxProxyName))
 	}

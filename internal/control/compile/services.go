@@ -99,7 +99,7 @@ func joinServices(defined []*compiledService, workloads, past []wire.Workload, d
 		}
 		for _, name := range set.of(w) {
 			set.endpoints[name] = append(set.endpoints[name], wire.Endpoint{
-				Instance: w.Instance, Proxy: w.Proxy, Labels: w.Labels, Ports: w.Ports,
+				Instance: w.Instance, Proxy: w.Proxy, Labels: w.Labels, Ports: w.Ports, Unready: w.Unready,
 			})
 		}
 	}

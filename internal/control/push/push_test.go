@@ -925,8 +925,8 @@ func TestAWorkloadOfAnotherFormatIsRefusedWithTheReason(t *testing.T) {
 	earlier := firstRequest(t, details("v1"))
 	earlier.TypeUrl = "type.sluice.dev/wire.v1.Index"
 	for want, request := range map[string]*discoveryv3.DeltaDiscoveryRequest{
-		"the join of a workload has format 7; sluice-server reads formats 1 to 2: upgrade sluice-server":                                 later,
-		fmt.Sprintf("a snapshot on the stream has format 1; this Sluice reads format %d: upgrade the Sluice that wrote it", wire.Format): earlier,
+		fmt.Sprintf("the join of a workload has format 7; sluice-server reads formats 1 to %d: upgrade sluice-server", stream.JoinFormat): later,
+		fmt.Sprintf("a snapshot on the stream has format 1; this Sluice reads format %d: upgrade the Sluice that wrote it", wire.Format):  earlier,
 	} {
 		opened := open(t, p)
 		if err := opened.Send(request); err != nil {

@@ -109,17 +109,25 @@ func (w *workloadStream) await(ctx context.Context, in *requests, wake <-chan st
 			if !ok {
 				return in.end
 			}
-			if w.take(request) {
-				return nil
+			if answered, err := w.take(request); answered || err != nil {
+				return err
 			}
 		}
 	}
 }
 
-// take reads an answer and reports whether it was the one to the index.
-func (w *workloadStream) take(request *discoveryv3.DeltaDiscoveryRequest) bool {
+// take reads a request and reports whether it was the answer to the index.
+func (w *workloadStream) take(request *discoveryv3.DeltaDiscoveryRequest) (answered bool, err error) {
+	if request.GetTypeUrl() == stream.ReadinessType {
+		unready, err := stream.DecodeReadiness(request.GetNode(), w.member.Workload().Ports)
+		if err != nil {
+			return false, status.Error(codes.InvalidArgument, err.Error())
+		}
+		w.member.Report(unready)
+		return false, nil
+	}
 	if w.sent == nil || request.GetResponseNonce() != w.nonce {
-		return false // to parts: what matters is the index
+		return false, nil // to parts: what matters is the index
 	}
 	view, detail := w.sent, request.GetErrorDetail()
 	w.sent, w.current = nil, view
@@ -135,7 +143,7 @@ func (w *workloadStream) take(request *discoveryv3.DeltaDiscoveryRequest) bool {
 		w.progress.ackedRevision, w.progress.nack = view.Revision, ""
 	}
 	s.tell()
-	return true
+	return true, nil
 }
 
 // send brings the proxy from what it holds to what out says. Nothing is sent

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -68,16 +70,23 @@ func New(config Config) *Registry {
 
 // Member is one live workload.
 type Member struct {
-	workload wire.Workload
+	workload wire.Workload // under the registry's lock
 	session  string
 	owner    Process
 	since    time.Time
 	registry *Registry
 	replaced chan struct{}
+
+	pace *rate.Limiter // of changes of its readiness
+	late *time.Timer   // announces one that came too soon; nil: none did. Under the lock
 }
 
 // Workload returns the workload with the instance that it was given.
-func (m *Member) Workload() wire.Workload { return m.workload }
+func (m *Member) Workload() wire.Workload {
+	m.registry.mu.Lock()
+	defer m.registry.mu.Unlock()
+	return m.workload
+}
 
 // Since returns when it joined.
 func (m *Member) Since() time.Time { return m.since }
@@ -109,7 +118,7 @@ func (r *Registry) Join(w wire.Workload, session string, owner Process) (*Member
 	r.announce()
 	member := &Member{
 		workload: w, session: session, owner: owner, since: r.now(),
-		registry: r, replaced: make(chan struct{}),
+		registry: r, replaced: make(chan struct{}), pace: wire.NewReadinessPace(),
 	}
 	r.members[w.Instance] = member
 	return member, nil
@@ -142,6 +151,9 @@ func (m *Member) remove(lost bool) {
 		return
 	}
 	delete(r.members, instance)
+	if m.late != nil {
+		m.late.Stop()
+	}
 	r.past.add(m.workload, r.now())
 	if lost && m.session != "" && len(r.kept.names) < r.limit {
 		r.kept.add(m.name(), r.now().Add(keepName), false)

@@ -134,6 +134,7 @@ func (c *Client) Join(ctx context.Context, workload wire.Workload) (*Membership,
 	m := &Membership{
 		client: c, session: rand.Text(), leave: leave, ended: make(chan struct{}),
 		snapshots: make(chan *wire.Snapshot, 1), joined: make(chan struct{}),
+		unready: make(chan struct{}, 1), pace: wire.NewReadinessPace(),
 		workload: workload, held: make(map[string]heldPart),
 	}
 	c.work.Go(func() {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"golang.org/x/time/rate"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -32,6 +33,8 @@ type Membership struct {
 	ended     chan struct{}
 	snapshots chan *wire.Snapshot
 	joined    chan struct{} // closed when the server first named the workload
+	unready   chan struct{} // holds one value while the server was not told what Report said
+	pace      *rate.Limiter // of what Report said
 
 	mu        sync.Mutex
 	workload  wire.Workload
@@ -117,6 +120,43 @@ func (m *Membership) reply(version string, nack error) {
 	_ = answer(nack)
 }
 
+// Report says which ports of the workload are not ready from now on. The server learns
+// it soon, and at the next join where it is away; Report does not wait for it.
+func (m *Membership) Report(unready []wire.Unready) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	unready, err := wire.NormalizeUnready(unready, m.workload.Ports)
+	if err != nil {
+		return err
+	}
+	m.workload.Unready = unready
+	select {
+	case m.unready <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// report tells the server on one stream what changed since its first request.
+func (m *Membership) report(ctx context.Context, sender *sender) {
+	for {
+		select {
+		case <-m.unready:
+		case <-ctx.Done():
+			return
+		}
+		if m.pace.Wait(ctx) != nil {
+			return
+		}
+		m.mu.Lock()
+		request, err := encodeReadiness(m.workload.Unready)
+		m.mu.Unlock()
+		if err != nil || sender.send(request) != nil {
+			return // the end of the stream, which its reader sees; the next one begins with it
+		}
+	}
+}
+
 // Leave ends the membership and waits until its stream is gone.
 func (m *Membership) Leave() {
 	m.leave()
@@ -188,6 +228,10 @@ func (m *Membership) serve(ctx context.Context) (heard bool, err error) {
 	if err := sender.send(first); err != nil {
 		return false, reason(stream, err)
 	}
+	var reporting sync.WaitGroup
+	defer reporting.Wait()
+	defer cancel()
+	reporting.Go(func() { m.report(streamCtx, sender) })
 	for {
 		response, err := stream.Recv()
 		if err != nil {

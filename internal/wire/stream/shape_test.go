@@ -8,6 +8,10 @@ import (
 
 func TestTheShapeOfAJoinIsThatOfItsFormat(t *testing.T) { shape.Check(t, "join", JoinFormat, Join{}) }
 
+func TestTheShapeOfAReadinessIsThatOfItsFormat(t *testing.T) {
+	shape.Check(t, "readiness", ReadinessFormat, Readiness{})
+}
+
 func TestTheShapeOfAQuestionIsThatOfItsFormat(t *testing.T) {
 	shape.Check(t, "questions", ObserveFormat, Query{}, Answer{})
 }

@@ -25,6 +25,9 @@
 //   - A response that removes the index says that what the proxy runs is not
 //     current and that the server cannot send what is: the proxy lets its age
 //     grow. The next index ends that.
+//   - Which ports of the workload are not ready is said anew, after the join, by
+//     requests of the type URL ReadinessType whose node holds a Readiness. They are
+//     not answered: what they change comes back as the endpoints of a snapshot.
 //   - A part whose content does not match its hash, or an index that names
 //     a part that is not there, ends the stream: the proxy opens another and
 //     says what it holds.
@@ -60,6 +63,9 @@ const (
 )
 
 // JoinFormat is the format of a Join that this build writes.
+//
+//	1: the first
+//	2: a workload lists the protocols of its ports, and those that are not ready
 const JoinFormat = 2
 
 var joins = format.Kind{Name: "the join of a workload", Oldest: 1, Newest: JoinFormat, Reader: "sluice-server"}
