@@ -29,7 +29,7 @@ func TestInitRefusesAChannelOfAnotherFormat(t *testing.T) {
 	if _, err := seqpacket.Receive(ours, &outcome, 0); err != nil {
 		t.Fatal(err)
 	}
-	const want = "the channel between sluice and its sandbox has format 7; this Sluice reads format 1"
+	const want = "the channel between sluice and its sandbox has format 7; this Sluice reads format 2"
 	if outcome.Failure == nil || !strings.Contains(outcome.Failure.Text, want) {
 		t.Errorf("it answers %+v", outcome.Failure)
 	}
@@ -57,7 +57,7 @@ func TestAnInitOfAnotherFormatIsRefused(t *testing.T) {
 	}
 	s := &Sandbox{control: ours}
 	err = s.setUp(t.Context(), &Config{})
-	if err == nil || !strings.Contains(err.Error(), "has format 7; this Sluice reads format 1: upgrade this Sluice") {
+	if err == nil || !strings.Contains(err.Error(), "has format 7; this Sluice reads format 2: upgrade this Sluice") {
 		t.Errorf("got %v", err)
 	}
 }

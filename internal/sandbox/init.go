@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"net"
 	"os"
 	"path/filepath"
@@ -53,6 +54,7 @@ func initMain(command []string) int {
 	}
 	inside, outcome, files := setUpInside(&wanted, lists, control)
 	outcome.Format = channelFormat
+	watch := newPortWatch(control, &wanted, &outcome)
 	seqpacket.Close(lists) // it would keep our parent's network namespace
 	descriptors := make([]int, len(files))
 	for i, file := range files {
@@ -81,6 +83,7 @@ func initMain(command []string) int {
 	go seen.watch(signals)
 	go deliver(control, seen, pid)
 	go tellStops(control, seen, pid, stops)
+	go watch.run(context.Background(), wanted.Listen, wanted.Checks)
 	return reap(pid, stops)
 }
 

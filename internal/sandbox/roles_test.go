@@ -11,6 +11,7 @@ func init() { // not a literal: the roles use what uses them
 		"own-servers":   ownServersRole,
 		"dial":          dialRole,
 		"serve":         serveRole,
+		"listen":        listenRole,
 		"cat-files":     catRole,
 		"attack":        attackRole,
 		"list":          listRole,

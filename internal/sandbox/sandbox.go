@@ -58,6 +58,10 @@ type Config struct {
 	RunAs *Identity
 	// UserNamespace asks for one even where it is not needed.
 	UserNamespace bool
+	// Listen are the ports on which the command serves; Unready says which of them take
+	// no connections yet. Checks say more of some of them, at most one of each.
+	Listen []uint16
+	Checks []Check
 }
 
 func (c *Config) validate() error {
@@ -68,6 +72,9 @@ func (c *Config) validate() error {
 		return fmt.Errorf("sandbox: %d paths to mask, at most %d are taken", len(c.Mask), MaxMasks)
 	}
 	if err := c.checkIdentity(); err != nil {
+		return err
+	}
+	if err := c.checkListen(); err != nil {
 		return err
 	}
 	for _, folder := range c.Mask {
@@ -97,6 +104,8 @@ type Sandbox struct {
 
 	sendMu sync.Mutex // Start and Signal share control's sending side
 
+	ports portStates // see Unready
+
 	stopped   chan struct{}  // see Stopped
 	refused   chan struct{}  // see FilterRefused
 	listening sync.WaitGroup // for what init tells after the start
@@ -111,9 +120,12 @@ type Sandbox struct {
 
 // channelFormat is the format of what goes over the control channel; both ends are
 // the same binary, unless it was replaced between the two.
-const channelFormat = 1
+//
+//	1: the first
+//	2: init watches the ports on which the command serves
+const channelFormat = 2
 
-var channels = format.Kind{Name: "the channel between sluice and its sandbox", Oldest: 1, Newest: channelFormat}
+var channels = format.Kind{Name: "the channel between sluice and its sandbox", Oldest: channelFormat, Newest: channelFormat}
 
 // What goes over the control channel: setup to init, ready back with the
 // descriptors, start to init, started back; then orders to it and notes back until the end.
@@ -127,12 +139,15 @@ type (
 		Unix         []string `json:"unix,omitempty"`
 		Unsupervised bool     `json:"unsupervised,omitempty"`
 		OneUser      bool     `json:"oneUser,omitempty"`
+		Listen       []uint16 `json:"listen,omitempty"`
+		Checks       []Check  `json:"checks,omitempty"`
 	}
 	ready struct {
-		Format  int      `json:"format"`
-		Failure *failure `json:"failure,omitempty"`
-		Notes   []string `json:"notes,omitempty"`
-		Lowered []string `json:"lowered,omitempty"` // those of Notes that do not hold here but elsewhere
+		Format  int       `json:"format"`
+		Failure *failure  `json:"failure,omitempty"`
+		Notes   []string  `json:"notes,omitempty"`
+		Lowered []string  `json:"lowered,omitempty"` // those of Notes that do not hold here but elsewhere
+		Unready []Unready `json:"unready,omitempty"`
 	}
 	start struct {
 		Search []string `json:"search,omitempty"`
@@ -144,8 +159,12 @@ type (
 		Signal int `json:"signal"`
 	}
 	note struct {
-		Stopped       bool `json:"stopped,omitempty"`
-		FilterRefused bool `json:"filterRefused,omitempty"`
+		Stopped       bool   `json:"stopped,omitempty"`
+		FilterRefused bool   `json:"filterRefused,omitempty"`
+		Ports         *ports `json:"ports,omitempty"` // what has changed of them
+	}
+	ports struct {
+		Unready []Unready `json:"unready"`
 	}
 	// failure is an error that crosses a process.
 	failure struct {
@@ -285,7 +304,7 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	var outcome ready
 	var fds []int
 	err := sendSetup(s.control, setup{
-		Format: channelFormat, Mask: config.Mask, RunAs: config.RunAs,
+		Format: channelFormat, Mask: config.Mask, RunAs: config.RunAs, Listen: config.Listen, Checks: config.Checks,
 		Unix: config.Unix, Unsupervised: config.Unsupervised, OneUser: config.userNamespace(),
 	})
 	if err == nil {
@@ -311,6 +330,7 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 		s.files = append(s.files, os.NewFile(uintptr(fd), "capture"))
 	}
 	s.notes, s.lowered = outcome.Notes, outcome.Lowered
+	s.ports.init(config.Listen, outcome.Unready)
 	return nil
 }
 
@@ -373,6 +393,9 @@ func (s *Sandbox) listen() {
 		var told note
 		if _, err := seqpacket.Receive(s.control, &told, 0); err != nil {
 			return
+		}
+		if told.Ports != nil {
+			s.ports.set(told.Ports.Unready)
 		}
 		if told.Stopped {
 			wake(s.stopped)
