@@ -302,8 +302,8 @@ func (m *meshOf) service(name string, serve func(net.Conn)) {
 	m.instance(name, 1, serve)
 }
 
-// instance makes one of several workloads serve a service.
-func (m *meshOf) instance(name string, number int, serve func(net.Conn)) {
+// instance makes one of several workloads serve a service, until its listener closes.
+func (m *meshOf) instance(name string, number int, serve func(net.Conn)) net.Listener {
 	m.t.Helper()
 	m.serving(name, number, policy.ProtocolNone, serve)
 }
@@ -351,6 +351,7 @@ func (m *meshOf) serving(name string, number int, spoken policy.Protocol, serve 
 	}
 	m.peers = append(m.peers, joined)
 	m.allow()
+	return l
 }
 
 // turnStale lets the rules grow older than they may be.

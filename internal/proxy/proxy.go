@@ -69,7 +69,8 @@ type Proxy struct {
 	mu        sync.Mutex
 	closed    bool
 	workloads map[string]*Workload // by instance
-	places    [MaxWorkloads]bool   // which mesh addresses are taken
+	unready   unreadyPorts
+	places    [MaxWorkloads]bool // which mesh addresses are taken
 }
 
 // New returns a Proxy without workloads.
@@ -121,6 +122,9 @@ func (p *Proxy) attach(ctx context.Context, c WorkloadConfig) (*Workload, error)
 	}
 	p.places[place] = true
 	p.workloads[instance] = w
+	if w.inward != nil {
+		p.unready.set(instance, c.Workload.Unready)
+	}
 	w.start(ctx)
 	return w, nil
 }
@@ -130,6 +134,7 @@ func (p *Proxy) detach(w *Workload) {
 	defer p.mu.Unlock()
 	if p.workloads[w.Instance()] == w {
 		delete(p.workloads, w.Instance())
+		p.unready.drop(w.Instance())
 		p.places[w.place] = false
 	}
 }

@@ -100,7 +100,7 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 	w.lookups = p.config.Resolver.Join()
 	w.egress = egress.New(egress.Config{Kit: &w.kit, Dialer: p.dialer, Prover: p.prover, Roots: p.config.UpstreamRoots, Lookups: w.lookups})
 	w.caller.V4, w.caller.V6 = capture.WorkloadAddresses(place + 1)
-	w.mesh = mesh.New(mesh.Config{Kit: &w.kit, Caller: w.caller, Inward: p.inward})
+	w.mesh = mesh.New(mesh.Config{Kit: &w.kit, Caller: w.caller, Inward: p.inward, Unready: p.unready.of})
 	if c.Capture != nil {
 		w.inward = mesh.Into(c.Capture)
 	}
@@ -140,6 +140,16 @@ func (w *Workload) Rename(instance string) error {
 	}
 	w.instance.Store(&instance)
 	return nil
+}
+
+// SetUnready says which of its ports are not ready from now on, in place of what its
+// WorkloadConfig said: they get no calls while other endpoints take them.
+func (w *Workload) SetUnready(unready []wire.Unready) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ended && w.inward != nil {
+		w.proxy.unready.set(w.Instance(), unready)
+	}
 }
 
 // start serves the listeners of the workload until Close.

@@ -50,11 +50,12 @@ func (f *fitting) of(all []wire.Endpoint) bool {
 	return f != nil && len(f.all) == len(all) && unsafe.SliceData(f.all) == unsafe.SliceData(all)
 }
 
-// pick returns the endpoint whose turn it is, nil where none of all fits. all is the
-// endpoints of the key's service in a stable order, labels is what its set carries.
-func (b *balance) pick(key setKey, all []wire.Endpoint, labels map[string]string) *wire.Endpoint {
+// pick returns the endpoints of all that fit, and whose turn it is: that of the one at
+// turn modulo their number. all is the endpoints of the key's service in a stable order,
+// labels is what its set carries. Nobody may change what it returns.
+func (b *balance) pick(key setKey, all []wire.Endpoint, labels map[string]string) (fit []*wire.Endpoint, turn uint64) {
 	if len(all) == 0 {
-		return nil
+		return nil, 0
 	}
 	var s *set
 	if sets := b.sets.Load(); sets != nil {
@@ -79,9 +80,9 @@ func (b *balance) pick(key setKey, all []wire.Endpoint, labels map[string]string
 		}
 	}
 	if len(f.fit) == 0 {
-		return nil
+		return nil, 0
 	}
-	return f.fit[(s.turn.Add(1)-1)%uint64(len(f.fit))]
+	return f.fit, s.turn.Add(1) - 1
 }
 
 // add returns the set of a key, a new one where there is none.

@@ -154,15 +154,15 @@ func TestTheSetsThatAreKeptAreBoundedAndAPortThatNobodyServesTakesNone(t *testin
 	var b balance
 	all := listed(details, "v1", "v1").Endpoints
 	for port := range uint16(3000) {
-		if e := b.pick(setKey{details, port, ""}, all, nil); e != nil {
-			t.Fatalf("port %d leads to %s", port, e.Instance)
+		if fit, _ := b.pick(setKey{details, port, ""}, all, nil); len(fit) > 0 {
+			t.Fatalf("port %d leads to %s", port, fit[0].Instance)
 		}
 	}
 	if b.sets.Load() != nil {
 		t.Errorf("%d sets are kept", len(*b.sets.Load()))
 	}
 	for i := range 2 * MaxSets {
-		if b.pick(setKey{details, 9080, fmt.Sprint(i)}, all, nil) == nil {
+		if fit, _ := b.pick(setKey{details, 9080, fmt.Sprint(i)}, all, nil); len(fit) == 0 {
 			t.Fatal("no endpoint")
 		}
 		if n := len(*b.sets.Load()); n > MaxSets {

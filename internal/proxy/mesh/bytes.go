@@ -49,7 +49,7 @@ func (c *connection) reach(ctx context.Context) (r reached) {
 	if r.err = c.way.kit.Upstream.Reserve(ctx); r.err != nil {
 		return r
 	}
-	if r.up, r.err = c.way.dial(ctx, r.Endpoint, c.to.Port); r.err != nil {
+	if r.up, r.err = c.way.connect(ctx, &r.Decision, c.to.Port); r.err != nil {
 		c.way.kit.Upstream.Open.Give(1)
 	}
 	return r

@@ -31,6 +31,8 @@ type Decision struct {
 	Rule     string         // the route rule that chose; "" where none did
 	Endpoint *wire.Endpoint // where to, if it passes and Why is nil; the snapshot's
 	Why      *refusal.Error // why there is no endpoint, if it passes
+
+	fit []*wire.Endpoint // Endpoint, and those that may take its place
 }
 
 // decide is the one decision about a call: may it go on, and to which endpoint.
@@ -54,9 +56,14 @@ func (w *Way) plan(d *Decision, to Target, r route.Request) {
 	plan := d.Snapshot.Routes.Plan(to.Service, r)
 	chosen := plan.Draw(rand.Uint64())
 	d.Rule = plan.Rule
-	d.Endpoint = w.balance.pick(setKey{chosen.Service, to.Port, chosen.Set}, d.Snapshot.Endpoints(chosen.Service), chosen.Labels)
-	if d.Endpoint == nil {
+	fit, turn := w.balance.pick(setKey{chosen.Service, to.Port, chosen.Set}, d.Snapshot.Endpoints(chosen.Service), chosen.Labels)
+	if len(fit) == 0 {
 		d.Why = refusal.New(noEndpoint, fmt.Sprintf("no healthy upstream: no endpoint of %s%s serves port %d", chosen.Service, labelsText(chosen.Labels), to.Port))
+		return
+	}
+	d.fit = fit
+	if d.Endpoint = w.firstOf(fit, turn, to.Port); d.Endpoint == nil {
+		d.Why = w.noneReady(fit, to.Port)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/pools"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/wire"
 	"sluice.dev/sluice/internal/proxy/upstream"
 )
 
@@ -24,6 +25,10 @@ type Config struct {
 	// Inward finds the way into the sandbox of an instance that this proxy serves; ok
 	// is false where it serves none of that name that takes calls.
 	Inward func(instance string) (in Inward, ok bool)
+	// Unready is which ports of an instance that this proxy serves are not ready now; ok
+	// is false where it serves none of that name. Of others a snapshot says it. nil: all
+	// that it serves are ready.
+	Unready func(instance string) (unready []wire.Unready, ok bool)
 }
 
 // Way is the way of one workload to the services of the mesh.
@@ -31,13 +36,19 @@ type Way struct {
 	kit      *carry.Kit
 	caller   Caller
 	inward   func(instance string) (Inward, bool)
-	balance  balance  // whose turn it is among the endpoints
-	findings findings // which ports' servers were seen to speak first
+	local    func(instance string) ([]wire.Unready, bool) // Config.Unready
+	balance  balance                                      // whose turn it is among the endpoints
+	findings findings                                     // which ports' servers were seen to speak first
 	pools    pools.Table[poolKey, struct{}]
 }
 
 // New returns a way without connections.
-func New(c Config) *Way { return &Way{kit: c.Kit, caller: c.Caller, inward: c.Inward} }
+func New(c Config) *Way {
+	if c.Unready == nil {
+		c.Unready = func(string) ([]wire.Unready, bool) { return nil, false }
+	}
+	return &Way{kit: c.Kit, caller: c.Caller, inward: c.Inward, local: c.Unready}
+}
 
 // Recheck closes the pools to endpoints that a new snapshot does not have, and what runs
 // on them where it denies everything. Connections are the gate's.

@@ -21,6 +21,7 @@ type Requests struct {
 	way  *Way
 	held names.Name // the service that the connection's grant is for
 	id   requestID
+	call call // the request of the moment
 }
 
 // Init says of which connection the requests are.
@@ -50,11 +51,10 @@ func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		return r.Fail(d.Why)
 	}
 	r.Via(d.Endpoint.Instance, d.Rule)
-	pool, err := r.way.pool(d.Endpoint, to.Port)
-	if err != nil {
+	if err := r.call.begin(r, &d, to.Port); err != nil {
 		return r.Fail(refusal.Of(err))
 	}
-	direction := exchange.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: true}
+	direction := exchange.Direction{Upstream: &r.call, ID: uint64(r.ID()), AllowUpgrade: true, Explain: true}
 	if r.id.missing(x) {
 		direction.Set = r.id.fresh()
 	}

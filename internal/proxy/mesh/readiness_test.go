@@ -1,0 +1,171 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/refusal"
+	"sluice.dev/sluice/internal/route"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// notReady is a list of details whose named endpoints are not ready; "instance: why" is
+// one that its owner's check holds back.
+func notReady(of *wire.Endpoints, not ...string) *wire.Endpoints {
+	for i := range of.Endpoints {
+		for _, text := range not {
+			instance, why, _ := strings.Cut(text, ": ")
+			if of.Endpoints[i].Instance == instance {
+				of.Endpoints[i].Unready = []wire.Unready{{Port: 9080, Since: time.Now().Add(-12500 * time.Millisecond), Why: why}}
+			}
+		}
+	}
+	return of
+}
+
+func TestOneThatIsNotReadyGetsNoTrafficAndTheOthersShareItsTurns(t *testing.T) {
+	w := New(Config{})
+	s := balanced(t, nil, notReady(listed(details, "v1", "v1", "v1", "v1"), "details-v1/2"))
+	count := make(map[string]int)
+	for range 120 {
+		count[next(t, w, s, details)]++
+	}
+	for instance, want := range map[string]int{"details-v1/1": 40, "details-v1/2": 0, "details-v1/3": 40, "details-v1/4": 40} {
+		if count[instance] != want {
+			t.Errorf("%s has %d calls of 120, want %d", instance, count[instance], want)
+		}
+	}
+}
+
+// Of its own workloads a proxy knows more than a snapshot: the newer, and without a server.
+func TestWhatAProxyKnowsOfItsOwnCountsBeforeTheSnapshot(t *testing.T) {
+	unready := []wire.Unready{{Port: 9080}}
+	w := New(Config{Unready: func(instance string) ([]wire.Unready, bool) {
+		return map[string][]wire.Unready{"details-v1/1": unready}[instance], instance != "details-v1/3"
+	}})
+	s := balanced(t, nil, notReady(listed(details, "v1", "v1", "v1"), "details-v1/2", "details-v1/3"))
+	for range 6 {
+		if got := next(t, w, s, details); got != "details-v1/2" {
+			t.Errorf("a call goes to %s", got)
+		}
+	}
+}
+
+func TestWhereNobodyWasSeenToListenARealCallIsTriedAndOneThatACheckHoldsBackIsNot(t *testing.T) {
+	w := New(Config{})
+	held, quiet := "details-v1/1: GET /health was answered with 503", "details-v1/2"
+	s := balanced(t, nil, notReady(listed(details, "v1", "v1"), held, quiet))
+	for range 4 {
+		if got := next(t, w, s, details); got != "details-v1/2" {
+			t.Errorf("a call goes to %s", got)
+		}
+	}
+	s = balanced(t, nil, notReady(listed(details, "v1"), held))
+	d := w.decide(s, Target{details, 9080}, route.Request{})
+	if d.Endpoint != nil || d.Why == nil || d.Why.Reason != refusal.NoHealthyUpstream ||
+		!strings.Contains(d.Why.Error(), "details-v1/1 is not ready on 9080 for 12 s: GET /health was answered with 503") {
+		t.Errorf("%+v", d)
+	}
+	var all []string
+	for i := range 9 {
+		all = append(all, fmt.Sprintf("details-v1/%d: no", i+1))
+	}
+	d = w.decide(balanced(t, nil, notReady(listed(details, slices.Repeat([]string{"v1"}, 9)...), all...)), Target{details, 9080}, route.Request{})
+	if text := d.Why.Error(); strings.Count(text, "not ready") != 3 || !strings.HasSuffix(text, "; and 6 more") {
+		t.Errorf("of nine: %s", text)
+	}
+}
+
+// refusing is a way to endpoints of which only some take a connection; it notes whom it
+// dials.
+func refusing(t *testing.T, failure error, takes ...string) (w *Way, dialled *[]string) {
+	t.Helper()
+	dialled = new([]string)
+	w = New(Config{Inward: func(instance string) (Inward, bool) {
+		return func(context.Context, Caller, uint16) (*net.TCPConn, error) {
+			*dialled = append(*dialled, strings.TrimPrefix(instance, "details-v1/"))
+			if !slices.Contains(takes, instance) {
+				return nil, fmt.Errorf("connect: %w", failure)
+			}
+			return new(net.TCPConn), nil
+		}, true
+	}})
+	return w, dialled
+}
+
+func TestARefusedConnectIsTriedOnEachOtherEndpointOnceWithinABound(t *testing.T) {
+	for what, x := range map[string]struct {
+		failure error
+		not     []string
+		takes   string
+		want    string // of those that are dialled
+		reached bool
+	}{
+		"refused by the first":             {syscall.ECONNREFUSED, nil, "details-v1/2", "1 2", true},
+		"refused by all but the last":      {syscall.ECONNREFUSED, nil, "details-v1/4", "1 2 3 4", true},
+		"refused by all":                   {syscall.ECONNREFUSED, nil, "", "1 2 3 4", false},
+		"whose sandbox is gone":            {capture.ErrFactoryGone, nil, "details-v1/2", "1 2", true},
+		"whose capture is closed":          {net.ErrClosed, nil, "details-v1/2", "1 2", true},
+		"one that does not answer":         {context.DeadlineExceeded, nil, "details-v1/2", "1", false},
+		"no descriptor is left":            {syscall.EMFILE, nil, "details-v1/2", "1", false},
+		"those that are ready come first":  {syscall.ECONNREFUSED, []string{"details-v1/2"}, "details-v1/2", "1 3 4 2", true},
+		"one that is held back is not one": {syscall.ECONNREFUSED, []string{"details-v1/2: no"}, "details-v1/2", "1 3 4", false},
+	} {
+		w, dialled := refusing(t, x.failure, x.takes)
+		d := w.decide(balanced(t, nil, notReady(listed(details, "v1", "v1", "v1", "v1"), x.not...)), Target{details, 9080}, route.Request{})
+		_, err := w.connect(t.Context(), &d, 9080)
+		if got := strings.Join(*dialled, " "); got != x.want || (err == nil) != x.reached || err == nil && d.Endpoint.Instance != x.takes {
+			t.Errorf("%s: dialled %s, %v", what, got, err)
+		}
+		if err != nil && (refusal.Of(err).Reason != refusal.UpstreamConnect || !errors.Is(err, x.failure)) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	w, dialled := refusing(t, syscall.ECONNREFUSED)
+	d := w.decide(balanced(t, nil, listed(details, slices.Repeat([]string{"v1"}, 20)...)), Target{details, 9080}, route.Request{})
+	if _, err := w.connect(t.Context(), &d, 9080); err == nil || len(*dialled) != maxTries {
+		t.Errorf("of twenty %d are dialled, %v", len(*dialled), err)
+	}
+}
+
+func TestACallThatNobodyTakesIsExplainedByWhatIsKnown(t *testing.T) {
+	w, _ := refusing(t, syscall.ECONNREFUSED)
+	d := w.decide(balanced(t, nil, notReady(listed(details, "v1", "v1"), "details-v1/1", "details-v1/2")), Target{details, 9080}, route.Request{})
+	_, err := w.connect(t.Context(), &d, 9080)
+	const want = "no healthy upstream: details-v1/1 is not listening on 9080 for 12 s; details-v1/2 is not listening on 9080 for 12 s"
+	if refusal.Of(err).Reason != refusal.NoHealthyUpstream || err.Error() != want {
+		t.Errorf("got %v", err)
+	}
+}
+
+func BenchmarkDecideBesideOneThatIsNotReady(b *testing.B) {
+	for _, not := range []int{0, 1, 5} {
+		b.Run(fmt.Sprint(not, " of 10"), func(b *testing.B) {
+			of := listed(details, slices.Repeat([]string{"v1"}, 10)...)
+			var names []string
+			for i := range not {
+				names = append(names, fmt.Sprint("details-v1/", i+1))
+			}
+			all := make(map[string][]wire.Unready)
+			for _, e := range notReady(of, names...).Endpoints {
+				all[e.Instance] = e.Unready
+			}
+			w, s := New(Config{Unready: func(instance string) ([]wire.Unready, bool) {
+				unready, ok := all[instance]
+				return unready, ok
+			}}), balanced(b, nil, of)
+			b.ReportAllocs()
+			for b.Loop() {
+				w.decide(s, Target{details, 9080}, route.Request{})
+			}
+		})
+	}
+}
