@@ -67,6 +67,11 @@ func (d *daemon) attached(ctx context.Context, a *attach.Attachment) {
 			return
 		case <-ctx.Done():
 			return
+		case unready := <-a.Unready():
+			w.SetUnready(unready)
+			if err := m.report(unready); err != nil {
+				d.log.Warn("which ports of a workload are ready could not be reported", "workload", m.workload.Instance, "error", err)
+			}
 		case <-tick.C:
 			save()
 		}
@@ -77,6 +82,7 @@ func (d *daemon) attached(ctx context.Context, a *attach.Attachment) {
 type member struct {
 	workload wire.Workload
 	holder   *snapshot.Holder
+	report   func([]wire.Unready) error // to the server, at a pace
 	leave    func()
 }
 
@@ -122,7 +128,7 @@ func (d *daemon) join(ctx context.Context, hello wire.Workload, holder *snapshot
 			Store: d.kept, Key: workload.ClassKey(), Log: d.log.With("workload", workload.Instance),
 		})
 	}()
-	m := &member{workload: workload, holder: holder, leave: func() {
+	m := &member{workload: workload, holder: holder, report: membership.Report, leave: func() {
 		membership.Leave()
 		end()
 		<-followed

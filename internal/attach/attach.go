@@ -1,6 +1,6 @@
-// Package attach hands a sandbox to a resident proxy: its capture sockets and
-// what it says of its workload go over attach.sock, what became of its connections
-// comes back, and the end of that connection, from either side, ends the attachment.
+// Package attach hands a sandbox to a resident proxy: its capture sockets and what it
+// says of its workload, then which of its ports are ready, go over attach.sock, what
+// became of its connections comes back, and the end of that connection, from either side, ends the attachment.
 // `sluice run` is the client, the proxy the server. It never keeps a descriptor of a
 // hello that it refused.
 package attach
@@ -29,7 +29,8 @@ type Hello struct {
 //
 //	1: the first
 //	2: a hello asks for records; records and sums follow the welcome
-//	3: a hello says what is spoken on its ports
+//	3: a hello says what is spoken on its ports, and lists those that are not ready;
+//	   changes of these follow it
 const (
 	helloFormat   = 3
 	welcomeFormat = 2
@@ -93,10 +94,17 @@ type Welcome struct {
 	Error    string   `json:"error,omitempty"`    // why the sandbox is not served
 }
 
-// finish is what the client says last: the command has ended, and what became of
-// its connections is asked for.
-type finish struct {
-	Finish bool `json:"finish"`
+// word is what the client says after its hello, one thing at a time.
+type word struct {
+	// Ports is which of the workload's ports are not ready from now on.
+	Ports *ports `json:"ports,omitempty"`
+	// Finish is the last: the command has ended, and what became of its connections is
+	// asked for.
+	Finish bool `json:"finish,omitempty"`
+}
+
+type ports struct {
+	Unready []wire.Unready `json:"unready"`
 }
 
 // news is what the server says after its welcome: a record that was closed, or, at
@@ -136,6 +144,11 @@ func validate(h *Hello) error {
 	}
 	if len(h.Ports) > MaxPorts {
 		return fmt.Errorf("%d ports, at most %d are allowed", len(h.Ports), MaxPorts)
+	}
+	if unready, err := wire.NormalizeUnready(h.Unready, h.Ports); err != nil {
+		return err
+	} else {
+		h.Unready = unready
 	}
 	words := []string{h.Service, h.Version, h.Namespace, h.Account, h.Level}
 	for name, value := range h.Labels {

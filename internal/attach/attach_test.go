@@ -286,6 +286,8 @@ func FuzzHello(f *testing.F) {
 	f.Add([]byte(`{"service":"details","instance":"","proxy":""}`))
 	f.Add([]byte(`{"format":7,"service":[]}`))
 	f.Add([]byte(`{"format":1,"instance":"details-v2/1"}`))
+	f.Add([]byte(`{"format":3,"ports":[9080],"unready":[{"port":9080,"since":"2026-11-03T12:00:00Z","why":"GET /health was answered with 503"}]}`))
+	f.Add([]byte(`{"format":3,"ports":[9080],"unready":[{"port":1}]}`))
 	f.Fuzz(func(t *testing.T, said []byte) {
 		taken, err := decodeHello(said)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"sluice.dev/sluice/internal/capture/seqpacket"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/report"
+	"sluice.dev/sluice/internal/wire"
 )
 
 // tellTimeout is how long a client may take for a record before the next one's turn
@@ -20,7 +21,7 @@ const tellTimeout = time.Second
 // receive reads the hello, for at most HelloTimeout.
 func receive(conn *net.UnixConn) (*Attachment, error) {
 	conn.SetReadDeadline(time.Now().Add(HelloTimeout))
-	a := &Attachment{conn: conn, done: make(chan struct{})}
+	a := &Attachment{conn: conn, done: make(chan struct{}), unready: make(chan []wire.Unready, 1)}
 	var said json.RawMessage
 	descriptors, err := seqpacket.Receive(conn, &said, MaxFiles)
 	if err != nil {
@@ -46,9 +47,10 @@ type Attachment struct {
 	Hello   Hello
 	Capture *capture.Capture
 
-	conn  *net.UnixConn
-	done  chan struct{}
-	asked bool // by the client for the sums; to be read after done
+	conn    *net.UnixConn
+	done    chan struct{}
+	asked   bool // by the client for the sums; to be read after done
+	unready chan []wire.Unready
 }
 
 // Welcome says to the client that its command may start.
@@ -101,12 +103,31 @@ func refuse(conn *net.UnixConn, text string) {
 // or its process is gone. The handler's context ends then too.
 func (a *Attachment) Done() <-chan struct{} { return a.done }
 
-// watch waits for the end. The client says one thing after its hello, that its
-// command has ended: any other message ends the attachment too.
+// Unready receives which ports of the workload are not ready, after each change since
+// the hello. It holds the last of them: the ones before count no more.
+func (a *Attachment) Unready() <-chan []wire.Unready { return a.unready }
+
+// watch takes what the client says after its hello, until it says that its command has
+// ended. What makes no sense ends the attachment too.
 func (a *Attachment) watch() {
 	defer close(a.done)
-	var last finish
-	if _, err := seqpacket.Receive(a.conn, &last, 0); err == nil {
-		a.asked = last.Finish
+	for {
+		var said word
+		if _, err := seqpacket.Receive(a.conn, &said, 0); err != nil {
+			return
+		}
+		if said.Ports == nil {
+			a.asked = said.Finish
+			return
+		}
+		unready, err := wire.NormalizeUnready(said.Ports.Unready, a.Hello.Ports)
+		if err != nil {
+			return
+		}
+		select {
+		case <-a.unready: // an older one that nobody took
+		default:
+		}
+		a.unready <- unready
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"sluice.dev/sluice/internal/capture/seqpacket"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/report"
+	"sluice.dev/sluice/internal/wire"
 )
 
 // FinishTimeout is how long a proxy may take to end the connections of a command
@@ -112,12 +113,21 @@ func (c *Client) hear(each func(*record.Record)) bool {
 	return false
 }
 
+// Report says which ports of the workload are not ready from now on. It is for after
+// Attach. An error says that the proxy is gone.
+func (c *Client) Report(unready []wire.Unready) error {
+	if err := seqpacket.Send(c.conn, word{Ports: &ports{unready}}); err != nil {
+		return fmt.Errorf("report to the proxy: %w", err)
+	}
+	return nil
+}
+
 // Finish says that the command has ended, and returns what became of all its
 // connections and how many records each was not called for. The attachment is at
 // its end then.
 func (c *Client) Finish() (summary report.Summary, dropped uint64, err error) {
 	// A proxy that is gone hears nothing; what it said before counts.
-	failed := seqpacket.Send(c.conn, finish{Finish: true})
+	failed := seqpacket.Send(c.conn, word{Finish: true})
 	timer := time.NewTimer(FinishTimeout)
 	defer timer.Stop()
 	select {

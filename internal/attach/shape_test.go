@@ -7,7 +7,7 @@ import (
 )
 
 func TestTheShapeOfAHelloIsThatOfItsFormat(t *testing.T) {
-	shape.Check(t, "hello", helloFormat, hello{}, finish{})
+	shape.Check(t, "hello", helloFormat, hello{}, word{})
 }
 
 func TestTheShapeOfAWelcomeIsThatOfItsFormat(t *testing.T) {

@@ -30,6 +30,7 @@ type runOptions struct {
 	account       string
 	labels        []string
 	listen        []string
+	ready         []string
 	server        string
 	egressSockets string
 	resolvers     []string
@@ -100,6 +101,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.BoolVar(&o.watch, "watch", false, "follow the files of --rules while the command runs; their folders are hidden from it")
 	f.StringArrayVar(&o.publish, "publish", nil, "`[ADDR:]PORT[:PORT]`: open a port of the command outside, on 127.0.0.1 without ADDR; may be repeated")
 	f.StringArrayVar(&o.reachHost, "reach-host", nil, "`PORT` of this machine's loopback that the command may reach, as host.sluice.internal; may be repeated")
+	f.StringArrayVar(&o.ready, "ready", nil, "`http:PATH:PORT`: a port of --listen is ready only while GET PATH is answered with 200 to 399; may be repeated (default: while the command listens)")
 	f.StringVar(&o.server, "server", "", "join the mesh of the server whose runtime folder this is (with --service: the default one)")
 	f.StringVar(&o.egressSockets, "egress-sockets", os.Getenv("SLUICE_EGRESS_SOCKETS"), "unix socket of a SocketFactory: the way out is through its namespace (SLUICE_EGRESS_SOCKETS)")
 	f.StringArrayVar(&o.resolvers, "resolver", commaSeparated(os.Getenv("SLUICE_RESOLVER")), "DNS server to ask, ADDRESS[:PORT]; may be repeated (SLUICE_RESOLVER, separated by commas; default: the machine's)")
@@ -168,6 +170,9 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 			return c, err
 		}
 		c.Publish = append(c.Publish, p)
+	}
+	if c.Ready, err = parseReady(o.ready, w.Ports); err != nil {
+		return c, err
 	}
 	runtime := paths.Runtime(o.server)
 	data, err := paths.Data("")

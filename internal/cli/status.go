@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -19,7 +20,8 @@ func newStatusCommand() *cobra.Command {
 		Short: "Show each workload, what enforces its rules, and which snapshot it runs",
 		Long: `Shows each workload with its proxy, its level of enforcement, the version of the snapshot that
 its proxy acknowledged, and that snapshot's age. A workload that runs an older version than the
-one that was sent is marked, and so is one whose proxy refused a version.`,
+one that was sent is marked, and so is one whose proxy refused a version. Of a workload that does
+not serve yet, or no longer, STATE says on which port of its --listen, and for how long.`,
 		Example: `  sluice status
   sluice status -o json`,
 		Args: cobra.NoArgs,
@@ -57,13 +59,27 @@ func printStatus(w io.Writer, s *inspect.Status, now time.Time) error {
 	for i := range s.Workloads {
 		each := &s.Workloads[i]
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", each.Namespace, each.Instance, each.Proxy, each.Level,
-			orDash(short(each.AckedVersion)), snapshotAge(each, now), state(each))
+			orDash(short(each.AckedVersion)), snapshotAge(each, now), state(each, now))
 	}
 	return t.Flush()
 }
 
-// state says in a few words how a workload's proxy stands to its server.
-func state(w *inspect.WorkloadStatus) string {
+// state says in a few words how a workload's proxy stands to its server, and which of
+// its ports take no calls; where all is well but for those, they alone are said.
+func state(w *inspect.WorkloadStatus, now time.Time) string {
+	var texts []string
+	if stands := standing(w); stands != "current" || len(w.Unready) == 0 {
+		texts = append(texts, stands)
+	}
+	if w.Connected {
+		for i := range w.Unready {
+			texts = append(texts, w.Unready[i].Text(now))
+		}
+	}
+	return strings.Join(texts, "; ")
+}
+
+func standing(w *inspect.WorkloadStatus) string {
 	switch {
 	case !w.Connected:
 		return "gone"

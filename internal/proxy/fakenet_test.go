@@ -305,7 +305,7 @@ func (m *meshOf) service(name string, serve func(net.Conn)) {
 // instance makes one of several workloads serve a service, until its listener closes.
 func (m *meshOf) instance(name string, number int, serve func(net.Conn)) net.Listener {
 	m.t.Helper()
-	m.serving(name, number, policy.ProtocolNone, serve)
+	return m.serving(name, number, policy.ProtocolNone, serve)
 }
 
 // speaking is service where it is said what is spoken on the port.
@@ -314,7 +314,7 @@ func (m *meshOf) speaking(name string, spoken policy.Protocol, serve func(net.Co
 	m.serving(name, 1, spoken, serve)
 }
 
-func (m *meshOf) serving(name string, number int, spoken policy.Protocol, serve func(net.Conn)) {
+func (m *meshOf) serving(name string, number int, spoken policy.Protocol, serve func(net.Conn)) net.Listener {
 	m.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

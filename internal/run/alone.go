@@ -23,6 +23,7 @@ import (
 
 // runAlone runs the command with a proxy of its own in this process.
 func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
+	c.Workload.Instance = instanceName(c) // by which a service of its own knows it
 	if c.Watch {
 		files, err := follow(c.Rules.Files, c.workdir())
 		if err != nil {
@@ -66,7 +67,8 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 	}
 	defer p.Close()
 	workload := c.Workload
-	workload.Instance, workload.PID, workload.Level = instanceName(c), box.PID(), box.Enforcement().Level
+	workload.PID, workload.Level = box.PID(), box.Enforcement().Level
+	workload.Unready = unready(box)
 	attached, err := p.Attach(ctx, proxy.WorkloadConfig{Workload: workload, Capture: captured, Holder: holder})
 	if err != nil {
 		captured.Close()
@@ -75,6 +77,10 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 	for i, listener := range published {
 		go attached.Publish(listener, c.Publish[i].Port, "--publish "+c.Publish[i].String())
 	}
+	go followPorts(box, func(unready []wire.Unready) error {
+		attached.SetUnready(unready)
+		return nil
+	})
 	sayLevel(c, box)
 	w.start(c, workload.Instance, box.Enforcement())
 	collected.Begin()

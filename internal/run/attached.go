@@ -23,6 +23,7 @@ func runAttached(ctx context.Context, c Config, w *watch) (int, error) {
 	defer box.Kill()
 	hello := attach.Hello{Workload: c.Workload, Each: w.each()}
 	hello.PID = box.PID()
+	hello.Unready = unready(box)
 	hello.Level = box.Enforcement().Level
 	files := box.Files()
 	welcome, err := client.Attach(ctx, hello, files, func(r *record.Record) { w.tell(r) })
@@ -31,6 +32,7 @@ func runAttached(ctx context.Context, c Config, w *watch) (int, error) {
 		return ExitFailed, fmt.Errorf("attach to the proxy of this machine: %w", err)
 	}
 	c.Log.Info("attached", "instance", welcome.Instance)
+	go followPorts(box, client.Report)
 	sayLevel(c, box)
 	w.start(c, welcome.Instance, box.Enforcement()) // no record comes before the command is there
 	o := outcome{advise: whyAdvice}

@@ -47,9 +47,13 @@ type Config struct {
 	UpstreamCA    string           // file of PEM beside the system's roots
 	Limits        wire.Limits      // of the command; 0 takes the defaults
 
+	// Ready says of ports of Workload when they are ready, beyond that somebody listens.
+	Ready []sandbox.Check
+
 	Unix         []string // absolute paths of socket files outside that the command may connect to
 	Unsupervised bool     // leave the kernel's one seccomp notification filter to the command
 	RequireLevel string   // level that must hold in every part, or the command does not start; "" takes what there is
+
 	Mask         []string // folders that the command must not see
 	Quiet        bool     // say nothing after the command
 	Verbose      bool     // say the level of enforcement, and each connection as it ends
@@ -109,6 +113,7 @@ func open(ctx context.Context, c Config, hidden []string) (*sandbox.Sandbox, err
 	box, err := sandbox.New(ctx, sandbox.Config{
 		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: append(slices.Clone(c.Mask), hidden...),
 		Unix: c.Unix, Unsupervised: c.Unsupervised,
+		Listen: slices.Compact(slices.Sorted(slices.Values(c.Workload.Ports))), Checks: c.Ready,
 	})
 	var identity *sandbox.IdentityError
 	if errors.As(err, &identity) {

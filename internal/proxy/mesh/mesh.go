@@ -13,8 +13,8 @@ import (
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/pools"
 	"sluice.dev/sluice/internal/proxy/snapshot"
-	"sluice.dev/sluice/internal/wire"
 	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/wire"
 )
 
 // Config is one workload's way to services. All must be set, Caller for whoever has an
