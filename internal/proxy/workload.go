@@ -47,6 +47,7 @@ type Workload struct {
 	log      *slog.Logger
 	warn     rate.Sometimes // so that a workload cannot fill the log
 	share    rate.Sometimes // likewise, that it is at its share
+	denials  rate.Sometimes // likewise, that its denials wait
 	source   policy.Source
 	dns      *dnsserver.Server
 	http     *http1.Server
@@ -81,7 +82,7 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 	of := &c.Workload
 	w := &Workload{
 		proxy: p, config: c, place: place, log: p.config.Log.With("workload", of.Instance), warn: rate.Sometimes{Interval: time.Second},
-		share:  rate.Sometimes{Interval: time.Minute},
+		share:  rate.Sometimes{Interval: time.Minute}, denials: rate.Sometimes{Interval: time.Minute},
 		source: policy.Source{Namespace: of.Namespace, Account: of.Account, Labels: of.Labels},
 	}
 	w.instance.Store(&of.Instance)
@@ -96,6 +97,7 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 	if c.Sink != nil {
 		w.kit.Recorder = p.config.Records.Also(c.Sink)
 	}
+	w.kit.Denials = carry.NewDenials(w.denialsWait)
 	w.gate = gate.New(gate.Config{Holder: c.Holder, Share: w.portion.down, Crowded: w.crowded})
 	w.lookups = p.config.Resolver.Join()
 	w.egress = egress.New(egress.Config{Kit: &w.kit, Dialer: p.dialer, Prover: p.prover, Roots: p.config.UpstreamRoots, Lookups: w.lookups})
@@ -199,6 +201,13 @@ func (w *Workload) closeIdleUpstream() bool {
 		out = in
 	}
 	return out != nil && out.CloseLongestIdle()
+}
+
+// denialsWait says that denials of the workload are answered late.
+func (w *Workload) denialsWait() {
+	w.denials.Do(func() {
+		w.log.Warn("denials are answered late: the workload is denied more than it may be in a second", "bound", carry.DenialsPerSecond, "late so far", w.kit.Denials.Delayed())
+	})
 }
 
 // answer serves DNS on one socket until it closes.

@@ -28,6 +28,7 @@ type Kit struct {
 	For      advice.Options
 	TellAll  bool // says everything to a denied workload, not the reason and the id alone
 	Recorder record.Recorder
+	Denials  *Denials // their pace; nil: none is held up
 	HTTP     *http1.Server
 	Buffers  *sniff.Buffers
 	Memory   *relay.Memory

@@ -7,8 +7,13 @@ import (
 	"sluice.dev/sluice/internal/proxy/snapshot"
 )
 
-// Deny answers a request that a verdict on its chain denies.
+// Deny answers a request that a verdict on its chain denies, at the pace of the
+// workload's denials.
 func (r *Requests) Deny(s *snapshot.Snapshot, chain *policy.Chain, v *policy.Verdict) exchange.Direction {
+	return r.kit.Denials.reply(r.denial(s, chain, v))
+}
+
+func (r *Requests) denial(s *snapshot.Snapshot, chain *policy.Chain, v *policy.Verdict) exchange.Direction {
 	direction := r.Reply(v.Reason, "")
 	if !r.kit.TellAll {
 		return direction

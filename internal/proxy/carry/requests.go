@@ -80,7 +80,11 @@ func (r *Requests) Via(upstream, rule string) {
 func (r *Requests) Fail(why *refusal.Error) exchange.Direction {
 	r.passes = false
 	r.entry.Edit(func(f *record.Record) { f.Fail(why) })
-	return r.Reply(why.Reason, why.Error())
+	reply := r.Reply(why.Reason, why.Error())
+	if why.Denied() {
+		return r.kit.Denials.reply(reply)
+	}
+	return reply
 }
 
 // Reply answers the request ourselves; a text of "" is the reason's.

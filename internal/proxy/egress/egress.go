@@ -159,7 +159,7 @@ func (c *connection) bytes(ctx context.Context, prefix []byte, seen sniff.Result
 	defer flow.Close()
 	flow.Decide(&d.Verdict)
 	if !d.Verdict.Passes() {
-		c.refuse(&d.Verdict, seen)
+		c.refuse(ctx, &d.Verdict, seen)
 		return
 	}
 	c.conn.Hold(allowed{c.chain}, d.Snapshot)
@@ -187,8 +187,9 @@ func (c *connection) open(seen sniff.Result, s *snapshot.Snapshot) *carry.Flow {
 	return flow
 }
 
-// refuse ends a connection that a verdict denies.
-func (c *connection) refuse(v *policy.Verdict, seen sniff.Result) {
+// refuse ends a connection that a verdict denies, at the pace of the workload's denials.
+func (c *connection) refuse(ctx context.Context, v *policy.Verdict, seen sniff.Result) {
+	c.way.kit.Denials.Wait(ctx)
 	if seen.Err != nil {
 		sniff.Refuse(c.conn.Down(), seen.Err.Alert())
 		return

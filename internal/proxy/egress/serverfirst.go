@@ -23,7 +23,7 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 	defer flow.Close()
 	flow.Decide(&d.Verdict)
 	if !d.Verdict.Passes() {
-		c.refuse(&d.Verdict, sniff.Result{})
+		c.refuse(ctx, &d.Verdict, sniff.Result{})
 		return seen, nil, false
 	}
 	c.conn.Hold(allowed{c.chain}, d.Snapshot)
@@ -70,7 +70,7 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 	case isHTTP: // a server of HTTP greets nobody
 		denied := d.Verdict.Denied(refusal.ProtocolMismatch)
 		flow.Decide(&denied)
-		c.refuse(&denied, seen)
+		c.refuse(ctx, &denied, seen)
 		return seen, nil, false
 	}
 	d = decide(c.conn.Snapshot(), &c.chain)
@@ -79,7 +79,7 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 	}
 	flow.Decide(&d.Verdict)
 	if !d.Verdict.Passes() {
-		c.refuse(&d.Verdict, seen)
+		c.refuse(ctx, &d.Verdict, seen)
 		return seen, nil, false
 	}
 	switch {

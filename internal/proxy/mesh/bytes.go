@@ -17,7 +17,7 @@ func (c *connection) bytes(ctx context.Context, said []byte, release func()) {
 	defer flow.Close()
 	r := c.reach(ctx)
 	defer c.end(&r)
-	if c.reached(flow, &r) {
+	if c.reached(ctx, flow, &r) {
 		flow.Relay(ctx, r.up, said, release)
 	}
 }
@@ -64,12 +64,13 @@ func (c *connection) end(r *reached) {
 
 // reached notes in the record what came of it. It reports false where nobody was
 // reached, after it told the client.
-func (c *connection) reached(flow *carry.Flow, r *reached) bool {
+func (c *connection) reached(ctx context.Context, flow *carry.Flow, r *reached) bool {
 	flow.Decide(&r.Verdict)
 	if !r.Verdict.Passes() {
 		if r.Verdict.Reason == refusal.ProtocolMismatch {
 			flow.Edit(func(to *record.Record) { to.Detail = "the port is http, and the client says something else" })
 		}
+		c.way.kit.Denials.Wait(ctx)
 		carry.HangUp(c.conn, flow.Sniffed(), r.Verdict.Reason)
 		return false
 	}

@@ -126,7 +126,7 @@ func (c *connection) serverFirst(ctx context.Context, patient bool) {
 	buffer := c.way.kit.Buffers.NewBuffer()
 	defer buffer.Release()
 	flow := c.open()
-	if !c.reached(flow, &r) {
+	if !c.reached(ctx, flow, &r) {
 		flow.Close()
 		return
 	}
