@@ -82,7 +82,7 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 	of := &c.Workload
 	w := &Workload{
 		proxy: p, config: c, place: place, log: p.config.Log.With("workload", of.Instance), warn: rate.Sometimes{Interval: time.Second},
-		share:  rate.Sometimes{Interval: time.Minute}, denials: rate.Sometimes{Interval: time.Minute},
+		share: rate.Sometimes{Interval: time.Minute}, denials: rate.Sometimes{Interval: time.Minute},
 		source: policy.Source{Namespace: of.Namespace, Account: of.Account, Labels: of.Labels},
 	}
 	w.instance.Store(&of.Instance)

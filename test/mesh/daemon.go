@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os/exec"
 	"path/filepath"
@@ -95,6 +96,16 @@ func (p *Place) StartProxy(t testing.TB, internet *Internet, args ...string) *Da
 		args = append(args, "--egress-sockets", internet.Sockets, "--upstream-ca", internet.CA, "--resolver", "8.8.8.8")
 	}
 	d := p.start(t, p.Command(context.Background(), "sluice-proxy", args...))
+	d.awaitSockets(t, p.Socket("attach.sock"))
+	return d
+}
+
+// StartProxyWithin is StartProxy for a process that may open only so many descriptors.
+func (p *Place) StartProxyWithin(t testing.TB, descriptors int, internet *Internet, args ...string) *Daemon {
+	t.Helper()
+	args = append(args, "--egress-sockets", internet.Sockets, "--upstream-ca", internet.CA, "--resolver", "8.8.8.8")
+	limit := fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, descriptors)
+	d := p.start(t, p.Command(context.Background(), "/bin/sh", append([]string{"-c", limit, filepath.Join(p.Bin, "sluice-proxy")}, args...)...))
 	d.awaitSockets(t, p.Socket("attach.sock"))
 	return d
 }

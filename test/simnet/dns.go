@@ -29,6 +29,9 @@ const (
 	LieSilence  = "SILENCE" // no answer at all
 )
 
+// SilentZone is a zone whose servers never answer.
+const SilentZone = "silent.example.org"
+
 const dnsTTL = 30 // seconds
 
 func (s *dnsServer) lie(name string, texts []string) {
@@ -52,6 +55,9 @@ func (s *dnsServer) about(name string) ([]string, bool) {
 	s.mu.Unlock()
 	if lying {
 		return lie, true
+	}
+	if strings.HasSuffix(name, "."+SilentZone) {
+		return []string{LieSilence}, true
 	}
 	return records(name)
 }

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,6 +30,7 @@ const (
 	Say      = "say"   // send Send to Address over TCP and read until the end
 	Datagram = "udp"   // send Send to Address over UDP and read one answer
 	Unix     = "unix"  // connect to the socket at Path, send Send and read
+	Visit    = "visit" // fetch Count URLs, the number in place of %d, many at once; Code is how many were answered 200
 	Keep     = "keep"  // open Count connections to Address, send Send on each and keep them
 	Drop     = "drop"  // close what is kept
 	Files    = "files" // Body is the open descriptors, a line each
@@ -118,6 +120,8 @@ func (a *agent) do(ask Ask) (Answer, error) {
 		return exchanges("udp", ask)
 	case Unix:
 		return exchange(ask.Network, ask.Path, ask)
+	case Visit:
+		return visit(ask)
 	case Keep:
 		return a.keep(ask)
 	case Drop:
@@ -185,6 +189,32 @@ func get(ask Ask) (Answer, error) {
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
 	return Answer{Code: response.StatusCode, Body: body}, err
+}
+
+// visitors is how many URLs are fetched at once.
+const visitors = 150
+
+func visit(ask Ask) (Answer, error) {
+	numbers := make(chan int)
+	var ok atomic.Int64
+	var all sync.WaitGroup
+	for range visitors {
+		all.Go(func() {
+			for i := range numbers {
+				one := ask
+				one.URL = fmt.Sprintf(ask.URL, i)
+				if answer, err := get(one); err == nil && answer.Code == http.StatusOK {
+					ok.Add(1)
+				}
+			}
+		})
+	}
+	for i := range ask.Count {
+		numbers <- i
+	}
+	close(numbers)
+	all.Wait()
+	return Answer{Code: int(ok.Load())}, nil
 }
 
 func (a *agent) hold(ask Ask) (Answer, error) {
