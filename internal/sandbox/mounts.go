@@ -47,17 +47,22 @@ func setUpMounts(wanted *setup, lists []int, named []namedSocket, supervised boo
 	if wanted.RunAs != nil {
 		owner = *wanted.RunAs
 	}
+	// First, for what is below /run may have names elsewhere.
+	masked, err := maskAndHold(owner.UID, wanted.Mask)
+	if err != nil {
+		return nil, err
+	}
 	runMasked, err := maskRun(owner)
 	if err != nil {
 		return nil, err
 	}
-	masked, lowered, err := ownMeetingPlaces()
+	own, lowered, err := ownMeetingPlaces()
 	if err != nil {
 		return nil, err
 	}
 	m.lowered = append(m.lowered, lowered...)
-	masked = append(masked, runFolder)
-	for _, path := range append(wanted.Mask, socketFolders()...) {
+	masked = append(append(masked, own...), runFolder)
+	for _, path := range socketFolders() {
 		folder, err := mask(path)
 		if err != nil {
 			return nil, err

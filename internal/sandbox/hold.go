@@ -1,0 +1,223 @@
+package sandbox
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxAliases bounds the other mounts through which one folder is seen; a machine that
+// has more gets no sandbox, for the rest would stay in reach.
+const maxAliases = 256
+
+// holder keeps hidden folders where they are: the command can neither take away a
+// folder around one, and put its own in the place, nor come to it by another mount.
+type holder struct {
+	uid  int // of the command
+	held map[string]bool
+}
+
+// maskAndHold masks paths for a command of the user with that number, and returns the
+// folders that are masked.
+func maskAndHold(uid int, paths []string) (masked []string, err error) {
+	h := &holder{uid: uid, held: make(map[string]bool)}
+	for _, path := range paths {
+		folders, err := h.mask(path)
+		if err != nil {
+			return nil, err
+		}
+		masked = append(masked, folders...)
+	}
+	return masked, nil
+}
+
+// hold makes each folder around path that the command could rename a mount point of
+// its own, which the kernel does not rename, under whatever name. Path has no links.
+func (h *holder) hold(path string) error {
+	for _, folder := range ancestors(path) {
+		if h.held[folder] {
+			continue
+		}
+		movable, err := h.movable(folder)
+		if err != nil {
+			return fmt.Errorf("hold %s: %w", folder, err)
+		}
+		if !movable {
+			continue
+		}
+		if err := unix.Mount(folder, folder, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("hold %s: %w", folder, err)
+		}
+		h.held[folder] = true
+	}
+	return nil
+}
+
+// mask hides a folder under all its names, and holds what is around it; a file is
+// hidden under all its names. The folders that are hidden are returned.
+func (h *holder) mask(path string) (folders []string, err error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		folder, err := mask(path) // it says what that means
+		return nonEmpty(folder), err
+	}
+	if info, err := os.Lstat(real); err == nil && info.IsDir() {
+		if err := h.hold(real); err != nil {
+			return nil, err
+		}
+	}
+	others, err := aliases(real)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range append([]string{real}, others...) {
+		folder, err := mask(name)
+		if err != nil {
+			return nil, err
+		}
+		folders = append(folders, nonEmpty(folder)...)
+	}
+	return folders, nil
+}
+
+func nonEmpty(folder string) []string {
+	if folder == "" {
+		return nil
+	}
+	return []string{folder}
+}
+
+// ancestors are the folders around path but /, the outermost first.
+func ancestors(path string) (folders []string) {
+	for at := 1; at < len(path); at++ {
+		if path[at] == '/' {
+			folders = append(folders, path[:at])
+		}
+	}
+	return folders
+}
+
+// movable says whether the command's user may rename a folder: by its parent's owner
+// and bits. Any group counts as the command's, for lists of access show in those bits.
+func (h *holder) movable(folder string) (bool, error) {
+	var own, parent unix.Stat_t
+	if err := unix.Lstat(folder, &own); err != nil {
+		return false, err
+	}
+	if err := unix.Lstat(filepath.Dir(folder), &parent); err != nil {
+		return false, err
+	}
+	return mayRename(h.uid, &own, &parent), nil
+}
+
+func mayRename(uid int, own, parent *unix.Stat_t) bool {
+	switch {
+	case int(parent.Uid) == uid: // who may give itself the right, too
+		return true
+	case parent.Mode&0o022 == 0:
+		return false
+	case parent.Mode&unix.S_ISVTX != 0:
+		return int(own.Uid) == uid
+	}
+	return true
+}
+
+// mounted is one line of mountinfo.
+type mounted struct {
+	id, device  string
+	root, point string // in its filesystem, and here
+}
+
+func readMounted() (all []mounted, err error) {
+	list, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	defer list.Close()
+	lines := bufio.NewScanner(list)
+	lines.Buffer(nil, 1<<20) // overlay's options are long
+	for lines.Scan() {
+		// ID parent major:minor root mountpoint options… (proc_pid_mountinfo(5))
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 5 {
+			return nil, fmt.Errorf("list mounts: a line of %d fields", len(fields))
+		}
+		all = append(all, mounted{fields[0], fields[2], unescapeMount(fields[3]), unescapeMount(fields[4])})
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	return all, nil
+}
+
+// aliases returns the other paths at which a folder, or what is in it, is seen through
+// mounts of the same filesystem: bind mounts, and a filesystem that is mounted twice.
+func aliases(path string) (others []string, err error) {
+	all, err := readMounted()
+	if err != nil {
+		return nil, err
+	}
+	id, err := mountOf(path)
+	if err != nil {
+		return nil, fmt.Errorf("the mount of %s: %w", path, err)
+	}
+	others = aliasesIn(all, path, id)
+	if len(others) > maxAliases {
+		return nil, fmt.Errorf("%s is seen through more than %d mounts", path, maxAliases)
+	}
+	return others, nil
+}
+
+func aliasesIn(all []mounted, path, id string) (others []string) {
+	var inside, device string // of the folder: its path in its filesystem
+	for _, m := range all {
+		if m.id == id && isBelow(path, m.point) {
+			relative, _ := filepath.Rel(m.point, path)
+			inside, device = filepath.Join(m.root, relative), m.device
+		}
+	}
+	for _, m := range all {
+		switch {
+		case m.device != device || m.id == id:
+		case isBelow(inside, m.root):
+			relative, _ := filepath.Rel(m.root, inside)
+			others = appendSeen(others, filepath.Join(m.point, relative), m.id)
+		case isBelow(m.root, inside):
+			others = appendSeen(others, m.point, m.id)
+		}
+	}
+	return others
+}
+
+// appendSeen appends a path that leads to a mount; one that leads elsewhere is covered
+// by another mount.
+func appendSeen(paths []string, path, id string) []string {
+	if now, err := mountOf(path); err != nil || now != id {
+		return paths
+	}
+	return append(paths, path)
+}
+
+// mountOf returns the number of the mount in which a path lies, as mountinfo has it.
+func mountOf(path string) (id string, err error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(info)) {
+		if number, found := strings.CutPrefix(line, "mnt_id:"); found {
+			return strings.TrimSpace(number), nil
+		}
+	}
+	return "", fmt.Errorf("%s: the kernel does not tell its mount", path)
+}
