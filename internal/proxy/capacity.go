@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/proxy/proof"
+	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/share"
+	"sluice.dev/sluice/internal/proxy/sniff"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -50,10 +52,17 @@ func Descriptors() uint64 {
 	return limit.Cur
 }
 
+// workloadsOf is how many workloads there may be: each holds some descriptors for itself.
+func workloadsOf(descriptors uint64) int {
+	return int(min(max(descriptors/32, 1), MaxWorkloads))
+}
+
 // stocks is how many there are of what the workloads of a process share.
 type stocks struct {
 	down, up   int // connections of workloads, and on their behalf
 	handshakes int
+	hellos     int // small buffers of first bytes
+	pipes      int
 	alone      bool // there is one workload, ever
 }
 
@@ -64,19 +73,22 @@ type stocks struct {
 func stocksOf(descriptors uint64, alone bool) stocks {
 	const most = 1 << 20
 	each := max(int(min(descriptors, most)*3/8), 1)
-	return stocks{down: each, up: each, handshakes: proof.MaxHandshakes, alone: alone}
+	return stocks{
+		down: each, up: each, handshakes: proof.MaxHandshakes, hellos: sniff.Units,
+		pipes: max(int(min(descriptors/64, relay.MaxPipes)), 1), alone: alone,
+	}
 }
 
 // capacity is what the workloads of a process share.
-type capacity struct{ down, up, handshakes *share.Stock }
+type capacity struct{ down, up, handshakes, hellos, pipes *share.Stock }
 
 func newCapacity(of stocks) *capacity {
 	stock := func(units int) *share.Stock { return share.NewStock(share.Config{Units: units, Alone: of.alone}) }
-	return &capacity{down: stock(of.down), up: stock(of.up), handshakes: stock(of.handshakes)}
+	return &capacity{down: stock(of.down), up: stock(of.up), handshakes: stock(of.handshakes), hellos: stock(of.hellos), pipes: stock(of.pipes)}
 }
 
 // portion is one workload's part of the capacity.
-type portion struct{ down, up, handshakes *share.Member }
+type portion struct{ down, up, handshakes, hellos, pipes *share.Member }
 
 // join adds a workload. The functions begin to close one of its connections that is
 // idle, and report whether there was one.
@@ -85,6 +97,8 @@ func (c *capacity) join(closeIdle, closeIdleUpstream func() bool) *portion {
 		down:       c.down.Join(0, closeIdle),
 		up:         c.up.Join(0, closeIdleUpstream),
 		handshakes: c.handshakes.Join(0, nil),
+		hellos:     c.hellos.Join(0, nil),
+		pipes:      c.pipes.Join(0, nil),
 	}
 }
 
@@ -98,7 +112,7 @@ func (p *portion) keep(l wire.Limits) {
 }
 
 func (p *portion) leave() {
-	p.down.Leave()
-	p.up.Leave()
-	p.handshakes.Leave()
+	for _, m := range []*share.Member{p.down, p.up, p.handshakes, p.hellos, p.pipes} {
+		m.Leave()
+	}
 }

@@ -16,6 +16,11 @@ import (
 )
 
 func TestDescriptorsAreSharedOut(t *testing.T) {
+	for n, want := range map[uint64]int{1 << 20: MaxWorkloads, 1024: 32, 0: 1, ^uint64(0): MaxWorkloads} {
+		if got := workloadsOf(n); got != want {
+			t.Errorf("%d descriptors: %d workloads, want %d", n, got, want)
+		}
+	}
 	for n, want := range map[uint64]int{1 << 20: 393216, 1024: 384, 0: 1, ^uint64(0): 393216} {
 		if got := stocksOf(n, true); got.down != want || got.up != want || !got.alone {
 			t.Errorf("%d descriptors: %+v, want %d each way", n, got, want)
@@ -238,6 +243,35 @@ func TestWhatIsIdleMakesRoomForWhatIsNew(t *testing.T) {
 	for _, host := range hosts {
 		if got := got(t, m.dial(host, 80), "GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); got != "200 "+host {
 			t.Fatalf("%s: %s", host, got)
+		}
+	}
+}
+
+// Hellos of which the rest never comes hold the memory of their own workload alone.
+func TestSlowHellosOfOneWorkloadLeaveMemoryToAnother(t *testing.T) {
+	n := newFakeNet(t)
+	n.stocks = stocksOf(1<<20, false)
+	n.stocks.hellos = 16
+	n.site("www.example.com", "93.184.215.14", 80, hello)
+	m := newMesh(t, n, rule(t, "www.example.com:80"))
+	other, err := m.proxy.Attach(t.Context(), WorkloadConfig{Workload: wire.Workload{Instance: "other/1", Namespace: "default"}, Holder: m.holder, Names: m.names})
+	if err != nil {
+		t.Fatal(err)
+	}
+	flooding := m.workload
+	for range 40 {
+		io.WriteString(m.dial("www.example.com", 80), "GET / HT")
+	}
+	for flooding.portion.hellos.Waiting() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if used := flooding.portion.hellos.Used(); used > 16*3/4 {
+		t.Errorf("one workload holds %d of 16 buffers", used)
+	}
+	m.workload = other
+	for range 20 {
+		if got := got(t, m.dial("www.example.com", 80), "GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n"); got != "200 www.example.com" {
+			t.Fatal(got)
 		}
 	}
 }

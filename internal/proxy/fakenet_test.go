@@ -257,7 +257,7 @@ func newMesh(t testing.TB, n *fakeNet, rules ...policy.Rule) *meshOf {
 		if open := book.Live(10, record.Filter{}); len(open) > 0 {
 			t.Errorf("records were opened and never closed: %+v", open)
 		}
-		for what, stock := range map[string]*share.Stock{"connections": p.capacity.down, "upstream connections": p.capacity.up, "handshakes": p.capacity.handshakes} {
+		for what, stock := range map[string]*share.Stock{"connections": p.capacity.down, "upstream connections": p.capacity.up, "handshakes": p.capacity.handshakes, "buffers of first bytes": p.capacity.hellos, "pipes": p.capacity.pipes} {
 			if n := stock.Used(); n != 0 {
 				t.Errorf("%d %s were taken and never given back", n, what)
 			}

@@ -36,7 +36,8 @@ type Records interface {
 	Live(n int, filter record.Filter) []record.Record
 }
 
-// MaxWorkloads bounds the workloads of one proxy.
+// MaxWorkloads bounds the workloads of one proxy. There is one for every 32 descriptors
+// that the process may open at most.
 const MaxWorkloads = 4096
 
 // Config is what the workloads of one process share.
@@ -107,14 +108,15 @@ func (p *Proxy) attach(ctx context.Context, c WorkloadConfig) (*Workload, error)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	instance := c.Workload.Instance
-	place := slices.Index(p.places[:], false)
+	most := workloadsOf(Descriptors())
+	place := slices.Index(p.places[:most], false)
 	switch {
 	case p.closed:
 		return nil, errors.New("this proxy is shutting down")
 	case p.workloads[instance] != nil:
 		return nil, errors.New("this proxy serves a workload of that name")
 	case place < 0:
-		return nil, fmt.Errorf("this proxy serves %d workloads already", MaxWorkloads)
+		return nil, fmt.Errorf("this proxy serves %d workloads already; with a higher ulimit -n it may serve up to %d", most, MaxWorkloads)
 	}
 	w, err := newWorkload(p, c, place)
 	if err != nil {

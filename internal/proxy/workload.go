@@ -92,6 +92,7 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 	w.kit = carry.Kit{
 		Instance: w.Instance, For: advice.Options{Namespace: of.Namespace, Labels: of.Labels}, TellAll: p.config.TellAll,
 		Recorder: p.config.Records, HTTP: w.http, Buffers: &p.buffers, Memory: &p.memory, Now: p.config.Now,
+		Hellos: w.portion.hellos, Pipes: w.portion.pipes,
 		Upstream: upstream.Allowance{Open: w.portion.up, Handshakes: w.portion.handshakes},
 	}
 	if c.Sink != nil {

@@ -15,6 +15,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/http1"
 	"sluice.dev/sluice/internal/proxy/relay"
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/proxy/sniff"
 	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/record"
@@ -31,7 +32,9 @@ type Kit struct {
 	Denials  *Denials // their pace; nil: none is held up
 	HTTP     *http1.Server
 	Buffers  *sniff.Buffers
+	Hellos   *share.Member // of the memory of first bytes
 	Memory   *relay.Memory
+	Pipes    *share.Member // of its pipes
 	Upstream upstream.Allowance
 	Now      func() time.Time
 }
@@ -55,7 +58,19 @@ func Silence(possible bool) time.Duration {
 func Sniff(ctx context.Context, c *gate.Conn, buffer *sniff.Buffer, limits sniff.Limits) (sniff.Result, []byte, error) {
 	stop := context.AfterFunc(ctx, func() { gate.Reset(c.Down()) })
 	defer stop()
-	return sniff.Read(c.Down(), buffer, limits)
+	seen, prefix, err := sniff.Read(ctx, c.Down(), buffer, limits)
+	if errors.Is(err, share.ErrWait) || errors.Is(err, share.ErrQueue) {
+		gate.Reset(c.Down())
+		err = &refusal.Error{Reason: refusal.Overflow, Text: "this workload has said half a thing on as many connections as it may", Err: err}
+	}
+	return seen, prefix, err
+}
+
+// Overflowed reports whether an error of Sniff says that the workload had no memory left
+// for what the client says first.
+func Overflowed(err error) bool {
+	var why *refusal.Error
+	return errors.As(err, &why) && why.Reason == refusal.Overflow
 }
 
 // HangUp ends a connection for a reason in a way that its client understands: an alert

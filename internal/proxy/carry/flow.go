@@ -106,7 +106,7 @@ func (f *Flow) Relay(ctx context.Context, up *net.TCPConn, prefix []byte, releas
 // Through returns a relay to an upstream whose bytes count for the record. It must be
 // given to Run, or dropped and Uncounted.
 func (f *Flow) Through(up *net.TCPConn) *relay.Relay {
-	carried := relay.New(relay.Config{Down: f.conn.Down(), Up: up, Memory: f.kit.Memory})
+	carried := relay.New(relay.Config{Down: f.conn.Down(), Up: up, Memory: f.kit.Memory, Pipes: f.kit.Pipes})
 	f.entry.Edit(func(r *record.Record) { r.Sent, r.Received = 0, 0 })
 	f.entry.Count(carried)
 	return carried
@@ -133,7 +133,11 @@ func (f *Flow) Uncount() { f.entry.Count(nil) }
 func (f *Flow) Broke(err error, received int64) {
 	reason := refusal.ClientGone
 	var side *relay.SideError
+	var own *refusal.Error
 	switch {
+	case errors.As(err, &own):
+		f.Fail(own)
+		return
 	case errors.Is(err, relay.ErrIdle):
 		f.Fail(&refusal.Error{Reason: refusal.UpstreamTimeout, Err: err})
 		return

@@ -50,7 +50,7 @@ func (c *connection) prove(ctx context.Context, d *Decision, address netip.AddrP
 		return err
 	}
 	return w.prover.Prove(ctx, proof.Request{
-		Key: proof.Key{Name: v.Name, Verify: v.Rule.TLS.ServerName, Addr: address, RootsID: roots.id}, Roots: roots.pool, Hello: seen, Share: w.proofs, Progress: progress,
+		Key: proof.Key{Name: v.Name, Verify: v.Rule.TLS.ServerName, Addr: address, RootsID: roots.id}, Roots: roots.pool, Hello: seen, Share: w.kit.Upstream.Handshakes, Progress: progress,
 		Dial: func(ctx context.Context) (*net.TCPConn, error) {
 			return w.dialer.DialAddr(ctx, w.target(v), address)
 		},
@@ -60,7 +60,7 @@ func (c *connection) prove(ctx context.Context, d *Decision, address netip.AddrP
 // target is what a verdict lets us dial. Where no rule spells the name out, the
 // workload's rate of new names bounds the look-ups: a wildcard is a channel.
 func (w *Way) target(v *policy.Verdict) resolve.Target {
-	t := resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.Port, Consent: v.Consent, Limit: w.lookups, Share: w.share}
+	t := resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.Port, Consent: v.Consent, Limit: w.lookups, Share: w.share, Open: w.kit.Upstream.Open}
 	if v.Rule != nil && v.Rule.SpellsOut(v.Name) {
 		t.Limit = nil
 	}

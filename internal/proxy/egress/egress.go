@@ -45,7 +45,6 @@ type Way struct {
 	given   *x509.CertPool
 	share   *resolve.Share // of the look-ups
 	lookups *rate.Limiter  // of names that only a wildcard allows
-	proofs  *proof.Share   // of the prover's handshakes
 	trusted trusted
 	pools   pools.Table[poolKey, *pool]
 }
@@ -53,7 +52,7 @@ type Way struct {
 // New returns a way without connections.
 func New(c Config) *Way {
 	return &Way{
-		kit: c.Kit, dialer: c.Dialer, prover: c.Prover, given: c.Roots, share: c.Lookups, proofs: proof.NewShare(),
+		kit: c.Kit, dialer: c.Dialer, prover: c.Prover, given: c.Roots, share: c.Lookups,
 		lookups: rate.NewLimiter(dnsserver.NewNamesPerSecond, dnsserver.NewNamesBurst),
 	}
 }
@@ -96,7 +95,7 @@ type connection struct {
 func (w *Way) Serve(ctx context.Context, conn *gate.Conn, chain policy.Chain) {
 	c := &connection{way: w, conn: conn, chain: chain, start: w.kit.Now()}
 	at := conn.Snapshot().Policy.AtConnect(chain.Transport, chain.Port, chain.Dialled, chain.Addr)
-	buffer := w.kit.Buffers.NewBuffer()
+	buffer := w.kit.Buffers.NewBuffer(w.kit.Hellos)
 	defer buffer.Release()
 	if at.ServerFirst {
 		c.serverFirst(ctx, buffer, sniff.Limits{OnlyTLS: true})
@@ -109,26 +108,26 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn, chain policy.Chain) {
 	case seen.Silent && seen.Ended:
 		// The client left before it said anything: there is nothing to tell of.
 	case seen.Kind == policy.HTTP:
-		c.http(ctx, prefix)
+		c.http(ctx, buffer)
 	case seen.Silent && at.Watch:
 		seen, prefix, again := c.serverFirst(ctx, buffer, sniff.Limits{})
 		switch {
 		case again && seen.Kind == policy.ClientHello:
 			c.bytes(ctx, prefix, seen, buffer.Release)
 		case again:
-			c.http(ctx, prefix)
+			c.http(ctx, buffer)
 		}
 	case seen.Kind == policy.Opaque && seen.Cut && at.Watch:
-		c.http(ctx, prefix) // it may become a request yet; what does not is refused
+		c.http(ctx, buffer) // it may become a request yet; what does not is refused
 	default:
 		c.bytes(ctx, prefix, seen, buffer.Release)
 	}
 }
 
 // http carries the requests of the connection.
-func (c *connection) http(ctx context.Context, prefix []byte) {
+func (c *connection) http(ctx context.Context, said *sniff.Buffer) {
 	c.chain.Sniffed = policy.HTTP
-	c.way.kit.HTTP.Serve(ctx, c.conn.Down(), prefix, newRequests(c))
+	c.way.kit.HTTP.Serve(ctx, c.conn.Down(), said.Take(), newRequests(c))
 }
 
 // sniff reads what the client says first and brings it into the chain.
@@ -141,9 +140,10 @@ func (c *connection) sniff(ctx context.Context, buffer *sniff.Buffer, limits sni
 	return seen, prefix, err
 }
 
-// lost keeps the record of a client that went away amid what it said first.
+// lost keeps the record of a client that went away amid what it said first, or that
+// there was no memory for.
 func (c *connection) lost(buffer *sniff.Buffer, err error) {
-	if len(buffer.Bytes()) == 0 {
+	if len(buffer.Bytes()) == 0 && !carry.Overflowed(err) {
 		return
 	}
 	flow := c.open(sniff.Result{}, c.conn.Snapshot())

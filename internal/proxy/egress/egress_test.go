@@ -11,6 +11,7 @@ import (
 	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
@@ -67,7 +68,7 @@ func TestGateAndDialerRefuseTheSameAddress(t *testing.T) {
 	}
 	var sockets sockets
 	dialer := resolve.NewDialer(resolve.DialerConfig{Sockets: &sockets})
-	w := New(Config{Dialer: dialer})
+	w := New(Config{Kit: &carry.Kit{}, Dialer: dialer})
 	for address, want := range map[string]refusal.Reason{
 		"169.254.169.254": refusal.PrivateAddress, "10.2.0.1": refusal.PrivateAddress, "198.19.0.1": refusal.PrivateAddress,
 		"10.1.0.1": refusal.ConnectFailed, "93.184.216.34": refusal.ConnectFailed,

@@ -73,18 +73,18 @@ func (c *connection) unsaid(ctx context.Context) {
 // sniffed carries the connection by what its client says first; it reports false where
 // that is nothing for so long.
 func (c *connection) sniffed(ctx context.Context, silence time.Duration) bool {
-	buffer := c.way.kit.Buffers.NewBuffer()
+	buffer := c.way.kit.Buffers.NewBuffer(c.way.kit.Hellos)
 	defer buffer.Release()
 	seen, said, err := c.sniff(ctx, buffer, silence)
 	switch {
-	case err != nil && len(buffer.Bytes()) > 0:
+	case err != nil && (len(buffer.Bytes()) > 0 || carry.Overflowed(err)):
 		flow := c.open()
 		flow.Broke(err, 0)
 		flow.Close()
 	case err != nil || seen.Silent && seen.Ended:
 		// The client left before it said anything: there is nothing to tell of.
 	case seen.Kind == policy.HTTP:
-		c.http(ctx, said)
+		c.http(ctx, buffer.Take())
 	case seen.Silent:
 		return false
 	default:
@@ -123,28 +123,29 @@ func (c *connection) serverFirst(ctx context.Context, patient bool) {
 		}
 		return
 	}
-	buffer := c.way.kit.Buffers.NewBuffer()
+	buffer := c.way.kit.Buffers.NewBuffer(c.way.kit.Hellos)
 	defer buffer.Release()
 	flow := c.open()
 	if !c.reached(ctx, flow, &r) {
 		flow.Close()
 		return
 	}
-	said, again := c.bothSides(ctx, flow, flow.Through(r.up), buffer, asked)
+	again := c.bothSides(ctx, flow, flow.Through(r.up), buffer, asked)
 	flow.Close()
 	c.end(&r)
 	if again {
-		c.http(ctx, said)
+		c.http(ctx, buffer.Take())
 	}
 }
 
 // bothSides carries a connection whose server may speak first. again says that the client
 // spoke HTTP to a server that said nothing: that server gets none of it, for the requests
 // may lead elsewhere. asked is when the server was dialled.
-func (c *connection) bothSides(ctx context.Context, flow *carry.Flow, through *relay.Relay, buffer *sniff.Buffer, asked time.Time) (said []byte, again bool) {
+func (c *connection) bothSides(ctx context.Context, flow *carry.Flow, through *relay.Relay, buffer *sniff.Buffer, asked time.Time) (again bool) {
 	defer flow.Uncount()
 	defer through.Drop()
 	var seen sniff.Result
+	var said []byte
 	var broken error
 	for greeted, more := int64(0), true; more; {
 		through.Greet()
@@ -159,12 +160,12 @@ func (c *connection) bothSides(ctx context.Context, flow *carry.Flow, through *r
 	switch {
 	case broken != nil:
 		flow.Broke(broken, through.Received())
-		return nil, false
+		return false
 	case seen.Kind == policy.HTTP && greeted: // a server of HTTP greets nobody
 		v := policy.Verdict{Reason: refusal.ProtocolMismatch, Name: c.to.Service, Port: c.to.Port}
 		flow.Decide(&v)
 		carry.HangUp(c.conn, seen.Kind, v.Reason)
-		return nil, false
+		return false
 	case greeted:
 		c.way.findings.note(c.to, server, now)
 	case !seen.Silent && now.Sub(asked) >= LookAfter: // it had the time to speak
@@ -174,12 +175,12 @@ func (c *connection) bothSides(ctx context.Context, flow *carry.Flow, through *r
 	case seen.Silent && !seen.Ended:
 		flow.Broke(relay.ErrIdle, through.Received())
 		gate.Reset(c.conn.Down())
-		return nil, false
+		return false
 	case seen.Kind == policy.HTTP:
 		flow.Edit(func(r *record.Record) { r.Detail = "the client speaks HTTP: its requests are recorded for themselves" })
-		return said, true
+		return true
 	}
 	through.Say(said, buffer.Release)
 	flow.Run(ctx, through)
-	return nil, false
+	return false
 }

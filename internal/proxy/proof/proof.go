@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/proxy/sniff"
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -28,8 +29,7 @@ const (
 	WaitTime        = 10 * time.Second // for a handshake's turn; then it fails
 	MaxProofs       = 4096             // kept; then the one unused for longest is forgotten
 	MaxFailures     = 1024             // kept, likewise
-	MaxHandshakes   = 256              // at a time; more wait
-	MaxShare        = 64               // of them of one workload
+	MaxHandshakes   = 256              // at a time, of all workloads, which share them; more wait
 )
 
 // Config is a Prover's. The zero Config takes the defaults.
@@ -62,8 +62,10 @@ type Request struct {
 	// groups that crypto/tls knows, and TLS 1.3 only if it did. With ECH in it,
 	// the proof must show too that the server has no use for ECH.
 	Hello sniff.Result
-	// Share, where not nil, is the share of MaxHandshakes that the asker may take.
-	Share *Share
+	// Share is how many handshakes the asker may have at a time, so that one which dials
+	// servers that never answer does not keep those of the others waiting. Those for whom
+	// it is nil have MaxHandshakes together.
+	Share *share.Member
 	// Progress, where not nil, learns how far the handshake is. The connection is
 	// closed when Prove returns.
 	Progress Progress
@@ -76,19 +78,12 @@ type Progress interface {
 	Connected()  // the server took the connection
 }
 
-// Share bounds the handshakes of one workload at a time, so that one which dials
-// servers that never answer does not keep those of the others waiting.
-type Share struct{ running chan struct{} }
-
-// NewShare returns a Share of MaxShare handshakes.
-func NewShare() *Share { return &Share{running: make(chan struct{}, MaxShare)} }
-
 // Prover proves servers, and remembers. It is safe for concurrent use.
 type Prover struct {
 	lifetime time.Duration
 	wait     time.Duration // WaitTime, but in tests
 	now      func() time.Time
-	running  chan struct{} // one token for each handshake at work
+	nobody   *share.Member // of handshakes for which no Share was given
 
 	ctx    context.Context // of all handshakes
 	cancel context.CancelFunc
@@ -117,7 +112,7 @@ type attempt struct {
 // handshake waits for the turn of another's.
 type flightKey struct {
 	attempt
-	share *Share
+	share *share.Member
 }
 
 // flight is one handshake at work and those who wait for it.
@@ -151,7 +146,7 @@ func NewProver(c Config) *Prover {
 		lifetime: c.Lifetime,
 		wait:     WaitTime,
 		now:      c.Now,
-		running:  make(chan struct{}, MaxHandshakes),
+		nobody:   share.NewStock(share.Config{Units: MaxHandshakes, Alone: true}).Join(0, nil),
 		proofs:   newTable[proven](MaxProofs),
 		failures: newTable[attempt](MaxFailures),
 		flights:  make(map[flightKey]*flight),
@@ -238,6 +233,9 @@ func (p *Prover) join(want attempt, r Request) (*flight, error) {
 	if err, ok := p.failures.get(want, now); ok {
 		return nil, err
 	}
+	if r.Share == nil {
+		r.Share = p.nobody
+	}
 	what := flightKey{want, r.Share}
 	if f := p.flights[what]; f != nil {
 		f.waiting++
@@ -292,19 +290,15 @@ func (p *Prover) fly(ctx context.Context, f *flight, r Request) {
 // that it was shown expire.
 func (p *Prover) handshake(ctx context.Context, f *flight, r Request) (expires time.Time, err error) {
 	h := handshake{request: r, now: p.now, reached: sync.OnceFunc(func() { close(f.reached) })}
-	waiting, cancel := context.WithTimeoutCause(ctx, p.wait, h.fail(refusal.UpstreamTLS, ErrBusy))
+	waiting, cancel := context.WithTimeoutCause(ctx, p.wait, h.fail(refusal.Overflow, ErrBusy))
 	defer cancel()
-	if r.Share != nil {
-		if err := take(waiting, r.Share.running); err != nil {
-			return time.Time{}, err
+	if err := r.Share.Take(waiting); err != nil {
+		if errors.Is(err, share.ErrQueue) || errors.Is(err, share.ErrWait) {
+			err = h.fail(refusal.Overflow, ErrBusy)
 		}
-		defer func() { <-r.Share.running }()
-	}
-	if err := take(waiting, p.running); err != nil {
 		return time.Time{}, err
 	}
-	defer func() { <-p.running }()
-	close(f.begun)
+	defer r.Share.Give(1)
 	limited, cancel := context.WithTimeout(ctx, HandshakeTime)
 	defer cancel()
 	err = h.prove(limited)
@@ -312,16 +306,6 @@ func (p *Prover) handshake(ctx context.Context, f *flight, r Request) (expires t
 		return time.Time{}, context.Cause(ctx)
 	}
 	return h.expires, err
-}
-
-// take takes a token, or gives up with the context's cause.
-func take(ctx context.Context, tokens chan struct{}) error {
-	select {
-	case tokens <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // leave is called by who waits no longer. The last one ends the handshake, and

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/refusal"
 )
 
@@ -85,8 +86,9 @@ func TestACertificateThatChangedIsJudgedWithTheNextProof(t *testing.T) {
 // One workload dials servers that never end a handshake; another's proofs go on.
 func TestOneShareLeavesRoomForTheOthers(t *testing.T) {
 	s, ours := goodServer(t)
+	stock := share.NewStock(share.Config{Units: MaxHandshakes})
 	p := newProver(t, Config{})
-	greedy, other := NewShare(), NewShare()
+	greedy, other := stock.Join(0, nil), stock.Join(0, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	var at atomic.Int32
 	var group sync.WaitGroup
@@ -101,14 +103,14 @@ func TestOneShareLeavesRoomForTheOthers(t *testing.T) {
 			p.Prove(ctx, Request{Key: key, Dial: stuck, Share: greedy})
 		})
 	}
-	waitFor(t, func() bool { return at.Load() == MaxShare && p.waiting(t) == MaxHandshakes+1 })
+	waitFor(t, func() bool { return greedy.Waiting() > 0 && p.waiting(t) == MaxHandshakes+1 })
 	r := s.request(ours)
 	r.Share = other
 	wantReason(t, p.Prove(t.Context(), r), "")
 	// Not even for the very same proof does one wait for another's turn.
 	same := Request{Key: Key{Name: names.MustParse("h0.example.com"), Addr: s.addr}, Dial: s.dial, Share: other}
 	wantReason(t, p.Prove(t.Context(), same), refusal.CertificateFail)
-	if got := at.Load(); got != MaxShare {
+	if got := at.Load(); int(got) != greedy.Used() || got > MaxHandshakes*3/4 {
 		t.Errorf("%d handshakes of one share were at work", got)
 	}
 	cancel()
@@ -117,22 +119,19 @@ func TestOneShareLeavesRoomForTheOthers(t *testing.T) {
 
 func TestAHandshakeThatDoesNotComeToItsTurnFailsAndIsNotRemembered(t *testing.T) {
 	s, ours := goodServer(t)
+	stock := share.NewStock(share.Config{Units: 1})
 	p := newProver(t, Config{})
 	p.wait = time.Millisecond
-	share := NewShare()
-	for range MaxShare {
-		share.running <- struct{}{}
-	}
+	taken := stock.Join(0, nil)
+	taken.Try(1)
 	r := s.request(ours)
-	r.Share = share
+	r.Share = taken
 	err := p.Prove(t.Context(), r)
-	wantReason(t, err, refusal.UpstreamTLS)
+	wantReason(t, err, refusal.Overflow)
 	if !errors.Is(err, ErrBusy) {
 		t.Errorf("%v", err)
 	}
-	for range MaxShare {
-		<-share.running
-	}
+	taken.Give(1)
 	p.wait = patience
 	wantReason(t, p.Prove(t.Context(), r), "")
 }

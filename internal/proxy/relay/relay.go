@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"sluice.dev/sluice/internal/proxy/share"
 )
 
 // DefaultIdle is how long a relay may move nothing.
@@ -30,6 +32,9 @@ type Config struct {
 	Idle time.Duration
 	// Memory is where buffers and pipes come from, shared by a process's relays.
 	Memory *Memory
+	// Pipes, where not nil, is how many of its pipes may be taken: a direction that may
+	// have none copies.
+	Pipes *share.Member
 }
 
 // Errors of Result.Err that are not one side's own.

@@ -16,7 +16,7 @@ func (w *way) shouldSplice() bool {
 		return false
 	}
 	if w.pipe == nil {
-		w.pipe = w.relay.config.Memory.pipe()
+		w.takePipe()
 	}
 	return w.pipe != nil
 }
@@ -71,6 +71,17 @@ func (w *way) drainPipe(fd uintptr) (done bool) {
 	return true
 }
 
+// takePipe takes a pipe where there is one that the workload may have.
+func (w *way) takePipe() {
+	of := w.relay.config.Pipes
+	if of != nil && !of.Try(1) {
+		return
+	}
+	if w.pipe = w.relay.config.Memory.pipe(); w.pipe == nil && of != nil {
+		of.Give(1)
+	}
+}
+
 // giveBackPipe gives the pipe to the next relay; one that still holds bytes of
 // this connection is closed instead.
 func (w *way) giveBackPipe() {
@@ -81,6 +92,9 @@ func (w *way) giveBackPipe() {
 		w.relay.config.Memory.discardPipe(w.pipe)
 	} else {
 		w.relay.config.Memory.giveBackPipe(w.pipe)
+	}
+	if of := w.relay.config.Pipes; of != nil {
+		of.Give(1)
 	}
 	w.pipe = nil
 }

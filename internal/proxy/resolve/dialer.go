@@ -10,6 +10,7 @@ import (
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/share"
 )
 
 // Target is where an allowed connection goes.
@@ -26,6 +27,9 @@ type Target struct {
 	// Limit bounds how many names DNS is asked for. The caller sets it to the
 	// workload's own where no rule names Name exactly: a wildcard is a channel.
 	Limit *rate.Limiter
+	// Open, where not nil, is the connections that the workload may have open. One of them
+	// is the caller's for this dial; each attempt that runs beside another takes one more.
+	Open *share.Member
 	// Share is the workload's part of the look-ups; nil: the part of those who have none.
 	Share *Share
 }

@@ -26,6 +26,9 @@ const (
 	// MaxAttempts is how many attempts of one dial run at a time. For a further one the
 	// oldest is given up.
 	MaxAttempts = 8
+	// turnsAlone is how many turns the oldest attempt has where no further one may run beside
+	// it, because the workload has as many connections as it may.
+	turnsAlone = 4
 )
 
 // Try makes one attempt. What it returns is closed where another attempt was faster;
@@ -43,6 +46,7 @@ type Attempt struct {
 	stage  stage // and what follows are the race's
 	lost   bool  // to one that connected; it may be tried again
 	late   bool  // it had its time
+	waited int   // turns that others waited for, because they had no socket
 }
 
 type stage uint8
@@ -140,8 +144,13 @@ func (r *race) begin() {
 	if r.ctx.Err() != nil || r.queue.len() == 0 {
 		return
 	}
-	if len(r.running) >= MaxAttempts {
+	beside := len(r.running) > 0 && r.target.Open != nil
+	if len(r.running) >= MaxAttempts || beside && !r.target.Open.Try(1) {
 		oldest := r.running[0]
+		if oldest.waited++; len(r.running) < MaxAttempts && oldest.waited < turnsAlone {
+			r.next.Reset(r.pace())
+			return
+		}
 		oldest.late = true
 		oldest.cancel(context.DeadlineExceeded) // its end begins the next
 		return
@@ -152,6 +161,9 @@ func (r *race) begin() {
 	go func() {
 		conn, err := r.try(a.ctx, a)
 		a.cancel(nil)
+		if beside {
+			r.target.Open.Give(1)
+		}
 		r.events <- event{a, ended, conn, err}
 	}()
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/refusal"
 )
 
@@ -410,4 +411,30 @@ func TestALateFamilyIsWaitedForWhereNothingElseMayBeDialled(t *testing.T) {
 	conn, _, err := d.Dial(t.Context(), Target{Name: www, Port: 443, Consent: publicOnly})
 	must(t, err)
 	conn.Close()
+}
+
+// A workload that dials where nobody answers must not open more sockets than it may: its
+// attempts take turns, and one that answers in the end is still reached.
+func TestAttemptsBesideTheFirstTakeWhatTheWorkloadMayHaveOpen(t *testing.T) {
+	for free, most := range map[int]int{0: 1, 2: 3, 100: MaxAttempts} {
+		synctest.Test(t, func(t *testing.T) {
+			open := share.NewStock(share.Config{Units: free + 1, Alone: true}).Join(0, nil)
+			open.Try(1) // the caller's
+			var addrs []netip.Addr
+			for i := range 8 {
+				addrs = append(addrs, netip.AddrFrom4([4]byte{8, 0, 0, byte(i + 1)}))
+			}
+			s := &scripted{start: time.Now(), plans: map[string]plan{"8.0.0.8": {after: 20 * ms}}}
+			d := NewDialer(DialerConfig{Sockets: s})
+			target := Target{Name: www, Port: 443, Consent: publicOnly, Open: open}
+			_, to, err := d.race(t.Context(), target, candidates{addrs: addrs}, connectTo(d, target))
+			if err != nil || to.Addr() != addrs[7] {
+				t.Errorf("%d free: %v, %v", free, to, err)
+			}
+			synctest.Wait()
+			if s.most > most || open.Used() != 1 {
+				t.Errorf("%d free: %d sockets at a time, %d are counted", free, s.most, open.Used())
+			}
+		})
+	}
 }

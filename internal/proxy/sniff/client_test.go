@@ -30,8 +30,8 @@ func answer(t *testing.T, code AlertCode) (port string, seen chan Result) {
 		if err != nil {
 			return
 		}
-		buf := new(Buffers).NewBuffer()
-		r, _, err := Read(c, buf, Limits{})
+		buf := new(Buffers).NewBuffer(nil)
+		r, _, err := Read(context.Background(), c, buf, Limits{})
 		buf.Release()
 		if err != nil {
 			t.Errorf("read: %v", err)

@@ -1,6 +1,9 @@
 package sniff
 
 import (
+	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +14,7 @@ import (
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/rawio"
+	"sluice.dev/sluice/internal/proxy/share"
 )
 
 // Limits bounds the time that Read waits. Zero fields take the defaults.
@@ -39,17 +43,26 @@ const (
 // they are buf's, valid until buf is released, and whoever carries the
 // connection on must begin with them.
 //
-// The error is one of the socket alone: a hello that must be refused is reported by
-// Result.Err. Closing c from elsewhere ends Read with net.ErrClosed. No read
-// deadline of c survives.
-func Read(c *net.TCPConn, buf *Buffer, limits Limits) (Result, []byte, error) {
+// The error is one of the socket alone, or says that there was no memory in time
+// (share.ErrWait, share.ErrQueue): a hello that must be refused is reported by
+// Result.Err. Closing c from elsewhere ends Read with net.ErrClosed; ctx ends a wait for
+// memory. No read deadline of c survives.
+func Read(ctx context.Context, c *net.TCPConn, buf *Buffer, limits Limits) (Result, []byte, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return Result{}, nil, fmt.Errorf("read first bytes: %w", err)
 	}
 	r := reader{conn: c, buf: buf, limits: limits, need: 1}
 	r.result.Kind = policy.Opaque
-	err = raw.Read(r.step)
+	for {
+		if err = raw.Read(r.step); !r.full {
+			break
+		}
+		r.full = false
+		if err := buf.wait(ctx, cmp.Or(limits.Rest, DefaultRest)); err != nil {
+			return Result{}, nil, fmt.Errorf("read first bytes: %w", err)
+		}
+	}
 	if r.deadline {
 		c.SetReadDeadline(time.Time{})
 	}
@@ -76,13 +89,19 @@ type reader struct {
 	err      error
 	deadline bool // one was set
 	started  bool // the deadline that stands is that of Limits.Rest
+	full     bool // there was no memory to read into
 }
 
 // step is called when c may be readable. It returns false to wait for the next
 // time, and holds no buffer while the client has said nothing.
 func (r *reader) step(fd uintptr) bool {
 	for {
-		n, errno := rawio.Read(fd, r.buf.room())
+		room := r.buf.room()
+		if room == nil {
+			r.full = true
+			return true
+		}
+		n, errno := rawio.Read(fd, room)
 		switch {
 		case errno == syscall.EAGAIN:
 			return !r.wait()
@@ -154,6 +173,13 @@ func (r *reader) late() {
 const (
 	smallBuffer = 16 << 10
 	largeBuffer = MaxHello
+	// MaxMemory bounds what the first bytes of all workloads take together, which share
+	// it; where there is none left a connection waits for it as long as for the rest of a
+	// hello.
+	MaxMemory = 64 << 20
+	// Units is MaxMemory in small buffers; a large one takes four.
+	Units      = MaxMemory / smallBuffer
+	largeUnits = largeBuffer / smallBuffer
 )
 
 // Buffers hands out the memory of Buffer. One proxy process has one; the zero
@@ -162,8 +188,10 @@ type Buffers struct {
 	small, large sync.Pool
 }
 
-// NewBuffer returns an empty Buffer, which takes memory only when bytes come.
-func (p *Buffers) NewBuffer() *Buffer { return &Buffer{pool: p} }
+// NewBuffer returns an empty Buffer, which takes memory only when bytes come, out of
+// what a workload may have of Units. Where the member is nil
+// nothing is counted.
+func (p *Buffers) NewBuffer(of *share.Member) *Buffer { return &Buffer{pool: p, share: of} }
 
 // Buffer holds the first bytes of one connection, at most MaxHello of them.
 type Buffer struct {
@@ -171,6 +199,37 @@ type Buffer struct {
 	small *[smallBuffer]byte
 	large *[largeBuffer]byte
 	used  int
+	share *share.Member
+	units int // of it that are taken
+}
+
+// take takes units until there are n of them, and reports whether it could.
+func (b *Buffer) take(n int) bool {
+	if b.share == nil || b.units >= n {
+		return true
+	}
+	if !b.share.Try(n - b.units) {
+		return false
+	}
+	b.units = n
+	return true
+}
+
+// wait waits for as many units as the next buffer takes.
+func (b *Buffer) wait(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, share.ErrWait)
+	defer cancel()
+	need := 1
+	if b.small != nil {
+		need = largeUnits
+	}
+	for b.units < need {
+		if err := b.share.Take(ctx); err != nil {
+			return err
+		}
+		b.units++
+	}
+	return nil
 }
 
 // Bytes returns what was read so far, valid until Release.
@@ -184,6 +243,14 @@ func (b *Buffer) Bytes() []byte {
 	return nil
 }
 
+// Take returns a copy of what was read so far and releases the Buffer: for who goes on
+// for longer than its memory should be held.
+func (b *Buffer) Take() []byte {
+	said := bytes.Clone(b.Bytes())
+	b.Release()
+	return said
+}
+
 // Release gives the memory back. The Buffer is empty then, and usable again.
 func (b *Buffer) Release() {
 	if b.small != nil {
@@ -193,20 +260,30 @@ func (b *Buffer) Release() {
 		b.pool.large.Put(b.large)
 	}
 	b.small, b.large, b.used = nil, nil, 0
+	if b.units > 0 {
+		b.share.Give(b.units)
+		b.units = 0
+	}
 }
 
-// room returns where to read to. It is never empty: Parse has decided before
-// MaxHello bytes are there.
+// room returns where to read to, or nil where there is no memory for it. It is never
+// empty: Parse has decided before MaxHello bytes are there.
 func (b *Buffer) room() []byte {
 	switch {
 	case b.large != nil:
 		return b.large[b.used:]
 	case b.small == nil:
+		if !b.take(1) {
+			return nil
+		}
 		var ok bool
 		if b.small, ok = b.pool.small.Get().(*[smallBuffer]byte); !ok {
 			b.small = new([smallBuffer]byte)
 		}
 	case b.used == smallBuffer:
+		if !b.take(largeUnits) {
+			return nil
+		}
 		var ok bool
 		if b.large, ok = b.pool.large.Get().(*[largeBuffer]byte); !ok {
 			b.large = new([largeBuffer]byte)

@@ -57,8 +57,8 @@ func TestReadStopsWhenItKnows(t *testing.T) {
 					rest = rest[n:]
 				}
 			}()
-			buf := new(Buffers).NewBuffer()
-			r, prefix, err := Read(ours, buf, Limits{})
+			buf := new(Buffers).NewBuffer(nil)
+			r, prefix, err := Read(t.Context(), ours, buf, Limits{})
 			if err != nil || r.Kind != c.kind || r.Err != nil || r.Name.String() != c.name || r.Silent || r.Ended {
 				t.Errorf("%s in pieces of %d: %+v, %v", name, piece, r, err)
 			}
@@ -77,8 +77,8 @@ func TestReadStopsWhenItKnows(t *testing.T) {
 
 func TestAClientThatSaysNothingIsSilent(t *testing.T) {
 	_, ours := connected(t)
-	buf := new(Buffers).NewBuffer()
-	r, prefix, err := Read(ours, buf, Limits{Silence: time.Millisecond})
+	buf := new(Buffers).NewBuffer(nil)
+	r, prefix, err := Read(t.Context(), ours, buf, Limits{Silence: time.Millisecond})
 	if err != nil || r.Kind != policy.Opaque || !r.Silent || r.Ended || len(prefix) != 0 {
 		t.Errorf("%+v, %q, %v", r, prefix, err)
 	}
@@ -89,7 +89,7 @@ func TestAClientThatSaysNothingIsSilent(t *testing.T) {
 
 func TestTheDeadlinesOfReadAreGoneAfterIt(t *testing.T) {
 	client, ours := connected(t)
-	if r, _, err := Read(ours, new(Buffers).NewBuffer(), Limits{Silence: time.Millisecond}); err != nil || !r.Silent {
+	if r, _, err := Read(t.Context(), ours, new(Buffers).NewBuffer(nil), Limits{Silence: time.Millisecond}); err != nil || !r.Silent {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	go func() {
@@ -118,14 +118,14 @@ func TestAClientThatStopsInTheMiddle(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client, ours := connected(t)
 			client.Write([]byte(c.bytes))
-			r, prefix, err := Read(ours, new(Buffers).NewBuffer(), Limits{Rest: time.Millisecond})
+			r, prefix, err := Read(t.Context(), ours, new(Buffers).NewBuffer(nil), Limits{Rest: time.Millisecond})
 			if err != nil || r.Kind != c.kind || r.Err != c.late || r.SNIBad != (c.late != nil) || r.Silent || r.Ended || string(prefix) != c.bytes {
 				t.Errorf("where it stops: %+v, %q, %v", r, prefix, err)
 			}
 			client, ours = connected(t)
 			client.Write([]byte(c.bytes))
 			client.CloseWrite()
-			r, prefix, err = Read(ours, new(Buffers).NewBuffer(), Limits{})
+			r, prefix, err = Read(t.Context(), ours, new(Buffers).NewBuffer(nil), Limits{})
 			if c.ended != nil {
 				c.kind = policy.Opaque // no server takes half a hello
 			}
@@ -147,7 +147,7 @@ func TestASlowHelloIsGivenUpHoweverBusyItsClientIs(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}()
-	r, _, err := Read(ours, new(Buffers).NewBuffer(), Limits{Rest: 50 * time.Millisecond})
+	r, _, err := Read(t.Context(), ours, new(Buffers).NewBuffer(nil), Limits{Rest: 50 * time.Millisecond})
 	if err != nil || r.Err != ErrHelloSlow {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -158,8 +158,8 @@ func TestAHelloWithoutEndIsRefusedInBoundedMemory(t *testing.T) {
 	go func() {
 		client.Write(records(make16(20<<10), 1)) // more than 64 KiB on the wire
 	}()
-	buf := new(Buffers).NewBuffer()
-	r, prefix, err := Read(ours, buf, Limits{})
+	buf := new(Buffers).NewBuffer(nil)
+	r, prefix, err := Read(t.Context(), ours, buf, Limits{})
 	if err != nil || r.Err != ErrHelloTooLong || len(prefix) > MaxHello {
 		t.Errorf("%+v, %d bytes, %v", r, len(prefix), err)
 	}
@@ -168,13 +168,13 @@ func TestAHelloWithoutEndIsRefusedInBoundedMemory(t *testing.T) {
 func TestAClientThatLeavesAtOnceEnded(t *testing.T) {
 	client, ours := connected(t)
 	client.Close()
-	if r, _, err := Read(ours, new(Buffers).NewBuffer(), Limits{}); err != nil || !r.Ended || !r.Silent || r.Kind != policy.Opaque {
+	if r, _, err := Read(t.Context(), ours, new(Buffers).NewBuffer(nil), Limits{}); err != nil || !r.Ended || !r.Silent || r.Kind != policy.Opaque {
 		t.Errorf("%+v, %v", r, err)
 	}
 	client, ours = connected(t)
 	client.SetLinger(0)
 	client.Close()
-	if _, _, err := Read(ours, new(Buffers).NewBuffer(), Limits{}); !errors.Is(err, syscall.ECONNRESET) {
+	if _, _, err := Read(t.Context(), ours, new(Buffers).NewBuffer(nil), Limits{}); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("after a reset: %v", err)
 	}
 }
@@ -184,7 +184,7 @@ func TestReadEndsWhenItsConnectionIsClosedElsewhere(t *testing.T) {
 	client.Write([]byte("GET"))
 	done := make(chan error, 1)
 	go func() {
-		_, _, err := Read(ours, new(Buffers).NewBuffer(), Limits{Rest: time.Minute})
+		_, _, err := Read(t.Context(), ours, new(Buffers).NewBuffer(nil), Limits{Rest: time.Minute})
 		done <- err
 	}()
 	time.Sleep(5 * time.Millisecond)
@@ -200,8 +200,8 @@ func TestABufferIsUsedAgain(t *testing.T) {
 		client, ours := connected(t)
 		wire := one(madeUp(padding(20<<10), serverName("www.example.com")))
 		go client.Write(wire)
-		buf := pool.NewBuffer()
-		if r, prefix, err := Read(ours, buf, Limits{}); err != nil || r.Name.IsZero() || !bytes.Equal(prefix, wire) {
+		buf := pool.NewBuffer(nil)
+		if r, prefix, err := Read(t.Context(), ours, buf, Limits{}); err != nil || r.Name.IsZero() || !bytes.Equal(prefix, wire) {
 			t.Fatalf("%+v, %v", r, err)
 		}
 		buf.Release()
@@ -217,8 +217,8 @@ func BenchmarkRead(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		client.Write(hello)
-		buf := pool.NewBuffer()
-		if r, _, err := Read(ours, buf, Limits{}); err != nil || r.Name.IsZero() {
+		buf := pool.NewBuffer(nil)
+		if r, _, err := Read(b.Context(), ours, buf, Limits{}); err != nil || r.Name.IsZero() {
 			b.Fatal(r, err)
 		}
 		buf.Release()
