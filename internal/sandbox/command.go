@@ -31,12 +31,13 @@ type launched struct {
 }
 
 // newLauncher drops everything on a thread of its own, which the command inherits from.
-func newLauncher(runAs *Identity, supervised bool) (*launcher, error) {
+// Cgroup namespaces are given where they show no cgroup that the command may write to.
+func newLauncher(runAs *Identity, supervised, cgroups bool) (*launcher, error) {
 	l := &launcher{listener: -1, begin: make(chan launch), begun: make(chan launched)}
 	confined := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		err := l.confine(runAs, supervised)
+		err := l.confine(runAs, supervised, cgroups)
 		confined <- err
 		if err != nil {
 			return
@@ -86,7 +87,7 @@ func errnoOf(err error) syscall.Errno {
 }
 
 // confine takes from the calling thread, for ever, what the command must not have.
-func (l *launcher) confine(runAs *Identity, supervised bool) error {
+func (l *launcher) confine(runAs *Identity, supervised, cgroups bool) error {
 	if err := dropAllCapabilities(runAs); err != nil {
 		return err
 	}
@@ -95,6 +96,11 @@ func (l *launcher) confine(runAs *Identity, supervised bool) error {
 	}
 	if err := enterScopes(); err != nil {
 		return err
+	}
+	if !cgroups {
+		if _, err := seccomp(cgroupFilter(), 0); err != nil {
+			return fmt.Errorf("install the seccomp filter of cgroups: %w", err)
+		}
 	}
 	if supervised {
 		if l.listener, l.refused = installSupervised(); l.refused == nil {

@@ -131,6 +131,8 @@ func mayRename(uid int, own, parent *unix.Stat_t) bool {
 type mounted struct {
 	id, device  string
 	root, point string // in its filesystem, and here
+	kind        string // of filesystem
+	options     string // of the filesystem
 }
 
 func readMounted() (all []mounted, err error) {
@@ -142,12 +144,17 @@ func readMounted() (all []mounted, err error) {
 	lines := bufio.NewScanner(list)
 	lines.Buffer(nil, 1<<20) // overlay's options are long
 	for lines.Scan() {
-		// ID parent major:minor root mountpoint options… (proc_pid_mountinfo(5))
+		// ID parent major:minor root mountpoint options… - type source options (proc_pid_mountinfo(5))
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 5 {
-			return nil, fmt.Errorf("list mounts: a line of %d fields", len(fields))
+		_, tail, _ := strings.Cut(lines.Text(), " - ")
+		behind := strings.Fields(tail)
+		if len(fields) < 5 || len(behind) < 2 {
+			return nil, fmt.Errorf("list mounts: %q is not a mount", lines.Text())
 		}
-		all = append(all, mounted{fields[0], fields[2], unescapeMount(fields[3]), unescapeMount(fields[4])})
+		all = append(all, mounted{
+			id: fields[0], device: fields[2], root: unescapeMount(fields[3]), point: unescapeMount(fields[4]),
+			kind: behind[0], options: behind[len(behind)-1],
+		})
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)

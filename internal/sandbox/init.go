@@ -114,6 +114,9 @@ func setUpInside(wanted *setup, lists []int, control *net.UnixConn) (inside *int
 	if err != nil {
 		return nil, ready{Failure: failureOf(stepConfine, err)}, nil
 	}
+	if err := protectCgroups(); err != nil {
+		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
+	}
 	mounts, err := setUpMounts(wanted, lists, named, supervision.full())
 	if err != nil {
 		return nil, ready{Failure: failureOf(stepMounts, err)}, nil

@@ -31,7 +31,7 @@ func superviseOrHide(wanted *setup) (*supervision, error) {
 	} else {
 		missing = supervise.Available(wanted.OneUser)
 	}
-	launcher, err := newLauncher(wanted.RunAs, missing == nil)
+	launcher, err := newLauncher(wanted.RunAs, missing == nil, !mayWriteCgroups(wanted))
 	if err != nil {
 		return nil, err
 	}
