@@ -186,7 +186,7 @@ func TestDecodeRefusesWithFileLineAndField(t *testing.T) {
 		"plural":                  {replace("ports:", "port:"), []string{"f.yaml:9: spec.port: unknown field: do you mean ports?"}},
 		"unknown top field":       {istioEgressRule + "extra: 1\n", []string{"f.yaml:12: extra: unknown field"}},
 		"unknown metadata":        {replace("  namespace: default", "  finalizers: [a]"), []string{"f.yaml:5: metadata.finalizers: unknown field"}},
-		"field not supported yet": {strings.Replace(egressPolicy, "mode: Originate", "minVersion: '1.3'", 1), []string{"f.yaml:11: spec.tls.minVersion: minVersion is not supported yet"}},
+		"field not supported yet": {strings.Replace(egressPolicy, "mode: Originate", "ech: Allow", 1), []string{"f.yaml:11: spec.tls.ech: ech is not supported yet"}},
 		"duplicate key":           {replace("    protocol: https", "    protocol: https\n    port: 80"), []string{"f.yaml:12: spec.ports[0].port: duplicate, first on line 10"}},
 		"duplicate top key":       {istioEgressRule + "kind: RouteRule\n", []string{"f.yaml:12: kind: duplicate, first on line 2"}},
 		"duplicate map key":       {replace("metadata:", "metadata:\n  labels: {a: b, a: c}"), []string{"f.yaml:4: metadata.labels.a: duplicate, first on line 4"}},

@@ -57,10 +57,11 @@ func (f *fieldReader) metadata(node *yaml.Node, meta *Meta) {
 
 // unsupportedFields is the fields that the design names and this version refuses.
 var unsupportedFields = map[reflect.Type][]string{
-	reflect.TypeFor[v1alpha1.EgressTLS]():        {"subjectAltNames", "clientCertificate", "minVersion", "ech", "verifyPassthrough"},
-	reflect.TypeFor[v1alpha1.EgressPolicySpec](): {"dns"},
-	reflect.TypeFor[v1alpha1.HTTPMatch]():        {"credential"},
-	reflect.TypeFor[v1alpha1.MeshConfigSpec]():   {"egressCeiling"},
+	reflect.TypeFor[v1alpha1.EgressTLS]():         {"subjectAltNames", "ech", "verifyPassthrough"},
+	reflect.TypeFor[v1alpha1.ClientCertificate](): {"secretName"},
+	reflect.TypeFor[v1alpha1.EgressPolicySpec]():  {"dns"},
+	reflect.TypeFor[v1alpha1.HTTPMatch]():         {"credential"},
+	reflect.TypeFor[v1alpha1.MeshConfigSpec]():    {"egressCeiling"},
 }
 
 var timeType = reflect.TypeFor[time.Time]()

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"regexp"
 	"slices"
 	"strings"
@@ -185,19 +186,50 @@ func (v *validation) egressTLS(spec *v1alpha1.EgressPolicySpec) {
 	if tls.CABundle != "" {
 		v.failIf("spec.tls.caBundle", certificates(tls.CABundle))
 	}
-	if tls.ServerName == "" {
-		return
+	if tls.ServerName != "" {
+		if _, err := names.Parse(tls.ServerName); err != nil {
+			v.fail("spec.tls.serverName", "%v", err)
+		}
+		v.originated(spec, https, "spec.tls.serverName", "is sent")
 	}
-	const at = "spec.tls.serverName"
-	if _, err := names.Parse(tls.ServerName); err != nil {
-		v.fail(at, "%v", err)
+	if tls.MinVersion != "" {
+		if tls.MinVersion != v1alpha1.TLS12 && tls.MinVersion != v1alpha1.TLS13 {
+			v.fail("spec.tls.minVersion", "%q is not one of \"1.2\", \"1.3\"", tls.MinVersion)
+		}
+		v.originated(spec, https, "spec.tls.minVersion", "holds")
 	}
+	if certificate := tls.ClientCertificate; certificate != nil {
+		const at = "spec.tls.clientCertificate"
+		v.failIf(at+".certFile", clientFile(certificate.CertFile))
+		v.failIf(at+".keyFile", clientFile(certificate.KeyFile))
+		v.originated(spec, https, at, "is shown")
+	}
+}
+
+// originated fails for a field that is about TLS of ours, where there can be none.
+func (v *validation) originated(spec *v1alpha1.EgressPolicySpec, https bool, at, does string) {
 	switch {
 	case spec.TLSMode() == v1alpha1.ModePassthrough:
-		v.fail(at, "is sent where Sluice originates TLS; in mode Passthrough the workload sends its own")
+		v.fail(at, "%s where Sluice originates TLS; in mode Passthrough the workload's own TLS is passed on", does)
 	case !https && len(spec.To.Ports) > 0:
-		v.fail(at, "is sent where Sluice originates TLS, and that needs an https port")
+		v.fail(at, "%s where Sluice originates TLS, and that needs an https port", does)
 	}
+}
+
+// maxClientFile bounds the path of a file of a client certificate, in bytes.
+const maxClientFile = 256
+
+// clientFile validates the path of a file below the folder of the rule's namespace.
+func clientFile(path string) error {
+	switch {
+	case path == "":
+		return errors.New("is missing")
+	case len(path) > maxClientFile:
+		return fmt.Errorf("is longer than %d bytes", maxClientFile)
+	case !fs.ValidPath(path) || path == "." || strings.ContainsAny(path, "\\\x00"):
+		return fmt.Errorf("%q is not a path below the folder of the rule's namespace: write it without a leading /, and without . and ..", path)
+	}
+	return nil
 }
 
 // methodToken is a method (RFC 9110 section 9.1) without lower-case letters,

@@ -13,6 +13,9 @@ const (
 	ModePassthrough = "Passthrough"
 	ModeIntercept   = "Intercept" // not supported yet
 
+	TLS12 = "1.2"
+	TLS13 = "1.3"
+
 	ProtocolHTTP  = "http"
 	ProtocolHTTPS = "https"
 	ProtocolTLS   = "tls"

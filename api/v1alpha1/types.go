@@ -72,6 +72,20 @@ type EgressTLS struct {
 	CABundle string `json:"caBundle,omitempty"`
 	// ServerName is sent as SNI and verified in place of the host's name, where we originate TLS.
 	ServerName string `json:"serverName,omitempty"`
+	// MinVersion is the oldest version of TLS that is spoken where we originate it: "1.2", the
+	// default, or "1.3".
+	MinVersion string `json:"minVersion,omitempty"`
+	// ClientCertificate is shown to a server that asks for one, where we originate TLS.
+	ClientCertificate *ClientCertificate `json:"clientCertificate,omitempty"`
+}
+
+// ClientCertificate names files of the proxy. No key is ever part of a rule.
+type ClientCertificate struct {
+	// CertFile is the certificate with its intermediates, in PEM: a path below the folder of the
+	// rule's namespace in the proxy's folder of client certificates (--client-certificates).
+	CertFile string `json:"certFile,omitempty"`
+	// KeyFile is its private key, in PEM, at such a path. Not everybody may be able to read it.
+	KeyFile string `json:"keyFile,omitempty"`
 }
 
 // HTTPMatch is one alternative of the requests that are allowed. All that it lists

@@ -27,6 +27,7 @@ type options struct {
 	egressSockets string
 	resolvers     []string
 	upstreamCA    string
+	certificates  string
 	ingress       string
 	ingressRoutes []string
 	tellAll       bool
@@ -73,6 +74,7 @@ It goes on with its last rules where it loses the server, and catches up.`,
 	f.StringVar(&o.egressSockets, "egress-sockets", environment("SLUICE_EGRESS_SOCKETS", ""), "unix socket of a SocketFactory: the way out is through its namespace (SLUICE_EGRESS_SOCKETS)")
 	f.StringArrayVar(&o.resolvers, "resolver", separated(os.Getenv("SLUICE_RESOLVER")), "DNS server to ask, ADDRESS[:PORT]; may be repeated (SLUICE_RESOLVER, separated by commas; default: the machine's)")
 	f.StringVar(&o.upstreamCA, "upstream-ca", environment("SLUICE_UPSTREAM_CA", ""), "file of PEM certificates that upstreams may chain to, beside the system's (SLUICE_UPSTREAM_CA)")
+	f.StringVar(&o.certificates, "client-certificates", environment("SLUICE_CLIENT_CERTIFICATES", ""), "folder of client certificates and their keys, NAMESPACE/FILE, that rules name (SLUICE_CLIENT_CERTIFICATES)")
 	f.StringVar(&o.ingress, "ingress", environment("SLUICE_INGRESS", ""), "HOST:PORT to take HTTP on from outside the mesh (SLUICE_INGRESS)")
 	f.StringArrayVar(&o.ingressRoutes, "ingress-route", nil, "PATH[,PATH...]=SERVICE:PORT of the ingress; a path that ends in .* is a prefix; may be repeated")
 	f.BoolVar(&o.tellAll, "tell-all", environment("SLUICE_TELL_ALL", "") == "true", "answer a denied request with the rule that would allow it, not with the reason and id alone (SLUICE_TELL_ALL)")

@@ -151,6 +151,10 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
+	certificates, err := run.ClientCertificates(d.options.certificates)
+	if err != nil {
+		return nil, err
+	}
 	var sockets capture.Sockets = capture.Host{}
 	closeSockets := func() {}
 	if path := d.options.egressSockets; path != "" {
@@ -164,7 +168,7 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 	d.flows = record.NewRing()
 	d.proxy, err = proxy.New(proxy.Config{
 		Sockets: sockets, Resolver: resolver, Records: record.NewBook(d.flows), Log: d.log,
-		UpstreamRoots: roots, TellAll: d.options.tellAll, Limits: d.options.limits,
+		UpstreamRoots: roots, Certificates: certificates, TellAll: d.options.tellAll, Limits: d.options.limits,
 	})
 	if err != nil {
 		return nil, err

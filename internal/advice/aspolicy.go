@@ -27,7 +27,13 @@ func asPolicy(rule *policy.Rule, who *Options) (api.Object, bool) {
 		spec.To.Ports = append(spec.To.Ports, port)
 	}
 	if rule.TLS != (policy.TLS{Mode: policy.TLSAuto}) {
-		spec.TLS = &v1alpha1.EgressTLS{ServerName: rule.TLS.ServerName.String(), CABundle: rule.TLS.CABundle}
+		spec.TLS = &v1alpha1.EgressTLS{ServerName: rule.TLS.ServerName.String(), CABundle: rule.TLS.CABundle, MinVersion: string(rule.TLS.MinVersion)}
+		if c := rule.TLS.ClientCertificate; c != (policy.ClientCertificate{}) {
+			if c.Namespace != who.namespace() {
+				return api.Object{}, false // a policy names files of its own namespace alone
+			}
+			spec.TLS.ClientCertificate = &v1alpha1.ClientCertificate{CertFile: c.CertFile, KeyFile: c.KeyFile}
+		}
 		if rule.TLS.Mode != policy.TLSAuto {
 			spec.TLS.Mode = string(rule.TLS.Mode)
 		}
@@ -54,18 +60,23 @@ func plainTLS(r *policy.Rule) {
 	case !https && !holds(policy.ProtocolTLS):
 		r.TLS = policy.TLS{}
 	case !https:
-		r.TLS.ServerName = names.Name{}
+		plainOrigination(r)
 		if r.TLS.Mode == policy.TLSOriginate {
 			r.TLS.Mode = policy.TLSAuto
 		}
 	case r.TLS.Mode == policy.TLSPassthrough:
-		r.TLS.ServerName = names.Name{}
+		plainOrigination(r)
 	case len(r.HTTP) > 0:
 		r.TLS.Mode = policy.TLSOriginate // Auto cannot pass what it must look into
 	}
 	if r.TLS.Mode == "" {
 		r.TLS.Mode = policy.TLSAuto
 	}
+}
+
+// plainOrigination leaves out what is about TLS of ours alone.
+func plainOrigination(r *policy.Rule) {
+	r.TLS.ServerName, r.TLS.MinVersion, r.TLS.ClientCertificate = names.Name{}, "", policy.ClientCertificate{}
 }
 
 func texts[T interface{ String() string }](values []T) []string {

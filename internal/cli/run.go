@@ -38,6 +38,7 @@ type runOptions struct {
 	publish       []string
 	reachHost     []string
 	upstreamCA    string
+	certificates  string
 	runAs         string
 	unix          []string
 	unsupervised  bool
@@ -106,6 +107,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.StringVar(&o.egressSockets, "egress-sockets", os.Getenv("SLUICE_EGRESS_SOCKETS"), "unix socket of a SocketFactory: the way out is through its namespace (SLUICE_EGRESS_SOCKETS)")
 	f.StringArrayVar(&o.resolvers, "resolver", commaSeparated(os.Getenv("SLUICE_RESOLVER")), "DNS server to ask, ADDRESS[:PORT]; may be repeated (SLUICE_RESOLVER, separated by commas; default: the machine's)")
 	f.StringVar(&o.upstreamCA, "upstream-ca", os.Getenv("SLUICE_UPSTREAM_CA"), "file of PEM certificates that upstreams may chain to, beside the system's (SLUICE_UPSTREAM_CA)")
+	f.StringVar(&o.certificates, "client-certificates", os.Getenv("SLUICE_CLIENT_CERTIFICATES"), "folder of client certificates and their keys, NAMESPACE/FILE, that rules name; it is hidden from the command (SLUICE_CLIENT_CERTIFICATES)")
 	f.StringVar(&o.runAs, "run-as", "", "`USER[:GROUP]` to run the command as, names or numbers from 1 to 4294967294; requires root")
 	f.StringArrayVar(&o.unix, "unix", nil, "`PATH` of a unix socket outside that the command may connect to; may be repeated")
 	f.BoolVar(&o.unsupervised, "unsupervised", false, "for a command that brings a seccomp filter that notifies: unix sockets of the outside are hidden once, by name, which is a lower level")
@@ -129,7 +131,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, error) {
 	c := run.Config{
 		Command: args, Rules: o.rules.from(cmd), Watch: o.watch,
-		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Quiet: o.quiet, Verbose: o.verbose,
+		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Certificates: o.certificates, Quiet: o.quiet, Verbose: o.verbose,
 		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied, Unsupervised: o.unsupervised, RequireLevel: o.requireLevel, Limits: o.limits,
 	}
 	if err := run.CheckLimits(o.limits); err != nil {
@@ -207,8 +209,8 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	if flags.Changed(run.MaxConnectionsFlag) || flags.Changed(run.MaxUpstreamConnectionsFlag) || flags.Changed(run.QueueTimeoutFlag) {
 		return c, errors.New("--max-connections, --max-upstream-connections and --queue-timeout are for a command that runs alone; with --service or --server they are sluice-proxy's, and limits of the MeshConfig")
 	}
-	if flags.Changed("egress-sockets") || flags.Changed("upstream-ca") || flags.Changed("resolver") {
-		return c, errors.New("--egress-sockets, --upstream-ca and --resolver are for a command that runs alone; with --service or --server they are sluice-proxy's")
+	if flags.Changed("egress-sockets") || flags.Changed("upstream-ca") || flags.Changed("client-certificates") || flags.Changed("resolver") {
+		return c, errors.New("--egress-sockets, --upstream-ca, --client-certificates and --resolver are for a command that runs alone; with --service or --server they are sluice-proxy's")
 	}
 	c.Attach, err = paths.Socket(runtime, paths.AttachSocket)
 	return c, err

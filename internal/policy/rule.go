@@ -35,6 +35,26 @@ type TLS struct {
 	Mode       TLSMode    `json:"mode,omitempty"` // "" is Auto
 	ServerName names.Name `json:"serverName,omitzero"`
 	CABundle   string     `json:"caBundle,omitempty"` // PEM; "" means the mesh's roots
+
+	// Where we originate it:
+	MinVersion        TLSVersion        `json:"minVersion,omitempty"` // "" is 1.2
+	ClientCertificate ClientCertificate `json:"clientCertificate,omitzero"`
+}
+
+// TLSVersion is a version of TLS.
+type TLSVersion string
+
+const (
+	TLS12 TLSVersion = "1.2"
+	TLS13 TLSVersion = "1.3"
+)
+
+// ClientCertificate names the files of one, below the folder that the proxy has for a
+// namespace. The zero value is none.
+type ClientCertificate struct {
+	Namespace string `json:"namespace"`
+	CertFile  string `json:"certFile"`
+	KeyFile   string `json:"keyFile"`
 }
 
 // TLSMode is how TLS towards the destination is done.

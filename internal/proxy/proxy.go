@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/proxy/egress"
 	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/proof"
 	"sluice.dev/sluice/internal/proxy/relay"
@@ -49,6 +50,9 @@ type Config struct {
 	// UpstreamRoots, where not nil, are trusted for upstream certificates beside
 	// the mesh's own (--upstream-ca).
 	UpstreamRoots *x509.CertPool
+	// Certificates, where not nil, are what rules have shown to servers
+	// (--client-certificates).
+	Certificates *egress.Certificates
 	// TellAll says everything to a denied workload: the rule, and the change that
 	// would allow it. Otherwise it is given the reason and the id.
 	TellAll bool

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy"
+	"sluice.dev/sluice/internal/proxy/egress"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
@@ -32,6 +34,13 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 		defer files.close()
 		c.Rules.Open, c.Mask = files.open, append(slices.Clone(c.Mask), files.folders()...)
 		c.followed = files
+	}
+	if c.Certificates != "" {
+		folder, err := hideable(c.Certificates, c.workdir())
+		if err != nil {
+			return ExitFailed, fmt.Errorf("--client-certificates: %w", err)
+		}
+		c.Certificates, c.Mask = folder, append(slices.Clone(c.Mask), folder)
 	}
 	rules, compiled, err := c.compile()
 	if err != nil {
@@ -153,10 +162,41 @@ func newProxy(ctx context.Context, c Config, records proxy.Records) (*proxy.Prox
 	if err != nil {
 		return nil, err
 	}
+	certificates, err := ClientCertificates(c.Certificates)
+	if err != nil {
+		return nil, err
+	}
 	return proxy.New(proxy.Config{
-		Sockets: sockets, Resolver: resolver, Records: records, Log: c.Log, UpstreamRoots: roots, TellAll: true,
+		Sockets: sockets, Resolver: resolver, Records: records, Log: c.Log, UpstreamRoots: roots, Certificates: certificates, TellAll: true,
 		Limits: c.Limits, Alone: true,
 	})
+}
+
+// hideable is a folder as it is hidden from a command that works in workdir.
+func hideable(folder, workdir string) (string, error) {
+	real, err := filepath.EvalSymlinks(folder)
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	if err != nil {
+		return "", err
+	}
+	if liesIn(workdir, real) {
+		return "", fmt.Errorf("the folder %s is hidden from the command, and the command's working folder lies in it; keep the certificates in a folder of their own", real)
+	}
+	return real, nil
+}
+
+// ClientCertificates opens the folder of --client-certificates; nil where there is none.
+func ClientCertificates(folder string) (*egress.Certificates, error) {
+	if folder == "" {
+		return nil, nil
+	}
+	certificates, err := egress.OpenCertificates(folder, nil)
+	if err != nil {
+		return nil, fmt.Errorf("--client-certificates: %w", err)
+	}
+	return certificates, nil
 }
 
 // UpstreamRoots reads the file of --upstream-ca; nil where there is none. Its

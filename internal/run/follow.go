@@ -62,7 +62,7 @@ func (f *followed) add(name, workdir string) error {
 		return err
 	}
 	path := filepath.Dir(real)
-	if workdir == path || strings.HasPrefix(workdir, strings.TrimSuffix(path, "/")+"/") {
+	if liesIn(workdir, path) {
 		return fmt.Errorf("its folder %s is hidden from the command while it is followed, and the command's working folder lies in it; keep the rules in a folder of their own", path)
 	}
 	folder, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
@@ -71,6 +71,11 @@ func (f *followed) add(name, workdir string) error {
 	}
 	f.files[name] = &followedFile{folder: folder, base: filepath.Base(real), path: path}
 	return nil
+}
+
+// liesIn reports whether a folder is another one or below it.
+func liesIn(folder, other string) bool {
+	return folder == other || strings.HasPrefix(folder, strings.TrimSuffix(other, "/")+"/")
 }
 
 // folders are what the command must not see.

@@ -45,6 +45,7 @@ type Config struct {
 	EgressSockets string           // path of a socket of a SocketFactory; "" for the host's own
 	Resolvers     []netip.AddrPort // nil: the machine's
 	UpstreamCA    string           // file of PEM beside the system's roots
+	Certificates  string           // folder of client certificates, hidden from the command; "" for none
 	Limits        wire.Limits      // of the command; 0 takes the defaults
 
 	// Ready says of ports of Workload when they are ready, beyond that somebody listens.

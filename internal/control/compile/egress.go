@@ -121,7 +121,7 @@ func compileEgressPolicy(id, namespace string, spec *v1alpha1.EgressPolicySpec) 
 	if rule.PrivateAnswers, err = parseCIDRs(spec.PrivateAnswers); err != nil {
 		return nil, err
 	}
-	if rule.TLS, err = compileTLS(spec.TLS); err != nil {
+	if rule.TLS, err = compileTLS(namespace, spec.TLS); err != nil {
 		return nil, err
 	}
 	for _, match := range spec.HTTP {
@@ -137,7 +137,7 @@ func compileEgressPolicy(id, namespace string, spec *v1alpha1.EgressPolicySpec) 
 	return out.seal()
 }
 
-func compileTLS(spec *v1alpha1.EgressTLS) (policy.TLS, error) {
+func compileTLS(namespace string, spec *v1alpha1.EgressTLS) (policy.TLS, error) {
 	if spec == nil {
 		return policy.TLS{}, nil
 	}
@@ -153,6 +153,14 @@ func compileTLS(spec *v1alpha1.EgressTLS) (policy.TLS, error) {
 			return policy.TLS{}, fmt.Errorf("tls server name: %w", err)
 		}
 		out.ServerName = name
+	}
+	switch out.MinVersion = policy.TLSVersion(spec.MinVersion); out.MinVersion {
+	case "", policy.TLS12, policy.TLS13:
+	default:
+		return policy.TLS{}, fmt.Errorf("tls version %q is not one that can be asked for", spec.MinVersion)
+	}
+	if c := spec.ClientCertificate; c != nil {
+		out.ClientCertificate = policy.ClientCertificate{Namespace: namespace, CertFile: c.CertFile, KeyFile: c.KeyFile}
 	}
 	return out, nil
 }

@@ -35,6 +35,8 @@ type Config struct {
 	// Roots, where not nil, are trusted for upstream certificates where the mesh names
 	// none of its own.
 	Roots *x509.CertPool
+	// Certificates are what rules have us show to servers; nil: none.
+	Certificates *Certificates
 }
 
 // Way is the way out of one workload.
@@ -46,13 +48,14 @@ type Way struct {
 	share   *resolve.Share // of the look-ups
 	lookups *rate.Limiter  // of names that only a wildcard allows
 	trusted trusted
+	shown   *Certificates
 	pools   pools.Table[poolKey, *pool]
 }
 
 // New returns a way without connections.
 func New(c Config) *Way {
 	return &Way{
-		kit: c.Kit, dialer: c.Dialer, prover: c.Prover, given: c.Roots, share: c.Lookups,
+		kit: c.Kit, dialer: c.Dialer, prover: c.Prover, given: c.Roots, share: c.Lookups, shown: c.Certificates,
 		lookups: rate.NewLimiter(dnsserver.NewNamesPerSecond, dnsserver.NewNamesBurst),
 	}
 }

@@ -16,8 +16,9 @@ import (
 	"sluice.dev/sluice/internal/refusal"
 )
 
-// poolKey says what a pool's connections share. Nothing is shared across names, rules
-// or roots, and a pool belongs to one workload.
+// poolKey says what a pool's connections share, and the sessions that they resume.
+// Nothing is shared across names, rules, roots or client certificates, and a pool belongs
+// to one workload.
 type poolKey struct {
 	rule       string     // that lets it pass
 	name       names.Name // that was decided on
@@ -26,6 +27,8 @@ type poolKey struct {
 	tls        bool
 	serverName names.Name
 	roots      string
+	minVersion policy.TLSVersion
+	shown      certificateID
 }
 
 // pool is what a pool was made for, and where it led.
@@ -101,7 +104,14 @@ func (w *Way) key(s *snapshot.Snapshot, v *policy.Verdict) (poolKey, error) {
 	if err != nil {
 		return poolKey{}, err
 	}
-	key.tls, key.serverName, key.roots = true, v.Rule.TLS.ServerName, roots.id
+	key.tls, key.serverName, key.roots, key.minVersion = true, v.Rule.TLS.ServerName, roots.id, v.Rule.TLS.MinVersion
+	if names := v.Rule.TLS.ClientCertificate; names != (policy.ClientCertificate{}) {
+		shown, err := w.shown.load(names)
+		if err != nil {
+			return poolKey{}, err
+		}
+		key.shown = shown.id
+	}
 	return key, nil
 }
 

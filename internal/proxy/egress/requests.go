@@ -115,7 +115,8 @@ func (g *allowed) sameRequest(c *policy.Chain) bool {
 // says the same. Its snapshot counts too, for the roots are its.
 func (r *requests) poolFor(d *Decision) (*upstream.Pool, error) {
 	last, v := &r.last.Verdict, &d.Verdict
-	if r.pool != nil && r.last.Snapshot == d.Snapshot && last.Rule == v.Rule && last.Name == v.Name && last.Addr == v.Addr && last.Treatment == v.Treatment && !r.pool.Closed() {
+	if r.pool != nil && r.last.Snapshot == d.Snapshot && last.Rule == v.Rule && last.Name == v.Name && last.Addr == v.Addr && last.Treatment == v.Treatment && !r.pool.Closed() &&
+		v.Rule.TLS.ClientCertificate == (policy.ClientCertificate{}) { // one may have been renewed
 		return r.pool, nil
 	}
 	pool, made, err := r.way.pool(d, &r.chain)

@@ -67,7 +67,18 @@ func (w *Way) tlsConfig(s *snapshot.Snapshot, v *policy.Verdict) (*tls.Config, e
 	if err != nil {
 		return nil, err
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: trusted.pool, ServerName: serverName(v)}, nil
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: trusted.pool, ServerName: serverName(v)}
+	if v.Rule.TLS.MinVersion == policy.TLS13 {
+		config.MinVersion = tls.VersionTLS13
+	}
+	if names := v.Rule.TLS.ClientCertificate; names != (policy.ClientCertificate{}) {
+		shown, err := w.shown.load(names)
+		if err != nil {
+			return nil, err
+		}
+		config.Certificates = []tls.Certificate{shown.certificate}
+	}
+	return config, nil
 }
 
 // serverName is what is sent as SNI and verified.

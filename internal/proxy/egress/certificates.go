@@ -1,0 +1,161 @@
+package egress
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"sync"
+	"time"
+
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// Bounds of client certificates.
+const (
+	maxCertificates     = 256              // kept read; past it all are read anew as they are needed
+	maxCertificateBytes = 256 << 10        // of a file
+	certificatesFresh   = 10 * time.Second // after which the files are looked at again
+)
+
+// Certificates is the client certificates that rules name, with their keys, in a folder
+// of the proxy's: NAMESPACE/FILE. A rule of one namespace reaches none of another, and
+// nothing outside of the folder, through no link either. What is read stays in memory
+// and is never logged. A nil value has none. It is safe for concurrent use.
+type Certificates struct {
+	folder *os.Root
+	now    func() time.Time
+
+	mu   sync.Mutex
+	read map[policy.ClientCertificate]*clientCertificate
+}
+
+// certificateID stands for a certificate and its key: equal ones are of the same.
+type certificateID [sha256.Size]byte
+
+// clientCertificate is one as it was read, or why it could not be.
+type clientCertificate struct {
+	id          certificateID
+	certificate tls.Certificate
+	err         error
+	looked      time.Time // when the files were
+	files       [2]fs.FileInfo
+}
+
+// OpenCertificates opens the folder of --client-certificates. now is time.Now where it
+// is nil.
+func OpenCertificates(folder string, now func() time.Time) (*Certificates, error) {
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return nil, fmt.Errorf("open the folder of client certificates: %w", err)
+	}
+	if now == nil {
+		now = time.Now
+	}
+	return &Certificates{folder: root, now: now}, nil
+}
+
+// Close closes the folder: no file is read any more.
+func (c *Certificates) Close() error {
+	if c == nil {
+		return nil
+	}
+	return c.folder.Close()
+}
+
+// load returns what the files of those names hold now, or a moment ago.
+func (c *Certificates) load(names policy.ClientCertificate) (*clientCertificate, error) {
+	if c == nil {
+		return nil, certificateError(errors.New("this proxy has no folder of client certificates: start it with --client-certificates"))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.read[names]
+	now := c.now()
+	if known == nil || now.Sub(known.looked) >= certificatesFresh {
+		if fresh := c.look(names, known); fresh != known {
+			if c.read == nil || len(c.read) >= maxCertificates {
+				c.read = make(map[policy.ClientCertificate]*clientCertificate)
+			}
+			c.read[names], known = fresh, fresh
+		}
+		known.looked = now
+	}
+	if known.err != nil {
+		return nil, certificateError(known.err)
+	}
+	return known, nil
+}
+
+// look reads the files, if they are not those that are known.
+func (c *Certificates) look(names policy.ClientCertificate, known *clientCertificate) *clientCertificate {
+	fresh := new(clientCertificate)
+	paths := [2]string{path.Join(names.Namespace, names.CertFile), path.Join(names.Namespace, names.KeyFile)}
+	same := known != nil && known.err == nil
+	for i, p := range paths {
+		if fresh.files[i], fresh.err = c.folder.Stat(p); fresh.err != nil {
+			return fresh
+		}
+		same = same && sameFile(fresh.files[i], known.files[i])
+	}
+	if same {
+		return known
+	}
+	if mode := fresh.files[1].Mode(); mode&0o007 != 0 {
+		fresh.err = fmt.Errorf("everybody may read or change %s: take that away (chmod o= FILE)", paths[1])
+		return fresh
+	}
+	var texts [2][]byte
+	for i, p := range paths {
+		if texts[i], fresh.err = c.readFile(p); fresh.err != nil {
+			return fresh
+		}
+	}
+	fresh.certificate, fresh.err = tls.X509KeyPair(texts[0], texts[1])
+	clear(texts[1])
+	if fresh.err != nil {
+		fresh.err = fmt.Errorf("%s and %s: %w", paths[0], paths[1], fresh.err)
+		return fresh
+	}
+	sum := sha256.New()
+	for _, der := range fresh.certificate.Certificate {
+		sum.Write(der)
+	}
+	sum.Sum(fresh.id[:0])
+	return fresh
+}
+
+// sameFile reports whether a file was not changed.
+func sameFile(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && a.Mode() == b.Mode()
+}
+
+// readFile reads a regular file of the folder.
+func (c *Certificates) readFile(p string) ([]byte, error) {
+	if info, err := c.folder.Stat(p); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", p) // opening a pipe would wait for its writer
+	}
+	f, err := c.folder.Open(p)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxCertificateBytes+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) > maxCertificateBytes:
+		return nil, fmt.Errorf("%s has more than %d KiB", p, maxCertificateBytes>>10)
+	}
+	return text, nil
+}
+
+// certificateError says that the certificate of a rule cannot be shown.
+func certificateError(err error) error {
+	return &refusal.Error{Reason: refusal.UpstreamTLS, Text: "the client certificate of the rule cannot be read", Err: err}
+}
