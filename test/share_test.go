@@ -34,7 +34,7 @@ kind: EgressPolicy
 metadata: {name: flooding}
 spec:
   from: {labels: {app: flooding}}
-  to: {hosts: ["*.example.com", "*.` + simnet.SilentZone + `"], ports: [{port: 80, protocol: http}]}
+  to: {hosts: ["*.example.com", "*.` + simnet.SilentZone + `", "*.` + simnet.AnyZone + `"], ports: [{port: 80, protocol: http}, {port: 443, protocol: tls}]}
 `
 
 // besideTwoThatFlood runs what the third workload does beside two that do something

@@ -32,6 +32,9 @@ const (
 // SilentZone is a zone whose servers never answer.
 const SilentZone = "silent.example.org"
 
+// AnyZone is a zone of which every name leads to the hostile server, which serves any.
+const AnyZone = "any.example.net"
+
 const dnsTTL = 30 // seconds
 
 func (s *dnsServer) lie(name string, texts []string) {
@@ -58,6 +61,9 @@ func (s *dnsServer) about(name string) ([]string, bool) {
 	}
 	if strings.HasSuffix(name, "."+SilentZone) {
 		return []string{LieSilence}, true
+	}
+	if strings.HasSuffix(name, "."+AnyZone) {
+		return []string{"45.33.32.156"}, true
 	}
 	return records(name)
 }

@@ -6,6 +6,7 @@ package agent
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,6 +17,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +35,8 @@ const (
 	Datagram = "udp"   // send Send to Address over UDP and read one answer
 	Unix     = "unix"  // connect to the socket at Path, send Send and read
 	Visit    = "visit" // fetch Count URLs, the number in place of %d, many at once; Code is how many were answered 200
-	Keep     = "keep"  // open Count connections to Address, send Send on each and keep them
+	Pace     = "pace"  // fetch URL Count times, Rate a second, however long each takes; Code is how many were answered 200, Body their times
+	Keep     = "keep"  // open Count connections to Address, send Send on each and keep them; the number in place of %d in both
 	Drop     = "drop"  // close what is kept
 	Files    = "files" // Body is the open descriptors, a line each
 	Serve    = "serve" // serve HTTP on Address; every answer is the Send
@@ -49,7 +54,8 @@ type Ask struct {
 	Send      []byte        `json:",omitempty"`
 	HalfClose bool          `json:",omitempty"` // of Say: nothing more is sent
 	First     bool          `json:",omitempty"` // of Say and Unix: the first words of an answer are enough
-	Count     int           `json:",omitempty"` // of Keep, and of Say and Datagram, all at once; 1 unless told
+	Rate      int           `json:",omitempty"` // of Pace
+	Count     int           `json:",omitempty"` // of Pace and Keep, and of Say and Datagram, all at once; 1 unless told
 	Wait      time.Duration `json:",omitempty"` // for an answer; 90 s unless told
 }
 
@@ -122,6 +128,8 @@ func (a *agent) do(ask Ask) (Answer, error) {
 		return exchange(ask.Network, ask.Path, ask)
 	case Visit:
 		return visit(ask)
+	case Pace:
+		return pace(ask)
 	case Keep:
 		return a.keep(ask)
 	case Drop:
@@ -217,6 +225,42 @@ func visit(ask Ask) (Answer, error) {
 	return Answer{Code: int(ok.Load())}, nil
 }
 
+// pace is an open loop: a request that is late does not keep the next one back. Error is
+// that of the first that was not answered.
+func pace(ask Ask) (Answer, error) {
+	type outcome struct {
+		took time.Duration
+		code int
+		err  error
+	}
+	outcomes := make(chan outcome, ask.Count)
+	tick := time.NewTicker(time.Second / time.Duration(ask.Rate))
+	defer tick.Stop()
+	for range ask.Count {
+		<-tick.C
+		go func() {
+			start := time.Now()
+			answer, err := get(ask)
+			outcomes <- outcome{time.Since(start), answer.Code, err}
+		}()
+	}
+	answer := Answer{}
+	var took []time.Duration
+	for range ask.Count {
+		o := <-outcomes
+		took = append(took, o.took)
+		switch {
+		case o.code == http.StatusOK && o.err == nil:
+			answer.Code++
+		case answer.Error == "":
+			answer.Error = fmt.Sprintf("%d %v", o.code, o.err)
+		}
+	}
+	slices.Sort(took)
+	answer.Body = fmt.Appendf(nil, "p50 %v, p99 %v", took[len(took)/2], took[len(took)*99/100])
+	return answer, nil
+}
+
 func (a *agent) hold(ask Ask) (Answer, error) {
 	pool, err := roots(ask.CA)
 	if err != nil {
@@ -290,14 +334,18 @@ func exchange(network, address string, ask Ask) (Answer, error) {
 // keep opens connections; Code says how many of them took what was sent.
 func (a *agent) keep(ask Ask) (Answer, error) {
 	answer := Answer{}
-	for range ask.Count {
-		conn, err := net.DialTimeout("tcp", ask.Address, ask.Wait)
+	for i := range ask.Count {
+		address, send := ask.Address, ask.Send
+		if strings.Contains(address, "%d") {
+			address, send = fmt.Sprintf(address, i), bytes.ReplaceAll(send, []byte("%d"), strconv.AppendInt(nil, int64(i), 10))
+		}
+		conn, err := net.DialTimeout("tcp", address, ask.Wait)
 		if err != nil {
 			return answer, err
 		}
 		a.kept = append(a.kept, conn)
 		conn.SetWriteDeadline(time.Now().Add(ask.Wait))
-		if _, err := conn.Write(ask.Send); err == nil {
+		if _, err := conn.Write(send); err == nil {
 			answer.Code++
 		}
 	}
