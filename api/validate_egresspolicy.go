@@ -227,7 +227,7 @@ func clientFile(path string) error {
 	case len(path) > maxClientFile:
 		return fmt.Errorf("is longer than %d bytes", maxClientFile)
 	case !fs.ValidPath(path) || path == "." || strings.ContainsAny(path, "\\\x00"):
-		return fmt.Errorf("%q is not a path below the folder of the rule's namespace: it must not begin with / and hold no element . or ..", path)
+		return fmt.Errorf("%q is not a path below the folder of the rule's namespace: it must neither begin with / nor hold . or .. as an element", path)
 	}
 	return nil
 }
