@@ -40,6 +40,20 @@ func (v *validation) egressPolicy(spec *v1alpha1.EgressPolicySpec) {
 		v.egressTLS(spec)
 	}
 	v.requests(spec)
+	v.newNames(spec)
+}
+
+// newNames checks the rate of names that a wildcard alone allows.
+func (v *validation) newNames(spec *v1alpha1.EgressPolicySpec) {
+	const field = "spec.maxNewNamesPerMinute"
+	wildcard := func(host string) bool { return strings.HasPrefix(host, "*") }
+	switch n := spec.MaxNewNamesPerMinute; {
+	case n == 0:
+	case n < 0 || n > v1alpha1.MostNewNamesPerMinute:
+		v.fail(field, "must be from 1 to %d", v1alpha1.MostNewNamesPerMinute)
+	case !slices.ContainsFunc(spec.To.Hosts, wildcard):
+		v.fail(field, "bounds the names that a wildcard allows, and spec.to.hosts has none")
+	}
 }
 
 func (v *validation) from(from *v1alpha1.WorkloadSelector) {

@@ -93,6 +93,9 @@ func TestEgressPolicyIsValidated(t *testing.T) {
 		"{to: {hosts: [a.b], ports: [{port: 80, protocol: http, idleTimeout: 5m}]}}":                           "spec.to.ports[0].idleTimeout: is for connections whose bytes are carried as they are; on http port 80 requests are read",
 		"{to: {hosts: [a.b], ports: [{port: 443, protocol: https, idleTimeout: 5m}]}, tls: {mode: Originate}}": "spec.to.ports[0].idleTimeout: is for connections whose bytes are carried as they are; on https port 443 with tls.mode Originate requests are read",
 		"{to: {cidrs: [::1], ports: [{port: 80, protocol: tcp}]}, privateAnswers: ['::1']}":                    "spec.privateAnswers: says where the names under to.hosts may lead, and there are none (cidrs are consent for their own addresses)",
+		"{" + to + ", maxNewNamesPerMinute: 10}":                                                               "spec.maxNewNamesPerMinute: bounds the names that a wildcard allows, and spec.to.hosts has none",
+		"{to: {hosts: ['*.a.example'], ports: [{port: 443, protocol: https}]}, maxNewNamesPerMinute: -1}":      "spec.maxNewNamesPerMinute: must be from 1 to 6000",
+		"{to: {hosts: ['*.a.example'], ports: [{port: 443, protocol: https}]}, maxNewNamesPerMinute: 6001}":    "spec.maxNewNamesPerMinute: must be from 1 to 6000",
 		"{" + to + ", privateAnswers: [x]}":                                                                    "spec.privateAnswers[0]: x is not a valid CIDR block or address",
 		"{" + to + ", from: {labels: {a b: c}, serviceAccounts: [A]}}":                                         `spec.from.labels[a b]: "a b" is not a label's name|spec.from.serviceAccounts[0]: "A" is not a service account's name`,
 

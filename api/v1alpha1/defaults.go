@@ -44,6 +44,9 @@ const (
 	MostMaxStale    = 30 * 24 * time.Hour
 )
 
+// MostNewNamesPerMinute is the most that a rule may say: what a workload has of all rules.
+const MostNewNamesPerMinute = 6000
+
 // How long a connection whose bytes are carried may move nothing.
 const (
 	DefaultIdleTimeout = time.Hour

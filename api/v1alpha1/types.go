@@ -29,6 +29,10 @@ type EgressPolicySpec struct {
 	// HTTP lists the requests that are allowed, at most 64 matches of which one must fit. Absent:
 	// any request. On an https port it needs tls.mode Originate.
 	HTTP []HTTPMatch `json:"http,omitempty"`
+	// MaxNewNamesPerMinute is how many names a minute a workload may have resolved that a wildcard
+	// of to.hosts alone allows, 1 to 6000: a name carries what a workload writes into it to whoever
+	// answers for the wildcard's domain. Default: the workload's own rate, 100 a second.
+	MaxNewNamesPerMinute int32 `json:"maxNewNamesPerMinute,omitempty"`
 }
 
 // WorkloadSelector selects workloads that carry all labels and, where accounts

@@ -18,6 +18,10 @@ type Rule struct {
 	PrivateAnswers []netip.Prefix  `json:"privateAnswers,omitempty"`
 	TLS            TLS             `json:"tls,omitzero"`
 	HTTP           []HTTPMatch     `json:"http,omitempty"` // absent: any request
+
+	// MaxNewNames is how many names a minute a workload may have resolved that a wildcard
+	// of this rule alone allows; 0: what a workload may have of all rules.
+	MaxNewNames int `json:"maxNewNamesPerMinute,omitempty"`
 }
 
 // Port is one port on which a rule opens its destinations.

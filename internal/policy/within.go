@@ -265,7 +265,7 @@ func halves(p netip.Prefix) (low, high netip.Prefix) {
 
 // sameSettings reports whether a verdict that names a may stand for b as well.
 func sameSettings(a, b *Rule) bool {
-	return a == b || a.TLS == b.TLS && slices.Equal(a.PrivateAnswers, b.PrivateAnswers)
+	return a == b || a.TLS == b.TLS && a.MaxNewNames == b.MaxNewNames && slices.Equal(a.PrivateAnswers, b.PrivateAnswers)
 }
 
 func compareRules(a, b *Rule) int {

@@ -1,13 +1,58 @@
 package proxy
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 )
+
+// What is beyond a rule's own rate is not asked of DNS, and said to be so; the rule that
+// comes in its place holds for what comes next.
+func TestNamesUnderAWildcardLeaveAtTheRateOfTheirRule(t *testing.T) {
+	n := newFakeNet(t)
+	for i := range 8 {
+		name := fmt.Sprintf("n%d.example.com", i)
+		n.site(name, fmt.Sprintf("93.184.216.%d", i+1), 80, func(c net.Conn) {
+			bufio.NewReader(c).ReadString('\n')
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+		})
+	}
+	wildcard := rule(t, "*.example.com:80")
+	wildcard.MaxNewNames = 2
+	exact := rule(t, "n7.example.com:80")
+	m := newMesh(t, n, wildcard, exact)
+	get := func(i int) string {
+		name := fmt.Sprintf("n%d.example.com", i)
+		return got(t, m.dial(name, 80), "GET / HTTP/1.1\r\nHost: "+name+"\r\n\r\n")
+	}
+	for i, want := range []string{"200 ok", "200 ok", "503 too-many-names", "503 too-many-names"} {
+		if answer := get(i); answer != want {
+			t.Errorf("new name %d: %s, want %s", i, answer, want)
+		}
+	}
+	if f := m.lastFlow(); f.Reason != refusal.TooManyNames || f.Verdict != record.Failed {
+		t.Errorf("the record is %v, %s", f.Verdict, f.Reason)
+	}
+	if n.wasAsked("n2.example.com") {
+		t.Error("a name beyond the rate was asked of DNS")
+	}
+	if answer := get(7) + ", " + get(0); answer != "200 ok, 200 ok" {
+		t.Errorf("a name that a rule spells out and one that is known: %s", answer)
+	}
+	wildcard.MaxNewNames = 0
+	m.allow(wildcard, exact)
+	if answer := get(4); answer != "200 ok" {
+		t.Errorf("once the rule sets no rate: %s", answer)
+	}
+}
 
 // Under a wildcard a workload chooses the names, so their rate is limited; a name
 // that a rule spells out is answered whatever it asked for before.

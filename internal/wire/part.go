@@ -56,7 +56,8 @@ const (
 //
 //	1: the first
 //	2: a rule lists upgrades; the outbound default may be Audit
-//	3: the mesh has limits
+//	3: the mesh has limits; a rule's port has an idle time-out, and the rule a rate of
+//	   new names
 //	4: a port of a service may have no protocol; an endpoint lists the ports that are not ready
 const Format = 4
 

@@ -23,7 +23,8 @@ const storeFile = "store.json"
 //	1: the first
 //	2: an EgressPolicy lists upgrades; the outbound default may be Audit, and be
 //	   another for some namespaces
-//	3: a MeshConfig has limits
+//	3: a MeshConfig has limits; a port of an EgressPolicy has an idle time-out, and the
+//	   policy a rate of new names
 const storeFormat = 3
 
 // maxStoreFile bounds the file, in bytes.

@@ -58,11 +58,8 @@ func (c *connection) prove(ctx context.Context, d *Decision, address netip.AddrP
 }
 
 // target is what a verdict lets us dial. Where no rule spells the name out, the
-// workload's rate of new names bounds the look-ups: a wildcard is a channel.
+// workload's rate of new names bounds the look-ups, and the rule's own: a wildcard is a
+// channel.
 func (w *Way) target(v *policy.Verdict) resolve.Target {
-	t := resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.Port, Consent: v.Consent, Limit: w.lookups, Share: w.share, Open: w.kit.Upstream.Open}
-	if v.Rule != nil && v.Rule.SpellsOut(v.Name) {
-		t.Limit = nil
-	}
-	return t
+	return resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.Port, Consent: v.Consent, Limit: w.lookups.of(v), Share: w.share, Open: w.kit.Upstream.Open}
 }

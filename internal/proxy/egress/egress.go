@@ -10,8 +10,6 @@ import (
 	"crypto/x509"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
@@ -46,7 +44,7 @@ type Way struct {
 	prover  *proof.Prover
 	given   *x509.CertPool
 	share   *resolve.Share // of the look-ups
-	lookups *rate.Limiter  // of names that only a wildcard allows
+	lookups newNames       // of names that only a wildcard allows
 	trusted trusted
 	shown   *Certificates
 	pools   pools.Table[poolKey, *pool]
@@ -56,7 +54,7 @@ type Way struct {
 func New(c Config) *Way {
 	return &Way{
 		kit: c.Kit, dialer: c.Dialer, prover: c.Prover, given: c.Roots, share: c.Lookups, shown: c.Certificates,
-		lookups: rate.NewLimiter(dnsserver.NewNamesPerSecond, dnsserver.NewNamesBurst),
+		lookups: newNames{now: c.Kit.Now, all: resolve.NewLimit(dnsserver.NewNamesPerSecond, dnsserver.NewNamesBurst)},
 	}
 }
 

@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/share"
@@ -26,7 +24,7 @@ type Target struct {
 	Source netip.Addr
 	// Limit bounds how many names DNS is asked for. The caller sets it to the
 	// workload's own where no rule names Name exactly: a wildcard is a channel.
-	Limit *rate.Limiter
+	Limit *Limit
 	// Open, where not nil, is the connections that the workload may have open. One of them
 	// is the caller's for this dial; each attempt that runs beside another takes one more.
 	Open *share.Member

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
-	"golang.org/x/time/rate"
-
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/refusal"
@@ -161,7 +159,7 @@ func (r *Resolver) Stats() Stats {
 // Lookup returns the addresses of n, at most MaxAddresses, IPv6 and IPv4, not
 // to be changed. limit, where it is not nil, is taken from when DNS must be
 // asked. Errors are *refusal.Error. A remembered name costs no allocation.
-func (r *Resolver) Lookup(ctx context.Context, n names.Name, limit *rate.Limiter) ([]netip.Addr, error) {
+func (r *Resolver) Lookup(ctx context.Context, n names.Name, limit *Limit) ([]netip.Addr, error) {
 	addrs, _, err := r.begin(ctx, n, nil, limit)
 	return addrs, err
 }
@@ -177,7 +175,7 @@ func (r *Resolver) OnlyV4(n names.Name) bool {
 
 // begin is Lookup from a workload's part of the look-ups, and says with a flight that is
 // not nil that the other family may come yet.
-func (r *Resolver) begin(ctx context.Context, n names.Name, by *Share, limit *rate.Limiter) ([]netip.Addr, *flight, error) {
+func (r *Resolver) begin(ctx context.Context, n names.Name, by *Share, limit *Limit) ([]netip.Addr, *flight, error) {
 	if addrs, ok := r.known[n]; ok {
 		return addrs, nil, nil
 	}
@@ -207,7 +205,7 @@ var (
 
 // knownOrFlight returns what is known of n, or else the lookup to wait for: the
 // one that runs, or a new one.
-func (r *Resolver) knownOrFlight(n names.Name, by *Share, limit *rate.Limiter) (found, *flight, error) {
+func (r *Resolver) knownOrFlight(n names.Name, by *Share, limit *Limit) (found, *flight, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
@@ -221,7 +219,7 @@ func (r *Resolver) knownOrFlight(n names.Name, by *Share, limit *rate.Limiter) (
 	switch {
 	case r.closed:
 		return found{}, nil, failed(refusal.ResolveFailed, n, nil, errShutdown)
-	case limit != nil && !limit.AllowN(now, 1):
+	case limit != nil && !limit.take(now):
 		return found{}, nil, failed(refusal.TooManyNames, n, nil, nil)
 	}
 	if by == nil {

@@ -522,7 +522,7 @@ func TestARememberedNameCostsNoAllocation(t *testing.T) {
 func TestNewNamesComeAtALimitedRate(t *testing.T) {
 	s := serveDNS(t, zone("www.example.com. 60 8.8.4.4"))
 	r := newResolver(t, s)
-	limit := rate.NewLimiter(0, 1)
+	limit := NewLimit(0, 1)
 	for i, want := range []refusal.Reason{"", "", refusal.TooManyNames} {
 		n := www
 		if i == 2 {
@@ -621,7 +621,7 @@ func TestALookupDoesNotWaitForWhatOthersAskASilentZone(t *testing.T) {
 	r.lookupTimeout, r.attemptTimeout, r.otherFamilyDelay = 4*patience, patience, patience
 	t.Cleanup(r.Close)
 	one, two, third := r.Join(), r.Join(), r.Join()
-	wildcard := rate.NewLimiter(rate.Inf, 1)
+	wildcard := NewLimit(float64(rate.Inf), 1)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for i := range 500 {
@@ -629,7 +629,7 @@ func TestALookupDoesNotWaitForWhatOthersAskASilentZone(t *testing.T) {
 			r.begin(gone, names.MustParse(fmt.Sprintf("n%d.%s.silent.example.com", i, name)), by, wildcard)
 		}
 	}
-	look := func(by *Share, name string, limit *rate.Limiter) {
+	look := func(by *Share, name string, limit *Limit) {
 		t.Helper()
 		if addrs, _, err := r.begin(t.Context(), names.MustParse(name), by, limit); err != nil || len(addrs) != 1 {
 			t.Errorf("%s: %v, %v", name, addrs, err)

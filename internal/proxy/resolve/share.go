@@ -1,10 +1,6 @@
 package resolve
 
-import (
-	"golang.org/x/time/rate"
-
-	"sluice.dev/sluice/internal/proxy/share"
-)
+import "sluice.dev/sluice/internal/proxy/share"
 
 // MaxLookups is how many names are resolved at once, of all workloads, where the process
 // may open enough sockets; see LookupsOf. Workloads share it: who has its part waits.
@@ -38,7 +34,7 @@ func (s *Share) Leave() {
 
 // member is the part that a look-up takes from; it is limited where a wildcard alone
 // allows the name.
-func (s *Share) member(limit *rate.Limiter) *share.Member {
+func (s *Share) member(limit *Limit) *share.Member {
 	if limit != nil {
 		return s.chosen
 	}
