@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// RingSize is how many closed records a Ring keeps, some 600 bytes each with what they
+// RingSize is how many closed records a Ring keeps, some 0.6 kB each with what they
 // hold; older ones are forgotten.
 const RingSize = 4096
 
