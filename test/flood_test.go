@@ -63,7 +63,7 @@ func besideTwoThatTakeAll(t *testing.T, take func(t *testing.T, w *mesh.Workload
 
 // keep opens connections, lets them be for a moment and drops them.
 func keep(t *testing.T, w *mesh.Workload, address, send string, n int) {
-	w.Do(t, agent.Ask{Do: agent.Keep, Address: address, Send: []byte(send), Count: n, Wait: 5 * time.Second})
+	w.Do(t, agent.Ask{Do: agent.Keep, Address: address, Send: []byte(send), Count: n, Wait: time.Second})
 	time.Sleep(500 * time.Millisecond)
 	w.Do(t, agent.Ask{Do: agent.Drop})
 }
