@@ -49,6 +49,12 @@ spec:
   - {methods: [GET], paths: ["/public/*"]}
 `
 
+// A server in two families that both fail: whose answer DNS gave first leads.
+const (
+	v6First = "TLS handshake with [2606:4700::6812:141e]:3306 for db.example.com: tls: first record does not look like a TLS handshake; also tried 104.18.20.30 (TLS handshake failed)"
+	v4First = "TLS handshake with 104.18.20.30:3306 for db.example.com: tls: first record does not look like a TLS handshake; also tried 2606:4700::6812:141e (TLS handshake failed)"
+)
+
 // asks are what a command asks for, all at once, and the line that is said of each
 // after it. ADVICE stands for what to do about it, which is another thing with a
 // server than without one.
@@ -61,7 +67,7 @@ var asks = []struct{ curl, says string }{
 	{"-k https://expired.badssl.com/", "denied expired.badssl.com:443 (the server at 104.154.89.105:443 did not prove to be expired.badssl.com: x509: certificate has expired or is not yet valid: current time TIME is after TIME), rule egress-policy/default/sitesADVICE"},
 	{"-k https://wrong.host.badssl.com/", "denied wrong.host.badssl.com:443 (the server at 104.154.89.105:443 did not prove to be wrong.host.badssl.com: x509: certificate is valid for expired.badssl.com, not wrong.host.badssl.com), rule egress-policy/default/sitesADVICE"},
 	{"http://self-signed.badssl.com:443/", "denied self-signed.badssl.com:443 (the server at 104.154.89.105:443 did not prove to be self-signed.badssl.com: x509: certificate signed by unknown authority), rule egress-policy/default/sitesADVICE"},
-	{"https://db.example.com:3306/", "not reached db.example.com:3306 (TLS handshake with [2606:4700::6812:141e]:3306 for db.example.com: tls: first record does not look like a TLS handshake; also tried 104.18.20.30 (TLS handshake failed)), rule egress-policy/default/database"},
+	{"https://db.example.com:3306/", "not reached db.example.com:3306 (" + v6First + "), rule egress-policy/default/database"},
 	{"http://rebind.example.com/", "denied rebind.example.com:80 (rebind.example.com leads to ADDRESSES, which are not addresses of the public internet; a rule allows that with privateAnswers), rule egress-policy/default/sitesADVICE"},
 	{"http://www.example.com/secret", "denied www.example.com:80 (A rule allows the host, but not this method and path.), rule egress-policy/default/readingADVICE"},
 	{"http://www.google.com/", "denied www.google.com:80 (No rule allows this destination on this port.)ADVICE"},
@@ -92,6 +98,7 @@ func told(stderr string, advice *regexp.Regexp) []string {
 	for line := range strings.Lines(stderr) {
 		if text, ours := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "sluice: "); ours {
 			text = addresses.ReplaceAllString(moment.ReplaceAllString(text, "TIME"), "leads to ADDRESSES, which")
+			text = strings.Replace(text, v4First, v6First, 1)
 			lines = append(lines, advice.ReplaceAllString(text, "ADVICE"))
 		}
 	}
