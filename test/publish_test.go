@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,10 +60,10 @@ func TestACommandReachesTheHostsLoopbackByItsNameOnTheNamedPortAlone(t *testing.
 	if err != nil {
 		t.Skip("curl is missing")
 	}
-	var seen []string
+	var seen atomic.Int32
 	serve := func() (*httptest.Server, string) {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			seen = append(seen, r.Host)
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			seen.Add(1)
 			io.WriteString(w, "of the host")
 		}))
 		t.Cleanup(s.Close)
@@ -77,11 +78,11 @@ func TestACommandReachesTheHostsLoopbackByItsNameOnTheNamedPortAlone(t *testing.
 				return place.Sluice(t, append(append([]string{"run"}, flags...), "--", curl, "-sS", "--max-time", "20", url)...)
 			}
 			reach := []string{"--reach-host", port}
-			seen = nil
-			if r := get(reach, "http://host.sluice.internal:"+port+"/"); r.Code != 0 || r.Stdout != "of the host" || len(seen) != 1 {
+			seen.Store(0)
+			if r := get(reach, "http://host.sluice.internal:"+port+"/"); r.Code != 0 || r.Stdout != "of the host" || seen.Load() != 1 {
 				t.Errorf("the named port: exit %d, %q, %q", r.Code, r.Stdout, r.Stderr)
 			}
-			seen = nil
+			seen.Store(0)
 			for name, r := range map[string]mesh.Result{
 				"another port":          get(reach, "http://host.sluice.internal:"+closed+"/"),
 				"without the flag":      get(nil, "http://host.sluice.internal:"+port+"/"),
@@ -89,7 +90,7 @@ func TestACommandReachesTheHostsLoopbackByItsNameOnTheNamedPortAlone(t *testing.
 				"a name below it":       get(reach, "http://x.host.sluice.internal:"+port+"/"),
 				"a wildcard is no wish": get([]string{"--allow", "*:" + port}, "http://host.sluice.internal:"+port+"/"),
 			} {
-				if r.Stdout == "of the host" || len(seen) > 0 {
+				if r.Stdout == "of the host" || seen.Load() > 0 {
 					t.Errorf("%s: exit %d, %q", name, r.Code, r.Stdout)
 				}
 			}
