@@ -48,7 +48,7 @@ const DefaultDomain = "cluster.local"
 type Input struct {
 	Objects   []api.Object    // of every kind, in any order; not changed and not to be changed while an Output lives
 	Workloads []wire.Workload // that live, normalized, in any order; not to be changed while an Output lives
-	Past      []wire.Workload // of each service whose workloads left: Service, Namespace and Ports
+	Past      []wire.Workload // of each service whose workloads left: Service, Namespace, Ports and Protocols
 	Census    uint64          // when Workloads was read, in the count of whoever keeps them
 	Allow     []policy.Rule   // of --allow: for every workload
 	Private   []netip.Prefix  // of --private: where the names of every rule may lead besides

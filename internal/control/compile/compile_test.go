@@ -411,7 +411,7 @@ func TestServicesComeFromWorkloadsAndMeshServices(t *testing.T) {
 		// Of what left, a service that nobody else speaks of stays, without endpoints.
 		Past: []wire.Workload{
 			{Service: "details", Namespace: "default", Ports: []uint16{1}}, {Service: "ratings", Namespace: "default", Ports: []uint16{2}},
-			{Service: "reviews", Namespace: "default", Ports: []uint16{9080}},
+			{Service: "reviews", Namespace: "default", Ports: []uint16{9080}, Protocols: map[uint16]policy.Protocol{9080: policy.ProtocolHTTP}},
 		},
 	})
 	snapshot := snapshotOf(t, out, workload(t, "details-v1/1", "default"))
@@ -433,7 +433,7 @@ func TestServicesComeFromWorkloadsAndMeshServices(t *testing.T) {
 		"details.default[{9080 http} {9443 }]=[details-v1/1[9080] details-v2/1[9080 9443]]",
 		"details.shop[{9080 }]=[details-v2/1[9080]]",
 		"ratings.default[{9080 tcp}]=[ratings-v1/1[9080]]",
-		"reviews.default[{9080 }]=[]",
+		"reviews.default[{9080 http}]=[]",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

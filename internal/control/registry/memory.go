@@ -7,11 +7,15 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/format"
+	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/wire"
 )
 
 // MemoryFormat is the format of a Memory that this build writes.
-const MemoryFormat = 1
+//
+//	1: the first
+//	2: a service lists the protocols of its ports
+const MemoryFormat = 2
 
 // Memories is what is read of one.
 var Memories = format.Kind{Name: "the list of workloads of the previous run", Oldest: 1, Newest: MemoryFormat}
@@ -27,10 +31,11 @@ type Memory struct {
 
 // PastService is a service that workloads spoke of.
 type PastService struct {
-	Namespace string    `json:"namespace"`
-	Service   string    `json:"service"`
-	Ports     []uint16  `json:"ports,omitempty"`
-	Left      time.Time `json:"left,omitzero"` // when its last workload did; zero: one lived
+	Namespace string                     `json:"namespace"`
+	Service   string                     `json:"service"`
+	Ports     []uint16                   `json:"ports,omitempty"`
+	Protocols map[uint16]policy.Protocol `json:"protocols,omitempty"`
+	Left      time.Time                  `json:"left,omitzero"` // when its last workload did; zero: one lived
 }
 
 // Memory returns what is to be remembered now, sorted.
@@ -43,15 +48,16 @@ func (r *Registry) Memory() Memory {
 	for _, name := range r.kept.names {
 		memory.Names = append(memory.Names, name.KeptName)
 	}
-	for _, member := range r.members {
+	for _, instance := range slices.Sorted(maps.Keys(r.members)) {
+		member := r.members[instance]
 		memory.Names = append(memory.Names, member.name())
 		if w := member.workload; w.Service != "" {
 			key := serviceKey{w.Namespace, w.Service}
-			services[key] = pastService{ports: servedBy(w, services[key])}
+			services[key] = services[key].with(w, time.Time{})
 		}
 	}
 	for key, service := range services {
-		memory.Services = append(memory.Services, PastService{key.namespace, key.service, service.ports, service.left})
+		memory.Services = append(memory.Services, PastService{key.namespace, key.service, service.ports, service.protocols, service.left})
 	}
 	slices.SortFunc(memory.Names, func(a, b KeptName) int { return cmp.Compare(a.Instance, b.Instance) })
 	slices.SortFunc(memory.Services, func(a, b PastService) int {
@@ -66,7 +72,9 @@ func (r *Registry) recall(memory Memory) {
 	r.past = make(pastServices)
 	r.kept.init()
 	for _, service := range memory.Services {
-		w, err := wire.Workload{Namespace: service.Namespace, Service: service.Service, Ports: service.Ports}.Normalize()
+		w, err := wire.Workload{
+			Namespace: service.Namespace, Service: service.Service, Ports: service.Ports, Protocols: service.Protocols,
+		}.Normalize()
 		if err != nil || service.Service == "" {
 			continue
 		}

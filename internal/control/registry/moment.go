@@ -14,7 +14,7 @@ type Moment struct {
 	Number    uint64          // of the moment; larger for a later one that differs
 	Workloads []wire.Workload // sorted by instance
 	// Past is the services of workloads that left, sorted; one of them may live
-	// again. Only Service, Namespace and Ports are set.
+	// again. Only Service, Namespace, Ports and Protocols are set.
 	Past    []wire.Workload
 	Changed <-chan struct{} // closed when this is no longer so
 }

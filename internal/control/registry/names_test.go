@@ -3,6 +3,7 @@ package registry
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -200,6 +202,29 @@ func TestAServiceThatLivedWhenTheServerEndedIsKnownToTheNext(t *testing.T) {
 	if past := New(Config{Now: clock.Now, Memory: memory}).Now().Past; len(past) != 1 || !slices.Equal(past[0].Ports, serving.Ports) {
 		t.Errorf("the next server knows %+v", past)
 	}
+}
+
+func TestWhatAServiceSpokeIsKnownAfterItsLastWorkloadLeftAndAfterARestart(t *testing.T) {
+	clock := newClock()
+	r := New(Config{Now: clock.Now})
+	declared := details()
+	declared.Ports, declared.Protocols = []uint16{9080, 9443}, map[uint16]policy.Protocol{9080: policy.ProtocolHTTP}
+	silent := details()
+	silent.Ports = []uint16{9080, 9443} // it says nothing of what is spoken, as most do
+	members := []*Member{join(t, r, declared, "a"), join(t, r, silent, "b"), join(t, r, details(), "c")}
+	check := func(when string, r *Registry) {
+		t.Helper()
+		past := r.Now().Past
+		if len(past) != 1 || !slices.Equal(past[0].Ports, declared.Ports) || !maps.Equal(past[0].Protocols, declared.Protocols) {
+			t.Errorf("%s %+v is known", when, past)
+		}
+	}
+	check("after a server that ended while it lived", after(t, r, Config{Now: clock.Now}))
+	for _, member := range members {
+		member.Leave()
+	}
+	check("after its last workload left", r)
+	check("after a restart then", after(t, r, Config{Now: clock.Now}))
 }
 
 func TestTheServicesThatAreKnownAreBounded(t *testing.T) {

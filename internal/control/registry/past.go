@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -22,8 +23,9 @@ const (
 type serviceKey struct{ namespace, service string }
 
 type pastService struct {
-	ports []uint16
-	left  time.Time // of the workload that left last
+	ports     []uint16
+	protocols map[uint16]policy.Protocol // of those of ports of which it was said
+	left      time.Time                  // of the workload that left last
 }
 
 // pastServices is the services of workloads that left. The registry's lock guards
@@ -40,15 +42,23 @@ func (p pastServices) add(w wire.Workload, at time.Time) {
 	if !ok && len(p) >= maxPast {
 		p.dropOldest()
 	}
-	p[key] = pastService{ports: servedBy(w, known), left: at}
+	p[key] = known.with(w, at)
 }
 
-// servedBy is the ports of the service of w, of which others may have spoken.
-func servedBy(w wire.Workload, known pastService) []uint16 {
+// with is the service after w, a workload of it, spoke of it too. What others said of
+// a port counts where w serves it and says nothing of it.
+func (s pastService) with(w wire.Workload, left time.Time) pastService {
+	s.left = left
 	if len(w.Ports) == 0 {
-		return known.ports // it only called; others served
+		return s // it only called; others served
 	}
-	return w.Ports
+	protocols := make(map[uint16]policy.Protocol)
+	for _, port := range w.Ports {
+		if said := cmp.Or(w.Protocols[port], s.protocols[port]); said != policy.ProtocolNone {
+			protocols[port] = said
+		}
+	}
+	return pastService{ports: w.Ports, protocols: protocols, left: left}
 }
 
 func (p pastServices) dropOldest() {
@@ -64,7 +74,7 @@ func (p pastServices) list(now time.Time) []wire.Workload {
 			delete(p, key)
 			continue
 		}
-		list = append(list, wire.Workload{Namespace: key.namespace, Service: key.service, Ports: service.ports})
+		list = append(list, wire.Workload{Namespace: key.namespace, Service: key.service, Ports: service.ports, Protocols: service.protocols})
 	}
 	slices.SortFunc(list, func(a, b wire.Workload) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Service, b.Service))

@@ -24,7 +24,7 @@ const memoryFile = "workloads.json"
 
 const (
 	// maxMemory bounds the file, in bytes.
-	maxMemory = 16 << 20
+	maxMemory = 32 << 20
 	// rememberAtMost is the least time between two writes; a server that is killed
 	// forgets no more than what changed in it.
 	rememberAtMost = 100 * time.Millisecond

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -132,7 +133,7 @@ func TestAMemoryOfALaterReleaseIsLeftAsItIs(t *testing.T) {
 	if err := os.WriteFile(path, []byte(later), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readMemory(path); err == nil || !strings.Contains(err.Error(), "the list of workloads of the previous run has format 7; this Sluice reads format 1: upgrade this Sluice") {
+	if _, err := readMemory(path); err == nil || !strings.Contains(err.Error(), "the list of workloads of the previous run has format 7; this Sluice reads formats 1 to 2: upgrade this Sluice") {
 		t.Errorf("read: %v", err)
 	}
 	s, err := start(t, c)
@@ -146,6 +147,18 @@ func TestAMemoryOfALaterReleaseIsLeftAsItIs(t *testing.T) {
 	}
 	if content, err := os.ReadFile(path); err != nil || string(content) != later {
 		t.Errorf("it is %q now, %v", content, err)
+	}
+}
+
+func TestAMemoryOfTheFirstFormatIsStillRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), memoryFile)
+	const first = `{"format":1,"names":null,"services":[{"namespace":"default","service":"details","ports":[9080],"left":"2018-02-02T00:00:00Z"}]}`
+	if err := os.WriteFile(path, []byte(first), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	memory, err := readMemory(path)
+	if err != nil || len(memory.Services) != 1 || !slices.Equal(memory.Services[0].Ports, []uint16{9080}) {
+		t.Errorf("read %+v, %v", memory, err)
 	}
 }
 
