@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -52,11 +53,15 @@ type fakeNet struct {
 	asked    map[string]bool // names that the resolver was asked for
 	changes  []func(*Config) // to the proxies that are made on it
 	stocks   stocks          // of those proxies; the zero stocks leaves them
+	silences chan error      // how waiting for addresses that do not answer ended
 }
+
+// errSilent, as what connecting comes to, is no answer until its context ends.
+var errSilent = errors.New("no answer")
 
 func newFakeNet(t testing.TB) *fakeNet {
 	t.Helper()
-	n := &fakeNet{t: t, dns: make(map[string]string), sites: make(map[netip.AddrPort]string), failures: make(map[netip.Addr]error), asked: make(map[string]bool)}
+	n := &fakeNet{t: t, dns: make(map[string]string), sites: make(map[netip.AddrPort]string), failures: make(map[netip.Addr]error), asked: make(map[string]bool), silences: make(chan error, 16)}
 	var err error
 	if n.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		t.Fatal(err)
@@ -187,10 +192,17 @@ func (n *fakeNet) DialTCP(ctx context.Context, _ netip.Addr, to netip.AddrPort) 
 	at, ok := n.sites[to]
 	failure := n.failures[to.Addr()]
 	n.mu.Unlock()
-	if failure != nil {
+	switch {
+	case failure == errSilent:
+		<-ctx.Done()
+		select {
+		case n.silences <- ctx.Err():
+		default:
+		}
+		return nil, ctx.Err()
+	case failure != nil:
 		return nil, failure
-	}
-	if !ok {
+	case !ok:
 		return nil, fmt.Errorf("connect %v: nobody is there", to)
 	}
 	c, err := (&net.Dialer{Control: capture.ControlUrgent}).DialContext(ctx, "tcp", at)

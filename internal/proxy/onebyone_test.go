@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -137,6 +138,22 @@ func TestWhereTheProvedServerIsGoneAnotherIsProved(t *testing.T) {
 	}
 	if f := m.lastFlow(); f.Upstream != "93.184.215.16:443" || before.Load() != 1 || after.Load() != 2 {
 		t.Errorf("it went to %s; the one that went away took %d, the other %d", f.Upstream, before.Load(), after.Load())
+	}
+}
+
+// An address that does not answer holds a connection up for the delay of an attempt, not
+// until the proof or the dial gives it up.
+func TestASilentAddressDoesNotHoldUpWhatIsPassedThrough(t *testing.T) {
+	n := newFakeNet(t)
+	good, _ := n.oneByOne("www.example.com", 0)
+	n.leads("www.example.com", "93.184.215.14", errSilent)
+	n.elsewhere("www.example.com", good, 443, "93.184.215.15")
+	m := newMesh(t, n, rule(t, "www.example.com"))
+	if got, err := m.getTLS("www.example.com", 443); got != "HTTP/1.1 200 OK" {
+		t.Errorf("%q %v", got, err)
+	}
+	if err := <-n.silences; err != context.Canceled {
+		t.Errorf("the silent address was given up with %v, not for the one that answered", err)
 	}
 }
 

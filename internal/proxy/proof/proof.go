@@ -299,6 +299,7 @@ func (p *Prover) handshake(ctx context.Context, f *flight, r Request) (expires t
 		return time.Time{}, err
 	}
 	defer r.Share.Give(1)
+	close(f.begun)
 	limited, cancel := context.WithTimeout(ctx, HandshakeTime)
 	defer cancel()
 	err = h.prove(limited)

@@ -197,6 +197,30 @@ func TestManyWhoAskAtOnceShareOneHandshake(t *testing.T) {
 	}
 }
 
+// progress is closed as its handshake comes on.
+type progress struct{ connecting, connected chan struct{} }
+
+func (p progress) Connecting() { close(p.connecting) }
+func (p progress) Connected()  { close(p.connected) }
+
+func TestWhoeverWaitsIsInformedHowFarTheHandshakeIs(t *testing.T) {
+	s, ours := goodServer(t)
+	p := newProver(t, Config{})
+	r := s.request(ours)
+	far := progress{make(chan struct{}), make(chan struct{})}
+	r.Progress = far
+	dial := r.Dial
+	r.Dial = func(ctx context.Context) (*net.TCPConn, error) {
+		select {
+		case <-far.connecting:
+			return dial(ctx)
+		case <-ctx.Done():
+			return nil, errors.New("it dials, and whoever waits does not know")
+		}
+	}
+	wantReason(t, p.Prove(t.Context(), r), "")
+}
+
 // waiting is how many wait for handshakes at work.
 func (p *Prover) waiting(t *testing.T) (n int) {
 	t.Helper()
