@@ -3,7 +3,6 @@ package carry
 import (
 	"context"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/time/rate"
 
@@ -21,55 +20,54 @@ const (
 // Denials is the pace of one workload's denials. A nil Denials holds nobody up.
 type Denials struct {
 	limiter *rate.Limiter
-	late    func()        // told of each that waits
+	line    chan struct{} // full while one waits for the limiter: it alone, so one that leaves owes nothing
+	late    func()        // called for each that waits
 	delayed atomic.Uint64 // how many had to
 }
 
 // NewDenials returns a pace at which nothing was denied yet; late, which must not block,
 // is called for each denial that waits.
 func NewDenials(late func()) *Denials {
-	return &Denials{limiter: rate.NewLimiter(DenialsPerSecond, DenialsBurst), late: late}
+	return &Denials{limiter: rate.NewLimiter(DenialsPerSecond, DenialsBurst), line: make(chan struct{}, 1), late: late}
 }
 
 // Delayed returns how many denials had to wait.
 func (d *Denials) Delayed() uint64 { return d.delayed.Load() }
 
-// next takes a turn and returns how long it is off.
-func (d *Denials) next() time.Duration {
-	if d == nil {
-		return 0
-	}
-	wait := d.limiter.Reserve().Delay()
-	if wait > 0 {
-		d.delayed.Add(1)
-		d.late()
-	}
-	return wait
-}
-
 // Wait waits for the turn of one denial, or until ctx ends.
-func (d *Denials) Wait(ctx context.Context) { sleep(ctx, d.next()) }
+func (d *Denials) Wait(ctx context.Context) {
+	if !d.now() {
+		d.wait(ctx)
+	}
+}
 
 // reply returns the direction of a denial in its turn.
 func (d *Denials) reply(direction exchange.Direction) exchange.Direction {
-	wait := d.next()
-	if wait == 0 {
+	if d.now() {
 		return direction
 	}
 	return exchange.Direction{ID: direction.ID, Later: func(ctx context.Context) exchange.Direction {
-		sleep(ctx, wait)
+		d.wait(ctx)
 		return direction
 	}}
 }
 
-func sleep(ctx context.Context, wait time.Duration) {
-	if wait == 0 {
-		return
+// now takes a turn where there is one; else the denial has to wait.
+func (d *Denials) now() bool {
+	if d == nil || d.limiter.Allow() {
+		return true
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+	d.delayed.Add(1)
+	d.late()
+	return false
+}
+
+// wait waits for a turn behind those who wait already.
+func (d *Denials) wait(ctx context.Context) {
 	select {
-	case <-timer.C:
+	case d.line <- struct{}{}:
+		defer func() { <-d.line }()
+		d.limiter.Wait(ctx) // the error says that ctx ended, or ends before the turn
 	case <-ctx.Done():
 	}
 }

@@ -2,6 +2,7 @@ package carry
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,6 +46,29 @@ func TestDenialsBeyondTheirPaceComeLateAndNoneIsLeftOut(t *testing.T) {
 		d = nil
 		if d.Wait(t.Context()); d.reply(answer).Later != nil {
 			t.Error("no pace holds somebody up")
+		}
+	})
+}
+
+// Who leaves while its denial waits leaves nothing that those after it wait for.
+func TestADenialThatIsNotWaitedForDelaysNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := NewDenials(func() {})
+		for range DenialsBurst {
+			d.Wait(t.Context())
+		}
+		leaving, leave := context.WithCancel(t.Context())
+		var group sync.WaitGroup
+		for range 10 * DenialsPerSecond {
+			group.Go(func() { d.Wait(leaving) })
+			d.reply(exchange.Direction{}) // and its connection ends before Later
+		}
+		synctest.Wait()
+		leave()
+		group.Wait()
+		start := time.Now()
+		if d.Wait(t.Context()); time.Since(start) > time.Second/DenialsPerSecond {
+			t.Errorf("the next denial waited for %v", time.Since(start))
 		}
 	})
 }
