@@ -10,11 +10,17 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/ingress"
 )
 
 // signingIn is a server of NTLM as there are: a sign-in takes two requests on one
 // connection, which is the user's from then on.
-func signingIn(c net.Conn) {
+func signingIn(c net.Conn) { signingInAt(c, "") }
+
+// signingInAt is one that says its name in each answer.
+func signingInAt(c net.Conn, name string) {
 	requests := bufio.NewReader(c)
 	user, steps := "", 0
 	for {
@@ -33,13 +39,13 @@ func signingIn(c net.Conn) {
 		case signsIn && steps == 2:
 			user = message
 		case signsIn:
-			io.WriteString(c, "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM challenge\r\nContent-Length: 0\r\n\r\n")
+			fmt.Fprintf(c, "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM challenge\r\nContent-Length: %d\r\n\r\n%s", len(name), name)
 			continue
 		default:
-			io.WriteString(c, "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"a, b\"\r\nWWW-Authenticate: Negotiate, NTLM\r\nContent-Length: 0\r\n\r\n")
+			fmt.Fprintf(c, "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"a, b\"\r\nWWW-Authenticate: Negotiate, NTLM\r\nContent-Length: %d\r\n\r\n%s", len(name), name)
 			continue
 		}
-		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(user), user)
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s%s", len(name)+len(user), name, user)
 	}
 }
 
@@ -109,6 +115,49 @@ func TestASignInByNTLMBelongsToTheClientThatMadeIt(t *testing.T) {
 	}
 }
 
+// A client's connection to an ingress may lead to several services: what it signed in to
+// is one endpoint of one of them, and no other is reached by it.
+func TestASignInStaysWithTheServiceAndTheEndpointThatItWasMadeTo(t *testing.T) {
+	m := newMesh(t, newFakeNet(t))
+	for _, service := range []string{"details", "reviews"} {
+		for number := range 3 {
+			m.instance(service, number+1, func(c net.Conn) { signingInAt(c, fmt.Sprintf("%s/%d ", service, number+1)) })
+		}
+	}
+	dial := m.ingressTo(
+		ingress.Route{Paths: []string{"/details"}, Service: names.MustParse("details"), Port: 9080},
+		ingress.Route{Paths: []string{"/reviews"}, Service: names.MustParse("reviews"), Port: 9080},
+	)
+	client := newSigner(t, "mesh.example.com", dial())
+	want := func(got, status, service, user string) (endpoint string) {
+		t.Helper()
+		var of, as string
+		fmt.Sscan(got, new(string), &of, &as)
+		if !strings.HasPrefix(got, status) || !strings.HasPrefix(of, service+"/") || as != user {
+			t.Fatalf("%q is not %s of %s as %q", got, status, service, user)
+		}
+		return of
+	}
+	first := want(client.askAt("GET", "/details", "NTLM alice"), "401", "details", "")
+	want(client.askAt("POST", "/details", "NTLM alice"), "200", "details", "alice")
+	for range 4 {
+		want(client.askAt("GET", "/reviews", ""), "401", "reviews", "")
+		if of := want(client.askAt("GET", "/details", ""), "200", "details", "alice"); of != first {
+			t.Errorf("a request goes to %s, signed in to %s", of, first)
+		}
+	}
+	second := want(client.askAt("GET", "/reviews", "NTLM bob"), "401", "reviews", "")
+	want(client.askAt("POST", "/reviews", "NTLM bob"), "200", "reviews", "bob")
+	for range 4 {
+		if of := want(client.askAt("GET", "/details", ""), "200", "details", "alice"); of != first {
+			t.Errorf("a request goes to %s, signed in to %s", of, first)
+		}
+		if of := want(client.askAt("GET", "/reviews", ""), "200", "reviews", "bob"); of != second {
+			t.Errorf("a request goes to %s, signed in to %s", of, second)
+		}
+	}
+}
+
 // signer is a client with a connection of its own.
 type signer struct {
 	net.Conn
@@ -125,6 +174,11 @@ func newSigner(t *testing.T, host string, c net.Conn) *signer {
 // ask sends a request and returns status and body of its answer.
 func (s *signer) ask(method, authorization string) string {
 	s.t.Helper()
+	return s.askAt(method, "/", authorization)
+}
+
+func (s *signer) askAt(method, path, authorization string) string {
+	s.t.Helper()
 	if authorization != "" {
 		authorization = "Authorization: " + authorization + "\r\n"
 	}
@@ -132,7 +186,7 @@ func (s *signer) ask(method, authorization string) string {
 	if method == "POST" {
 		body = strings.Repeat("x", 100<<10) // more than is read at once
 	}
-	if _, err := fmt.Fprintf(s, "%s / HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\n\r\n%s", method, s.host, authorization, len(body), body); err != nil {
+	if _, err := fmt.Fprintf(s, "%s %s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\n\r\n%s", method, path, s.host, authorization, len(body), body); err != nil {
 		s.t.Fatal(err)
 	}
 	r, err := http.ReadResponse(s.answers, &http.Request{Method: method})

@@ -55,13 +55,18 @@ func TestStaleRulesDenyCallsInsideTheMeshToo(t *testing.T) {
 // ingress makes the mesh's workload serve one, and returns how to reach it.
 func (m *meshOf) ingress(paths ...string) (dial func() net.Conn) {
 	m.t.Helper()
+	return m.ingressTo(ingress.Route{Paths: paths, Service: names.MustParse("details"), Port: 9080})
+}
+
+func (m *meshOf) ingressTo(routes ...ingress.Route) (dial func() net.Conn) {
+	m.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	w, served := m.workload, make(chan error, 1)
 	go func() {
-		served <- w.ServeIngress(l.(*net.TCPListener), []ingress.Route{{Paths: paths, Service: names.MustParse("details"), Port: 9080}})
+		served <- w.ServeIngress(l.(*net.TCPListener), routes)
 	}()
 	m.t.Cleanup(func() {
 		w.Close()

@@ -43,7 +43,7 @@ type Request struct {
 	Fields  Fields // the header fields; nil: none
 	// Bound is where connections are held for this client alone, because it signed in
 	// there or was asked to (NTLM, Negotiate): a Director that has a choice chooses one
-	// of these. Nil for nearly all.
+	// of these; none of them is a Choice. Nil for nearly all.
 	Bound []Upstream
 }
 

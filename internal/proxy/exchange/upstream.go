@@ -9,7 +9,7 @@ import (
 
 // Upstream is where requests can be sent: a pool of HTTP/1 connections, a
 // connection of a later version, a hop inside the mesh, or a test. It is safe for
-// concurrent use.
+// concurrent use, but for one that is a Choice.
 //
 // What crosses it is HTTP/1.1, in the strict form that Message describes, whatever
 // the other side of the Upstream speaks. HTTP/1 is the common case, and so it costs
@@ -25,6 +25,25 @@ type Upstream interface {
 	Take() Stream
 	// Dial opens a new Stream. Its error is a *refusal.Error.
 	Dial(ctx context.Context) (Stream, error)
+}
+
+// Choice is implemented by an Upstream that stands for the one that it has chosen. It is
+// for the requests of one client connection, used by that one's goroutine alone, and what
+// it has chosen changes from request to request, and with Dial: who keeps something of an
+// Upstream keeps it under what was chosen.
+type Choice interface {
+	Upstream
+	// Chosen returns the Upstream that the last Stream came from, or that the next one is
+	// looked for at first. It is itself no Choice.
+	Chosen() Upstream
+}
+
+// Chosen returns the Upstream that u stands for: u itself, unless it is a Choice.
+func Chosen(u Upstream) Upstream {
+	if c, ok := u.(Choice); ok {
+		return c.Chosen()
+	}
+	return u
 }
 
 // Stream carries one exchange at a time to an upstream. It has one owner, who got

@@ -45,7 +45,7 @@ func (d *conn) keep(to exchange.Upstream, u exchange.Stream) {
 	if len(d.bound) == maxBound {
 		d.unbind(0).Release(false)
 	}
-	d.bound, d.kept = append(d.bound, to), append(d.kept, u)
+	d.bound, d.kept = append(d.bound, exchange.Chosen(to)), append(d.kept, u)
 	u.Keep()
 }
 
@@ -55,7 +55,7 @@ func (d *conn) takeBound(to exchange.Upstream) exchange.Stream {
 	if len(d.bound) == 0 {
 		return nil
 	}
-	i := slices.Index(d.bound, to)
+	i := slices.Index(d.bound, exchange.Chosen(to))
 	if i < 0 {
 		return nil
 	}

@@ -30,7 +30,7 @@ func (w *Way) stay(d *Decision, to Target, r route.Request, bound []exchange.Ups
 // holds reports whether the pool of a key is one of them.
 func (w *Way) holds(key poolKey, bound []exchange.Upstream) bool {
 	return slices.ContainsFunc(bound, func(u exchange.Upstream) bool {
-		pool, ok := u.(*upstream.Pool)
+		pool, ok := u.(*upstream.Pool) // what a call has chosen
 		return ok && w.pools.Is(key, pool)
 	})
 }

@@ -82,8 +82,8 @@ func (w *Way) connect(ctx context.Context, d *Decision, port uint16) (*net.TCPCo
 	}
 }
 
-// call is one request on its way to an endpoint: the exchange.Upstream of that one's
-// pool, and of another's where it refuses the connection.
+// call is one request on its way to an endpoint: an exchange.Choice of that one's pool,
+// and of another's where it refuses the connection.
 type call struct {
 	candidates
 	requests *Requests
@@ -98,6 +98,9 @@ func (c *call) begin(r *Requests, d *Decision, port uint16) error {
 	c.requests, c.rule, c.pool = r, d.Rule, pool
 	return err
 }
+
+// Chosen implements exchange.Choice.
+func (c *call) Chosen() exchange.Upstream { return c.pool }
 
 // Take implements exchange.Upstream.
 func (c *call) Take() exchange.Stream { return c.pool.Take() }
