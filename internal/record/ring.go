@@ -15,16 +15,17 @@ const RingSize = 4096
 // whoever follows. While it is full a record takes the place of the oldest one of the
 // workload that has most, so that those who make many take none from those who make
 // few: of three workloads each has its last 1,365. Adding takes no allocation for a
-// workload that has records in it, and waits for nobody. The zero Ring is not usable:
+// workload that has records in it, and waits for no follower. The zero Ring is not usable:
 // see NewRing.
 type Ring struct {
-	added     atomic.Uint64 // flows ever added
+	added     atomic.Uint64 // flows that may be read, or were
 	slots     []slot
 	followers followers
 
 	mu     sync.Mutex
-	next   int // the first slot that was never used
-	places []place
+	taken  uint64            // the number of the last record that was given a slot
+	next   int               // the first slot that was never used
+	newer  []int             // by slot: the next newer one of the same workload; -1: none
 	shares map[string]*share // by workload
 	heap   []*share          // the one with most first
 }
@@ -35,12 +36,6 @@ type slot struct {
 	mu     sync.Mutex
 	number uint64 // 0: never written
 	flow   Record
-}
-
-// place is a slot among those of its workload. It is apart from the slot, which is
-// written when its place was given already.
-type place struct {
-	newer int // of the same workload; -1: none
 }
 
 // share is what the ring holds of one workload.
@@ -55,7 +50,7 @@ type share struct {
 func NewRing() *Ring { return newRing(RingSize) }
 
 func newRing(size int) *Ring {
-	return &Ring{slots: make([]slot, size), places: make([]place, size), shares: make(map[string]*share)}
+	return &Ring{slots: make([]slot, size), newer: make([]int, size), shares: make(map[string]*share)}
 }
 
 // Closed implements Sink: it puts a copy of f into the ring and hands it to the
@@ -69,6 +64,7 @@ func (r *Ring) Closed(f *Record) {
 	}
 	s.mu.Unlock()
 	r.followers.send(f)
+	r.added.Add(1)
 }
 
 // take gives a workload a slot for its next record, and the number of that.
@@ -91,18 +87,19 @@ func (r *Ring) take(workload string) (at int, number uint64) {
 		r.shares[workload] = of
 		r.heap = append(r.heap, of)
 	} else {
-		r.places[of.newest].newer = at
+		r.newer[of.newest] = at
 	}
-	of.newest, r.places[at].newer = at, -1
+	of.newest, r.newer[at] = at, -1
 	of.count++
 	r.up(of.at)
-	return at, r.added.Add(1)
+	r.taken++
+	return at, r.taken
 }
 
 // release takes its oldest slot from a workload.
 func (r *Ring) release(of *share) (at int) {
 	at = of.oldest
-	of.oldest = r.places[at].newer
+	of.oldest = r.newer[at]
 	of.count--
 	r.down(of.at)
 	if of.count == 0 {
@@ -152,7 +149,8 @@ func (r *Ring) swap(i, j int) {
 // read too slowly. The ring itself takes every one.
 func (r *Ring) Dropped() uint64 { return r.followers.dropped.Load() }
 
-// Added returns how many flows were ever added.
+// Added returns how many flows were ever added. Each of them was in the ring and with
+// the followers before it counts.
 func (r *Ring) Added() uint64 { return r.added.Load() }
 
 // Get returns the flow with the given ID while the ring holds it. It looks at

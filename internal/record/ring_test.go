@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -55,6 +56,30 @@ func TestALateWriterDoesNotOverwriteANewerFlow(t *testing.T) {
 	r.Closed(&Record{ID: 99})           // the writer that had drawn number 2 arrives
 	if _, ok := r.Get(5); !ok {
 		t.Error("the newer flow was overwritten")
+	}
+}
+
+func TestARecordCountsAsAddedOnceItMayBeRead(t *testing.T) {
+	r := newRing(4)
+	s := &r.slots[0]
+	s.mu.Lock() // the writer has its slot and cannot write it
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Closed(&Record{ID: 7})
+	}()
+	for taken := 0; taken == 0; runtime.Gosched() {
+		r.mu.Lock()
+		taken = r.next
+		r.mu.Unlock()
+	}
+	if n := r.Added(); n != 0 {
+		t.Errorf("%d are added before the first is written", n)
+	}
+	s.mu.Unlock()
+	<-done
+	if n := r.Added(); n != 1 {
+		t.Errorf("Added() = %d", n)
 	}
 }
 
