@@ -56,9 +56,10 @@ const (
 //
 //	1: the first
 //	2: a rule lists upgrades; the outbound default may be Audit
-//	3: the mesh has limits; a rule's port has an idle time-out, and the rule a rate of
-//	   new names
-//	4: a port of a service may have no protocol; an endpoint lists the ports that are not ready
+//	3: the mesh has limits
+//	4: a rule's port has an idle time-out, its TLS an oldest version and a client
+//	   certificate, and the rule a rate of new names; a port of a service may have no
+//	   protocol: what a client says decides; an endpoint lists the ports that are not ready
 const Format = 4
 
 // onStream is what is read of a stream. Both of its ends are of one format: a

@@ -23,8 +23,9 @@ const storeFile = "store.json"
 //	1: the first
 //	2: an EgressPolicy lists upgrades; the outbound default may be Audit, and be
 //	   another for some namespaces
-//	3: a MeshConfig has limits; a port of an EgressPolicy has an idle time-out, and the
-//	   policy a rate of new names
+//	3: a MeshConfig has limits; a port of an EgressPolicy has an idle time-out, its TLS
+//	   an oldest version and a client certificate, and the policy a rate of new names; a
+//	   port of a MeshService without a protocol, which was http, is what a client says
 const storeFormat = 3
 
 // maxStoreFile bounds the file, in bytes.
