@@ -92,17 +92,7 @@ func duration(text, example string, absent, least, most time.Duration) (time.Dur
 // QueueFor returns how long a connection or request waits at a limit; 0 is the
 // default's. The error is what Validate says of the field.
 func (l *Limits) QueueFor() (time.Duration, error) {
-	if l.QueueTimeout == "" {
-		return 0, nil
-	}
-	d, err := time.ParseDuration(l.QueueTimeout)
-	if err != nil {
-		return 0, fmt.Errorf("%q is not a duration such as 30s", l.QueueTimeout)
-	}
-	if d < LeastQueueTimeout || d > MostQueueTimeout {
-		return 0, fmt.Errorf("%s is not in the range %s..%s", d, LeastQueueTimeout, MostQueueTimeout)
-	}
-	return d, nil
+	return duration(l.QueueTimeout, "30s", 0, LeastQueueTimeout, MostQueueTimeout)
 }
 
 // OutboundDefaultOf returns what happens to traffic of a namespace that no rule
