@@ -19,7 +19,7 @@ import (
 const (
 	MaxFileBytes = 1 << 20 // of one file or of standard input
 	maxDepth     = 64      // of mappings and sequences within one another
-	maxValues    = 240_000 // in one JSON file; for YAML see maxWeight
+	maxValues    = 240_000 // in one JSON file; of YAML, what its structure weighs (see weigh)
 	maxVisited   = 500_000 // values and keys, aliases followed: what a "billion laughs" meets
 	bytesVisited = 32      // of a text that count as one more
 	objectVisits = 26      // that an object counts as, beside its values

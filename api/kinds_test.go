@@ -1,6 +1,7 @@
 package api
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -106,5 +107,35 @@ func TestFullNamesAndIDs(t *testing.T) {
 	}
 	if got := objects[0].TypeOf().Resource(); got != "egressrules.config.istio.io" {
 		t.Error(got)
+	}
+}
+
+// What was written of a struct is 64 bits: see structure.
+func TestNoStructOfAKindHasMoreThan64Fields(t *testing.T) {
+	seen := map[reflect.Type]bool{}
+	var walk func(of reflect.Type)
+	walk = func(of reflect.Type) {
+		switch of.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Map:
+			walk(of.Elem())
+		case reflect.Struct:
+			if seen[of] || of == timeType {
+				return
+			}
+			seen[of] = true
+			if n := of.NumField(); n > 64 {
+				t.Errorf("%s has %d fields", of, n)
+			}
+			for i := range of.NumField() {
+				walk(of.Field(i).Type)
+			}
+		}
+	}
+	walk(reflect.TypeFor[Meta]())
+	for _, k := range Kinds() {
+		walk(reflect.TypeOf(k.NewSpec()))
+	}
+	if len(seen) < 2*len(kinds) {
+		t.Errorf("only %d structs were looked at", len(seen))
 	}
 }

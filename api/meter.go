@@ -11,12 +11,11 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Bounds of what the YAML parser is given to read, so that a file costs at most 64 MiB:
-// the parser makes some 240 bytes of a character or two of structure, and far more of
-// a comment or a document.
+// Bounds of what the YAML parser is given to read, with maxValues, so that a file costs
+// at most 64 MiB: the parser makes some 240 bytes of a character or two of structure,
+// and far more of a comment or a document.
 const (
-	maxWeight = 240_000 // of a file: what its structure weighs, see weigh
-	maxTokens = 16_000  // that the parser holds at once
+	maxTokens = 16_000 // that the parser holds at once
 
 	weightOfPair      = 2
 	weightOfDocument  = 8
@@ -60,7 +59,7 @@ func (m *meter) Read(into []byte) (int, error) {
 	}
 	n := copy(into, m.rest)
 	for _, b := range m.rest[:n] {
-		if m.weigh(b); m.weight > maxWeight {
+		if m.weigh(b); m.weight > maxValues {
 			m.fault = "too many values, documents and comments for one file: split it"
 			return 0, errTooMuch
 		}
