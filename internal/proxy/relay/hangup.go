@@ -110,11 +110,14 @@ func (h *hangups) take(epoll uintptr) (done bool) {
 	}
 }
 
+// close ends the watching. Closing the instance waits for take, which wants the lock; and
+// nobody uses it once closed is set.
 func (h *hangups) close() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.closed = true
-	if h.epoll != nil {
-		h.epoll.Close()
+	epoll := h.epoll
+	h.mu.Unlock()
+	if epoll != nil {
+		epoll.Close()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -181,4 +182,57 @@ func TestAResetDuringTheGreetingEndsTheReadingOfTheClient(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	x.relay.Drop()
+}
+
+// watchedPipe is a way of a relay of its own whose socket is the end of a pipe, which
+// fails as if it was reset once fail is called.
+func watchedPipe(t *testing.T, h *hangups) (w *way, fail func()) {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { read.Close(); write.Close() })
+	raw, err := write.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w = &New(Config{Down: new(net.TCPConn), Up: new(net.TCPConn)}).ways[Upstream]
+	raw.Control(func(fd uintptr) { err = h.watch(w, fd) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, func() { read.Close() }
+}
+
+func TestTheWatchingEndsWhileResetsAreHeardOf(t *testing.T) {
+	for range 50 {
+		h := new(hangups)
+		var fails []func()
+		var last *way
+		for range 40 {
+			w, fail := watchedPipe(t, h)
+			fails, last = append(fails, fail), w
+		}
+		h.mu.Lock() // so that the reader has more to tell than it can
+		for _, fail := range fails {
+			fail()
+		}
+		closed := make(chan struct{})
+		go func() { defer close(closed); h.mu.Unlock(); h.close() }()
+		select {
+		case <-closed:
+		case <-time.After(patience):
+			t.Fatal("it does not end")
+		}
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.watch(last, write.Fd()); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("what is closed watches on: %v", err)
+		}
+		read.Close()
+		write.Close()
+	}
 }
