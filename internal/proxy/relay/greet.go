@@ -35,6 +35,7 @@ func (r *Relay) Pause() error {
 	r.config.Up.SetReadDeadline(past)
 	r.config.Down.SetWriteDeadline(past)
 	<-r.greeting
+	r.config.Memory.hangups.forget(&r.ways[Upstream]) // a reset that comes later is not Down's
 	r.pausing.Store(false)
 	r.config.Up.SetReadDeadline(time.Time{})
 	r.config.Down.SetWriteDeadline(time.Time{})

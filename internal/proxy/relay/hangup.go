@@ -23,7 +23,7 @@ type hangups struct {
 }
 
 // watch lets the way hear of a reset of the socket that it reads from, which is fd. The
-// socket stays watched until it is closed.
+// kernel watches the socket until it is closed.
 func (h *hangups) watch(w *way, fd uintptr) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -35,12 +35,16 @@ func (h *hangups) watch(w *way, fd uintptr) error {
 	h.ways[id], w.watched = w, id
 	var err error
 	h.control(func(epoll int) {
-		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, int(fd), &unix.EpollEvent{Events: unix.EPOLLET, Fd: int32(id), Pad: int32(id >> 32)})
+		event := unix.EpollEvent{Events: unix.EPOLLET, Fd: int32(id), Pad: int32(id >> 32)}
+		if err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, int(fd), &event); err == unix.EEXIST { // from before forget
+			err = unix.EpollCtl(epoll, unix.EPOLL_CTL_MOD, int(fd), &event)
+		}
 	})
 	return os.NewSyscallError("epoll_ctl", err)
 }
 
-// forget ends what watch began. Events that are under way mean nobody then.
+// forget ends what watch began: once it returns no reset fails the way's relay any more.
+// The way may be watched again.
 func (h *hangups) forget(w *way) {
 	if w.watched == 0 {
 		return
@@ -67,11 +71,13 @@ func (h *hangups) open() error {
 		unix.Close(fd)
 		return os.NewSyscallError("fcntl", err)
 	}
-	h.epoll, h.ways = os.NewFile(uintptr(fd), "epoll"), make(map[uint64]*way)
-	raw, err := h.epoll.SyscallConn()
+	epoll := os.NewFile(uintptr(fd), "epoll")
+	raw, err := epoll.SyscallConn()
 	if err != nil {
+		epoll.Close()
 		return err
 	}
+	h.epoll, h.ways = epoll, make(map[uint64]*way)
 	go raw.Read(h.take) // until close
 	return nil
 }
@@ -99,13 +105,12 @@ func (h *hangups) take(epoll uintptr) (done bool) {
 				continue
 			}
 			h.mu.Lock()
-			w := h.ways[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]
-			h.mu.Unlock()
-			if w != nil {
+			if w := h.ways[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]; w != nil {
 				// Which error it is stays in the socket: whoever took it out would leave
-				// an end of file to a reader.
+				// an end of file to a reader. The lock is held, for forget to wait.
 				w.relay.sideFailed(w.from, "read", os.NewSyscallError("poll", syscall.ECONNRESET))
 			}
+			h.mu.Unlock()
 		}
 	}
 }

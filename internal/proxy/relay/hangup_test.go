@@ -236,3 +236,49 @@ func TestTheWatchingEndsWhileResetsAreHeardOf(t *testing.T) {
 		write.Close()
 	}
 }
+
+// A client may go on to another server once its greeting was paused: the reset of the one
+// that was dialled first is not its own any more.
+func TestAResetAfterThePauseLeavesTheClientAlone(t *testing.T) {
+	x := greeted(t, false)
+	fill(x, x.destination)
+	if err := x.relay.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	x.destination.SetLinger(0)
+	x.destination.Close()
+	later, fail := watchedPipe(t, &x.relay.config.Memory.hangups)
+	fail()
+	waitFor(t, func() bool { return later.relay.failed.Load() != nil }) // what came before was told of
+	x.relay.Drop()
+	if failed := x.relay.failed.Load(); failed != nil {
+		t.Errorf("the relay failed: %v", failed.err)
+	}
+	if _, err := x.client.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(x.relay.config.Down, make([]byte, 5)); err != nil {
+		t.Errorf("the client's connection was taken: %v", err)
+	}
+}
+
+func TestAResetIsNoticedAlsoWhereAGreetingWasPausedBefore(t *testing.T) {
+	x := greeted(t, false)
+	fill(x, x.destination)
+	if err := x.relay.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	x.run(t.Context())
+	waitFor(t, func() bool {
+		h := &x.relay.config.Memory.hangups
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(h.ways) > 0
+	})
+	x.destination.SetLinger(0)
+	x.destination.Close()
+	var failed *SideError
+	if r := x.end(); !errors.As(r.Err, &failed) || failed.Side != Upstream {
+		t.Errorf("result %+v", r)
+	}
+}
