@@ -7,6 +7,7 @@ package refusal
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 )
@@ -27,7 +28,8 @@ func New(reason Reason, text string) *Error { return &Error{Reason: reason, Text
 // did not prove to be who it was called, with any other reason there was no handshake.
 // TLS that we originate and TLS that is passed through word it alike.
 func Server(reason Reason, at netip.AddrPort, called string, err error) *Error {
-	if waited := interface{ Timeout() bool }(nil); errors.As(err, &waited) && waited.Timeout() {
+	var waited net.Error
+	if errors.As(err, &waited) && waited.Timeout() {
 		err = errSilent{err}
 	}
 	text := fmt.Sprintf("TLS handshake with %s for %s", at, called)
