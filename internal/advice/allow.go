@@ -127,7 +127,7 @@ func allowedPort(text string) (policy.Port, error) {
 var schemePorts = map[string]string{
 	"ssh": "22", "git": "9418", "ftp": "21", "smtp": "25", "imap": "143", "ldap": "389", "ldaps": "636",
 	"postgres": "5432", "postgresql": "5432", "mysql": "3306", "mongodb": "27017", "redis": "6379", "rediss": "6379",
-	"amqp": "5672", "amqps": "5671", "mqtt": "1883", "nats": "4222", "ws": "80", "wss": "443",
+	"amqp": "5672", "amqps": "5671", "mqtt": "1883", "nats": "4222",
 }
 
 // allowedURL reads a URL as far as a rule without a path can say it, and otherwise says
@@ -143,14 +143,20 @@ func allowedURL(scheme, rest string) (string, []policy.Port, error) {
 	}
 	port := policy.Port{Port: 443, Protocol: policy.ProtocolHTTPS}
 	switch scheme {
-	case "https":
-	case "http":
+	case "https", "wss":
+	case "http", "ws":
 		port = policy.Port{Port: 80, Protocol: policy.ProtocolHTTP}
 	default:
 		if !hasPort {
 			number = schemePorts[scheme]
 		}
 		return "", nil, fmt.Errorf("write HOST:PORT/tcp and not a URL of %s: --allow %s:%s/tcp", scheme, host, cmp.Or(number, "PORT"))
+	}
+	if scheme == "ws" || scheme == "wss" { // a request of http or https that asks for an upgrade: no tcp is needed
+		if !hasPort {
+			return "", nil, fmt.Errorf("write HOST:PORT and not a URL of %s: --allow %s:%d", scheme, host, port.Port)
+		}
+		return "", nil, fmt.Errorf("write HOST:PORT/%s and not a URL of %s: --allow %s:%s/%[1]s", port.Protocol, scheme, host, number)
 	}
 	if path != "" && path != "/" {
 		return "", nil, fmt.Errorf("--allow opens a host and not a path: write %s://%s/, or a rule with http.paths in a file of --rules", scheme, authority)

@@ -74,6 +74,7 @@ func TestTheShortFormOfARule(t *testing.T) {
 
 		"https://a.example/x": "http.paths", "https://a.example/?q": "https://a.example/, or",
 		"ssh://git.example.com": "--allow git.example.com:22/tcp", "postgres://db.example.com:5433/x": "--allow db.example.com:5433/tcp", "gopher://a.example": "--allow a.example:PORT/tcp",
+		"ws://a.example/chat": "a URL of ws: --allow a.example:80", "WSS://a.example": "a URL of wss: --allow a.example:443", "wss://a.example:8443/chat": "--allow a.example:8443/https", "ws://a.example:8080": "--allow a.example:8080/http",
 		"https://a.example:x/": "port", "https://a.example:443/tcp": "http.paths", "https://a.example:80,443/": "port", "https:///": "", "://a.example": "",
 		"localhost:8080": "--reach-host 8080", "http://localhost:8080/": "--publish 8080", "*.localhost": "own loopback", "LOCALHOST.:80": "own loopback",
 		"a.example:80,80": "port 80 is given twice", "a.example:80,": "port", "a.example:,80": "port", "a.example:" + strings.TrimSuffix(strings.Repeat("1,", 70), ","): "twice",
