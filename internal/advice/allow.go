@@ -111,15 +111,15 @@ func cutPort(text string) (host, port string, ok bool) {
 // allowedPort reads PORT[/PROTOCOL].
 func allowedPort(text string) (policy.Port, error) {
 	number, word, hasProtocol := strings.Cut(text, "/")
-	n, err := strconv.ParseUint(number, 10, 16)
-	if err != nil || n == 0 {
+	n, ok := names.ParsePort(number)
+	if !ok {
 		return policy.Port{}, fmt.Errorf("port %q is not a number from 1 to 65535", number)
 	}
-	port := policy.Port{Port: uint16(n), Protocol: protocolOf(uint16(n))}
-	if hasProtocol {
-		port.Protocol, err = allowedProtocol(word)
+	if !hasProtocol {
+		return policy.Port{Port: n, Protocol: protocolOf(n)}, nil
 	}
-	return port, err
+	protocol, err := allowedProtocol(word)
+	return policy.Port{Port: n, Protocol: protocol}, err
 }
 
 // schemePorts are the ports of the schemes that people write in front of what is no web
@@ -162,11 +162,11 @@ func allowedURL(scheme, rest string) (string, []policy.Port, error) {
 		return "", nil, fmt.Errorf("--allow opens a host and not a path: write %s://%s/, or a rule with http.paths in a file of --rules", scheme, authority)
 	}
 	if hasPort {
-		own, err := allowedPort(number)
-		if err != nil || own.Protocol != protocolOf(own.Port) {
+		own, ok := names.ParsePort(number)
+		if !ok {
 			return "", nil, fmt.Errorf("port %q is not a number from 1 to 65535", number)
 		}
-		port.Port = own.Port
+		port.Port = own
 	}
 	return host, []policy.Port{port}, nil
 }

@@ -5,9 +5,9 @@ package cli
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
+	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -16,11 +16,11 @@ import (
 func parseListen(texts []string) (ports []uint16, protocols map[uint16]policy.Protocol, err error) {
 	for _, text := range texts {
 		number, word, said := strings.Cut(text, "/")
-		n, err := strconv.ParseUint(number, 10, 16)
-		if err != nil || n == 0 {
+		port, ok := names.ParsePort(number)
+		if !ok {
 			return nil, nil, fmt.Errorf("--listen %q must be a port from 1 to 65535, with /http or /tcp behind it where it is known what is spoken there", text)
 		}
-		port, protocol := uint16(n), policy.ProtocolNone
+		protocol := policy.ProtocolNone
 		if said {
 			if protocol, err = policy.ParseProtocol(word); err == nil {
 				err = wire.CheckServiceProtocol(protocol)

@@ -8,11 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/rulefile"
@@ -219,11 +219,11 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 // ports reads the ports of a flag that may be repeated.
 func ports(flag string, texts []string) (list []uint16, err error) {
 	for _, text := range texts {
-		port, err := strconv.ParseUint(text, 10, 16)
-		if err != nil || port == 0 {
+		port, ok := names.ParsePort(text)
+		if !ok {
 			return nil, fmt.Errorf("%s %q must be a port from 1 to 65535", flag, text)
 		}
-		list = append(list, uint16(port))
+		list = append(list, port)
 	}
 	return list, nil
 }

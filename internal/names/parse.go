@@ -116,7 +116,7 @@ func splitPort(s string) (host string, port uint16, err error) {
 		if s[end+1] != ':' {
 			return "", 0, ErrBrackets
 		}
-		port, ok := parsePort(s[end+2:])
+		port, ok := ParsePort(s[end+2:])
 		if !ok {
 			return "", 0, ErrPort
 		}
@@ -126,14 +126,15 @@ func splitPort(s string) (host string, port uint16, err error) {
 	if colon < 0 || strings.IndexByte(s[colon+1:], ':') >= 0 {
 		return s, 0, nil
 	}
-	port, ok := parsePort(s[colon+1:])
+	port, ok := ParsePort(s[colon+1:])
 	if !ok {
 		return "", 0, ErrPort
 	}
 	return s[:colon], port, nil
 }
 
-func parsePort(s string) (uint16, bool) {
+// ParsePort reads a port from 1 to 65535 in decimal digits, without leading zeros.
+func ParsePort(s string) (uint16, bool) {
 	if len(s) == 0 || len(s) > 5 || s[0] == '0' {
 		return 0, false
 	}

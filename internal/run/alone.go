@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 
@@ -170,21 +169,6 @@ func newProxy(ctx context.Context, c Config, records proxy.Records) (*proxy.Prox
 		Sockets: sockets, Resolver: resolver, Records: records, Log: c.Log, UpstreamRoots: roots, Certificates: certificates, TellAll: true,
 		Limits: c.Limits, Alone: true,
 	})
-}
-
-// hideable is a folder as it is hidden from a command that works in workdir.
-func hideable(folder, workdir string) (string, error) {
-	real, err := filepath.EvalSymlinks(folder)
-	if err == nil {
-		real, err = filepath.Abs(real)
-	}
-	if err != nil {
-		return "", err
-	}
-	if liesIn(workdir, real) {
-		return "", fmt.Errorf("the folder %s is hidden from the command, and the command's working folder lies in it; keep the certificates in a folder of their own", real)
-	}
-	return real, nil
 }
 
 // ClientCertificates opens the folder of --client-certificates; nil where there is none.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,16 +53,13 @@ func (f *followed) add(name, workdir string) error {
 	if f.files[name] != nil {
 		return nil
 	}
-	real, err := filepath.EvalSymlinks(name)
-	if err == nil {
-		real, err = filepath.Abs(real)
-	}
+	real, err := filepath.EvalSymlinks(name) // the folder of the file, and not that of a link to it
 	if err != nil {
 		return err
 	}
-	path := filepath.Dir(real)
-	if liesIn(workdir, path) {
-		return fmt.Errorf("its folder %s is hidden from the command while it is followed, and the command's working folder lies in it; keep the rules in a folder of their own", path)
+	path, err := hideable(filepath.Dir(real), workdir)
+	if err != nil {
+		return err
 	}
 	folder, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -71,11 +67,6 @@ func (f *followed) add(name, workdir string) error {
 	}
 	f.files[name] = &followedFile{folder: folder, base: filepath.Base(real), path: path}
 	return nil
-}
-
-// liesIn reports whether a folder is another one or below it.
-func liesIn(folder, other string) bool {
-	return folder == other || strings.HasPrefix(folder, strings.TrimSuffix(other, "/")+"/")
 }
 
 // folders are what the command must not see.

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"sluice.dev/sluice/internal/capture"
+
+	"sluice.dev/sluice/internal/names"
 )
 
 // ParsePublish reads [ADDR:]PORT[:PORT]: where to listen outside, the loopback address
@@ -42,11 +44,11 @@ func parsePublish(text string) (p Publish, err error) {
 	}
 	var ports [2]uint16
 	for i, word := range []string{outside, inside} {
-		n, err := strconv.ParseUint(word, 10, 16)
-		if err != nil || n == 0 {
+		port, ok := names.ParsePort(word)
+		if !ok {
 			return p, fmt.Errorf("port %q is not a number from 1 to 65535", word)
 		}
-		ports[i] = uint16(n)
+		ports[i] = port
 	}
 	return Publish{Listen: netip.AddrPortFrom(address, ports[0]), Port: ports[1]}, nil
 }

@@ -67,15 +67,6 @@ type Config struct {
 	followed *followed // nil: the rules are not followed
 }
 
-// workdir is the command's working folder.
-func (c *Config) workdir() string {
-	if c.Dir != "" {
-		return c.Dir
-	}
-	dir, _ := os.Getwd() // a folder that is gone holds nothing
-	return dir
-}
-
 // Publish is a port inside the sandbox that is open outside.
 type Publish struct {
 	Listen netip.AddrPort // outside

@@ -2,7 +2,6 @@ package ingress
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"sluice.dev/sluice/internal/httppath"
@@ -23,15 +22,15 @@ type Route struct {
 func ParseRoute(s string) (Route, error) {
 	paths, target, ok := strings.Cut(s, "=")
 	service, port, withPort := strings.Cut(target, ":")
-	n, err := strconv.ParseUint(port, 10, 16)
-	if !ok || !withPort || err != nil || n == 0 {
+	number, isPort := names.ParsePort(port)
+	if !ok || !withPort || !isPort {
 		return Route{}, fmt.Errorf("ingress route %q must look like /path,/prefix.*=service:port", s)
 	}
 	name, err := names.Parse(service)
 	if err != nil {
 		return Route{}, fmt.Errorf("ingress route %q: %w", s, err)
 	}
-	route := Route{Paths: strings.Split(paths, ","), Service: name, Port: uint16(n)}
+	route := Route{Paths: strings.Split(paths, ","), Service: name, Port: number}
 	for _, path := range route.Paths {
 		if !strings.HasPrefix(path, "/") {
 			return Route{}, fmt.Errorf("ingress route %q: path %q must begin with /", s, path)
