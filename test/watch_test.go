@@ -91,7 +91,7 @@ echo "$r"`
 		if strings.Contains(r.Stdout, "rules.yaml") {
 			t.Errorf("the command sees the rules: %q", r.Stdout)
 		}
-		if !strings.Contains(r.Stderr, "the changed rules hold now") {
+		if !strings.Contains(r.Stderr, "the changed rules are in force") {
 			t.Errorf("standard error is %q", r.Stderr)
 		}
 	})

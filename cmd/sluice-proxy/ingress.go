@@ -91,6 +91,10 @@ func (d *daemon) joinIngress(ctx context.Context, hello wire.Workload, w *proxy.
 		if ctx.Err() == nil && waits.due() {
 			d.log.Warn("the ingress answers 503 until the server sends it rules", "error", err)
 		}
+		select { // what fails at once would be tried as fast as it fails
+		case <-ctx.Done():
+		case <-time.After(betweenJoins):
+		}
 	}
 	return nil
 }
@@ -102,6 +106,9 @@ type seldom struct {
 	next time.Time
 	wait time.Duration // until next, from the last time
 }
+
+// betweenJoins is how long an ingress waits after one try to join and before the next.
+const betweenJoins = time.Second
 
 // Bounds of the times between two lines about the same.
 const (

@@ -23,7 +23,7 @@ func parseReady(texts []string, ports []uint16) ([]sandbox.Check, error) {
 		case !slices.Contains(ports, check.Port):
 			return nil, fmt.Errorf("--ready %q: add --listen %d, the port on which the command serves", text, check.Port)
 		case slices.ContainsFunc(all, func(other sandbox.Check) bool { return other.Port == check.Port }):
-			return nil, fmt.Errorf("--ready %q: port %d has one already", text, check.Port)
+			return nil, fmt.Errorf("--ready %q: port %d already has a --ready", text, check.Port)
 		}
 		all = append(all, check)
 	}

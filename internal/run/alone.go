@@ -127,12 +127,12 @@ func (c *Config) follow(ctx context.Context, swap func(*wire.Snapshot, *snapshot
 		c.followed.each(ctx, func() {
 			rules, compiled, err := c.compile()
 			if err != nil {
-				fmt.Fprintf(c.Stderr, "sluice: the rules that were read before hold on: %v\n", err)
+				fmt.Fprintf(c.Stderr, "sluice: the changed rules are wrong, so the previous ones stay in force: %v\n", err)
 				return
 			}
 			swap(rules, compiled)
 			if c.Verbose {
-				fmt.Fprintln(c.Stderr, "sluice: the changed rules hold now")
+				fmt.Fprintln(c.Stderr, "sluice: the changed rules are in force")
 			}
 		})
 	})

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -61,6 +62,9 @@ func (f *followed) add(name, workdir string) error {
 	if err != nil {
 		return err
 	}
+	if info, err := os.Lstat(name); err != nil || info.Mode()&os.ModeSymlink != 0 {
+		return errors.Join(err, errors.New("it is a symbolic link, of which a new target would go unnoticed; name the file itself"))
+	}
 	folder, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
@@ -74,7 +78,8 @@ func (f *followed) folders() (paths []string) {
 	for _, file := range f.files {
 		paths = append(paths, file.path)
 	}
-	return paths
+	slices.Sort(paths)
+	return slices.Compact(paths)
 }
 
 // open opens a file by the name that the user gave, and notes what it is.

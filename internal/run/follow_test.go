@@ -110,6 +110,21 @@ func TestRulesThatCannotBeKeptFromTheCommandAreNotFollowed(t *testing.T) {
 			t.Errorf("%s: %v %v", name, f, err)
 		}
 	}
+	if f, err := follow([]string{link}, elsewhere+"/work"); err == nil || !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("a link, of which a new target would go unnoticed: %v %v", f, err)
+	}
+	second := filepath.Join(base, "more.yaml")
+	if err := os.WriteFile(second, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	two, err := follow([]string{file, second}, elsewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer two.close()
+	if got := two.folders(); len(got) != 1 {
+		t.Errorf("the folder of two files is hidden %d times", len(got))
+	}
 	f, err := follow([]string{file}, base+"-beside")
 	if err != nil {
 		t.Fatalf("a folder whose name begins alike: %v", err)

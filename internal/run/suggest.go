@@ -27,7 +27,7 @@ const (
 // suggestion gathers what the command did and tried, and writes the least rules that let
 // it through (--suggest).
 type suggestion struct {
-	file    *report.File
+	file    *report.File // nil: it is closed
 	who     advice.Options
 	program string
 	seen    map[record.Record]struct{}
@@ -69,7 +69,17 @@ func (s *suggestion) write(dropped uint64) error {
 	if err == nil {
 		err = s.file.WriteText(text)
 	}
-	return errors.Join(err, s.file.Close())
+	return errors.Join(err, s.close())
+}
+
+// close closes the file, where write did not.
+func (s *suggestion) close() error {
+	if s.file == nil {
+		return nil
+	}
+	file := s.file
+	s.file = nil
+	return file.Close()
 }
 
 // text is the file: YAML that --rules and sluice create take, with remarks.

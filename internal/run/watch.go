@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -29,8 +30,11 @@ type watch struct {
 // part in them.
 func newWatch(c Config) (*watch, error) {
 	w := &watch{stderr: c.Stderr, verbose: c.Verbose}
-	var err error
-	if c.Suggest != "" && c.Suggest == c.Report {
+	same, err := sameName(c.Report, c.Suggest)
+	switch {
+	case err != nil:
+		return nil, err
+	case same:
 		return nil, fmt.Errorf("--report and --suggest both name %s: give each a file of its own", c.Report)
 	}
 	if c.Suggest != "" {
@@ -41,8 +45,21 @@ func newWatch(c Config) (*watch, error) {
 	if c.Report == "" {
 		return w, nil
 	}
-	w.file, err = report.Create("report", c.Report)
-	return w, err
+	if w.file, err = report.Create("report", c.Report); err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// sameName reports whether two files that are asked for have one name.
+func sameName(a, b string) (bool, error) {
+	if a == "" || b == "" {
+		return false, nil
+	}
+	first, err := filepath.Abs(a)
+	second, err2 := filepath.Abs(b)
+	return first == second, errors.Join(err, err2)
 }
 
 // each reports whether somebody wants every record, not the sum alone.
@@ -107,10 +124,11 @@ func (w *watch) finish(c Config, o outcome) (int, error) {
 			Format: report.Format, Kind: "end", Time: time.Now(), Exit: o.exit, Counts: o.summary.Counts, Dropped: o.dropped,
 		})
 	}
-	broken := w.close()
+	var suggested error
 	if w.suggest != nil {
-		broken = errors.Join(broken, w.suggest.write(o.dropped))
+		suggested = w.suggest.write(o.dropped)
 	}
+	broken := errors.Join(w.close(), suggested)
 	if !c.Quiet {
 		report.Print(c.Stderr, o.summary, o.advise) // nobody may listen
 		if o.dropped > 0 {
@@ -139,6 +157,9 @@ func (w *watch) finish(c Config, o outcome) (int, error) {
 func (w *watch) close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.suggest != nil {
+		w.suggest.close()
+	}
 	if w.file == nil {
 		return w.failed
 	}

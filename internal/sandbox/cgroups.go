@@ -74,7 +74,9 @@ func mayWrite(list string, all []mounted, access func(path string) error) bool {
 			return true // who is there may be the user's, at any depth
 		}
 		for _, name := range []string{"", "cgroup.procs", "tasks"} {
-			if err := access(filepath.Join(folder, name)); err != unix.EACCES && err != unix.EROFS && (name == "" || err != unix.ENOENT) {
+			// EROFS is of this mount alone, and comes where permission was given or not asked
+			// for (faccessat(2)): mounted anew it may be written.
+			if err := access(filepath.Join(folder, name)); err != unix.EACCES && (name == "" || err != unix.ENOENT) {
 				return true
 			}
 		}

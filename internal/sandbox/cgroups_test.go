@@ -135,6 +135,7 @@ func TestCgroupNamespacesAreGivenWhereNothingIsWritable(t *testing.T) {
 		{"root's alone", list, nil, false},
 		{"one that is the user's", list, map[string]error{"/sys/fs/cgroup/unified/user/cgroup.procs": nil}, true},
 		{"a folder of the user's", list, map[string]error{"/sys/fs/cgroup/pids/user": nil}, true},
+		{"one that is read-only here", list, map[string]error{"/sys/fs/cgroup/unified/user/cgroup.procs": unix.EROFS}, true},
 		{"one that is not found", list, map[string]error{"/sys/fs/cgroup/pids/user": unix.ENOENT}, true},
 		{"a hierarchy that is not mounted", "5:cpu:/\n", nil, true},
 		{"a list of another form", "?\n", nil, true},

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -38,17 +37,12 @@ func hideSockets(lists []int, named []namedSocket) (note string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("list the machine's sockets: %w", err)
 	}
-	mounted, err := os.Open("/proc/self/mountinfo")
+	all, err := readMounted()
 	if err != nil {
-		return "", fmt.Errorf("list mounts: %w", err)
-	}
-	defer mounted.Close()
-	bound, err := boundPaths(mounted)
-	if err != nil {
-		return "", fmt.Errorf("list mounts: %w", err)
+		return "", err
 	}
 	hidden := 0
-	for _, path := range append(paths, bound...) {
+	for _, path := range append(paths, boundPaths(all)...) {
 		if !isSocket(path) || isNamed(path, named) { // masked already, gone, or where neither we nor the command get
 			continue
 		}
@@ -104,22 +98,15 @@ func socketPaths(list io.Reader) (paths []string, whole bool, err error) {
 	return paths, limited.N > 0, lines.Err()
 }
 
-// boundPaths returns where single files may be mounted, as a socket of the
-// machine is into a container: its listener is in no list that we see.
-func boundPaths(mountinfo io.Reader) (paths []string, err error) {
-	lines := bufio.NewScanner(mountinfo)
-	lines.Buffer(nil, 1<<20) // overlay's options are long
-	for lines.Scan() {
-		// ID parent major:minor root mountpoint options… - type source options (proc_pid_mountinfo(5))
-		fields := strings.Fields(lines.Text())
-		_, tail, _ := strings.Cut(lines.Text(), " - ")
-		kind, _, _ := strings.Cut(tail, " ")
-		if len(fields) < 5 || fields[3] == "/" || isRemote(kind) {
-			continue
+// boundPaths returns where single files may be mounted, as a socket of the machine is
+// into a container: its listener is in no list that we see.
+func boundPaths(all []mounted) (paths []string) {
+	for _, m := range all {
+		if m.root != "/" && !isRemote(m.kind) {
+			paths = append(paths, m.point)
 		}
-		paths = append(paths, unescapeMount(fields[4]))
 	}
-	return paths, lines.Err()
+	return paths
 }
 
 // isRemote says of which filesystems a dead server would keep us waiting.
@@ -130,21 +117,4 @@ func isRemote(kind string) bool {
 		}
 	}
 	return false
-}
-
-// unescapeMount undoes \040 and its kind.
-func unescapeMount(path string) string {
-	var plain strings.Builder
-	for len(path) > 0 {
-		if path[0] == '\\' && len(path) >= 4 {
-			if b, err := strconv.ParseUint(path[1:4], 8, 8); err == nil {
-				plain.WriteByte(byte(b))
-				path = path[4:]
-				continue
-			}
-		}
-		plain.WriteByte(path[0])
-		path = path[1:]
-	}
-	return plain.String()
 }

@@ -1,12 +1,9 @@
 package sandbox
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -127,41 +124,6 @@ func mayRename(uid int, own, parent *unix.Stat_t) bool {
 	return true
 }
 
-// mounted is one line of mountinfo.
-type mounted struct {
-	id, device  string
-	root, point string // in its filesystem, and here
-	kind        string // of filesystem
-	options     string // of the filesystem
-}
-
-func readMounted() (all []mounted, err error) {
-	list, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, fmt.Errorf("list mounts: %w", err)
-	}
-	defer list.Close()
-	lines := bufio.NewScanner(list)
-	lines.Buffer(nil, 1<<20) // overlay's options are long
-	for lines.Scan() {
-		// ID parent major:minor root mountpoint options… - type source options (proc_pid_mountinfo(5))
-		fields := strings.Fields(lines.Text())
-		_, tail, _ := strings.Cut(lines.Text(), " - ")
-		behind := strings.Fields(tail)
-		if len(fields) < 5 || len(behind) < 2 {
-			return nil, fmt.Errorf("list mounts: %q is not a mount", lines.Text())
-		}
-		all = append(all, mounted{
-			id: fields[0], device: fields[2], root: unescapeMount(fields[3]), point: unescapeMount(fields[4]),
-			kind: behind[0], options: behind[len(behind)-1],
-		})
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("list mounts: %w", err)
-	}
-	return all, nil
-}
-
 // aliases returns the other paths at which a folder, or what is in it, is seen through
 // mounts of the same filesystem: bind mounts, and a filesystem that is mounted twice.
 func aliases(path string) (others []string, err error) {
@@ -208,23 +170,4 @@ func appendSeen(paths []string, path, id string) []string {
 		return paths
 	}
 	return append(paths, path)
-}
-
-// mountOf returns the number of the mount in which a path lies, as mountinfo has it.
-func mountOf(path string) (id string, err error) {
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", err
-	}
-	defer unix.Close(fd)
-	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(info)) {
-		if number, found := strings.CutPrefix(line, "mnt_id:"); found {
-			return strings.TrimSpace(number), nil
-		}
-	}
-	return "", fmt.Errorf("%s: the kernel does not tell its mount", path)
 }

@@ -108,3 +108,25 @@ func followLinks(root, path string) (string, error) {
 	}
 	return at, nil
 }
+
+// Bounds of a search list.
+const (
+	MaxSearch = 32 // names
+	maxName   = 253
+)
+
+// validateSearch keeps a name from being a line of its own in resolv.conf.
+func validateSearch(search []string) error {
+	if len(search) > MaxSearch {
+		return fmt.Errorf("sandbox: search list of %d names, at most %d are taken", len(search), MaxSearch)
+	}
+	for _, name := range search {
+		ordinary := func(r rune) bool {
+			return r == '.' || r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		}
+		if name == "" || len(name) > maxName || strings.ContainsFunc(name, func(r rune) bool { return !ordinary(r) }) {
+			return fmt.Errorf("sandbox: %q in the search list is not a host name", name)
+		}
+	}
+	return nil
+}

@@ -11,25 +11,16 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/capture/seqpacket"
-	"sluice.dev/sluice/internal/format"
 )
 
-// Bounds of a Config.
-const (
-	MaxMasks  = 64 // folders and files
-	MaxSearch = 32 // names of a search list
-	maxName   = 253
-)
+// MaxMasks bounds Config.Mask: folders and files.
+const MaxMasks = 64
 
 // Config says what to run and where. All of it is read once.
 type Config struct {
@@ -118,62 +109,6 @@ type Sandbox struct {
 	status syscall.WaitStatus
 }
 
-// channelFormat is the format of what goes over the control channel; both ends are
-// the same binary, unless it was replaced between the two.
-//
-//	1: the first
-//	2: init watches the ports on which the command serves
-const channelFormat = 2
-
-var channels = format.Kind{Name: "the channel between sluice and its sandbox", Oldest: channelFormat, Newest: channelFormat}
-
-// What goes over the control channel: setup to init, ready back with the
-// descriptors, start to init, started back; then orders to it and notes back until the end.
-type (
-	setup struct {
-		Format int       `json:"format"` // of all messages of the channel
-		Mask   []string  `json:"mask,omitempty"`
-		RunAs  *Identity `json:"runAs,omitempty"`
-		// Unix and Unsupervised are those of Config; OneUser says that init and the
-		// command are in a user namespace of one user.
-		Unix         []string `json:"unix,omitempty"`
-		Unsupervised bool     `json:"unsupervised,omitempty"`
-		OneUser      bool     `json:"oneUser,omitempty"`
-		Listen       []uint16 `json:"listen,omitempty"`
-		Checks       []Check  `json:"checks,omitempty"`
-	}
-	ready struct {
-		Format  int       `json:"format"`
-		Failure *failure  `json:"failure,omitempty"`
-		Notes   []string  `json:"notes,omitempty"`
-		Lowered []string  `json:"lowered,omitempty"` // those of Notes that do not hold here but elsewhere
-		Unready []Unready `json:"unready,omitempty"`
-	}
-	start struct {
-		Search []string `json:"search,omitempty"`
-	}
-	started struct {
-		Failure *failure `json:"failure,omitempty"`
-	}
-	order struct {
-		Signal int `json:"signal"`
-	}
-	note struct {
-		Stopped       bool   `json:"stopped,omitempty"`
-		FilterRefused bool   `json:"filterRefused,omitempty"`
-		Ports         *ports `json:"ports,omitempty"` // what has changed of them
-	}
-	ports struct {
-		Unready []Unready `json:"unready"`
-	}
-	// failure is an error that crosses a process.
-	failure struct {
-		Step  string        `json:"step,omitempty"`
-		Errno syscall.Errno `json:"errno,omitempty"`
-		Text  string        `json:"text"`
-	}
-)
-
 // New makes the namespaces and starts init in them; the command waits for Start.
 // The context bounds the set-up only. An *UnavailableError says why this machine
 // does not give a sandbox, and what to do.
@@ -206,97 +141,6 @@ func New(ctx context.Context, config Config) (*Sandbox, error) {
 	return s, nil
 }
 
-// startInit starts init from a thread that lives until init has ended: the
-// kernel kills init when the thread that started it dies (Pdeathsig), which a
-// thread of Go's pool may do at any time.
-func (s *Sandbox) startInit(config *Config, control *os.File) error {
-	env := config.Env
-	if env == nil {
-		env = os.Environ()
-	}
-	attributes := &os.ProcAttr{
-		Dir:   config.Dir,
-		Env:   lastOfEach(env),
-		Files: []*os.File{or(config.Stdin, os.Stdin), or(config.Stdout, os.Stdout), or(config.Stderr, os.Stderr), control},
-		Sys:   namespaces(config.userNamespace()),
-	}
-	arguments := append([]string{initName}, config.Command...)
-	begun := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		process, err := os.StartProcess("/proc/self/exe", arguments, attributes)
-		s.process = process
-		begun <- err
-		if err != nil {
-			return
-		}
-		if state, err := process.Wait(); err == nil {
-			s.status = state.Sys().(syscall.WaitStatus)
-		} else {
-			s.status = syscall.WaitStatus(unix.SIGKILL) // nobody can say
-		}
-		s.answerMu.Lock()
-		s.listening.Wait() // what init told last is read: its end is the end of that
-		s.control.Close()
-		s.answerMu.Unlock()
-		close(s.ended)
-	}()
-	return <-begun
-}
-
-// lastOfEach keeps the last of each variable, in order.
-func lastOfEach(env []string) []string {
-	last := make(map[string]int, len(env))
-	for i, variable := range env {
-		name, _, _ := strings.Cut(variable, "=")
-		last[name] = i
-	}
-	kept := make([]string, 0, len(last))
-	for i, variable := range env {
-		if name, _, _ := strings.Cut(variable, "="); last[name] == i {
-			kept = append(kept, variable)
-		}
-	}
-	return kept
-}
-
-func or(file, otherwise *os.File) *os.File {
-	if file != nil {
-		return file
-	}
-	return otherwise
-}
-
-// initCapabilities is what init needs: to set the network up, to make
-// transparent sockets for as long as it lives, to mount, and to take
-// capabilities from the command.
-var initCapabilities = []uintptr{
-	unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW, unix.CAP_SETPCAP, unix.CAP_SYS_ADMIN,
-}
-
-// supervisorCapabilities are what init has besides, where it may: without them
-// unix sockets are hidden by name, and the level says so. It has no right over
-// files: their permissions stay those of the user.
-var supervisorCapabilities = []uintptr{unix.CAP_SYS_PTRACE, unix.CAP_SYS_CHROOT}
-
-func namespaces(user bool) *syscall.SysProcAttr {
-	attributes := &syscall.SysProcAttr{
-		Pdeathsig:  syscall.SIGKILL,
-		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC,
-	}
-	if user {
-		// The same number inside, so that the command looks like the same user;
-		// ambient, for without uid 0 all capabilities would be lost at exec.
-		uid, gid := os.Geteuid(), os.Getegid()
-		attributes.Cloneflags |= unix.CLONE_NEWUSER
-		attributes.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
-		attributes.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
-		attributes.AmbientCaps = append(slices.Clone(initCapabilities), supervisorCapabilities...)
-	}
-	return attributes
-}
-
 // setUp lets init set the namespaces up and takes what it hands back.
 func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	stop := context.AfterFunc(ctx, s.Kill)
@@ -321,7 +165,7 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 		return fmt.Errorf("sandbox: set up: %w", ctx.Err())
 	case err != nil:
 		return explain(fmt.Errorf("init ended before it was ready: %w", err), "", config.userNamespace())
-	case outcome.Failure != nil && (outcome.Failure.Step == stepStreams || outcome.Failure.Step == stepFolder):
+	case outcome.Failure != nil && slices.Contains([]string{stepStreams, stepFolder, stepUnix}, outcome.Failure.Step):
 		return outcome.Failure.error() // not the machine's fault
 	case outcome.Failure != nil:
 		return explain(outcome.Failure.error(), outcome.Failure.Step, config.userNamespace())
@@ -332,17 +176,6 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	s.notes, s.lowered = outcome.Notes, outcome.Lowered
 	s.ports.init(config.Listen, outcome.Unready)
 	return nil
-}
-
-// sendSetup sends it with the list of unix sockets of our network namespace: init
-// is in another one, and hides those that are outside.
-func sendSetup(control *net.UnixConn, wanted setup) error {
-	list, err := os.Open("/proc/self/net/unix")
-	if err != nil {
-		return seqpacket.Send(control, wanted) // init notes that it is missing
-	}
-	defer list.Close()
-	return seqpacket.Send(control, wanted, int(list.Fd()))
 }
 
 // Files returns the capture sockets, which are for capture.FromFiles in this
@@ -387,33 +220,6 @@ func (s *Sandbox) Start(search []string) error {
 	return nil
 }
 
-// listen takes what init tells, until the sandbox has ended.
-func (s *Sandbox) listen() {
-	for {
-		var told note
-		if _, err := seqpacket.Receive(s.control, &told, 0); err != nil {
-			return
-		}
-		if told.Ports != nil {
-			s.ports.set(told.Ports.Unready)
-		}
-		if told.Stopped {
-			wake(s.stopped)
-		}
-		if told.FilterRefused {
-			wake(s.refused)
-		}
-	}
-}
-
-// wake leaves one value; where the last was not looked at it is enough.
-func wake(told chan struct{}) {
-	select {
-	case told <- struct{}{}:
-	default:
-	}
-}
-
 // FilterRefused receives when a program inside asked for a seccomp filter that
 // notifies, and did not get it: the sandbox has the one that Linux gives. A sandbox
 // that is not supervised leaves it to the command.
@@ -422,22 +228,6 @@ func (s *Sandbox) FilterRefused() <-chan struct{} { return s.refused }
 // Stopped receives when the command was stopped alone, as an editor does at ^Z.
 // Where the signal came to our whole process group, and so to us, it does not.
 func (s *Sandbox) Stopped() <-chan struct{} { return s.stopped }
-
-// validateSearch keeps a name from being a line of its own in resolv.conf.
-func validateSearch(search []string) error {
-	if len(search) > MaxSearch {
-		return fmt.Errorf("sandbox: search list of %d names, at most %d are taken", len(search), MaxSearch)
-	}
-	for _, name := range search {
-		ordinary := func(r rune) bool {
-			return r == '.' || r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-		}
-		if name == "" || len(name) > maxName || strings.ContainsFunc(name, func(r rune) bool { return !ordinary(r) }) {
-			return fmt.Errorf("sandbox: %q in the search list is not a host name", name)
-		}
-	}
-	return nil
-}
 
 // Signal sends a signal to the command, once: where the terminal or a shell sent
 // it to our whole process group, and so to the command already, it is not sent

@@ -1,14 +1,11 @@
 package sandbox
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,7 +26,11 @@ const (
 // own. Lowered says what could not be had. Call it before anything else is mounted
 // over the terminal that the command is given.
 func ownMeetingPlaces() (masked, lowered []string, err error) {
-	queues, terminals, err := meetingMounts()
+	all, err := readMounted()
+	if err != nil {
+		return nil, nil, err
+	}
+	queues, terminals, err := meetingMounts(all)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -60,35 +61,14 @@ func unreachable(err error) bool {
 }
 
 // meetingMounts returns where message queues and terminals are mounted.
-func meetingMounts() (queues, terminals []string, err error) {
-	list, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, nil, fmt.Errorf("list mounts: %w", err)
-	}
-	defer list.Close()
-	return findMeetingMounts(list)
-}
-
-func findMeetingMounts(mountinfo io.Reader) (queues, terminals []string, err error) {
-	lines := bufio.NewScanner(mountinfo)
-	lines.Buffer(nil, 1<<20) // overlay's options are long
-	for lines.Scan() {
-		// ID parent major:minor root mountpoint options… - type source options (proc_pid_mountinfo(5))
-		fields := strings.Fields(lines.Text())
-		_, tail, _ := strings.Cut(lines.Text(), " - ")
-		kind, _, _ := strings.Cut(tail, " ")
-		if len(fields) < 5 {
-			continue
-		}
-		switch kind {
+func meetingMounts(all []mounted) (queues, terminals []string, err error) {
+	for _, m := range all {
+		switch m.kind {
 		case "mqueue":
-			queues = append(queues, unescapeMount(fields[4]))
+			queues = append(queues, m.point)
 		case "devpts":
-			terminals = append(terminals, unescapeMount(fields[4]))
+			terminals = append(terminals, m.point)
 		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, nil, fmt.Errorf("list mounts: %w", err)
 	}
 	if len(queues) > maxCovered || len(terminals) > maxCovered {
 		return nil, nil, fmt.Errorf("the machine has more than %d mounts of message queues or terminals", maxCovered)

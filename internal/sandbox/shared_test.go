@@ -248,12 +248,19 @@ func TestMountsOfQueuesAndTerminalsAreFoundAndBounded(t *testing.T) {
 24 22 0:22 / /srv/a\040root/dev/pts rw shared:3 - devpts devpts rw,gid=5
 25 22 0:22 /3 /srv/console rw - devpts devpts rw
 `
-	queues, terminals, err := findMeetingMounts(strings.NewReader(list))
+	find := func(list string) (queues, terminals []string, err error) {
+		all, err := parseMounted(strings.NewReader(list))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return meetingMounts(all)
+	}
+	queues, terminals, err := find(list)
 	if want := []string{"/srv/a root/dev/pts", "/srv/console"}; err != nil || !slices.Equal(queues, []string{"/dev/mqueue"}) || !slices.Equal(terminals, want) {
 		t.Errorf("%q, %q, %v", queues, terminals, err)
 	}
 	many := strings.Repeat("23 22 0:21 / /dev/mqueue rw - mqueue mqueue rw\n", maxCovered+1)
-	if _, _, err := findMeetingMounts(strings.NewReader(many)); err == nil {
+	if _, _, err := find(many); err == nil {
 		t.Error("more than are covered pass")
 	}
 }

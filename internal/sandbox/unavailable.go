@@ -82,7 +82,7 @@ func reasonOf(err error, step string, userNamespace bool, uid int, sysctl func(s
 		return AppArmor
 	case permission && step == stepMounts:
 		return NoMounts
-	case step == stepUnix, step == stepConfine:
+	case step == stepConfine:
 		return SetUpFailed
 	case permission && step == "" && userNamespace && uid == 0:
 		return NoRoot

@@ -1,0 +1,104 @@
+package sandbox
+
+import (
+	"net"
+	"os"
+	"syscall"
+
+	"sluice.dev/sluice/internal/capture/seqpacket"
+	"sluice.dev/sluice/internal/format"
+)
+
+// channelFormat is the format of what goes over the control channel; both ends are
+// the same binary, unless it was replaced between the two.
+//
+//	1: the first
+//	2: init watches the ports on which the command serves
+const channelFormat = 2
+
+var channels = format.Kind{Name: "the channel between sluice and its sandbox", Oldest: channelFormat, Newest: channelFormat}
+
+// What goes over the control channel: setup to init, ready back with the
+// descriptors, start to init, started back; then orders to it and notes back until the end.
+type (
+	setup struct {
+		Format int       `json:"format"` // of all messages of the channel
+		Mask   []string  `json:"mask,omitempty"`
+		RunAs  *Identity `json:"runAs,omitempty"`
+		// Unix and Unsupervised are those of Config; OneUser says that init and the
+		// command are in a user namespace of one user.
+		Unix         []string `json:"unix,omitempty"`
+		Unsupervised bool     `json:"unsupervised,omitempty"`
+		OneUser      bool     `json:"oneUser,omitempty"`
+		Listen       []uint16 `json:"listen,omitempty"`
+		Checks       []Check  `json:"checks,omitempty"`
+	}
+	ready struct {
+		Format  int       `json:"format"`
+		Failure *failure  `json:"failure,omitempty"`
+		Notes   []string  `json:"notes,omitempty"`
+		Lowered []string  `json:"lowered,omitempty"` // those of Notes that do not hold here but elsewhere
+		Unready []Unready `json:"unready,omitempty"`
+	}
+	start struct {
+		Search []string `json:"search,omitempty"`
+	}
+	started struct {
+		Failure *failure `json:"failure,omitempty"`
+	}
+	order struct {
+		Signal int `json:"signal"`
+	}
+	note struct {
+		Stopped       bool   `json:"stopped,omitempty"`
+		FilterRefused bool   `json:"filterRefused,omitempty"`
+		Ports         *ports `json:"ports,omitempty"` // what has changed of them
+	}
+	ports struct {
+		Unready []Unready `json:"unready"`
+	}
+	// failure is an error that crosses a process.
+	failure struct {
+		Step  string        `json:"step,omitempty"`
+		Errno syscall.Errno `json:"errno,omitempty"`
+		Text  string        `json:"text"`
+	}
+)
+
+// sendSetup sends it with the list of unix sockets of our network namespace: init
+// is in another one, and hides those that are outside.
+func sendSetup(control *net.UnixConn, wanted setup) error {
+	list, err := os.Open("/proc/self/net/unix")
+	if err != nil {
+		return seqpacket.Send(control, wanted) // init notes that it is missing
+	}
+	defer list.Close()
+	return seqpacket.Send(control, wanted, int(list.Fd()))
+}
+
+// listen takes what init tells, until the sandbox has ended.
+func (s *Sandbox) listen() {
+	for {
+		var told note
+		if _, err := seqpacket.Receive(s.control, &told, 0); err != nil {
+			return
+		}
+		if told.Ports != nil {
+			s.ports.set(told.Ports.Unready)
+		}
+		if told.Stopped {
+			wake(s.stopped)
+		}
+		if told.FilterRefused {
+			wake(s.refused)
+		}
+	}
+}
+
+// wake leaves one value; where the last was not looked at it is enough.
+func wake(told chan struct{}) {
+	select {
+	case told <- struct{}{}:
+	default:
+	}
+}
