@@ -24,6 +24,9 @@ const (
 	// the first brought addresses (RFC 8305, section 3). Then those are tried; what
 	// comes later joins them.
 	OtherFamilyDelay = 50 * time.Millisecond
+	// restAttempts is for how many halves of AttemptTimeout it is waited for then: long
+	// enough for a question that was lost to be asked again.
+	restAttempts = 3
 	// MinTTL and MaxTTL bound how long an answer is kept.
 	MinTTL = time.Second
 	MaxTTL = 5 * time.Minute
@@ -65,14 +68,21 @@ type Resolver struct {
 	mu      sync.Mutex
 	closed  bool
 	cache   *cache
-	flights map[names.Name]*flight
+	flights map[flightKey]*flight
 	stock   *share.Stock // of look-ups
 	anybody *Share       // of callers that have none of their own
 
 	hits, lookups, failures atomic.Uint64
 }
 
-// flight is one lookup that runs; all who want its name wait for it.
+// flightKey is what those who wait together wait for, each part of the look-ups for
+// itself: nobody's look-up waits for the turn of another's.
+type flightKey struct {
+	name names.Name
+	by   *share.Member
+}
+
+// flight is one lookup that runs; all of its part who want its name wait for it.
 type flight struct {
 	partly chan struct{} // closed when one family brought addresses and the other is late
 	early  found         // what there was then; to be read after partly
@@ -119,7 +129,7 @@ func NewResolver(c ResolverConfig) *Resolver {
 		servers: (&resolvConf{path: c.ResolvConf, now: c.Now}).list,
 		now:     c.Now,
 		cache:   newCache(CacheSize),
-		flights: make(map[names.Name]*flight),
+		flights: make(map[flightKey]*flight),
 		stock:   share.NewStock(share.Config{Units: cmp.Or(c.Lookups, MaxLookups)}),
 
 		lookupTimeout: LookupTimeout, attemptTimeout: AttemptTimeout, otherFamilyDelay: OtherFamilyDelay,
@@ -213,7 +223,11 @@ func (r *Resolver) knownOrFlight(n names.Name, by *Share, limit *Limit) (found, 
 		r.hits.Add(1)
 		return known, nil, nil
 	}
-	if f := r.flights[n]; f != nil {
+	if by == nil {
+		by = r.anybody
+	}
+	what := flightKey{n, by.member(limit)}
+	if f := r.flights[what]; f != nil {
 		return found{}, f, nil
 	}
 	switch {
@@ -222,24 +236,21 @@ func (r *Resolver) knownOrFlight(n names.Name, by *Share, limit *Limit) (found, 
 	case limit != nil && !limit.take(now):
 		return found{}, nil, failed(refusal.TooManyNames, n, nil, nil)
 	}
-	if by == nil {
-		by = r.anybody
-	}
-	member := by.member(limit)
-	turn, err := member.Queue(nil)
+	turn, err := what.by.Queue(nil)
 	if err != nil {
 		return found{}, nil, failed(refusal.ResolveFailed, n, nil, errBusy)
 	}
 	r.lookups.Add(1)
 	f := &flight{partly: make(chan struct{}), done: make(chan struct{})}
-	r.flights[n] = f
+	r.flights[what] = f
 	timeout := r.lookupTimeout
-	r.running.Go(func() { r.fly(n, f, timeout, member, turn) })
+	r.running.Go(func() { r.fly(what, f, timeout, turn) })
 	return found{}, f, nil
 }
 
 // fly waits for its turn in the workload's part of the look-ups, and looks up.
-func (r *Resolver) fly(n names.Name, f *flight, timeout time.Duration, member *share.Member, turn *share.Waiter) {
+func (r *Resolver) fly(what flightKey, f *flight, timeout time.Duration, turn *share.Waiter) {
+	n, member := what.name, what.by
 	ctx, cancel := context.WithTimeout(r.ctx, timeout)
 	defer cancel()
 	out, keep := found{err: failed(refusal.ResolveFailed, n, nil, errBusy)}, time.Duration(0)
@@ -257,9 +268,11 @@ func (r *Resolver) fly(n names.Name, f *flight, timeout time.Duration, member *s
 	}
 	f.found = out
 	r.mu.Lock()
-	delete(r.flights, n)
-	if keep > 0 { // what never had its turn is not known to fail
-		r.cache.put(n, out, r.now().Add(keep))
+	delete(r.flights, what)
+	now := r.now()
+	_, known := r.cache.get(n, now)             // another part of the look-ups asked too
+	if keep > 0 && !(known && out.err != nil) { // what never had its turn is not known to fail
+		r.cache.put(n, out, now.Add(keep))
 	}
 	r.mu.Unlock()
 	close(f.done)
@@ -305,6 +318,7 @@ func (r *Resolver) lookup(ctx context.Context, n names.Name, f *flight) (found, 
 	case <-late:
 		f.early = found{addrs: first.addrs[:min(len(first.addrs), MaxAddresses)]}
 		close(f.partly)
+		defer time.AfterFunc(r.attemptTimeout*restAttempts/2, cancel).Stop()
 	}
 	return merge(n, first, <-families)
 }

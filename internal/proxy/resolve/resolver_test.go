@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -643,6 +644,85 @@ func TestALookupDoesNotWaitForWhatOthersAskASilentZone(t *testing.T) {
 	if used := r.stock.Used(); len(r.flights) != 0 || used != 0 {
 		t.Errorf("after the end %d lookups, %d taken", len(r.flights), used)
 	}
+}
+
+// What a workload has in its queue for names of its choice holds up neither its own names
+// that a rule spells out nor those of others, not even where the name is the same.
+func TestALookupDoesNotWaitForTheTurnOfAnothersForTheSameName(t *testing.T) {
+	answer := zone("www.example.com. 60 8.8.4.4")
+	s := serveDNS(t, func(q dnsmessage.Message, tcp bool) [][]byte {
+		if strings.Contains(strings.ToLower(q.Questions[0].Name.String()), ".silent.") {
+			return nil
+		}
+		return answer(q, tcp)
+	})
+	r := NewResolver(ResolverConfig{Sockets: &loopback{}, Servers: []netip.AddrPort{s.addr}, Lookups: 64})
+	r.lookupTimeout, r.attemptTimeout, r.otherFamilyDelay = 4*patience, patience, patience
+	t.Cleanup(r.Close)
+	flooding, other := r.Join(), r.Join()
+	wildcard := NewLimit(float64(rate.Inf), 1)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for i := range 500 {
+		r.begin(gone, names.MustParse(fmt.Sprintf("n%d.silent.example.com", i)), flooding, wildcard)
+	}
+	r.begin(gone, www, flooding, wildcard) // it waits behind them
+	limited, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if addrs, _, err := r.begin(limited, www, other, nil); err != nil || len(addrs) != 1 {
+		t.Errorf("%v, %v", addrs, err)
+	}
+}
+
+// piped is Sockets whose servers are functions, for tests on a fake clock.
+type piped struct {
+	loopback
+	answer func(dnsmessage.Message, bool) [][]byte
+}
+
+func (p *piped) DialUDP(context.Context, netip.AddrPort) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	go func() {
+		defer theirs.Close()
+		in := make([]byte, udpSize)
+		n, err := theirs.Read(in)
+		var q dnsmessage.Message
+		if err != nil || q.Unpack(in[:n]) != nil {
+			return
+		}
+		for _, out := range p.answer(q, false) {
+			theirs.Write(out)
+		}
+		theirs.Read(in) // until the other end closes
+	}()
+	return ours, nil
+}
+
+func TestAFamilyThatNobodyAnswersForHoldsItsLookupUpBriefly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := zone("www.example.com. 60 8.8.4.4")
+		sockets := &piped{answer: func(q dnsmessage.Message, tcp bool) [][]byte {
+			if q.Questions[0].Type == dnsmessage.TypeAAAA {
+				return nil
+			}
+			return answer(q, tcp)
+		}}
+		servers := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:53"), netip.MustParseAddrPort("10.0.0.2:53"), netip.MustParseAddrPort("10.0.0.3:53")}
+		r := NewResolver(ResolverConfig{Sockets: sockets, Servers: servers})
+		defer r.Close()
+		start := time.Now()
+		addrs, late, err := r.begin(t.Context(), www, nil, nil)
+		if took := time.Since(start); err != nil || late == nil || len(addrs) != 1 || took != OtherFamilyDelay {
+			t.Fatalf("%v, %v after %v", addrs, err, took)
+		}
+		<-late.done
+		if took, want := time.Since(start), OtherFamilyDelay+AttemptTimeout*restAttempts/2; took != want {
+			t.Errorf("the look-up ended after %v, want %v", took, want)
+		}
+		if addrs, err := late.found.outcome(); err != nil || len(addrs) != 1 {
+			t.Errorf("in the end %v, %v", addrs, err)
+		}
+	})
 }
 
 func TestALookupThatHadNoTurnIsNotRemembered(t *testing.T) {
