@@ -1,5 +1,7 @@
 package upstream
 
+import "time"
+
 // Keep implements exchange.Stream.
 func (c *Conn) Keep() {
 	c.setBlocking(false)
@@ -10,7 +12,7 @@ func (c *Conn) Keep() {
 		c.close()
 		return
 	}
-	c.kept = true
+	c.kept, c.idleSince = true, p.now()
 	p.kept++
 	p.startSweeper()
 	p.mu.Unlock()
@@ -43,18 +45,20 @@ func (c *Conn) takeBack() bool {
 	return true
 }
 
-// lost says that a kept connection is of no use to its keeper any more.
-func (c *Conn) lost() bool { return !c.quiet() }
+// stale says of an idle or kept connection that it is of no use any more, or not in use
+// for too long.
+func (c *Conn) stale(now time.Duration) bool {
+	return now-c.idleSince >= c.pool.config.IdleTimeout || !c.quiet()
+}
 
-// letGo takes the kept connections for which that holds, all where it is nil, from
-// their keepers. It is called with mu held; the caller closes them.
-func (p *Pool) letGo(lost func(*Conn) bool) []*Conn {
+// letGo takes the kept connections for which that holds from their keepers. It is called with mu held; the caller closes them.
+func (p *Pool) letGo(which func(*Conn) bool) []*Conn {
 	if p.kept == 0 {
 		return nil
 	}
 	var gone []*Conn
 	for _, c := range p.all {
-		if c.kept && (lost == nil || lost(c)) {
+		if c.kept && which(c) {
 			c.kept = false
 			p.kept--
 			gone = append(gone, c)

@@ -270,29 +270,50 @@ func (p *Pool) handOn() {
 	}
 }
 
-// LongestIdle returns for how long the connection that was used longest ago is idle; ok
-// is false where none is.
+// LongestIdle returns for how long the idle or kept connection that was used longest ago
+// was not; ok is false where there is none.
 func (p *Pool) LongestIdle() (d time.Duration, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.idle) == 0 {
+	c := p.longestIdle()
+	if c == nil {
 		return 0, false
 	}
-	return p.now() - p.idle[0].idleSince, true
+	return p.now() - c.idleSince, true
 }
 
 // CloseLongestIdle closes it, and reports whether there was one.
 func (p *Pool) CloseLongestIdle() bool {
 	p.mu.Lock()
-	if len(p.idle) == 0 {
+	c := p.longestIdle()
+	switch {
+	case c == nil:
 		p.mu.Unlock()
 		return false
+	case c.kept:
+		p.letGo(func(o *Conn) bool { return o == c })
+	default:
+		p.idle = slices.Delete(p.idle, 0, 1)
 	}
-	c := p.idle[0]
-	p.idle = slices.Delete(p.idle, 0, 1)
 	p.mu.Unlock()
 	c.close()
 	return true
+}
+
+// longestIdle is called with mu held.
+func (p *Pool) longestIdle() (longest *Conn) {
+	if len(p.idle) > 0 {
+		longest = p.idle[0]
+	}
+	if p.kept == 0 {
+		return longest
+	}
+	for _, c := range p.all {
+		if c.kept && (longest == nil || c.idleSince < longest.idleSince) {
+			longest = c
+		}
+	}
+	return longest
 }
 
 // sweepEvery is how often idle connections are looked at: often enough that a
@@ -301,7 +322,7 @@ func (p *Pool) sweepEvery() time.Duration {
 	return max(min(p.config.IdleTimeout/2, 5*time.Second), 10*time.Millisecond)
 }
 
-// sweep closes idle connections that are too old or whose peer has gone. It
+// sweep closes idle and kept connections that are too old or whose peer has gone. It
 // runs on a timer of its own, only while there are any.
 func (p *Pool) sweep() {
 	now := p.now()
@@ -309,7 +330,7 @@ func (p *Pool) sweep() {
 	p.mu.Lock()
 	kept := p.idle[:0]
 	for _, c := range p.idle {
-		if now-c.idleSince >= p.config.IdleTimeout || !c.quiet() {
+		if c.stale(now) {
 			stale = append(stale, c)
 		} else {
 			kept = append(kept, c)
@@ -317,7 +338,7 @@ func (p *Pool) sweep() {
 	}
 	clear(p.idle[len(kept):])
 	p.idle = kept
-	stale = append(stale, p.letGo((*Conn).lost)...)
+	stale = append(stale, p.letGo(func(c *Conn) bool { return c.stale(now) })...)
 	if len(kept)+p.kept > 0 && !p.closed.Load() {
 		p.sweeper.Reset(p.sweepEvery())
 	} else {
@@ -352,7 +373,7 @@ func (p *Pool) Close(abort bool) {
 	p.mu.Lock()
 	p.closed.Store(true)
 	p.cancel()
-	idle := append(p.idle, p.letGo(nil)...)
+	idle := append(p.idle, p.letGo(func(*Conn) bool { return true })...)
 	p.idle = nil
 	if p.sweeper != nil {
 		p.sweeper.Stop()
