@@ -150,6 +150,40 @@ func TestAServerIsShownTheCertificateOfTheRule(t *testing.T) {
 	}
 }
 
+// A certificate that is renewed between two looks at its files is not shown on the
+// connections of the one before.
+func TestAPoolShowsTheCertificateThatItIsFor(t *testing.T) {
+	n := newFakeNet(t)
+	folder, now, looks := n.identities("bob"), time.Now(), 0
+	certificates, err := egress.OpenCertificates(folder, func() time.Time {
+		looks++
+		n.identity(folder, "bob", strings.Repeat("bob", looks))
+		now = now.Add(time.Minute)
+		return now
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.changes = append(n.changes, func(c *Config) { c.Certificates = certificates })
+	n.site("partner.example.com", "93.184.216.34", 443, n.toldWho("partner.example.com", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert}))
+	m := newMesh(t, n, shows(t, "partner.example.com", "bob"))
+	for _, want := range []string{"bob, resumed false", "bobbob, resumed false"} {
+		if status, reason, body := m.asks("partner.example.com"); status != 200 || body != want {
+			t.Errorf("%d %s %q, want %q", status, reason, body, want)
+		}
+	}
+	m.proxy.Close()
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range open {
+		if to, _ := os.Readlink("/proc/self/fd/" + fd.Name()); to == folder {
+			t.Error("the folder is open after the proxy's end")
+		}
+	}
+}
+
 func TestACertificateThatCannotBeShownIsToldOf(t *testing.T) {
 	n := newFakeNet(t)
 	n.site("partner.example.com", "93.184.216.34", 443, n.toldWho("partner.example.com", &tls.Config{ClientAuth: tls.VerifyClientCertIfGiven}))

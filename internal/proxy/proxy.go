@@ -51,7 +51,7 @@ type Config struct {
 	// the mesh's own (--upstream-ca).
 	UpstreamRoots *x509.CertPool
 	// Certificates, where not nil, are what rules have shown to servers
-	// (--client-certificates).
+	// (--client-certificates). Close closes them.
 	Certificates *egress.Certificates
 	// TellAll says everything to a denied workload: the rule, and the change that
 	// would allow it. Otherwise it is given the reason and the id.
@@ -186,6 +186,9 @@ func (p *Proxy) Close() {
 	all.Wait()
 	p.prover.Close()
 	p.memory.Close()
+	if err := p.config.Certificates.Close(); err != nil {
+		p.config.Log.Warn("the folder of client certificates is not closed", "error", err)
+	}
 }
 
 func (p *Proxy) list() []*Workload {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"sync"
+	"syscall"
 	"time"
 
 	"sluice.dev/sluice/internal/policy"
@@ -21,6 +22,7 @@ const (
 	maxCertificates     = 256              // kept read; past it all are read anew as they are needed
 	maxCertificateBytes = 256 << 10        // of a file
 	certificatesFresh   = 10 * time.Second // after which the files are looked at again
+	certificatesRetry   = time.Second      // likewise, where they could not be used
 )
 
 // Certificates is the client certificates that rules name, with their keys, in a folder
@@ -77,7 +79,7 @@ func (c *Certificates) load(names policy.ClientCertificate) (*clientCertificate,
 	defer c.mu.Unlock()
 	known := c.read[names]
 	now := c.now()
-	if known == nil || now.Sub(known.looked) >= certificatesFresh {
+	if known == nil || now.Sub(known.looked) >= known.fresh() {
 		if fresh := c.look(names, known); fresh != known {
 			if c.read == nil || len(c.read) >= maxCertificates {
 				c.read = make(map[policy.ClientCertificate]*clientCertificate)
@@ -92,6 +94,14 @@ func (c *Certificates) load(names policy.ClientCertificate) (*clientCertificate,
 	return known, nil
 }
 
+// fresh is for how long the files need not be looked at again.
+func (c *clientCertificate) fresh() time.Duration {
+	if c.err != nil {
+		return certificatesRetry
+	}
+	return certificatesFresh
+}
+
 // look reads the files, if they are not those that are known.
 func (c *Certificates) look(names policy.ClientCertificate, known *clientCertificate) *clientCertificate {
 	fresh := new(clientCertificate)
@@ -99,6 +109,10 @@ func (c *Certificates) look(names policy.ClientCertificate, known *clientCertifi
 	same := known != nil && known.err == nil
 	for i, p := range paths {
 		if fresh.files[i], fresh.err = c.folder.Stat(p); fresh.err != nil {
+			return fresh
+		}
+		if !fresh.files[i].Mode().IsRegular() {
+			fresh.err = fmt.Errorf("%s is not a regular file", p)
 			return fresh
 		}
 		same = same && sameFile(fresh.files[i], known.files[i])
@@ -135,12 +149,10 @@ func sameFile(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && a.Mode() == b.Mode()
 }
 
-// readFile reads a regular file of the folder.
+// readFile reads a file of the folder, and does not wait for the writer of a pipe that
+// took its place.
 func (c *Certificates) readFile(p string) ([]byte, error) {
-	if info, err := c.folder.Stat(p); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", p) // opening a pipe would wait for its writer
-	}
-	f, err := c.folder.Open(p)
+	f, err := c.folder.OpenFile(p, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -77,7 +77,7 @@ func (r *reached) leads(consent policy.Consent) bool {
 // that we originate and verify.
 func (w *Way) pool(d *Decision, chain *policy.Chain) (*upstream.Pool, *pool, error) {
 	v := &d.Verdict
-	key, err := w.key(d.Snapshot, v)
+	key, shown, err := w.key(d.Snapshot, v)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -86,7 +86,7 @@ func (w *Way) pool(d *Decision, chain *policy.Chain) (*upstream.Pool, *pool, err
 		config := upstream.Config{Allowance: w.kit.Upstream, Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dialPool(ctx, made) }}
 		if key.tls {
 			var err error
-			if config.TLS, err = w.tlsConfig(d.Snapshot, v); err != nil {
+			if config.TLS, err = w.tlsConfig(d.Snapshot, v, shown); err != nil {
 				return upstream.Config{}, err
 			}
 		}
@@ -94,25 +94,25 @@ func (w *Way) pool(d *Decision, chain *policy.Chain) (*upstream.Pool, *pool, err
 	})
 }
 
-// key says which pool serves a verdict.
-func (w *Way) key(s *snapshot.Snapshot, v *policy.Verdict) (poolKey, error) {
-	key := poolKey{rule: v.Rule.ID, name: v.Name, address: v.Addr, port: v.Port}
+// key says which pool serves a verdict, and the client certificate of its connections:
+// nil where the rule names none.
+func (w *Way) key(s *snapshot.Snapshot, v *policy.Verdict) (key poolKey, shown *clientCertificate, err error) {
+	key = poolKey{rule: v.Rule.ID, name: v.Name, address: v.Addr, port: v.Port}
 	if v.Treatment != policy.Originate {
-		return key, nil
+		return key, nil, nil
 	}
 	roots, err := w.roots(s, v.Rule)
 	if err != nil {
-		return poolKey{}, err
+		return poolKey{}, nil, err
 	}
 	key.tls, key.serverName, key.roots, key.minVersion = true, v.Rule.TLS.ServerName, roots.id, v.Rule.TLS.MinVersion
 	if names := v.Rule.TLS.ClientCertificate; names != (policy.ClientCertificate{}) {
-		shown, err := w.shown.load(names)
-		if err != nil {
-			return poolKey{}, err
+		if shown, err = w.shown.load(names); err != nil {
+			return poolKey{}, nil, err
 		}
 		key.shown = shown.id
 	}
-	return key, nil
+	return key, shown, nil
 }
 
 // dialPool dials for a pool, which remembers where to.
@@ -142,7 +142,7 @@ func (w *Way) fateOf(key poolKey, of *pool, s *snapshot.Snapshot) pools.Fate {
 	case of.reached.leads(v.Consent):
 		return pools.Abort
 	}
-	if now, err := w.key(s, &v); err != nil || now != key || !sameTarget(of, &pool{target: w.target(&v)}) {
+	if now, _, err := w.key(s, &v); err != nil || now != key || !sameTarget(of, &pool{target: w.target(&v)}) {
 		return pools.End
 	}
 	return pools.Keep

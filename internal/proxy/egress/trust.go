@@ -61,8 +61,9 @@ func (t *trusted) bundle(text string) (roots, error) {
 	return parsed, nil
 }
 
-// tlsConfig is how an upstream is verified where we originate TLS.
-func (w *Way) tlsConfig(s *snapshot.Snapshot, v *policy.Verdict) (*tls.Config, error) {
+// tlsConfig is how an upstream is verified where we originate TLS, and what it is shown;
+// nil: no certificate.
+func (w *Way) tlsConfig(s *snapshot.Snapshot, v *policy.Verdict, shown *clientCertificate) (*tls.Config, error) {
 	trusted, err := w.roots(s, v.Rule)
 	if err != nil {
 		return nil, err
@@ -71,11 +72,7 @@ func (w *Way) tlsConfig(s *snapshot.Snapshot, v *policy.Verdict) (*tls.Config, e
 	if v.Rule.TLS.MinVersion == policy.TLS13 {
 		config.MinVersion = tls.VersionTLS13
 	}
-	if names := v.Rule.TLS.ClientCertificate; names != (policy.ClientCertificate{}) {
-		shown, err := w.shown.load(names)
-		if err != nil {
-			return nil, err
-		}
+	if shown != nil {
 		config.Certificates = []tls.Certificate{shown.certificate}
 	}
 	return config, nil
