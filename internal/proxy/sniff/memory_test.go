@@ -87,6 +87,50 @@ func TestAConnectionThatGetsNoMemoryInTimeIsNotRead(t *testing.T) {
 	}
 }
 
+// What a client says while there is no memory to read it is no silence, however long that
+// takes.
+func TestWhatComesWhileThereIsNoMemoryIsNoSilence(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		of := share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		theirs, ours := connected(t)
+		until := func(condition func() bool) {
+			for !condition() {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		of.Try(1)
+		done := make(chan reading, 1)
+		buf := new(Buffers).NewBuffer(of)
+		go func() {
+			r, prefix, err := Read(ctx, ours, buf, Limits{Rest: time.Minute, Silence: time.Minute})
+			done <- reading{r, len(prefix), err}
+		}()
+		until(func() bool { return of.Waiting() == 1 })
+		of.Give(1)
+		until(func() bool { return of.Waiting() == 0 && of.Try(1) }) // given back: the client has said nothing
+		theirs.Write([]byte("GET / HTTP/1.1\r\n"))
+		until(func() bool { return of.Waiting() == 1 })
+		ours.SetReadDeadline(time.Unix(1, 0)) // as if it came now
+		if ends {
+			cancel()
+			if r := <-done; !errors.Is(r.err, context.Canceled) {
+				t.Errorf("%+v", r)
+			}
+			if n, err := ours.Read(make([]byte, 16)); err != nil || n != 16 {
+				t.Errorf("a deadline is left: %v", err)
+			}
+			continue
+		}
+		of.Give(1)
+		if r := <-done; !r.is(policy.HTTP) || r.result.Silent || r.prefix != 16 {
+			t.Errorf("%+v", r)
+		}
+		buf.Release()
+	}
+}
+
 func TestABufferCountsWhatItTakesAndGivesItBack(t *testing.T) {
 	of := share.NewStock(share.Config{Units: 9, Alone: true}).Join(0, nil)
 	buf := new(Buffers).NewBuffer(of)

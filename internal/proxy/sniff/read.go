@@ -59,7 +59,12 @@ func Read(ctx context.Context, c *net.TCPConn, buf *Buffer, limits Limits) (Resu
 			break
 		}
 		r.full = false
-		if err := buf.wait(ctx, cmp.Or(limits.Rest, DefaultRest)); err != nil {
+		err := buf.wait(ctx, cmp.Or(limits.Rest, DefaultRest))
+		if r.deadline { // the client was not silent meanwhile: nobody listened
+			c.SetReadDeadline(time.Time{})
+			r.deadline, r.started = false, false
+		}
+		if err != nil {
 			return Result{}, nil, fmt.Errorf("read first bytes: %w", err)
 		}
 	}
