@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/wire"
@@ -21,7 +20,8 @@ func (w *Way) unready(e *wire.Endpoint, port uint16) *wire.Unready {
 }
 
 // firstOf returns where a call goes first: to the endpoint whose turn it is, or, where
-// that is not ready, to one that is. nil: a call to none of them has a sense.
+// that is not ready, to one that is. nil: none of them can take a
+// call.
 func (w *Way) firstOf(fit []*wire.Endpoint, turn uint64, port uint16) *wire.Endpoint {
 	n := uint64(len(fit))
 	at := turn % n
@@ -48,7 +48,7 @@ func (w *Way) firstOf(fit []*wire.Endpoint, turn uint64, port uint16) *wire.Endp
 		}
 		skip--
 	}
-	return nil // what was ready has ceased to be meanwhile
+	return w.nextOf(fit, nil, int(at), port) // what was ready has ceased to be meanwhile
 }
 
 // nextOf returns, from a place on, an endpoint that was not tried: one that is ready, or
@@ -77,7 +77,7 @@ func (w *Way) nextOf(fit, tried []*wire.Endpoint, from int, port uint16) *wire.E
 func (w *Way) noneReady(fit []*wire.Endpoint, port uint16) *refusal.Error {
 	const most = 3 // endpoints that are named
 	var text strings.Builder
-	now, named, more := w.now(), 0, 0
+	now, named, more := w.kit.Now(), 0, 0
 	for _, e := range fit {
 		u := w.unready(e, port)
 		switch {
@@ -92,15 +92,11 @@ func (w *Way) noneReady(fit []*wire.Endpoint, port uint16) *refusal.Error {
 		fmt.Fprintf(&text, "%s is %s", e.Instance, u.Text(now))
 		named++
 	}
+	if named == 0 {
+		text.WriteString("the endpoints have just changed")
+	}
 	if more > 0 {
 		fmt.Fprintf(&text, "; and %d more", more)
 	}
 	return refusal.New(noEndpoint, "no healthy upstream: "+text.String())
-}
-
-func (w *Way) now() time.Time {
-	if w.kit == nil {
-		return time.Now()
-	}
-	return w.kit.Now()
 }

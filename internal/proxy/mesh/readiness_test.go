@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
@@ -30,6 +31,9 @@ func notReady(of *wire.Endpoints, not ...string) *wire.Endpoints {
 	}
 	return of
 }
+
+// clock is a Kit for what tells how long an endpoint is not ready.
+var clock = &carry.Kit{Now: time.Now}
 
 func TestOneThatIsNotReadyGetsNoTrafficAndTheOthersShareItsTurns(t *testing.T) {
 	w := New(Config{})
@@ -60,7 +64,7 @@ func TestWhatAProxyKnowsOfItsOwnCountsBeforeTheSnapshot(t *testing.T) {
 }
 
 func TestWhereNobodyWasSeenToListenARealCallIsTriedAndOneThatACheckHoldsBackIsNot(t *testing.T) {
-	w := New(Config{})
+	w := New(Config{Kit: clock})
 	held, quiet := "details-v1/1: GET /health was answered with 503", "details-v1/2"
 	s := balanced(t, nil, notReady(listed(details, "v1", "v1"), held, quiet))
 	for range 4 {
@@ -89,7 +93,7 @@ func TestWhereNobodyWasSeenToListenARealCallIsTriedAndOneThatACheckHoldsBackIsNo
 func refusing(t *testing.T, failure error, takes ...string) (w *Way, dialled *[]string) {
 	t.Helper()
 	dialled = new([]string)
-	w = New(Config{Inward: func(instance string) (Inward, bool) {
+	w = New(Config{Kit: clock, Inward: func(instance string) (Inward, bool) {
 		return func(context.Context, Caller, uint16) (*net.TCPConn, error) {
 			*dialled = append(*dialled, strings.TrimPrefix(instance, "details-v1/"))
 			if !slices.Contains(takes, instance) {
@@ -143,6 +147,43 @@ func TestACallThatNobodyTakesIsExplainedByWhatIsKnown(t *testing.T) {
 	const want = "no healthy upstream: details-v1/1 is not listening on 9080 for 12 s; details-v1/2 is not listening on 9080 for 12 s"
 	if refusal.Of(err).Reason != refusal.NoHealthyUpstream || err.Error() != want {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Looking at the endpoints takes a moment, in which what was ready may cease to be.
+func TestACallGoesToOneThatIsReadyThoughAnotherCeasesToBeMeanwhile(t *testing.T) {
+	s := balanced(t, nil, listed(details, "v1", "v1", "v1"))
+	var looks, from int
+	unready := []wire.Unready{{Port: 9080, Why: "no"}}
+	w := New(Config{Kit: clock, Unready: func(instance string) ([]wire.Unready, bool) {
+		looks++
+		if instance == "details-v1/1" || instance == "details-v1/2" && looks > from {
+			return unready, true
+		}
+		return nil, true
+	}})
+	for range 2 { // once with each of the two that are ready at first
+		for range 3 {
+			looks, from = 0, 4 // its turn is looked at, and then all three
+			d := w.decide(s, Target{details, 9080}, route.Request{})
+			if d.Endpoint == nil || d.Endpoint.Instance == "details-v1/1" {
+				t.Errorf("a call goes to %v: %v", d.Endpoint, d.Why)
+			}
+		}
+	}
+}
+
+func TestACallWhoseEndpointsBecomeReadyWhileItFailsSaysSo(t *testing.T) {
+	looks := 0
+	w := New(Config{Kit: clock, Unready: func(string) ([]wire.Unready, bool) {
+		if looks++; looks <= 3 { // its turn, all, and the next
+			return []wire.Unready{{Port: 9080, Why: "no"}}, true
+		}
+		return nil, true
+	}})
+	d := w.decide(balanced(t, nil, listed(details, "v1")), Target{details, 9080}, route.Request{})
+	if d.Why == nil || d.Why.Error() != "no healthy upstream: the endpoints have just changed" {
+		t.Errorf("%+v", d)
 	}
 }
 
