@@ -54,6 +54,7 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn) {
 	}
 	r := &requests{way: w, forwarded: forwarded(conn.Down())}
 	r.Init(w.mesh, conn, about)
+	r.NewID = true // the client's own is not for the mesh to trace by
 	w.kit.HTTP.Serve(ctx, conn.Down(), nil, r)
 }
 
@@ -79,7 +80,6 @@ func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	direction := r.Route(s, x, d.to, r.deny)
 	if direction.Reply == nil {
 		direction.Remove, direction.Append = forwarding, r.forwarded
-		direction.Set = r.RequestID() // the client's own is not for the mesh to trace by
 	}
 	return direction
 }

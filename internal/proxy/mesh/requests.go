@@ -18,6 +18,8 @@ import (
 // records. It must not be copied once it is used.
 type Requests struct {
 	carry.Requests
+	NewID bool // each request gets a new x-request-id: the client's own is not for the mesh
+
 	way  *Way
 	held names.Name // the service that the connection's grant is for
 	id   requestID
@@ -55,7 +57,7 @@ func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		return r.Fail(refusal.Of(err))
 	}
 	direction := exchange.Direction{Upstream: &r.call, ID: uint64(r.ID()), AllowUpgrade: true, Explain: true}
-	if r.id.missing(x) {
+	if r.NewID || r.id.missing(x) {
 		direction.Set = r.id.fresh()
 	}
 	if x.Host == "" { // HTTP/1.0
@@ -63,10 +65,6 @@ func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 	}
 	return direction
 }
-
-// RequestID returns a new x-request-id for the request under way, to be set in place of
-// the client's.
-func (r *Requests) RequestID() []exchange.Field { return r.id.fresh() }
 
 // served directs the requests of a connection whose workload dialled a service.
 type served struct {
