@@ -171,8 +171,9 @@ const (
 	Exactly                     // a mesh service, or a rule that spells it out
 )
 
-// Tell returns the addresses of n, and gives it some where it has none: out of
-// one half of the table, and at a limited rate, unless it is named Exactly. The error is ErrTableFull or ErrTooMany.
+// Tell returns the addresses of n, and gives it some where it has none. Unless it is named
+// Exactly, these are out of one half of the table, and given at a limited rate. The error
+// is ErrTableFull or ErrTooMany.
 func (t *Table) Tell(n names.Name, by Naming) (Addresses, error) {
 	now := t.now()
 	want := [...]class{Unnamed: unruled, UnderWildcard: wild, Exactly: spelled}[by]

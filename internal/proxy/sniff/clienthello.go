@@ -9,8 +9,10 @@ import (
 const (
 	recordLowest       = 0x14 // of the content types that there are, up to
 	recordHighest      = 0x18
+	recordChangeCipher = 0x14
 	recordAlert        = 0x15
 	recordHandshake    = 0x16
+	recordData         = 0x17
 	recordHeaderLen    = 5
 	maxRecord          = 1 << 14
 	messageClientHello = 1

@@ -46,10 +46,10 @@ func skippedRecords(b []byte) (lead int, need Need) {
 			return lead, 0
 		}
 		for i, c := range rest[:min(len(rest), length)] {
-			isHere := i == 0 && (c == recordHandshake || c == recordAlert) ||
+			fits := i == 0 && (c == recordHandshake || c == recordAlert) ||
 				i == 1 || i == 2 || i == 6 || // the version, and which warning it is
 				i > 2 && (rest[0] == recordHandshake && c == 0 || rest[0] == recordAlert && c == alertRecord[i])
-			if !isHere {
+			if !fits {
 				return lead, 0
 			}
 		}
@@ -141,11 +141,11 @@ func isRecord(contentType byte) bool {
 // takes more in one record than Java's, which takes twice of what there should be.
 func mayFollow(contentType byte, n int) bool {
 	switch contentType {
-	case 0x14:
+	case recordChangeCipher:
 		return n == 1
 	case recordAlert:
 		return n == 1 || n == 2
-	case 0x17: // data, before there is a key
+	case recordData: // before there is a key
 		return false
 	}
 	return n <= 2*maxRecord+1024
