@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/sniff"
@@ -43,19 +44,11 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 	through := flow.Through(up)
 	defer flow.Uncount()
 	defer through.Drop()
-	var greeting int64
-	var broken error
-	for more := true; more; {
-		before := greeting
-		through.Greet()
-		seen, said, err = c.sniff(ctx, buffer, limits)
-		broken = through.Pause()
-		greeting = through.Received()
-		more = seen.Silent && !seen.Ended && greeting > before && cmp.Or(broken, err) == nil // a server that goes on speaking may
-	}
+	seen, said, err = carry.Greet(through, func() (sniff.Result, []byte, error) { return c.sniff(ctx, buffer, limits) })
+	greeting := through.Received()
 	flow.Edit(func(r *record.Record) { r.Sniffed, r.SNI = c.chain.Sniffed, record.Text(seen.SNI) })
-	if broken := cmp.Or(broken, err); broken != nil {
-		flow.Broke(broken, greeting)
+	if err != nil {
+		flow.Broke(err, greeting)
 		return seen, nil, false
 	}
 	isHTTP := seen.Kind == policy.HTTP || seen.Kind == policy.Opaque && seen.Cut

@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"cmp"
 	"context"
 	"time"
 
@@ -144,22 +143,12 @@ func (c *connection) serverFirst(ctx context.Context, patient bool) {
 func (c *connection) bothSides(ctx context.Context, flow *carry.Flow, through *relay.Relay, buffer *sniff.Buffer, asked time.Time) (again bool) {
 	defer flow.Uncount()
 	defer through.Drop()
-	var seen sniff.Result
-	var said []byte
-	var broken error
-	for greeted, more := int64(0), true; more; {
-		through.Greet()
-		var err error
-		seen, said, err = c.sniff(ctx, buffer, relay.DefaultIdle)
-		broken = cmp.Or(through.Pause(), err)
-		more = seen.Silent && !seen.Ended && through.Received() > greeted && broken == nil // a server that goes on speaking may
-		greeted = through.Received()
-	}
+	seen, said, err := carry.Greet(through, func() (sniff.Result, []byte, error) { return c.sniff(ctx, buffer, relay.DefaultIdle) })
 	greeted, now := through.Received() > 0, c.way.kit.Now()
 	flow.Edit(func(r *record.Record) { r.Sniffed, r.SNI = seen.Kind, record.Text(seen.SNI) })
 	switch {
-	case broken != nil:
-		flow.Broke(broken, through.Received())
+	case err != nil:
+		flow.Broke(err, through.Received())
 		return false
 	case seen.Kind == policy.HTTP && greeted: // a server of HTTP greets nobody
 		v := policy.Verdict{Reason: refusal.ProtocolMismatch, Name: c.to.Service, Port: c.to.Port}
