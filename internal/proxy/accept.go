@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"time"
 
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/policy"
@@ -12,15 +11,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/ingress"
 	"sluice.dev/sluice/internal/record"
-	"sluice.dev/sluice/internal/refusal"
 )
-
-// carry carries one captured connection of the workload to its end, and closes it.
-func (w *Workload) carry(down *net.TCPConn, destination netip.AddrPort) {
-	if serve := w.admit(down, destination); serve != nil {
-		serve()
-	}
-}
 
 // admit waits until a captured connection is let in, and returns what carries it to its
 // end and closes it; nil where it was turned away.
@@ -29,21 +20,29 @@ func (w *Workload) admit(down *net.TCPConn, destination netip.AddrPort) (serve f
 		gate.Reset(down)
 		return nil
 	}
+	return w.letIn(down, func() carry.About { return w.aboutCaptured(destination) }, func(ctx context.Context, conn *gate.Conn) {
+		w.serve(ctx, conn, destination)
+	})
+}
+
+// letIn waits until a connection is let in, and returns what serves it to its end and
+// closes it; nil where it was turned away, which has its record.
+func (w *Workload) letIn(down *net.TCPConn, about func() carry.About, serve func(context.Context, *gate.Conn)) func() {
 	start := w.kit.Now()
 	conn, ctx, why := w.gate.Admit(w.ctx, down)
 	if why != nil {
-		w.turnedAway(start, destination, why)
+		w.kit.TurnedAway(start, about(), w.config.Holder.Load().Version, why)
 		return nil
 	}
 	return func() {
 		defer down.Close()
 		defer conn.Leave()
-		w.serve(ctx, conn, destination)
+		serve(ctx, conn)
 	}
 }
 
-// turnedAway keeps the record of a captured connection that was not let in.
-func (w *Workload) turnedAway(start time.Time, destination netip.AddrPort, why *refusal.Error) {
+// aboutCaptured is what the record of a captured connection that was not let in says.
+func (w *Workload) aboutCaptured(destination netip.AddrPort) carry.About {
 	about := carry.About{Direction: record.Egress, Dialled: destination.Addr().String(), Port: destination.Port()}
 	if name, synthetic := w.config.Names.Pin(destination.Addr()); synthetic {
 		defer w.config.Names.Unpin(destination.Addr())
@@ -52,7 +51,7 @@ func (w *Workload) turnedAway(start time.Time, destination netip.AddrPort, why *
 			about.Direction = record.Mesh
 		}
 	}
-	w.kit.TurnedAway(start, about, w.config.Holder.Load().Version, why)
+	return about
 }
 
 // serve says which way a connection goes.
@@ -88,27 +87,20 @@ func (w *Workload) ServeIngress(listener *net.TCPListener, routes []ingress.Rout
 	defer w.work.Done()
 	stop := context.AfterFunc(w.ctx, func() { listener.Close() })
 	defer stop()
-	w.accept(listener, func(down *net.TCPConn) func() { return w.enter(way, down) })
+	w.accept(listener, func(down *net.TCPConn) func() {
+		return w.letIn(down, func() carry.About { return aboutEntering(down) }, way.Serve)
+	})
 	return nil
 }
 
-// enter waits until a connection that came in by an ingress is let in, as admit does.
-func (w *Workload) enter(way *ingress.Way, down *net.TCPConn) (serve func()) {
-	start := w.kit.Now()
-	conn, ctx, why := w.gate.Admit(w.ctx, down)
-	if why != nil {
-		about := carry.About{Direction: record.Ingress}
-		if at, ok := down.LocalAddr().(*net.TCPAddr); ok {
-			about.Dialled, about.Port = at.IP.String(), uint16(at.Port)
-		}
-		w.kit.TurnedAway(start, about, w.config.Holder.Load().Version, why)
-		return nil
+// aboutEntering is what the record of a connection that came in by an ingress and was not
+// let in says.
+func aboutEntering(down *net.TCPConn) carry.About {
+	about := carry.About{Direction: record.Ingress}
+	if at, ok := down.LocalAddr().(*net.TCPAddr); ok {
+		about.Dialled, about.Port = at.IP.String(), uint16(at.Port)
 	}
-	return func() {
-		defer down.Close()
-		defer conn.Leave()
-		way.Serve(ctx, conn)
-	}
+	return about
 }
 
 // accept hands each connection of a listener to take, one after the other, and runs what

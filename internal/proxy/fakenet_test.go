@@ -421,7 +421,11 @@ func (m *meshOf) take(l *net.TCPListener, to netip.AddrPort) {
 	}
 	m.carried.Store(down)
 	workload := m.workload
-	m.carrying.Go(func() { workload.carry(down, to) })
+	m.carrying.Go(func() {
+		if serve := workload.admit(down, to); serve != nil {
+			serve()
+		}
+	})
 }
 
 // rule is a rule as --allow has it.

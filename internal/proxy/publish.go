@@ -24,18 +24,10 @@ func (w *Workload) Publish(listener *net.TCPListener, port uint16, rule string) 
 	stop := context.AfterFunc(w.ctx, func() { listener.Close() })
 	defer stop()
 	w.accept(listener, func(down *net.TCPConn) func() {
-		start := w.kit.Now()
-		conn, ctx, why := w.gate.Admit(w.ctx, down)
-		if why != nil {
-			about := carry.About{Direction: record.Ingress, Dialled: w.Instance(), Port: port}
-			w.kit.TurnedAway(start, about, w.config.Holder.Load().Version, why)
-			return nil
+		about := func() carry.About {
+			return carry.About{Direction: record.Ingress, Dialled: w.Instance(), Port: port}
 		}
-		return func() {
-			defer down.Close()
-			defer conn.Leave()
-			w.comeIn(ctx, conn, port, rule)
-		}
+		return w.letIn(down, about, func(ctx context.Context, conn *gate.Conn) { w.comeIn(ctx, conn, port, rule) })
 	})
 }
 
