@@ -50,10 +50,14 @@ func (g *Gate) turn(ctx context.Context) *refusal.Error {
 	}
 	w, err := of.Queue(nil)
 	if err == nil {
-		if g.config.Crowded != nil {
-			g.config.Crowded()
+		select {
+		case <-w.Ready(): // what was idle made way
+		default:
+			if g.config.Crowded != nil {
+				g.config.Crowded()
+			}
+			err = g.wait(ctx, w)
 		}
-		err = g.wait(ctx, w)
 	}
 	switch {
 	case err == nil:

@@ -102,6 +102,17 @@ func TestWhoWaitsHasWhatIsIdleClosed(t *testing.T) {
 	}
 }
 
+func TestWhereWhatIsIdleMakesWayAtOnceNobodyWaits(t *testing.T) {
+	stock := share.NewStock(share.Config{Units: 1, Alone: true})
+	var idle *Conn
+	m := stock.Join(0, func() bool { idle.Leave(); return true })
+	g := New(Config{Holder: holder(t), Share: m, Crowded: func() { t.Error("it is said that one has to wait") }})
+	idle, _ = admitted(t, g)
+	if a := <-comes(t, g); a.why != nil {
+		t.Error(a.why)
+	}
+}
+
 func TestWhoWaitsIsLetGoWhenTheWorkloadEnds(t *testing.T) {
 	g, _ := gateOf(t, holder(t), 1)
 	g.config.Share.SetWait(time.Hour)

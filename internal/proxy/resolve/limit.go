@@ -35,7 +35,15 @@ func (l *Limit) Unused(now time.Time) bool { return l.rule.TokensAt(now) >= floa
 
 func perMinuteRate(n int) rate.Limit { return rate.Limit(float64(n) / 60) }
 
-// take takes one name.
+// take takes one name, of both or of none.
 func (l *Limit) take(now time.Time) bool {
-	return (l.rule == nil || l.rule.AllowN(now, 1)) && l.all.AllowN(now, 1)
+	if l.rule == nil {
+		return l.all.AllowN(now, 1)
+	}
+	rule := l.rule.ReserveN(now, 1)
+	if rule.OK() && rule.DelayFrom(now) == 0 && l.all.AllowN(now, 1) {
+		return true
+	}
+	rule.CancelAt(now)
+	return false
 }

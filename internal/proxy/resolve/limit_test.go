@@ -39,3 +39,17 @@ func TestANameCountsAgainstTheRuleAndAgainstTheWorkload(t *testing.T) {
 		t.Error("a limit is new again before or after its minute")
 	}
 }
+
+func TestANameThatTheWorkloadMayNotHaveDoesNotCountAgainstTheRule(t *testing.T) {
+	start := time.Now()
+	all := NewLimit(1, 1)
+	rule := all.Of(3)
+	if got := taken(rule, start, 100); got != 1 {
+		t.Errorf("%d names where the workload has 1", got)
+	}
+	for i, want := range []int{1, 1, 0} { // a second brings the workload one
+		if got := taken(rule, start.Add(time.Duration(i+1)*time.Second), 100); got != want {
+			t.Errorf("%d names after %d s, want %d", got, i+1, want)
+		}
+	}
+}
