@@ -206,6 +206,3 @@ func (s *Stock) Used() int {
 	defer s.mu.Unlock()
 	return s.used
 }
-
-// Units returns how many there are.
-func (s *Stock) Units() int { return s.units }
