@@ -133,6 +133,7 @@ func TestWhereNobodyListensTheAnswerSaysWhoDoesNotAndForHowLong(t *testing.T) {
 	if status, text := m.ask("GET", ""); status != 200 || text != "1" {
 		t.Errorf("%d %s", status, text)
 	}
+	m.closed(1) // its answer comes before its record
 	listener.Close()
 	m.peer("details-v1/1").SetUnready(quiet(""))
 	status, text := m.ask("GET", "")
