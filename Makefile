@@ -46,6 +46,10 @@ lint: ## gofmt, go vet, staticcheck, and whether generated files are fresh
 generate: ## write the CRDs, the deep copies and the reference anew
 	@hack/generate.sh
 
+.PHONY: attack
+attack: build ## try to get out of a sandbox, in every way that we know, as whom we can
+	@$(BIN)/attack -sluice $(BIN)/sluice
+
 .PHONY: bench
 bench: build ## measure Sluice and its peers (Debian's haproxy where installed)
 	@$(GO) run ./bench

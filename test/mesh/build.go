@@ -46,7 +46,7 @@ func build() (string, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/...", "./samples/bookinfo", "./test/simnet/cmd/simnet", "./test/mesh/cmd/agent")
+	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/...", "./samples/bookinfo", "./test/simnet/cmd/simnet", "./test/mesh/cmd/agent", "./test/attack/cmd/attack")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
