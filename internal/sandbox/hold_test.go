@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -62,6 +63,7 @@ func ways(home string) []attempt {
 			"for from in / %[1]s %[1]s/share; do for how in --bind --rbind; do mount $how $from /mnt && cat /mnt/share/data/secret /mnt/data/secret /mnt%[1]s/share/data/secret; done; done", home)), gone},
 		{"unmount and rename in a nested namespace", nested(fmt.Sprintf(
 			"umount %[1]s/share/data; umount %[1]s/share; umount -l %[1]s; cat %[1]s/share/data/secret; mv -T %[1]s/share %[1]s/moved && echo MOVED", home)), gone},
+		{"rename from mounts of its own without the old root", pivotAway(home), []error{unix.EBUSY, unix.EPERM}},
 		{"the root of init", read("/proc/1/root" + data + "/secret"), gone},
 		{"the working folder of init", read("/proc/1/cwd/share/data/secret"), gone},
 		{"the root of its own process", read("/proc/self/root" + data + "/secret"), gone},
@@ -83,6 +85,58 @@ func ways(home string) []attempt {
 			attempt{"rename by another mount", rename(alias + "/around/share"), busy})
 	}
 	return all
+}
+
+// pivotAway renames the parent of the folder in a mount namespace from which the mounts
+// that hold it were detached, by a descriptor from before.
+func pivotAway(home string) func() error {
+	return func() error {
+		around, err := os.Open(home)
+		if err != nil {
+			return fmt.Errorf("open: %v", err)
+		}
+		defer around.Close()
+		self, _ := os.Executable()
+		child := exec.Command(self)
+		child.Env = append(os.Environ(), roleVariable+"=pivoted")
+		child.ExtraFiles = []*os.File{around}
+		child.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Geteuid(), HostID: os.Geteuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getegid(), HostID: os.Getegid(), Size: 1}},
+			AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN},
+		}
+		output, err := child.CombinedOutput()
+		var exit *exec.ExitError
+		switch {
+		case errors.As(err, &exit) && exit.ExitCode() > 0:
+			return unix.Errno(exit.ExitCode())
+		case err != nil && !errors.Is(err, unix.EPERM): // uid 0 without CAP_SETFCAP maps no uid 0
+			return fmt.Errorf("the attempt did not run: %v %s", err, output)
+		case err != nil:
+			return unix.EPERM
+		}
+		return nil
+	}
+}
+
+// pivotedRole ends with the number of the error that the first failing step had.
+func pivotedRole([]string) int {
+	const at = "/mnt"
+	for _, step := range []func() error{
+		func() error { return unix.Mount("tmpfs", at, "tmpfs", 0, "") },
+		func() error { return unix.Mkdir(at+"/old", 0o755) },
+		func() error { return unix.PivotRoot(at, at+"/old") },
+		func() error { return unix.Unmount("/old", unix.MNT_DETACH) },
+		func() error { return unix.Renameat(3, "share", 3, "moved") },
+		func() error { return unix.Renameat(3, "moved", 3, "share") }, // for the next attempt
+	} {
+		var errno unix.Errno
+		if err := step(); errors.As(err, &errno) {
+			return int(errno)
+		}
+	}
+	return 0
 }
 
 func waysToFolderRole(args []string) int {

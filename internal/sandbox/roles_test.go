@@ -25,7 +25,7 @@ func init() { // not a literal: the roles use what uses them
 		"reach":         reachRole, "daemon": daemonRole, "late": lateRole, "listen-on-input": listenOnInputRole,
 		"named": namedRole, "renaming": renamingRole, "race": raceRole, "own-sockets": ownSocketsRole,
 		"credentials": credentialsRole, "many-listeners": manyListenersRole, "filter": filterRole, "nested-level": nestedLevelRole,
-		"ways-to-folder": waysToFolderRole, "aliased": aliasedRole, "cgroup-ways": cgroupWaysRole, "cgroup-nested": cgroupNestedRole,
+		"ways-to-folder": waysToFolderRole, "pivoted": pivotedRole, "aliased": aliasedRole, "cgroup-ways": cgroupWaysRole, "cgroup-nested": cgroupNestedRole,
 		"meet": meetRole, "renice": reniceRole, "list-input": listInputRole,
 		"ssh-server": sshServerRole, "connects": connectsRole,
 	}

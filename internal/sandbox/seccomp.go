@@ -92,6 +92,7 @@ func filter(supervised bool) []unix.SockFilter {
 		p.when(unix.PR_SCHED_CORE, refuseWith(unix.EINVAL)) // puts the whole group on a core, too
 		p.end(unix.SECCOMP_RET_ALLOW)
 	})
+	refuseOtherMounts(&p)
 	p.whenThen(unix.SYS_IOCTL, func(p *program) {
 		p.load(lowHalf(1))
 		p.when(unix.TIOCSTI, refuseWith(unix.EPERM))   // types into the terminal that we share
