@@ -40,6 +40,7 @@ type runOptions struct {
 	upstreamCA    string
 	certificates  string
 	runAs         string
+	noFileRights  bool
 	unix          []string
 	unsupervised  bool
 	requireLevel  string
@@ -109,6 +110,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.StringVar(&o.upstreamCA, "upstream-ca", os.Getenv("SLUICE_UPSTREAM_CA"), "file of PEM certificates that upstreams may chain to, beside the system's (SLUICE_UPSTREAM_CA)")
 	f.StringVar(&o.certificates, "client-certificates", os.Getenv("SLUICE_CLIENT_CERTIFICATES"), "folder of client certificates and their keys, NAMESPACE/FILE, that rules name; it is hidden from the command (SLUICE_CLIENT_CERTIFICATES)")
 	f.StringVar(&o.runAs, "run-as", "", "`USER[:GROUP]` to run the command as, names or numbers from 1 to 4294967294; requires root")
+	f.BoolVar(&o.noFileRights, "no-file-capabilities", false, "for a command that runs as root: it has no rights over files of other users and cannot become one, and keeps the machine's devices")
 	f.StringArrayVar(&o.unix, "unix", nil, "`PATH` of a unix socket outside that the command may connect to; may be repeated")
 	f.BoolVar(&o.unsupervised, "unsupervised", false, "for a command that brings a seccomp filter that notifies: unix sockets of the outside are hidden once, by name, which is a lower level")
 	f.StringVar(&o.requireLevel, "require-level", "", "`LEVEL` that must hold in every part or the command does not start: sandbox")
@@ -132,7 +134,7 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	c := run.Config{
 		Command: args, Rules: o.rules.from(cmd), Watch: o.watch,
 		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Certificates: o.certificates, Quiet: o.quiet, Verbose: o.verbose,
-		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied, Unsupervised: o.unsupervised, RequireLevel: o.requireLevel, Limits: o.limits,
+		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied, Unsupervised: o.unsupervised, NoFileCapabilities: o.noFileRights, RequireLevel: o.requireLevel, Limits: o.limits,
 	}
 	if err := run.CheckLimits(o.limits); err != nil {
 		return c, err

@@ -32,6 +32,8 @@ type Config struct {
 	Env     []string
 	Dir     string
 	RunAs   *sandbox.Identity
+	// NoFileCapabilities takes from root its rights over files of other users.
+	NoFileCapabilities bool
 
 	// Workload is what the command says of itself. Service set, or Attach, means
 	// the resident proxy.
@@ -104,7 +106,7 @@ func open(ctx context.Context, c Config, hidden []string) (*sandbox.Sandbox, err
 	}
 	box, err := sandbox.New(ctx, sandbox.Config{
 		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: append(slices.Clone(c.Mask), hidden...),
-		Unix: c.Unix, Unsupervised: c.Unsupervised,
+		Unix: c.Unix, Unsupervised: c.Unsupervised, NoFileCapabilities: c.NoFileCapabilities,
 		Listen: slices.Compact(slices.Sorted(slices.Values(c.Workload.Ports))), Checks: c.Ready,
 	})
 	var identity *sandbox.IdentityError

@@ -21,11 +21,30 @@ func hasCapabilities(wanted []uintptr) bool {
 	return true
 }
 
-// dropAllCapabilities takes every capability from the calling thread and from
-// what it executes, for ever. RunAs is applied in between, for it takes some.
-func dropAllCapabilities(runAs *Identity) error {
+// fileCapabilities are root's rights over files and users, and over the processes that
+// it started as other users. None of them changes a mount, a namespace or the network.
+// What can hold more is not among them: a device (MKNOD), a file with capabilities
+// (SETFCAP), another root folder (SYS_CHROOT).
+const fileCapabilities uint64 = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID |
+	1<<unix.CAP_KILL | 1<<unix.CAP_SETGID | 1<<unix.CAP_SETUID
+
+// dropCapabilities takes every capability but those of kept, a set of bits, from the
+// calling thread and from what it executes, for ever. RunAs, who keeps none, is applied
+// in between, for it takes some.
+func dropCapabilities(kept uint64, runAs *Identity) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var held [2]unix.CapUserData
+	if err := unix.Capget(&header, &held[0]); err != nil {
+		return fmt.Errorf("read capabilities: %w", err)
+	}
+	if kept &= uint64(held[0].Permitted) | uint64(held[1].Permitted)<<32; runAs != nil {
+		kept = 0
+	}
 	// Those that the kernel does not know are EINVAL: the last is then reached.
 	for capability := uintptr(0); capability < 64; capability++ {
+		if kept&(1<<capability) != 0 {
+			continue
+		}
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0); err == unix.EINVAL {
 			break
 		} else if err != nil {
@@ -40,9 +59,12 @@ func dropAllCapabilities(runAs *Identity) error {
 			return err
 		}
 	}
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	if err := unix.Capset(&header, &none[0]); err != nil {
+	var left [2]unix.CapUserData
+	for i := range left {
+		half := uint32(kept >> (32 * i))
+		left[i].Effective, left[i].Permitted = half, half
+	}
+	if err := unix.Capset(&header, &left[0]); err != nil {
 		return fmt.Errorf("drop capabilities: %w", err)
 	}
 	return nil

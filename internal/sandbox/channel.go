@@ -30,8 +30,10 @@ type (
 		Unix         []string `json:"unix,omitempty"`
 		Unsupervised bool     `json:"unsupervised,omitempty"`
 		OneUser      bool     `json:"oneUser,omitempty"`
-		Listen       []uint16 `json:"listen,omitempty"`
-		Checks       []Check  `json:"checks,omitempty"`
+		// NoFileCapabilities is that of Config.
+		NoFileCapabilities bool     `json:"noFileCapabilities,omitempty"`
+		Listen             []uint16 `json:"listen,omitempty"`
+		Checks             []Check  `json:"checks,omitempty"`
 	}
 	ready struct {
 		Format  int       `json:"format"`
@@ -39,6 +41,8 @@ type (
 		Notes   []string  `json:"notes,omitempty"`
 		Lowered []string  `json:"lowered,omitempty"` // those of Notes that do not hold here but elsewhere
 		Unready []Unready `json:"unready,omitempty"`
+		// OwnDevices says that of the machine's devices the command has none.
+		OwnDevices bool `json:"ownDevices,omitempty"`
 	}
 	start struct {
 		Search []string `json:"search,omitempty"`

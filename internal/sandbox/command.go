@@ -30,14 +30,15 @@ type launched struct {
 	err error
 }
 
-// newLauncher drops everything on a thread of its own, which the command inherits from.
+// newLauncher drops everything but the capabilities of kept on a thread of its own, which
+// the command inherits from.
 // Cgroup namespaces are given where they show no cgroup that the command may write to.
-func newLauncher(runAs *Identity, supervised, cgroups bool) (*launcher, error) {
+func newLauncher(runAs *Identity, kept uint64, supervised, cgroups bool) (*launcher, error) {
 	l := &launcher{listener: -1, begin: make(chan launch), begun: make(chan launched)}
 	confined := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		err := l.confine(runAs, supervised, cgroups)
+		err := l.confine(runAs, kept, supervised, cgroups)
 		confined <- err
 		if err != nil {
 			return
@@ -87,8 +88,8 @@ func errnoOf(err error) syscall.Errno {
 }
 
 // confine takes from the calling thread, for ever, what the command must not have.
-func (l *launcher) confine(runAs *Identity, supervised, cgroups bool) error {
-	if err := dropAllCapabilities(runAs); err != nil {
+func (l *launcher) confine(runAs *Identity, kept uint64, supervised, cgroups bool) error {
+	if err := dropCapabilities(kept, runAs); err != nil {
 		return err
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {

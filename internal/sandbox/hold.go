@@ -15,14 +15,14 @@ const maxAliases = 256
 // holder keeps hidden folders where they are: the command can neither take away a
 // folder around one, and put its own in the place, nor come to it by another mount.
 type holder struct {
-	uid  int // of the command
-	held map[string]bool
+	uid       int  // of the command
+	overrides bool // it may write any folder
+	held      map[string]bool
 }
 
-// maskAndHold masks paths for a command of the user with that number, and returns the
-// folders that are masked.
-func maskAndHold(uid int, paths []string) (masked []string, err error) {
-	h := &holder{uid: uid, held: make(map[string]bool)}
+// maskAndHold masks paths for the command of h, and returns the folders that are masked.
+func maskAndHold(h holder, paths []string) (masked []string, err error) {
+	h.held = make(map[string]bool)
 	for _, path := range paths {
 		folders, err := h.mask(path)
 		if err != nil {
@@ -102,6 +102,9 @@ func ancestors(path string) (folders []string) {
 // movable says whether the command's user may rename a folder: by its parent's owner
 // and bits. Any group counts as the command's, for lists of access show in those bits.
 func (h *holder) movable(folder string) (bool, error) {
+	if h.overrides {
+		return true, nil
+	}
 	var own, parent unix.Stat_t
 	if err := unix.Lstat(folder, &own); err != nil {
 		return false, err

@@ -110,14 +110,18 @@ func setUpInside(wanted *setup, lists []int, control *net.UnixConn) (inside *int
 	if outcome.Lowered, err = ownMounts(); err != nil {
 		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
 	}
-	supervision, err := superviseOrHide(wanted)
+	root, closed := giveRoot(wanted)
+	if outcome.OwnDevices = root.ownDevices; closed != "" {
+		outcome.Lowered = append(outcome.Lowered, closed)
+	}
+	supervision, err := superviseOrHide(wanted, root)
 	if err != nil {
 		return nil, ready{Failure: failureOf(stepConfine, err)}, nil
 	}
 	if err := protectCgroups(); err != nil {
 		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
 	}
-	mounts, err := setUpMounts(wanted, lists, named, supervision.full())
+	mounts, err := setUpMounts(wanted, lists, named, root, supervision.full())
 	if err != nil {
 		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
 	}

@@ -23,7 +23,10 @@ func (s *Sandbox) Enforcement() Enforcement {
 		Text:  "the command has no network but the proxy, which runs outside of its namespaces",
 		Notes: append([]string(nil), s.notes...), Lowered: append([]string(nil), s.lowered...),
 	}
-	if s.uid == 0 {
+	switch {
+	case s.uid == 0 && s.ownDevices:
+		e.Notes = append(e.Notes, "the command keeps uid 0: its network and devices are isolated, root's files are not; run it as another user to isolate those")
+	case s.uid == 0:
 		e.Notes = append(e.Notes, "the command keeps uid 0: its network is isolated, root's files and devices are not; run it as another user to isolate those")
 	}
 	return e

@@ -15,6 +15,7 @@ import (
 type mounted struct {
 	id, device  string
 	root, point string // in its filesystem, and here
+	own         string // options of the mount alone
 	kind        string // of filesystem
 	options     string // of the filesystem
 }
@@ -39,12 +40,12 @@ func parseMounted(list io.Reader) (all []mounted, err error) {
 		fields := strings.Fields(lines.Text())
 		_, tail, _ := strings.Cut(lines.Text(), " - ")
 		behind := strings.Fields(tail)
-		if len(fields) < 5 || len(behind) < 2 {
+		if len(fields) < 6 || len(behind) < 2 {
 			return nil, fmt.Errorf("list mounts: %q is not a mount", lines.Text())
 		}
 		all = append(all, mounted{
 			id: fields[0], device: fields[2], root: unescapeMount(fields[3]), point: unescapeMount(fields[4]),
-			kind: behind[0], options: behind[len(behind)-1],
+			own: fields[5], kind: behind[0], options: behind[len(behind)-1],
 		})
 	}
 	if err := lines.Err(); err != nil {

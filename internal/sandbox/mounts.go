@@ -14,7 +14,8 @@ import (
 const (
 	stepMounts = "mounts"
 
-	runFolder = "/run"
+	runFolder  = "/run"
+	procFolder = "/proc"
 	// A masked folder is a small tmpfs.
 	maskOptions = "mode=0755,size=4m,nr_inodes=1024"
 )
@@ -24,8 +25,8 @@ type mounts struct {
 	lowered    []string    // what does not hold here, though it does where a machine gives everything
 }
 
-// ownMounts gives this mount namespace a /proc of its own, where the machine allows
-// one; lowered says so where it does not.
+// ownMounts gives this mount namespace a /proc of its own and no other, where the machine
+// allows one; lowered says so where it does not.
 func ownMounts() (lowered []string, err error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
@@ -34,6 +35,9 @@ func ownMounts() (lowered []string, err error) {
 		// A container that hides parts of /proc does not allow a whole one.
 		lowered = append(lowered, fmt.Sprintf("the command sees the machine's /proc (%v)", err))
 	}
+	if err := coverOtherProc(); err != nil {
+		return nil, err
+	}
 	return lowered, nil
 }
 
@@ -41,14 +45,14 @@ func ownMounts() (lowered []string, err error) {
 // its own in which processes meet, gives back the sockets that the owner named, and
 // puts a resolv.conf of ours. Unless connects are decided over
 // it also hides each socket file that the machine has now.
-func setUpMounts(wanted *setup, lists []int, named []namedSocket, supervised bool) (*mounts, error) {
+func setUpMounts(wanted *setup, lists []int, named []namedSocket, root rootRights, supervised bool) (*mounts, error) {
 	m := new(mounts)
 	owner := Identity{UID: os.Geteuid(), GID: os.Getegid()}
 	if wanted.RunAs != nil {
 		owner = *wanted.RunAs
 	}
 	// First, for what is below /run may have names elsewhere.
-	masked, err := maskAndHold(owner.UID, wanted.Mask)
+	masked, err := maskAndHold(holder{uid: owner.UID, overrides: root.files}, wanted.Mask)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +60,7 @@ func setUpMounts(wanted *setup, lists []int, named []namedSocket, supervised boo
 	if err != nil {
 		return nil, err
 	}
-	own, lowered, err := ownMeetingPlaces()
+	own, lowered, err := ownMeetingPlaces(root.ownDevices)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +124,7 @@ func mask(path string) (folder string, err error) {
 		folder = real
 		err = unix.Mount("tmpfs", real, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, maskOptions)
 	default:
-		err = unix.Mount("/dev/null", real, "", unix.MS_BIND, "")
+		err = bindDevice(os.DevNull, real)
 	}
 	if err != nil {
 		return "", fmt.Errorf("mask %s: %w", path, err)
@@ -166,23 +170,4 @@ func maskRun(owner Identity) (masked bool, err error) {
 		unix.Mount("/proc/self/fd/"+strconv.Itoa(secrets), path, "", unix.MS_BIND|unix.MS_REC, "")
 	}
 	return true, nil
-}
-
-// kernelFiles can be written by uid 0 without any capability, and some of them
-// make the kernel execute what they say.
-var kernelFiles = []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/sys"}
-
-// protectKernelFiles makes them read-only, and returns a sentence for each that it
-// could not.
-func protectKernelFiles() (lowered []string) {
-	for _, path := range kernelFiles {
-		err := unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, "")
-		if err == nil {
-			err = unix.MountSetattr(-1, path, unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
-		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			lowered = append(lowered, fmt.Sprintf("uid 0 may write %s (%v)", path, err))
-		}
-	}
-	return lowered
 }

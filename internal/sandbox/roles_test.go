@@ -27,6 +27,7 @@ func init() { // not a literal: the roles use what uses them
 		"credentials": credentialsRole, "many-listeners": manyListenersRole, "filter": filterRole, "nested-level": nestedLevelRole,
 		"ways-to-folder": waysToFolderRole, "pivoted": pivotedRole, "aliased": aliasedRole, "cgroup-ways": cgroupWaysRole, "cgroup-nested": cgroupNestedRole,
 		"meet": meetRole, "renice": reniceRole, "list-input": listInputRole,
+		"root-attack": rootAttackRole, "become": becomeRole, "remount": remountRole,
 		"ssh-server": sshServerRole, "connects": connectsRole,
 	}
 }

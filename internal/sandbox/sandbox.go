@@ -47,6 +47,9 @@ type Config struct {
 	Unsupervised bool
 	// RunAs is who the command runs as; nil means who we are. It requires root.
 	RunAs *Identity
+	// NoFileCapabilities takes from a command that runs as root its rights over files of
+	// other users, and leaves it the machine's devices.
+	NoFileCapabilities bool
 	// UserNamespace asks for one even where it is not needed.
 	UserNamespace bool
 	// Listen are the ports on which the command serves; Unready says which of them take
@@ -84,11 +87,12 @@ func (c *Config) userNamespace() bool {
 
 // Sandbox is namespaces with an init that is ours, and later the command.
 type Sandbox struct {
-	process *os.Process
-	control *net.UnixConn
-	notes   []string
-	lowered []string
-	uid     int
+	process    *os.Process
+	control    *net.UnixConn
+	notes      []string
+	lowered    []string
+	uid        int
+	ownDevices bool // of the machine's devices the command has none
 
 	filesMu sync.Mutex
 	files   []*os.File
@@ -149,7 +153,7 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	var fds []int
 	err := sendSetup(s.control, setup{
 		Format: channelFormat, Mask: config.Mask, RunAs: config.RunAs, Listen: config.Listen, Checks: config.Checks,
-		Unix: config.Unix, Unsupervised: config.Unsupervised, OneUser: config.userNamespace(),
+		Unix: config.Unix, Unsupervised: config.Unsupervised, NoFileCapabilities: config.NoFileCapabilities, OneUser: config.userNamespace(),
 	})
 	if err == nil {
 		fds, err = seqpacket.Receive(s.control, &outcome, capture.MaxFiles)
@@ -173,7 +177,7 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	for _, fd := range fds {
 		s.files = append(s.files, os.NewFile(uintptr(fd), "capture"))
 	}
-	s.notes, s.lowered = outcome.Notes, outcome.Lowered
+	s.notes, s.lowered, s.ownDevices = outcome.Notes, outcome.Lowered, outcome.OwnDevices
 	s.ports.init(config.Listen, outcome.Unready)
 	return nil
 }

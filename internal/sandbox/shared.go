@@ -23,9 +23,9 @@ const (
 )
 
 // ownMeetingPlaces gives the command a /dev/shm, message queues and terminals of its
-// own. Lowered says what could not be had. Call it before anything else is mounted
-// over the terminal that the command is given.
-func ownMeetingPlaces() (masked, lowered []string, err error) {
+// own, and with ownDevices a whole /dev. Lowered says what could not be had. Call it
+// before anything else is mounted over the terminal that the command is given.
+func ownMeetingPlaces(ownDevices bool) (masked, lowered []string, err error) {
 	all, err := readMounted()
 	if err != nil {
 		return nil, nil, err
@@ -33,6 +33,16 @@ func ownMeetingPlaces() (masked, lowered []string, err error) {
 	queues, terminals, err := meetingMounts(all)
 	if err != nil {
 		return nil, nil, err
+	}
+	given := givenTerminal()
+	if given >= 0 {
+		defer unix.Close(given)
+	}
+	if ownDevices {
+		if err := ownDev(given >= 0); err != nil {
+			return nil, nil, err
+		}
+		masked = append(masked, devFolder)
 	}
 	shm, err := filepath.EvalSymlinks(shmFolder)
 	if err == nil {
@@ -48,7 +58,7 @@ func ownMeetingPlaces() (masked, lowered []string, err error) {
 			return nil, nil, fmt.Errorf("mount message queues on %s: %w", folder, err)
 		}
 	}
-	if err := ownTerminals(terminals); err != nil {
+	if err := ownTerminals(terminals, given); err != nil {
 		lowered = append(lowered, fmt.Sprintf("the command can write to other terminals of its user (%v)", err))
 	}
 	return masked, lowered, nil
@@ -76,13 +86,9 @@ func meetingMounts(all []mounted) (queues, terminals []string, err error) {
 	return queues, terminals, nil
 }
 
-// ownTerminals covers every mount of terminals by one of our own. The terminal that
-// the command was given has its name on /dev/console, as in a container.
-func ownTerminals(mounted []string) error {
-	given := givenTerminal()
-	if given >= 0 {
-		defer unix.Close(given)
-	}
+// ownTerminals covers every mount of terminals by one of our own. Given, the terminal that
+// the command was given, or -1, has its name on /dev/console, as in a container.
+func ownTerminals(mounted []string, given int) error {
 	if _, err := os.Stat(ptsFolder); err != nil {
 		return nil // there are none
 	}
@@ -108,7 +114,7 @@ func ownTerminals(mounted []string) error {
 	}
 	if given >= 0 {
 		// Only its name is lost where there is no such file.
-		err := unix.Mount("/proc/self/fd/"+strconv.Itoa(given), console, "", unix.MS_BIND, "")
+		err := bindDevice("/proc/self/fd/"+strconv.Itoa(given), console)
 		if err != nil && !unreachable(err) {
 			return fmt.Errorf("mount the terminal on %s: %w", console, err)
 		}

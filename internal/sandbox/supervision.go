@@ -24,14 +24,18 @@ type supervision struct {
 func (s *supervision) full() bool { return s.launcher.listener >= 0 }
 
 // superviseOrHide confines the thread of the command, supervised if that can be.
-func superviseOrHide(wanted *setup) (*supervision, error) {
+func superviseOrHide(wanted *setup, root rootRights) (*supervision, error) {
 	var missing error
 	if wanted.Unsupervised {
 		missing = errors.New("it was asked for")
 	} else {
 		missing = supervise.Available(wanted.OneUser)
 	}
-	launcher, err := newLauncher(wanted.RunAs, missing == nil, !mayWriteCgroups(wanted))
+	var kept uint64
+	if root.files {
+		kept = fileCapabilities
+	}
+	launcher, err := newLauncher(wanted.RunAs, kept, missing == nil, !mayWriteCgroups(wanted))
 	if err != nil {
 		return nil, err
 	}

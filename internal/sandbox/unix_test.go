@@ -178,8 +178,7 @@ func TestAServerSeesTheCommandsOwnUserAndGroups(t *testing.T) {
 	}
 }
 
-// Root without capabilities, as it is in the sandbox, has no right over the files of
-// others, whatever init has.
+// What counts is the rights over files that the command has, whatever init has.
 func TestInitsRightsOverFilesAreNotTheCommands(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("init has none over those of others")
@@ -189,10 +188,18 @@ func TestInitsRightsOverFilesAreNotTheCommands(t *testing.T) {
 	if err := errors.Join(os.Chown(o.path("theirs"), ordinaryUser, ordinaryUser), os.Chmod(o.path("theirs"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	for _, userNamespace := range []bool{false, true} {
-		p := newPlace(t, Config{Command: []string{"credentials", o.path("theirs")}, Unix: []string{o.path("theirs")}, UserNamespace: userNamespace})
-		if output, exit := p.run(t); exit != 0 || !strings.HasSuffix(output, "theirs  permission denied\n") {
-			t.Errorf("user namespace %v: exit %d\n%s", userNamespace, exit, output)
+	const refused = "theirs  permission denied\n"
+	for _, test := range []struct {
+		config Config
+		want   string
+	}{
+		{Config{NoFileCapabilities: true}, refused},
+		{Config{UserNamespace: true}, refused},
+		{Config{}, "theirs outside <nil>\n"},
+	} {
+		test.config.Command, test.config.Unix = []string{"credentials", o.path("theirs")}, []string{o.path("theirs")}
+		if output, exit := newPlace(t, test.config).run(t); exit != 0 || !strings.HasSuffix(output, test.want) {
+			t.Errorf("user namespace %v, no file capabilities %v: exit %d\n%s", test.config.UserNamespace, test.config.NoFileCapabilities, exit, output)
 		}
 	}
 }

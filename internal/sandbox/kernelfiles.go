@@ -1,0 +1,81 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// kernelFiles can be written by uid 0 without any capability, and some of them
+// make the kernel execute what they say.
+var kernelFiles = []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi", "/proc/asound", "/proc/scsi", "/proc/mtrr", "/sys"}
+
+// kernelFilesystems are of the same kind, wherever they are mounted. Those of cgroups are
+// protected for every user.
+var kernelFilesystems = []string{"sysfs", "debugfs", "tracefs", "securityfs", "configfs", "efivarfs", "bpf", "pstore", "binfmt_misc", "fusectl", "selinuxfs", "smackfs", "resctrl", "rpc_pipefs", "nfsd"}
+
+// protectKernelFiles makes them read-only, and returns a sentence for each that it
+// could not.
+func protectKernelFiles() (lowered []string) {
+	say := func(path string, err error) {
+		if err != nil && !unreachable(err) {
+			lowered = append(lowered, fmt.Sprintf("uid 0 may write %s (%v)", path, err))
+		}
+	}
+	for _, path := range kernelFiles {
+		err := unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, "")
+		if err == nil {
+			err = restrictMounts(path, unix.MOUNT_ATTR_RDONLY)
+		}
+		say(path, err)
+	}
+	all, err := readMounted()
+	if err != nil {
+		return append(lowered, fmt.Sprintf("uid 0 may write files of the kernel (%v)", err))
+	}
+	for _, m := range all {
+		if !slices.Contains(kernelFilesystems, m.kind) || m.flags()&unix.MS_RDONLY != 0 {
+			continue
+		}
+		if now, err := mountOf(m.point); err != nil || now != m.id {
+			continue // covered by another mount
+		}
+		say(m.point, restrictMounts(m.point, unix.MOUNT_ATTR_RDONLY))
+	}
+	return lowered
+}
+
+// coverOtherProc hides what is mounted of /proc elsewhere, as for a chroot: it shows the
+// processes outside, and their folders by way of them.
+func coverOtherProc() error {
+	all, err := readMounted()
+	if err != nil {
+		return err
+	}
+	covered := 0
+	for _, m := range all {
+		if m.kind != "proc" || isBelow(m.point, procFolder) {
+			continue
+		}
+		if now, err := mountOf(m.point); err != nil || now != m.id {
+			continue
+		}
+		if covered++; covered > maxCovered {
+			return fmt.Errorf("the machine has more than %d other mounts of /proc", maxCovered)
+		}
+		info, err := os.Stat(m.point)
+		switch {
+		case err != nil:
+		case info.IsDir():
+			err = unix.Mount("tmpfs", m.point, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_RDONLY, maskOptions)
+		default:
+			err = bindDevice(os.DevNull, m.point)
+		}
+		if err != nil && !unreachable(err) {
+			return fmt.Errorf("cover %s: %w", m.point, err)
+		}
+	}
+	return nil
+}
