@@ -134,7 +134,7 @@ func setUpInside(wanted *setup, lists []int, control *net.UnixConn) (inside *int
 	if err := supervision.start(wanted, named, control); err != nil {
 		return nil, ready{Failure: failureOf(stepConfine, err)}, nil
 	}
-	const lowestPort = "/proc/sys/net/ipv4/ip_unprivileged_port_start" // the command has no capability
+	const lowestPort = "/proc/sys/net/ipv4/ip_unprivileged_port_start" // the command has not the capability for them
 	if err := os.WriteFile(lowestPort, []byte("0"), 0); err != nil {
 		outcome.Notes = append(outcome.Notes, "the command cannot listen on ports below 1024")
 	}
