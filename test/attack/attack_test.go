@@ -107,7 +107,7 @@ func TestEachAttemptIsWhole(t *testing.T) {
 			t.Errorf("%q is there twice, or is not a valid name", row.ID)
 		}
 		seen[row.ID] = true
-		if row.Tried == "" || row.Right == "" || row.Inside == nil || strings.HasSuffix(row.Tried, ".") || strings.ContainsAny(row.Tried+row.Right, "|\n") {
+		if row.Tried == "" || row.Right == "" || (row.Inside == nil) == (row.Nested == nil) || strings.HasSuffix(row.Tried, ".") || strings.ContainsAny(row.Tried+row.Right, "|\n") {
 			t.Errorf("%s is not whole", row.ID)
 		}
 		if row.Works && row.Bare != 0 {
@@ -126,13 +126,13 @@ func TestTheVerdictFailsWhatGotOutAndWhatEndedOtherwise(t *testing.T) {
 		{held("nothing came of it"), "ok"}, {skipped("no such device"), "skip"},
 	} {
 		row.Inside = func(*Inside) error { return test.err }
-		if word, text := row.verdict(row.try(nil)); word != test.want {
+		if word, text := row.verdict(row.try(new(Inside))); word != test.want {
 			t.Errorf("%v: %s, %s", test.err, word, text)
 		}
 	}
 	row.Works = true
 	row.Inside = func(*Inside) error { return held("no answer") }
-	if word, _ := row.verdict(row.try(nil)); word != "FAIL" {
+	if word, _ := row.verdict(row.try(new(Inside))); word != "FAIL" {
 		t.Errorf("what is to work and does not: %s", word)
 	}
 }

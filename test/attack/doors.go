@@ -1,8 +1,10 @@
 package attack
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -31,16 +33,27 @@ func (d *doors) entered(door string) {
 	d.came[door]++
 }
 
-// count returns how often somebody came to a door that nobody may come to.
-func (d *doors) count() (n int, last string) {
+// seen returns how often somebody has come to each door.
+func (d *doors) seen() map[string]int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for door, times := range d.came {
-		if door != doorAllowed {
-			n, last = n+times, door
+	return maps.Clone(d.came)
+}
+
+// since returns a door that nobody may come to, and to which somebody has come.
+func (d *doors) since(before map[string]int) (door string, reached bool) {
+	for door, times := range d.seen() {
+		if door != doorAllowed && times != before[door] {
+			return door, true
 		}
 	}
-	return n, last
+	return "", false
+}
+
+func (d *doors) times(door string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.came[door]
 }
 
 const (
@@ -102,7 +115,10 @@ func (d *doors) open() error {
 		addressAllowed: doorAllowed, addressDenied: doorDenied, addressOther: "another resolver", addressMetadata: "the metadata service",
 		addressPrivate: "a private server", "127.0.0.1": "the machine's loopback", addressDenied6: doorDenied,
 	} {
-		for _, port := range []string{"53", "80", "443", "5432"} {
+		for _, port := range []string{"53", "80", "443", "853", "5432"} {
+			if address == addressAllowed && port == "443" {
+				continue // see openTLS
+			}
 			listener, err := net.Listen("tcp", net.JoinHostPort(address, port))
 			if err != nil && address == addressDenied6 {
 				continue // a kernel without IPv6
@@ -143,6 +159,9 @@ func (d *doors) serveNames() error {
 				return
 			}
 			if answer := answerQuestion(buffer[:n]); answer != nil {
+				if bytes.Contains(bytes.ToLower(buffer[:n]), []byte("\x06denied\x07example")) { // which no rule allows
+					d.entered("the resolver, which was asked for a denied name,")
+				}
 				conn.WriteTo(answer, from)
 			}
 		}

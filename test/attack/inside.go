@@ -7,22 +7,29 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Inside is what a program inside knows of the outside: all that it could find out.
 type Inside struct {
-	Folder  string // where the outside has its files
-	Own     string // a folder of the attempt
-	Sluice  string
-	Bare    bool // there is no sandbox
-	IPv6    bool
-	Victim  int    // a process outside
-	TTY     string // a terminal outside; "" where there is none
-	Address map[string]string
+	Folder string // where the outside has its files
+	Own    string // a folder of the attempt
+	Sluice string
+	Bare   bool // there is no sandbox
+	Deep   bool // it is in a user namespace of its own
+	IPv6   bool
+	Victim int    // a process outside
+	TTY    string // a terminal outside; "" where there is none
+	UID    int
+	Cgroup string // the name of the victim's, where it has one of its own
+	Name   string // of what the outside has where a name is all that there is
+	Mount  string // a mount of the outside's message queues; "" where there is none
 }
 
 // patience bounds one attempt; a refusal comes at once.
@@ -51,6 +58,7 @@ func insideMain() error {
 		return err
 	}
 	defer orders.Close()
+	signal.Ignore(unix.SIGHUP) // which an attempt sends to the whole group
 	encoder := json.NewEncoder(os.Stdout)
 	for lines := bufio.NewScanner(orders); lines.Scan(); {
 		if err := encoder.Encode(in.inProcess(lines.Text())); err != nil {
@@ -65,13 +73,16 @@ func (in *Inside) inProcess(id string) outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	command := exec.CommandContext(ctx, "/proc/self/exe", "row", id)
-	command.Stdin = os.Stdin
-	var said strings.Builder
-	command.Stderr = &said
-	command.WaitDelay = time.Second
 	if in.Bare && os.Geteuid() == 0 { // the mounts of the others stay
 		command.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	}
+	return outcomeOf(command, id)
+}
+
+// outcomeOf runs what makes an attempt, and reads the last line of it.
+func outcomeOf(command *exec.Cmd, id string) outcome {
+	var said strings.Builder
+	command.Stdin, command.Stderr, command.WaitDelay = os.Stdin, &said, time.Second
 	output, err := command.Output()
 	var o outcome
 	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
@@ -79,6 +90,31 @@ func (in *Inside) inProcess(id string) outcome {
 		return o
 	}
 	return outcome{ID: id, Text: fmt.Sprintf("the attempt was ended (%v): %s%s", err, output, said.String())}
+}
+
+// inNamespaces makes an attempt with every capability in namespaces of its own.
+func (in *Inside) inNamespaces(row *Row) outcome {
+	deep := *in
+	deep.Deep = true
+	encoded, err := json.Marshal(deep)
+	if err != nil {
+		return outcome{ID: row.ID, Text: err.Error()}
+	}
+	command := exec.Command("/proc/self/exe", "row", row.ID)
+	command.Env = append(os.Environ(), insideVariable+"="+string(encoded))
+	command.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | row.Flags,
+		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_DAC_OVERRIDE, unix.CAP_SYS_CHROOT, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_SYS_PTRACE, unix.CAP_KILL},
+	}
+	if uid := os.Geteuid(); uid != 0 { // to map uid 0 takes a capability that it does not have
+		command.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
+		command.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getegid(), HostID: os.Getegid(), Size: 1}}
+	}
+	o := outcomeOf(command, row.ID)
+	if command.Process == nil { // no such namespaces: they hold nothing then that could be abused
+		o.Expected = true
+	}
+	return o
 }
 
 // rowMain makes one attempt.
@@ -91,9 +127,11 @@ func rowMain(id string) error {
 	if err != nil {
 		return err
 	}
-	if in.Own, err = os.MkdirTemp("", "attack-"); err != nil {
-		return err
+	if !in.Deep { // whoever made us has one, and may be the only one who can write there
+		if in.Own, err = os.MkdirTemp("", "attack-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(in.Own)
 	}
-	defer os.RemoveAll(in.Own)
 	return json.NewEncoder(os.Stdout).Encode(row.try(in))
 }

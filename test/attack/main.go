@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -59,10 +60,18 @@ func dispatch(arguments []string) error {
 			return stageMain(uid)
 		case "world":
 			return worldMain()
+		case "daemon":
+			return daemonMain(arguments[1])
+		case "uid":
+			fmt.Println(os.Geteuid())
+			return nil
 		case "inside":
 			return insideMain()
 		case "victim":
-			return unix.Pause() // until it is killed
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, unix.SIGHUP) // which we may have inherited as ignored
+			<-hangup
+			return nil
 		case "row":
 			return rowMain(arguments[1])
 		}
@@ -146,8 +155,11 @@ func (p *plan) run(starter int, output io.Writer) error {
 		}
 		p.Sluice = sluice
 	}
-	if err := os.Chown(folder, p.UID, p.UID); os.Geteuid() == 0 && err != nil {
-		return err
+	if os.Geteuid() == 0 {
+		setuid := filepath.Join(folder, "setuid") // root's, as that of su
+		if err := errors.Join(copyProgram(own, setuid), os.Chmod(setuid, 0o755|os.ModeSetuid), os.Chown(folder, p.UID, p.UID)); err != nil {
+			return err
+		}
 	}
 	encoded, err := json.Marshal(p)
 	if err != nil {

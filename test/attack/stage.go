@@ -78,7 +78,7 @@ func setUpNetwork() error {
 		if address.Is6() {
 			parsed.Flags = unix.IFA_F_NODAD
 		}
-		if err := netlink.AddrAdd(lo, parsed); err != nil && !(address.Is6() && errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP)) {
+		if err := netlink.AddrAdd(lo, parsed); err != nil && !errors.Is(err, unix.EEXIST) && !(address.Is6() && errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP)) {
 			return fmt.Errorf("add %s: %w", text, err)
 		}
 	}

@@ -36,8 +36,12 @@ type Row struct {
 	// which nothing works does not pass.
 	Works bool
 
-	// Inside makes the attempt. nil says that it succeeded.
+	// Inside makes the attempt. nil says that it succeeded. Nested makes it in its place, in
+	// a process with namespaces of these flags and a user namespace, where it has every
+	// capability.
 	Inside func(*Inside) error
+	Nested func(*Inside) error
+	Flags  uintptr
 	// Refused are the errors with which it may end.
 	Refused []error
 
@@ -68,10 +72,17 @@ type outcome struct {
 	Text     string `json:"text"`
 }
 
-// make makes the attempt of a row.
+// try makes the attempt of a row.
 func (r *Row) try(in *Inside) (o outcome) {
 	o.ID = r.ID
-	err := r.Inside(in)
+	if r.Nested != nil && !in.Deep {
+		return in.inNamespaces(r)
+	}
+	attempt := r.Inside
+	if r.Nested != nil {
+		attempt = r.Nested
+	}
+	err := attempt(in)
 	if err == nil {
 		o.Reached, o.Text = true, "it went through"
 		return o
@@ -117,6 +128,16 @@ func Table() []Row {
 	}{
 		{"What is allowed", allowedRows()},
 		{"Network", networkRows()},
+		{"Names and TLS", nameRows()},
+		{"Unix sockets", socketRows()},
+		{"Cgroups", cgroupRows()},
+		{"Terminals", terminalRows()},
+		{"Queues and shared memory", queueRows()},
+		{"Files of Sluice", fileRows()},
+		{"Processes", processRows()},
+		{"Files of the kernel", kernelRows()},
+		{"Capabilities and system calls", capabilityRows()},
+		{"A sandbox inside", nestedRows()},
 	} {
 		for _, row := range kind.rows {
 			row.Kind = kind.name

@@ -27,7 +27,10 @@ type outside struct {
 	victim *exec.Cmd
 	ended  chan struct{} // closed when the victim has
 
-	close []func()
+	group  int    // the process group of the victim and of the sandbox
+	mark   int    // see markAllowed
+	cgroup string // of the victim; "" where it has none of its own
+	close  []func()
 }
 
 // worldMain is the outside: it starts the sandbox, orders the attempts and judges.
@@ -39,7 +42,7 @@ func worldMain() error {
 	os.Unsetenv(planVariable)
 	unix.Umask(0)
 	runtime.LockOSThread() // at whose end the kernel ends what it started
-	o.inside = Inside{Folder: o.Folder, Sluice: o.Sluice, Bare: o.Bare}
+	o.inside = Inside{Folder: o.Folder, Sluice: o.Sluice, Bare: o.Bare, UID: o.UID, Name: filepath.Base(o.Folder)}
 	defer o.stop()
 	if err := o.prepare(); err != nil {
 		return fmt.Errorf("prepare the outside: %w", err)
@@ -53,12 +56,14 @@ func (o *outside) prepare() error {
 	}
 	_, err := os.Stat("/proc/sys/net/ipv6")
 	o.inside.IPv6 = err == nil
-	for _, folder := range []string{"home", "run", "data"} {
-		if err := o.own(filepath.Join(o.Folder, folder), func(path string) error { return os.Mkdir(path, 0o755) }); err != nil {
+	for _, prepare := range []func() error{
+		o.makeFiles, o.doors.openTLS(o.ca()), o.makeSockets, o.openTerminal, o.makeQueues, o.startVictim, o.placeVictim,
+	} {
+		if err := prepare(); err != nil {
 			return err
 		}
 	}
-	return o.startVictim()
+	return nil
 }
 
 // own makes a file and gives it to the command's user.
@@ -73,14 +78,20 @@ func (o *outside) own(path string, create func(string) error) error {
 // startVictim starts a process of the command's user that does nothing.
 func (o *outside) startVictim() error {
 	victim := exec.Command("/proc/self/exe", "victim")
-	victim.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	victim.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true, Pgid: o.group}
 	if os.Geteuid() != o.UID {
 		victim.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(o.UID), Gid: uint32(o.UID)}
 	}
 	if err := victim.Start(); err != nil {
 		return err
 	}
-	o.inside.Victim = victim.Process.Pid
+	number := []byte(strconv.Itoa(victim.Process.Pid))
+	if err := os.WriteFile(filepath.Join(o.Folder, "victim"), number, 0o644); err != nil {
+		return err
+	}
+	if o.group == 0 {
+		o.group = victim.Process.Pid
+	}
 	ended := make(chan struct{})
 	go func() { // with what it was given: another may take its place
 		victim.Wait()
@@ -95,6 +106,9 @@ func (o *outside) stop() {
 		o.victim.Process.Kill()
 		<-o.ended
 	}
+	if o.cgroup != "" {
+		os.Remove(o.cgroup)
+	}
 	for _, close := range slices.Backward(o.close) {
 		close()
 	}
@@ -108,22 +122,47 @@ func (o *outside) command() (*exec.Cmd, error) {
 		return nil, err
 	}
 	arguments := []string{filepath.Join(o.Folder, "attack"), "inside"}
+	command := exec.Command(arguments[0], arguments[1:]...)
 	if !o.Bare {
-		sluice := []string{o.Sluice, "run", "--resolver", addressResolver}
-		for _, name := range []string{"allowed.example:80", "allowed.example:5432/tcp", "private.example", "metadata.example", "loopback.example"} {
+		var sluice []string
+		for _, name := range []string{"allowed.example:80", "allowed.example:443", "allowed.example:5432/tcp", "private.example:80", "metadata.example:80", "loopback.example:80"} {
 			sluice = append(sluice, "--allow", name)
 		}
-		if o.Who == RunAs {
-			sluice = append(sluice, "--run-as", strconv.Itoa(o.UID))
-		}
-		arguments = append(append(sluice, "--"), arguments...)
+		command = o.sluice(append(append(sluice, "--"), arguments...)...)
 	}
-	command := exec.Command(arguments[0], arguments[1:]...)
 	command.Dir = filepath.Join(o.Folder, "home")
-	command.Env = append(os.Environ(), insideVariable+"="+string(encoded), "HOME="+command.Dir,
-		"SLUICE_RUNTIME="+filepath.Join(o.Folder, "run"), "SLUICE_DATA="+filepath.Join(o.Folder, "data"))
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	command.Env = append(os.Environ(), command.Env...)
+	command.Env = append(command.Env, insideVariable+"="+string(encoded), "HOME="+command.Dir)
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true, Pgid: o.group}
+	if o.Bare && os.Geteuid() != o.UID {
+		command.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(o.UID), Gid: uint32(o.UID)}
+	}
+	around, err := os.Open(o.Folder)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.Open(o.inside.data())
+	if err != nil {
+		return nil, err
+	}
+	o.close = append(o.close, func() { around.Close(); data.Close() })
+	command.Stdin, command.ExtraFiles = around, []*os.File{data}
 	return command, nil
+}
+
+// ca is the file of the authority that signs what the TLS server of the outside shows.
+func (o *outside) ca() string { return filepath.Join(o.Folder, "ca.pem") }
+
+// sluice is `sluice run` with more arguments.
+func (o *outside) sluice(arguments ...string) *exec.Cmd {
+	all := []string{"run", "--resolver", addressResolver, "--upstream-ca", o.ca()}
+	if o.Who == RunAs {
+		all = append(all, "--run-as", strconv.Itoa(o.UID))
+	}
+	command := exec.Command(o.Sluice, append(all, arguments...)...)
+	command.Env = append(os.Environ(), "SLUICE_RUNTIME="+filepath.Join(o.Folder, "run"), "SLUICE_DATA="+o.inside.data())
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return command
 }
 
 // attempts starts the sandbox and orders each attempt that applies.
@@ -147,7 +186,7 @@ func (o *outside) attempts() error {
 		return err
 	}
 	defer func() {
-		syscall.Kill(-command.Process.Pid, syscall.SIGKILL)
+		command.Process.Kill()
 		command.Wait()
 	}()
 	decoder := json.NewDecoder(output)
@@ -168,7 +207,7 @@ func (o *outside) attempts() error {
 	}
 	if failed > 0 {
 		orders.Close()
-		syscall.Kill(-command.Process.Pid, syscall.SIGTERM)
+		command.Process.Signal(syscall.SIGTERM)
 		command.Wait()
 		fmt.Fprint(os.Stderr, said.String()) // by it a failure is understood
 		return errFailed
@@ -193,8 +232,13 @@ func (o *outside) judge(row *Row, got outcome) (word, text string) {
 	return "FAIL", "without a sandbox it does not get through, so it proves nothing: " + got.Text
 }
 
+// oneLine cuts a text off where it is long.
 func oneLine(text string) string {
-	return strings.Join(strings.Fields(text), " ")
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > 160 {
+		text = text[:160] + "…"
+	}
+	return text
 }
 
 // ordersPipe makes the pipe by which the program inside is told what to try.
@@ -216,15 +260,15 @@ func (o *outside) attempt(row *Row, orders io.Writer, decoder *json.Decoder) (go
 			return got, fmt.Errorf("prepare the outside: %w", err)
 		}
 	}
-	before, _ := o.doors.count()
+	before := o.doors.seen()
 	if _, err := fmt.Fprintln(orders, row.ID); err != nil {
 		return got, err
 	}
 	if err := decoder.Decode(&got); err != nil {
 		return got, fmt.Errorf("the program inside is gone: %w", err)
 	}
-	if after, last := o.doors.count(); after != before {
-		got.Reached, got.Text = true, fmt.Sprintf("%s was reached (%s)", last, got.Text)
+	if door, reached := o.doors.since(before); reached {
+		got.Reached, got.Text = true, fmt.Sprintf("%s was reached (%s)", door, got.Text)
 	}
 	if err := o.stillThere(row); err != nil {
 		got.Reached, got.Text = true, fmt.Sprintf("%v (%s)", err, got.Text)
@@ -236,7 +280,7 @@ func (o *outside) attempt(row *Row, orders io.Writer, decoder *json.Decoder) (go
 func (o *outside) stillThere(row *Row) error {
 	select {
 	case <-o.ended:
-		if err := o.startVictim(); err != nil {
+		if err := errors.Join(o.startVictim(), o.placeVictim()); err != nil {
 			return err
 		}
 		return errors.New("a process outside was ended")
