@@ -13,7 +13,6 @@ func init() { // not a literal: the roles use what uses them
 		"serve":         serveRole,
 		"listen":        listenRole,
 		"cat-files":     catRole,
-		"attack":        attackRole,
 		"list":          listRole,
 		"shell":         shellRole,
 		"with-etc":      withEtcRole,
@@ -22,12 +21,10 @@ func init() { // not a literal: the roles use what uses them
 		"parent":        parentRole,
 		"count":         countRole,
 		"nested":        nestedRole,
-		"reach":         reachRole, "daemon": daemonRole, "late": lateRole, "listen-on-input": listenOnInputRole,
-		"named": namedRole, "renaming": renamingRole, "race": raceRole, "own-sockets": ownSocketsRole,
+		"named":         namedRole, "renaming": renamingRole, "listen-on-input": listenOnInputRole, "own-sockets": ownSocketsRole,
 		"credentials": credentialsRole, "many-listeners": manyListenersRole, "filter": filterRole, "nested-level": nestedLevelRole,
 		"ways-to-folder": waysToFolderRole, "pivoted": pivotedRole, "aliased": aliasedRole, "cgroup-ways": cgroupWaysRole, "cgroup-nested": cgroupNestedRole,
-		"meet": meetRole, "renice": reniceRole, "list-input": listInputRole,
-		"root-attack": rootAttackRole, "become": becomeRole, "remount": remountRole,
+		"list-input": listInputRole, "root-attack": rootAttackRole, "become": becomeRole, "remount": remountRole,
 		"ssh-server": sshServerRole, "connects": connectsRole,
 	}
 }

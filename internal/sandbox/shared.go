@@ -54,6 +54,9 @@ func ownMeetingPlaces(ownDevices bool) (masked, lowered []string, err error) {
 	// Queues are those of the IPC namespace in which a mount was made, wherever it is.
 	for _, folder := range queues {
 		err := unix.Mount("mqueue", folder, "mqueue", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+		if err == unix.EBUSY {
+			continue // ours are there already: one mount of a folder that is held, too, was listed before
+		}
 		if err != nil && !unreachable(err) {
 			return nil, nil, fmt.Errorf("mount message queues on %s: %w", folder, err)
 		}

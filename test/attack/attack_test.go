@@ -31,19 +31,22 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func whos() []string {
-	if os.Geteuid() != 0 {
-		return []string{"user"}
+// whos are those that we can be; without a sandbox su is as run-as.
+func whos(bare bool) (all []string) {
+	for _, as := range names {
+		if (os.Geteuid() == 0 || as.who == User) && !(bare && as.who == Su) {
+			all = append(all, as.name)
+		}
 	}
-	return []string{"root", "user", "run-as"}
+	return all
 }
 
 // runTable runs the command attack, and returns its lines.
-func runTable(t *testing.T, arguments ...string) (lines []string, said string, err error) {
+func runTable(t *testing.T, bin string, arguments ...string) (lines []string, said string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	command := exec.CommandContext(ctx, filepath.Join(mesh.Binaries(t), "attack"), arguments...)
+	command := exec.CommandContext(ctx, filepath.Join(bin, "attack"), arguments...)
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr
 	command.WaitDelay = 10 * time.Second
@@ -69,10 +72,11 @@ func report(t *testing.T, lines []string, said string, err error, want int) {
 }
 
 func count(who string, bare bool) (n int) {
-	is := map[string]Who{"root": Root, "user": User, "run-as": RunAs}[who]
-	for _, row := range Table() {
-		if row.triedBy(is) && (!bare || row.Bare&is != 0) {
-			n++
+	for _, as := range names {
+		for _, row := range Table() {
+			if as.name == who && row.triedBy(as.who) && (!bare || row.Bare&as.who != 0) {
+				n++
+			}
 		}
 	}
 	return n
@@ -80,10 +84,10 @@ func count(who string, bare bool) (n int) {
 
 func TestNoAttemptGetsOut(t *testing.T) {
 	needSandbox(t)
-	sluice := filepath.Join(mesh.Binaries(t), "sluice")
-	for _, who := range whos() {
+	bin := mesh.Build(t, "./cmd/sluice", "./test/attack/cmd/attack")
+	for _, who := range whos(false) {
 		t.Run(who, func(t *testing.T) {
-			lines, said, err := runTable(t, "-sluice", sluice, "-as", who)
+			lines, said, err := runTable(t, bin, "-sluice", filepath.Join(bin, "sluice"), "-as", who)
 			report(t, lines, said, err, count(who, false))
 		})
 	}
@@ -92,9 +96,10 @@ func TestNoAttemptGetsOut(t *testing.T) {
 // An attempt that fails everywhere proves nothing.
 func TestWithoutASandboxTheAttemptsGetThrough(t *testing.T) {
 	needSandbox(t)
-	for _, who := range whos() {
+	bin := mesh.Build(t, "./test/attack/cmd/attack")
+	for _, who := range whos(true) {
 		t.Run(who, func(t *testing.T) {
-			lines, said, err := runTable(t, "-bare", "-as", who)
+			lines, said, err := runTable(t, bin, "-bare", "-as", who)
 			report(t, lines, said, err, count(who, true))
 		})
 	}

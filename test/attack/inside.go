@@ -24,12 +24,11 @@ type Inside struct {
 	Bare   bool // there is no sandbox
 	Deep   bool // it is in a user namespace of its own
 	IPv6   bool
-	Victim int    // a process outside
 	TTY    string // a terminal outside; "" where there is none
+	Who    Who
 	UID    int
 	Cgroup string // the name of the victim's, where it has one of its own
 	Name   string // of what the outside has where a name is all that there is
-	Mount  string // a mount of the outside's message queues; "" where there is none
 }
 
 // patience bounds one attempt; a refusal comes at once.
@@ -73,6 +72,12 @@ func (in *Inside) inProcess(id string) outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	command := exec.CommandContext(ctx, "/proc/self/exe", "row", id)
+	if in.Who == Su && !in.Bare {
+		command.SysProcAttr = &syscall.SysProcAttr{
+			Credential:  &syscall.Credential{Uid: uint32(in.UID), Gid: uint32(in.UID)},
+			AmbientCaps: []uintptr{unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_SETUID, unix.CAP_SETGID},
+		}
+	}
 	if in.Bare && os.Geteuid() == 0 { // the mounts of the others stay
 		command.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	}

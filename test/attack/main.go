@@ -28,7 +28,15 @@ type plan struct {
 
 const planVariable = "SLUICE_ATTACK_PLAN"
 
-// Of the ordinary user, and of --run-as, where root asks for them.
+func readPlan() (*plan, error) {
+	p := new(plan)
+	if err := json.Unmarshal([]byte(os.Getenv(planVariable)), p); err != nil {
+		return nil, fmt.Errorf("read %s: %w", planVariable, err)
+	}
+	return p, nil
+}
+
+// Of the ordinary user, and of --run-as and su, where root asks for them.
 const (
 	uidUser  = 1000
 	uidRunAs = 1001
@@ -82,7 +90,7 @@ func dispatch(arguments []string) error {
 func command(arguments []string) error {
 	flags := flag.NewFlagSet("attack", flag.ContinueOnError)
 	var p plan
-	as := flags.String("as", "", "root, user or run-as: as whom the command of the sandbox runs (default: all that we can be)")
+	as := flags.String("as", "", "root, user, run-as or su: as whom the attempts are made (default: all that we can be)")
 	flags.StringVar(&p.Sluice, "sluice", "", "`path` of the binary sluice, which is static")
 	flags.BoolVar(&p.Bare, "bare", false, "make the attempts without a sandbox, and print which get through")
 	page := flags.Bool("page", false, "print the page of the guide, and try nothing")
@@ -124,7 +132,7 @@ func (p *plan) identify(as string) (starter int, err error) {
 	case as == "user":
 		p.Who, p.UID = User, uid
 		return uid, nil
-	case uid != 0 && (as == "root" || as == "run-as"):
+	case uid != 0 && (as == "root" || as == "run-as" || as == "su"):
 		return 0, fmt.Errorf("-as %s requires root", as)
 	case as == "root":
 		p.Who = Root
@@ -132,8 +140,11 @@ func (p *plan) identify(as string) (starter int, err error) {
 	case as == "run-as":
 		p.Who, p.UID = RunAs, uidRunAs
 		return 0, nil
+	case as == "su":
+		p.Who, p.UID = Su, uidRunAs
+		return 0, nil
 	}
-	return 0, fmt.Errorf("-as %q is not root, user or run-as", as)
+	return 0, fmt.Errorf("-as %q is not root, user, run-as or su", as)
 }
 
 // run makes the folder of the outside and stages it.

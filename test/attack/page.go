@@ -17,9 +17,13 @@ func Page() string {
 	for _, row := range Table() {
 		if row.Kind != kind {
 			kind = row.Kind
-			fmt.Fprintf(&b, "\n## %s\n\n| tried | what happens | as root | as a user | `--run-as` |\n|---|---|---|---|---|\n", kind)
+			fmt.Fprintf(&b, "\n## %s\n\n| tried | what happens | root | user | `--run-as` | `su` |\n|---|---|---|---|---|---|\n", kind)
 		}
-		fmt.Fprintf(&b, "| %s (`%s`) | %s | %s | %s | %s |\n", row.Tried, row.ID, row.Right, row.word(Root), row.word(User), row.word(RunAs))
+		fmt.Fprintf(&b, "| %s (`%s`) | %s |", row.Tried, row.ID, row.Right)
+		for _, as := range names {
+			fmt.Fprintf(&b, " %s |", row.word(as.who))
+		}
+		b.WriteString("\n")
 	}
 	return b.String()
 }
@@ -31,7 +35,7 @@ func (r *Row) word(who Who) string {
 	case r.Works:
 		return "works"
 	case r.Bare&who != 0:
-		return "held, gets through without Sluice"
+		return "held*"
 	}
 	return "held"
 }

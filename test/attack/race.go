@@ -25,7 +25,7 @@ var races = []struct{ id, what string }{
 // How often each is tried. Without a sandbox it ends with the first that gets through.
 const (
 	rounds     = 1000
-	roundsBare = 100_000
+	roundsBare = 1_000_000
 )
 
 // race connects to one of its own sockets and to one outside, and another thread makes

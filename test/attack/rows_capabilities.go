@@ -38,9 +38,9 @@ func capabilityRows() []Row {
 			Inside: func(in *Inside) error {
 				return unix.Mknod(filepath.Join(in.Own, "device"), unix.S_IFBLK|0o600, int(unix.Mkdev(8, 0)))
 			}, Refused: permission},
-		{ID: "setuid-call", Tried: "Become uid 0", Right: "it is not permitted", As: User | RunAs,
+		{ID: "setuid-call", Tried: "Become uid 0", Right: "it is not permitted", As: noRoot,
 			Inside: calls(unix.SYS_SETUID, 0), Refused: append([]error{unix.EINVAL}, permission...)}, // a user namespace of one user has no uid 0
-		{ID: "setuid-program", Tried: "Start a program of root's with the set-uid bit", Right: "it runs as the user", As: User | RunAs,
+		{ID: "setuid-program", Tried: "Start a program of root's with the set-uid bit", Right: "it runs as the user", As: notUID0,
 			Inside: func(in *Inside) error {
 				output, err := exec.Command(filepath.Join(in.Folder, "setuid"), "uid").Output()
 				if errors.Is(err, os.ErrNotExist) {
@@ -120,6 +120,6 @@ func nestedRows() []Row {
 		{ID: "nested-data", Tried: "Start `sluice run` inside with other folders, and read the data folder", Right: "it stays empty",
 			Inside: again(nil, "data-read")},
 		{ID: "nested-process", Tried: "End a process outside from a sandbox inside", Right: "there is no such process",
-			Inside: again(nil, "process-seen")},
+			Inside: again(nil, "process-signal")},
 	}
 }

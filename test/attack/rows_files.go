@@ -69,6 +69,29 @@ func moved(path string) error {
 	return err
 }
 
+// pivoted renames the parent of the data folder from mounts of its own, from which all
+// others were detached, by a descriptor from before.
+func pivoted(in *Inside) error {
+	around, err := unix.Open(in.Folder, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(around)
+	for _, step := range []func() error{
+		func() error { return unix.Mount("tmpfs", "/mnt", "tmpfs", 0, "") },
+		func() error { return unix.Chdir("/mnt") },
+		func() error { return unix.PivotRoot(".", ".") }, // the old one lies over the new one then
+		func() error { return unix.Unmount(".", unix.MNT_DETACH) },
+		func() error { return unix.Renameat(around, "share", around, "moved") },
+		func() error { return unix.Renameat(around, "moved", around, "share") }, // for the next attempt
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func fileRows() []Row {
 	busy := []error{unix.EBUSY, unix.EXDEV}
 	gone := []error{unix.ENOENT, unix.EACCES, unix.EPERM, unix.EXDEV, unix.EINVAL, unix.ENOTDIR}
@@ -119,7 +142,7 @@ func fileRows() []Row {
 		{ID: "data-mount", Tried: "Mount a folder around the data folder elsewhere", Right: "it is not permitted",
 			Bare: Root, Inside: func(in *Inside) error { return unix.Mount(in.Folder, "/mnt", "", unix.MS_BIND, "") }, Refused: permission},
 		{ID: "data-nested", Tried: "Mount folders around the data folder elsewhere, or uncover it, in a user namespace", Right: "what covers it stays",
-			Flags: unix.CLONE_NEWNS, Bare: User | RunAs, Nested: func(in *Inside) error {
+			Flags: unix.CLONE_NEWNS, Bare: noRoot, Nested: func(in *Inside) error {
 				for _, from := range []string{"/", in.Folder, in.Folder + "/share"} {
 					for _, flags := range []uintptr{unix.MS_BIND, unix.MS_BIND | unix.MS_REC} {
 						if unix.Mount(from, "/mnt", "", flags, "") == nil {
@@ -137,6 +160,8 @@ func fileRows() []Row {
 				}
 				return readAny(in.data() + "/secret")
 			}},
+		{ID: "data-pivot", Tried: "Take another root folder and be rid of the mounts that hide the data folder, in a user namespace, and rename what is around it", Right: "it is not permitted",
+			Flags: unix.CLONE_NEWNS, Bare: noRoot, Nested: pivoted, Refused: append(permission, unix.EBUSY)},
 	}
 	for i := range rows {
 		rows[i].After = secretThere

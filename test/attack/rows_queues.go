@@ -81,10 +81,29 @@ func queueRows() []Row {
 		return err
 	}
 	return []Row{
+		{ID: "queue-own", Works: true, Tried: "Use message queues, System V and /dev/shm of the command's own", Right: "they work",
+			Inside: func(in *Inside) error {
+				name, key := in.Name+"-own", keyOf(in.UID)+1<<16
+				path := "/dev/shm/" + name
+				defer os.Remove(path)
+				return errors.Join(os.WriteFile(path, nil, 0o600), queue(name, unix.O_CREAT|unix.O_RDWR), queue(name, unix.O_RDWR), systemV(key, unix.IPC_CREAT|0o666))
+			}},
 		{ID: "queue-posix", Tried: "Open a POSIX message queue of the outside", Right: "it is not there",
 			Bare: everybody, Inside: func(in *Inside) error { return queue(in.Name, unix.O_RDWR) }, Refused: []error{unix.ENOENT, unix.ENOSYS}},
-		{ID: "queue-mounted", Tried: "Find a message queue of the outside in a mount of queues, old or new", Right: "it is not there",
-			Inside: func(in *Inside) error { _, err := os.ReadFile("/dev/mqueue/" + in.Name); return err }, Refused: gone},
+		{ID: "queue-mounted", Tried: "Find a message queue of the outside in a mount of queues, wherever that is", Right: "it is not there",
+			Bare: everybody, Inside: func(in *Inside) error {
+				for _, folder := range []string{"/dev/mqueue", filepath.Join(in.Folder, "queues")} {
+					if _, err := os.Stat(filepath.Join(folder, in.Name)); err == nil {
+						return nil
+					}
+				}
+				return unix.ENOENT
+			}, Refused: gone, Before: func(o *outside) error {
+				if _, err := os.Stat(filepath.Join(o.Folder, "queues", o.inside.Name)); err != nil {
+					return skipped("only root can mount them a second time")
+				}
+				return nil
+			}},
 		{ID: "queue-nested", Tried: "Mount the message queues anew in a user namespace", Right: "those of the outside are not there",
 			Flags: unix.CLONE_NEWNS, Nested: func(in *Inside) error {
 				unix.Unmount("/dev/mqueue", unix.MNT_DETACH)

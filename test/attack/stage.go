@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"syscall"
 
@@ -32,7 +33,7 @@ func inStage(environment []string, arguments ...string) (*exec.Cmd, error) {
 	stage := exec.Command("/proc/self/exe", arguments...)
 	stage.Env = environment
 	stage.Stdout, stage.Stderr = os.Stdout, os.Stderr
-	stage.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	stage.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Unshareflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if uid := os.Geteuid(); uid != 0 {
 		stage.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
 		stage.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
@@ -45,8 +46,15 @@ func inStage(environment []string, arguments ...string) (*exec.Cmd, error) {
 // stageMain sets the network up and becomes the outside, as who the sandbox is
 // started by: uid.
 func stageMain(uid int) error {
+	p, err := readPlan()
+	if err != nil {
+		return err
+	}
 	if err := setUpNetwork(); err != nil {
 		return fmt.Errorf("set up the network of the outside: %w", err)
+	}
+	if err := p.mountQueues(); err != nil {
+		return err
 	}
 	runtime.LockOSThread() // the ambient capabilities are the thread's
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
@@ -59,6 +67,21 @@ func stageMain(uid int) error {
 		world.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
 	}
 	return world.Run()
+}
+
+// mountQueues gives the machine's message queues another name, where we may.
+func (p *plan) mountQueues() error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	folder := filepath.Join(p.Folder, "queues")
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("mqueue", folder, "mqueue", 0, ""); err != nil && err != unix.ENODEV {
+		return fmt.Errorf("mount message queues: %w", err)
+	}
+	return nil
 }
 
 func setUpNetwork() error {

@@ -16,9 +16,20 @@ const (
 	Root  Who = 1 << iota // uid 0, without a user namespace
 	User                  // an ordinary user, who has the sandbox by a user namespace
 	RunAs                 // started by root, with --run-as
+	Su                    // root, who became another user inside and kept the rights over files
 )
 
-const everybody = Root | User | RunAs
+// names are those of -as.
+var names = []struct {
+	name string
+	who  Who
+}{{"root", Root}, {"user", User}, {"run-as", RunAs}, {"su", Su}}
+
+const (
+	noRoot    = User | RunAs
+	notUID0   = noRoot | Su
+	everybody = Root | notUID0
+)
 
 // Row is one attempt.
 type Row struct {

@@ -2,6 +2,7 @@ package attack
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -14,8 +15,8 @@ func (p plan) everyWho() error {
 	verdicts := make(map[string]map[string]string)
 	var bad []string
 	var failed error
-	names := []string{"root", "user", "run-as"}
-	for _, name := range names {
+	for _, as := range names {
+		name := as.name
 		var output bytes.Buffer
 		err := p.runAs(name, &output)
 		var exit *exec.ExitError
@@ -34,16 +35,16 @@ func (p plan) everyWho() error {
 			}
 		}
 	}
-	fmt.Printf("%-5s %-5s %-7s %s\n", names[0], names[1], names[2], "attempt: right outcome")
+	for _, as := range names {
+		fmt.Printf("%-7s", as.name)
+	}
+	fmt.Println("attempt: right outcome")
 	for _, row := range Table() {
 		if got := verdicts[row.ID]; got != nil {
-			word := func(name string) string {
-				if got[name] == "" {
-					return "-"
-				}
-				return got[name]
+			for _, as := range names {
+				fmt.Printf("%-7s", cmp.Or(got[as.name], "-"))
 			}
-			fmt.Printf("%-5s %-5s %-7s %s — %s: %s\n", word(names[0]), word(names[1]), word(names[2]), row.ID, row.Tried, row.Right)
+			fmt.Printf("%s — %s: %s\n", row.ID, row.Tried, row.Right)
 		}
 	}
 	for _, line := range bad {

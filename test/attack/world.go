@@ -35,14 +35,15 @@ type outside struct {
 
 // worldMain is the outside: it starts the sandbox, orders the attempts and judges.
 func worldMain() error {
-	o := &outside{doors: doors{came: make(map[string]int)}}
-	if err := json.Unmarshal([]byte(os.Getenv(planVariable)), &o.plan); err != nil {
-		return fmt.Errorf("read %s: %w", planVariable, err)
+	p, err := readPlan()
+	if err != nil {
+		return err
 	}
+	o := &outside{plan: *p, doors: doors{came: make(map[string]int)}}
 	os.Unsetenv(planVariable)
 	unix.Umask(0)
 	runtime.LockOSThread() // at whose end the kernel ends what it started
-	o.inside = Inside{Folder: o.Folder, Sluice: o.Sluice, Bare: o.Bare, UID: o.UID, Name: filepath.Base(o.Folder)}
+	o.inside = Inside{Folder: o.Folder, Sluice: o.Sluice, Bare: o.Bare, Who: o.Who, UID: o.UID, Name: filepath.Base(o.Folder)}
 	defer o.stop()
 	if err := o.prepare(); err != nil {
 		return fmt.Errorf("prepare the outside: %w", err)

@@ -24,14 +24,28 @@ var (
 // read.
 func Binaries(t testing.TB) string {
 	t.Helper()
-	buildOnce.Do(func() { buildDir, buildErr = build() })
+	buildOnce.Do(func() {
+		buildDir, buildErr = build("./cmd/...", "./samples/bookinfo", "./test/simnet/cmd/simnet", "./test/mesh/cmd/agent", "./test/attack/cmd/attack")
+	})
 	if buildErr != nil {
 		t.Fatal(buildErr)
 	}
 	return buildDir
 }
 
-func build() (string, error) {
+// Build builds some commands of the module, and returns their folder, which any user
+// may read.
+func Build(t testing.TB, packages ...string) string {
+	t.Helper()
+	dir, err := build(packages...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func build(packages ...string) (string, error) {
 	root, err := Root()
 	if err != nil {
 		return "", err
@@ -46,7 +60,7 @@ func build() (string, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/...", "./samples/bookinfo", "./test/simnet/cmd/simnet", "./test/mesh/cmd/agent", "./test/attack/cmd/attack")
+	cmd := exec.Command("go", append([]string{"build", "-o", dir + "/"}, packages...)...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
