@@ -74,6 +74,9 @@ var (
 	labelWord = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
 )
 
+// IsNamespace reports whether s can be the name of a namespace: a label of RFC 1123.
+func IsNamespace(s string) bool { return dnsLabel.MatchString(s) }
+
 func (v *validation) metadata(kind *Kind, m *Meta) {
 	switch {
 	case m.Name == "":
@@ -88,7 +91,7 @@ func (v *validation) metadata(kind *Kind, m *Meta) {
 	switch {
 	case kind.Namespaced && m.Namespace == "":
 		v.fail("metadata.namespace", "is missing")
-	case kind.Namespaced && !dnsLabel.MatchString(m.Namespace):
+	case kind.Namespaced && !IsNamespace(m.Namespace):
 		v.fail("metadata.namespace", "%q is not a DNS label", m.Namespace)
 	case !kind.Namespaced && m.Namespace != "":
 		v.fail("metadata.namespace", "a %s is cluster-scoped and has no namespace", kind.Name)

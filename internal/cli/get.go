@@ -1,11 +1,11 @@
 package cli
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,112 +18,122 @@ const allTypes = "all"
 
 func newGetCommand() *cobra.Command {
 	var output string
+	var everywhere bool
 	cmd := &cobra.Command{
-		Use:   "get TYPE [NAME]",
+		Use:   "get (TYPE [NAME...] | TYPE/NAME...)",
 		Short: "Show rules and configuration",
-		Long:  "Shows the objects of a type in a namespace (default, unless -n says another), or one of them. Types: " + strings.Join(api.TypeWords(), ", ") + ", or all.",
+		Long: `Shows the objects of a type in a namespace (default, unless -n says another; -A: in every one), or
+those that are named. Types: ` + strings.Join(api.TypeWords(), ", ") + `, or all; several with commas
+between. With -w, -l, -o wide, jsonpath, go-template, custom-columns or name, and with the flags for
+sorting and selecting, kubectl's own get answers.`,
 		Example: `  sluice get egressrules
   sluice get egressrule googleapis -o yaml
-  sluice get all -n books`,
+  sluice get egress-rule/default/googleapis
+  sluice get all -A`,
 		ValidArgsFunction: completeTypes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case len(args) == 0:
+			if len(args) == 0 {
 				return usageError(cmd, "specify the type of resource to get. Types are "+strings.Join(api.TypeWords(), ", ")+", all")
-			case len(args) > 2:
-				return usageError(cmd, "get takes a type and at most one name")
+			}
+			if getsByKubectl(cmd, output) {
+				return getByKubectl(cmd, args)
 			}
 			write, known := outputs[output]
 			if !known {
-				return fmt.Errorf("unknown output format %v. Types are json|yaml|short", output)
+				return fmt.Errorf("unknown output format %v. Types are json|yaml|short|%s", output, strings.Join(kubectlOutputs, "|"))
 			}
-			kinds := api.Kinds()
-			if args[0] != allTypes {
-				kind, err := lookup(args[0])
-				if err != nil {
-					return err
-				}
-				kinds = []*api.Kind{kind}
-			} else if len(args) == 2 {
-				return usageError(cmd, "get all takes no name")
+			if _, given := namespaceFor(cmd); given && everywhere {
+				return errors.New("--namespace and --all-namespaces exclude each other")
 			}
-			client, err := clientFor(cmd)
+			objects, named, err := getObjects(cmd, args, everywhere)
 			if err != nil {
 				return err
 			}
-			defer client.Close()
-			namespace, _ := namespaceFor(cmd)
-			var objects []api.Object
-			if len(args) == 2 {
-				objects, err = getOne(cmd.Context(), client, kinds[0], namespace, args[1])
-			} else {
-				objects, err = getAll(cmd.Context(), client, kinds, namespace)
-			}
-			if err != nil {
-				return err
-			}
-			return write(cmd.OutOrStdout(), objects, len(args) < 2)
+			return write(cmd.OutOrStdout(), objects, shown{list: !named, everywhere: everywhere})
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "short", "output format: json|yaml|short")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml", "short"}, cobra.ShellCompDirectiveNoFileComp))
+	f := cmd.Flags()
+	f.StringVarP(&output, "output", "o", "short", "output format: json|yaml|short|"+strings.Join(kubectlOutputs, "|"))
+	f.BoolVarP(&everywhere, "all-namespaces", "A", false, "the objects of every namespace")
+	addKubectlGetFlags(f)
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(append([]string{"json", "yaml", "short"}, kubectlOutputs...), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// getOne returns the named object, or none where it is not there.
-func getOne(ctx context.Context, client *rest.Client, kind *api.Kind, namespace, name string) ([]api.Object, error) {
-	o, err := client.Get(ctx, kind, namespace, name)
-	switch {
-	case rest.IsNotFound(err):
-		return nil, nil
-	case err != nil:
-		return nil, err
+// getObjects fetches what the arguments of get name. named says that each was named:
+// then one that does not exist is an error.
+func getObjects(cmd *cobra.Command, args []string, everywhere bool) (objects []api.Object, named bool, err error) {
+	refs, err := getReferences(cmd, args)
+	if err != nil {
+		return nil, false, err
 	}
-	return []api.Object{o}, nil
-}
-
-func getAll(ctx context.Context, client *rest.Client, kinds []*api.Kind, namespace string) ([]api.Object, error) {
-	var objects []api.Object
-	for _, kind := range kinds {
-		listed, err := client.List(ctx, kind, namespace)
+	if refs[0].name != "" && everywhere {
+		return nil, false, errors.New("an object is named in one namespace: leave --all-namespaces out")
+	}
+	client, err := clientFor(cmd)
+	if err != nil {
+		return nil, false, err
+	}
+	defer client.Close()
+	for _, ref := range refs {
+		if ref.name != "" {
+			named = true
+			o, err := client.Get(cmd.Context(), ref.kind, ref.namespace, ref.name)
+			if err != nil {
+				return nil, true, err
+			}
+			objects = append(objects, o)
+			continue
+		}
+		namespace := ref.namespace
+		if everywhere {
+			namespace = rest.AllNamespaces
+		}
+		listed, err := client.List(cmd.Context(), ref.kind, namespace)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		objects = append(objects, listed...)
 	}
-	return objects, nil
+	return objects, named, nil
 }
 
-// outputs writes objects in each format of -o; list is false where one object was
-// asked for by name.
-var outputs = map[string]func(w io.Writer, objects []api.Object, list bool) error{
-	"short": func(w io.Writer, objects []api.Object, _ bool) error { return writeShort(w, objects) },
-	"yaml": func(w io.Writer, objects []api.Object, _ bool) error {
+func getReferences(cmd *cobra.Command, args []string) ([]reference, error) {
+	if args[0] != allTypes {
+		return parseReferences(cmd, args)
+	}
+	if len(args) > 1 {
+		return nil, usageError(cmd, "get all takes no name")
+	}
+	namespace, _ := namespaceFor(cmd)
+	var refs []reference
+	for _, kind := range api.Kinds() {
+		refs = append(refs, reference{kind: kind, namespace: namespace})
+	}
+	return refs, nil
+}
+
+// shown is what was asked for: a list and not objects by name, of every namespace.
+type shown struct{ list, everywhere bool }
+
+// outputs writes objects in each format of -o.
+var outputs = map[string]func(w io.Writer, objects []api.Object, what shown) error{
+	"short": func(w io.Writer, objects []api.Object, what shown) error {
+		return writeTables(w, objects, what.everywhere, time.Now())
+	},
+	"yaml": func(w io.Writer, objects []api.Object, _ shown) error {
 		if len(objects) == 0 {
 			return writeNone(w)
 		}
 		return api.WriteYAML(w, objects)
 	},
 	// A program reads it, so none is an empty List.
-	"json": api.WriteJSON,
+	"json": func(w io.Writer, objects []api.Object, what shown) error {
+		return api.WriteJSON(w, objects, what.list || len(objects) > 1)
+	},
 }
 
 func writeNone(w io.Writer) error {
 	_, err := fmt.Fprintln(w, "No resources found.")
 	return err
-}
-
-// writeShort writes the table of Istio 0.5. A padding of 1 keeps columns apart whose
-// text fills whole tabs, which ran into one another then.
-func writeShort(w io.Writer, objects []api.Object) error {
-	if len(objects) == 0 {
-		return writeNone(w)
-	}
-	table := tabwriter.NewWriter(w, 0, 8, 1, '\t', 0)
-	fmt.Fprintln(table, "NAME\tKIND\tNAMESPACE")
-	for i := range objects {
-		o := &objects[i]
-		fmt.Fprintf(table, "%s\t%s\t%s\n", o.Metadata.Name, o.TypeOf().FullName(), o.Metadata.Namespace)
-	}
-	return table.Flush()
 }

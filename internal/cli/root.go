@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/version"
 )
 
@@ -57,7 +59,7 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 	flags := root.PersistentFlags()
 	flags.String(flagServer, os.Getenv("SLUICE_SERVER"), "`ADDR` of sluice-server: its socket, its runtime folder, or a loopback address with a port (SLUICE_SERVER; default: api.sock in the runtime folder)")
 	flags.StringP(flagNamespace, "n", "", "namespace (default \"default\")")
-	root.PersistentPreRunE = refuseServerFlags
+	root.PersistentPreRunE = checkServerFlags
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
@@ -69,22 +71,26 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 		newWhyCommand(), newStatusCommand(), newFlowsCommand(),
 		newVersionCommand(),
 	)
+	root.AddCommand(newKubectlCommands()...)
 	return root
 }
 
-// refuseServerFlags refuses the flags of all commands that speak to the server
+// checkServerFlags refuses the flags of all commands that speak to the server
 // where a command does not: a flag that is read and ignored misleads. A command
-// with a flag of its own by that name is not meant.
-func refuseServerFlags(cmd *cobra.Command, _ []string) error {
-	switch cmd.Name() {
-	case "demo", "version":
-	default:
-		return nil
-	}
+// with a flag of its own by that name is not meant. A namespace must be one that can
+// be, for nothing would be found in any other.
+func checkServerFlags(cmd *cobra.Command, _ []string) error {
 	for _, name := range []string{flagServer, flagNamespace} {
-		if flag := cmd.InheritedFlags().Lookup(name); flag != nil && flag.Changed {
+		flag := cmd.InheritedFlags().Lookup(name)
+		if flag == nil || !flag.Changed {
+			continue
+		}
+		if slices.Contains([]string{"demo", "version"}, cmd.Name()) {
 			return usageError(cmd, cmd.Name()+" takes no --"+name)
 		}
+	}
+	if namespace, given := namespaceFor(cmd); given && !api.IsNamespace(namespace) {
+		return fmt.Errorf("--namespace %q cannot be a namespace: lower-case letters, digits and inner hyphens, at most 63", namespace)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -108,7 +109,7 @@ func apply(ctx context.Context, client *rest.Client, o *api.Object) (string, err
 func newDeleteCommand() *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
-		Use:   "delete TYPE NAME...",
+		Use:   "delete (TYPE NAME... | TYPE/NAME... | -f FILE)",
 		Short: "Delete rules and configuration",
 		Long:  "Deletes the named objects of a type, or the objects of a file.",
 		Example: `  sluice delete egressrule googleapis
@@ -120,19 +121,19 @@ func newDeleteCommand() *cobra.Command {
 				return usageError(cmd, "delete takes no arguments when the file option is used")
 			case len(files) > 0:
 				return deleteFiles(cmd, files)
-			case len(args) < 2:
+			case len(args) == 0 || len(args) == 1 && !strings.Contains(args[0], "/"):
 				return usageError(cmd, "provide configuration type and name or -f option")
 			}
-			return deleteNames(cmd, args[0], args[1:])
+			return deleteNames(cmd, args)
 		},
 	}
 	addFileFlag(cmd, &files)
 	return cmd
 }
 
-// deleteNames deletes objects of one type by name. It tries all of them.
-func deleteNames(cmd *cobra.Command, word string, names []string) error {
-	kind, err := lookup(word)
+// deleteNames deletes objects by name. It tries all of them.
+func deleteNames(cmd *cobra.Command, args []string) error {
+	refs, err := parseReferences(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -141,18 +142,17 @@ func deleteNames(cmd *cobra.Command, word string, names []string) error {
 		return err
 	}
 	defer client.Close()
-	namespace, _ := namespaceFor(cmd)
 	var failures []string
-	for _, name := range names {
-		err := client.Delete(cmd.Context(), kind, namespace, name)
+	for _, ref := range refs {
+		err := client.Delete(cmd.Context(), ref.kind, ref.namespace, ref.name)
 		if errors.Is(err, rest.ErrNoServer) {
 			return err
 		}
 		if err != nil {
-			failures = append(failures, fmt.Sprintf("cannot delete %s: %v", name, err))
+			failures = append(failures, fmt.Sprintf("cannot delete %s: %v", ref.name, err))
 			continue
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "Deleted config: %s %s\n", word, name)
+		fmt.Fprintf(cmd.OutOrStdout(), "Deleted config: %s %s\n", ref.word, ref.name)
 	}
 	return listOf(failures)
 }

@@ -19,6 +19,14 @@ type address struct {
 	host    string // what stands in URLs
 }
 
+// Resolve reads an address of --server as every command does, and returns what is to
+// be dialled for it ("unix" with a path, or "tcp" with a host and port) and the host
+// that stands in URLs.
+func Resolve(server string) (network, at, host string, err error) {
+	found, err := resolve(server)
+	return found.network, found.at, found.host, err
+}
+
 // resolve reads an address of --server: a unix socket ("unix:PATH", "/PATH"), a
 // runtime folder that holds api.sock, or a loopback address with a port
 // ("127.0.0.1:15010", "http://[::1]:15010"). The empty one is api.sock in the

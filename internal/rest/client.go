@@ -112,7 +112,8 @@ func (c *Client) Get(ctx context.Context, kind *api.Kind, namespace, name string
 	return c.object(ctx, http.MethodGet, at, nil)
 }
 
-// List returns the objects of a kind in a namespace, sorted by name.
+// List returns the objects of a kind in a namespace, or in AllNamespaces, sorted by
+// namespace and name.
 func (c *Client) List(ctx context.Context, kind *api.Kind, namespace string) ([]api.Object, error) {
 	at, err := collection(kind, namespace)
 	if err != nil {

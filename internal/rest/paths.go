@@ -1,16 +1,20 @@
 package rest
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"sluice.dev/sluice/api"
 )
 
+// AllNamespaces in the place of a namespace means the objects of every one.
+const AllNamespaces = "*"
+
 // collection is the path of the objects of a kind, and member that of one of them.
 func collection(kind *api.Kind, namespace string) (string, error) {
 	path := "/apis/" + kind.APIVersion()
-	if kind.Namespaced {
+	if kind.Namespaced && namespace != AllNamespaces {
 		if err := segment("namespace", namespace); err != nil {
 			return "", err
 		}
@@ -20,6 +24,9 @@ func collection(kind *api.Kind, namespace string) (string, error) {
 }
 
 func member(kind *api.Kind, namespace, name string) (string, error) {
+	if namespace == AllNamespaces {
+		return "", errors.New("an object has one namespace")
+	}
 	path, err := collection(kind, namespace)
 	if err != nil {
 		return "", err

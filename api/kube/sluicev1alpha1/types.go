@@ -36,7 +36,9 @@ func AddToScheme(scheme *runtime.Scheme) error {
 // +kubebuilder:resource:path=egresspolicies,singular=egresspolicy,shortName=ep,categories=sluice
 // +kubebuilder:printcolumn:name=Hosts,type=string,JSONPath=`.spec.to.hosts`
 // +kubebuilder:printcolumn:name=CIDRs,type=string,JSONPath=`.spec.to.cidrs`
-// +kubebuilder:printcolumn:name=Ports,type=string,JSONPath=`.spec.to.ports[*].port`
+// +kubebuilder:printcolumn:name=Ports,type=string,JSONPath=`.spec.to.ports`
+// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name=Programmed,type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 type EgressPolicy struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -61,7 +63,9 @@ type EgressPolicyList struct {
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=meshservices,singular=meshservice,shortName=ms,categories=sluice
-// +kubebuilder:printcolumn:name=Ports,type=string,JSONPath=`.spec.ports[*].port`
+// +kubebuilder:printcolumn:name=Ports,type=string,JSONPath=`.spec.ports`
+// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name=Programmed,type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 type MeshService struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -87,6 +91,8 @@ type MeshServiceList struct {
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=meshconfigs,singular=meshconfig,shortName=mc,categories=sluice,scope=Cluster
 // +kubebuilder:printcolumn:name=Outbound,type=string,JSONPath=`.spec.outboundDefault`
+// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name=Programmed,type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 type MeshConfig struct {
 	metav1.TypeMeta   `json:",inline"`

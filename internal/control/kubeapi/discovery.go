@@ -10,10 +10,13 @@ import (
 	listers "k8s.io/apiextensions-apiserver/pkg/client/listers/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"sluice.dev/sluice/api"
 )
 
 // groupDiscovery answers what the CRD server leaves to others: /apis, the list
-// of groups (kube-apiserver's aggregator has it elsewhere), and 404 for the rest.
+// of groups (kube-apiserver's aggregator has it elsewhere), whether a namespace is
+// there, and 404 for the rest.
 type groupDiscovery struct {
 	definitions listers.CustomResourceDefinitionLister
 	answer      http.Handler // list, and the aggregated form for who asks for it
@@ -22,6 +25,16 @@ type groupDiscovery struct {
 func (d *groupDiscovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if path := strings.TrimSuffix(r.URL.Path, "/"); path == "/apis" {
 		d.answer.ServeHTTP(w, r)
+		return
+	}
+	// Of an object that is not there kubectl asks whether its namespace is, and says
+	// that alone where it is not. Here a namespace needs no object.
+	if name, ok := strings.CutPrefix(r.URL.Path, "/api/v1/namespaces/"); ok && r.Method == http.MethodGet && api.IsNamespace(name) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(metav1.PartialObjectMetadata{ // the client is gone
+			TypeMeta:   metav1.TypeMeta{Kind: "Namespace", APIVersion: "v1"},
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+		})
 		return
 	}
 	writeStatus(w, http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource")

@@ -128,7 +128,7 @@ func kindOf(path string) (*api.Kind, string) {
 			continue
 		}
 		parts := strings.Split(rest, "/")
-		if kind.Namespaced {
+		if kind.Namespaced && parts[0] != kind.Plural {
 			if len(parts) < 3 || parts[0] != "namespaces" {
 				continue
 			}
@@ -181,8 +181,11 @@ func (s *Server) update(w http.ResponseWriter, r *http.Request, kind *api.Kind, 
 // list answers by pages of limit, as the API does.
 func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	var paths []string
+	kind, _ := kindOf(r.URL.Path)
+	everywhere := kind.Namespaced && !strings.Contains(r.URL.Path, "/namespaces/")
 	for path := range maps.Keys(s.objects) {
-		if strings.HasPrefix(path, r.URL.Path+"/") && path > r.URL.Query().Get("continue") {
+		of, _ := kindOf(path)
+		if (strings.HasPrefix(path, r.URL.Path+"/") || everywhere && of == kind) && path > r.URL.Query().Get("continue") {
 			paths = append(paths, path)
 		}
 	}

@@ -1,0 +1,96 @@
+// Command kubectl-sluice is kubectl's own verbs on the rules of a sluice-server:
+// annotate, diff, edit, explain, get, label, patch, wait. `sluice` calls it for these,
+// and kubectl finds it as its plugin (`kubectl sluice get …`). It links Kubernetes'
+// client, which `sluice` does not, so that `sluice` starts at once.
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/rest"
+	"k8s.io/kubectl/pkg/cmd/annotate"
+	"k8s.io/kubectl/pkg/cmd/apiresources"
+	"k8s.io/kubectl/pkg/cmd/diff"
+	"k8s.io/kubectl/pkg/cmd/edit"
+	"k8s.io/kubectl/pkg/cmd/explain"
+	"k8s.io/kubectl/pkg/cmd/get"
+	"k8s.io/kubectl/pkg/cmd/label"
+	"k8s.io/kubectl/pkg/cmd/patch"
+	cmdutil "k8s.io/kubectl/pkg/cmd/util"
+	"k8s.io/kubectl/pkg/cmd/wait"
+
+	"sluice.dev/sluice/internal/version"
+)
+
+// parent is how the commands are called in the examples of their help.
+const parent = "sluice"
+
+func main() {
+	root := newRootCommand(genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr})
+	if args := os.Args[1:]; len(args) > 0 && isOther(root, args[0]) {
+		fmt.Fprintln(os.Stderr, "error:", becomeSluice(args))
+		os.Exit(1)
+	}
+	if err := root.Execute(); err != nil {
+		cmdutil.CheckErr(err)
+	}
+}
+
+func newRootCommand(streams genericiooptions.IOStreams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kubectl-sluice",
+		Short: "The verbs of kubectl on the rules of a sluice-server",
+		Long: `The verbs of kubectl on the rules of a sluice-server. As a plugin of kubectl it takes every command
+of sluice: kubectl sluice get, kubectl sluice run, and so on.`,
+		Version:       version.String(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRun: func(*cobra.Command, []string) {
+			rest.SetDefaultWarningHandler(rest.NewWarningWriter(streams.ErrOut, rest.WarningWriterOptions{Deduplicate: true}))
+		},
+	}
+	server := new(server)
+	server.addFlags(root.PersistentFlags())
+	factory := cmdutil.NewFactory(server)
+	root.AddCommand(
+		annotate.NewCmdAnnotate(parent, factory, streams),
+		apiresources.NewCmdAPIResources(factory, streams),
+		diff.NewCmdDiff(factory, streams),
+		edit.NewCmdEdit(factory, streams),
+		explain.NewCmdExplain(parent, factory, streams),
+		get.NewCmdGet(parent, factory, streams),
+		label.NewCmdLabel(factory, streams),
+		patch.NewCmdPatch(factory, streams),
+		wait.NewCmdWait(server, streams),
+	)
+	return root
+}
+
+// isOther says whether a word is a command of sluice alone.
+func isOther(root *cobra.Command, word string) bool {
+	if word == "" || word[0] == '-' || slices.Contains([]string{"help", "completion", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, word) {
+		return false
+	}
+	return !slices.ContainsFunc(root.Commands(), func(c *cobra.Command) bool { return c.Name() == word })
+}
+
+// becomeSluice goes on as the sluice beside this binary, or that of PATH.
+func becomeSluice(args []string) error {
+	path, err := exec.LookPath("sluice")
+	if self, ownErr := os.Executable(); ownErr == nil {
+		if beside, besideErr := exec.LookPath(filepath.Join(filepath.Dir(self), "sluice")); besideErr == nil {
+			path, err = beside, nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s is a command of sluice, which is neither beside kubectl-sluice nor in PATH", args[0])
+	}
+	return syscall.Exec(path, append([]string{"sluice"}, args...), os.Environ())
+}
