@@ -218,7 +218,8 @@ func TestADeniedClientThatWaitsForItsServerIsNotKeptWaiting(t *testing.T) {
 		want time.Duration
 	}{
 		{"a port without a rule", "db.example.com", "", 3306, carry.DeniedSilence},
-		{"a name beside a rule on its port", "db.example.com", "", 443, carry.DeniedSilence},
+		{"a port on which clients speak first", "db.example.com", "", 443, sniff.DefaultSilence},
+		{"another", "db.example.com", "", 80, sniff.DefaultSilence},
 		{"a name of the rule", "www.googleapis.com", "", 443, sniff.DefaultSilence},
 		{"an address, whose client may name what the rule holds", "", "192.0.2.1", 443, sniff.DefaultSilence},
 		{"a name that may lead into an address rule", "db.example.com", "", 25, sniff.DefaultSilence},
@@ -231,11 +232,11 @@ func TestADeniedClientThatWaitsForItsServerIsNotKeptWaiting(t *testing.T) {
 			addr = netip.MustParseAddr(x.addr)
 		}
 		possible := m.holder.Load().Policy.AtConnect(policy.TCP, x.port, dialled, addr).Possible
-		if got := carry.Silence(possible); got != x.want {
+		if got := carry.Silence(possible, x.port); got != x.want {
 			t.Errorf("%s: %v, want %v", x.what, got, x.want)
 		}
 	}
-	for _, port := range []uint16{3306, 443} {
+	for _, port := range []uint16{3306, 22} {
 		c := m.dial("db.example.com", port)
 		if err := ended(c); err != nil {
 			t.Errorf("port %d: %v; want a reset", port, err)
@@ -247,6 +248,20 @@ func TestADeniedClientThatWaitsForItsServerIsNotKeptWaiting(t *testing.T) {
 		if resp := exchange(t, c, bufio.NewReader(c), "GET / HTTP/1.1\r\nHost: db.example.com\r\n\r\n"); resp.StatusCode != 403 || resp.Header.Get("x-sluice-reason") != "no-rule" {
 			t.Errorf("port %d: status %d, reason %q", port, resp.StatusCode, resp.Header.Get("x-sluice-reason"))
 		}
+	}
+}
+
+// A Java program takes longer than that between its connect and its first ClientHello.
+func TestADeniedClientThatIsSlowToSpeakIsAnsweredInItsProtocol(t *testing.T) {
+	m := newMesh(t, newFakeNet(t))
+	c := m.dial("db.example.com", 443)
+	time.Sleep(carry.DeniedSilence + 100*time.Millisecond) // longer than others are waited for
+	err := tls.Client(c, &tls.Config{ServerName: "db.example.com"}).Handshake()
+	if err == nil || !strings.Contains(err.Error(), "access denied") {
+		t.Errorf("the handshake ends with %v, want the alert that access is denied", err)
+	}
+	if f := m.lastFlow(); f.Sniffed != policy.ClientHello || f.Reason != refusal.NoRule {
+		t.Errorf("the account says %+v", f)
 	}
 }
 

@@ -41,13 +41,16 @@ type Kit struct {
 
 // DeniedSilence is how long a client may say nothing where no rule could let it out,
 // whatever it says: it is listened to only so that it is answered in its own protocol. One
-// that waits for its server to speak first is reset after it.
+// that waits for its server to speak first is reset after it. See Silence for the ports
+// on which none does.
 const DeniedSilence = 250 * time.Millisecond
 
-// Silence is how long a client may say nothing, where anything that it says may be
-// allowed, and where nothing is.
-func Silence(possible bool) time.Duration {
-	if !possible {
+// Silence is how long a client may say nothing to a port, where anything that it says
+// may be allowed, and where nothing is. On the ports of HTTP and HTTPS a client speaks
+// first, and one that is slow, as a Java program is between its connect and its first
+// TLS handshake, is to be answered in its protocol as well.
+func Silence(possible bool, port uint16) time.Duration {
+	if !possible && port != 80 && !policy.SpeaksTLS(port) {
 		return DeniedSilence
 	}
 	return sniff.DefaultSilence

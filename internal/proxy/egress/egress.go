@@ -102,7 +102,7 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn, chain policy.Chain) {
 		c.serverFirst(ctx, buffer, sniff.Limits{OnlyTLS: true})
 		return
 	}
-	seen, prefix, err := c.sniff(ctx, buffer, sniff.Limits{Silence: carry.Silence(at.Possible)})
+	seen, prefix, err := c.sniff(ctx, buffer, sniff.Limits{Silence: carry.Silence(at.Possible, chain.Port)})
 	switch {
 	case err != nil:
 		c.lost(buffer, err)
