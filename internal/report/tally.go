@@ -2,6 +2,7 @@ package report
 
 import (
 	"cmp"
+	"strings"
 	"sync"
 
 	"sluice.dev/sluice/internal/record"
@@ -18,6 +19,7 @@ type Tally struct {
 	mu      sync.Mutex
 	entries map[key]*Entry
 	order   []*Entry
+	asked   map[string]bool // hosts of questions that had no answer; true: see wentOn
 	counts  Counts
 	more    Counts
 }
@@ -59,7 +61,7 @@ type Entry struct {
 // Summary is what a Tally counted.
 type Summary struct {
 	Counts  Counts
-	Entries []Entry // denied, not reached or audited, in the order in which they first came
+	Entries []Entry // denied, not reached or audited, in the order in which they first came; see Tally.wentOn
 	More    Counts  // of those beyond MaxEntries
 }
 
@@ -79,6 +81,7 @@ func (t *Tally) Closed(r *record.Record) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	*t.counts.of(outcome)++
+	t.wentOn(r)
 	switch outcome {
 	case Denied, NotReached, Audited:
 	default:
@@ -104,6 +107,38 @@ func (t *Tally) Closed(r *record.Record) {
 	}
 	e.Count++
 	e.Last = *r
+	if host, ok := askedHost(r); ok {
+		if t.asked == nil {
+			t.asked = make(map[string]bool)
+		}
+		if _, known := t.asked[host]; !known { // at most one for each entry
+			t.asked[host] = false
+		}
+	}
+}
+
+// wentOn notes that a client connected to a host of which it had asked a question that
+// had no answer, as apt does with the SRV records of its mirror: it does without, and
+// what became of the connection has a line of its own where it needs one.
+func (t *Tally) wentOn(r *record.Record) {
+	if len(t.asked) == 0 || r.Question != "" {
+		return
+	}
+	if _, ok := t.asked[r.Dialled]; ok {
+		t.asked[r.Dialled] = true
+	}
+}
+
+// askedHost is the host of a question about one of its services, "_http._tcp.HOST".
+func askedHost(r *record.Record) (host string, ok bool) {
+	if r.Question == "" || !strings.HasPrefix(r.Dialled, "_") {
+		return "", false
+	}
+	host = r.Dialled
+	for strings.HasPrefix(host, "_") {
+		_, host, _ = strings.Cut(host, ".")
+	}
+	return host, true
 }
 
 // Dropped implements record.Sink: it drops none.
@@ -113,9 +148,11 @@ func (t *Tally) Dropped() uint64 { return 0 }
 func (t *Tally) Summary() Summary {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := Summary{Counts: t.counts, More: t.more, Entries: make([]Entry, len(t.order))}
-	for i, e := range t.order {
-		s.Entries[i] = *e
+	s := Summary{Counts: t.counts, More: t.more, Entries: make([]Entry, 0, len(t.order))}
+	for _, e := range t.order {
+		if host, ok := askedHost(&e.Last); !ok || !t.asked[host] {
+			s.Entries = append(s.Entries, *e)
+		}
 	}
 	return s
 }
