@@ -84,6 +84,25 @@ func (n *Internet) Lie(t testing.TB, name string, addrs ...string) {
 	}
 }
 
+// Publish gives a name an address of the internet; its server listens outside, on a
+// unix socket that the place's user may connect to.
+func (n *Internet) Publish(t testing.TB, name string, port uint16, socket string) {
+	t.Helper()
+	if err := n.Control.Publish(context.Background(), name, port, socket); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Certificate is the certificate of a published name with its key, PEM.
+func (n *Internet) Certificate(t testing.TB, name string) []byte {
+	t.Helper()
+	pair, err := n.Control.Certificate(context.Background(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
+}
+
 // Reset makes the internet honest again and forgets what it saw.
 func (n *Internet) Reset(t testing.TB) {
 	t.Helper()

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -31,6 +32,23 @@ func (s *servers) controlHandler() http.Handler {
 			return
 		}
 		s.dns.lie(name, r.URL.Query()["addr"])
+	})
+	mux.HandleFunc("POST /publish", func(w http.ResponseWriter, r *http.Request) {
+		port, err := strconv.ParseUint(r.URL.Query().Get("port"), 10, 16)
+		if err == nil {
+			err = s.publish(r.URL.Query().Get("name"), uint16(port), r.URL.Query().Get("socket"))
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
+	})
+	mux.HandleFunc("GET /certificate", func(w http.ResponseWriter, r *http.Request) {
+		pair, err := s.trusted.keyPair(r.URL.Query().Get("name"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.Write(pair)
 	})
 	mux.HandleFunc("POST /reset", func(http.ResponseWriter, *http.Request) {
 		s.dns.stopLying()
@@ -68,6 +86,19 @@ func (c Control) Records(ctx context.Context, server string, kind Kind) ([]Recor
 func (c Control) Lie(ctx context.Context, name string, addrs ...string) error {
 	_, err := c.do(ctx, http.MethodPost, "/lie?"+url.Values{"name": {name}, "addr": addrs}.Encode())
 	return err
+}
+
+// Publish gives a name an address of the internet and sends what arrives at one of
+// its ports to a unix socket outside, behind which its server is. It stays until the
+// internet ends.
+func (c Control) Publish(ctx context.Context, name string, port uint16, socket string) error {
+	_, err := c.do(ctx, http.MethodPost, "/publish?"+url.Values{"name": {name}, "port": {strconv.Itoa(int(port))}, "socket": {socket}}.Encode())
+	return err
+}
+
+// Certificate returns a certificate of the internet's CA for a name, and its key, PEM.
+func (c Control) Certificate(ctx context.Context, name string) ([]byte, error) {
+	return c.do(ctx, http.MethodGet, "/certificate?"+url.Values{"name": {name}}.Encode())
 }
 
 // Reset forgets all records and lies.

@@ -16,7 +16,8 @@ import (
 // dnsServer is the authority for everything. It tells the truth of the zone, but
 // for the names about which it was told to lie.
 type dnsServer struct {
-	log *log
+	log       *log
+	published *published
 
 	mu   sync.Mutex
 	lies map[string][]string
@@ -64,6 +65,9 @@ func (s *dnsServer) about(name string) ([]string, bool) {
 	}
 	if strings.HasSuffix(name, "."+AnyZone) {
 		return []string{"45.33.32.156"}, true
+	}
+	if addr, ok := s.published.addressOf(name); ok {
+		return []string{addr}, true
 	}
 	return records(name)
 }

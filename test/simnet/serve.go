@@ -26,11 +26,12 @@ type servers struct {
 	untrusted *authority
 	expired   *tls.Certificate // and wrong in no other way
 	ipv6      bool
+	published published
 }
 
 func newServers(ipv6 bool) (*servers, error) {
 	s := &servers{log: new(log), ipv6: ipv6}
-	s.dns = &dnsServer{log: s.log}
+	s.dns = &dnsServer{log: s.log, published: &s.published}
 	var err error
 	if s.trusted, err = newAuthority("small internet CA"); err != nil {
 		return nil, err
