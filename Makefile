@@ -13,7 +13,7 @@ PATIENCE ?= 30m
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build every binary into bin/ (the first time takes minutes)
@@ -26,6 +26,11 @@ demo: build ## run Bookinfo behind Sluice with a small internet; INTERNET=real u
 .PHONY: test
 test: ## run every test; needs Go and make alone
 	$(GO) test -timeout $(PATIENCE) ./...
+
+.PHONY: test-clients
+test-clients: ## run every client of the table, fetching those that are missing (as root by apt-get too)
+	$(GO) run ./test/clients/install
+	SLUICE_CLIENTS=all $(GO) test -count=1 -timeout $(PATIENCE) -run Client ./test/clients
 
 .PHONY: check
 check: lint race fuzz ## lint, the tests again under the race detector, 30 s of each fuzz test

@@ -1,5 +1,6 @@
 // Command reference writes docs/reference: the commands, the kinds, the limits,
-// the reasons, the reports and the exit statuses, each out of what the program itself says.
+// the reasons, the reports, the exit statuses and the tested clients, each out of what
+// the program, or for the clients their table, itself says.
 // `make generate` calls it. It never writes what depends on the machine.
 package main
 
@@ -31,6 +32,7 @@ var pages = []page{
 	{"reasons.md", writeReasons},
 	{"reports.md", writeReports},
 	{"exit-statuses.md", writeExits},
+	{"clients.md", writeClients},
 }
 
 func main() {
@@ -83,6 +85,7 @@ How to do something is said in the [guide](../guide/README.md).
 - [Reasons](reasons.md): every code with which a connection or request is denied or fails.
 - [Reports](reports.md): the lines that ` + "`sluice run --report`" + ` writes.
 - [Exit statuses](exit-statuses.md).
+- [Clients](clients.md): each that is tested, its line, and what it prints where it is allowed and where it is denied.
 `)
 	return nil
 }
