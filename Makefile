@@ -55,6 +55,10 @@ generate: ## write the CRDs, the deep copies and the reference anew
 attack: build ## try to get out of a sandbox, in every way that we know, as whom we can
 	@$(BIN)/attack -sluice $(BIN)/sluice
 
+.PHONY: test-kernels
+test-kernels: ## boot Debian 12's kernels in an emulator and try the sandbox there (needs qemu and apt; KERNELS='-arch arm64 -v')
+	@$(GO) run ./test/kernels $(KERNELS)
+
 .PHONY: bench
 bench: build ## measure Sluice and its peers (Debian's haproxy where installed)
 	@$(GO) run ./bench

@@ -478,7 +478,7 @@ func TestKillingAnyOfTheProcessesLeavesNothing(t *testing.T) {
 				continue // does nothing, on purpose
 			}
 			t.Run(fmt.Sprintf("%s %s", with, victim), func(t *testing.T) {
-				f := newFamily(t, nil, "", nil, "sh", "-c", "setsid sleep 1000 & setsid sh -c 'trap \"\" TERM HUP; env sleep 1000' & echo started; env sleep 1000")
+				f := newFamily(t, nil, "", nil, "sh", "-c", "setsid sleep 1000 & setsid sh -c 'trap \"\" TERM HUP; env sleep 1000; true' & echo started; env sleep 1000; true")
 				if line := f.line(t); line != "started" {
 					t.Fatal(line)
 				}

@@ -18,6 +18,7 @@ type program struct {
 var programs = []program{
 	{name: "guest", path: "./test/kernels/guest"},
 	{name: "sluice", path: "./cmd/sluice"},
+	{name: "attack", path: "./test/attack/cmd/attack"},
 	{name: "simnet", path: "./test/simnet/cmd/simnet"},
 	{name: "sandbox.test", path: "./internal/sandbox", tests: true},
 	{name: "supervise.test", path: "./internal/sandbox/supervise", tests: true},

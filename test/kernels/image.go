@@ -23,7 +23,7 @@ var testData = map[string]string{"tests/sandbox/testdata": "internal/sandbox/tes
 var loadable = []string{
 	"net/netfilter", "net/ipv4/netfilter", "net/ipv6/netfilter", "net/unix",
 	"net/ipv4/inet_diag.ko", "net/ipv4/tcp_diag.ko", "net/ipv4/udp_diag.ko",
-	"drivers/net/dummy.ko", "drivers/net/veth.ko", "drivers/net/tun.ko", "fs/overlayfs",
+	"net/sctp", "net/vmw_vsock", "drivers/net/dummy.ko", "drivers/net/veth.ko", "drivers/net/tun.ko", "fs/overlayfs",
 }
 
 // tools are the names under which the image has busybox. It has no modprobe: the guest

@@ -38,7 +38,7 @@ func allRows() []row {
 			row{"level-" + w.name, "the level's sentences are those that this kernel is known to lack", short, levelIsKnown(w)},
 		)
 	}
-	return append(rows, testRows()...)
+	return append(append(rows, attackRows()...), testRows()...)
 }
 
 // expect takes what a command did and checks its status and what it said.

@@ -49,6 +49,9 @@ func packageTests(id, name string, w who) func(context.Context, *lab) (string, e
 			l.say(verdict.Row{ID: id + "/" + test.name, Verdict: verdict.Fail, Sentence: "the test passes", Outcome: test.output})
 		}
 		outcome := fmt.Sprintf("%d passed, %d skipped, %d failed", counted.passed, len(counted.skipped), len(counted.failed))
+		if counted.running != "" {
+			outcome += "\ncut off in " + counted.running
+		}
 		for _, test := range counted.skipped {
 			outcome += "\nskipped: " + test.name + ": " + strings.Join(strings.Fields(test.output), " ")
 		}
@@ -70,6 +73,7 @@ type test struct{ name, output string }
 
 type tests struct {
 	passed          int
+	running         string // what had begun and did not end
 	skipped, failed []test
 }
 
@@ -80,9 +84,13 @@ func count(output string) (counted tests) {
 	for line := range strings.Lines(output) {
 		mark, rest, ok := strings.Cut(line, ": ")
 		name, _, _ := strings.Cut(rest, " ")
+		if ok && strings.HasPrefix(mark, "--- ") {
+			counted.running = ""
+		}
 		switch {
 		case strings.HasPrefix(line, "=== RUN   ") && !strings.Contains(line, "/"):
 			said.Reset()
+			counted.running = strings.TrimSpace(strings.TrimPrefix(line, "=== RUN   "))
 		case ok && mark == "--- PASS":
 			counted.passed++
 		case ok && mark == "--- SKIP":
