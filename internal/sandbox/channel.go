@@ -14,7 +14,8 @@ import (
 //
 //	1: the first
 //	2: init watches the ports on which the command serves
-const channelFormat = 2
+//	3: what root keeps, and ssh's configuration
+const channelFormat = 3
 
 var channels = format.Kind{Name: "the channel between sluice and its sandbox", Oldest: channelFormat, Newest: channelFormat}
 
@@ -30,6 +31,9 @@ type (
 		Unix         []string `json:"unix,omitempty"`
 		Unsupervised bool     `json:"unsupervised,omitempty"`
 		OneUser      bool     `json:"oneUser,omitempty"`
+		// SSH are files of root that ssh of the command's user has to read; they are open
+		// as the last descriptors.
+		SSH []string `json:"ssh,omitempty"`
 		// NoFileCapabilities is that of Config.
 		NoFileCapabilities bool     `json:"noFileCapabilities,omitempty"`
 		Listen             []uint16 `json:"listen,omitempty"`
@@ -69,15 +73,19 @@ type (
 	}
 )
 
-// sendSetup sends it with the list of unix sockets of our network namespace: init
-// is in another one, and hides those that are outside.
-func sendSetup(control *net.UnixConn, wanted setup) error {
+// sendSetup sends it with the list of unix sockets of our network namespace, for init
+// is in another one, and hides those that are outside; and with the files of wanted.SSH.
+func sendSetup(control *net.UnixConn, wanted setup, ssh []*os.File) error {
+	var files []int
 	list, err := os.Open("/proc/self/net/unix")
-	if err != nil {
-		return seqpacket.Send(control, wanted) // init notes that it is missing
+	if err == nil { // else init notes that it is missing
+		defer list.Close()
+		files = append(files, int(list.Fd()))
 	}
-	defer list.Close()
-	return seqpacket.Send(control, wanted, int(list.Fd()))
+	for _, file := range ssh {
+		files = append(files, int(file.Fd()))
+	}
+	return seqpacket.Send(control, wanted, files...)
 }
 
 // listen takes what init tells, until the sandbox has ended.

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -22,14 +23,14 @@ func TestInitRefusesAChannelOfAnotherFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := seqpacket.Send(ours, setup{Format: 7}); err != nil {
+	if err := seqpacket.Send(ours, setup{Format: channelFormat + 1}); err != nil {
 		t.Fatal(err)
 	}
 	var outcome ready
 	if _, err := seqpacket.Receive(ours, &outcome, 0); err != nil {
 		t.Fatal(err)
 	}
-	const want = "the channel between sluice and its sandbox has format 7; this Sluice reads format 2"
+	want := fmt.Sprintf("the channel between sluice and its sandbox has format %d; this Sluice reads format %d", channelFormat+1, channelFormat)
 	if outcome.Failure == nil || !strings.Contains(outcome.Failure.Text, want) {
 		t.Errorf("it answers %+v", outcome.Failure)
 	}
@@ -52,12 +53,12 @@ func TestAnInitOfAnotherFormatIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer init.Close()
-	if err := seqpacket.Send(init.(*net.UnixConn), ready{Format: 7}); err != nil {
+	if err := seqpacket.Send(init.(*net.UnixConn), ready{Format: channelFormat + 1}); err != nil {
 		t.Fatal(err)
 	}
 	s := &Sandbox{control: ours}
 	err = s.setUp(t.Context(), &Config{})
-	if err == nil || !strings.Contains(err.Error(), "has format 7; this Sluice reads format 2: upgrade this Sluice") {
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("has format %d; this Sluice reads format %d: upgrade this Sluice", channelFormat+1, channelFormat)) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -44,7 +46,7 @@ func initMain(command []string) int {
 		return exitInit
 	}
 	var wanted setup
-	lists, err := seqpacket.Receive(control, &wanted, 1)
+	lists, err := seqpacket.Receive(control, &wanted, 1+maxSSHFiles)
 	if err != nil {
 		return exitInit
 	}
@@ -95,8 +97,12 @@ type interior struct {
 
 // setUpInside makes the mounts and the network, and decides over unix sockets from
 // then on. What went wrong is in outcome. Lists holds the unix sockets of our
-// parent's network namespace, where it could be opened.
+// parent's network namespace, where it could be opened, and the files of wanted.SSH.
 func setUpInside(wanted *setup, lists []int, control *net.UnixConn) (inside *interior, outcome ready, files []*os.File) {
+	if len(lists) < len(wanted.SSH) {
+		return nil, ready{Failure: failureOf("channel", errors.New("files of ssh are missing"))}, nil
+	}
+	lists, ssh := lists[:len(lists)-len(wanted.SSH)], lists[len(lists)-len(wanted.SSH):]
 	directory, err := workingFolder()
 	if err != nil {
 		return nil, ready{Failure: failureOf(stepFolder, err)}, nil
@@ -127,6 +133,9 @@ func setUpInside(wanted *setup, lists []int, control *net.UnixConn) (inside *int
 	}
 	if outcome.Lowered = append(outcome.Lowered, mounts.lowered...); supervision.lowered != "" {
 		outcome.Lowered = append(outcome.Lowered, supervision.lowered)
+	}
+	if err := placeSSHConfig(wanted.SSH, ssh); err != nil {
+		outcome.Notes = append(outcome.Notes, fmt.Sprintf("ssh may refuse files of root that its configuration includes (%v)", err))
 	}
 	if err := reopenFolders(); err != nil {
 		return nil, ready{Failure: failureOf(stepStreams, err)}, nil

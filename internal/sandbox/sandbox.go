@@ -151,10 +151,15 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	defer stop()
 	var outcome ready
 	var fds []int
+	ssh := new(sshConfig)
+	if config.userNamespace() && os.Geteuid() != 0 {
+		ssh = findSSHConfig()
+		defer ssh.close()
+	}
 	err := sendSetup(s.control, setup{
 		Format: channelFormat, Mask: config.Mask, RunAs: config.RunAs, Listen: config.Listen, Checks: config.Checks,
-		Unix: config.Unix, Unsupervised: config.Unsupervised, NoFileCapabilities: config.NoFileCapabilities, OneUser: config.userNamespace(),
-	})
+		Unix: config.Unix, Unsupervised: config.Unsupervised, NoFileCapabilities: config.NoFileCapabilities, OneUser: config.userNamespace(), SSH: ssh.paths,
+	}, ssh.files)
 	if err == nil {
 		fds, err = seqpacket.Receive(s.control, &outcome, capture.MaxFiles)
 	}
@@ -176,6 +181,9 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	}
 	for _, fd := range fds {
 		s.files = append(s.files, os.NewFile(uintptr(fd), "capture"))
+	}
+	if note := ssh.note(); note != "" {
+		outcome.Notes = append(outcome.Notes, note)
 	}
 	s.notes, s.lowered, s.ownDevices = outcome.Notes, outcome.Lowered, outcome.OwnDevices
 	s.ports.init(config.Listen, outcome.Unready)
