@@ -29,8 +29,8 @@ var loadable = []string{
 // tools are the names under which the image has busybox. It has no modprobe: the guest
 // puts its own there once it has tried without.
 var tools = []string{
-	"sh", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "echo", "env", "false", "grep", "head", "id", "kill", "ln",
-	"ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "nc", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "setsid", "sleep",
+	"sh", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "echo", "env", "false", "grep", "head", "id", "install", "kill", "ln",
+	"ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "nc", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "setpriv", "setsid", "sleep",
 	"sort", "stat", "su", "tail", "tar", "test", "touch", "tr", "true", "tty", "umount", "uname", "unshare", "wc", "wget", "xargs",
 }
 
@@ -72,11 +72,12 @@ func makeImage(t target, cache string, p *packages, programs string) (string, er
 // at. What the kernel mounts is the guest's part.
 func (i *image) system() {
 	for folder, mode := range map[string]cpio.FileMode{
-		"proc": 0o555, "sys": 0o555, "dev": 0o755, "run": 0o755, "var/run": 0o755, "etc": 0o755, "sbin": 0o755, "root": 0o700, "tmp": 0o1777, "var/tmp": 0o1777,
+		"proc": 0o555, "sys": 0o555, "dev": 0o755, "run": 0o755, "etc": 0o755, "sbin": 0o755, "root": 0o700, "tmp": 0o1777, "var/tmp": 0o1777,
 		"home/user": 0o755, "usr/bin": 0o755, "mnt": 0o755,
 	} {
 		i.folder(folder, mode)
 	}
+	i.link("var/run", "/run")
 	for name, text := range map[string]string{
 		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
 		"etc/group":  "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",

@@ -13,7 +13,7 @@ import (
 // attackRows are the table of attempts to get out of a sandbox, as whom it knows.
 func attackRows() []row {
 	var rows []row
-	for _, as := range []string{"root", "user", "run-as"} {
+	for _, as := range []string{"root", "user", "run-as", "su"} {
 		id := "attack-" + as
 		rows = append(rows, row{id, "no attempt of the table gets out, and what is allowed works", long, attack(id, as)})
 	}
