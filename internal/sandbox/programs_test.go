@@ -97,8 +97,18 @@ func TestPostgreSQLKnowsItsPeer(t *testing.T) {
 		psql -h "$PWD" -U somebody-else -Atc 'select 1' postgres 2>&1 | grep -o 'Peer authentication failed'
 		pg_ctl -D data -m immediate stop >/dev/null`
 	config.Command, config.Dir = []string{"sh", "-c", script}, folder
-	config.Env = append(os.Environ(), "HOME="+folder, "PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C")
+	config.Env = append(os.Environ(), "HOME="+folder, "PATH="+folderOf(t, "initdb")+":/usr/bin:/bin", "LC_ALL=C")
 	if output, exit := newPlace(t, config).run(t); exit != 0 || output != "t\nPeer authentication failed\n" {
 		t.Errorf("exit %d: %s", exit, output)
 	}
+}
+
+// folderOf returns the folder of a program that is there.
+func folderOf(t *testing.T, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Dir(path)
 }

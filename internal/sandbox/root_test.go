@@ -79,6 +79,7 @@ func TestPostgreSQLTakesTwoUsersByTheirNames(t *testing.T) {
 	if exec.Command("id", "postgres").Run() != nil {
 		t.Skip("there is no user postgres")
 	}
+	binaries := folderOf(t, "initdb")
 	if testing.Short() {
 		t.Skip("initdb takes seconds")
 	}
@@ -88,7 +89,7 @@ func TestPostgreSQLTakesTwoUsersByTheirNames(t *testing.T) {
 	}
 	// Root makes the folders, the server and its clients are each somebody else.
 	script := `
-		export PATH=/usr/local/bin:$PATH
+		export PATH=` + binaries + `:$PATH
 		as() { who=$1; shift; su -s /bin/sh "$who" -c "PATH=$PATH; cd $PWD; $*"; }
 		install -d -o postgres -m 700 data && install -d -o postgres -m 755 s
 		as postgres initdb -D data --auth=peer --no-sync >/dev/null || exit 1
@@ -102,92 +103,6 @@ func TestPostgreSQLTakesTwoUsersByTheirNames(t *testing.T) {
 	if output, exit := scriptIn(t, Config{}, folder, script); exit != 0 || output != want {
 		t.Errorf("exit %d: %s", exit, output)
 	}
-}
-
-// deviceWays tries device files: each line is a name and what came of it.
-const deviceWays = `
-	for name in $(cd /dev && find . -mindepth 1 ! -path './pts/*' ! -path './shm/*' | sort); do printf '%s ' "${name#./}"; done; echo
-	echo x >/dev/null && head -c 4 /dev/zero | wc -c && head -c 4 /dev/urandom | wc -c; echo x 2>/dev/null >/dev/full || echo full
-	echo from input </dev/fd/0 >/dev/stdout`
-
-func TestRootHasDevicesOfItsOwnAndNoOthers(t *testing.T) {
-	needRoot(t)
-	folder := newOutside(t).folder
-	output, exit := scriptIn(t, Config{}, folder, deviceWays)
-	own := []string{"fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"}
-	if info, err := os.Stat("/dev/mqueue"); err != nil || !info.IsDir() {
-		own = slices.DeleteFunc(own, func(name string) bool { return name == "mqueue" })
-	}
-	want := strings.Join(own, " ") + " \n4\n4\nfull\nfrom input\n"
-	if exit != 0 || output != want {
-		t.Errorf("exit %d: %q, want %q", exit, output, want)
-	}
-	// As it was: those of the machine, in a user namespace of another user's neither.
-	for _, config := range []Config{{NoFileCapabilities: true}, {RunAs: &Identity{UID: ordinaryUser, GID: ordinaryUser}}} {
-		machine, err := os.ReadDir(devFolder)
-		if err != nil {
-			t.Fatal(err)
-		}
-		output, exit := scriptIn(t, config, "/", `ls -A /dev | wc -l`)
-		if exit != 0 || strings.TrimSpace(output) != fmt.Sprint(len(machine)) {
-			t.Errorf("%+v: exit %d: %s files in /dev, want %d", config, exit, output, len(machine))
-		}
-	}
-	output, exit = scriptIn(t, Config{UserNamespace: true}, "/", `ls -A /dev | grep -c -x -E 'vda|sda|tty1|vcs|kmsg|mem'; echo x >/dev/null && head -c 4 /dev/zero | wc -c`)
-	if exit != 0 || output != "0\n4\n" {
-		t.Errorf("in a user namespace: exit %d: %s", exit, output)
-	}
-}
-
-// A file of a device that somebody made outside, in an ordinary folder, opens nothing.
-func TestNoDeviceFileInAnOrdinaryFolderWorksForRoot(t *testing.T) {
-	needRoot(t)
-	folder := newOutside(t).folder
-	mounted := filepath.Join(folder, "mounted")
-	if err := os.Mkdir(mounted, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", mounted, "tmpfs", 0, "size=1m"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(mounted, unix.MNT_DETACH) })
-	disk, err := diskNumber()
-	if err != nil {
-		t.Skip(err)
-	}
-	null := int(unix.Mkdev(1, 3))
-	for _, in := range []string{folder, mounted} {
-		if err := errors.Join(unix.Mknod(filepath.Join(in, "disk"), unix.S_IFBLK|0o666, disk), unix.Mknod(filepath.Join(in, "null"), unix.S_IFCHR|0o666, null)); err != nil {
-			t.Skip("this machine makes no device files: ", err)
-		}
-	}
-	script := `for f in disk null mounted/disk mounted/null /proc/self/cwd/disk; do dd if=$f of=/dev/null bs=512 count=1 2>/dev/null && echo "$f opens"; done
-		unshare -Um sh -c 'dd if=disk of=/dev/null bs=512 count=1' 2>/dev/null && echo nested opens; true`
-	if output, exit := scriptIn(t, Config{}, folder, script); exit != 0 || output != "" {
-		t.Errorf("exit %d: %s", exit, output)
-	}
-	// The same files do work where that was left as it was, or this test says nothing.
-	if output, _ := scriptIn(t, Config{NoFileCapabilities: true}, folder, script); !strings.Contains(output, "null opens\n") {
-		t.Errorf("with the machine's devices: %s", output)
-	}
-}
-
-func diskNumber() (int, error) {
-	disks, err := os.ReadDir("/sys/block")
-	if err != nil {
-		return 0, err
-	}
-	for _, disk := range disks {
-		text, err := os.ReadFile(filepath.Join("/sys/block", disk.Name(), "dev"))
-		var major, minor uint32
-		if err != nil {
-			continue
-		}
-		if _, err := fmt.Sscanf(string(text), "%d:%d", &major, &minor); err == nil {
-			return int(unix.Mkdev(major, minor)), nil
-		}
-	}
-	return 0, errors.New("the machine has no disk")
 }
 
 // rootAttempts are what the rights over files must not open, beside what nobody may.
@@ -392,64 +307,6 @@ func TestRootRenamesNoFolderAroundAHiddenOne(t *testing.T) {
 	}
 }
 
-// remountRole gives flags mount by mount, as a kernel before 5.12 needs it, in mounts of
-// its own; it prints those that lost or lack one.
-func remountRole(args []string) int {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	before, err := readMounted()
-	if err == nil {
-		err = remountBelow(args[0], unix.MOUNT_ATTR_NODEV)
-	}
-	after, err2 := readMounted()
-	if err := errors.Join(err, err2); err != nil || len(before) != len(after) {
-		fmt.Println(err)
-		return 1
-	}
-	changed := 0
-	for i, m := range after {
-		if now, err := mountOf(m.point); err != nil || now != m.id {
-			continue
-		}
-		want := before[i].flags()
-		if isBelow(m.point, args[0]) {
-			want |= unix.MS_NODEV
-			changed++
-		}
-		if m.flags() != want {
-			fmt.Println(m.point, "had", before[i].own, "and has", m.own)
-		}
-	}
-	fmt.Println(changed > 0)
-	return 0
-}
-
-func TestMountsAreRestrictedOneByOneOnAnOldKernel(t *testing.T) {
-	needRoot(t)
-	folder := t.TempDir()
-	for name, flags := range map[string]uintptr{"a b": unix.MS_NOSUID | unix.MS_NOEXEC, "ro": unix.MS_RDONLY | unix.MS_NOATIME} {
-		path := filepath.Join(folder, name)
-		if err := errors.Join(os.Mkdir(path, 0o755), unix.Mount("tmpfs", path, "tmpfs", flags, "size=1m")); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { unix.Unmount(path, unix.MNT_DETACH) })
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for below, want := range map[string]string{"/": "true\n", filepath.Join(folder, "ro"): "true\n", folder: "remount " + folder + ": no mount is there\n"} {
-		command := exec.CommandContext(t.Context(), self, below)
-		command.Env = append(os.Environ(), roleVariable+"=remount")
-		command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
-		if output, _ := command.CombinedOutput(); string(output) != want {
-			t.Errorf("below %s: %s", below, output)
-		}
-	}
-}
-
 func TestTheLevelSaysWhatRootReaches(t *testing.T) {
 	needRoot(t)
 	for want, config := range map[string]Config{
@@ -462,26 +319,6 @@ func TestTheLevelSaysWhatRootReaches(t *testing.T) {
 		e := p.Enforcement()
 		if !slices.ContainsFunc(e.Notes, func(note string) bool { return strings.Contains(note, want) }) {
 			t.Errorf("%+v: %q", config, e.Notes)
-		}
-	}
-}
-
-// A second /proc, as a chroot has one, shows processes outside; a second /sys can be
-// written by uid 0.
-func TestFilesOfTheKernelAreOutOfReachWhereverTheyAreMounted(t *testing.T) {
-	needRoot(t)
-	folder := newOutside(t).folder
-	for name, kind := range map[string]string{"other proc": "proc", "other-sys": "sysfs"} {
-		path := filepath.Join(folder, name)
-		if err := errors.Join(os.Chmod(folder, 0o755), os.Mkdir(path, 0o755), unix.Mount(kind, path, kind, 0, "")); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { unix.Unmount(path, unix.MNT_DETACH) })
-	}
-	script := fmt.Sprintf(`cd %q; ls "other proc" | head -1; head -c 1 "other proc/%d/comm"; for f in "other proc/sys/kernel/core_pattern" other-sys/kernel/uevent_helper; do true >>"$f" && echo "$f is writable"; done; ls other-sys | grep -x kernel`, folder, os.Getpid())
-	for who, config := range map[string]Config{"root": {}, "a user": {RunAs: &Identity{UID: ordinaryUser, GID: ordinaryUser}}, "in a user namespace": {UserNamespace: true}} {
-		if output, exit := scriptIn(t, config, "/", "{ "+script+"; } 2>/dev/null"); exit != 0 || output != "kernel\n" {
-			t.Errorf("%s: exit %d: %s", who, exit, output)
 		}
 	}
 }
