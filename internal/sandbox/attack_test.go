@@ -192,7 +192,16 @@ func TestTheFilterRefusesByTheLowHalfOfAnArgument(t *testing.T) {
 		want                 uint32
 	}{
 		{"a unix socket", unix.SYS_SOCKET, native, []uint64{unix.AF_UNIX}, allow},
-		{"an IPv6 socket", unix.SYS_SOCKET, native, []uint64{unix.AF_INET6}, allow},
+		{"an IPv6 socket", unix.SYS_SOCKET, native, []uint64{unix.AF_INET6, unix.SOCK_DGRAM | unix.SOCK_CLOEXEC}, allow},
+		{"a socket of TCP by its name", unix.SYS_SOCKET, native, []uint64{unix.AF_INET, unix.SOCK_STREAM | unix.SOCK_NONBLOCK, unix.IPPROTO_TCP}, allow},
+		{"a socket of MPTCP", unix.SYS_SOCKET, native, []uint64{unix.AF_INET6, unix.SOCK_STREAM, unix.IPPROTO_MPTCP}, allow},
+		{"ping", unix.SYS_SOCKET, native, []uint64{unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_ICMP}, allow},
+		{"SCTP", unix.SYS_SOCKET, native, []uint64{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP}, refuseWith(unix.EPROTONOSUPPORT)},
+		{"SCTP behind a high bit", unix.SYS_SOCKET, native, []uint64{unix.AF_INET6 | high, unix.SOCK_STREAM | high, unix.IPPROTO_SCTP | high}, refuseWith(unix.EPROTONOSUPPORT)},
+		{"SCTP by its type", unix.SYS_SOCKET, native, []uint64{unix.AF_INET6, unix.SOCK_SEQPACKET | unix.SOCK_CLOEXEC}, refuseWith(unix.ESOCKTNOSUPPORT)},
+		{"DCCP by its type", unix.SYS_SOCKET, native, []uint64{unix.AF_INET, unix.SOCK_DCCP}, refuseWith(unix.ESOCKTNOSUPPORT)},
+		{"L2TP", unix.SYS_SOCKET, native, []uint64{unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_L2TP}, refuseWith(unix.EPROTONOSUPPORT)},
+		{"packets by a type of IPv4", unix.SYS_SOCKET, native, []uint64{unix.AF_INET, unix.SOCK_PACKET}, refuseWith(unix.ESOCKTNOSUPPORT)},
 		{"a netlink socket", unix.SYS_SOCKET, native, []uint64{unix.AF_NETLINK}, allow},
 		{"vsock", unix.SYS_SOCKET, native, []uint64{unix.AF_VSOCK}, refuseWith(unix.EAFNOSUPPORT)},
 		{"vsock behind a high bit", unix.SYS_SOCKET, native, []uint64{unix.AF_VSOCK | high}, refuseWith(unix.EAFNOSUPPORT)},

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// families are the socket families that a command may use. The others are not
-// tied to a network namespace (AF_VSOCK), or nothing answers in ours.
-var families = []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK}
+// families are the socket families that a command may use, beside IPv4 and IPv6. The
+// others are not tied to a network namespace (AF_VSOCK), or nothing answers in ours.
+var families = []uint32{unix.AF_UNIX, unix.AF_NETLINK}
 
 // missing are calls that the command's kernel does not have, as far as it sees:
 // programs are ready for that. No program needs them to do its work, and each
@@ -77,6 +77,8 @@ func filter(supervised bool) []unix.SockFilter {
 					p.end(unix.SECCOMP_RET_ALLOW)
 				})
 			}
+			p.whenThen(unix.AF_INET, internetSocket)
+			p.whenThen(unix.AF_INET6, internetSocket)
 			for _, family := range families {
 				p.when(family, unix.SECCOMP_RET_ALLOW)
 			}
