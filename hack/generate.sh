@@ -24,6 +24,8 @@ cp "$crds"/*.yaml deploy/crds/
 chmod 644 deploy/crds/*.yaml
 gofmt -l -w api
 
+go run ./hack/hidden
+
 # The reference is written last: it reads the CRDs, the source, and what the
 # binaries say with --help.
 export GOFLAGS="${GOFLAGS:--buildvcs=false}" CGO_ENABLED=0

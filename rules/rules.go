@@ -20,6 +20,9 @@ func Presets() []string {
 	entries, _ := fs.ReadDir(files, ".") // of an embedded folder: it cannot fail
 	var names []string
 	for _, entry := range entries {
+		if entry.Name() == HiddenFile {
+			continue
+		}
 		names = append(names, strings.TrimSuffix(entry.Name(), ".yaml"))
 	}
 	slices.Sort(names)

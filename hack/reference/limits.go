@@ -49,6 +49,7 @@ var limitedPackages = []limited{
 	{"Values of our own kinds", "api/v1alpha1"},
 	{"The command line's requests", "internal/rest"},
 	{"sluice run", "internal/report"},
+	{"Hidden files", "internal/hidden"},
 	{"sluice demo", "internal/demo"},
 	{"sluice why", "internal/advice"},
 	{"The rules' API and store", "internal/control/kubeapi"},
@@ -71,7 +72,7 @@ var (
 	noBound  = map[string]bool{
 		"internal/capture.ListenPort": true, "internal/capture.dnsPort": true,
 		"internal/sandbox.controlFD": true, "internal/sandbox.exitInit": true, "internal/sandbox.foreignNumbers": true,
-		"internal/sandbox.ofType": true, "internal/sandbox/supervise.siocUnixFile": true, "internal/sandbox/supervise.pidfdThread": true,
+		"internal/sandbox.ofType": true, "internal/sandbox.unshareFlags": true, "internal/sandbox.openTreeFlags": true, "internal/sandbox.fsmountFlags": true, "internal/sandbox/supervise.siocUnixFile": true, "internal/sandbox/supervise.pidfdThread": true,
 		"internal/sandbox/supervise.fileRights": true, "internal/sandbox/supervise.restart": true, "internal/sandbox/supervise.unchanged": true,
 		"internal/proxy/dnsserver.headerSize": true, "internal/proxy/dnsserver.recordSize": true,
 		"internal/proxy/resolve.dnsPort": true,

@@ -31,6 +31,7 @@ var pages = []page{
 	{"limits.md", writeLimits},
 	{"reasons.md", writeReasons},
 	{"reports.md", writeReports},
+	{"hidden-files.md", writeHidden},
 	{"exit-statuses.md", writeExits},
 	{"clients.md", writeClients},
 }
@@ -84,6 +85,7 @@ How to do something is said in the [guide](../guide/README.md).
 - [Limits](limits.md): every time-out, bound and default.
 - [Reasons](reasons.md): every code with which a connection or request is denied or fails.
 - [Reports](reports.md): the lines that ` + "`sluice run --report`" + ` writes.
+- [Hidden files](hidden-files.md): what ` + "`sluice run`" + ` hides from a command unless ` + "`--show`" + ` names it.
 - [Exit statuses](exit-statuses.md).
 - [Clients](clients.md): each that is tested, its line, and what it prints where it is allowed and where it is denied.
 `)

@@ -16,7 +16,7 @@ func writeReports(b *bytes.Buffer, s sources) error {
 
 What `+"`sluice run --report FILE`"+` writes: one JSON object a line, in UTF-8. The first has kind `+"`start`"+`, the
 last `+"`end`"+`; between them each connection, and each HTTP request, has a line of kind `+"`flow`"+` once it has
-ended. Each line is written whole, so that a report of a run that was broken off is whole lines too;
+ended, and each hidden file that was opened one of kind `+"`hidden`"+`. Each line is written whole, so that a report of a run that was broken off is whole lines too;
 it has no `+"`end`"+`.
 
 This is format %d. A change after which a reader of this format would be wrong makes it another number;
@@ -27,7 +27,7 @@ a flow is absent where its column says so.
 	if err != nil {
 		return err
 	}
-	for _, kind := range []string{"Start", "Flow", "End"} {
+	for _, kind := range []string{"Start", "Flow", "Hidden", "End"} {
 		rows, err := source.fields(kind)
 		if err != nil {
 			return err

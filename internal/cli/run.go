@@ -43,6 +43,7 @@ type runOptions struct {
 	noFileRights  bool
 	unix          []string
 	unsupervised  bool
+	files         fileFlags
 	requireLevel  string
 	quiet         bool
 	verbose       bool
@@ -113,6 +114,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.BoolVar(&o.noFileRights, "no-file-capabilities", false, "for a command that runs as root: it has no rights over files of other users and cannot become one, and keeps the machine's devices")
 	f.StringArrayVar(&o.unix, "unix", nil, "`PATH` of a unix socket outside that the command may connect to; may be repeated")
 	f.BoolVar(&o.unsupervised, "unsupervised", false, "for a command that brings a seccomp filter that notifies: unix sockets of the outside are hidden once, by name, which is a lower level")
+	o.files.add(f)
 	f.StringVar(&o.requireLevel, "require-level", "", "`LEVEL` that must hold in every part or the command does not start: sandbox")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "say nothing after the command")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say the level of enforcement, and each connection and request as it ends")
@@ -157,6 +159,10 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	if c.Unix, err = socketFiles(o.unix); err != nil {
 		return c, err
 	}
+	if c.Files, err = o.files.wishes(); err != nil {
+		return c, err
+	}
+	c.Homes = homes(c.RunAs)
 	w := &c.Workload
 	w.Service, w.Version, w.Namespace, w.Account = o.service, o.version, o.namespace, o.account
 	if w.Labels, err = parseLabels(o.labels); err != nil {

@@ -50,7 +50,7 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 		return ExitFailed, err
 	}
 	defer closeAll(published)
-	box, err := open(ctx, c, w.hidden())
+	box, err := open(ctx, c, w)
 	if err != nil {
 		return ExitFailed, err
 	}
@@ -98,7 +98,7 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 		holder.Swap(compiled)
 	})
 	o := outcome{advise: func(r *record.Record) string { return allowAdvice(r, inForce, c.Workload) }}
-	o.exit, o.failed = startAndWait(ctx, box, compiled.Directory.SearchText(), nil, c.Stderr)
+	o.exit, o.failed = startAndWait(ctx, box, compiled.Directory.SearchText(), nil, w)
 	following()
 	p.Close() // each connection has its record now
 	o.summary, o.dropped = collected.End(), collected.Dropped()

@@ -16,7 +16,7 @@ func runAttached(ctx context.Context, c Config, w *watch) (int, error) {
 		return ExitFailed, fmt.Errorf("reach the proxy of this machine: %w; start sluice-server and sluice-proxy first, or leave --service and --server out to run alone", err)
 	}
 	defer client.Close()
-	box, err := open(ctx, c, w.hidden())
+	box, err := open(ctx, c, w)
 	if err != nil {
 		return ExitFailed, err
 	}
@@ -36,7 +36,7 @@ func runAttached(ctx context.Context, c Config, w *watch) (int, error) {
 	sayLevel(c, box)
 	w.start(c, welcome.Instance, box.Enforcement()) // no record comes before the command is there
 	o := outcome{advise: whyAdvice}
-	o.exit, o.failed = startAndWait(ctx, box, welcome.Search, client.Done(), c.Stderr)
+	o.exit, o.failed = startAndWait(ctx, box, welcome.Search, client.Done(), w)
 	o.summary, o.dropped, o.unknown = client.Finish()
 	return w.finish(c, o)
 }

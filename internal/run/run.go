@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"sluice.dev/sluice/internal/hidden"
 	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/sandbox"
 	"sluice.dev/sluice/internal/wire"
@@ -57,12 +58,14 @@ type Config struct {
 	Unsupervised bool     // leave the kernel's one seccomp notification filter to the command
 	RequireLevel string   // level that must hold in every part, or the command does not start; "" takes what there is
 
-	Mask         []string // folders that the command must not see
-	Quiet        bool     // say nothing after the command
-	Verbose      bool     // say the level of enforcement, and each connection as it ends
-	Report       string   // file of the report; "" for none
-	Suggest      string   // file for the least rules that the command needs; "" for none
-	FailOnDenied bool     // end with ExitDenied where the command ended with 0 and something was denied
+	Mask         []string      // folders that the command must not see
+	Files        hidden.Wishes // what of the machine's files it sees
+	Homes        []string      // of the command's user; what is hidden unasked lies below them
+	Quiet        bool          // say nothing after the command
+	Verbose      bool          // say the level of enforcement, and each connection as it ends
+	Report       string        // file of the report; "" for none
+	Suggest      string        // file for the least rules that the command needs; "" for none
+	FailOnDenied bool          // end with ExitDenied where the command ended with 0 and something was denied
 	Stderr       io.Writer
 	Log          *slog.Logger
 
@@ -96,17 +99,23 @@ func Run(ctx context.Context, c Config) (int, error) {
 	return runAlone(ctx, c, w)
 }
 
-// open makes the sandbox of a call. hidden are files, beside the folders of c.Mask,
-// that the command must not reach.
-func open(ctx context.Context, c Config, hidden []string) (*sandbox.Sandbox, error) {
+// open makes the sandbox of a call. w has files, beside the folders of c.Mask, that the
+// command must not reach, and is to tell which of those that are hidden it opened.
+func open(ctx context.Context, c Config, w *watch) (*sandbox.Sandbox, error) {
 	// What does not exist cannot be hidden: a command would make the folder itself
 	// and put rules there for the server that is started later.
 	for _, folder := range c.Mask {
 		os.MkdirAll(folder, 0o700) // where we may not, the command may not either
 	}
+	plan, err := c.planFiles()
+	if err != nil {
+		return nil, err
+	}
+	w.hides = plan
 	box, err := sandbox.New(ctx, sandbox.Config{
-		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: append(slices.Clone(c.Mask), hidden...),
-		Unix: c.Unix, Unsupervised: c.Unsupervised, NoFileCapabilities: c.NoFileCapabilities,
+		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: append(slices.Clone(c.Mask), w.hidden()...),
+		Files: plan.Files,
+		Unix:  c.Unix, Unsupervised: c.Unsupervised, NoFileCapabilities: c.NoFileCapabilities,
 		Listen: slices.Compact(slices.Sorted(slices.Values(c.Workload.Ports))), Checks: c.Ready,
 	})
 	var identity *sandbox.IdentityError
@@ -153,15 +162,16 @@ func sayLevel(c Config, box *sandbox.Sandbox) {
 
 // startAndWait starts the command and forwards signals until it ends. gone, when
 // closed, ends the sandbox: the proxy went away.
-func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, gone <-chan struct{}, stderr io.Writer) (int, error) {
+func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, gone <-chan struct{}, w *watch) (int, error) {
 	signals, stop := catchSignals()
 	defer stop()
 	if err := box.Start(search); err != nil {
 		return exitOf(err), err
 	}
 	defer takeTerminalBack()
+	defer func() { w.tellOpened(box.TakeOpened()) }()
 	sayRefused := func() {
-		fmt.Fprintln(stderr, "sluice: a program asked for a seccomp filter that notifies and was refused: Linux gives one, and it decides over unix sockets; --unsupervised leaves it to the program and lowers the level")
+		fmt.Fprintln(w.stderr, "sluice: a program asked for a seccomp filter that notifies and was refused: Linux gives one, and it decides over unix sockets; --unsupervised leaves it to the program and lowers the level")
 	}
 	ended := make(chan struct{})
 	var code int
@@ -185,6 +195,8 @@ func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, go
 			stopToo()
 		case <-box.FilterRefused():
 			sayRefused()
+		case <-box.HiddenOpened():
+			w.tellOpened(box.TakeOpened())
 		case <-gone:
 			gone = nil
 			select {
@@ -192,7 +204,7 @@ func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, go
 				return code, err
 			default:
 			}
-			fmt.Fprintln(stderr, "sluice: the proxy went away, so the command was ended: without it nothing may run")
+			fmt.Fprintln(w.stderr, "sluice: the proxy went away, so the command was ended: without it nothing may run")
 			box.Kill()
 		case <-ctx.Done():
 			box.Kill()

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice.dev/sluice/internal/hidden"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/report"
 	"sluice.dev/sluice/internal/sandbox"
@@ -19,7 +20,9 @@ import (
 type watch struct {
 	stderr  io.Writer
 	verbose bool
-	suggest *suggestion // nil: nobody asked for one
+	suggest *suggestion     // nil: nobody asked for one
+	hides   *hidden.Plan    // what is hidden from the command
+	opened  []report.Hidden // what of it the command opened
 
 	mu     sync.Mutex
 	file   *report.File // nil: no report, or it is closed
@@ -131,6 +134,7 @@ func (w *watch) finish(c Config, o outcome) (int, error) {
 	broken := errors.Join(w.close(), suggested)
 	if !c.Quiet {
 		report.Print(c.Stderr, o.summary, o.advise) // nobody may listen
+		report.PrintHidden(c.Stderr, w.opened)
 		if o.dropped > 0 {
 			fmt.Fprintf(c.Stderr, "sluice: %d flows came too fast to be told of one by one; the sums hold them\n", o.dropped)
 		}

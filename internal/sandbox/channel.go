@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"sluice.dev/sluice/internal/capture/seqpacket"
 	"sluice.dev/sluice/internal/format"
@@ -14,7 +15,7 @@ import (
 //
 //	1: the first
 //	2: init watches the ports on which the command serves
-//	3: what root keeps, and ssh's configuration
+//	3: what root keeps, ssh's configuration, and what files are hidden
 const channelFormat = 3
 
 var channels = format.Kind{Name: "the channel between sluice and its sandbox", Oldest: channelFormat, Newest: channelFormat}
@@ -38,6 +39,7 @@ type (
 		NoFileCapabilities bool     `json:"noFileCapabilities,omitempty"`
 		Listen             []uint16 `json:"listen,omitempty"`
 		Checks             []Check  `json:"checks,omitempty"`
+		Files              bool     `json:"files,omitempty"` // parts of Files follow
 	}
 	ready struct {
 		Format  int       `json:"format"`
@@ -58,9 +60,14 @@ type (
 		Signal int `json:"signal"`
 	}
 	note struct {
-		Stopped       bool   `json:"stopped,omitempty"`
-		FilterRefused bool   `json:"filterRefused,omitempty"`
-		Ports         *ports `json:"ports,omitempty"` // what has changed of them
+		Stopped       bool    `json:"stopped,omitempty"`
+		FilterRefused bool    `json:"filterRefused,omitempty"`
+		Ports         *ports  `json:"ports,omitempty"`  // what has changed of them
+		Opened        *opened `json:"opened,omitempty"` // a hidden file, for the first time
+	}
+	opened struct {
+		Path string    `json:"path"`
+		Time time.Time `json:"time"`
 	}
 	ports struct {
 		Unready []Unready `json:"unready"`
@@ -97,6 +104,9 @@ func (s *Sandbox) listen() {
 		}
 		if told.Ports != nil {
 			s.ports.set(told.Ports.Unready)
+		}
+		if told.Opened != nil {
+			s.opened.add(told.Opened.Path, told.Opened.Time)
 		}
 		if told.Stopped {
 			wake(s.stopped)

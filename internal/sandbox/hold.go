@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,14 +16,17 @@ const maxAliases = 256
 // holder keeps hidden folders where they are: the command can neither take away a
 // folder around one, and put its own in the place, nor come to it by another mount.
 type holder struct {
-	uid       int  // of the command
-	overrides bool // it may write any folder
-	held      map[string]bool
+	uid       int             // of the command
+	overrides bool            // it may write any folder
+	held      map[string]bool // folders that were looked at, whether they had to be held or not
 }
 
-// maskAndHold masks paths for the command of h, and returns the folders that are masked.
-func maskAndHold(h holder, paths []string) (masked []string, err error) {
-	h.held = make(map[string]bool)
+func newHolder(uid int, overrides bool) *holder {
+	return &holder{uid: uid, overrides: overrides, held: make(map[string]bool)}
+}
+
+// maskAll masks paths, and returns the folders that are masked.
+func (h *holder) maskAll(paths []string) (masked []string, err error) {
 	for _, path := range paths {
 		folders, err := h.mask(path)
 		if err != nil {
@@ -44,13 +48,13 @@ func (h *holder) hold(path string) error {
 		if err != nil {
 			return fmt.Errorf("hold %s: %w", folder, err)
 		}
+		h.held[folder] = true
 		if !movable {
 			continue
 		}
 		if err := unix.Mount(folder, folder, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 			return fmt.Errorf("hold %s: %w", folder, err)
 		}
-		h.held[folder] = true
 	}
 	return nil
 }
@@ -140,9 +144,13 @@ func aliases(path string) (others []string, err error) {
 	}
 	others = aliasesIn(all, path, id)
 	if len(others) > maxAliases {
-		return nil, fmt.Errorf("%s is seen through more than %d mounts", path, maxAliases)
+		return nil, errors.New(tooManyAliases(path))
 	}
 	return others, nil
+}
+
+func tooManyAliases(path string) string {
+	return fmt.Sprintf("%s is seen through more than %d mounts", path, maxAliases)
 }
 
 func aliasesIn(all []mounted, path, id string) (others []string) {

@@ -54,7 +54,13 @@ func initMain(command []string) int {
 		seqpacket.Send(control, ready{Format: channelFormat, Failure: failureOf("channel", err)})
 		return exitInit
 	}
-	inside, outcome, files := setUpInside(&wanted, lists, control)
+	hidden := new(Files)
+	if wanted.Files {
+		if hidden, err = receiveFiles(control); err != nil {
+			return exitInit
+		}
+	}
+	inside, outcome, files := setUpInside(&wanted, hidden, lists, control)
 	outcome.Format = channelFormat
 	watch := newPortWatch(control, &wanted, &outcome)
 	seqpacket.Close(lists) // it would keep our parent's network namespace
@@ -86,19 +92,23 @@ func initMain(command []string) int {
 	go deliver(control, seen, pid)
 	go tellStops(control, seen, pid, stops)
 	go watch.run(context.Background(), wanted.Listen, wanted.Checks)
-	return reap(pid, stops)
+	inside.opens.run(control)
+	exit := reap(pid, stops)
+	inside.opens.finish()
+	return exit
 }
 
 // interior is what the set-up leaves for the start of the command.
 type interior struct {
 	supervision *supervision
 	resolvConf  *resolvConf // nil where there is none to replace
+	opens       *openWatch  // nil where nothing is hidden
 }
 
 // setUpInside makes the mounts and the network, and decides over unix sockets from
 // then on. What went wrong is in outcome. Lists holds the unix sockets of our
 // parent's network namespace, where it could be opened, and the files of wanted.SSH.
-func setUpInside(wanted *setup, lists []int, control *net.UnixConn) (inside *interior, outcome ready, files []*os.File) {
+func setUpInside(wanted *setup, hidden *Files, lists []int, control *net.UnixConn) (inside *interior, outcome ready, files []*os.File) {
 	if len(lists) < len(wanted.SSH) {
 		return nil, ready{Failure: failureOf("channel", errors.New("files of ssh are missing"))}, nil
 	}
@@ -127,7 +137,7 @@ func setUpInside(wanted *setup, lists []int, control *net.UnixConn) (inside *int
 	if err := protectCgroups(); err != nil {
 		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
 	}
-	mounts, err := setUpMounts(wanted, lists, named, root, supervision.full())
+	mounts, err := setUpMounts(wanted, hidden, lists, named, root, supervision.full())
 	if err != nil {
 		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
 	}
@@ -163,7 +173,10 @@ func setUpInside(wanted *setup, lists []int, control *net.UnixConn) (inside *int
 		return nil, ready{Failure: failureOf(stepFolder, err)}, nil
 	}
 	outcome.Notes = append(outcome.Notes, outcome.Lowered...)
-	return &interior{supervision: supervision, resolvConf: mounts.resolvConf}, outcome, files
+	if mounts.opens != nil && mounts.opens.failed != "" {
+		outcome.Notes = append(outcome.Notes, mounts.opens.failed)
+	}
+	return &interior{supervision: supervision, resolvConf: mounts.resolvConf, opens: mounts.opens}, outcome, files
 }
 
 // closeLeaked closes descriptors that whoever started our parent left open:

@@ -22,6 +22,7 @@ const (
 
 type mounts struct {
 	resolvConf *resolvConf // nil where there is none to replace
+	opens      *openWatch  // nil where nothing is hidden
 	lowered    []string    // what does not hold here, though it does where a machine gives everything
 }
 
@@ -41,21 +42,27 @@ func ownMounts() (lowered []string, err error) {
 	return lowered, nil
 }
 
-// setUpMounts hides /run and the folders of the outside, gives the command places of
-// its own in which processes meet, gives back the sockets that the owner named, and
-// puts a resolv.conf of ours. Unless connects are decided over
-// it also hides each socket file that the machine has now.
-func setUpMounts(wanted *setup, lists []int, named []namedSocket, root rootRights, supervised bool) (*mounts, error) {
+// setUpMounts hides /run, the folders of the outside and the files of the list, gives
+// the command places of its own in which processes meet, gives back the sockets that the
+// owner named, and puts a resolv.conf of ours. Unless connects are decided over it also
+// hides each socket file that the machine has now.
+func setUpMounts(wanted *setup, files *Files, lists []int, named []namedSocket, root rootRights, supervised bool) (*mounts, error) {
 	m := new(mounts)
 	owner := Identity{UID: os.Geteuid(), GID: os.Getegid()}
 	if wanted.RunAs != nil {
 		owner = *wanted.RunAs
 	}
 	// First, for what is below /run may have names elsewhere.
-	masked, err := maskAndHold(holder{uid: owner.UID, overrides: root.files}, wanted.Mask)
+	holder := newHolder(owner.UID, root.files)
+	masked, err := holder.maskAll(wanted.Mask)
 	if err != nil {
 		return nil, err
 	}
+	seen, err := applyFiles(holder, files)
+	if err != nil {
+		return nil, err
+	}
+	m.opens, m.lowered = seen.watch, seen.lowered
 	runMasked, err := maskRun(owner)
 	if err != nil {
 		return nil, err

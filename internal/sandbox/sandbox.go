@@ -38,6 +38,8 @@ type Config struct {
 	// whose place it finds /dev/null: what holds the sockets, the data and the reports
 	// of Sluice. One that does not exist is skipped, so make it first.
 	Mask []string
+	// Files says what of the machine's files is hidden, and what is read-only.
+	Files Files
 	// Unix lists socket files outside that the command may connect to, at most MaxUnix.
 	// Each is the file that it is now: one that a daemon makes in its place later is not
 	// reached. All others are reached only where somebody inside listens on them.
@@ -76,6 +78,9 @@ func (c *Config) validate() error {
 			return fmt.Errorf("sandbox: cannot mask %q: not an absolute path below /", folder)
 		}
 	}
+	if err := c.Files.validate(); err != nil {
+		return err
+	}
 	return c.checkUnix()
 }
 
@@ -99,7 +104,8 @@ type Sandbox struct {
 
 	sendMu sync.Mutex // Start and Signal share control's sending side
 
-	ports portStates // see Unready
+	ports  portStates // see Unready
+	opened openings   // see TakeOpened
 
 	stopped   chan struct{}  // see Stopped
 	refused   chan struct{}  // see FilterRefused
@@ -128,6 +134,7 @@ func New(ctx context.Context, config Config) (*Sandbox, error) {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
 	s := &Sandbox{control: control, ended: make(chan struct{}), stopped: make(chan struct{}, 1), refused: make(chan struct{}, 1), uid: os.Geteuid()}
+	s.opened.changed = make(chan struct{}, 1)
 	if config.RunAs != nil {
 		s.uid = config.RunAs.UID
 	}
@@ -159,7 +166,11 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	err := sendSetup(s.control, setup{
 		Format: channelFormat, Mask: config.Mask, RunAs: config.RunAs, Listen: config.Listen, Checks: config.Checks,
 		Unix: config.Unix, Unsupervised: config.Unsupervised, NoFileCapabilities: config.NoFileCapabilities, OneUser: config.userNamespace(), SSH: ssh.paths,
+		Files: !config.Files.empty(),
 	}, ssh.files)
+	if err == nil && !config.Files.empty() {
+		err = sendFiles(s.control, &config.Files)
+	}
 	if err == nil {
 		fds, err = seqpacket.Receive(s.control, &outcome, capture.MaxFiles)
 	}
