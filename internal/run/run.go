@@ -18,6 +18,7 @@ import (
 	"sluice.dev/sluice/internal/hidden"
 	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/sandbox"
+	"sluice.dev/sluice/internal/trim"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -170,6 +171,7 @@ func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, go
 	}
 	defer takeTerminalBack()
 	defer func() { w.tellOpened(box.TakeOpened()) }()
+	defer trim.Later().Stop()
 	sayRefused := func() {
 		fmt.Fprintln(w.stderr, "sluice: a program asked for a seccomp filter that notifies and was refused: Linux gives one, and it decides over unix sockets; --unsupervised leaves it to the program and lowers the level")
 	}

@@ -13,6 +13,7 @@ import (
 
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/capture/seqpacket"
+	"sluice.dev/sluice/internal/trim"
 )
 
 const (
@@ -87,6 +88,7 @@ func initMain(command []string) int {
 		return exitKilled
 	}
 	close(inside.supervision.begun)
+	trim.Later()
 	stops, seen := make(chan unix.Signal, 1), newSeenSignals()
 	go seen.watch(signals)
 	go deliver(control, seen, pid)
