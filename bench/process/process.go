@@ -165,6 +165,9 @@ func (p *Process) Stop() {
 	<-p.done
 }
 
+// Kill ends the process by force, and does not wait.
+func (p *Process) Kill() { p.cmd.Process.Kill() }
+
 // end is why the process ended.
 func (p *Process) end() error {
 	<-p.done

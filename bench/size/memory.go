@@ -28,14 +28,14 @@ func idleMemory(ctx context.Context, bin string) ([]usage, error) {
 		return nil, err
 	}
 	defer m.Stop()
-	attached, err := m.Sandbox("idle", "v1", sleeper...)
+	attached, err := m.Sandbox("idle", "v1", Sleeper...)
 	if err != nil {
 		return nil, err
 	}
 	defer attached.Stop()
 	alone, err := process.Start(ctx, process.Config{
 		Name: "sluice run", CPU: process.AnyCPU,
-		Argv: append([]string{filepath.Join(bin, "sluice"), "run", "--allow", "www.example.com", "--"}, sleeper...),
+		Argv: append([]string{filepath.Join(bin, "sluice"), "run", "--allow", "www.example.com", "--"}, Sleeper...),
 	})
 	if err != nil {
 		return nil, err
@@ -56,8 +56,8 @@ func idleMemory(ctx context.Context, bin string) ([]usage, error) {
 	}{
 		{"idle: sluice-server", []int{m.Server.PID}},
 		{"idle: sluice-proxy, one workload", []int{m.Proxy.PID}},
-		{"idle: sluice run --service, without its command", added(attached.PID)},
-		{"idle: sluice run --allow, without its command", added(alone.PID)},
+		{"idle: sluice run --service, without its command", Added(attached.PID)},
+		{"idle: sluice run --allow, without its command", Added(alone.PID)},
 	} {
 		u, err := read(of.name, of.pids...)
 		if err != nil {
@@ -68,12 +68,12 @@ func idleMemory(ctx context.Context, bin string) ([]usage, error) {
 	return all, nil
 }
 
-// sleeper is a command that says when it runs, and then waits for its input's end.
-var sleeper = []string{"sh", "-c", "echo runs; read x"}
+// Sleeper is a command that says when it runs, and then waits for its input's end.
+var Sleeper = []string{"sh", "-c", "echo runs; read x"}
 
-// added is the processes that `sluice run` adds to a command: itself and its
+// Added is the processes that `sluice run` adds to a command: itself and its
 // inits, which all are sluice.
-func added(pid int) []int {
+func Added(pid int) []int {
 	all := []int{pid}
 	for _, child := range process.Children(pid) {
 		if program(child) == program(pid) {

@@ -42,6 +42,7 @@ func Run(ctx context.Context, o Options, progress report.Progress) (report.Secti
 	for _, measure := range []func() (report.Table, error){
 		func() (report.Table, error) { return binaries(o.Bin) },
 		func() (report.Table, error) { return starts(ctx, o, &section, progress) },
+		func() (report.Table, error) { return many(ctx, o, &section, progress) },
 		func() (report.Table, error) { return memory(ctx, o, progress) },
 	} {
 		table, err := measure()

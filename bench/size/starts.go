@@ -19,14 +19,7 @@ const meshStarts = 5
 // they are of use.
 func starts(ctx context.Context, o Options, section *report.Section, progress report.Progress) (report.Table, error) {
 	table := report.Table{Columns: []string{"start", "median ms", "slowest ms", "starts"}}
-	add := func(name string, samples []float64) {
-		slowest := 0.0
-		for _, s := range samples {
-			slowest = max(slowest, s)
-		}
-		table.Add(name, median(samples), report.Number(slowest, 1), fmt.Sprint(len(samples)))
-		section.Samples[name+", ms"] = samples
-	}
+	add := func(name string, samples []float64) { addSamples(&table, section, name, samples) }
 	sluice := filepath.Join(o.Bin, "sluice")
 	var version, alone, sandboxed, cost []float64
 	for i := range o.Starts {
@@ -64,6 +57,16 @@ func starts(ctx context.Context, o Options, section *report.Section, progress re
 	add("sluice-server, empty store, to the first list of rules", server)
 	add("sluice-proxy, to its first sandbox", proxy)
 	return table, nil
+}
+
+// addSamples adds a row of milliseconds.
+func addSamples(table *report.Table, section *report.Section, name string, samples []float64) {
+	slowest := 0.0
+	for _, s := range samples {
+		slowest = max(slowest, s)
+	}
+	table.Add(name, median(samples), report.Number(slowest, 1), fmt.Sprint(len(samples)))
+	section.Samples[name+", ms"] = samples
 }
 
 // timeCommand runs a command to its end and returns how many ms it took.

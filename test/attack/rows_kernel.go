@@ -47,7 +47,7 @@ func kernelRows() []Row {
 				return written(refused, "/proc/sys/kernel/core_pattern", "/mnt/sys/kernel/core_pattern", "/mnt/sysrq-trigger", "/sys/kernel/uevent_helper")(in)
 			}, Refused: refused},
 		{ID: "kernel-memory", Tried: "Open the memory of the kernel", Right: "it is not permitted",
-			Inside: written([]error{unix.EACCES, unix.EPERM, unix.ENOENT, unix.ENXIO}, "/dev/mem", "/dev/kmem", "/proc/kcore"),
+			Inside:  written([]error{unix.EACCES, unix.EPERM, unix.ENOENT, unix.ENXIO}, "/dev/mem", "/dev/kmem", "/proc/kcore"),
 			Refused: []error{unix.EACCES, unix.EPERM, unix.ENOENT, unix.ENXIO}},
 	}
 }
