@@ -31,8 +31,13 @@ type Inside struct {
 	Name   string // of what the outside has where a name is all that there is
 }
 
-// patience bounds one attempt; a refusal comes at once.
-const patience = 20 * time.Second
+const (
+	// patience bounds one attempt; a refusal comes at once.
+	patience = 20 * time.Second
+	// raced bounds all of an attempt that is made again and again: in an emulated machine
+	// a thousand connects take a minute.
+	raced = 6 * patience
+)
 
 // insideVariable carries an Inside.
 const insideVariable = "SLUICE_ATTACK_INSIDE"
@@ -69,7 +74,7 @@ func insideMain() error {
 
 // inProcess makes one attempt in a process of its own.
 func (in *Inside) inProcess(id string) outcome {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), raced)
 	defer cancel()
 	command := exec.CommandContext(ctx, "/proc/self/exe", "row", id)
 	if in.Who == Su && !in.Bare {
