@@ -25,6 +25,9 @@ own. That CA is what the tests give to each client by what that reads: ` + "`SSL
 ` + "`WGETRC`" + ` names, a trust store for Java, the NSS database in Chromium's home; and the go command has the key of the
 tests' checksum database. On the real internet none of these is needed.
 
+A denied connect is refused at once; on a level without a supervisor it succeeds at first and is then reset,
+which the lines with ` + "`--unsupervised`" + ` show.
+
 `)
 	rows := clients.All()
 	var summary [][]string
@@ -45,9 +48,11 @@ tests' checksum database. On the real internet none of these is needed.
 		b.WriteString(".\n\n```console\n")
 		fmt.Fprintf(b, "$ sluice run %s -- %s\n", c.Flags, c.Line)
 		writeOutcome(b, c.Allowed)
-		fmt.Fprintf(b, "$ sluice run -- %s\n", c.Line)
-		writeOutcome(b, c.Denied)
-		fmt.Fprintf(b, "sluice: denied %s (%s)…\n```\n", c.Reports, cmp.Or(c.Why, clients.NoRule))
+		writeDenied(b, &c, "", c.Denied)
+		if c.Unsupervised.Codes != nil {
+			writeDenied(b, &c, "--unsupervised ", c.Unsupervised)
+		}
+		b.WriteString("```\n")
 		if len(c.Beside) > 0 {
 			hosts := slices.Clone(c.Beside)
 			for i := range hosts {
@@ -57,6 +62,15 @@ tests' checksum database. On the real internet none of these is needed.
 		}
 	}
 	return nil
+}
+
+// writeDenied writes what the line prints and ends with where nothing allows it.
+func writeDenied(b *bytes.Buffer, c *clients.Client, flags string, o clients.Outcome) {
+	fmt.Fprintf(b, "$ sluice run %s-- %s\n", flags, c.Line)
+	writeOutcome(b, o)
+	if !o.Unspoken {
+		fmt.Fprintf(b, "sluice: denied %s (%s)…\n", c.Reports, cmp.Or(o.Why, clients.NoRule))
+	}
 }
 
 // writeOutcome writes what an outcome prints and ends with, as a terminal shows it.

@@ -82,7 +82,7 @@ func (w *world) sshConfig(t *testing.T, p *mesh.Place, dir, name string) {
 func (w *world) postgres(t *testing.T) {
 	var server string
 	for _, at := range []string{"/usr/lib/postgresql/*/bin/postgres", "/usr/bin/postgres", "/usr/local/bin/postgres"} {
-		if found, _ := filepath.Glob(at); len(found) > 0 {
+		if found, _ := filepath.Glob(at); len(found) > 0 && server == "" {
 			server = found[len(found)-1]
 		}
 	}
@@ -102,7 +102,14 @@ func (w *world) postgres(t *testing.T) {
 		w.write(w.t, w.user, filepath.Join(data, "pg_hba.conf"), "hostssl all all 127.0.0.1/32 trust\n", 0o600)
 		w.daemon(nil, server, "-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "ssl=on",
 			"-c", "ssl_cert_file="+pair, "-c", "ssl_key_file="+pair, "-c", "fsync=off")
-		w.await("tcp", "127.0.0.1:"+port)
+		// It listens before it takes anybody.
+		ready := w.find(t, "pg_isready")
+		mesh.Eventually(w.t, func() string {
+			if out, err := exec.Command(ready, "-h", "127.0.0.1", "-p", port).CombinedOutput(); err != nil {
+				return fmt.Sprintf("%v: %s", err, out)
+			}
+			return ""
+		})
 		w.bridge("pg.example.com", 5432, "127.0.0.1:"+port)
 	})
 }

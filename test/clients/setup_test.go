@@ -44,6 +44,7 @@ func setups() map[string]setup {
 		"mysql":              server((*world).mariadb),
 		"redis-cli":          server((*world).redis),
 		"redis-cli over TLS": both(server((*world).redis), caFile),
+		"nc in a loop":       server((*world).redis),
 		"ldapsearch":         server((*world).slapd),
 
 		"SMTP with STARTTLS": both(server((*world).smtp), put("Subject: hello\r\n\r\nhello\r\n", "mail.txt")),

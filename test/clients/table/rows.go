@@ -6,7 +6,7 @@ const page = "www.example.com of the small internet"
 // All are the rows, by what they speak.
 func All() []Client {
 	var all []Client
-	for _, group := range [][]Client{web(), shells(), databases(), messages(), packages()} {
+	for _, group := range [][]Client{web(), shells(), databases(), waits(), messages(), packages()} {
 		all = append(all, group...)
 	}
 	return all
@@ -69,16 +69,20 @@ func shells() []Client {
 			Sample: true, Setup: key,
 			Flags: "--allow shell.example.com:22", Line: "ssh -F ssh_config shell.example.com 'echo $((6*7)) by ssh'",
 			Allowed: ok("42 by ssh"),
-			Denied:  fails(255, "kex_exchange_identification: read: Connection reset by peer"),
-			Reports: "shell.example.com:22",
+			Denied:  fails(255, "ssh: connect to host shell.example.com port 22: Connection refused"),
+
+			Unsupervised: fails(255, "kex_exchange_identification: read: Connection reset by peer"),
+			Reports:      "shell.example.com:22",
 		},
 		{
 			Name: "git over ssh", Version: "git --version", Pinned: "git version 2.39.5", Seen: `^git version 2\.`, Debian: []string{"git", "openssh-client"}, Servers: []string{"openssh-server"},
 			Setup: key,
 			Flags: "--preset github", Line: "git -c core.sshCommand='ssh -F ssh_config' clone github.com:example/hello.git over-ssh",
 			Allowed: ok("Cloning into 'over-ssh'..."),
-			Denied:  fails(128, "Connection reset by peer", "fatal: Could not read from remote repository."),
-			Reports: "github.com:22",
+			Denied:  fails(128, "ssh: connect to host github.com port 22: Connection refused", "fatal: Could not read from remote repository."),
+
+			Unsupervised: fails(128, "Connection reset by peer", "fatal: Could not read from remote repository."),
+			Reports:      "github.com:22",
 		},
 		{
 			Name: "git", Version: "git --version", Pinned: "git version 2.39.5", Seen: `^git version 2\.`, Debian: []string{"git"}, Sample: true,
@@ -99,40 +103,66 @@ func databases() []Client {
 			Flags:  "--allow pg.example.com:5432", Line: `psql "host=pg.example.com user=app dbname=postgres sslmode=verify-full sslrootcert=ca.pem" -Atc "select 6*7, ssl from pg_stat_ssl where pid = pg_backend_pid()"`,
 			Setup:   "`ca.pem` is the CA of the server",
 			Allowed: ok("42|t"),
-			Denied:  fails(2, `psql: error: connection to server at "pg.example.com"`),
-			Reports: "pg.example.com:5432",
+			Denied:  fails(2, `psql: error: connection to server at "pg.example.com"`, "failed: Connection refused"),
+
+			Unsupervised: fails(2, "failed: server closed the connection unexpectedly"),
+			Reports:      "pg.example.com:5432",
 		},
 		{
 			Name: "mysql", Version: "mysql --version", Pinned: "mysql  Ver 15.1 Distrib 10.11.19-MariaDB", Seen: `Distrib 1[0-9]\.[0-9.]+-MariaDB`, Debian: []string{"mariadb-client"}, Servers: []string{"mariadb-server"},
 			Flags: "--allow my.example.com:3306", Line: "mysql -h my.example.com -u app -Ne 'select 6*7'",
 			Allowed: ok("42"),
-			Denied:  fails(1, "ERROR 2013 (HY000): Lost connection to server at 'handshake: reading initial communication packet', system error: 104"),
-			Reports: "my.example.com:3306",
+			Denied:  fails(1, "ERROR 2002 (HY000): Can't connect to server on 'my.example.com' (111)"),
+
+			Unsupervised: fails(1, "ERROR 2013 (HY000): Lost connection to server at 'handshake: reading initial communication packet', system error: 104"),
+			Reports:      "my.example.com:3306",
 		},
 		{
 			Name: "redis-cli", Version: "redis-cli --version", Pinned: "redis-cli 7.0.15", Seen: `^redis-cli [7-9]\.`, Debian: []string{"redis-tools"}, Servers: []string{"redis-server"},
 			Flags: "--allow cache.example.com:6379", Line: "redis-cli -h cache.example.com ping",
 			Allowed: ok("PONG"),
-			Denied:  fails(1, "Error: Connection reset by peer"),
-			Reports: "cache.example.com:6379",
+			Denied:  fails(1, "Could not connect to Redis at cache.example.com:6379: Connection refused"),
+
+			Unsupervised: fails(1, "Error: Connection reset by peer"),
+			Reports:      "cache.example.com:6379",
 		},
 		{
 			Name: "redis-cli over TLS", Version: "redis-cli --version", Pinned: "redis-cli 7.0.15", Seen: `^redis-cli [7-9]\.`, Debian: []string{"redis-tools"}, Servers: []string{"redis-server"},
 			Flags: "--allow cache.example.com:6380/tcp", Line: "redis-cli --tls --cacert ca.pem -h cache.example.com -p 6380 ping",
 			Setup:   "`ca.pem` is the CA of the server; redis-cli sends no server name",
 			Allowed: ok("PONG"),
-			Denied:  fails(1, "Could not connect to Redis at cache.example.com:6380: SSL_connect failed: tlsv1 unrecognized name"),
-			Why:     "The TLS handshake names no server (no SNI), and no tcp rule allows the destination.",
+			Denied:  fails(1, "Could not connect to Redis at cache.example.com:6380: Connection refused"),
+
+			Unsupervised: Outcome{
+				Codes: []int{1}, Says: []string{"Could not connect to Redis at cache.example.com:6380: SSL_connect failed: tlsv1 unrecognized name"},
+				Why: "The TLS handshake names no server (no SNI), and no tcp rule allows the destination.",
+			},
 			Reports: "cache.example.com:6380",
 		},
 		{
 			Name: "ldapsearch", Version: "ldapsearch -VV", Pinned: "OpenLDAP: ldapsearch 2.5.13", Seen: `OpenLDAP: ldapsearch 2\.[5-9]`, Debian: []string{"ldap-utils"}, Servers: []string{"slapd"},
 			Flags: "--allow ldap.example.com:389", Line: "ldapsearch -x -LLL -H ldap://ldap.example.com -b dc=example,dc=com -s base",
 			Allowed: ok("dn: dc=example,dc=com"),
-			Denied:  fails(254, "ldap_result: Can't contact LDAP server (-1)"),
-			Reports: "ldap.example.com:389",
+			Denied:  fails(255, "ldap_sasl_bind(SIMPLE): Can't contact LDAP server (-1)"),
+
+			Unsupervised: fails(254, "ldap_result: Can't contact LDAP server (-1)"),
+			Reports:      "ldap.example.com:389",
 		},
 	}
+}
+
+// waits is a script's wait for a server.
+func waits() []Client {
+	return []Client{{
+		Name: "nc in a loop", Version: "nc -h", Pinned: "OpenBSD netcat (Debian patchlevel 1.219-1)", Seen: `^OpenBSD netcat`,
+		Debian: []string{"netcat-openbsd"}, Servers: []string{"redis-server"},
+		Flags: "--allow cache.example.com:6379", Line: "timeout 3 sh -c 'until nc -zv cache.example.com 6379; do sleep 1; done'",
+		Allowed: ok("Connection to cache.example.com", "succeeded!"),
+		Denied:  fails(124, "nc: connect to cache.example.com", "failed: Connection refused"),
+		Reports: "cache.example.com:6379",
+
+		Unsupervised: Outcome{Codes: []int{0}, Says: []string{"succeeded!"}, Unspoken: true},
+	}}
 }
 
 // messages are mail and queues.
@@ -143,16 +173,20 @@ func messages() []Client {
 			Setup: "`mail.txt` is a message",
 			Flags: "--allow mail.example.com:587", Line: "curl -sSv --ssl-reqd --url smtp://mail.example.com:587 --mail-from a@example.com --mail-rcpt b@example.com -T mail.txt",
 			Allowed: ok("> STARTTLS", "SSL connection using TLSv1.3", "< 250 OK"),
-			Denied:  fails(56, "curl: (56) Recv failure: Connection reset by peer"),
-			Reports: "mail.example.com:587",
+			Denied:  fails(7, "curl: (7) Failed to connect to mail.example.com port 587"),
+
+			Unsupervised: fails(56, "curl: (56) Recv failure: Connection reset by peer"),
+			Reports:      "mail.example.com:587",
 		},
 		{
 			Name: "AMQP (pika)", Version: `python3 -c 'import pika; print("pika", pika.__version__)'`, Pinned: "pika 1.4.4", Seen: `^pika 1\.4\.`, PyPI: []string{"pika==1.4.4"}, Servers: []string{"rabbitmq-server"},
 			Setup: "`queue.py` sends a message to a queue and takes it from there",
 			Flags: "--allow mq.example.com:5672", Line: "python3 queue_hello.py mq.example.com",
 			Allowed: ok("got hello by AMQP"),
-			Denied:  fails(1, "pika.exceptions."),
-			Reports: "mq.example.com:5672",
+			Denied:  fails(1, "pika.exceptions.AMQPConnectionError"),
+
+			Unsupervised: fails(1, "pika.exceptions.IncompatibleProtocolError"),
+			Reports:      "mq.example.com:5672",
 		},
 	}
 }

@@ -30,9 +30,11 @@ type Client struct {
 
 	Allowed Outcome // with the flags
 	Denied  Outcome // of the same line without a flag
-	Reports string  // the destination that Sluice then reports as denied
-	Why     string  // the reason it gives; "" is that no rule allows it
-	Serves  string  // the host that serves it where it is allowed; "" is that of Reports
+	// Unsupervised is that of the denied line where the sandbox has no supervisor, so that
+	// each connect succeeds at first; without exit statuses it is Denied.
+	Unsupervised Outcome
+	Reports      string // the destination that Sluice then reports as denied
+	Serves       string // the host that serves it where it is allowed; "" is that of Reports
 
 	Beside []string // hosts that it calls of its own accord and that are denied in both
 }
@@ -44,6 +46,9 @@ const NoRule = "No rule allows this destination on this port."
 type Outcome struct {
 	Codes []int    // one of them
 	Says  []string // what it prints, each somewhere in both streams
+
+	Why      string // of a denial, the reason that Sluice gives; "" is NoRule
+	Unspoken bool   // the client says nothing on the connection, so there is no denial to report
 }
 
 func ok(says ...string) Outcome              { return Outcome{Codes: []int{0}, Says: says} }
