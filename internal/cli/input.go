@@ -15,7 +15,7 @@ import (
 
 // addFileFlag gives a command -f.
 func addFileFlag(cmd *cobra.Command, files *[]string) {
-	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "file of objects, YAML or JSON, - for standard input; may be repeated")
+	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "`FILE` of objects, YAML or JSON; a folder of such files, a pattern, or - for standard input; may be repeated")
 	_ = cmd.MarkFlagFilename("file", "yaml", "yml", "json")
 }
 
@@ -28,6 +28,10 @@ var errNoFile = errors.New("filename not specified (see --filename or -f)")
 func readObjects(cmd *cobra.Command, files []string) ([]api.Object, error) {
 	if len(files) == 0 {
 		return nil, errNoFile
+	}
+	files, err := expandFiles(files)
+	if err != nil {
+		return nil, err
 	}
 	var objects []api.Object
 	for _, file := range files {

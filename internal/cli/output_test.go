@@ -58,6 +58,7 @@ var printing = []string{
 	"why https://a.com/", "why https://a.com/ -o json", "why 00000000000000ab", "why --allow a.com https://a.com/", "why --allow a.com https://b.com/",
 	"status", "status -o json",
 	"flows", "flows -o json", "flows --open",
+	"describe egressrule one", "validate -f RULE", "why egress-rule/default/one",
 	"version", "version --short", "version -o json",
 	"completion bash", "completion zsh", "completion fish", "completion powershell", "help", "help get", "--help", "--version",
 	"__complete get ", "__completeNoDesc get ",

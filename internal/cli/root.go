@@ -66,7 +66,7 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 
 	// What a user writes, then what runs, then what is asked.
 	root.AddCommand(
-		newCreateCommand(), newReplaceCommand(), newApplyCommand(), newGetCommand(), newDeleteCommand(),
+		newCreateCommand(), newReplaceCommand(), newApplyCommand(), newGetCommand(), newDescribeCommand(), newDeleteCommand(), newValidateCommand(),
 		newRunCommand(), newDemoCommand(),
 		newWhyCommand(), newStatusCommand(), newFlowsCommand(),
 		newVersionCommand(),

@@ -12,9 +12,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/control/registry"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/rest/fakeapi"
+	"sluice.dev/sluice/internal/wire"
 )
 
 // The test binary is also the command, so that the scripts run real processes.
@@ -32,18 +35,30 @@ func TestTheWordsOfTheCommandLine(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			server := fakeapi.New()
 			server.Warn = warnings
-			server.Beside = inspect.NewHandler(inspect.Config{Data: flowing{}})
+			server.Beside = inspect.NewHandler(inspect.Config{Data: flowing{}, Census: flowing{}, Rules: func() (int64, int) { return 13, 2 }})
 			env.Setenv("SLUICE_RUNTIME", server.Start(env.T().(testing.TB)))
 			return nil
 		},
 	})
 }
 
-// flowing is a data plane with two flows that are open and one that has ended.
+// flowing is a data plane with one workload, two flows that are open and two that
+// have ended.
 type flowing struct{ inspect.DataPlane }
 
+func (flowing) Now() registry.Moment {
+	return registry.Moment{Workloads: []wire.Workload{details}}
+}
+
+func (flowing) Workloads() []inspect.WorkloadStatus {
+	return []inspect.WorkloadStatus{{Workload: details, Connected: true, SentVersion: "0123456789abcdef", AckedVersion: "0123456789abcdef"}}
+}
+
+var details = wire.Workload{Instance: "details-v2/1", Namespace: "default", Service: "details", Labels: map[string]string{"app": "details"}, Level: "sandbox"}
+
 func (flowing) Flows(_ context.Context, query inspect.FlowQuery, accepted func(), emit func(record.Record) error) error {
-	flows := []record.Record{{ID: 3, Start: time.Now().Add(-time.Second), Duration: time.Millisecond, Workload: "details-v2/1", Port: 80, Verdict: record.Denied}}
+	flows := []record.Record{{ID: 3, Start: time.Now().Add(-time.Second), Duration: time.Millisecond, Workload: "details-v2/1", Port: 80, Verdict: record.Denied},
+		{ID: 4, Start: time.Now(), Workload: "details-v2/1", SNI: "a.example.com", Port: 443, Verdict: record.Denied, Rule: "egress-policy/default/books", Reason: refusal.MethodOrPath}}
 	if query.Open {
 		flows = []record.Record{
 			{ID: 1, Start: time.Now().Add(-time.Hour), Workload: "details-v2/1", SNI: "www.example.com", Port: 443, Verdict: record.Allowed,

@@ -14,15 +14,14 @@ const (
 )
 
 // clientFor returns a client of the server that --server or SLUICE_SERVER names.
-func clientFor(cmd *cobra.Command) (*rest.Client, error) { return warningClient(cmd, nil) }
+func clientFor(cmd *cobra.Command) (*rest.Client, error) { return newClient(cmd, rest.Config{}) }
 
-// warningClient is clientFor with somebody to read the server's warnings.
-func warningClient(cmd *cobra.Command, warn func(text string)) (*rest.Client, error) {
-	server, err := cmd.Flags().GetString(flagServer)
-	if err != nil {
+// newClient is clientFor with a configuration, whose server is that of the flags.
+func newClient(cmd *cobra.Command, config rest.Config) (client *rest.Client, err error) {
+	if config.Server, err = cmd.Flags().GetString(flagServer); err != nil {
 		return nil, err
 	}
-	return rest.New(rest.Config{Server: server, Warn: warn})
+	return rest.New(config)
 }
 
 // namespaceFor returns the namespace of --namespace, and whether it was given;

@@ -116,9 +116,5 @@ func completeWorkloads(cmd *cobra.Command, _ []string, _ string) ([]string, cobr
 }
 
 func completionClient(cmd *cobra.Command) (*rest.Client, error) {
-	server, err := cmd.Flags().GetString(flagServer)
-	if err != nil {
-		return nil, err
-	}
-	return rest.New(rest.Config{Server: server, Timeout: completionTime})
+	return newClient(cmd, rest.Config{Timeout: completionTime})
 }

@@ -32,15 +32,16 @@ type whyOptions struct {
 func newWhyCommand() *cobra.Command {
 	var o whyOptions
 	cmd := &cobra.Command{
-		Use:   "why URL | why ID",
+		Use:   "why URL | why ID | why RULE",
 		Short: "Say whether a workload may go somewhere, and why",
 		Long: `Says what would happen to a request: the verdict, the rule, what was proved by what, what cannot
 be seen, and the smallest rule that would allow it, ready to paste. The server decides with the
 proxy's own code on the snapshot that the workload's proxy acknowledged.
 
 With an ID, which stands in a denial, a log line and in sluice flows, it says the same of that
-decision, and what came of it, as long as its proxy keeps it (the last 4,096). With --rules,
---allow or --preset it needs no server and decides by those.
+decision, and what came of it, as long as its proxy keeps it (the last 4,096). With the name of a
+rule, such as egress-rule/default/googleapis, it says what sluice describe does. With --rules, --allow
+or --preset it needs no server and decides by those.
 
 DNS is not asked. --answer says what it is taken to answer for the name, and the verdict is then
 that of the dialer too, which connects to no private, local or reserved address that a rule does not
@@ -55,7 +56,7 @@ or names a port that a service of the mesh does not have; 1 where the question c
   sluice why --allow db.example.com:5432 --answer 10.1.2.3 db.example.com:5432`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return errors.New("why takes one URL, such as https://www.example.com/, or one id")
+				return errors.New("why takes one URL, such as https://www.example.com/, one id, or the name of one rule")
 			}
 			return nil
 		},
@@ -69,7 +70,9 @@ or names a port that a service of the mesh does not have; 1 where the question c
 			}
 			_, err = record.ParseID(args[0])
 			isID := err == nil
-			if isID {
+			rule, err := parseObjectID(args[0])
+			isRule := err == nil
+			if isID || isRule {
 				if err := refuseQuestion(cmd); err != nil {
 					return err
 				}
@@ -86,7 +89,12 @@ or names a port that a service of the mesh does not have; 1 where the question c
 				return err
 			}
 			defer client.Close()
-			if isID {
+			switch {
+			case isRule && o.output != "text":
+				return usageError(cmd, "why RULE prints text: sluice get "+args[0]+" -o json")
+			case isRule:
+				return describe(cmd.Context(), cmd.OutOrStdout(), client, rule)
+			case isID:
 				return o.open(cmd, client, args[0])
 			}
 			return o.ask(cmd, client, query)
@@ -110,7 +118,7 @@ or names a port that a service of the mesh does not have; 1 where the question c
 func refuseQuestion(cmd *cobra.Command) error {
 	for _, name := range []string{"from", "label", "service-account", "method", "answer", "rules", "allow", "preset", "private"} {
 		if cmd.Flags().Changed(name) {
-			return usageError(cmd, "why ID takes no --"+name+": the decision was made")
+			return usageError(cmd, "why ID and why RULE take no --"+name+": what is asked about is there")
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -33,76 +34,148 @@ file as a whole; labels and annotations that the file does not name stay.`,
 		apply)
 }
 
-// writer stores one object and returns what is to be said of it.
-type writer func(context.Context, *rest.Client, *api.Object) (string, error)
+// writer stores one object and returns it as it is stored, and what is to be said of it.
+type writer func(context.Context, *rest.Client, *api.Object) (stored api.Object, said string, err error)
+
+// writeOptions are the flags of the commands that store objects.
+type writeOptions struct {
+	files    []string
+	dryRun   bool
+	wait     time.Duration
+	prune    bool
+	selector string
+}
 
 func writeCommand(verb, short, long string, write writer) *cobra.Command {
-	var files []string
+	var o writeOptions
 	cmd := &cobra.Command{
 		Use: verb + " -f FILE", Short: short, Long: long, Args: noArguments,
 		Example: "  sluice " + verb + " -f samples/bookinfo/kube/egress-rule-google-apis.yaml\n  sluice " + verb + " -f - < rules.yaml",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			warn := warnOnce(cmd)
-			objects, err := validated(cmd, files, verb, warn)
-			if err != nil {
-				return err
-			}
-			client, err := warningClient(cmd, warn)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			for i := range objects {
-				said, err := write(cmd.Context(), client, &objects[i])
-				if err != nil {
-					return err
-				}
-				fmt.Fprintln(cmd.OutOrStdout(), said)
-			}
-			return nil
-		},
+		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd, verb, write) },
 	}
-	addFileFlag(cmd, &files)
+	f := cmd.Flags()
+	addFileFlag(cmd, &o.files)
+	f.BoolVar(&o.dryRun, "dry-run", false, "have the server check everything, and store nothing")
+	f.DurationVar(&o.wait, "wait", 0, "wait until every connected proxy runs each object, so long at most (without a value: 30s)")
+	f.Lookup("wait").NoOptDefVal = defaultWait.String()
+	if verb == "apply" {
+		f.BoolVar(&o.prune, "prune", false, "then delete the objects that carry the labels of -l and are in none of the files, in the namespaces of these")
+		f.StringVarP(&o.selector, "selector", "l", "", "labels of --prune, as in app=books,team=web; each object of the files must carry them")
+	}
 	return cmd
 }
 
-func create(ctx context.Context, client *rest.Client, o *api.Object) (string, error) {
-	created, err := client.Create(ctx, o)
+func (o *writeOptions) run(cmd *cobra.Command, verb string, write writer) error {
+	labels, err := o.check(cmd)
 	if err != nil {
-		return "", err
+		return err
 	}
-	return fmt.Sprintf("Created config %s at revision %s", created.ID(), created.Metadata.ResourceVersion), nil
+	warn := warnOnce(cmd)
+	objects, err := validated(cmd, o.files, verb, warn)
+	if err != nil {
+		return err
+	}
+	if o.prune {
+		if err := labels.checkApplied(objects); err != nil {
+			return err
+		}
+	}
+	client, err := newClient(cmd, rest.Config{Warn: warn, DryRun: o.dryRun})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	say := func(text string) {
+		if o.dryRun {
+			text += " (dry run: nothing is stored)"
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), text)
+	}
+	written := make([]api.Object, 0, len(objects))
+	for i := range objects {
+		stored, said, err := write(cmd.Context(), client, &objects[i])
+		if err != nil {
+			return err
+		}
+		written = append(written, stored)
+		say(said)
+	}
+	if o.prune {
+		if err := labels.prune(cmd.Context(), client, written, say); err != nil {
+			return err
+		}
+	}
+	if !cmd.Flags().Changed("wait") {
+		return nil
+	}
+	for i := range written {
+		if err := await(cmd.Context(), client, &written[i], o.wait); err != nil {
+			return err
+		}
+		say("In force: " + written[i].ID())
+	}
+	return nil
 }
 
-func replace(ctx context.Context, client *rest.Client, o *api.Object) (string, error) {
+// check says which flags do not go together, and reads the labels of --prune.
+func (o *writeOptions) check(cmd *cobra.Command) (selector, error) {
+	waits := cmd.Flags().Changed("wait")
+	switch {
+	case waits && o.wait <= 0:
+		return nil, fmt.Errorf("--wait %s must be longer than 0", o.wait)
+	case waits && o.dryRun:
+		return nil, errors.New("--wait and --dry-run exclude each other: nothing comes into force that is not stored")
+	case o.prune && o.selector == "":
+		return nil, errors.New("--prune needs --selector: without labels it would delete what others wrote")
+	case !o.prune && o.selector != "":
+		return nil, errors.New("--selector is for --prune")
+	case !o.prune:
+		return nil, nil
+	}
+	return parseSelector(o.selector)
+}
+
+func create(ctx context.Context, client *rest.Client, o *api.Object) (api.Object, string, error) {
+	created, err := client.Create(ctx, o)
+	if err != nil {
+		return api.Object{}, "", err
+	}
+	said := "Created config " + created.ID()
+	if created.Metadata.ResourceVersion != "" { // a dry run gives none
+		said += " at revision " + created.Metadata.ResourceVersion
+	}
+	return created, said, nil
+}
+
+func replace(ctx context.Context, client *rest.Client, o *api.Object) (api.Object, string, error) {
 	updated, _, err := client.Update(ctx, o, rest.Replace)
 	if rest.IsNotFound(err) {
-		return "", fmt.Errorf("revision is required: %s does not exist, create it first", o.ID())
+		return api.Object{}, "", fmt.Errorf("revision is required: %s does not exist, create it first", o.ID())
 	}
 	if err != nil {
-		return "", err
+		return api.Object{}, "", err
 	}
-	return fmt.Sprintf("Updated config %s to revision %s", updated.ID(), updated.Metadata.ResourceVersion), nil
+	return updated, fmt.Sprintf("Updated config %s to revision %s", updated.ID(), updated.Metadata.ResourceVersion), nil
 }
 
 // apply creates or updates. Where somebody else creates or deletes the object in
 // between, it begins again, once.
-func apply(ctx context.Context, client *rest.Client, o *api.Object) (string, error) {
+func apply(ctx context.Context, client *rest.Client, o *api.Object) (api.Object, string, error) {
 	for try := 1; ; try++ {
 		updated, before, err := client.Update(ctx, o, rest.Apply)
 		switch {
 		case err == nil && updated.Metadata.ResourceVersion == before:
-			return fmt.Sprintf("Unchanged config %s at revision %s", updated.ID(), before), nil
+			return updated, fmt.Sprintf("Unchanged config %s at revision %s", updated.ID(), before), nil
 		case err == nil:
-			return fmt.Sprintf("Updated config %s to revision %s", updated.ID(), updated.Metadata.ResourceVersion), nil
+			return updated, fmt.Sprintf("Updated config %s to revision %s", updated.ID(), updated.Metadata.ResourceVersion), nil
 		case !rest.IsNotFound(err):
-			return "", err
+			return api.Object{}, "", err
 		}
-		said, err := create(ctx, client, o)
+		created, said, err := create(ctx, client, o)
 		if rest.IsAlreadyExists(err) && try == 1 {
 			continue
 		}
-		return said, err
+		return created, said, err
 	}
 }
 

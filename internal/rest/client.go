@@ -37,6 +37,8 @@ type Config struct {
 	Server string
 	// Timeout bounds one request. Zero: DefaultTimeout.
 	Timeout time.Duration
+	// DryRun has the server do all of a write but store it.
+	DryRun bool
 	// Warn is called with each warning of an answer, in the goroutine of the
 	// request. Nil: they are dropped.
 	Warn func(text string)
@@ -46,6 +48,7 @@ type Config struct {
 type Client struct {
 	address address
 	timeout time.Duration
+	dryRun  bool
 	warn    func(text string)
 	http    *http.Client
 }
@@ -73,7 +76,7 @@ func New(c Config) (*Client, error) {
 		// A redirect would come from something that is no sluice-server.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &Client{address: at, timeout: c.Timeout, warn: c.Warn, http: client}, nil
+	return &Client{address: at, timeout: c.Timeout, dryRun: c.DryRun, warn: c.Warn, http: client}, nil
 }
 
 // Address returns where the server is, for messages.

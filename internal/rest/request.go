@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -49,6 +50,13 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 }
 
 func (c *Client) send(ctx context.Context, method, path string, query url.Values, body []byte) (*http.Response, error) {
+	if c.dryRun && method != http.MethodGet {
+		query = maps.Clone(query)
+		if query == nil {
+			query = make(url.Values)
+		}
+		query.Set("dryRun", "All")
+	}
 	target := url.URL{Scheme: "http", Host: c.address.host, Path: path, RawQuery: query.Encode()}
 	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
 	if err != nil {

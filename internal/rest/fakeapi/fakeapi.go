@@ -113,7 +113,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPut:
 		s.update(w, r, kind, name)
 	case r.Method == http.MethodDelete:
-		delete(s.objects, r.URL.Path)
+		if !isDryRun(r) {
+			delete(s.objects, r.URL.Path)
+		}
 		answer(w, http.StatusOK, map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Success"})
 	default:
 		refuse(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "the server does not allow this method on the requested resource")
@@ -157,7 +159,9 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, kind *api.Kind) 
 		return
 	}
 	metadata["uid"] = "uid-of-" + fmt.Sprint(metadata["name"])
-	s.store(path, object)
+	if !isDryRun(r) {
+		s.store(path, object)
+	}
 	answer(w, http.StatusCreated, object)
 }
 
@@ -170,6 +174,10 @@ func (s *Server) update(w http.ResponseWriter, r *http.Request, kind *api.Kind, 
 	version := stored["metadata"].(map[string]any)["resourceVersion"]
 	if metadata["resourceVersion"] != version {
 		refuse(w, http.StatusConflict, "Conflict", fmt.Sprintf("Operation cannot be fulfilled on %s %q: the object has been modified; please apply your changes to the latest version and try again", kind.Resource(), name))
+		return
+	}
+	if isDryRun(r) {
+		answer(w, http.StatusOK, object)
 		return
 	}
 	if fmt.Sprint(stored) != fmt.Sprint(object) { // an update that changes nothing keeps the version
@@ -201,6 +209,8 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	}
 	answer(w, http.StatusOK, map[string]any{"metadata": metadata, "items": items})
 }
+
+func isDryRun(r *http.Request) bool { return r.URL.Query().Get("dryRun") == "All" }
 
 func body(w http.ResponseWriter, r *http.Request) (object, metadata map[string]any) {
 	err := json.NewDecoder(r.Body).Decode(&object)
