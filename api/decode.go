@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"unicode"
 	"unicode/utf8"
 
@@ -138,7 +139,28 @@ func (d *decoder) syntax(err error, data []byte) {
 	if indentedByTab(data, line) {
 		hint = ": a tab cannot indent, write spaces"
 	}
+	if wildcard := unquotedWildcard(data, line); wildcard != "" {
+		d.fail(&yaml.Node{Line: line}, "", "not YAML: a value that begins with * stands in quotes: write %q", wildcard)
+		return
+	}
 	d.fail(&yaml.Node{Line: line}, "", "not YAML: %s%s", one.Message, hint)
+}
+
+// wildcard is a host such as *.example.com where a value begins: YAML takes it for a
+// reference to an anchor.
+var wildcard = regexp.MustCompile(`(?:^|[\s\[,])(\*[-.A-Za-z0-9]*\.[-.A-Za-z0-9]+)`)
+
+// unquotedWildcard returns the first such host on a line, "" where there is none.
+func unquotedWildcard(data []byte, line int) string {
+	for text := range bytes.SplitSeq(data, []byte("\n")) {
+		if line--; line == 0 {
+			if found := wildcard.FindSubmatch(text); found != nil {
+				return string(found[1])
+			}
+			return ""
+		}
+	}
+	return ""
 }
 
 // lineOfBadByte returns the line of the first byte that is not UTF-8 or a control

@@ -6,6 +6,7 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -97,7 +98,11 @@ func (f *fieldReader) value(node *yaml.Node, path string, into reflect.Value, de
 	case reflect.Int32, reflect.Int64:
 		var n int64
 		if node.Kind != yaml.ScalarNode || node.ShortTag() != "!!int" || node.Decode(&n) != nil || into.OverflowInt(n) {
-			f.fail(node, path, "must be a whole number of %d bits", into.Type().Bits())
+			hint := ""
+			if _, err := strconv.ParseInt(node.Value, 10, into.Type().Bits()); err == nil && node.ShortTag() == "!!str" {
+				hint = ": write " + node.Value + " without quotes"
+			}
+			f.fail(node, path, "must be a whole number of %d bits%s", into.Type().Bits(), hint)
 			return
 		}
 		into.SetInt(n)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -105,7 +106,7 @@ func KindOf(apiVersion, kind string) (*Kind, error) {
 	case group == v1alpha1.Group && version != v1alpha1.Version:
 		return nil, fmt.Errorf("kind %s is not known: apiVersion %s is not served, use %s/%s", kind, apiVersion, v1alpha1.Group, v1alpha1.Version)
 	case group != v1alpha1.Group:
-		return nil, fmt.Errorf("kind %s is not known: apiVersion %s is neither %s/%s nor %s/%s", kind, apiVersion, istio.Group, istio.Version, v1alpha1.Group, v1alpha1.Version)
+		return nil, unknownKind(kind, fmt.Sprintf(": apiVersion %s is neither %s/%s nor %s/%s", apiVersion, istio.Group, istio.Version, v1alpha1.Group, v1alpha1.Version))
 	}
 	var elsewhere *Kind
 	for _, k := range kinds {
@@ -118,12 +119,20 @@ func KindOf(apiVersion, kind string) (*Kind, error) {
 		elsewhere = k
 	}
 	if _, ok := unsupported[group][kind]; ok {
-		return nil, fmt.Errorf("kind %s is not supported yet", kind)
+		return nil, errors.New("kind " + kind + " is not supported yet" + colon(insteadOf(kind)))
 	}
 	if elsewhere != nil {
 		return nil, fmt.Errorf("kind %s is not known in %s: write apiVersion: %s", kind, group, elsewhere.APIVersion())
 	}
-	return nil, fmt.Errorf("kind %s is not known", kind)
+	return nil, unknownKind(kind, "")
+}
+
+// colon puts a colon before a text, where there is one.
+func colon(text string) string {
+	if text == "" {
+		return ""
+	}
+	return ": " + text
 }
 
 // Lookup returns the kind that a word of the command line means: its singular,
@@ -146,11 +155,11 @@ func Lookup(word string) (*Kind, error) {
 	for _, group := range unsupported {
 		for kind, plural := range group {
 			if name == strings.ToLower(kind) || name == plural {
-				return nil, fmt.Errorf("configuration type %s is not supported yet, the types are %v", word, TypeWords())
+				return nil, fmt.Errorf("configuration type %s is not supported yet, the types are %v%s", word, TypeWords(), colon(insteadOf(kind)))
 			}
 		}
 	}
-	return nil, fmt.Errorf("configuration type %s not found, the types are %v", word, TypeWords())
+	return nil, fmt.Errorf("configuration type %s not found, the types are %v%s", word, TypeWords(), colon(insteadOf(name)))
 }
 
 // TypeWords returns the singular of every kind, as errors and help list them.

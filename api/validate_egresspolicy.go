@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sluice.dev/sluice/api/v1alpha1"
@@ -86,13 +89,45 @@ func (v *validation) hosts(hosts []string) {
 	}
 }
 
+// protocols are those of a port, as they are written.
+var protocols = []string{v1alpha1.ProtocolHTTP, v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS, v1alpha1.ProtocolTCP, v1alpha1.ProtocolMongo}
+
+// hostInstead returns how a host that is refused is written, "" where that is not
+// known.
+func hostInstead(host string) string {
+	if name, port, err := net.SplitHostPort(host); err == nil {
+		if _, ok := names.ParsePort(port); ok {
+			return fmt.Sprintf("%q, and %s under to.ports", name, port)
+		}
+	}
+	wildcard, rest := "", host
+	if after, ok := strings.CutPrefix(host, "*."); ok {
+		wildcard, rest = "*.", after
+	}
+	if name, err := names.Parse(rest); err == nil {
+		if _, err := names.ParsePattern(wildcard + name.String()); err == nil {
+			return strconv.Quote(wildcard + name.String())
+		}
+	}
+	return ""
+}
+
 // egressHost validates one host: a pattern, without those that can match no name.
 func egressHost(host string) error {
+	if _, rest, isURL := strings.Cut(host, "://"); isURL {
+		if u, err := url.Parse(host); err == nil && u.Hostname() != "" {
+			rest = u.Hostname()
+		}
+		return fmt.Errorf("%s is a URL: write its host, %q, and its port under to.ports", host, rest)
+	}
 	if strings.Contains(host, "/") {
 		return fmt.Errorf("%s is not a host: list addresses and ranges under to.cidrs", host)
 	}
 	pattern, err := names.ParsePattern(host)
 	if err != nil {
+		if written := hostInstead(host); written != "" {
+			return fmt.Errorf("%w: write %s", err, written)
+		}
 		return err
 	}
 	if _, isAddress := pattern.Addr(); isAddress {
@@ -155,7 +190,11 @@ func (v *validation) egressPorts(spec *v1alpha1.EgressPolicySpec) {
 		case "":
 			v.fail(at+".protocol", "is missing: one of http, https, tls, tcp, mongo")
 		default:
-			v.fail(at+".protocol", "protocol %q is not one of http, https, tls, tcp, mongo", port.Protocol)
+			hint := ""
+			if lower := strings.ToLower(port.Protocol); lower != port.Protocol && slices.Contains(protocols, lower) {
+				hint = ": write " + lower
+			}
+			v.fail(at+".protocol", "protocol %q is not one of %s%s", port.Protocol, strings.Join(protocols, ", "), hint)
 		}
 	}
 }

@@ -34,7 +34,12 @@ duration is 0: it began at start.`,
   sluice flows --follow --workload details-v2
   sluice flows --open
   sluice flows --last 1000 -o json | jq 'select(.verdict == "deny")'`,
-		Args: cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError(cmd, "flows takes no arguments: sluice flows --workload "+args[0]+" shows one workload")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err

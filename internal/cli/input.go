@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"sluice.dev/sluice/api"
 )
@@ -17,6 +18,12 @@ import (
 func addFileFlag(cmd *cobra.Command, files *[]string) {
 	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "`FILE` of objects, YAML or JSON; a folder of such files, a pattern, or - for standard input; may be repeated")
 	_ = cmd.MarkFlagFilename("file", "yaml", "yml", "json")
+	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "filename" { // as kubectl calls it
+			name = "file"
+		}
+		return pflag.NormalizedName(name)
+	})
 }
 
 // errNoFile is said where -f is missing; the text is Istio 0.5's.
@@ -106,11 +113,9 @@ func warnOnce(cmd *cobra.Command) func(text string) {
 	}
 }
 
-// usageError is a mistake in how a command was written: its usage is shown before
-// the message.
+// usageError is a mistake in how a command was written.
 func usageError(cmd *cobra.Command, message string) error {
-	fmt.Fprintln(cmd.ErrOrStderr(), cmd.UsageString())
-	return errors.New(message)
+	return fmt.Errorf("%s; see %s --help", message, cmd.CommandPath())
 }
 
 // noArguments refuses arguments in the words of Istio 0.5.

@@ -24,6 +24,10 @@ func Execute(ctx context.Context) int {
 
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root, out := newRootCommand(), &output{to: stdout}
+	if err := otherCommand(root, args); err != nil {
+		fmt.Fprintln(stderr, "Error:", err)
+		return 1
+	}
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(stderr)
@@ -56,6 +60,7 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.Flags().Bool("version", false, "version of sluice") // -v means more words, where there is one
 	flags := root.PersistentFlags()
 	flags.String(flagServer, os.Getenv("SLUICE_SERVER"), "`ADDR` of sluice-server: its socket, its runtime folder, or a loopback address with a port (SLUICE_SERVER; default: api.sock in the runtime folder)")
 	flags.StringP(flagNamespace, "n", "", "namespace (default \"default\")")
@@ -73,6 +78,30 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 	)
 	root.AddCommand(newKubectlCommands()...)
 	return root
+}
+
+// others are commands that people know from elsewhere, and what to write here.
+var others = map[string]string{
+	"logs": "sluice flows shows who went where", "log": "sluice flows shows who went where", "events": "sluice flows shows who went where", "top": "sluice flows --open shows what is open now",
+	"rm": "sluice delete TYPE NAME deletes objects", "remove": "sluice delete TYPE NAME deletes objects",
+	"ls": "sluice get TYPE lists objects, sluice status workloads", "list": "sluice get TYPE lists objects, sluice status workloads",
+	"ps": "sluice status shows workloads", "top-workloads": "sluice status shows workloads",
+	"exec": "sluice run -- COMMAND runs a command in a sandbox", "start": "sluice run -- COMMAND runs a command in a sandbox",
+	"lint": "sluice validate -f FILE checks files", "check": "sluice validate -f FILE checks files", "analyze": "sluice validate -f FILE checks files",
+	"add": "sluice create -f FILE creates objects", "update": "sluice apply -f FILE creates or replaces objects", "set": "sluice apply -f FILE creates or replaces objects",
+	"kube-inject": "sluice run --service NAME puts a command behind the proxy", "proxy-status": "sluice status shows which rules each workload runs", "proxy-config": "sluice describe shows a rule and who runs it",
+	"allow": "sluice run --allow HOST lets a command reach a host; sluice create -f FILE stores a rule", "test": "sluice why URL says whether a workload may go there", "curl": "sluice why URL says whether a workload may go there",
+}
+
+// otherCommand says what to write in the place of a command that we do not have.
+func otherCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if instead, known := others[args[0]]; known {
+		return fmt.Errorf("unknown command %q for %q: %s", args[0], root.Name(), instead)
+	}
+	return nil
 }
 
 // checkServerFlags refuses the flags of all commands that speak to the server

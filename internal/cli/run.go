@@ -147,6 +147,9 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	if flags := cmd.Flags(); flags.Changed("require-level") && o.requireLevel != sandbox.LevelSandbox {
 		return c, fmt.Errorf("--require-level %q is not a level of sluice run: it takes %s", o.requireLevel, sandbox.LevelSandbox)
 	}
+	if o.version != "" && o.service == "" {
+		return c, errors.New("--version is that of a service: name it with --service")
+	}
 	var err error
 	if c.Resolvers, err = resolve.ParseServers(o.resolvers); err != nil {
 		return c, fmt.Errorf("--resolver or SLUICE_RESOLVER: %w", err)

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -15,6 +17,7 @@ import (
 
 func newStatusCommand() *cobra.Command {
 	var output string
+	var everywhere bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show each workload, what enforces its rules, and which snapshot it runs",
@@ -24,10 +27,13 @@ one that was sent is marked, and so is one whose proxy refused a version. Of a w
 not serve yet, or no longer, STATE says on which port of its --listen, and for how long.`,
 		Example: `  sluice status
   sluice status -o json`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
+			}
+			if _, given := namespaceFor(cmd); given && everywhere {
+				return errors.New("--namespace and --all-namespaces exclude each other")
 			}
 			client, err := clientFor(cmd)
 			if err != nil {
@@ -38,12 +44,16 @@ not serve yet, or no longer, STATE says on which port of its --listen, and for h
 			if err := client.Sluice(cmd.Context(), inspect.StatusPath, nil, &status); err != nil {
 				return err
 			}
+			if namespace, given := namespaceFor(cmd); given {
+				status.Workloads = slices.DeleteFunc(status.Workloads, func(w inspect.WorkloadStatus) bool { return w.Namespace != namespace })
+			}
 			if output == "json" {
 				return printJSON(cmd.OutOrStdout(), status)
 			}
 			return printStatus(cmd.OutOrStdout(), &status, time.Now())
 		},
 	}
+	cmd.Flags().BoolVarP(&everywhere, "all-namespaces", "A", false, "the workloads of every namespace, as without -n")
 	addOutputFlag(cmd, &output, "text", "json")
 	return cmd
 }

@@ -30,33 +30,12 @@ func nearest(word string) string {
 	best, found := 3, ""
 	for _, kind := range api.Kinds() {
 		for _, known := range []string{kind.Singular, kind.Plural} {
-			if d := distance(word, known); d < best {
+			if d := api.Distance(word, known); d < best {
 				best, found = d, known
 			}
 		}
 	}
 	return found
-}
-
-// distance is how many letters are to be added, left out or changed (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			changed := diagonal
-			if a[i] != b[j] {
-				changed++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(changed, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // completionTime bounds how long a shell waits for words that the server knows.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -89,6 +90,9 @@ or names a port that a service of the mesh does not have; 1 where the question c
 				return err
 			}
 			defer client.Close()
+			if !isID && !isRule && o.from == "" && len(labels) == 0 {
+				return missingFrom(cmd.Context(), client)
+			}
 			switch {
 			case isRule && o.output != "text":
 				return usageError(cmd, "why RULE prints text: sluice get "+args[0]+" -o json")
@@ -122,6 +126,27 @@ func refuseQuestion(cmd *cobra.Command) error {
 		}
 	}
 	return nil
+}
+
+// missingFrom says of a question which workload is to be asked about, and who there is.
+func missingFrom(ctx context.Context, client *rest.Client) error {
+	var status inspect.Status
+	if err := client.Sluice(ctx, inspect.StatusPath, nil, &status); err != nil {
+		return err
+	}
+	const listed = 10
+	var names []string
+	for i := range status.Workloads {
+		names = append(names, status.Workloads[i].Instance)
+	}
+	running := "none runs now"
+	if len(names) > 0 {
+		running = "running now: " + strings.Join(names[:min(len(names), listed)], ", ")
+	}
+	if more := len(names) - listed; more > 0 {
+		running += fmt.Sprintf(" and %d more", more)
+	}
+	return fmt.Errorf("say with --from which workload asks (%s), or with --label K=V for one that does not run", running)
 }
 
 // ask asks the server.
