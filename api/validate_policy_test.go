@@ -78,7 +78,7 @@ func TestEgressPolicyIsValidated(t *testing.T) {
 		"{to: {cidrs: [::1, ::1], ports: [{port: 80, protocol: tcp}]}}":                                        "spec.to.cidrs[1]: duplicate range: ::1",
 		"{to: {hosts: [a.b], ports: [{port: 0, protocol: http}]}}":                                             "spec.to.ports[0].port: port number 0 must be in the range 1..65535",
 		"{to: {hosts: [a.b], ports: [{port: 80}]}}":                                                            "spec.to.ports[0].protocol: is missing: one of http, https, tls, tcp, mongo",
-		"{to: {hosts: [a.b], ports: [{port: 80, protocol: HTTP}]}}":                                            `spec.to.ports[0].protocol: protocol "HTTP" is not one of http, https, tls, tcp, mongo`,
+		"{to: {hosts: [a.b], ports: [{port: 80, protocol: HTTP}]}}":                                            `spec.to.ports[0].protocol: protocol "HTTP" is not one of http, https, tls, tcp, mongo: write http`,
 		"{to: {hosts: [a.b], ports: [{port: 80, protocol: http2}]}}":                                           "spec.to.ports[0].protocol: protocol http2 is not supported yet",
 		"{to: {hosts: [a.b], ports: [{port: 80, protocol: grpc}]}}":                                            "spec.to.ports[0].protocol: protocol grpc is not supported yet",
 		"{to: {hosts: [a.b], ports: [{port: 80, protocol: udp}]}}":                                             "spec.to.ports[0].protocol: protocol udp is not supported yet",

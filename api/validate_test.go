@@ -295,7 +295,7 @@ func TestMetadataIsValidated(t *testing.T) {
 			}
 		})
 	}
-	if got := problemsOf(&Object{Kind: "Pod"}); len(got) != 1 || got[0] != "kind Pod is not known" {
+	if got := problemsOf(&Object{Kind: "Pod"}); len(got) != 1 || got[0] != "kind Pod is not known: "+startWorkload {
 		t.Error(got)
 	}
 	if got := problemsOf(&Object{Kind: "EgressRule", Metadata: Meta{Name: "a", Namespace: "b"}}); len(got) != 1 || got[0] != "spec: is missing" {

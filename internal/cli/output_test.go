@@ -55,7 +55,7 @@ var printing = []string{
 	"get all", "get er one", "get er -o yaml", "get er -o json",
 	"delete er one", "delete -f RULE",
 	"run --help", "demo --print",
-	"why https://a.com/", "why https://a.com/ -o json", "why 00000000000000ab", "why --allow a.com https://a.com/", "why --allow a.com https://b.com/",
+	"why --from a-v1 https://a.com/", "why --from a-v1 https://a.com/ -o json", "why 00000000000000ab", "why --allow a.com https://a.com/", "why --allow a.com https://b.com/",
 	"status", "status -o json",
 	"flows", "flows -o json", "flows --open",
 	"describe egressrule one", "validate -f RULE", "why egress-rule/default/one",
