@@ -1,105 +1,304 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
+	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/rest"
 )
 
+// flowOptions are the flags of `sluice flows`.
+type flowOptions struct {
+	output, workload string
+	follow, open     bool
+	everywhere       bool
+	denied, failed   bool
+	to, rule, port   string
+	since            time.Duration
+	last             int
+	namespace        string // "" for every one
+}
+
 func newFlowsCommand() *cobra.Command {
-	var output, workload string
-	var follow, open bool
-	var last int
+	var o flowOptions
 	cmd := &cobra.Command{
 		Use:   "flows",
 		Short: "Show who went where, the verdict, bytes and duration",
 		Long: `Shows the last flows of every workload, oldest first: each is one connection, or one HTTP
 request. Each proxy keeps the last 4,096. A flow's id opens with sluice why ID.
 
+--from, --to, --denied, --errors, --rule, --port and --since show some of them: each that is given
+must hold. -o wide has the method and the path of each request too.
+
 With --open it shows those that are open now: DURATION is how long each has lasted so far, and a
 VERDICT of - says that nothing was decided yet. Relayed bytes are counted as they move, those of
 an HTTP request when it ends. In JSON an open flow has no verdict until there is one, and its
 duration is 0: it began at start.`,
 		Example: `  sluice flows
-  sluice flows --follow --workload details-v2
+  sluice flows --denied --since 10m
+  sluice flows --follow --from details-v2 --to www.googleapis.com
   sluice flows --open
   sluice flows --last 1000 -o json | jq 'select(.verdict == "deny")'`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError(cmd, "flows takes no arguments: sluice flows --workload "+args[0]+" shows one workload")
+				return usageError(cmd, "flows takes no arguments: sluice flows --from "+args[0]+" shows one workload")
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output, "text", "json"); err != nil {
-				return err
-			}
-			if last < 0 || last > inspect.MaxFlows {
-				return fmt.Errorf("--last %d must be from 0 to %d", last, inspect.MaxFlows)
-			}
-			if open && follow {
-				return errors.New("--open and --follow exclude each other: --open lists what is open now, --follow shows each flow when it ends")
-			}
-			client, err := clientFor(cmd)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			query := url.Values{"n": {strconv.Itoa(last)}}
-			if workload != "" {
-				query.Set("workload", workload)
-			}
-			if follow {
-				query.Set("follow", "1")
-			}
-			if open {
-				query.Set("open", "1")
-			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
-			defer stop()
-			out := cmd.OutOrStdout()
-			if output == "text" {
-				if _, err := out.Write(record.AppendHeader(nil)); err != nil {
-					return err
-				}
-			}
-			err = client.Follow(ctx, inspect.FlowsPath, query, func(line []byte) error {
-				if output == "json" {
-					_, err := fmt.Fprintf(out, "%s\n", line)
-					return err
-				}
-				var f record.Record
-				if err := json.Unmarshal(line, &f); err != nil {
-					return fmt.Errorf("read a flow: %w", err)
-				}
-				if open {
-					f.Duration = max(0, time.Since(f.Start)) // so far
-				}
-				_, err := out.Write(record.AppendText(nil, &f))
-				return err
-			})
-			if ctx.Err() != nil {
-				return nil // ^C ends it as meant
-			}
-			return err
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&follow, "follow", "f", false, "go on with each new flow until ^C")
-	f.BoolVar(&open, "open", false, "those that are open now, in place of past ones")
-	f.IntVar(&last, "last", 100, "how many past flows to show, at most; with --open, how many of the newest")
-	f.StringVarP(&workload, "workload", "w", "", "only those of this workload: details-v2/1, or details-v2")
-	_ = cmd.RegisterFlagCompletionFunc("workload", completeWorkloads)
-	addOutputFlag(cmd, &output, "text", "json")
+	f.BoolVarP(&o.follow, "follow", "f", false, "go on with each new flow until ^C")
+	f.BoolVar(&o.open, "open", false, "those that are open now, in place of past ones")
+	f.IntVar(&o.last, "last", 100, "how many past flows to show, at most; with --open, how many of the newest")
+	f.StringVarP(&o.workload, "from", "w", "", "only those of this workload: details-v2/1, or details-v2")
+	f.StringVar(&o.to, "to", "", "only those to this host: what was dialled, the SNI, or the Host of a request")
+	f.StringVar(&o.port, "port", "", "only those to this port")
+	f.StringVar(&o.rule, "rule", "", "only those that this rule decided: egress-rule/default/googleapis")
+	f.BoolVar(&o.denied, "denied", false, "only those that were denied")
+	f.BoolVar(&o.failed, "errors", false, "only those that were allowed, and failed")
+	f.DurationVar(&o.since, "since", 0, "only those that began in this time, such as 10m")
+	f.BoolVarP(&o.everywhere, "all-namespaces", "A", false, "the workloads of every namespace, as without -n")
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "workload" { // what --from was called
+			name = "from"
+		}
+		return pflag.NormalizedName(name)
+	})
+	_ = cmd.RegisterFlagCompletionFunc("from", completeWorkloads)
+	addOutputFlag(cmd, &o.output, "text", "wide", "json")
 	return cmd
+}
+
+func (o *flowOptions) run(cmd *cobra.Command) error {
+	filter, err := o.filter(cmd)
+	if err != nil {
+		return err
+	}
+	client, err := clientFor(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	wanted, err := o.wanted(ctx, client, filter)
+	if err != nil {
+		return err
+	}
+	p := &flowPrinter{out: cmd.OutOrStdout(), json: o.output == "json", layout: record.Plain(), open: o.open, keep: o.last}
+	if o.output == "wide" {
+		p.layout = record.Wide()
+	} else if width, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
+		p.layout = p.layout.Within(width)
+	}
+	if err := p.begin(); err != nil {
+		return err
+	}
+	query := url.Values{"n": {strconv.Itoa(o.last)}}
+	filtered := wanted != nil
+	if filtered && o.last > 0 {
+		query.Set("n", strconv.Itoa(inspect.MaxFlows)) // the last of those that are wanted
+	}
+	if o.workload != "" {
+		query.Set("workload", o.workload)
+	}
+	if o.open {
+		query.Set("open", "1")
+	}
+	each := func(line []byte) error {
+		var f record.Record
+		if err := json.Unmarshal(line, &f); err != nil {
+			return fmt.Errorf("read a flow: %w", err)
+		}
+		if filtered && !wanted(&f) {
+			return nil
+		}
+		return p.add(line, &f)
+	}
+	if o.follow {
+		query.Set("follow", "1")
+		if filtered {
+			query.Set("n", "0") // the past ones come first, in a question of their own
+			past := url.Values{"n": {strconv.Itoa(inspect.MaxFlows)}}
+			if o.workload != "" {
+				past.Set("workload", o.workload)
+			}
+			if o.last > 0 {
+				p.holds = true
+				if err := client.Follow(ctx, inspect.FlowsPath, past, each); err != nil {
+					return err
+				}
+				if err := p.release(); err != nil {
+					return err
+				}
+			}
+		}
+	} else {
+		p.holds = filtered
+	}
+	err = client.Follow(ctx, inspect.FlowsPath, query, each)
+	if ctx.Err() != nil {
+		return nil // ^C ends it as meant
+	}
+	if err != nil {
+		return err
+	}
+	return p.release()
+}
+
+// filter says what is wrong with the flags, and which flows they mean.
+func (o *flowOptions) filter(cmd *cobra.Command) (filter record.Filter, err error) {
+	namespace, given := namespaceFor(cmd)
+	switch {
+	case given && o.everywhere:
+		return filter, errors.New("--namespace and --all-namespaces exclude each other")
+	case o.last < 0 || o.last > inspect.MaxFlows:
+		return filter, fmt.Errorf("--last %d must be from 0 to %d", o.last, inspect.MaxFlows)
+	case o.open && o.follow:
+		return filter, errors.New("--open and --follow exclude each other: --open lists what is open now, --follow shows each flow when it ends")
+	case o.denied && o.failed:
+		return filter, errors.New("--denied and --errors exclude each other: what is denied is not tried")
+	case cmd.Flags().Changed("since") && o.since <= 0:
+		return filter, fmt.Errorf("--since %s must be longer than 0, such as 10m", o.since)
+	}
+	if err := checkOutput(o.output, "text", "wide", "json"); err != nil {
+		return filter, err
+	}
+	if given {
+		o.namespace = namespace
+	}
+	filter.Host, filter.Rule = o.to, o.rule
+	if o.port != "" {
+		port, ok := names.ParsePort(o.port)
+		if !ok {
+			return filter, fmt.Errorf("--port %q must be a port from 1 to 65535", o.port)
+		}
+		filter.Port = port
+	}
+	if o.rule != "" {
+		if _, err := parseObjectID(o.rule); err != nil {
+			return filter, fmt.Errorf("--rule: %w", err)
+		}
+	}
+	switch {
+	case o.denied:
+		filter.Verdict = record.Denied
+	case o.failed:
+		filter.Verdict = record.Failed
+	}
+	if o.since > 0 {
+		filter.Since = time.Now().Add(-o.since)
+	}
+	return filter, nil
+}
+
+// wanted returns what says of a flow whether it is to be shown; nil where all are. It
+// asks the server whether the workload of --from is known, and who is in the namespace.
+func (o *flowOptions) wanted(ctx context.Context, client *rest.Client, filter record.Filter) (func(*record.Record) bool, error) {
+	if o.workload == "" && o.namespace == "" {
+		if filter == (record.Filter{}) {
+			return nil, nil
+		}
+		return filter.Match, nil
+	}
+	var status inspect.Status
+	if err := client.Sluice(ctx, inspect.StatusPath, nil, &status); err != nil {
+		return nil, err
+	}
+	inNamespace := make(map[string]bool)
+	named := record.Filter{Workload: o.workload}
+	known := o.workload == ""
+	for i := range status.Workloads {
+		w := &status.Workloads[i]
+		inNamespace[w.Instance] = w.Namespace == o.namespace
+		known = known || named.Match(&record.Record{Workload: w.Instance})
+	}
+	if !known {
+		// One that has left may have flows that are kept.
+		err := client.Follow(ctx, inspect.FlowsPath, url.Values{"n": {"1"}, "workload": {o.workload}}, func([]byte) error {
+			known = true
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if !known {
+		return nil, fmt.Errorf("no workload %s is connected, and no flow of it is kept; sluice status lists those that are", o.workload)
+	}
+	if filter == (record.Filter{}) && o.namespace == "" {
+		return nil, nil
+	}
+	return func(f *record.Record) bool {
+		return filter.Match(f) && (o.namespace == "" || inNamespace[f.Workload])
+	}, nil
+}
+
+// flowPrinter prints flows. While it holds them it keeps the last ones.
+type flowPrinter struct {
+	out    io.Writer
+	json   bool
+	layout record.Layout
+	open   bool // their duration is that so far
+	keep   int
+	holds  bool
+	held   [][]byte
+}
+
+func (p *flowPrinter) begin() error {
+	if p.json {
+		return nil
+	}
+	_, err := p.out.Write(p.layout.AppendHeader(nil))
+	return err
+}
+
+func (p *flowPrinter) add(line []byte, f *record.Record) error {
+	if p.open {
+		f.Duration = max(0, time.Since(f.Start)) // so far
+	}
+	var text []byte
+	if p.json {
+		text = append(slices.Clone(line), '\n')
+	} else {
+		text = p.layout.AppendText(nil, f)
+	}
+	if !p.holds {
+		_, err := p.out.Write(text)
+		return err
+	}
+	if p.held = append(p.held, text); len(p.held) > p.keep {
+		p.held = p.held[1:]
+	}
+	return nil
+}
+
+// release prints what is held, and holds nothing from then on.
+func (p *flowPrinter) release() error {
+	p.holds = false
+	for _, text := range p.held {
+		if _, err := p.out.Write(text); err != nil {
+			return err
+		}
+	}
+	p.held = nil
+	return nil
 }

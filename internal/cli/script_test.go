@@ -57,7 +57,7 @@ func (flowing) Workloads() []inspect.WorkloadStatus {
 var details = wire.Workload{Instance: "details-v2/1", Namespace: "default", Service: "details", Labels: map[string]string{"app": "details"}, Level: "sandbox"}
 
 func (flowing) Flows(_ context.Context, query inspect.FlowQuery, accepted func(), emit func(record.Record) error) error {
-	flows := []record.Record{{ID: 3, Start: time.Now().Add(-time.Second), Duration: time.Millisecond, Workload: "details-v2/1", Port: 80, Verdict: record.Denied},
+	flows := []record.Record{{ID: 3, Start: time.Now().Add(-time.Second), Duration: time.Millisecond, Workload: "details-v2/1", Port: 80, Method: "GET", Path: "/a%20b", Verdict: record.Denied},
 		{ID: 4, Start: time.Now(), Workload: "details-v2/1", SNI: "a.example.com", Port: 443, Verdict: record.Denied, Rule: "egress-policy/default/books", Reason: refusal.MethodOrPath}}
 	if query.Open {
 		flows = []record.Record{

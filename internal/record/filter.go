@@ -15,6 +15,7 @@ type Filter struct {
 	Verdict  Verdict
 	Reason   refusal.Reason
 	Host     string    // equal to what was dialled, the SNI or the Host without its port; by characters, case ignored
+	Port     uint16    // 0: any
 	Rule     string    // the rule's ID
 	Since    time.Time // flows that started at this time or later
 }
@@ -24,6 +25,7 @@ func (w Filter) Match(f *Record) bool {
 	return (w.Workload == "" || f.Workload == w.Workload || instanceOf(f.Workload, w.Workload)) &&
 		(w.Verdict == Pending || f.Verdict == w.Verdict) &&
 		(w.Reason == "" || f.Reason == w.Reason) &&
+		(w.Port == 0 || f.Port == w.Port) &&
 		(w.Rule == "" || f.Rule == w.Rule) &&
 		(w.Since.IsZero() || !f.Start.Before(w.Since)) &&
 		(w.Host == "" || sameHost(f.Dialled, w.Host) || sameHost(f.SNI, w.Host) || sameHost(f.Host, w.Host))

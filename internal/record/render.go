@@ -2,6 +2,7 @@ package record
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,28 +16,68 @@ type column struct {
 	heading string
 	width   int
 	right   bool
+	spare   bool // left out where there is no room for all
 	value   func(b []byte, f *Record) []byte
 }
 
 // The columns of `sluice flows`. The widths are fixed, because a line is printed
 // before the next flow is known.
 var columns = []column{
-	{"TIME", 12, false, func(b []byte, f *Record) []byte { return f.Start.AppendFormat(b, "15:04:05.000") }},
-	{"WORKLOAD", 18, false, func(b []byte, f *Record) []byte { return appendPlain(b, f.Workload) }},
-	{"DESTINATION", 34, false, appendDestination},
-	{"VERDICT", 7, false, func(b []byte, f *Record) []byte { return appendPlain(b, f.Verdict.String()) }},
-	{"HOW", 11, false, func(b []byte, f *Record) []byte { return appendPlain(b, f.Treatment.String()) }},
-	{"STATUS", 6, true, appendStatus},
-	{"SENT", 8, true, func(b []byte, f *Record) []byte { return appendBytes(b, f.Sent) }},
-	{"RECEIVED", 8, true, func(b []byte, f *Record) []byte { return appendBytes(b, f.Received) }},
-	{"DURATION", 9, true, func(b []byte, f *Record) []byte { return appendDuration(b, f.Duration) }},
-	{"ID", 16, false, func(b []byte, f *Record) []byte { return f.ID.Append(b) }},
-	{"WHY", 0, false, AppendWhy},
+	{"TIME", 12, false, false, func(b []byte, f *Record) []byte { return f.Start.AppendFormat(b, "15:04:05.000") }},
+	{"WORKLOAD", 18, false, false, func(b []byte, f *Record) []byte { return appendPlain(b, f.Workload) }},
+	{"DESTINATION", 34, false, false, appendDestination},
+	{"VERDICT", 7, false, false, func(b []byte, f *Record) []byte { return appendPlain(b, f.Verdict.String()) }},
+	{"HOW", 11, false, true, func(b []byte, f *Record) []byte { return appendPlain(b, f.Treatment.String()) }},
+	{"STATUS", 6, true, true, appendStatus},
+	{"SENT", 8, true, true, func(b []byte, f *Record) []byte { return appendBytes(b, f.Sent) }},
+	{"RECEIVED", 8, true, true, func(b []byte, f *Record) []byte { return appendBytes(b, f.Received) }},
+	{"DURATION", 9, true, true, func(b []byte, f *Record) []byte { return appendDuration(b, f.Duration) }},
+	{"ID", 16, false, false, func(b []byte, f *Record) []byte { return f.ID.Append(b) }},
+	{"WHY", 0, false, false, AppendWhy},
+}
+
+// request is the column that the wide form has before the last.
+var request = column{"REQUEST", 28, false, false, func(b []byte, f *Record) []byte {
+	if f.Method == "" {
+		return b
+	}
+	b = append(appendPlain(b, f.Method), ' ')
+	return appendEscaped(b, f.Path, false)
+}}
+
+// Layout is the columns of a list of flows.
+type Layout []column
+
+// Plain is the columns that a list of flows has anywhere.
+func Plain() Layout { return columns }
+
+// Wide is Plain with the method and the path of each request.
+func Wide() Layout {
+	return slices.Insert(slices.Clone(Layout(columns)), len(columns)-1, request)
+}
+
+// Within is the columns that leave a third of so many characters for the last one; those
+// that matter least are left out, from the right.
+func (l Layout) Within(width int) Layout {
+	fits := slices.Clone(l)
+	for i := len(fits) - 1; i >= 0 && fits.width() > width*2/3; i-- {
+		if fits[i].spare {
+			fits = slices.Delete(fits, i, i+1)
+		}
+	}
+	return fits
+}
+
+func (l Layout) width() (sum int) {
+	for _, c := range l {
+		sum += c.width + 2
+	}
+	return sum
 }
 
 // AppendHeader appends the line of headings, with its newline, to b.
-func AppendHeader(b []byte) []byte {
-	for i, c := range columns {
+func (l Layout) AppendHeader(b []byte) []byte {
+	for i, c := range l {
 		b = appendColumn(b, i, c, func(b []byte) []byte { return append(b, c.heading...) })
 	}
 	return append(b, '\n')
@@ -45,8 +86,8 @@ func AppendHeader(b []byte) []byte {
 // AppendText appends f as one line of text for people, with its newline, to b.
 // What a stranger chose is escaped, so that it cannot steer a terminal or forge
 // a line or a column.
-func AppendText(b []byte, f *Record) []byte {
-	for i, c := range columns {
+func (l Layout) AppendText(b []byte, f *Record) []byte {
+	for i, c := range l {
 		b = appendColumn(b, i, c, func(b []byte) []byte {
 			start := len(b)
 			if b = c.value(b, f); len(b) == start {
@@ -57,6 +98,12 @@ func AppendText(b []byte, f *Record) []byte {
 	}
 	return append(b, '\n')
 }
+
+// AppendHeader appends that of Plain.
+func AppendHeader(b []byte) []byte { return Plain().AppendHeader(b) }
+
+// AppendText appends that of Plain.
+func AppendText(b []byte, f *Record) []byte { return Plain().AppendText(b, f) }
 
 // AppendJSON appends f as one line of JSON, with its newline, to b.
 func AppendJSON(b []byte, f *Record) []byte {
