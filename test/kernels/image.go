@@ -27,10 +27,11 @@ var loadable = []string{
 }
 
 // tools are the names under which the image has busybox. It has no modprobe: the guest
-// puts its own there once it has tried without.
+// puts its own there once it has tried without. Nor has it setpriv, which busybox knows by
+// other flags than util-linux: tests that need it are skipped.
 var tools = []string{
-	"sh", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "echo", "env", "false", "grep", "head", "id", "install", "kill", "ln",
-	"ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "nc", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "setpriv", "setsid", "sleep",
+	"sh", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "echo", "env", "false", "grep", "head", "id", "kill", "ln",
+	"ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "nc", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "setsid", "sleep",
 	"sort", "stat", "su", "tail", "tar", "test", "touch", "tr", "true", "tty", "umount", "uname", "unshare", "wc", "wget", "xargs",
 }
 
