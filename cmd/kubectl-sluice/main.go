@@ -58,6 +58,7 @@ of sluice: kubectl sluice get, kubectl sluice run, and so on.`,
 	}
 	server := new(server)
 	server.addFlags(root.PersistentFlags())
+	root.Flags().Bool("version", false, "version of kubectl-sluice")
 	factory := cmdutil.NewFactory(server)
 	root.AddCommand(
 		annotate.NewCmdAnnotate(parent, factory, streams),

@@ -91,6 +91,7 @@ server uses one of the folders.`,
 	}
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	f := c.Flags()
+	f.Bool("version", false, "version of sluice-server") // without -v, which means more words
 	f.StringVar(&o.runtimeDir, "runtime-dir", "", "folder of the sockets (SLUICE_RUNTIME; /run/sluice for root, else $XDG_RUNTIME_DIR/sluice)")
 	f.StringVar(&o.dataDir, "data-dir", "", "folder of the rules (SLUICE_DATA; /var/lib/sluice for root, else ~/.local/state/sluice)")
 	f.StringVar(&o.listen, "listen", environment("SLUICE_LISTEN", ""), "serve the rules on this address too (SLUICE_LISTEN); not supported yet")

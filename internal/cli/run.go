@@ -105,7 +105,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.StringArrayVar(&o.publish, "publish", nil, "`[ADDR:]PORT[:PORT]`: open a port of the command outside, on 127.0.0.1 without ADDR; may be repeated")
 	f.StringArrayVar(&o.reachHost, "reach-host", nil, "`PORT` of this machine's loopback that the command may reach, as host.sluice.internal; may be repeated")
 	f.StringArrayVar(&o.ready, "ready", nil, "`http:PATH:PORT`: a port of --listen is ready only while GET PATH is answered with 200 to 399; may be repeated (default: while the command listens)")
-	f.StringVar(&o.server, "server", "", "join the mesh of the server whose runtime folder this is (with --service: the default one)")
+	f.StringVar(&o.server, "server", "", "join the mesh of this server of this machine: its runtime folder, or its socket (with --service: the default one)")
 	f.StringVar(&o.egressSockets, "egress-sockets", os.Getenv("SLUICE_EGRESS_SOCKETS"), "unix socket of a SocketFactory: the way out is through its namespace (SLUICE_EGRESS_SOCKETS)")
 	f.StringArrayVar(&o.resolvers, "resolver", commaSeparated(os.Getenv("SLUICE_RESOLVER")), "DNS server to ask, ADDRESS[:PORT]; may be repeated (SLUICE_RESOLVER, separated by commas; default: the machine's)")
 	f.StringVar(&o.upstreamCA, "upstream-ca", os.Getenv("SLUICE_UPSTREAM_CA"), "file of PEM certificates that upstreams may chain to, beside the system's (SLUICE_UPSTREAM_CA)")
@@ -187,7 +187,10 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	if c.Ready, err = parseReady(o.ready, w.Ports); err != nil {
 		return c, err
 	}
-	runtime := paths.Runtime(o.server)
+	runtime, err := runtimeOf(o.server)
+	if err != nil {
+		return c, err
+	}
 	data, err := paths.Data("")
 	if err != nil {
 		return c, err
