@@ -120,7 +120,7 @@ or names a port that a service of the mesh does not have; 1 where the question c
 // refuseQuestion refuses the flags that say what is asked about, where a decision is
 // opened that was made.
 func refuseQuestion(cmd *cobra.Command) error {
-	for _, name := range []string{"from", "label", "service-account", "method", "answer", "rules", "allow", "preset", "private"} {
+	for _, name := range []string{"from", "label", "service-account", "method", "answer", "rules", "allow", "preset", "private", flagNamespace} {
 		if cmd.Flags().Changed(name) {
 			return usageError(cmd, "why ID and why RULE take no --"+name+": what is asked about is there")
 		}
