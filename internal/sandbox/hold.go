@@ -19,6 +19,7 @@ type holder struct {
 	uid       int             // of the command
 	overrides bool            // it may write any folder
 	held      map[string]bool // folders that were looked at, whether they had to be held or not
+	lowered   []string        // what of what is hidden cannot be held
 }
 
 func newHolder(uid int, overrides bool) *holder {
@@ -28,6 +29,7 @@ func newHolder(uid int, overrides bool) *holder {
 // maskAll masks paths, and returns the folders that are masked.
 func (h *holder) maskAll(paths []string) (masked []string, err error) {
 	for _, path := range paths {
+		h.lowered = append(h.lowered, h.limitsOf(path)...)
 		folders, err := h.mask(path)
 		if err != nil {
 			return nil, err

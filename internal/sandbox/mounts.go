@@ -62,7 +62,7 @@ func setUpMounts(wanted *setup, files *Files, lists []int, named []namedSocket, 
 	if err != nil {
 		return nil, err
 	}
-	m.opens, m.lowered = seen.watch, seen.lowered
+	m.opens, m.lowered = seen.watch, append(holder.lowered, seen.lowered...)
 	runMasked, err := maskRun(owner)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,84 @@
+package sandbox
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+const (
+	// maxWayLinks bounds the symbolic links on the way to a folder, as the kernel does.
+	maxWayLinks = 40
+	// maxLooked bounds the files below hidden folders that are looked at for other names.
+	maxLooked = 4096
+)
+
+// limitsOf says of a path that is to be hidden what hiding cannot hold: a link on the
+// way to it that the command can replace, so that who follows the path later comes
+// elsewhere, and files in it that have other names too.
+func (h *holder) limitsOf(path string) (lowered []string) {
+	for _, link := range linksTo(path) {
+		if movable, err := h.movable(link); err == nil && movable {
+			lowered = append(lowered, fmt.Sprintf("the way to %s leads over the link %s, which the command can replace: a server that is started later would use another folder", path, link))
+		}
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return lowered
+	}
+	if other := h.otherNames(real); other != "" {
+		lowered = append(lowered, fmt.Sprintf("%s is hidden, and has another name (a hard link) under which it may stay in reach", other))
+	}
+	return lowered
+}
+
+// linksTo returns the symbolic links on the way to a path, as far as it can be followed.
+func linksTo(path string) (links []string) {
+	at, rest := "/", path
+	for rest != "" {
+		var name string
+		name, rest, _ = strings.Cut(strings.TrimLeft(rest, "/"), "/")
+		if name == "" {
+			break
+		}
+		next := filepath.Join(at, name)
+		target, err := os.Readlink(next)
+		if err != nil {
+			at = next
+			continue
+		}
+		if links = append(links, next); len(links) == maxWayLinks {
+			break
+		}
+		if rest = target + "/" + rest; filepath.IsAbs(target) {
+			at = "/"
+		}
+	}
+	return links
+}
+
+// otherNames returns the first file of or below a path that has more than one name.
+func (h *holder) otherNames(path string) (found string) {
+	looked := 0
+	filepath.WalkDir(path, func(file string, entry fs.DirEntry, err error) error {
+		if looked++; looked > maxLooked {
+			return filepath.SkipAll
+		}
+		if err != nil || !entry.Type().IsRegular() {
+			return nil // where we may not look the command may not either
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return nil
+		}
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Nlink > 1 {
+			found = file
+			return filepath.SkipAll
+		}
+		return nil
+	})
+	return found
+}
