@@ -37,6 +37,7 @@ var limitedPackages = []limited{
 	{"Deciding", "internal/policy"},
 	{"Routing", "internal/route"},
 	{"Resolving and connecting", "internal/proxy/resolve"},
+	{"Leaving through a proxy", "internal/proxy/tunnel"},
 	{"Proving a server before TLS is passed through", "internal/proxy/proof"},
 	{"One HTTP exchange", "internal/proxy/exchange"},
 	{"HTTP/1.1", "internal/proxy/http1"},

@@ -54,6 +54,13 @@ const (
 	Withdrawn         Reason = "withdrawn"
 	Stopping          Reason = "stopping"
 	Internal          Reason = "internal"
+
+	// Of the proxy of --via-proxy.
+	ViaProxyUnreachable    Reason = "via-proxy-unreachable"
+	ViaProxyRefused        Reason = "via-proxy-refused"
+	ViaProxyAuthentication Reason = "via-proxy-authentication"
+	ViaProxyFailed         Reason = "via-proxy-failed"
+	ViaProxyAnswer         Reason = "via-proxy-answer"
 )
 
 // The client's message is refused, or the client is gone.
@@ -126,6 +133,11 @@ var table = [...]facts{
 	{UpstreamReset, NotReached, 502, "The upstream closed the connection before its answer was complete."},
 	{UpstreamTimeout, NotReached, 504, "The upstream did not answer in time."},
 	{UpstreamProtocol, NotReached, 502, "The upstream's answer is not one unambiguous HTTP/1.1 answer."},
+	{ViaProxyUnreachable, NotReached, 502, "The proxy of --via-proxy could not be reached."},
+	{ViaProxyRefused, NotReached, 502, "The proxy of --via-proxy refused the destination."},
+	{ViaProxyAuthentication, NotReached, 502, "The proxy of --via-proxy wants other credentials than it was given."},
+	{ViaProxyFailed, NotReached, 502, "The proxy of --via-proxy did not reach the destination."},
+	{ViaProxyAnswer, NotReached, 502, "The answer of the proxy of --via-proxy is not one of HTTP/1."},
 	{NoHealthyUpstream, NotReached, 503, "The service has no healthy workload for this request."},
 	{NoSuchPort, NotReached, 503, "The service does not serve this port."},
 	{DecisionTimeout, NotReached, 504, "The decision about the request did not come in time."},

@@ -28,15 +28,26 @@ func New(reason Reason, text string) *Error { return &Error{Reason: reason, Text
 // did not prove to be who it was called, with any other reason there was no handshake.
 // TLS that we originate and TLS that is passed through word it alike.
 func Server(reason Reason, at netip.AddrPort, called string, err error) *Error {
+	e := server(reason, "at "+at.String(), at.String(), called, err)
+	e.Addr = at
+	return e
+}
+
+// ServerBehind is Server for one that was reached through a proxy.
+func ServerBehind(reason Reason, proxy, called string, err error) *Error {
+	return server(reason, "behind "+proxy, "the server behind "+proxy, called, err)
+}
+
+func server(reason Reason, where, place, called string, err error) *Error {
 	var waited net.Error
 	if errors.As(err, &waited) && waited.Timeout() {
 		err = errSilent{err}
 	}
-	text := fmt.Sprintf("TLS handshake with %s for %s", at, called)
+	text := fmt.Sprintf("TLS handshake with %s for %s", place, called)
 	if reason == CertificateFail {
-		text = fmt.Sprintf("the server at %s did not prove to be %s", at, called)
+		text = fmt.Sprintf("the server %s did not prove to be %s", where, called)
 	}
-	return &Error{Reason: reason, Text: text, Err: err, Addr: at}
+	return &Error{Reason: reason, Text: text, Err: err}
 }
 
 // errSilent words a time-out.
