@@ -15,7 +15,7 @@ import (
 // layers below its own alone. The engines below carry know nothing of grants or ways.
 var layers = [][]string{
 	{"rawio", "exchange", "share"},
-	{"dnsserver", "relay", "resolve", "sniff", "upstream"},
+	{"dnsserver", "relay", "resolve", "sniff", "tunnel", "upstream"},
 	{"snapshot", "proof", "http1"},
 	{"gate", "pools"},
 	{"carry"},

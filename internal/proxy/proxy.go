@@ -22,6 +22,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/proxy/tunnel"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -53,6 +54,8 @@ type Config struct {
 	// Certificates, where not nil, are what rules have shown to servers
 	// (--client-certificates). Close closes them.
 	Certificates *egress.Certificates
+	// Via, where not nil, is the proxy that all leaves through (--via-proxy).
+	Via *tunnel.Proxy
 	// TellAll says everything to a denied workload: the rule, and the change that
 	// would allow it. Otherwise it is given the reason and the id.
 	TellAll bool

@@ -101,7 +101,7 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 	w.kit.Denials = carry.NewDenials(w.denialsWait)
 	w.gate = gate.New(gate.Config{Holder: c.Holder, Share: w.portion.down, Crowded: w.crowded})
 	w.lookups = p.config.Resolver.Join()
-	w.egress = egress.New(egress.Config{Kit: &w.kit, Dialer: p.dialer, Prover: p.prover, Roots: p.config.UpstreamRoots, Certificates: p.config.Certificates, Lookups: w.lookups})
+	w.egress = egress.New(egress.Config{Kit: &w.kit, Dialer: p.dialer, Prover: p.prover, Roots: p.config.UpstreamRoots, Certificates: p.config.Certificates, Via: p.config.Via, Lookups: w.lookups})
 	w.caller.V4, w.caller.V6 = capture.WorkloadAddresses(place + 1)
 	w.mesh = mesh.New(mesh.Config{Kit: &w.kit, Caller: w.caller, Inward: p.inward, Unready: p.unready.of})
 	if c.Capture != nil {

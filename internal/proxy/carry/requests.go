@@ -71,7 +71,8 @@ func (r *Requests) Decide(v *policy.Verdict) {
 	r.entry.Edit(func(f *record.Record) { f.Decide(v) })
 }
 
-// Via notes to which workload the request goes, and by which route rule.
+// Via notes to which workload the request goes, and by which route rule; or through which
+// proxy, and by which rule.
 func (r *Requests) Via(upstream, rule string) {
 	r.entry.Edit(func(f *record.Record) { f.Upstream, f.Rule = upstream, rule })
 }

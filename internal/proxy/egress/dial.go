@@ -12,11 +12,19 @@ import (
 	"sluice.dev/sluice/internal/proxy/sniff"
 )
 
-// dial opens the upstream connection of a decision and says to which address: our own
-// resolution, and for TLS that is passed through the proof that the address is the
-// name's. The addresses are raced by the proof's connection, which is closed before
+// dial opens the upstream connection of a decision and says where to: our own
+// resolution, or the proxy that all leaves through, and for TLS that is passed through the
+// proof that the place is the name's. The addresses are raced by the proof's connection, which is closed before
 // the workload's own is dialled: a server may serve one at a time.
-func (c *connection) dial(ctx context.Context, d *Decision, seen sniff.Result) (*net.TCPConn, netip.AddrPort, error) {
+func (c *connection) dial(ctx context.Context, d *Decision, seen sniff.Result) (*net.TCPConn, place, error) {
+	if to, ok := c.way.behind(&d.Verdict); ok {
+		return c.dialBehind(ctx, d, seen, to)
+	}
+	conn, address, err := c.dialAddresses(ctx, d, seen)
+	return conn, place{address: address}, err
+}
+
+func (c *connection) dialAddresses(ctx context.Context, d *Decision, seen sniff.Result) (*net.TCPConn, netip.AddrPort, error) {
 	dialer := c.way.dialer
 	target := c.way.target(&d.Verdict)
 	if !toBeProved(&d.Verdict) {
@@ -25,7 +33,7 @@ func (c *connection) dial(ctx context.Context, d *Decision, seen sniff.Result) (
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	return dialer.Race(ctx, target, func(ctx context.Context, a *resolve.Attempt) (*net.TCPConn, error) {
-		if err := c.prove(ctx, d, a.To, seen, a); err != nil {
+		if err := c.prove(ctx, d, place{address: a.To}, seen, a); err != nil {
 			if errors.Is(err, proof.ErrBusy) {
 				giveUp(err) // no other address would come to its turn either
 			}
@@ -41,18 +49,25 @@ func (c *connection) dial(ctx context.Context, d *Decision, seen sniff.Result) (
 // name.
 func toBeProved(v *policy.Verdict) bool { return v.Treatment == policy.Passthrough || v.ECH }
 
-// prove shows that the server at an address holds a certificate of the name that was
+// prove shows that the server at a place holds a certificate of the name that was
 // decided on, or of the address where there was none. The progress may be nil.
-func (c *connection) prove(ctx context.Context, d *Decision, address netip.AddrPort, seen sniff.Result, progress proof.Progress) error {
+func (c *connection) prove(ctx context.Context, d *Decision, at place, seen sniff.Result, progress proof.Progress) error {
 	w, v := c.way, &d.Verdict
 	roots, err := w.roots(d.Snapshot, v.Rule)
 	if err != nil {
 		return err
 	}
+	key := proof.Key{Name: v.Name, Verify: v.Rule.TLS.ServerName, Addr: at.address, RootsID: roots.id}
+	if at.behind != "" {
+		key.Behind, key.Port = at.behind, v.Port
+	}
 	return w.prover.Prove(ctx, proof.Request{
-		Key: proof.Key{Name: v.Name, Verify: v.Rule.TLS.ServerName, Addr: address, RootsID: roots.id}, Roots: roots.pool, Hello: seen, Share: w.kit.Upstream.Handshakes, Progress: progress,
+		Key: key, Roots: roots.pool, Hello: seen, Share: w.kit.Upstream.Handshakes, Progress: progress,
 		Dial: func(ctx context.Context) (*net.TCPConn, error) {
-			return w.dialer.DialAddr(ctx, w.target(v), address)
+			if at.behind != "" {
+				return w.openBehind(ctx, w.target(v))
+			}
+			return w.dialer.DialAddr(ctx, w.target(v), at.address)
 		},
 	})
 }

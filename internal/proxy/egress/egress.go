@@ -19,6 +19,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/sniff"
+	"sluice.dev/sluice/internal/proxy/tunnel"
 	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/record"
 )
@@ -35,6 +36,8 @@ type Config struct {
 	Roots *x509.CertPool
 	// Certificates are what rules have us show to servers; nil: none.
 	Certificates *Certificates
+	// Via, where not nil, is the proxy that connections leave through.
+	Via *tunnel.Proxy
 }
 
 // Way is the way out of one workload.
@@ -47,13 +50,15 @@ type Way struct {
 	lookups newNames       // of names that only a wildcard allows
 	trusted trusted
 	shown   *Certificates
+	via     *tunnel.Proxy // nil: none
+	asked   asked         // of it, under a limit
 	pools   pools.Table[poolKey, *pool]
 }
 
 // New returns a way without connections.
 func New(c Config) *Way {
 	return &Way{
-		kit: c.Kit, dialer: c.Dialer, prover: c.Prover, given: c.Roots, share: c.Lookups, shown: c.Certificates,
+		kit: c.Kit, dialer: c.Dialer, prover: c.Prover, given: c.Roots, share: c.Lookups, shown: c.Certificates, via: c.Via,
 		lookups: newNames{now: c.Kit.Now, all: resolve.NewLimit(dnsserver.NewNamesPerSecond, dnsserver.NewNamesBurst)},
 	}
 }
@@ -169,13 +174,13 @@ func (c *connection) bytes(ctx context.Context, prefix []byte, seen sniff.Result
 		return
 	}
 	defer c.way.kit.Upstream.Open.Give(1)
-	up, address, err := c.dial(ctx, &d, seen)
+	up, at, err := c.dial(ctx, &d, seen)
 	if err != nil {
 		c.fail(flow, err)
 		return
 	}
-	c.conn.Hold(dialled{allowed{c.chain}, address.Addr()}, d.Snapshot)
-	flow.Edit(func(r *record.Record) { r.Upstream = address.String() })
+	c.conn.Hold(dialled{allowed{c.chain}, at}, d.Snapshot)
+	flow.Edit(func(r *record.Record) { r.Upstream = at.String() })
 	flow.Relay(ctx, up, prefix, release)
 }
 

@@ -125,7 +125,7 @@ func TestAGrantEndsWithItsRuleAndWithTheConsentToItsAddress(t *testing.T) {
 	chain := policy.Chain{Port: 5000, Dialled: name, Sniffed: policy.Opaque}
 	consent := allow(t, "db.example.com:5000")
 	consent.PrivateAnswers = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
-	inside := netip.MustParseAddr("10.1.2.3")
+	inside := place{address: netip.MustParseAddrPort("10.1.2.3:5000")}
 	for what, x := range map[string]struct {
 		rules   []policy.Rule
 		grant   gate.Grant

@@ -1,7 +1,6 @@
 package egress
 
 import (
-	"net/netip"
 	"strings"
 
 	"sluice.dev/sluice/internal/policy"
@@ -22,10 +21,10 @@ func (g allowed) Recheck(s *snapshot.Snapshot) gate.Objection {
 	return gate.Objection{}
 }
 
-// dialled is the grant of a connection that leads to an address.
+// dialled is the grant of a connection that leads to a place.
 type dialled struct {
 	allowed
-	address netip.Addr
+	to place
 }
 
 // Recheck implements gate.Grant.
@@ -34,7 +33,7 @@ func (g dialled) Recheck(s *snapshot.Snapshot) gate.Objection {
 	if !v.Passes() {
 		return gate.Objection{Reason: v.Reason}
 	}
-	return gate.Objection{Reason: v.Consent.Judge(g.address)}
+	return gate.Objection{Reason: g.to.judge(&v)}
 }
 
 // requested is the grant of requests on a pool. The pool is asked about each new
@@ -52,7 +51,7 @@ func (g requested) Recheck(s *snapshot.Snapshot) gate.Objection {
 	switch {
 	case !v.Passes():
 		return gate.Objection{Reason: v.Reason}
-	case g.on.Closed() && g.made.reached.leads(v.Consent):
+	case g.on.Closed() && g.made.leads(v.Consent):
 		return gate.Objection{Reason: refusal.PrivateAddress}
 	}
 	return gate.Objection{}

@@ -35,7 +35,17 @@ type poolKey struct {
 type pool struct {
 	chain   policy.Chain
 	target  resolve.Target
+	behind  string // the proxy that it goes through; "" for none
 	reached reached
+}
+
+// leads reports whether one of its connections may lead where consent refuses. Where the
+// proxy resolves the name, any may that is bound to some addresses.
+func (p *pool) leads(consent policy.Consent) bool {
+	if p.behind != "" && !p.target.Name.IsZero() {
+		return consent.Ranges() != nil
+	}
+	return p.reached.leads(consent)
 }
 
 // maxReached bounds the addresses that a pool remembers.
@@ -81,9 +91,10 @@ func (w *Way) pool(d *Decision, chain *policy.Chain) (*upstream.Pool, *pool, err
 	if err != nil {
 		return nil, nil, err
 	}
-	made := &pool{chain: keep(chain), target: w.target(v)}
+	to, _ := w.behind(v)
+	made := &pool{chain: keep(chain), target: w.target(v), behind: to.behind}
 	return w.pools.Get(key, made, sameTarget, func() (upstream.Config, error) {
-		config := upstream.Config{Allowance: w.kit.Upstream, Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dialPool(ctx, made) }}
+		config := upstream.Config{Allowance: w.kit.Upstream, Behind: made.behind, Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dialPool(ctx, made) }}
 		if key.tls {
 			var err error
 			if config.TLS, err = w.tlsConfig(d.Snapshot, v, shown); err != nil {
@@ -117,6 +128,13 @@ func (w *Way) key(s *snapshot.Snapshot, v *policy.Verdict) (key poolKey, shown *
 
 // dialPool dials for a pool, which remembers where to.
 func (w *Way) dialPool(ctx context.Context, of *pool) (*net.TCPConn, error) {
+	if of.behind != "" {
+		conn, err := w.openBehind(ctx, of.target)
+		if err == nil && of.target.Name.IsZero() {
+			of.reached.add(of.target.Addr)
+		}
+		return conn, err
+	}
 	conn, address, err := w.dialer.Dial(ctx, of.target)
 	if err == nil {
 		of.reached.add(address.Addr())
@@ -139,7 +157,7 @@ func (w *Way) fateOf(key poolKey, of *pool, s *snapshot.Snapshot) pools.Fate {
 		return pools.End // the host is allowed still, with other requests
 	case !v.Passes():
 		return pools.Abort
-	case of.reached.leads(v.Consent):
+	case of.leads(v.Consent):
 		return pools.Abort
 	}
 	if now, _, err := w.key(s, &v); err != nil || now != key || !sameTarget(of, &pool{target: w.target(&v)}) {

@@ -60,6 +60,9 @@ func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 		return r.Fail(refusal.Of(err))
 	}
 	r.hold(&d)
+	if behind := r.made.behind; behind != "" {
+		r.Via(behind, d.Verdict.Rule.ID)
+	}
 	direction := exchange.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: r.way.kit.TellAll}
 	if r.chain.Host.IsZero() {
 		direction.SetHost = authority(&d.Verdict)

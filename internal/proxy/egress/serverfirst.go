@@ -33,13 +33,13 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 		return seen, nil, false
 	}
 	defer c.way.kit.Upstream.Open.Give(1)
-	up, address, err := c.dial(ctx, &d, sniff.Result{})
+	up, at, err := c.dial(ctx, &d, sniff.Result{})
 	if err != nil {
 		c.fail(flow, err)
 		return seen, nil, false
 	}
-	c.conn.Hold(dialled{allowed{c.chain}, address.Addr()}, d.Snapshot)
-	flow.Edit(func(r *record.Record) { r.Upstream = address.String() })
+	c.conn.Hold(dialled{allowed{c.chain}, at}, d.Snapshot)
+	flow.Edit(func(r *record.Record) { r.Upstream = at.String() })
 	limits.Silence = cmp.Or(d.Verdict.IdleTimeout, relay.DefaultIdle)
 	through := flow.Through(up)
 	defer flow.Uncount()
@@ -67,7 +67,7 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 		return seen, nil, false
 	}
 	d = decide(c.conn.Snapshot(), &c.chain)
-	if reason := d.Verdict.Consent.Judge(address.Addr()); reason != "" && d.Verdict.Passes() {
+	if reason := at.judge(&d.Verdict); reason != "" && d.Verdict.Passes() {
 		d.Verdict = d.Verdict.Denied(reason) // what the client named must not lead to where it is
 	}
 	flow.Decide(&d.Verdict)
@@ -79,19 +79,19 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 	case !toBeProved(&d.Verdict):
 	case greeting == 0: // no proof is made beside a connection that was not used
 		through.Drop()
-		if up, address, err = c.dial(ctx, &d, seen); err == nil {
+		if up, at, err = c.dial(ctx, &d, seen); err == nil {
 			through = flow.Through(up)
 			defer through.Drop()
-			flow.Edit(func(r *record.Record) { r.Upstream = address.String() })
+			flow.Edit(func(r *record.Record) { r.Upstream = at.String() })
 		}
 	default:
-		err = c.prove(ctx, &d, address, seen, nil)
+		err = c.prove(ctx, &d, at, seen, nil)
 	}
 	if err != nil {
 		c.fail(flow, err)
 		return seen, nil, false
 	}
-	c.conn.Hold(dialled{allowed{c.chain}, address.Addr()}, d.Snapshot)
+	c.conn.Hold(dialled{allowed{c.chain}, at}, d.Snapshot)
 	through.Say(said, buffer.Release)
 	flow.Run(ctx, through)
 	return seen, nil, false

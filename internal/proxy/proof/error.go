@@ -15,12 +15,15 @@ func failed(key Key, reason refusal.Reason, err error) *refusal.Error {
 	if reason == refusal.CertificateFail {
 		called = key.verify()
 	}
-	e := refusal.Server(reason, key.Addr, called, err)
+	e, where := refusal.Server(reason, key.Addr, called, err), "at "+key.Addr.String()
+	if key.Behind != "" {
+		e, where = refusal.ServerBehind(reason, key.Behind, called, err), "behind "+key.Behind
+	}
 	switch reason {
 	case refusal.EncryptedHello:
-		e.Text = fmt.Sprintf("the server at %s takes encrypted ClientHellos, so that it was called %s proves nothing", key.Addr, called)
+		e.Text = fmt.Sprintf("the server %s takes encrypted ClientHellos, so that it was called %s proves nothing", where, called)
 	case refusal.UpstreamConnect:
-		e.Text = fmt.Sprintf("connect to %s for %s", key.Addr, called)
+		e.Text = fmt.Sprintf("connect to the server %s for %s", where, called)
 	}
 	return e
 }

@@ -24,6 +24,7 @@ import (
 // Defaults and bounds of a Prover.
 const (
 	DefaultLifetime = 10 * time.Minute // of a proof
+	LifetimeBehind  = time.Minute      // of a proof by way of a proxy, which may lead elsewhere each time
 	FailureLifetime = 2 * time.Second  // of a failure, so that retries do not storm
 	HandshakeTime   = 10 * time.Second // for dial and handshake together
 	WaitTime        = 10 * time.Second // for a handshake's turn; then it fails
@@ -46,6 +47,11 @@ type Key struct {
 	Name   names.Name
 	Verify names.Name // the name that the certificate must hold; zero: Name, or the address
 	Addr   netip.AddrPort
+	// Behind, where not "", is the proxy by way of which the server is reached, and Port
+	// what it is asked for beside the name; Addr is not known then, unless the destination
+	// is an address.
+	Behind string
+	Port   uint16
 	// RootsID tells one pool of trusted roots from another: equal IDs mean equal
 	// pools.
 	RootsID string
@@ -55,7 +61,7 @@ type Key struct {
 type Request struct {
 	Key   Key
 	Roots *x509.CertPool // behind Key.RootsID; nil trusts the machine's
-	// Dial opens a connection to Key.Addr. Where several ask for the same proof
+	// Dial opens a connection to what Key says. Where several ask for the same proof
 	// at a time, only one of them dials.
 	Dial func(context.Context) (*net.TCPConn, error)
 	// Hello is the workload's own: our handshake offers its ALPN, those of its
@@ -172,7 +178,7 @@ func (p *Prover) Prove(ctx context.Context, r Request) error {
 	if r.Key.Verify == r.Key.Name {
 		r.Key.Verify = names.Name{} // one key for one thing
 	}
-	if !r.Key.Addr.IsValid() || r.Dial == nil {
+	if !r.Key.Addr.IsValid() && r.Key.Behind == "" || r.Dial == nil {
 		return errors.New("prove: a request without address or dialer")
 	}
 	want := attempt{proven: proven{key: r.Key, ech: r.Hello.ECH}}
@@ -268,7 +274,11 @@ func (p *Prover) fly(ctx context.Context, f *flight, r Request) {
 	now := p.now()
 	switch {
 	case err == nil:
-		until := now.Add(p.lifetime)
+		lifetime := p.lifetime
+		if f.what.key.Behind != "" {
+			lifetime = min(lifetime, LifetimeBehind)
+		}
+		until := now.Add(lifetime)
 		if expires.Before(until) {
 			until = expires // a proof does not outlive its certificate
 		}

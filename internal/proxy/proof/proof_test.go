@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -44,6 +45,36 @@ func TestAProofIsRememberedForTenMinutes(t *testing.T) {
 		if got := s.connections.Load(); got != step.want {
 			t.Errorf("after %v more: %d handshakes, want %d", step.after, got, step.want)
 		}
+	}
+}
+
+// The proxy resolves the name, and may lead elsewhere the next time: such a proof holds for
+// a minute, for what was asked for, and says where it failed.
+func TestAProofBehindAProxyIsRememberedForAMinute(t *testing.T) {
+	s, ours := goodServer(t)
+	c := new(clock)
+	p := newProver(t, Config{Now: c.now})
+	behind := func(port uint16) Request {
+		r := s.request(ours)
+		r.Key.Addr, r.Key.Behind, r.Key.Port = netip.AddrPort{}, "proxy p:3128", port
+		return r
+	}
+	for _, step := range []struct {
+		after time.Duration
+		port  uint16
+		want  int32
+	}{{0, 443, 1}, {LifetimeBehind - 1, 443, 1}, {0, 8443, 2}, {1, 443, 3}} {
+		c.advance(step.after)
+		wantReason(t, p.Prove(t.Context(), behind(step.port)), "")
+		if got := s.connections.Load(); got != step.want {
+			t.Errorf("after %v more, port %d: %d handshakes, want %d", step.after, step.port, got, step.want)
+		}
+	}
+	r := behind(443)
+	r.Key.Name, r.Key.Verify = names.MustParse("other.example.com"), names.Name{}
+	err := p.Prove(t.Context(), r)
+	if wantReason(t, err, refusal.CertificateFail); !strings.Contains(err.Error(), "the server behind proxy p:3128 did not prove to be other.example.com") {
+		t.Errorf("the failure says %v", err)
 	}
 }
 

@@ -127,6 +127,13 @@ func sift(t Target, addrs []netip.Addr) ([]netip.Addr, error) {
 	return nil, e
 }
 
+// JudgeAddr says why the address of a target without a name must not be dialled. The error
+// is a *refusal.Error.
+func (t Target) JudgeAddr() error {
+	_, err := sift(t, []netip.Addr{t.Addr})
+	return err
+}
+
 // connect judges and connects. Nothing stands between the judgement and the socket.
 func (d *Dialer) connect(ctx context.Context, t Target, to netip.AddrPort) (*net.TCPConn, error) {
 	if reason := t.Consent.Judge(to.Addr()); reason != "" {

@@ -35,8 +35,8 @@ func (l *Limit) Unused(now time.Time) bool { return l.rule.TokensAt(now) >= floa
 
 func perMinuteRate(n int) rate.Limit { return rate.Limit(float64(n) / 60) }
 
-// take takes one name, of both or of none.
-func (l *Limit) take(now time.Time) bool {
+// Take takes one name, of both or of none.
+func (l *Limit) Take(now time.Time) bool {
 	if l.rule == nil {
 		return l.all.AllowN(now, 1)
 	}

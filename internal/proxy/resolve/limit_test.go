@@ -8,7 +8,7 @@ import (
 // taken is how many of n names are let through at a moment.
 func taken(l *Limit, at time.Time, n int) (count int) {
 	for range n {
-		if l.take(at) {
+		if l.Take(at) {
 			count++
 		}
 	}

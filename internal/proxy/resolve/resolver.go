@@ -233,7 +233,7 @@ func (r *Resolver) knownOrFlight(n names.Name, by *Share, limit *Limit) (found, 
 	switch {
 	case r.closed:
 		return found{}, nil, failed(refusal.ResolveFailed, n, nil, errShutdown)
-	case limit != nil && !limit.take(now):
+	case limit != nil && !limit.Take(now):
 		return found{}, nil, failed(refusal.TooManyNames, n, nil, nil)
 	}
 	turn, err := what.by.Queue(nil)

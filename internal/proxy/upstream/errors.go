@@ -3,7 +3,6 @@ package upstream
 import (
 	"crypto/tls"
 	"errors"
-	"net/netip"
 
 	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/refusal"
@@ -35,10 +34,14 @@ func connectError(err error) error {
 // that this pool does not speak. Reason and text are those that passed-through TLS has
 // for the same fault: a server without a certificate for the name is not a handshake
 // that broke.
-func tlsError(remote netip.AddrPort, called string, err error) error {
+func (c *Conn) tlsError(called string, err error) error {
+	reason := refusal.UpstreamTLS
 	var certificate *tls.CertificateVerificationError
 	if errors.As(err, &certificate) {
-		return refusal.Server(refusal.CertificateFail, remote, called, certificate.Err)
+		reason, err = refusal.CertificateFail, certificate.Err
 	}
-	return refusal.Server(refusal.UpstreamTLS, remote, called, err)
+	if behind := c.pool.config.Behind; behind != "" {
+		return refusal.ServerBehind(reason, behind, called, err)
+	}
+	return refusal.Server(reason, c.remote, called, err)
 }

@@ -54,6 +54,9 @@ type Config struct {
 	// Dial opens a connection to the upstream, MPTCP off. A *refusal.Error stands as
 	// it is; any other is UpstreamConnect.
 	Dial func(ctx context.Context) (*net.TCPConn, error)
+	// Behind, where not "", is the proxy that Dial goes through: the peer of a connection
+	// is then not the server.
+	Behind string
 	// TLS, when not nil, is how the server is verified. It is copied; the copy
 	// offers http/1.1 alone and keeps sessions.
 	TLS *tls.Config
@@ -211,7 +214,7 @@ func (p *Pool) open(ctx context.Context) (*Conn, error) {
 	}
 	c := &Conn{pool: p, tcp: tcp}
 	c.stepFunc = c.step
-	if a, ok := tcp.RemoteAddr().(*net.TCPAddr); ok {
+	if a, ok := tcp.RemoteAddr().(*net.TCPAddr); ok && p.config.Behind == "" {
 		c.remote = a.AddrPort()
 	}
 	if c.raw, err = tcp.SyscallConn(); err == nil {

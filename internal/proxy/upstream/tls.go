@@ -129,10 +129,10 @@ func (c *Conn) handshake(ctx context.Context, config *tls.Config) error {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("handshake: %w", context.Cause(ctx))
 		}
-		return tlsError(c.remote, config.ServerName, err)
+		return c.tlsError(config.ServerName, err)
 	}
 	if p := c.tls.ConnectionState().NegotiatedProtocol; p != "" && p != "http/1.1" {
-		return tlsError(c.remote, config.ServerName, fmt.Errorf("the server chose the protocol %q, this pool speaks http/1.1", p))
+		return c.tlsError(config.ServerName, fmt.Errorf("the server chose the protocol %q, this pool speaks http/1.1", p))
 	}
 	c.under.blocking = false
 	return nil
