@@ -39,6 +39,8 @@ type runOptions struct {
 	reachHost     []string
 	upstreamCA    string
 	certificates  string
+	via           string
+	viaLogin      string
 	runAs         string
 	noFileRights  bool
 	unix          []string
@@ -110,6 +112,9 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.StringArrayVar(&o.resolvers, "resolver", commaSeparated(os.Getenv("SLUICE_RESOLVER")), "DNS server to ask, ADDRESS[:PORT]; may be repeated (SLUICE_RESOLVER, separated by commas; default: the machine's)")
 	f.StringVar(&o.upstreamCA, "upstream-ca", os.Getenv("SLUICE_UPSTREAM_CA"), "file of PEM certificates that upstreams may chain to, beside the system's (SLUICE_UPSTREAM_CA)")
 	f.StringVar(&o.certificates, "client-certificates", os.Getenv("SLUICE_CLIENT_CERTIFICATES"), "folder of client certificates and their keys, NAMESPACE/FILE, that rules name; it is hidden from the command (SLUICE_CLIENT_CERTIFICATES)")
+	f.StringVar(&o.via, viaFlag, "", "`URL` of an HTTP proxy (http:// or https://) that all leaves through, by CONNECT; written --via-proxy=URL; without a value, or with SLUICE_VIA_PROXY set, the environment's")
+	f.Lookup(viaFlag).NoOptDefVal = viaFromEnvironment
+	f.StringVar(&o.viaLogin, "via-proxy-credentials", "", "`FILE` with user:password for the proxy; it is hidden from the command")
 	f.StringVar(&o.runAs, "run-as", "", "`USER[:GROUP]` to run the command as, names or numbers from 1 to 4294967294; requires root")
 	f.BoolVar(&o.noFileRights, "no-file-capabilities", false, "for a command that runs as root: it has no rights over files of other users and cannot become one, and keeps the machine's devices")
 	f.StringArrayVar(&o.unix, "unix", nil, "`PATH` of a unix socket outside that the command may connect to; may be repeated")
@@ -126,6 +131,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.IntVar(&o.limits.UpstreamConnections, run.MaxUpstreamConnectionsFlag, 0, "connections open on behalf of the command at most (default 16384, and what this process may open)")
 	f.DurationVar(&o.limits.QueueTimeout, run.QueueTimeoutFlag, 0, "how long a connection or request waits at one of these bounds before it is refused (default 30s)")
 	_ = c.MarkFlagFilename("report")
+	_ = c.MarkFlagFilename("via-proxy-credentials")
 	_ = c.MarkFlagFilename("suggest", "yaml")
 	completePresets(c)
 	return c
@@ -204,6 +210,9 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 		return c, errors.New("--watch follows files of --rules; name one, and not standard input")
 	}
 	if o.service == "" && o.server == "" {
+		if c.Via, err = o.viaProxy(cmd, args, os.Getenv); err != nil {
+			return c, err
+		}
 		if len(c.Rules.Host) > 0 && o.egressSockets != "" {
 			return c, errors.New("--reach-host is for this machine's own loopback, and with --egress-sockets (SLUICE_EGRESS_SOCKETS) the way out begins in another namespace")
 		}
@@ -222,6 +231,9 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	flags := cmd.Flags()
 	if flags.Changed(run.MaxConnectionsFlag) || flags.Changed(run.MaxUpstreamConnectionsFlag) || flags.Changed(run.QueueTimeoutFlag) {
 		return c, errors.New("--max-connections, --max-upstream-connections and --queue-timeout are for a command that runs alone; with --service or --server they are sluice-proxy's, and limits of the MeshConfig")
+	}
+	if flags.Changed(viaFlag) || flags.Changed("via-proxy-credentials") {
+		return c, errors.New("--via-proxy is for a command that runs alone; with --service or --server it is sluice-proxy that connects, and there it is not supported yet")
 	}
 	if flags.Changed("egress-sockets") || flags.Changed("upstream-ca") || flags.Changed("client-certificates") || flags.Changed("resolver") {
 		return c, errors.New("--egress-sockets, --upstream-ca, --client-certificates and --resolver are for a command that runs alone; with --service or --server they are sluice-proxy's")

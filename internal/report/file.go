@@ -40,7 +40,7 @@ type Flow struct {
 	Workload    string        `json:"workload"`            // the instance of the workload
 	Outcome     Outcome       `json:"outcome"`             // allowed, audited, denied, not-reached, client-left or undecided
 	Destination string        `json:"destination"`         // where to, HOST:PORT as --allow takes it
-	Address     string        `json:"address,omitempty"`   // the address that was connected to or tried; inside the mesh, the workload
+	Address     string        `json:"address,omitempty"`   // the address that was connected to or tried; inside the mesh, the workload; behind --via-proxy, the proxy
 	Reason      string        `json:"reason,omitempty"`    // the code of a denial or a failure, or of what only audit let pass
 	Text        string        `json:"text,omitempty"`      // the reason as a sentence
 	Rule        string        `json:"rule,omitempty"`      // the rule that allows it; inside the mesh, the route rule

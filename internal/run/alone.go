@@ -16,6 +16,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/egress"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/tunnel"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/report"
 	"sluice.dev/sluice/internal/rulefile"
@@ -50,6 +51,9 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 		return ExitFailed, err
 	}
 	defer closeAll(published)
+	if c.Via != nil && c.Via.file != "" {
+		c.Mask = append(slices.Clone(c.Mask), c.Via.file)
+	}
 	box, err := open(ctx, c, w)
 	if err != nil {
 		return ExitFailed, err
@@ -90,7 +94,7 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 		return nil
 	})
 	sayLevel(c, box)
-	w.start(c, workload.Instance, box.Enforcement())
+	w.start(c, workload.Instance, c.enforcement(box))
 	collected.Begin()
 	inForce := rules
 	following := c.follow(ctx, func(rules *wire.Snapshot, compiled *snapshot.Snapshot) {
@@ -165,7 +169,14 @@ func newProxy(ctx context.Context, c Config, records proxy.Records) (*proxy.Prox
 	if err != nil {
 		return nil, err
 	}
+	var via *tunnel.Proxy
+	if c.Via != nil {
+		if via, err = c.Via.proxy(&c, sockets, resolver); err != nil {
+			return nil, fmt.Errorf("--via-proxy: %w", err)
+		}
+	}
 	return proxy.New(proxy.Config{
+		Via:     via,
 		Sockets: sockets, Resolver: resolver, Records: records, Log: c.Log, UpstreamRoots: roots, Certificates: certificates, TellAll: true,
 		Limits: c.Limits, Alone: true,
 	})

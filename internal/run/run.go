@@ -50,6 +50,7 @@ type Config struct {
 	Resolvers     []netip.AddrPort // nil: the machine's
 	UpstreamCA    string           // file of PEM beside the system's roots
 	Certificates  string           // folder of client certificates, hidden from the command; "" for none
+	Via           *Via             // the proxy outside that all leaves through; nil: none
 	Limits        wire.Limits      // of the command; 0 takes the defaults
 
 	// Ready says of ports of Workload when they are ready, beyond that somebody listens.
@@ -71,6 +72,7 @@ type Config struct {
 	Log          *slog.Logger
 
 	followed *followed // nil: the rules are not followed
+	proxies  []string  // variables of Env that named a proxy, and were taken out
 }
 
 // Publish is a port inside the sandbox that is open outside.
@@ -88,6 +90,10 @@ func Run(ctx context.Context, c Config) (int, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Env == nil {
+		c.Env = os.Environ()
+	}
+	c.Env, c.proxies = withoutProxies(c.Env)
 	surviveBrokenPipes()
 	w, err := newWatch(c)
 	if err != nil {
@@ -126,7 +132,7 @@ func open(ctx context.Context, c Config, w *watch) (*sandbox.Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkLevel(box.Enforcement()); err != nil {
+	if err := c.checkLevel(c.enforcement(box)); err != nil {
 		box.Kill()
 		box.Wait()
 		return nil, err
@@ -148,7 +154,10 @@ func (c *Config) checkLevel(e sandbox.Enforcement) error {
 // sayLevel says what holds, where it was asked for; what holds less here than on
 // other machines is said in any case.
 func sayLevel(c Config, box *sandbox.Sandbox) {
-	enforcement := box.Enforcement()
+	if text := sayProxies(&c); text != "" {
+		fmt.Fprintf(c.Stderr, "sluice: %s\n", text)
+	}
+	enforcement := c.enforcement(box)
 	if !c.Verbose {
 		for _, note := range enforcement.Lowered {
 			fmt.Fprintf(c.Stderr, "sluice: %s\n", note)

@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -100,9 +102,18 @@ func (p *Place) Command(ctx context.Context, program string, args ...string) *ex
 	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = filepath.Dir(p.Runtime)
-	cmd.Env = append(os.Environ(), "SLUICE_RUNTIME="+p.Runtime, "SLUICE_DATA="+p.Data, "HOME="+filepath.Dir(p.Runtime))
+	cmd.Env = append(withoutProxies(os.Environ()), "SLUICE_RUNTIME="+p.Runtime, "SLUICE_DATA="+p.Data, "HOME="+filepath.Dir(p.Runtime))
 	cmd.WaitDelay = Patience
 	return cmd
+}
+
+// withoutProxies is an environment without the machine's proxy, of which each run would
+// say that it is not passed in.
+func withoutProxies(env []string) []string {
+	return slices.DeleteFunc(env, func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return strings.HasSuffix(strings.ToLower(name), "_proxy")
+	})
 }
 
 // Result is what a command did.
