@@ -17,6 +17,7 @@ import (
 	bbolterrors "go.etcd.io/bbolt/errors"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 )
@@ -25,6 +26,18 @@ const (
 	// etcdQuota bounds the store on disk, in bytes. At the bound etcd refuses
 	// writes with "mvcc: database space exceeded" until it is compacted.
 	etcdQuota = 512 << 20
+	// etcdSegment is the size at which etcd begins another file of its log. It makes
+	// each in its full size, and always one ahead: with its own 64 MB an empty store
+	// takes 123 MiB on disk. An entry that is larger makes its file longer.
+	etcdSegment = 1 << 20
+	// etcdSnapshot is how many entries of the log there are between two snapshots. What
+	// is before the last is not needed: the log on disk holds about these entries, and
+	// so does the memory.
+	etcdSnapshot = 1000
+	// etcdCatchUp entries stay in memory for members that are behind: there is no other.
+	etcdCatchUp = 100
+	// etcdKeptFiles of the log, and as many snapshots, stay where they are not needed.
+	etcdKeptFiles = 2
 	// etcdStart bounds how long etcd may take until it is ready.
 	etcdStart = 30 * time.Second
 	// databaseLock is how long a lock on the database is waited for.
@@ -38,6 +51,10 @@ type etcdServer struct {
 	pipe   *pairListener
 	served sync.WaitGroup
 }
+
+// setSegmentSize sets what etcd has as a variable of its package alone; servers of one
+// process share it.
+var setSegmentSize = sync.OnceFunc(func() { wal.SegmentSizeBytes = etcdSegment })
 
 // startEtcd starts etcd on dir. Nothing of it listens: without peer and client
 // URLs it opens no socket, and its gRPC services are served on a pipe. (A peer
@@ -59,7 +76,9 @@ func startEtcd(ctx context.Context, dir string, log *slog.Logger) (*etcdServer, 
 	config.TickMs, config.ElectionMs = 25, 125 // alone it is elected at once; a shorter tick only wakes it more often
 	config.EnableGRPCGateway = false
 	config.QuotaBackendBytes = etcdQuota
-	config.SnapshotCount = 10_000 // entries in memory between two snapshots
+	config.SnapshotCount, config.SnapshotCatchUpEntries = etcdSnapshot, etcdCatchUp
+	config.MaxWalFiles, config.MaxSnapFiles = etcdKeptFiles, etcdKeptFiles
+	setSegmentSize()
 	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapToSlog(log))
 
 	member, err := openEtcd(config)
