@@ -8,6 +8,8 @@ export GOTOOLCHAIN := auto
 GO       ?= go
 BIN      := bin
 FUZZTIME ?= 30s
+PREFIX   ?= /usr/local
+DESTDIR  ?=
 # One package's tests at most; the end-to-end ones build the binaries first.
 PATIENCE ?= 30m
 
@@ -58,6 +60,18 @@ attack: build ## try to get out of a sandbox, in every way that we know, as whom
 .PHONY: test-kernels
 test-kernels: ## boot Debian 12's kernels in an emulator and try the sandbox there (needs qemu and apt; KERNELS='-arch arm64 -v')
 	@$(GO) run ./test/kernels $(KERNELS)
+
+.PHONY: man
+man: ## write the manual pages of the built programs into bin/man
+	@GO=$(GO) BIN=$(BIN) hack/man.sh
+
+.PHONY: install
+install: ## copy programs, pages, completions and units below PREFIX (/usr/local), or DESTDIR's
+	@GO=$(GO) BIN=$(BIN) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) hack/install.sh install
+
+.PHONY: uninstall
+uninstall: ## remove exactly what install copied there
+	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) hack/install.sh uninstall
 
 .PHONY: bench
 bench: build ## measure Sluice and its peers (Debian's haproxy where installed)

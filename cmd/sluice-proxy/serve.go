@@ -12,6 +12,7 @@ import (
 
 	"sluice.dev/sluice/internal/attach"
 	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/notify"
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/peer"
 	"sluice.dev/sluice/internal/proxy"
@@ -48,6 +49,7 @@ func serve(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	systemd := notify.Take()
 	runtime := paths.Runtime(o.runtimeDir)
 	if err := paths.Make(runtime); err != nil {
 		return err
@@ -88,6 +90,7 @@ func serve(ctx context.Context, o options) error {
 		return err
 	}
 	defer d.client.Close()
+	stopping := ctx
 	// What is served outlives the signal, until the requests under way are answered.
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
@@ -116,6 +119,8 @@ func serve(ctx context.Context, o options) error {
 	}
 	defer os.Remove(attachPath)
 	log.Info("ready", "attach", attachPath, "ingress", o.ingress)
+	systemd.Tell(notify.Ready)
+	defer context.AfterFunc(stopping, func() { systemd.Tell(notify.Stopping) })()
 	server := attach.NewServer(attach.ServerConfig{Check: peer.Check, Handle: d.attached, Log: log})
 	err = server.Serve(ctx, listener)
 	cancel(nil)

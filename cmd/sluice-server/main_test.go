@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"sluice.dev/sluice/internal/control/server"
 )
@@ -50,27 +47,5 @@ func TestHelpShowsExamplesAndVariables(t *testing.T) {
 		if !strings.Contains(out.String(), text) {
 			t.Errorf("%q is missing", text)
 		}
-	}
-}
-
-func TestSystemdIsNotifiedOfOurStateByUsAlone(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "n")
-	listener, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	t.Setenv("NOTIFY_SOCKET", path)
-	notify := takeNotifySocket()
-	notify("READY=1")
-	buffer := make([]byte, 64)
-	_ = listener.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if n, err := listener.Read(buffer); err != nil || string(buffer[:n]) != "READY=1" {
-		t.Errorf("%q %v", buffer[:n], err)
-	}
-	takeNotifySocket()("READY=1") // the variable is gone: nothing is sent
-	_ = listener.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-	if n, err := listener.Read(buffer); err == nil {
-		t.Errorf("told twice: %q", buffer[:n])
 	}
 }

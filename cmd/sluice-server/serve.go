@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"runtime/debug"
 	"time"
 
 	"sluice.dev/sluice/internal/control/server"
+	"sluice.dev/sluice/internal/notify"
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/peer"
 	"sluice.dev/sluice/internal/version"
@@ -32,7 +31,7 @@ func serve(ctx context.Context, o options) error {
 	if err != nil {
 		return usageError{err}
 	}
-	notify := takeNotifySocket()
+	systemd := notify.Take() // the API server inside would tell it too early
 	started := time.Now()
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -51,7 +50,7 @@ func serve(ctx context.Context, o options) error {
 	}
 	defer withdraw()
 	log.Info("ready", "runtime", paths.Runtime(o.runtimeDir), "data", data, "took", time.Since(started).Round(time.Millisecond))
-	notify("READY=1")
+	systemd.Tell(notify.Ready)
 	debug.FreeOSMemory() // starting allocates a third of what then lies idle
 
 	var failure error
@@ -61,30 +60,11 @@ func serve(ctx context.Context, o options) error {
 	case failure = <-control.Failed():
 		log.Error("stopping", "error", failure)
 	}
-	notify("STOPPING=1")
+	systemd.Tell(notify.Stopping)
 	stopping := time.Now()
 	if err := control.Stop(); err != nil && failure == nil {
 		failure = fmt.Errorf("stop: %w", err)
 	}
 	log.Info("stopped", "took", time.Since(stopping).Round(time.Millisecond))
 	return failure
-}
-
-// takeNotifySocket returns what reports our state to systemd (sd_notify(3)), and
-// takes its variable away: the API server inside would report on its own, before
-// all of us is ready.
-func takeNotifySocket() func(state string) {
-	address := os.Getenv("NOTIFY_SOCKET")
-	_ = os.Unsetenv("NOTIFY_SOCKET")
-	return func(state string) {
-		if address == "" {
-			return
-		}
-		conn, err := net.Dial("unixgram", address)
-		if err != nil {
-			return // nobody listens; systemd will say so itself
-		}
-		defer conn.Close()
-		_, _ = conn.Write([]byte(state))
-	}
 }

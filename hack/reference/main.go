@@ -1,7 +1,7 @@
 // Command reference writes docs/reference: the commands, the kinds, the limits,
 // the reasons, the reports, the exit statuses and the tested clients, each out of what
 // the program, or for the clients their table, itself says.
-// `make generate` calls it. It never writes what depends on the machine.
+// `make generate` calls it, and hack/man.sh for the manual pages. It never writes what depends on the machine.
 package main
 
 import (
@@ -38,11 +38,19 @@ var pages = []page{
 
 func main() {
 	var s sources
-	var out string
+	var out, man string
 	flag.StringVar(&s.root, "root", ".", "folder of the module")
 	flag.StringVar(&s.binaries, "bin", "bin", "folder of the binaries whose --help is read")
 	flag.StringVar(&out, "out", "docs/reference", "folder to write")
+	flag.StringVar(&man, "man", "", "folder to write manual pages of the commands to, in place of the reference")
 	flag.Parse()
+	if man != "" {
+		if err := writeManual(s, man); err != nil {
+			fmt.Fprintln(os.Stderr, "reference:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := generate(s, out); err != nil {
 		fmt.Fprintln(os.Stderr, "reference:", err)
 		os.Exit(1)
