@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/paths"
@@ -53,6 +54,9 @@ type runOptions struct {
 	suggest       string
 	failOnDenied  bool
 	limits        wire.Limits
+	pids          string
+	memory        string
+	cpus          string
 }
 
 func newRunCommand() *cobra.Command {
@@ -130,6 +134,9 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.IntVar(&o.limits.Connections, run.MaxConnectionsFlag, 0, "live connections of the command at most (default 16384, and what this process may open)")
 	f.IntVar(&o.limits.UpstreamConnections, run.MaxUpstreamConnectionsFlag, 0, "connections open on behalf of the command at most (default 16384, and what this process may open)")
 	f.DurationVar(&o.limits.QueueTimeout, run.QueueTimeoutFlag, 0, "how long a connection or request waits at one of these bounds before it is refused (default 30s)")
+	f.StringVar(&o.pids, "pids", "", "`N` processes and threads inside at most")
+	f.StringVar(&o.memory, "memory", "", "`SIZE` of memory that everything inside uses together at most, without swap: bytes, or as 512M or 1.5G (powers of 1024)")
+	f.StringVar(&o.cpus, "cpus", "", "`N` processors that everything inside uses together at most, as 2 or 0.5")
 	_ = c.MarkFlagFilename("report")
 	_ = c.MarkFlagFilename("via-proxy-credentials")
 	_ = c.MarkFlagFilename("suggest", "yaml")
@@ -164,6 +171,9 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 		if c.RunAs, err = identity(o.runAs, accounts{}); err != nil {
 			return c, err
 		}
+	}
+	if err := o.resources(cmd.Flags(), &c.Resources); err != nil {
+		return c, err
 	}
 	if c.Unix, err = socketFiles(o.unix); err != nil {
 		return c, err
@@ -240,6 +250,27 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	}
 	c.Attach, err = paths.Socket(runtime, paths.AttachSocket)
 	return c, err
+}
+
+// resources reads the limits of what the command uses. An empty one is an error, and
+// not no limit: it is a variable that is not set.
+func (o *runOptions) resources(flags *pflag.FlagSet, limits *sandbox.Resources) (err error) {
+	for _, f := range []struct {
+		flag, text string
+		parse      func(text string) error
+	}{
+		{"pids", o.pids, func(text string) error { limits.Pids, err = sandbox.ParsePids(text); return err }},
+		{"memory", o.memory, func(text string) error { limits.Memory, err = sandbox.ParseMemory(text); return err }},
+		{"cpus", o.cpus, func(text string) error { limits.CPUs, err = sandbox.ParseCPUs(text); return err }},
+	} {
+		if !flags.Changed(f.flag) {
+			continue
+		}
+		if err := f.parse(f.text); err != nil {
+			return fmt.Errorf("--%s %w", f.flag, err)
+		}
+	}
+	return nil
 }
 
 // ports reads the ports of a flag that may be repeated.

@@ -20,14 +20,15 @@ const Format = 1
 
 // Start is the first line of a report.
 type Start struct {
-	Format   int       `json:"format"`            // version of this schema: 1
-	Kind     string    `json:"kind"`              // "start"
-	Time     time.Time `json:"time"`              // when the command was started
-	Sluice   string    `json:"sluice"`            // version of Sluice
-	Workload string    `json:"workload"`          // the instance under which flows list the command
-	Command  []string  `json:"command"`           // the command and its arguments
-	Level    string    `json:"level"`             // the level at which the rules are enforced: sandbox
-	Lowered  []string  `json:"lowered,omitempty"` // what of the level does not hold, a sentence each: this machine does not give it, or a flag gave it up
+	Format       int       `json:"format"`                 // version of this schema: 1
+	Kind         string    `json:"kind"`                   // "start"
+	Time         time.Time `json:"time"`                   // when the command was started
+	Sluice       string    `json:"sluice"`                 // version of Sluice
+	Workload     string    `json:"workload"`               // the instance under which flows list the command
+	Command      []string  `json:"command"`                // the command and its arguments
+	Level        string    `json:"level"`                  // the level at which the rules are enforced: sandbox
+	Lowered      []string  `json:"lowered,omitempty"`      // what of the level does not hold, a sentence each: this machine does not give it, or a flag gave it up
+	SharedCgroup string    `json:"sharedCgroup,omitempty"` // why the command has no cgroup of its own; what it may do to those of others is the same without
 }
 
 // Flow is the line of one connection, or of one HTTP request, once it has ended.
@@ -64,12 +65,14 @@ type Flow struct {
 
 // End is the last line of a report. One without it was not finished.
 type End struct {
-	Format  int       `json:"format"` // version of this schema: 1
-	Kind    string    `json:"kind"`   // "end"
-	Time    time.Time `json:"time"`   // when the command had ended
-	Exit    int       `json:"exit"`   // the command's own exit status
-	Counts            // how many flows had each outcome, those without a line too
-	Dropped uint64    `json:"dropped"` // flows without a line, because they came faster than they were written
+	Format       int       `json:"format"` // version of this schema: 1
+	Kind         string    `json:"kind"`   // "end"
+	Time         time.Time `json:"time"`   // when the command had ended
+	Exit         int       `json:"exit"`   // the command's own exit status
+	Counts                 // how many flows had each outcome, those without a line too
+	Dropped      uint64    `json:"dropped"`                // flows without a line, because they came faster than they were written
+	MemoryKills  uint64    `json:"memoryKills,omitempty"`  // processes that were killed because the limit of --memory was reached
+	ForksRefused uint64    `json:"forksRefused,omitempty"` // processes and threads that were not started because the limit of --pids was reached
 }
 
 // FlowOf makes the line of a record.

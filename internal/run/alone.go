@@ -105,6 +105,7 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 	o.exit, o.failed = startAndWait(ctx, box, compiled.Directory.SearchText(), nil, w)
 	following()
 	p.Close() // each connection has its record now
+	o.reached = box.Reached()
 	o.summary, o.dropped = collected.End(), collected.Dropped()
 	return w.finish(c, o)
 }

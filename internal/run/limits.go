@@ -2,9 +2,11 @@ package run
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"sluice.dev/sluice/api/v1alpha1"
+	"sluice.dev/sluice/internal/sandbox"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -29,4 +31,35 @@ func CheckLimits(l wire.Limits) error {
 		return fmt.Errorf("--%s %s must be from %s to %s", QueueTimeoutFlag, w, time.Duration(v1alpha1.LeastQueueTimeout), time.Duration(v1alpha1.MostQueueTimeout))
 	}
 	return nil
+}
+
+// sayReached says which limits of the command's resources were reached: how it ended
+// does not tell.
+func sayReached(c Config, r sandbox.Reached) {
+	if r.MemoryKills > 0 {
+		fmt.Fprintf(c.Stderr, "sluice: out of memory: the limit of --memory %s was reached, and %s killed for it\n", size(c.Resources.Memory), times(r.MemoryKills, "process was", "processes were"))
+	}
+	if r.ForksRefused > 0 {
+		fmt.Fprintf(c.Stderr, "sluice: out of processes: the limit of --pids %d was reached, and %s not started\n", c.Resources.Pids, times(r.ForksRefused, "process was", "processes were"))
+	}
+}
+
+func times(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.FormatUint(n, 10) + " " + many
+}
+
+// size writes bytes as --memory takes them.
+func size(bytes int64) string {
+	for _, unit := range []struct {
+		name  string
+		bytes int64
+	}{{"G", 1 << 30}, {"M", 1 << 20}, {"K", 1 << 10}} {
+		if bytes%unit.bytes == 0 {
+			return strconv.FormatInt(bytes/unit.bytes, 10) + unit.name
+		}
+	}
+	return strconv.FormatInt(bytes, 10)
 }

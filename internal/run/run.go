@@ -56,9 +56,10 @@ type Config struct {
 	// Ready says of ports of Workload when they are ready, beyond that somebody listens.
 	Ready []sandbox.Check
 
-	Unix         []string // absolute paths of socket files outside that the command may connect to
-	Unsupervised bool     // leave the kernel's one seccomp notification filter to the command
-	RequireLevel string   // level that must hold in every part, or the command does not start; "" takes what there is
+	Unix         []string          // absolute paths of socket files outside that the command may connect to
+	Unsupervised bool              // leave the kernel's one seccomp notification filter to the command
+	Resources    sandbox.Resources // of what the command uses
+	RequireLevel string            // level that must hold in every part, or the command does not start; "" takes what there is
 
 	Mask         []string      // folders that the command must not see
 	Files        hidden.Wishes // what of the machine's files it sees
@@ -123,7 +124,8 @@ func open(ctx context.Context, c Config, w *watch) (*sandbox.Sandbox, error) {
 		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: append(slices.Clone(c.Mask), w.hidden()...),
 		Files: plan.Files,
 		Unix:  c.Unix, Unsupervised: c.Unsupervised, NoFileCapabilities: c.NoFileCapabilities,
-		Listen: slices.Compact(slices.Sorted(slices.Values(c.Workload.Ports))), Checks: c.Ready,
+		Resources: c.Resources,
+		Listen:    slices.Compact(slices.Sorted(slices.Values(c.Workload.Ports))), Checks: c.Ready,
 	})
 	var identity *sandbox.IdentityError
 	if errors.As(err, &identity) {

@@ -86,7 +86,7 @@ func (w *watch) hidden() (paths []string) {
 func (w *watch) start(c Config, instance string, level sandbox.Enforcement) {
 	w.write(report.Start{
 		Format: report.Format, Kind: "start", Time: time.Now(), Sluice: version.String(), Workload: instance, Command: c.Command,
-		Level: level.Level, Lowered: level.Lowered,
+		Level: level.Level, Lowered: level.Lowered, SharedCgroup: level.SharedCgroup,
 	})
 }
 
@@ -114,8 +114,9 @@ type outcome struct {
 	exit    int   // the command's own
 	failed  error // it did not start, or was ended from outside
 	summary report.Summary
-	dropped uint64         // records that tell was not given
-	unknown error          // why there is no summary; nil where there is one
+	dropped uint64 // records that tell was not given
+	unknown error  // why there is no summary; nil where there is one
+	reached sandbox.Reached
 	advise  report.Advisor // what to do about a denial
 }
 
@@ -125,6 +126,7 @@ func (w *watch) finish(c Config, o outcome) (int, error) {
 	if o.unknown == nil {
 		w.write(report.End{
 			Format: report.Format, Kind: "end", Time: time.Now(), Exit: o.exit, Counts: o.summary.Counts, Dropped: o.dropped,
+			MemoryKills: o.reached.MemoryKills, ForksRefused: o.reached.ForksRefused,
 		})
 	}
 	var suggested error
@@ -135,6 +137,7 @@ func (w *watch) finish(c Config, o outcome) (int, error) {
 	if !c.Quiet {
 		report.Print(c.Stderr, o.summary, o.advise) // nobody may listen
 		report.PrintHidden(c.Stderr, w.opened)
+		sayReached(c, o.reached)
 		if o.dropped > 0 {
 			fmt.Fprintf(c.Stderr, "sluice: %d flows came too fast to be told of one by one; the sums hold them\n", o.dropped)
 		}

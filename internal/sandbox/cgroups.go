@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,19 +11,70 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The command shares the cgroups of who starts it. A cgroup namespace of its own would
-// let it mount them anew, from the one in which it is: whoever may write there ends,
-// stops and moves processes outside.
+// A command that makes a cgroup namespace can mount cgroups anew, from the one in which
+// it is: whoever may write there ends, stops and moves the processes in it. So the root
+// of its namespaces is a cgroup of its own where there is one (see group), and where
+// there is none it makes a namespace only if it may write nothing that this shows.
+
+// ownCgroupNamespace gives the calling thread a namespace whose root is the cgroup in
+// which we are, and mounts what that shows over every mount of cgroups: programs read
+// their limits there.
+func ownCgroupNamespace() error {
+	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+		return fmt.Errorf("make a cgroup namespace: %w", err)
+	}
+	all, err := readMounted()
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		if !isCgroups(m) {
+			continue
+		}
+		if now, err := mountOf(m.point); err != nil || now != m.id {
+			continue // covered by another mount, or out of our reach and the command's
+		}
+		// Linux mounts nothing on itself, and all mounts of a hierarchy are the same to it.
+		const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+		if unix.Mount("tmpfs", m.point, "tmpfs", flags|unix.MS_RDONLY, maskOptions) != nil {
+			continue // protectCgroups does what it can
+		}
+		if unix.Mount(m.kind, m.point, m.kind, flags, hierarchyOptions(m)) != nil {
+			unix.Unmount(m.point, unix.MNT_DETACH)
+		}
+	}
+	return nil
+}
+
+func isCgroups(m mounted) bool { return m.kind == "cgroup" || m.kind == "cgroup2" }
+
+// hierarchyOptions are those that say which hierarchy a mount is of.
+func hierarchyOptions(m mounted) string {
+	if m.kind == "cgroup2" {
+		return ""
+	}
+	var of []string
+	for _, option := range strings.Split(m.options, ",") {
+		switch name, _, _ := strings.Cut(option, "="); name {
+		case "rw", "ro", "xattr", "noprefix", "clone_children", "cpuset_v2_mode", "release_agent", "favordynmods":
+		case "name":
+			of = append(of, "none", option)
+		default:
+			of = append(of, option)
+		}
+	}
+	return strings.Join(of, ",")
+}
 
 // protectCgroups makes every mount of cgroups read-only, or, on a kernel that cannot
-// (before Linux 5.12), empty. Programs read their limits there.
+// (before Linux 5.12), empty.
 func protectCgroups() error {
 	all, err := readMounted()
 	if err != nil {
 		return err
 	}
 	for _, m := range all {
-		if m.kind != "cgroup" && m.kind != "cgroup2" {
+		if !isCgroups(m) {
 			continue
 		}
 		if now, err := mountOf(m.point); err != nil || now != m.id {
@@ -38,11 +91,9 @@ func protectCgroups() error {
 }
 
 // mayWriteCgroups says whether the command could write to cgroups of the outside, were
-// they mounted anew. Where it is not known it could.
-func mayWriteCgroups(wanted *setup) bool {
-	if os.Geteuid() == 0 || wanted.RunAs != nil {
-		return true
-	}
+// they mounted anew, but for the hierarchies in which it has one of its own. Where it is
+// not known it could.
+func mayWriteCgroups(runAs *Identity, own map[string]bool) bool {
 	list, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return true
@@ -51,34 +102,58 @@ func mayWriteCgroups(wanted *setup) bool {
 	if err != nil {
 		return true
 	}
-	return mayWrite(string(list), all, func(path string) error {
+	others := os.Geteuid() == 0 || runAs != nil
+	return mayWrite(string(list), all, own, func(path string) error {
+		if others {
+			return nil
+		}
 		return unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS)
 	})
 }
 
+// mostLooked bounds how many cgroups of one hierarchy are looked at.
+const mostLooked = 1024
+
 // mayWrite looks at the cgroup in which we are, of each hierarchy in list, which is as
-// in cgroups(7), and at the folders below it.
-func mayWrite(list string, all []mounted, access func(path string) error) bool {
+// in cgroups(7), and at those below it.
+func mayWrite(list string, all []mounted, own map[string]bool, access func(path string) error) bool {
 	for line := range strings.Lines(list) {
 		// number:controllers:path
 		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(fields) != 3 {
 			return true
 		}
-		folder, found := cgroupFolder(all, fields[1], fields[2])
+		if own[fields[1]] {
+			continue
+		}
+		_, folder, found := cgroupFolder(all, fields[1], fields[2])
 		if !found {
 			return true
 		}
-		below, err := filepath.Glob(filepath.Join(escapeGlob(folder), "*", "cgroup.procs"))
-		if err != nil || len(below) > 0 {
-			return true // who is there may be the user's, at any depth
-		}
-		for _, name := range []string{"", "cgroup.procs", "tasks"} {
-			// EROFS is of this mount alone, and comes where permission was given or not asked
-			// for (faccessat(2)): mounted anew it may be written.
-			if err := access(filepath.Join(folder, name)); err != unix.EACCES && (name == "" || err != unix.ENOENT) {
-				return true
+		looked := 0
+		err := filepath.WalkDir(folder, func(cgroup string, entry fs.DirEntry, err error) error {
+			switch {
+			case errors.Is(err, os.ErrNotExist) && cgroup != folder:
+				return nil // it is gone
+			case err != nil && !errors.Is(err, os.ErrNotExist):
+				return err
+			case entry != nil && !entry.IsDir():
+				return nil
 			}
+			if looked++; looked > mostLooked {
+				return fs.ErrExist
+			}
+			for _, name := range []string{"", procsFile, "tasks"} {
+				// EROFS is of this mount alone, and comes where permission was given or not asked
+				// for (faccessat(2)): mounted anew it may be written.
+				if err := access(filepath.Join(cgroup, name)); err != unix.EACCES && (name == "" || err != unix.ENOENT) {
+					return fs.ErrExist
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return true
 		}
 	}
 	return false
@@ -88,18 +163,18 @@ func escapeGlob(path string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
 }
 
-// cgroupFolder finds the folder of a cgroup among the mounts.
-func cgroupFolder(all []mounted, controllers, path string) (folder string, found bool) {
+// cgroupFolder finds the folder of a cgroup among the mounts, and the mount.
+func cgroupFolder(all []mounted, controllers, path string) (mount, folder string, found bool) {
 	for _, m := range all {
 		same := m.kind == "cgroup2"
 		if controllers != "" {
 			same = m.kind == "cgroup" && hasOptions(m.options, controllers)
 		}
 		if relative, err := filepath.Rel(m.root, path); same && err == nil && filepath.IsLocal(relative) {
-			return filepath.Join(m.point, relative), true
+			return m.point, filepath.Join(m.point, relative), true
 		}
 	}
-	return "", false
+	return "", "", false
 }
 
 func hasOptions(options, wanted string) bool {

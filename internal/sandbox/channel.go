@@ -15,7 +15,7 @@ import (
 //
 //	1: the first
 //	2: init watches the ports on which the command serves
-//	3: what root keeps, ssh's configuration, and what files are hidden
+//	3: what root keeps, ssh's configuration, what files are hidden, and a cgroup of its own
 const channelFormat = 3
 
 var channels = format.Kind{Name: "the channel between sluice and its sandbox", Oldest: channelFormat, Newest: channelFormat}
@@ -40,6 +40,7 @@ type (
 		Listen             []uint16 `json:"listen,omitempty"`
 		Checks             []Check  `json:"checks,omitempty"`
 		Files              bool     `json:"files,omitempty"` // parts of Files follow
+		Cgroups            string   `json:"cgroups"`         // see group
 	}
 	ready struct {
 		Format  int       `json:"format"`
@@ -48,7 +49,8 @@ type (
 		Lowered []string  `json:"lowered,omitempty"` // those of Notes that do not hold here but elsewhere
 		Unready []Unready `json:"unready,omitempty"`
 		// OwnDevices says that of the machine's devices the command has none.
-		OwnDevices bool `json:"ownDevices,omitempty"`
+		OwnDevices bool   `json:"ownDevices,omitempty"`
+		Shared     string `json:"shared,omitempty"` // why there is no cgroup namespace of its own after all
 	}
 	start struct {
 		Search []string `json:"search,omitempty"`
@@ -100,6 +102,7 @@ func (s *Sandbox) listen() {
 	for {
 		var told note
 		if _, err := seqpacket.Receive(s.control, &told, 0); err != nil {
+			s.group.end()
 			return
 		}
 		if told.Ports != nil {

@@ -16,6 +16,7 @@ import (
 type launcher struct {
 	listener int   // of the supervised filter; -1 where there is none
 	refused  error // of the supervised filter
+	shared   error // of the cgroup namespace
 	begin    chan launch
 	begun    chan launched
 }
@@ -31,13 +32,17 @@ type launched struct {
 }
 
 // newLauncher drops everything but the capabilities of kept on a thread of its own, which
-// the command inherits from.
-// Cgroup namespaces are given where they show no cgroup that the command may write to.
-func newLauncher(runAs *Identity, kept uint64, supervised, cgroups bool) (*launcher, error) {
+// the command inherits from. Cgroups is how the command has to do with them: see group.
+func newLauncher(runAs *Identity, kept uint64, supervised bool, cgroups string) (*launcher, error) {
 	l := &launcher{listener: -1, begin: make(chan launch), begun: make(chan launched)}
 	confined := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if cgroups == cgroupsOwn {
+			if l.shared = ownCgroupNamespace(); l.shared != nil {
+				cgroups = cgroupsRefused
+			}
+		}
 		err := l.confine(runAs, kept, supervised, cgroups)
 		confined <- err
 		if err != nil {
@@ -88,7 +93,7 @@ func errnoOf(err error) syscall.Errno {
 }
 
 // confine takes from the calling thread, for ever, what the command must not have.
-func (l *launcher) confine(runAs *Identity, kept uint64, supervised, cgroups bool) error {
+func (l *launcher) confine(runAs *Identity, kept uint64, supervised bool, cgroups string) error {
 	if err := dropCapabilities(kept, runAs); err != nil {
 		return err
 	}
@@ -98,7 +103,7 @@ func (l *launcher) confine(runAs *Identity, kept uint64, supervised, cgroups boo
 	if err := enterScopes(); err != nil {
 		return err
 	}
-	if !cgroups {
+	if cgroups == cgroupsRefused {
 		if _, err := seccomp(cgroupFilter(), 0); err != nil {
 			return fmt.Errorf("install the seccomp filter of cgroups: %w", err)
 		}

@@ -136,6 +136,9 @@ func setUpInside(wanted *setup, hidden *Files, lists []int, control *net.UnixCon
 	if err != nil {
 		return nil, ready{Failure: failureOf(stepConfine, err)}, nil
 	}
+	if err := supervision.launcher.shared; err != nil {
+		outcome.Shared = err.Error()
+	}
 	if err := protectCgroups(); err != nil {
 		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
 	}

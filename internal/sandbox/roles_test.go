@@ -26,6 +26,8 @@ func init() { // not a literal: the roles use what uses them
 		"ways-to-folder": waysToFolderRole, "pivoted": pivotedRole, "aliased": aliasedRole, "cgroup-ways": cgroupWaysRole, "cgroup-nested": cgroupNestedRole,
 		"ways-to-file": waysToFileRole, "aliased-file": aliasedFileRole,
 		"list-input": listInputRole, "root-attack": rootAttackRole, "become": becomeRole, "remount": remountRole,
+		"eat": eatRole, "spin": spinRole, "lift-limits": liftLimitsRole, "lift-limits-nested": liftLimitsNestedRole,
+		"hide-and-seek": hideAndSeekRole, "freeze-nested": freezeNestedRole,
 		"ssh-server": sshServerRole, "connects": connectsRole,
 	}
 }

@@ -58,6 +58,9 @@ type Config struct {
 	// no connections yet. Checks say more of some of them, at most one of each.
 	Listen []uint16
 	Checks []Check
+	// Resources bound what everything inside uses together. Where the machine cannot hold
+	// them there is no sandbox, and the error is a *LimitError.
+	Resources Resources
 }
 
 func (c *Config) validate() error {
@@ -71,6 +74,9 @@ func (c *Config) validate() error {
 		return err
 	}
 	if err := c.checkListen(); err != nil {
+		return err
+	}
+	if err := c.Resources.check(); err != nil {
 		return err
 	}
 	for _, folder := range c.Mask {
@@ -106,6 +112,7 @@ type Sandbox struct {
 
 	ports  portStates // see Unready
 	opened openings   // see TakeOpened
+	group  *group
 
 	stopped   chan struct{}  // see Stopped
 	refused   chan struct{}  // see FilterRefused
@@ -138,13 +145,22 @@ func New(ctx context.Context, config Config) (*Sandbox, error) {
 	if config.RunAs != nil {
 		s.uid = config.RunAs.UID
 	}
+	if s.group, err = makeGroup(config.Resources); err != nil {
+		theirs.Close()
+		control.Close()
+		return nil, err
+	}
 	err = s.startInit(&config, theirs)
 	theirs.Close()
 	if err != nil {
+		s.group.close()
 		control.Close()
 		return nil, explain(err, "", config.userNamespace())
 	}
-	if err := s.setUp(ctx, &config); err != nil {
+	if err = s.group.enter(s.process.Pid); err == nil { // while it starts
+		err = s.setUp(ctx, &config)
+	}
+	if err != nil {
 		s.Kill()
 		s.Wait()
 		return nil, err
@@ -156,6 +172,8 @@ func New(ctx context.Context, config Config) (*Sandbox, error) {
 func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	stop := context.AfterFunc(ctx, s.Kill)
 	defer stop()
+	s.answerMu.Lock() // an init that fails ends behind its answer
+	defer s.answerMu.Unlock()
 	var outcome ready
 	var fds []int
 	ssh := new(sshConfig)
@@ -166,7 +184,8 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	err := sendSetup(s.control, setup{
 		Format: channelFormat, Mask: config.Mask, RunAs: config.RunAs, Listen: config.Listen, Checks: config.Checks,
 		Unix: config.Unix, Unsupervised: config.Unsupervised, NoFileCapabilities: config.NoFileCapabilities, OneUser: config.userNamespace(), SSH: ssh.paths,
-		Files: !config.Files.empty(),
+		Files:   !config.Files.empty(),
+		Cgroups: s.group.namespace(config.RunAs),
 	}, ssh.files)
 	if err == nil && !config.Files.empty() {
 		err = sendFiles(s.control, &config.Files)
@@ -197,6 +216,9 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 		outcome.Notes = append(outcome.Notes, note)
 	}
 	s.notes, s.lowered, s.ownDevices = outcome.Notes, outcome.Lowered, outcome.OwnDevices
+	if outcome.Shared != "" {
+		s.group.share(outcome.Shared)
+	}
 	s.ports.init(config.Listen, outcome.Unready)
 	return nil
 }
@@ -225,9 +247,12 @@ func (s *Sandbox) Start(search []string) error {
 	capture.CloseFiles(s.Files()) // nobody took them: they would outlive the sandbox
 	s.answerMu.Lock()
 	defer s.answerMu.Unlock()
-	s.sendMu.Lock()
-	err := seqpacket.Send(s.control, start{Search: search})
-	s.sendMu.Unlock()
+	err := s.group.admit()
+	if err == nil {
+		s.sendMu.Lock()
+		err = seqpacket.Send(s.control, start{Search: search})
+		s.sendMu.Unlock()
+	}
 	var outcome started
 	if err == nil {
 		_, err = seqpacket.Receive(s.control, &outcome, 0)
@@ -240,6 +265,10 @@ func (s *Sandbox) Start(search []string) error {
 		return outcome.Failure.error()
 	}
 	s.listening.Go(s.listen)
+	if err := s.group.settle(s.process.Pid); err != nil {
+		s.Kill()
+		return fmt.Errorf("sandbox: set the limits: %w", err)
+	}
 	return nil
 }
 
@@ -293,6 +322,12 @@ func (s *Sandbox) Wait() (exit int, err error) {
 		return 128 + int(s.status.Signal()), ErrKilled
 	}
 	return s.status.ExitStatus(), nil
+}
+
+// Reached says to what limits the command was held, once the sandbox has ended.
+func (s *Sandbox) Reached() Reached {
+	<-s.ended
+	return s.group.reached
 }
 
 // Done is closed when the sandbox has ended.

@@ -40,6 +40,7 @@ func (s *Sandbox) startInit(config *Config, control *os.File) error {
 		} else {
 			s.status = syscall.WaitStatus(unix.SIGKILL) // nobody can say
 		}
+		s.group.close()
 		s.answerMu.Lock()
 		s.listening.Wait() // what init told last is read: its end is the end of that
 		s.control.Close()

@@ -35,7 +35,7 @@ func superviseOrHide(wanted *setup, root rootRights) (*supervision, error) {
 	if root.files {
 		kept = fileCapabilities
 	}
-	launcher, err := newLauncher(wanted.RunAs, kept, missing == nil, !mayWriteCgroups(wanted))
+	launcher, err := newLauncher(wanted.RunAs, kept, missing == nil, wanted.Cgroups)
 	if err != nil {
 		return nil, err
 	}

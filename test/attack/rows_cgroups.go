@@ -3,8 +3,10 @@ package attack
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -66,7 +68,10 @@ func cgroupsMounted(in *Inside) error {
 			if err := unix.Mount("none", "/mnt", kind, 0, option); err != nil {
 				continue
 			}
-			last = in.writeCgroups("/mnt")
+			last = held("it shows the sandbox's own alone")
+			if in.Bare || in.foreignCgroups("/mnt") {
+				last = in.writeCgroups("/mnt")
+			}
 			unix.Unmount("/mnt", unix.MNT_DETACH)
 			if last == nil {
 				return nil
@@ -74,6 +79,26 @@ func cgroupsMounted(in *Inside) error {
 		}
 	}
 	return last
+}
+
+// foreignCgroups says whether a mount shows more than the cgroup of the sandbox: that of
+// the victim, or one with processes that have no number inside.
+func (in *Inside) foreignCgroups(folder string) (found bool) {
+	filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return nil
+		}
+		if entry.IsDir() {
+			found = found || entry.Name() == in.Cgroup
+			return nil
+		}
+		if entry.Name() == "cgroup.procs" {
+			pids, _ := os.ReadFile(path) // of a threaded one it cannot be read
+			found = found || slices.Contains(strings.Fields(string(pids)), "0")
+		}
+		return nil
+	})
+	return found
 }
 
 // placeVictim puts the process outside in a cgroup of its own, where we may make one.
@@ -100,7 +125,7 @@ func (o *outside) placeVictim() error {
 
 func cgroupRows() []Row {
 	refused := []error{unix.EROFS, unix.EACCES, unix.EPERM, unix.ENOENT}
-	const right = "nothing can be written; the process outside lives"
+	const right = "of others nothing can be written; the process outside lives"
 	return []Row{
 		{ID: "cgroup-write", Tried: "End, freeze or move processes outside by the cgroups that are mounted, or make a cgroup", Right: right,
 			Bare: Root, Inside: cgroupsThere, Refused: refused},
