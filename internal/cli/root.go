@@ -72,6 +72,7 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 	// What a user writes, then what runs, then what is asked.
 	root.AddCommand(
 		newCreateCommand(), newReplaceCommand(), newApplyCommand(), newGetCommand(), newDescribeCommand(), newDeleteCommand(), newValidateCommand(),
+		newBackupCommand(), newRestoreCommand(),
 		newRunCommand(), newDemoCommand(),
 		newWhyCommand(), newStatusCommand(), newFlowsCommand(),
 		newVersionCommand(),
@@ -86,6 +87,7 @@ var others = map[string]string{
 	"rm": "sluice delete TYPE NAME deletes objects", "remove": "sluice delete TYPE NAME deletes objects",
 	"ls": "sluice get TYPE lists objects, sluice status workloads", "list": "sluice get TYPE lists objects, sluice status workloads",
 	"ps": "sluice status shows workloads", "top-workloads": "sluice status shows workloads",
+	"dump": "sluice backup FILE writes every object to a file", "export": "sluice backup FILE writes every object to a file", "import": "sluice restore FILE brings a backup back",
 	"exec": "sluice run -- COMMAND runs a command in a sandbox", "start": "sluice run -- COMMAND runs a command in a sandbox",
 	"lint": "sluice validate -f FILE checks files", "check": "sluice validate -f FILE checks files", "analyze": "sluice validate -f FILE checks files",
 	"add": "sluice create -f FILE creates objects", "update": "sluice apply -f FILE creates or replaces objects", "set": "sluice apply -f FILE creates or replaces objects",
@@ -114,7 +116,8 @@ func checkServerFlags(cmd *cobra.Command, _ []string) error {
 		if flag == nil || !flag.Changed {
 			continue
 		}
-		if slices.Contains([]string{"demo", "version"}, cmd.Name()) {
+		all := name == flagNamespace && slices.Contains([]string{"backup", "restore"}, cmd.Name()) // of every namespace
+		if all || slices.Contains([]string{"demo", "version"}, cmd.Name()) {
 			return usageError(cmd, cmd.Name()+" takes no --"+name)
 		}
 	}

@@ -122,16 +122,25 @@ func (c *Client) List(ctx context.Context, kind *api.Kind, namespace string) ([]
 	if err != nil {
 		return nil, err
 	}
-	var all []api.Object
-	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+	objects, _, err := c.list(ctx, kind, at, url.Values{})
+	return objects, err
+}
+
+// list asks for all pages of a list, the first with a query, and returns the revision
+// of the store that they are of.
+func (c *Client) list(ctx context.Context, kind *api.Kind, at string, query url.Values) (all []api.Object, revision string, err error) {
 	for {
+		query.Set("limit", strconv.Itoa(pageSize))
 		answer, err := c.do(ctx, http.MethodGet, at, query, nil)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		page, _, err := api.DecodeJSONList(answer, kind)
+		page, of, err := api.DecodeJSONList(answer, kind)
 		if err != nil {
-			return nil, err
+			return nil, "", err
+		}
+		if revision == "" {
+			revision = of
 		}
 		all = append(all, page...)
 		var more struct {
@@ -140,12 +149,13 @@ func (c *Client) List(ctx context.Context, kind *api.Kind, namespace string) ([]
 			} `json:"metadata"`
 		}
 		if err := json.Unmarshal(answer, &more); err != nil {
-			return nil, fmt.Errorf("decode list of %s: %w", kind.Plural, err)
+			return nil, "", fmt.Errorf("decode list of %s: %w", kind.Plural, err)
 		}
 		if more.Metadata.Continue == "" || len(page) == 0 {
-			return all, nil
+			return all, revision, nil
 		}
-		query.Set("continue", more.Metadata.Continue)
+		// The token holds the first page's revision: to say it again is an error.
+		query = url.Values{"continue": {more.Metadata.Continue}}
 	}
 }
 
