@@ -26,6 +26,17 @@ var manual = []struct {
 func writeManual(s sources, folder string) error {
 	pages := map[string]string{}
 	for _, m := range manual {
+		// Each is asked where the others are not: sluice has kubectl-sluice describe some
+		// of its commands where it finds it, in the words of pods and nodes.
+		alone, err := os.MkdirTemp("", "manual")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(alone)
+		if err := copyProgram(filepath.Join(s.binaries, m.program), alone); err != nil {
+			return err
+		}
+		s := sources{root: s.root, binaries: alone}
 		if err := manualOf(s, []string{m.program}, m.section, m.below, pages); err != nil {
 			return err
 		}
@@ -48,6 +59,14 @@ func writeManual(s sources, folder string) error {
 		}
 	}
 	return nil
+}
+
+func copyProgram(program, folder string) error {
+	content, err := os.ReadFile(program)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(folder, filepath.Base(program)), content, 0o755)
 }
 
 // manualOf adds the page of one command, and of those below it.
