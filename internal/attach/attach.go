@@ -31,8 +31,9 @@ type Hello struct {
 //	2: a hello asks for records; records and sums follow the welcome
 //	3: a hello says what is spoken on its ports, and lists those that are not ready;
 //	   changes of these follow it
+//	4: one descriptor more, for what is asked about connects
 const (
-	helloFormat   = 3
+	helloFormat   = 4
 	welcomeFormat = 2
 )
 

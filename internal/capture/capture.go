@@ -20,10 +20,14 @@ type Capture struct {
 	DNS []*net.UDPConn
 	// Inward makes connections that begin in the namespace; see DialInward.
 	Inward *Factory
+	// Questions asks what will become of connections that begin; nil where nobody in the
+	// namespace does.
+	Questions *Questions
 }
 
 // FromFiles makes a Capture of what SetUpNamespace returned, and takes the files
-// over: they are closed, on error too. Without IPv6 there are three, else five.
+// over: they are closed, on error too. Without IPv6 there are three, else five, and
+// where connects are asked about one more: the second SEQPACKET socket.
 func FromFiles(files []*os.File) (_ *Capture, err error) {
 	defer CloseFiles(files)
 	if len(files) > MaxFiles {
@@ -67,12 +71,16 @@ func (c *Capture) take(file *os.File) error {
 			return err
 		}
 		c.DNS = append(c.DNS, conn.(*net.UDPConn))
-	case domain == unix.AF_UNIX && kind == unix.SOCK_SEQPACKET && c.Inward == nil:
+	case domain == unix.AF_UNIX && kind == unix.SOCK_SEQPACKET && c.Questions == nil:
 		conn, err := net.FileConn(file)
 		if err != nil {
 			return err
 		}
-		c.Inward = NewFactory(conn.(*net.UnixConn))
+		if c.Inward == nil {
+			c.Inward = NewFactory(conn.(*net.UnixConn))
+		} else {
+			c.Questions = newQuestions(conn.(*net.UnixConn))
+		}
 	default:
 		return fmt.Errorf("a socket of family %d, type %d is not expected", domain, kind)
 	}
@@ -109,6 +117,9 @@ func (c *Capture) Close() error {
 	}
 	if c.Inward != nil {
 		errs = append(errs, c.Inward.Close())
+	}
+	if c.Questions != nil {
+		errs = append(errs, c.Questions.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -111,7 +111,7 @@ func capturedRole() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	files, sockets, err := SetUpNamespace(Options{})
+	files, inside, err := SetUpNamespace(Options{})
 	if err != nil {
 		seqpacket.Send(parent, err.Error())
 		return 1
@@ -137,7 +137,7 @@ func capturedRole() int {
 		}))
 		full(20000)
 	}
-	go ServeSockets(sockets)
+	go ServeSockets(inside.Sockets)
 	if wanted == "dial" || wanted == "without-ipv6" {
 		for _, address := range []string{"192.0.2.1:80", "[2001:db8::1]:80"} {
 			if conn, err := net.DialTimeout("tcp", address, time.Second); err == nil {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"sluice.dev/sluice/internal/capture/seqpacket"
 )
 
 // Options says how a namespace is set up.
@@ -18,6 +20,18 @@ type Options struct {
 	// and Go ask where there is no resolv.conf. The workload then cannot serve
 	// DNS on those itself.
 	LoopbackDNS bool
+	// Ask makes an Asker, for whoever performs the connects of the workload.
+	Ask bool
+}
+
+// Namespace is what SetUpNamespace leaves to whoever stays in the namespace.
+type Namespace struct {
+	// Sockets is for ServeSockets.
+	Sockets *net.UnixConn
+	// Asker is nil where Options did not ask for one, or where WithoutAsker says why
+	// there is none.
+	Asker        *Asker
+	WithoutAsker error
 }
 
 // StepError says which step of the set-up failed, so that a caller can tell
@@ -109,19 +123,55 @@ func ownEveryAddress(handle *netlink.Handle, lo netlink.Link, gate netip.Addr) e
 // SetUpNamespace makes the calling thread's namespace, which has only loopback,
 // one from which nothing leaves but to the sockets that it returns: all TCP, and
 // UDP to port 53. Everything else is refused at once with admin-prohibited. The
-// files are for FromFiles, in any process; the last is served with ServeSockets
-// by whoever stays in the namespace, over the connection returned.
-func SetUpNamespace(options Options) (files []*os.File, sockets *net.UnixConn, err error) {
+// files are for FromFiles, in any process.
+func SetUpNamespace(options Options) (files []*os.File, inside *Namespace, err error) {
 	ipv6, err := SetUpAnyIP()
 	if err != nil {
 		return nil, nil, err
 	}
+	inside = new(Namespace)
+	var hold *holder
+	if options.Ask {
+		if hold, inside.WithoutAsker = newHolder(ipv6); hold == nil {
+			options.Ask = false
+		}
+	}
 	if err := writeRules(ruleset(ipv6, options)); err != nil {
 		return nil, nil, &StepError{StepRules, err}
 	}
-	files, sockets, err = openSockets(ipv6)
+	files, inside.Sockets, err = openSockets(ipv6)
 	if err != nil {
 		return nil, nil, &StepError{StepSockets, err}
 	}
-	return files, sockets, nil
+	if options.Ask {
+		// An error leaves the kernel's own: a connect that is not answered then lasts longer.
+		os.WriteFile("/proc/sys/net/ipv4/tcp_syn_retries", []byte(synRetries), 0)
+		theirs, err := inside.ask(hold)
+		if err != nil {
+			CloseFiles(files)
+			inside.Sockets.Close()
+			return nil, nil, &StepError{StepSockets, err}
+		}
+		files = append(files, theirs)
+	}
+	return files, inside, nil
+}
+
+// synRetries is how often a SYN is sent again to nobody: ETIMEDOUT comes after 15 s, or
+// 19 s since Linux 6.5, which is longer than the proxy dials. Where the kernel waits for a
+// caller, as for one that does not block, nobody else can give it that error.
+const synRetries = "3"
+
+// ask makes the Asker and the other end of its channel.
+func (n *Namespace) ask(hold *holder) (theirs *os.File, err error) {
+	ours, theirs, err := seqpacket.Pair()
+	if err != nil {
+		return nil, err
+	}
+	if n.Asker, err = newAsker(ours, hold); err != nil {
+		ours.Close()
+		theirs.Close()
+		return nil, err
+	}
+	return theirs, nil
 }

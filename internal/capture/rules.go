@@ -34,6 +34,7 @@ const (
 	accept action = iota
 	redirect
 	refuse
+	hold // drops the SYNs of marked sockets, of which a holder has a copy
 )
 
 // Not the gate but loopback is asked by those who were configured for a stub
@@ -62,6 +63,9 @@ func ruleset(ipv6 bool, options Options) []rule {
 	}
 
 	var rules []rule
+	if options.Ask {
+		rules = append(rules, rule{chain: arriving, protocol: unix.IPPROTO_TCP, action: hold})
+	}
 	for _, address := range asked {
 		gate := gateOf(address)
 		rules = append(rules,
@@ -139,6 +143,15 @@ func (r rule) expressions() []expr.Any {
 			&expr.Immediate{Register: 2, Data: binary.BigEndian.AppendUint16(nil, r.target.Port())},
 			&expr.TProxy{Family: family(r.target.Addr()), TableFamily: unix.NFPROTO_INET, RegAddr: 1, RegPort: 2},
 			&expr.Verdict{Kind: expr.VerdictAccept})
+	case hold:
+		const flags = 13 // offset in the header of TCP
+		return append(e,
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+			&expr.Cmp{Register: 1, Data: binary.NativeEndian.AppendUint32(nil, HeldMark)},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: flags, Len: 1},
+			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{flagSYN | flagACK}, Xor: []byte{0}},
+			&expr.Cmp{Register: 1, Data: []byte{flagSYN}},
+			&expr.Verdict{Kind: expr.VerdictDrop})
 	case refuse:
 		return append(e, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED})
 	default:

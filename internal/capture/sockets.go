@@ -16,8 +16,8 @@ import (
 const backlog = 4096
 
 // MaxFiles is the largest number of descriptors that a namespace hands out: TCP
-// and DNS for v4 and v6, and the socket of its factory.
-const MaxFiles = 5
+// and DNS for v4 and v6, the socket of its factory, and that of its Asker.
+const MaxFiles = 6
 
 // openSockets opens the capture sockets in the calling thread's namespace, and a
 // pair over which more sockets are served.

@@ -43,6 +43,13 @@ func (s *Set) AtConnect(transport Transport, port uint16, dialled names.Name, ad
 	}
 }
 
+// RelaysOn reports whether some rule relays any bytes to a port: elsewhere AtConnect says
+// of nothing that its server is to speak first.
+func (s *Set) RelaysOn(transport Transport, port uint16) bool {
+	table := s.ports[portOf(transport, port)]
+	return table != nil && (table.nameProtocols | table.addrProtocols).holdsAny(tcpFamily)
+}
+
 // mayAllow reports whether some chain to the port that begins with the name can be
 // allowed.
 func (t *portTable) mayAllow(dialled names.Name) bool {

@@ -20,6 +20,9 @@ func (w *Workload) admit(down *net.TCPConn, destination netip.AddrPort) (serve f
 		gate.Reset(down)
 		return nil
 	}
+	if w.egress.Arrived(down, destination) {
+		return nil // it is carried by whoever dialled for it
+	}
 	return w.letIn(down, func() carry.About { return w.aboutCaptured(destination) }, func(ctx context.Context, conn *gate.Conn) {
 		w.serve(ctx, conn, destination)
 	})

@@ -171,11 +171,16 @@ func (w *Workload) start(ctx context.Context) {
 	for _, socket := range w.config.Capture.DNS {
 		w.work.Go(func() { w.answer(socket) })
 	}
+	if questions := w.config.Capture.Questions; questions != nil {
+		w.tellRules(w.config.Holder.Load())
+		w.work.Go(func() { questions.Serve(w.foretell) }) // an error says that the sandbox has ended
+	}
 }
 
 // recheck asks a new snapshot about all that lives of the workload.
 func (w *Workload) recheck(s *snapshot.Snapshot) {
 	w.keepBounds(s)
+	w.tellRules(s)
 	w.gate.Recheck(s)
 	w.egress.Recheck(s)
 	w.mesh.Recheck(s)

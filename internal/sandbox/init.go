@@ -155,18 +155,20 @@ func setUpInside(wanted *setup, hidden *Files, lists []int, control *net.UnixCon
 	if err := reopenFolders(); err != nil {
 		return nil, ready{Failure: failureOf(stepStreams, err)}, nil
 	}
-	if err := supervision.start(wanted, named, control); err != nil {
-		return nil, ready{Failure: failureOf(stepConfine, err)}, nil
-	}
 	const lowestPort = "/proc/sys/net/ipv4/ip_unprivileged_port_start" // the command has not the capability for them
 	if err := os.WriteFile(lowestPort, []byte("0"), 0); err != nil {
 		outcome.Notes = append(outcome.Notes, "the command cannot listen on ports below 1024")
 	}
-	files, sockets, err := capture.SetUpNamespace(capture.Options{LoopbackDNS: mounts.resolvConf == nil})
+	files, network, err := capture.SetUpNamespace(capture.Options{LoopbackDNS: mounts.resolvConf == nil, Ask: supervision.full()})
 	if err != nil {
 		return nil, ready{Failure: failureOf("network", err)}, nil
 	}
-	go capture.ServeSockets(sockets)
+	go capture.ServeSockets(network.Sockets)
+	outcome.Notes = append(outcome.Notes, answersLate(network)...)
+	if err := supervision.start(wanted, named, control, network.Asker); err != nil {
+		capture.CloseFiles(files)
+		return nil, ready{Failure: failureOf(stepConfine, err)}, nil
+	}
 	if !hasScopes() {
 		outcome.Lowered = append(outcome.Lowered, "the command can signal what is outside in its own process group: the kernel has no Landlock scopes (Linux 6.12)")
 	}

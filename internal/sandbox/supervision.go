@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/capture/seqpacket"
 	"sluice.dev/sluice/internal/sandbox/supervise"
 )
@@ -52,15 +53,23 @@ func superviseOrHide(wanted *setup, root rootRights) (*supervision, error) {
 	return s, nil
 }
 
+// answersLate says, where it is so, that a connect succeeds before its outcome is known.
+func answersLate(network *capture.Namespace) []string {
+	if network.WithoutAsker == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("connects succeed before the proxy has reached their destination (%v)", network.WithoutAsker)}
+}
+
 // start begins to decide over connects.
-func (s *supervision) start(wanted *setup, named []namedSocket, control *net.UnixConn) error {
+func (s *supervision) start(wanted *setup, named []namedSocket, control *net.UnixConn, asker *capture.Asker) error {
 	if !s.full() {
 		closeNamed(named)
 		return nil
 	}
 	var once sync.Once
 	config := supervise.Config{
-		Listener: s.launcher.listener, OneUser: wanted.OneUser,
+		Listener: s.launcher.listener, OneUser: wanted.OneUser, Asker: asker,
 		FilterRefused: func() {
 			once.Do(func() {
 				<-s.begun

@@ -47,13 +47,22 @@ func (k *Kit) Open(c *gate.Conn, start time.Time, about About, snapshot string) 
 
 // TurnedAway keeps the record of a connection that was not let in.
 func (k *Kit) TurnedAway(start time.Time, about About, snapshot string, why *refusal.Error) {
+	k.keep(start, about, snapshot, func(r *record.Record) { r.Fail(why) })
+}
+
+// Refused keeps the record of a connection that a verdict denied before it was there.
+func (k *Kit) Refused(start time.Time, about About, snapshot string, v *policy.Verdict) {
+	k.keep(start, about, snapshot, func(r *record.Record) { r.Decide(v) })
+}
+
+func (k *Kit) keep(start time.Time, about About, snapshot string, note func(*record.Record)) {
 	var entry record.Entry
 	entry.Edit(func(r *record.Record) {
 		*r = record.Record{
 			ID: record.NewID(), Start: start, Duration: k.Now().Sub(start), Workload: k.Instance(), Direction: about.Direction,
-			Dialled: about.Dialled, Port: about.Port, Snapshot: snapshot,
+			Dialled: about.Dialled, Port: about.Port, Sniffed: about.Sniffed, Snapshot: snapshot,
 		}
-		r.Fail(why)
+		note(r)
 	})
 	k.Recorder.Open(&entry)
 	k.Recorder.Close(&entry)

@@ -53,6 +53,7 @@ type Way struct {
 	via     *tunnel.Proxy // nil: none
 	asked   asked         // of it, under a limit
 	pools   pools.Table[poolKey, *pool]
+	ahead   ahead
 }
 
 // New returns a way without connections.

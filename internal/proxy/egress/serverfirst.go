@@ -3,6 +3,7 @@ package egress
 import (
 	"cmp"
 	"context"
+	"net"
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
@@ -13,38 +14,67 @@ import (
 	"sluice.dev/sluice/internal/refusal"
 )
 
+// early is an upstream connection that was dialled before the client has said anything.
+type early struct {
+	decision Decision
+	flow     *carry.Flow
+	up       *net.TCPConn
+	at       place
+}
+
 // serverFirst dials before the client has said anything, for the server may speak
 // first. What the client then says is a link of the chain like any other, and is
 // decided about before it goes on. Unless only TLS is looked for, a client that turns out
 // to speak HTTP or TLS to a server that said nothing is given back, to be carried like
 // one that was never silent: what it says may lead elsewhere.
 func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limits sniff.Limits) (seen sniff.Result, said []byte, again bool) {
-	d := decide(c.conn.Snapshot(), &c.chain)
-	flow := c.open(sniff.Result{}, d.Snapshot)
-	defer flow.Close()
-	flow.Decide(&d.Verdict)
-	if !d.Verdict.Passes() {
-		c.refuse(ctx, &d.Verdict, sniff.Result{})
+	e := new(early)
+	err := c.reach(ctx, e)
+	defer e.flow.Close()
+	switch {
+	case !e.decision.Verdict.Passes():
+		c.refuse(ctx, &e.decision.Verdict, sniff.Result{})
 		return seen, nil, false
-	}
-	c.conn.Hold(allowed{c.chain}, d.Snapshot)
-	if err := c.way.kit.Upstream.Reserve(ctx); err != nil {
-		c.fail(flow, err)
+	case err != nil:
+		c.fail(e.flow, err)
 		return seen, nil, false
 	}
 	defer c.way.kit.Upstream.Open.Give(1)
-	up, at, err := c.dial(ctx, &d, sniff.Result{})
-	if err != nil {
-		c.fail(flow, err)
-		return seen, nil, false
+	return c.greet(ctx, e, buffer, limits)
+}
+
+// reach decides about a client that has said nothing, and dials. Where it was dialled, a
+// unit of the upstream connections is the caller's to give back; the flow is to be closed
+// in any case.
+func (c *connection) reach(ctx context.Context, e *early) (err error) {
+	e.decision = decide(c.conn.Snapshot(), &c.chain)
+	d := &e.decision
+	e.flow = c.open(sniff.Result{}, d.Snapshot)
+	e.flow.Decide(&d.Verdict)
+	if !d.Verdict.Passes() {
+		return refusal.New(d.Verdict.Reason, "")
 	}
-	c.conn.Hold(dialled{allowed{c.chain}, at}, d.Snapshot)
-	flow.Edit(func(r *record.Record) { r.Upstream = at.String() })
+	c.conn.Hold(allowed{c.chain}, d.Snapshot)
+	if err := c.way.kit.Upstream.Reserve(ctx); err != nil {
+		return err
+	}
+	if e.up, e.at, err = c.dial(ctx, d, sniff.Result{}); err != nil {
+		c.way.kit.Upstream.Open.Give(1)
+		return err
+	}
+	c.conn.Hold(dialled{allowed{c.chain}, e.at}, d.Snapshot)
+	e.flow.Edit(func(r *record.Record) { r.Upstream = e.at.String() })
+	return nil
+}
+
+// greet carries what the server says first, and then what the client does.
+func (c *connection) greet(ctx context.Context, e *early, buffer *sniff.Buffer, limits sniff.Limits) (seen sniff.Result, said []byte, again bool) {
+	d, flow, up, at := e.decision, e.flow, e.up, e.at
 	limits.Silence = cmp.Or(d.Verdict.IdleTimeout, relay.DefaultIdle)
 	through := flow.Through(up)
 	defer flow.Uncount()
 	defer through.Drop()
-	seen, said, err = carry.Greet(through, func() (sniff.Result, []byte, error) { return c.sniff(ctx, buffer, limits) })
+	seen, said, err := carry.Greet(through, func() (sniff.Result, []byte, error) { return c.sniff(ctx, buffer, limits) })
 	greeting := through.Received()
 	flow.Edit(func(r *record.Record) { r.Sniffed, r.SNI = c.chain.Sniffed, record.Text(seen.SNI) })
 	if err != nil {

@@ -24,8 +24,30 @@ func (g *Gate) Admit(ctx context.Context, down *net.TCPConn) (*Conn, context.Con
 		Reset(down)
 		return nil, nil, why
 	}
+	c, ctx := g.enter(ctx, down)
+	if c == nil {
+		Reset(down)
+		return nil, nil, stopping
+	}
+	return c, ctx, nil
+}
+
+// AdmitAhead takes a connection among the live ones that is still to arrive, as Admit
+// does. It does not wait: false says that the one who comes has to.
+func (g *Gate) AdmitAhead(ctx context.Context) (*Conn, context.Context, bool) {
+	if !g.config.Share.Try(1) {
+		return nil, nil, false
+	}
+	c, ctx := g.enter(ctx, nil)
+	return c, ctx, c != nil
+}
+
+// enter makes a connection, which has its unit of the share, one of the live ones; nil
+// after Close.
+func (g *Gate) enter(ctx context.Context, down *net.TCPConn) (*Conn, context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
-	c := &Conn{gate: g, down: down, cancel: cancel}
+	c := &Conn{gate: g, cancel: cancel}
+	c.down.Store(down)
 	g.mu.Lock()
 	closed := g.closed
 	if !closed {
@@ -35,10 +57,9 @@ func (g *Gate) Admit(ctx context.Context, down *net.TCPConn) (*Conn, context.Con
 	if closed {
 		cancel()
 		g.config.Share.Give(1)
-		Reset(down)
-		return nil, nil, stopping
+		return nil, nil
 	}
-	return c, ctx, nil
+	return c, ctx
 }
 
 // turn takes a unit of the gate's share, or waits for it.

@@ -32,14 +32,24 @@ type Objection struct {
 // Conn is one live connection of a workload.
 type Conn struct {
 	gate   *Gate
-	down   *net.TCPConn
+	down   atomic.Pointer[net.TCPConn]   // nil before Arrive of one that was let in ahead of it
 	cancel context.CancelFunc            // ends all that is done for it
 	grant  atomic.Pointer[Grant]         // what lets it live; nil before a verdict
 	ended  atomic.Pointer[refusal.Error] // why the gate ended it; nil where it did not
 }
 
-// Down is the connection to the client.
-func (c *Conn) Down() *net.TCPConn { return c.down }
+// Down is the connection to the client; nil where it is still to arrive.
+func (c *Conn) Down() *net.TCPConn { return c.down.Load() }
+
+// Arrive gives a connection that was let in by AdmitAhead the client's. One that the gate
+// has ended meanwhile is reset.
+func (c *Conn) Arrive(down *net.TCPConn) {
+	c.down.Store(down)
+	if c.Ended() != nil {
+		down.SetLinger(0)
+		down.SetDeadline(time.Unix(1, 0))
+	}
+}
 
 // Snapshot returns the snapshot that counts now.
 func (c *Conn) Snapshot() *snapshot.Snapshot { return c.gate.Snapshot() }
@@ -102,7 +112,9 @@ func (c *Conn) recheck(s *snapshot.Snapshot, patient bool) (later bool) {
 // inside a callback of the socket, which may be a request whose answer has not come,
 // or our own caller.
 func (c *Conn) withdraw(reason refusal.Reason) {
-	c.down.SetLinger(0) // the client sees a reset, not an end
+	if down := c.Down(); down != nil {
+		down.SetLinger(0) // the client sees a reset, not an end
+	}
 	c.ended.CompareAndSwap(nil, refusal.New(reason, "what allowed this connection was withdrawn"))
 	c.cancel()
 }

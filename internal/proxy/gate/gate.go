@@ -83,7 +83,9 @@ func (g *Gate) Close() {
 	for _, c := range g.list() {
 		c.ended.CompareAndSwap(nil, stopping)
 		c.cancel()
-		c.down.SetDeadline(time.Unix(1, 0)) // one that is being refused waits for its client alone
+		if down := c.Down(); down != nil {
+			down.SetDeadline(time.Unix(1, 0)) // one that is being refused waits for its client alone
+		}
 	}
 }
 

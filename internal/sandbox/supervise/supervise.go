@@ -9,10 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"sluice.dev/sluice/internal/capture"
 )
 
 const (
@@ -41,6 +44,9 @@ type Config struct {
 	// FilterRefused is called each time a program asks for a filter that notifies, before
 	// it is refused with EBUSY: the kernel gives one. All calls wait until it returns.
 	FilterRefused func()
+	// Asker, where not nil, is asked what becomes of each connect over TCP that it is for,
+	// in the network namespace of this process.
+	Asker *capture.Asker
 	// Fail ends the sandbox: without a supervisor nothing may run. It must not return.
 	Fail func(error)
 }
@@ -51,6 +57,8 @@ type Supervisor struct {
 	table    *table
 	proc     int // our /proc, opened before the command runs
 	user     uint64
+	network  uint64      // the namespace that Asker is for
+	marked   atomic.Bool // a socket was held back once
 	config   Config
 	files    chan func(*hands)
 	waiting  chan struct{} // holds a value for each connect that waits
@@ -77,6 +85,11 @@ func Start(config Config) (*Supervisor, error) {
 		return nil, fmt.Errorf("supervise: our user namespace: %w", err)
 	}
 	s.user = own.Ino
+	if config.Asker != nil {
+		if s.network, err = ownNetwork(); err != nil {
+			s.config.Asker = nil
+		}
+	}
 	// Linux 6.6: the caller and this process take turns on one processor. Before it a
 	// call costs some 40 µs more.
 	ioctl(s.listener, unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, pointerOf(unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP))

@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"sluice.dev/sluice/internal/capture"
 )
 
 const (
@@ -30,19 +32,28 @@ func (s *Supervisor) perform(h *hands, c *call) {
 		s.end(c, errno)
 		return
 	}
+	to, held := s.holdBack(c)
 	if flags&unix.O_NONBLOCK != 0 {
-		s.end(c, h.connect(c))
-		return
-	}
-	errno = h.connectOnce(c, flags)
-	if errno != unix.EAGAIN {
+		errno = h.connect(c)
+		if held {
+			s.begun(c, to, errno == unix.EINPROGRESS)
+		}
 		s.end(c, errno)
 		return
 	}
-	select {
-	case s.waiting <- struct{}{}:
+	if held && !s.takeTurn() { // who is held back waits
+		setMark(c.socket, 0)
+		held = false
+	}
+	errno = h.connectOnce(c, flags)
+	var pending *capture.Pending
+	if held {
+		pending = s.begun(c, to, errno == unix.EAGAIN)
+	}
+	switch {
+	case errno == unix.EAGAIN && (held || s.takeTurn()):
 		go func() {
-			errno, answered := s.wait(c, flags)
+			errno, answered := s.wait(c, flags, pending)
 			<-s.waiting
 			if !answered {
 				c.close()
@@ -50,8 +61,20 @@ func (s *Supervisor) perform(h *hands, c *call) {
 			}
 			s.end(c, errno)
 		}()
+		return
+	case held:
+		<-s.waiting
+	}
+	s.end(c, errno)
+}
+
+// takeTurn takes a place among the connects that wait.
+func (s *Supervisor) takeTurn() bool {
+	select {
+	case s.waiting <- struct{}{}:
+		return true
 	default:
-		s.end(c, unix.EAGAIN)
+		return false
 	}
 }
 
@@ -87,16 +110,33 @@ func outcome(socket int) unix.Errno {
 }
 
 // wait looks again until the connect has an outcome, its time is over, a signal
-// interrupts it, or its caller has gone: then nobody is to be answered.
-func (s *Supervisor) wait(c *call, flags int) (errno unix.Errno, answered bool) {
+// interrupts it, or its caller has gone: then nobody is to be answered. One that was held
+// back is looked at as soon as it is not any more.
+func (s *Supervisor) wait(c *call, flags int, pending *capture.Pending) (errno unix.Errno, answered bool) {
+	var settled <-chan struct{}
+	if pending != nil {
+		settled = pending.Settled()
+	}
 	var limit time.Duration
 	if timeout, err := unix.GetsockoptTimeval(c.socket, unix.SOL_SOCKET, unix.SO_SNDTIMEO); err == nil {
 		limit = time.Duration(timeout.Nano())
 	}
 	begun, pause, shared := time.Now(), firstPause, 0
 	for {
-		time.Sleep(pause)
-		pause = min(2*pause, longestPause)
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+			pause = min(2*pause, longestPause)
+		case <-settled:
+			timer.Stop()
+			settled, pause = nil, firstPause
+			if pending.TimedOut() {
+				if !s.valid(&c.notification) {
+					return 0, false
+				}
+				return timedOut(c.socket), true
+			}
+		}
 		if !s.valid(&c.notification) {
 			return 0, false
 		}
