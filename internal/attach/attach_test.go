@@ -219,11 +219,11 @@ func TestABadHelloIsRefusedAndItsFilesClosed(t *testing.T) {
 	}{
 		"no files":         {Hello{}, nil, "factory"},
 		"files of a kind":  {Hello{}, double, "factory"},
-		"too many files":   {Hello{}, append(files(t), files(t)...), "too many"},
+		"too many files":   {Hello{}, append(append(files(t), files(t)...), files(t)...), "too many"},
 		"its own instance": {Hello{Workload: wire.Workload{Instance: "a/1"}}, files(t), "instance"},
 		"too many labels":  {Hello{Workload: wire.Workload{Labels: labels}}, files(t), "labels"},
 		"too many ports":   {Hello{Workload: wire.Workload{Ports: make([]uint16, MaxPorts+1)}}, files(t), "ports"},
-		"a later format":   {map[string]any{"format": 7, "service": []string{"a", "b"}}, files(t), "the hello of a sandbox has format 7; sluice-proxy reads formats 1 to 3: upgrade sluice-proxy"},
+		"a later format":   {map[string]any{"format": 7, "service": []string{"a", "b"}}, files(t), "the hello of a sandbox has format 7; sluice-proxy reads formats 1 to 4: upgrade sluice-proxy"},
 		"an unknown field": {map[string]any{"format": 1, "clearance": "secret"}, files(t), "clearance"},
 		"a long name":      {Hello{Workload: wire.Workload{Service: strings.Repeat("x", 254)}}, files(t), "254 bytes"},
 		"not a hello":      {"hello", files(t), "not a valid object"},

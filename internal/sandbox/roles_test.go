@@ -29,5 +29,6 @@ func init() { // not a literal: the roles use what uses them
 		"eat": eatRole, "spin": spinRole, "lift-limits": liftLimitsRole, "lift-limits-nested": liftLimitsNestedRole,
 		"hide-and-seek": hideAndSeekRole, "freeze-nested": freezeNestedRole,
 		"ssh-server": sshServerRole, "connects": connectsRole,
+		"outcomes": outcomesRole, "many-connects": manyConnectsRole, "swapped": swappedRole, "once-more": onceMoreRole, "unmark": unmarkRole,
 	}
 }
