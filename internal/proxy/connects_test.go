@@ -253,9 +253,24 @@ func TestAConnectionThatComesBeforeTheAnswerIsCarriedToo(t *testing.T) {
 	n.leads("db.example", "93.184.216.34", errSilent)
 	m := newMesh(t, n, rule(t, tcpRule))
 	to := m.at("db.example", 5432)
-	conn, from, accept := m.arrive(to)
-	answers := m.asking(from, to)
-	accept() // as after the patience of who asks
+	l := m.listen()
+	defer l.Close()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	answers := m.asking(conn.LocalAddr().(*net.TCPAddr).AddrPort(), to)
+	down, err := l.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits := func() bool { return m.proxy.capacity.up.Used() > 0 } // it dials
+	for deadline := time.Now().Add(patience); !waits() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	}
+	if serve := m.workload.admit(down, to); serve != nil { // as after the patience of who asks
+		t.Fatal("it is not handed over")
+	}
 	m.allow()
 	if got := <-answers; got.Errno == 0 {
 		t.Errorf("%+v", got)
