@@ -71,7 +71,7 @@ var (
 	isFormat = regexp.MustCompile(`(^|[a-z])[fF]ormat$`)
 	noBounds = regexp.MustCompile(`^(Values of|Classes of|Offsets in|The bits of|Exit statuses)`)
 	noBound  = map[string]bool{
-		"internal/capture.ListenPort": true, "internal/capture.dnsPort": true,
+		"internal/capture.ListenPort": true, "internal/capture.dnsPort": true, "internal/capture.HeldMark": true,
 		"internal/sandbox.controlFD": true, "internal/sandbox.exitInit": true, "internal/sandbox.foreignNumbers": true,
 		"internal/sandbox.ofType": true, "internal/sandbox.unshareFlags": true, "internal/sandbox.openTreeFlags": true, "internal/sandbox.fsmountFlags": true, "internal/sandbox/supervise.siocUnixFile": true, "internal/sandbox/supervise.pidfdThread": true,
 		"internal/sandbox/supervise.fileRights": true, "internal/sandbox/supervise.restart": true, "internal/sandbox/supervise.unchanged": true,

@@ -10,7 +10,7 @@ import (
 // route is the two ends of a connection, as the one that connects sees them.
 type route struct{ from, to netip.AddrPort }
 
-// Offsets and flags of the headers that are read and written here.
+// Values of the headers that are read and written here.
 const (
 	header4, header6 = 20, 40 // the sizes without options
 	headerTCP        = 20

@@ -15,7 +15,8 @@ import (
 //
 //	1: the first
 //	2: init watches the ports on which the command serves
-//	3: what root keeps, ssh's configuration, what files are hidden, and a cgroup of its own
+//	3: what root keeps, ssh's configuration, what files are hidden, and a cgroup of its own;
+//	   a descriptor more is handed out, for what is asked about connects
 const channelFormat = 3
 
 var channels = format.Kind{Name: "the channel between sluice and its sandbox", Oldest: channelFormat, Newest: channelFormat}
