@@ -87,7 +87,7 @@ func slashed(args []string) (refs []reference, err error) {
 	for _, arg := range args {
 		word, name, found := strings.Cut(arg, "/")
 		if !found {
-			return nil, fmt.Errorf("%q between objects in the form TYPE/NAME: write them all so, or TYPE NAME...", arg)
+			return nil, fmt.Errorf("%q between objects in the form TYPE/NAME: write them all so, or one TYPE and its names", arg)
 		}
 		if strings.Contains(word, "-") { // a name that was printed
 			ref, err := parseObjectID(arg)
