@@ -60,7 +60,9 @@ func (s *server) ToRESTConfig() (*rest.Config, error) {
 }
 
 // ToDiscoveryClient implements genericclioptions.RESTClientGetter.
-func (s *server) ToDiscoveryClient() (discovery.CachedDiscoveryInterface, error) { return s.discovery() }
+func (s *server) ToDiscoveryClient() (discovery.CachedDiscoveryInterface, error) {
+	return s.discovery()
+}
 
 // ToRESTMapper implements genericclioptions.RESTClientGetter.
 func (s *server) ToRESTMapper() (meta.RESTMapper, error) {
