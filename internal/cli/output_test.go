@@ -58,6 +58,7 @@ var printing = []string{
 	"why --from a-v1 https://a.com/", "why --from a-v1 https://a.com/ -o json", "why 00000000000000ab", "why --allow a.com https://a.com/", "why --allow a.com https://b.com/",
 	"status", "status -o json",
 	"flows", "flows -o json", "flows --open",
+	"backup -", "backup BACKUP", "restore BACKUP",
 	"describe egressrule one", "validate -f RULE", "why egress-rule/default/one",
 	"version", "version --short", "version -o json",
 	"completion bash", "completion zsh", "completion fish", "completion powershell", "help", "help get", "--help", "--version",
@@ -70,12 +71,13 @@ func TestEveryCommandFailsWhereItsOutputCannotBeWritten(t *testing.T) {
 	if err := os.WriteFile(rule, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	saved := filepath.Join(t.TempDir(), "saved")
 	run := func(t *testing.T, line string, left int) (code int, said string) {
 		t.Helper()
 		server := fakeapi.New()
 		server.Beside = beside()
 		t.Setenv("SLUICE_RUNTIME", server.Start(t))
-		words := strings.Split(strings.ReplaceAll(line, "RULE", rule), " ")
+		words := strings.Split(strings.NewReplacer("RULE", rule, "BACKUP", saved).Replace(line), " ")
 		if words[0] != "create" { // the others need one that is there
 			var stderr strings.Builder
 			if code := execute(t.Context(), []string{"create", "-f", rule}, new(strings.Builder), &stderr); code != 0 {
@@ -83,6 +85,11 @@ func TestEveryCommandFailsWhereItsOutputCannotBeWritten(t *testing.T) {
 			}
 		}
 		var stderr strings.Builder
+		if words[0] == "restore" {
+			if code := execute(t.Context(), []string{"backup", saved}, new(strings.Builder), &stderr); code != 0 {
+				t.Fatal(stderr.String())
+			}
+		}
 		code = execute(t.Context(), words, &full{left}, &stderr)
 		return code, stderr.String()
 	}
