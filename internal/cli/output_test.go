@@ -60,7 +60,7 @@ var printing = []string{
 	"flows", "flows -o json", "flows --open",
 	"backup -", "backup BACKUP", "restore BACKUP",
 	"describe egressrule one", "validate -f RULE", "why egress-rule/default/one",
-	"version", "version --short", "version -o json",
+	"version", "version --short", "version -o json", "doctor", "doctor -o json",
 	"completion bash", "completion zsh", "completion fish", "completion powershell", "help", "help get", "--help", "--version",
 	"__complete get ", "__completeNoDesc get ",
 }

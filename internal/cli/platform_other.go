@@ -4,9 +4,10 @@ package cli
 
 import (
 	"fmt"
-	"runtime"
 
 	"github.com/spf13/cobra"
+
+	"sluice.dev/sluice/internal/doctor"
 )
 
 // exitUnsupported is the status of `sluice run` where no sandbox can be made, as it
@@ -30,7 +31,7 @@ func linuxOnly(name, short string, status int) *cobra.Command {
 		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
 		Args:               cobra.ArbitraryArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return &ExitError{Code: status, Err: fmt.Errorf("sluice %s is supported on Linux only: it needs Linux namespaces, which %s does not have. Run it on a Linux machine; the commands that speak to a server work here with --server", name, runtime.GOOS)}
+			return &ExitError{Code: status, Err: fmt.Errorf("sluice %s is supported on Linux only: %s", name, doctor.NoNamespaces("it"))}
 		},
 	}
 }

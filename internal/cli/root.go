@@ -75,7 +75,7 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 		newBackupCommand(), newRestoreCommand(),
 		newRunCommand(), newDemoCommand(),
 		newWhyCommand(), newStatusCommand(), newFlowsCommand(),
-		newVersionCommand(),
+		newVersionCommand(), newDoctorCommand(),
 	)
 	root.AddCommand(newKubectlCommands()...)
 	return root
@@ -116,8 +116,8 @@ func checkServerFlags(cmd *cobra.Command, _ []string) error {
 		if flag == nil || !flag.Changed {
 			continue
 		}
-		all := name == flagNamespace && slices.Contains([]string{"backup", "restore"}, cmd.Name()) // of every namespace
-		if all || slices.Contains([]string{"demo", "version"}, cmd.Name()) {
+		no := name == flagNamespace && slices.Contains([]string{"backup", "restore", "doctor"}, cmd.Name()) // they are of no one namespace
+		if no || slices.Contains([]string{"demo", "version"}, cmd.Name()) {
 			return usageError(cmd, cmd.Name()+" takes no --"+name)
 		}
 	}

@@ -22,6 +22,7 @@ import (
 
 // The test binary is also the command, so that the scripts run real processes.
 func TestMain(m *testing.M) {
+	initSandbox()
 	testscript.Main(m, map[string]func(){
 		"sluice": func() { os.Exit(Execute(context.Background())) },
 	})
@@ -35,7 +36,7 @@ func TestTheWordsOfTheCommandLine(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			server := fakeapi.New()
 			server.Warn = warnings
-			server.Beside = inspect.NewHandler(inspect.Config{Data: flowing{}, Census: flowing{}, Rules: func() (int64, int) { return 13, 2 }})
+			server.Beside = inspect.NewHandler(inspect.Config{Version: inspect.Version{Version: "v9.9.9"}, Data: flowing{}, Census: flowing{}, Rules: func() (int64, int) { return 13, 2 }})
 			env.Setenv("SLUICE_RUNTIME", server.Start(env.T().(testing.TB)))
 			return nil
 		},

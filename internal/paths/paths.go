@@ -32,39 +32,55 @@ const MaxSocketPath = 107
 // $XDG_ variable that is not absolute is ignored (XDG Base Directory
 // Specification 0.8): two processes would find two folders by it.
 func Runtime(given string) string {
+	path, _ := RuntimeFrom(given)
+	return path
+}
+
+// RuntimeFrom is Runtime, and how to name that folder to somebody else: by the variable
+// that says it, and never with the name of a user.
+func RuntimeFrom(given string) (path, shown string) {
 	switch {
 	case given != "":
-		return absolute(given)
+		return absolute(given), "the folder that was given"
 	case os.Getenv("SLUICE_RUNTIME") != "":
-		return absolute(os.Getenv("SLUICE_RUNTIME"))
+		return absolute(os.Getenv("SLUICE_RUNTIME")), "$SLUICE_RUNTIME"
 	case os.Geteuid() == 0:
-		return "/run/sluice"
+		path = "/run/sluice"
 	case filepath.IsAbs(os.Getenv("XDG_RUNTIME_DIR")):
-		return filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "sluice")
+		return filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "sluice"), "$XDG_RUNTIME_DIR/sluice"
 	case os.Geteuid() < 0:
-		return filepath.Join(os.TempDir(), "sluice")
+		return filepath.Join(os.TempDir(), "sluice"), "sluice in the temporary folder"
+	default:
+		path = "/tmp/sluice-" + strconv.Itoa(os.Geteuid())
 	}
-	return "/tmp/sluice-" + strconv.Itoa(os.Geteuid())
+	return path, path
 }
 
 // Data returns the data folder: given, else $SLUICE_DATA, else /var/lib/sluice
 // for root, else $XDG_STATE_HOME/sluice, else ~/.local/state/sluice.
 func Data(given string) (string, error) {
+	path, _, err := DataFrom(given)
+	return path, err
+}
+
+// DataFrom is Data, and how to name that folder to somebody else, as RuntimeFrom does.
+func DataFrom(given string) (path, shown string, err error) {
 	switch {
 	case given != "":
-		return absolute(given), nil
+		return absolute(given), "the folder that was given", nil
 	case os.Getenv("SLUICE_DATA") != "":
-		return absolute(os.Getenv("SLUICE_DATA")), nil
+		return absolute(os.Getenv("SLUICE_DATA")), "$SLUICE_DATA", nil
 	case os.Geteuid() == 0:
-		return "/var/lib/sluice", nil
+		return "/var/lib/sluice", "/var/lib/sluice", nil
 	case filepath.IsAbs(os.Getenv("XDG_STATE_HOME")):
-		return filepath.Join(os.Getenv("XDG_STATE_HOME"), "sluice"), nil
+		return filepath.Join(os.Getenv("XDG_STATE_HOME"), "sluice"), "$XDG_STATE_HOME/sluice", nil
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", fmt.Errorf("find the data folder: %w; set SLUICE_DATA", err)
+		return "", "", fmt.Errorf("find the data folder: %w; set SLUICE_DATA", err)
 	}
-	return filepath.Join(home, ".local", "state", "sluice"), nil
+	const below = ".local/state/sluice"
+	return filepath.Join(home, filepath.FromSlash(below)), "~/" + below, nil
 }
 
 func absolute(path string) string {
@@ -233,4 +249,23 @@ func ForgetAnnounced(runtime string) {
 	for _, file := range files {
 		os.Remove(file)
 	}
+}
+
+// State is who owns a folder and who may do what there.
+type State struct {
+	UID  int         // -1 where the system does not say
+	Mode fs.FileMode // its permissions
+}
+
+// StateOf looks at a folder without judging it; Check does that.
+func StateOf(dir string) (State, error) {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return State{}, err
+	}
+	owner, known := ownerOf(info)
+	if !known {
+		owner = -1
+	}
+	return State{UID: owner, Mode: info.Mode().Perm()}, nil
 }

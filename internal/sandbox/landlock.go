@@ -17,10 +17,7 @@ const scopesABI = 6
 // rulesetAttributes is struct landlock_ruleset_attr as of scopesABI.
 type rulesetAttributes struct{ filesystem, network, scoped uint64 }
 
-func hasScopes() bool {
-	abi, _, errno := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	return errno == 0 && abi >= scopesABI
-}
+func hasScopes() bool { return landlockABI() >= scopesABI }
 
 // enterScopes puts the calling thread, which has no_new_privs, and what it
 // executes into a domain of its own, where the kernel has them. No file is in

@@ -121,7 +121,7 @@ func NewResolver(c ResolverConfig) *Resolver {
 		c.Now = time.Now
 	}
 	if c.ResolvConf == "" {
-		c.ResolvConf = "/etc/resolv.conf"
+		c.ResolvConf = systemResolvConf
 	}
 	r := &Resolver{
 		sockets: c.Sockets,

@@ -19,6 +19,8 @@ const (
 	// recheckAfter is how long resolv.conf is believed to be unchanged.
 	recheckAfter = time.Second
 	dnsPort      = 53
+
+	systemResolvConf = "/etc/resolv.conf"
 )
 
 // resolvConf is the servers of a resolv.conf, read again when it changes.
@@ -50,6 +52,12 @@ func (r *resolvConf) list() ([]netip.AddrPort, error) {
 		r.servers, r.info = servers, info
 	}
 	return r.servers, nil
+}
+
+// SystemServers reads the machine's DNS servers, as a Resolver does that is given none.
+func SystemServers() ([]netip.AddrPort, error) {
+	servers, _, err := (&resolvConf{path: systemResolvConf}).read()
+	return servers, err
 }
 
 // read returns nil servers when the file is the one that was read before.

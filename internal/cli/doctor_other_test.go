@@ -1,0 +1,6 @@
+//go:build !linux
+
+package cli
+
+// initSandbox does nothing: here there are no sandboxes.
+func initSandbox() {}
