@@ -13,6 +13,7 @@ import (
 
 	"sluice.dev/sluice/internal/demo"
 	"sluice.dev/sluice/internal/paths"
+	"sluice.dev/sluice/internal/run"
 	"sluice.dev/sluice/internal/sandbox"
 )
 
@@ -25,9 +26,10 @@ func newDemoCommand() *cobra.Command {
 		Short: "Run Bookinfo behind Sluice, with a small internet",
 		Long: `Starts sluice-server, one sluice-proxy, the services of Bookinfo (each in a sandbox of its own)
 and a small internet, and says what to do next. It starts nothing that it could not print:
-see --print. Ctrl-C ends all of it and leaves nothing behind.
+see --print. Ctrl-C ends all of it and leaves nothing behind, the logs of its processes among it.
 
-It uses the default runtime folder, so that sluice create in another terminal finds it.
+It uses the default runtime folder, so that sluice create in another terminal finds it, and a data
+folder of its own in there, whatever SLUICE_DATA says.
 
 With --env it starts nothing: it prints the lines with which a shell uses the small internet of
 the demo that runs, and trusts its CA.`,
@@ -47,6 +49,10 @@ the demo that runs, and trusts its CA.`,
 			default:
 				return fmt.Errorf("--internet %q must be small or real", internet)
 			}
+			if os.Getenv("SLUICE_DATA") != "" {
+				fmt.Fprintln(cmd.ErrOrStderr(), "SLUICE_DATA is not used: the demo's data are its own, in its runtime folder, and end with it.")
+			}
+			run.SurviveBrokenPipes() // ^C in "sluice demo | tee LOG" ends tee first, and what follows is still to be removed
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
 			c.Out, c.Err = cmd.OutOrStdout(), cmd.ErrOrStderr()

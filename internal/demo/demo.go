@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"time"
 )
@@ -65,17 +66,17 @@ func run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	if err := os.Mkdir(p.logs(), 0o700); err != nil {
+		return fmt.Errorf("make the folder of the logs: %w", err)
+	}
 	began := time.Now()
-	g := newGroup(c.Err)
+	g := newGroup(p.logs())
 	defer g.end()
 	if err := startAll(ctx, g, p, c, ingress); err != nil {
 		return err
 	}
 	url := "http://" + ingress + "/productpage"
-	if err := waitForPage(ctx, g, url); err != nil {
-		return err
-	}
-	levels, err := waitForWorkloads(ctx, g, c.Runtime, p)
+	levels, err := waitForMesh(ctx, g, c.Runtime, p)
 	if err != nil {
 		return err
 	}

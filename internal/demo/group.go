@@ -3,22 +3,20 @@ package demo
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
-
-	"sluice.dev/sluice/internal/tail"
 )
 
 // group is the processes of one demo. They die with it, however it dies.
 type group struct {
-	out   io.Writer
+	logs  string      // folder of what they say
 	ended chan string // names of processes that ended by themselves
 
 	mu      sync.Mutex
@@ -31,12 +29,12 @@ type group struct {
 type running struct {
 	process
 	cmd  *exec.Cmd
-	said *tail.Tail
+	said *output
 	done chan struct{}
 }
 
-func newGroup(out io.Writer) *group {
-	g := &group{out: out, ended: make(chan string, 64), starts: make(chan func())}
+func newGroup(logs string) *group {
+	g := &group{logs: logs, ended: make(chan string, 64), starts: make(chan func())}
 	go func() {
 		// Pdeathsig follows the thread that started a process: this one is kept for
 		// the life of the demo.
@@ -55,11 +53,12 @@ func (g *group) start(p process) error {
 	// Its own process group: a terminal's ^C reaches the demo alone, which ends
 	// the others in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	r := &running{process: p, cmd: cmd, said: new(tail.Tail), done: make(chan struct{})}
+	r := &running{process: p, cmd: cmd, said: newOutput(filepath.Join(g.logs, p.name+".log")), done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = r.said, r.said
 	failed := make(chan error)
 	g.starts <- func() { failed <- cmd.Start() }
 	if err := <-failed; err != nil {
+		r.said.close()
 		return fmt.Errorf("start %s: %w", p.command(), err)
 	}
 	g.mu.Lock()
@@ -67,6 +66,7 @@ func (g *group) start(p process) error {
 	g.mu.Unlock()
 	g.work.Go(func() {
 		cmd.Wait()
+		r.said.close()
 		close(r.done)
 		g.mu.Lock()
 		ending := g.ending

@@ -3,7 +3,6 @@ package demo
 import (
 	"context"
 	"errors"
-	"io"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,7 +14,7 @@ func TestAProcessThatWillNotEndIsKilled(t *testing.T) {
 	if endTime > 2500*time.Millisecond {
 		t.Errorf("the demo waits %v for its processes, which leaves nothing of 3 s", endTime)
 	}
-	g := newGroup(io.Discard)
+	g := newGroup(t.TempDir())
 	if err := g.start(process{name: "stubborn", argv: []string{"sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +33,7 @@ func TestAProcessThatWillNotEndIsKilled(t *testing.T) {
 }
 
 func TestAProcessThatEndsAtItsStartIsToldWithItsWords(t *testing.T) {
-	g := newGroup(io.Discard)
+	g := newGroup(t.TempDir())
 	defer g.end()
 	if err := g.start(process{name: "broken", argv: []string{"sh", "-c", "echo cannot do it >&2; exit 1"}}); err != nil {
 		t.Fatal(err)
@@ -46,7 +45,7 @@ func TestAProcessThatEndsAtItsStartIsToldWithItsWords(t *testing.T) {
 }
 
 func TestWaitingEndsWithItsContext(t *testing.T) {
-	g := newGroup(io.Discard)
+	g := newGroup(t.TempDir())
 	defer g.end()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -40,12 +40,14 @@ func (p places) internetControl() string   { return filepath.Join(p.private, "in
 func (p places) internetCA() string        { return filepath.Join(p.public, "internet-ca.pem") }
 func (p places) data() string              { return filepath.Join(p.private, "data") }
 func (p places) state() string             { return filepath.Join(p.private, "state.json") }
+func (p places) logs() string              { return filepath.Join(p.private, "logs") }
 
 // resolver is the small internet's.
 const resolver = "8.8.8.8:53"
 
-// ingressRoute is what the page's way in leads to, as the Ingress resource of Istio's Bookinfo did.
-const ingressRoute = "/productpage,/login,/logout,/api/v1/products,/api/v1/products/.*,/static/.*=productpage:9080"
+// ingressRoute is what the page's way in leads to, as the Ingress resource of Istio's
+// Bookinfo did, and "/", from where the service itself leads to its page.
+const ingressRoute = "/,/productpage,/login,/logout,/api/v1/products,/api/v1/products/.*,/static/.*=productpage:9080"
 
 func internet(p places) process {
 	return process{name: "internet", argv: []string{p.binary("simnet"),

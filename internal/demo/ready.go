@@ -3,8 +3,6 @@ package demo
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"time"
 
@@ -12,48 +10,13 @@ import (
 	"sluice.dev/sluice/internal/rest"
 )
 
-// waitForPage waits until the page shows details, reviews and stars.
-func waitForPage(ctx context.Context, g *group, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTime)
-	defer cancel()
-	client := &http.Client{Timeout: 2 * time.Second}
-	last := "nothing answered yet"
-	for {
-		if body, err := page(ctx, client, url); err != nil {
-			last = err.Error()
-		} else if strings.Contains(body, "Book Details") && strings.Contains(body, "Book Reviews") {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the page at %s did not come: %s", url, last)
-		case name := <-g.ended:
-			return fmt.Errorf("%s ended at its start: %s", name, g.said(name))
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}
+// ingressApp is the label app of an ingress.
+const ingressApp = "istio-ingress"
 
-func page(ctx context.Context, client *http.Client, url string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("status %d: %s", resp.StatusCode, strings.TrimSpace(string(body[:min(len(body), 200)])))
-	}
-	return string(body), err
-}
-
-// waitForWorkloads waits until every service runs a snapshot, and returns the level
-// of enforcement that holds for each, by its name.
-func waitForWorkloads(ctx context.Context, g *group, runtime string, p places) (map[string]string, error) {
+// waitForMesh waits until every service takes calls, the ingress is there, and each of
+// them knows all the others. It returns the level of enforcement that holds for each
+// service, by its name. It looks, and calls nobody: the first flow is the user's.
+func waitForMesh(ctx context.Context, g *group, runtime string, p places) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
 	client, err := rest.New(rest.Config{Server: runtime})
@@ -64,27 +27,52 @@ func waitForWorkloads(ctx context.Context, g *group, runtime string, p places) (
 	for {
 		var status inspect.Status
 		err := client.Sluice(ctx, inspect.StatusPath, nil, &status)
-		levels := make(map[string]string)
-		for _, w := range status.Workloads {
-			if name, instance, _ := strings.Cut(w.Instance, "/"); instance == "1" && w.AckedVersion != "" {
-				levels[name] = w.Level
-			}
-		}
-		missing := ""
-		for _, s := range bookinfo(p) {
-			if levels[s.name] == "" {
-				missing = s.name
-			}
-		}
+		levels, missing := levelsOf(&status, p)
 		if err == nil && missing == "" {
 			return levels, nil
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%s did not join the mesh: %w", missing, context.Cause(ctx))
+			return nil, fmt.Errorf("the mesh did not become ready: %s: %w", missing, context.Cause(ctx))
 		case name := <-g.ended:
 			return nil, fmt.Errorf("%s ended at its start: %s", name, g.said(name))
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+// levelsOf is the level of each service by its name, and what is missing until all can
+// call one another.
+func levelsOf(status *inspect.Status, p places) (levels map[string]string, missing string) {
+	levels = make(map[string]string)
+	waited := map[string]bool{ingressApp: true}
+	for _, s := range bookinfo(p) {
+		waited[s.name] = true
+	}
+	for i := range status.Workloads {
+		w := &status.Workloads[i]
+		name, instance, _ := strings.Cut(w.Instance, "/")
+		if w.Labels["app"] == ingressApp {
+			name = ingressApp
+		} else if instance != "1" {
+			continue
+		}
+		switch {
+		case !waited[name]:
+		case !w.Connected || w.AckedVersion == "":
+			missing = name + " has no rules yet"
+		case len(w.Unready) > 0:
+			missing = name + " does not serve yet"
+		case w.Census < status.Census:
+			missing = name + " does not know all the others yet"
+		default:
+			levels[name] = w.Level
+		}
+	}
+	for name := range waited {
+		if levels[name] == "" && missing == "" {
+			missing = name + " has not joined"
+		}
+	}
+	return levels, missing
 }

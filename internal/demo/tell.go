@@ -22,6 +22,7 @@ func tell(c Config, p places, url string, levels map[string]string, took time.Du
 		fmt.Fprintf(c.Out, "  internet    a small one in a namespace; nothing leaves this machine\n")
 	}
 	fmt.Fprintf(c.Out, "  server      %s\n", filepath.Join(c.Runtime, "api.sock"))
+	fmt.Fprintf(c.Out, "  logs        %s (until the demo ends)\n", p.logs())
 	for _, s := range bookinfo(p) {
 		fmt.Fprintf(c.Out, "  %-15s level %s\n", s.name, levels[s.name])
 	}

@@ -95,7 +95,7 @@ func Run(ctx context.Context, c Config) (int, error) {
 		c.Env = os.Environ()
 	}
 	c.Env, c.proxies = withoutProxies(c.Env)
-	surviveBrokenPipes()
+	SurviveBrokenPipes()
 	w, err := newWatch(c)
 	if err != nil {
 		return ExitFailed, err

@@ -54,6 +54,22 @@ func TestThePageShowsDetailsReviewsAndStars(t *testing.T) {
 	}
 }
 
+func TestTheRootLeadsToThePage(t *testing.T) {
+	dead := "127.0.0.1:1"
+	at := "http://" + start(t, newProductPage(backends{dead, dead, dead}))
+	resp, err := http.Get(at + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 200 || resp.Request.URL.Path != "/productpage" {
+		t.Errorf("/ leads to %s, status %d", resp.Request.URL, resp.StatusCode)
+	}
+	if status, page := get(t, at+"/index.html"); status != 200 || !strings.Contains(page, "Click on one of the links") {
+		t.Errorf("the index: status %d:\n%s", status, page)
+	}
+}
+
 func TestThePageSaysWhatItCouldNotFetchAndIsStill200(t *testing.T) {
 	dead := "127.0.0.1:1"
 	status, page := get(t, "http://"+start(t, newProductPage(backends{dead, dead, dead}))+"/productpage")

@@ -47,7 +47,7 @@ func newProductPage(b backends) http.Handler {
 		panic(err) // the folder is embedded above
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", p.index)
+	mux.Handle("GET /{$}", http.RedirectHandler("/productpage", http.StatusFound))
 	mux.HandleFunc("GET /index.html", p.index)
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, r *http.Request) {
 		w.Write([]byte("Product page is healthy"))

@@ -18,6 +18,7 @@ type Demo struct {
 	*Place
 	URL string // of the page
 	cmd *exec.Cmd
+	out io.Closer // our end of the pipe that it writes to
 
 	mu   sync.Mutex
 	said strings.Builder
@@ -45,6 +46,7 @@ func StartDemoAs(t testing.TB, place *Place, cmd *exec.Cmd) *Demo {
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.out = out
 	d.cmd.Stderr = d.cmd.Stdout
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -83,6 +85,9 @@ func (d *Demo) Said() string {
 	defer d.mu.Unlock()
 	return d.said.String()
 }
+
+// StopReading closes the pipe that the demo writes to, as where tee is ended.
+func (d *Demo) StopReading() { d.out.Close() }
 
 // PID is the demo's.
 func (d *Demo) PID() int { return d.cmd.Process.Pid }

@@ -52,7 +52,8 @@ func NewHandler(config Config) http.Handler {
 
 func (e *endpoints) status(w http.ResponseWriter, _ *http.Request) {
 	revision, objects := e.Rules()
-	writeJSON(w, Status{Format: Format, Server: e.Version, Revision: revision, Rules: objects, Workloads: e.workloads()})
+	workloads := e.workloads() // before the number, which is then that of all that they show
+	writeJSON(w, Status{Format: Format, Server: e.Version, Revision: revision, Rules: objects, Census: e.Census.Now().Number, Workloads: workloads})
 }
 
 // workloads lists who is there, sorted by namespace and instance. Who was counted

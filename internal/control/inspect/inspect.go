@@ -45,6 +45,7 @@ type Status struct {
 	Server    Version          `json:"server"`
 	Revision  int64            `json:"revision"` // of the store, that was compiled last
 	Rules     int              `json:"rules"`    // objects in the store
+	Census    uint64           `json:"census"`   // number of the census that counts the Workloads, or of a later one
 	Workloads []WorkloadStatus `json:"workloads"`
 }
 
@@ -74,6 +75,7 @@ type WorkloadStatus struct {
 	AckedVersion string    `json:"ackedVersion,omitempty"` // of the snapshot that the proxy runs; "" for none yet
 	AckedAt      time.Time `json:"ackedAt,omitzero"`
 	Created      time.Time `json:"created,omitzero"` // of the acknowledged snapshot; its age is now minus this
+	Census       uint64    `json:"census,omitempty"` // whom that snapshot knows: everybody where it is Status.Census
 	Nack         string    `json:"nack,omitempty"`   // why the proxy refused SentVersion
 }
 

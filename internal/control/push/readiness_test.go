@@ -56,6 +56,42 @@ func TestOtherProxiesLearnBySnapshotWhichEndpointsAreReady(t *testing.T) {
 	until(t, caller, unready(1))
 }
 
+// Status says of each workload whether its snapshot knows everybody who is there, though
+// a change of who is there changes nothing for it.
+func TestStatusSaysWhetherASnapshotKnowsEverybody(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	for _, member := range []*stream.Membership{join(t, p.client(nil), details("v1")), join(t, p.client(nil), details("v2"))} {
+		until(t, member, func(s *wire.Snapshot) bool {
+			return len(endpointsOf(s, "details.default.svc.cluster.local")) == 2
+		})
+	}
+	eventually := func(what string) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+			now, behind := p.registry.Number(), 0
+			for _, status := range p.server.Workloads() {
+				if status.Census < now {
+					behind++
+				}
+			}
+			if behind == 0 {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %d snapshots are older than census %d: %+v", what, behind, now, p.server.Workloads())
+			}
+		}
+	}
+	eventually("after two joined")
+	before := p.server.Workloads()[0].AckedVersion
+	job := join(t, p.client(nil), wire.Workload{Namespace: "default", Level: "sandbox", Labels: map[string]string{"job": "nightly"}})
+	until(t, job, func(s *wire.Snapshot) bool { return true })
+	eventually("after one joined that serves nothing")
+	if after := p.server.Workloads()[0].AckedVersion; after != before {
+		t.Errorf("a workload without a service changed a snapshot of others: %s, then %s", before, after)
+	}
+}
+
 func TestAReadinessThatMakesNoSenseEndsTheStreamWithTheReason(t *testing.T) {
 	p := startPlane(t, "", newStore())
 	opened := open(t, p)

@@ -18,7 +18,7 @@ func (s *Server) Workloads() []inspect.WorkloadStatus {
 		p := &w.progress
 		one := inspect.WorkloadStatus{
 			Workload: w.member.Workload(), Connected: true, Since: w.member.Since(),
-			SentVersion: p.sentVersion, AckedVersion: p.ackedVersion, AckedAt: p.ackedAt, Nack: p.nack,
+			SentVersion: p.sentVersion, AckedVersion: p.ackedVersion, AckedAt: p.ackedAt, Census: p.ackedCensus, Nack: p.nack,
 		}
 		if p.acked != nil {
 			one.Created = p.acked.Created

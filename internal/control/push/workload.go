@@ -30,6 +30,7 @@ type workloadStream struct {
 
 	sent     *compile.View // of the index that waits for an answer; nil when none does
 	nonce    string        // of that index
+	census   uint64        // that it follows from
 	current  *compile.View // of the index that was answered last, either way
 	problem  string        // why the last view could not be made or sent; the proxy knows that it is outdated
 	progress progress
@@ -41,7 +42,8 @@ type progress struct {
 	acked         *compile.View
 	ackedVersion  string
 	ackedAt       time.Time
-	ackedRevision int64 // of the store: everything up to it is in force
+	ackedRevision int64  // of the store: everything up to it is in force
+	ackedCensus   uint64 // everybody who was counted up to it is known to the workload
 	nack          string
 }
 
@@ -140,7 +142,7 @@ func (w *workloadStream) take(request *discoveryv3.DeltaDiscoveryRequest) (answe
 		s.log.Warn("a proxy refused a snapshot", "workload", w.member.Workload().Instance, "version", view.Version, "why", w.progress.nack)
 	} else {
 		w.progress.acked, w.progress.ackedVersion, w.progress.ackedAt = view, view.Version, time.Now()
-		w.progress.ackedRevision, w.progress.nack = view.Revision, ""
+		w.progress.ackedRevision, w.progress.ackedCensus, w.progress.nack = view.Revision, w.census, ""
 	}
 	s.tell()
 	return true, nil
@@ -154,7 +156,7 @@ func (w *workloadStream) send(opened serverStream, out *compile.Output) error {
 		return w.fail(opened, err)
 	}
 	if w.current != nil && view.Version == w.current.Version && w.problem == "" {
-		w.confirm(view)
+		w.confirm(view, out.Census)
 		return nil
 	}
 	responses, nonce, err := w.change(view)
@@ -170,7 +172,7 @@ func (w *workloadStream) send(opened serverStream, out *compile.Output) error {
 	for _, part := range view.Parts {
 		w.held[part.Name] = part.Hash
 	}
-	w.sent, w.nonce, w.problem = view, nonce, ""
+	w.sent, w.nonce, w.census, w.problem = view, nonce, out.Census, ""
 	w.server.mu.Lock()
 	defer w.server.mu.Unlock()
 	w.progress.sentVersion = view.Version
@@ -199,13 +201,17 @@ func (w *workloadStream) fail(opened serverStream, why error) error {
 	return nil
 }
 
-// confirm notes that a newer revision of the store changes nothing for the
-// workload.
-func (w *workloadStream) confirm(view *compile.View) {
+// confirm notes that a newer revision of the store, or a newer census, changes nothing
+// for the workload.
+func (w *workloadStream) confirm(view *compile.View, census uint64) {
 	s := w.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if w.progress.acked != nil && w.progress.acked.Version == view.Version && w.progress.ackedRevision != view.Revision {
+	if w.progress.acked == nil || w.progress.acked.Version != view.Version {
+		return
+	}
+	w.progress.ackedCensus = census
+	if w.progress.ackedRevision != view.Revision {
 		w.progress.ackedRevision = view.Revision
 		s.tell()
 	}
