@@ -82,7 +82,9 @@ duration is 0: it began at start.`,
 		}
 		return pflag.NormalizedName(name)
 	})
-	_ = cmd.RegisterFlagCompletionFunc("from", completeWorkloads)
+	complete(cmd, "from", completeWorkloads())
+	complete(cmd, "to", completeHosts())
+	complete(cmd, "rule", completeRules())
 	addOutputFlag(cmd, &o.output, "text", "wide", "json")
 	return cmd
 }

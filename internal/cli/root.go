@@ -64,6 +64,7 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 	flags := root.PersistentFlags()
 	flags.String(flagServer, os.Getenv("SLUICE_SERVER"), "`ADDR` of sluice-server: its socket, its runtime folder, or a loopback address with a port (SLUICE_SERVER; default: api.sock in the runtime folder)")
 	flags.StringP(flagNamespace, "n", "", "namespace (default \"default\")")
+	complete(root, flagNamespace, completeNamespaces())
 	root.PersistentPreRunE = checkServerFlags
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())

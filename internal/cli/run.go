@@ -140,6 +140,8 @@ that the report could not be written, 126 and 127 that the command could not be 
 	_ = c.MarkFlagFilename("report")
 	_ = c.MarkFlagFilename("via-proxy-credentials")
 	_ = c.MarkFlagFilename("suggest", "yaml")
+	complete(c, "service", completeServices())
+	complete(c, flagNamespace, completeNamespaces())
 	completePresets(c)
 	return c
 }

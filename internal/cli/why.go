@@ -104,9 +104,10 @@ or names a port that a service of the mesh does not have; 1 where the question c
 			return o.ask(cmd, client, query)
 		},
 	}
+	cmd.ValidArgsFunction = completeQuestions()
 	f := cmd.Flags()
 	f.StringVar(&o.from, "from", "", "the workload: details-v2/1, details-v2, or a unique beginning")
-	_ = cmd.RegisterFlagCompletionFunc("from", completeWorkloads)
+	complete(cmd, "from", completeWorkloads())
 	f.StringArrayVar(&o.labels, "label", nil, "K=V of a workload that need not run; may be repeated")
 	f.StringVar(&o.account, "service-account", "", "service account of a workload that need not run")
 	f.StringVar(&o.method, "method", "GET", "method of the request")
