@@ -91,9 +91,11 @@ func (s *scratch) add(p *placeholder, views []*view) error {
 		}
 	}
 	for _, v := range views {
-		if err == nil && v.real != p.real && isBelow(v.real, p.real) {
-			relative, _ := filepath.Rel(p.real, v.real)
-			err = v.placeIn(p.made, relative)
+		for _, name := range p.allNames() {
+			if err == nil && v.real != name && isBelow(v.real, name) {
+				relative, _ := filepath.Rel(name, v.real)
+				err = v.placeIn(p.made, relative)
+			}
 		}
 	}
 	return s.finish(p, err)
@@ -129,16 +131,6 @@ func (s *scratch) seal() error {
 func (s *scratch) remove() error {
 	if err := unix.Unmount(s.folder, unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("make placeholders: %w", err)
-	}
-	return nil
-}
-
-// cover puts a placeholder in its place, under each name.
-func (p *placeholder) cover() error {
-	for i, name := range append([]string{p.real}, p.names...) {
-		if err := unix.Mount(p.made, name, "", unix.MS_BIND, ""); err != nil && !(i > 0 && unreachable(err)) {
-			return fmt.Errorf("hide %s: %w", name, err)
-		}
 	}
 	return nil
 }

@@ -204,7 +204,7 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 		return fmt.Errorf("sandbox: set up: %w", ctx.Err())
 	case err != nil:
 		return explain(fmt.Errorf("init ended before it was ready: %w", err), "", config.userNamespace())
-	case outcome.Failure != nil && slices.Contains([]string{stepStreams, stepFolder, stepUnix}, outcome.Failure.Step):
+	case outcome.Failure != nil && slices.Contains([]string{stepStreams, stepFolder, stepUnix, stepFiles}, outcome.Failure.Step):
 		return outcome.Failure.error() // not the machine's fault
 	case outcome.Failure != nil:
 		return explain(outcome.Failure.error(), outcome.Failure.Step, config.userNamespace())

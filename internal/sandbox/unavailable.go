@@ -126,6 +126,7 @@ func (e *CommandError) ExitCode() int {
 const (
 	stepUnix    = "unix"
 	stepStreams = "streams"
+	stepFiles   = "files"
 	stepFolder  = "folder"
 	stepConfine = "confine"
 )
@@ -141,6 +142,10 @@ func failureOf(step string, err error) *failure {
 	var commandError *CommandError
 	if errors.As(err, &commandError) {
 		f.Step, f.Text = stepCommand, commandError.Command
+	}
+	var wishes *contradictionError
+	if errors.As(err, &wishes) {
+		f.Step = stepFiles
 	}
 	errors.As(err, &f.Errno)
 	return f

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -22,8 +21,8 @@ type view struct {
 	real     string
 	info     fs.FileInfo
 	readOnly bool
-	names    []string // beside real: other mounts of what is to be read-only
-	trees    []int    // what is to be seen, detached; one for each name, real first
+	names    []string       // beside real: other mounts of what is to be read-only
+	trees    map[string]int // what is to be seen, detached, by its name
 }
 
 func findViews(list []View) (found []*view, err error) {
@@ -32,7 +31,7 @@ func findViews(list []View) (found []*view, err error) {
 		if err != nil && unreachable(err) {
 			continue
 		}
-		v := &view{View: wanted, real: real}
+		v := &view{View: wanted, real: real, trees: make(map[string]int)}
 		if err == nil {
 			v.info, err = os.Lstat(real)
 		}
@@ -74,43 +73,6 @@ func (v *view) placeIn(folder, relative string) error {
 		return err
 	}
 	return file.Close()
-}
-
-// take copies what is to be seen, with all that is mounted in it, as long as it is
-// to be seen by its name.
-func (v *view) take() error {
-	if v.Mode == ViewEmpty {
-		return nil
-	}
-	for _, name := range append([]string{v.real}, v.names...) {
-		tree, err := unix.OpenTree(unix.AT_FDCWD, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_SYMLINK_NOFOLLOW)
-		if err != nil {
-			return fmt.Errorf("%s, to be %s: %w", v.Path, v.Mode, err)
-		}
-		v.trees = append(v.trees, tree)
-		if !v.readOnly {
-			continue
-		}
-		err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
-		if err != nil {
-			return fmt.Errorf("%s, to be %s: %w", v.Path, v.Mode, err)
-		}
-	}
-	return nil
-}
-
-// place puts it where it belongs; views are the others, for which an empty folder has
-// a place.
-func (v *view) place(views []*view) error {
-	if v.Mode == ViewEmpty {
-		return v.placeEmpty(views)
-	}
-	for i, name := range append([]string{v.real}, v.names...) {
-		if err := unix.MoveMount(v.trees[i], "", unix.AT_FDCWD, name, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil && !(i > 0 && unreachable(err)) {
-			return fmt.Errorf("%s, to be %s: %w", v.Path, v.Mode, err)
-		}
-	}
-	return nil
 }
 
 func (v *view) placeEmpty(views []*view) error {
@@ -184,12 +146,7 @@ func placeAll(found []*placeholder, views []*view) (*openWatch, error) {
 	if err := s.remove(); err != nil {
 		return nil, err
 	}
-	for _, v := range views {
-		if err := v.place(views); err != nil {
-			return nil, err
-		}
-	}
-	return watch, nil
+	return watch, placeViews(views)
 }
 
 // nameFiles holds the folders around all of it, and finds what else leads there.
@@ -221,41 +178,5 @@ func (h *holder) nameFiles(found []*placeholder, views []*view) error {
 			return err
 		}
 	}
-	return nil
-}
-
-// coverAndTake covers what is hidden and copies what is to be seen, the innermost first,
-// so that a copy holds what is covered in it and not what is covered around it.
-func coverAndTake(found []*placeholder, views []*view) error {
-	type step struct {
-		path string
-		do   func() error
-	}
-	var steps []step
-	for _, v := range views { // before what is hidden by the same name
-		steps = append(steps, step{v.real, v.take})
-	}
-	for _, p := range found {
-		steps = append(steps, step{p.real, p.cover})
-	}
-	slices.SortStableFunc(steps, func(a, b step) int { return byDepth(b.path, a.path) })
-	for _, step := range steps {
-		if err := step.do(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// otherNames are the names beside path, and not below it, under which it is seen.
-func otherNames(all []mounted, path string) ([]string, error) {
-	id, err := mountOf(path)
-	if err != nil {
-		return nil, fmt.Errorf("the mount of %s: %w", path, err)
-	}
-	others := slices.DeleteFunc(aliasesIn(all, path, id), func(name string) bool { return isBelow(name, path) })
-	if len(others) > maxAliases {
-		return nil, errors.New(tooManyAliases(path))
-	}
-	return others, nil
+	return keepApart(found, views)
 }
