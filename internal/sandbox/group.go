@@ -191,6 +191,20 @@ func (g *group) settle(init int) error {
 	return nil
 }
 
+// settleAfter is how long a command may run until init leaves its cgroup, where that has
+// no limit: it takes the kernel milliseconds, for which a short command would wait.
+const settleAfter = 50 * time.Millisecond
+
+func (g *group) settleLater(init int) {
+	wait := time.NewTimer(settleAfter)
+	defer wait.Stop()
+	select {
+	case <-g.gone:
+	case <-wait.C:
+		g.settle(init) // with limits alone it can go wrong
+	}
+}
+
 func (g *group) limitPids(wanted func(*folders) (int, error)) error {
 	for _, f := range g.made {
 		if !f.limits("pids") {

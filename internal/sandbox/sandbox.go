@@ -265,6 +265,10 @@ func (s *Sandbox) Start(search []string) error {
 		return outcome.Failure.error()
 	}
 	s.listening.Go(s.listen)
+	if s.group.limits == (Resources{}) {
+		go s.group.settleLater(s.process.Pid)
+		return nil
+	}
 	if err := s.group.settle(s.process.Pid); err != nil {
 		s.Kill()
 		return fmt.Errorf("sandbox: set the limits: %w", err)
