@@ -32,5 +32,8 @@ export GOFLAGS="${GOFLAGS:--buildvcs=false}" CGO_ENABLED=0
 go build -o "$binaries/" ./cmd/sluice ./cmd/sluice-server ./cmd/sluice-proxy
 go run ./hack/reference -bin "$binaries" -out docs/reference
 
+# The licences of what the binaries link.
+go run ./hack/licences -out THIRD_PARTY_LICENSES
+
 # The page of attacks is the table that the tests run.
 go run ./test/attack/cmd/attack -page >docs/guide/attacks.md
