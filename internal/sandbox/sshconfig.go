@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,6 +25,7 @@ const (
 	maxSSHRead   = 256      // files that are read for that
 	maxSSHConfig = 64 << 10 // bytes of one
 	maxSSHDepth  = 16       // includes within includes, as of ssh itself
+	maxSSHNames  = 4 << 10  // names that are compared with patterns
 )
 
 // sshConfig collects what ssh includes of root.
@@ -35,6 +37,7 @@ type sshConfig struct {
 	files   []*os.File      // the same, open
 	beyond  bool            // there is more than is taken
 	written int             // bytes of paths
+	named   int             // names that were compared with patterns
 }
 
 // findSSHConfig reads the configuration of ssh as it is outside, for only there root is known.
@@ -107,14 +110,53 @@ func (c *sshConfig) read(path, folder string, checked bool, depth int) {
 		home = c.home
 	}
 	for _, pattern := range sshIncludes(text, folder, home) {
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			continue
-		}
-		for _, path := range found {
+		for _, path := range c.expand(pattern) {
 			c.read(path, folder, true, depth+1)
 		}
 	}
+}
+
+// expand returns the paths that a pattern may mean, as filepath.Glob does, until the
+// bound on what is looked at.
+func (c *sshConfig) expand(pattern string) []string {
+	paths := []string{"/"}
+	for part := range strings.SplitSeq(strings.Trim(filepath.Clean(pattern), "/"), "/") {
+		var below []string
+		for _, folder := range paths {
+			if !strings.ContainsAny(part, `*?[\`) {
+				below = append(below, filepath.Join(folder, part))
+				continue
+			}
+			for _, name := range c.names(folder) {
+				if matched, err := filepath.Match(part, name); err == nil && matched {
+					below = append(below, filepath.Join(folder, name))
+				}
+			}
+		}
+		paths = below
+	}
+	return paths
+}
+
+// names returns those of a folder, sorted, as far as the bound goes.
+func (c *sshConfig) names(folder string) []string {
+	left := maxSSHNames - c.named
+	if c.named++; left <= 0 { // a folder without any counts too
+		c.beyond = true
+		return nil
+	}
+	file, err := os.OpenFile(folder, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	names, _ := file.Readdirnames(left + 1)
+	if len(names) > left {
+		c.beyond, names = true, names[:left]
+	}
+	c.named += len(names)
+	slices.Sort(names)
+	return names
 }
 
 func (c *sshConfig) take(path string, file *os.File) bool {

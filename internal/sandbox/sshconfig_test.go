@@ -87,6 +87,25 @@ func TestFilesThatSSHIncludesAreFoundWhereverTheyLie(t *testing.T) {
 	}
 }
 
+func TestPatternsThatSSHIncludesAreFollowedUntilABound(t *testing.T) {
+	files := map[string]string{"home/.ssh/config": "Include ROOT/many/*/*/*/*\nInclude ROOT/after/*", "after/policy": ""}
+	for i := range 70 {
+		for j := range 70 {
+			files[fmt.Sprintf("many/%d/%d/f", i, j)] = ""
+		}
+	}
+	c, root := sshTree(t, files)
+	c.find(filepath.Join(root, "none"))
+	if c.named > maxSSHNames+70*70 || c.note() == "" || slices.Contains(c.found(root), "after/policy") {
+		t.Errorf("%d names looked at, found %q; %q", c.named, c.found(root), c.note())
+	}
+	c, root = sshTree(t, map[string]string{"home/.ssh/config": "Include ROOT/c*/?/[a-z]/x\\*", "conf/1/b/x*": "", "conf/1/B/x*": "", "conf/1/b/xy": ""})
+	c.find(filepath.Join(root, "none"))
+	if got, want := c.found(root), []string{"conf/1/b/x*", "home/.ssh/config"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func TestWhatIsTakenOfSSHsConfigurationIsBounded(t *testing.T) {
 	many := func(n int, name func(i int) string) map[string]string {
 		files := map[string]string{"ssh_config": "Include d/*"}
