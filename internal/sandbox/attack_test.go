@@ -213,6 +213,8 @@ func TestTheFilterRefusesByTheLowHalfOfAnArgument(t *testing.T) {
 		{"a copy of mounts", unix.SYS_OPEN_TREE, native, []uint64{0, 0, unix.OPEN_TREE_CLONE | unix.AT_RECURSIVE}, allow},
 		{"a namespace of a copy", unix.SYS_OPEN_TREE, native, []uint64{0, 0, 2}, refuseWith(unix.EINVAL)},
 		{"a namespace of a new filesystem", unix.SYS_FSMOUNT, native, []uint64{0, 2}, refuseWith(unix.EINVAL)},
+		{"a copy of mounts with attributes", openTreeAttr, native, []uint64{0, 0, unix.OPEN_TREE_CLONE}, refuseWith(unix.ENOSYS)},
+		{"a process by flags that are not seen", unix.SYS_CLONE3, native, nil, refuseWith(unix.ENOSYS)},
 		{"io_uring_enter", unix.SYS_IO_URING_ENTER, native, nil, refuseWith(unix.ENOSYS)},
 		{"read", unix.SYS_READ, native, nil, allow},
 		{"read of 32 bits", 3, unix.AUDIT_ARCH_I386, nil, refuseWith(unix.ENOSYS)},

@@ -187,12 +187,11 @@ func hasOptions(options, wanted string) bool {
 	return true
 }
 
-// cgroupFilter refuses cgroup namespaces; what else is refused the other filter says.
-// Flags of clone3 cannot be seen, and programs are ready for a kernel without it.
+// cgroupFilter refuses cgroup namespaces; what else is refused, clone3 with them, the
+// other filter says.
 func cgroupFilter() []unix.SockFilter {
 	var p program
 	p.load(offsetNumber)
-	p.when(unix.SYS_CLONE3, refuseWith(unix.ENOSYS))
 	for _, number := range []uint32{unix.SYS_UNSHARE, unix.SYS_CLONE} {
 		p.whenThen(number, func(p *program) {
 			p.load(lowHalf(0))

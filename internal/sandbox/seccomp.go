@@ -20,7 +20,12 @@ var missing = []uint32{
 	unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD, // the kernel's own inside
 	unix.SYS_KEXEC_LOAD, unix.SYS_KEXEC_FILE_LOAD,
 	unix.SYS_OPEN_BY_HANDLE_AT, // a file by its number, under a mask too
+	unix.SYS_CLONE3,            // its flags, of namespaces without our mounts too, cannot be seen
+	openTreeAttr,               // has flags that open_tree is refused, and that are not looked at
 }
+
+// openTreeAttr is open_tree_attr of Linux 6.15, which has one number everywhere.
+const openTreeAttr = 467
 
 // Offsets in struct seccomp_data; both architectures are little-endian, so the
 // low half of an argument comes first.
