@@ -96,6 +96,9 @@ type wish struct {
 // own are folders that a sandbox has of its own, or protects.
 var own = []string{"/proc", "/sys", "/dev", "/run", "/var/run"}
 
+// secrets is what of them a command keeps.
+const secrets = "/run/secrets"
+
 // wanted looks the paths of the flags up.
 func (m *maker) wanted() (all []wish, err error) {
 	seen := make(map[string]string)
@@ -132,7 +135,7 @@ func (m *maker) refuse(w wish) error {
 		return fmt.Errorf("%s /: name folders below it, as in %s /home", w.flag, w.flag)
 	}
 	for _, folder := range own {
-		if isIn(w.real, folder) {
+		if isIn(w.real, folder) && !isIn(w.real, secrets) {
 			return fmt.Errorf("%s %s: the sandbox has a %s of its own", w.flag, w.path, folder)
 		}
 	}
@@ -220,6 +223,9 @@ func (m *maker) hideListed(wanted []wish) error {
 		if _, there := m.plan.why[path]; there || gone(real) {
 			return nil
 		}
+		if err := m.refuseLink(path, real); err != nil {
+			return err
+		}
 		if len(m.plan.Files.Hide) == sandbox.MaxHidden {
 			return fmt.Errorf("more than %d files are to be hidden, %s among them: hide their folder, as in %s %s", sandbox.MaxHidden, path, flagHide, filepath.Dir(path))
 		}
@@ -230,6 +236,20 @@ func (m *maker) hideListed(wanted []wish) error {
 		}
 		return nil
 	})
+}
+
+// refuseLink says which link of the list leads to more than it can stand for: a command
+// may have left it, and nothing would work with that hidden.
+func (m *maker) refuseLink(path, real string) error {
+	if path == real {
+		return nil
+	}
+	for _, folder := range append(append(slices.Clone(m.Homes), m.Workdir), own...) {
+		if found, err := filepath.EvalSymlinks(folder); err == nil && isIn(found, real) {
+			return fmt.Errorf("%s is of those that are hidden, and a link on the way to it makes it %s, which a command needs: remove the link", path, real)
+		}
+	}
+	return nil
 }
 
 // see adds the views.

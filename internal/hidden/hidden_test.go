@@ -197,6 +197,28 @@ func TestAWishThatCannotBeIsRefusedByTheNameOfItsFlag(t *testing.T) {
 	}
 }
 
+// A command may leave such a link for those that come after it.
+func TestALinkOfTheListToWhatACommandNeedsIsNamed(t *testing.T) {
+	for target, refused := range map[string]bool{"/": true, "": true, "work": true, "/run": true, "vault": false} {
+		home := folder(t, map[string]string{"work/f": "x", "vault/f": "x"})
+		to := target
+		if !filepath.IsAbs(target) {
+			to = filepath.Join(home, target)
+		}
+		link := home + "/.config/op"
+		if err := errors.Join(os.Mkdir(home+"/.config", 0o755), os.Symlink(to, link)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Make(Config{List: rules.HiddenFiles(), Homes: []string{home}, Getenv: none, Workdir: home + "/work"})
+		switch {
+		case !refused && err != nil:
+			t.Errorf("a link to %s: %v", to, err)
+		case refused && (err == nil || !strings.HasPrefix(err.Error(), link+" is of those that are hidden") || !strings.Contains(err.Error(), "makes it "+to+",")):
+			t.Errorf("a link to %s: %v", to, err)
+		}
+	}
+}
+
 func TestWhatIsHiddenIsBounded(t *testing.T) {
 	files := make(map[string]string)
 	for i := range sandbox.MaxHidden + 1 {

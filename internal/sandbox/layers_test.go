@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -77,6 +78,37 @@ func TestEachNameOfWhatIsHiddenIsALayerOfItsOwn(t *testing.T) {
 	}
 }
 
+// What a container is given in /run/secrets is hidden there too, and the rest stays. The
+// folders in which placeholders could be made are all hidden, but for those of the system.
+func TestASecretOfAContainerIsHidden(t *testing.T) {
+	needSandbox(t)
+	home := makeUserHome(t, ".aws/none")
+	if err := os.Symlink("/run/secrets/aws", home+"/.aws/credentials"); err != nil {
+		t.Fatal(err)
+	}
+	if output := roleInMounts(t, "run-secrets", home); output != "other\n" {
+		t.Errorf("it reads %q", output)
+	}
+}
+
+func runSecretsRole(args []string) int {
+	home := args[0]
+	if err := errors.Join(
+		unix.Mount("tmpfs", "/run", "tmpfs", 0, ""), os.Mkdir("/run/secrets", 0o755),
+		os.WriteFile("/run/secrets/aws", []byte("secret\n"), 0o644), os.WriteFile("/run/secrets/other", []byte("other\n"), 0o644),
+	); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	files := Files{Hide: []Hidden{{Path: home + "/.aws/credentials"}}}
+	for _, folder := range []string{"/mnt", "/media", "/srv"} {
+		if _, err := os.Stat(folder); err == nil {
+			files.Hide = append(files.Hide, Hidden{Path: folder, Quiet: true})
+		}
+	}
+	return runIn(Config{Command: []string{"sh", "-c", `cat "$1/.aws/credentials" /run/secrets/*; ls /srv`, "sh", home}, Dir: "/", Files: files})
+}
+
 func layersRole(args []string) int {
 	home, c := args[0], layerCases[args[1]]
 	if err := unix.Mount(filepath.Join(home, "s"), filepath.Join(home, "w/b"), "", unix.MS_BIND, ""); err != nil {
@@ -88,7 +120,13 @@ func layersRole(args []string) int {
 			grep -q secret $file && found="${found#nothing} $file read" && (: >> $file) && found="$found $file written"
 		done 2>/dev/null
 		echo $found`
-	s, err := New(context.Background(), Config{Command: []string{"sh", "-c", script, "sh", home}, Env: os.Environ(), Dir: "/", Files: c.files(home)})
+	return runIn(Config{Command: []string{"sh", "-c", script, "sh", home}, Dir: "/", Files: c.files(home)})
+}
+
+// runIn runs a command for a role, whose output is that of the command or why there is none.
+func runIn(config Config) int {
+	config.Env = os.Environ()
+	s, err := New(context.Background(), config)
 	if err == nil {
 		err = s.Start(nil)
 	}

@@ -14,8 +14,9 @@ import (
 const (
 	stepMounts = "mounts"
 
-	runFolder  = "/run"
-	procFolder = "/proc"
+	runFolder     = "/run"
+	secretsFolder = "/run/secrets" // of a container
+	procFolder    = "/proc"
 	// A masked folder is a small tmpfs.
 	maskOptions = "mode=0755,size=4m,nr_inodes=1024"
 )
@@ -153,7 +154,7 @@ func maskRun(owner Identity) (masked bool, err error) {
 			links[filepath.Join(runFolder, entry.Name())] = target
 		}
 	}
-	secrets, secretsErr := unix.Open(filepath.Join(runFolder, "secrets"), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	secrets, secretsErr := unix.Open(secretsFolder, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if secretsErr == nil {
 		defer unix.Close(secrets)
 	}
@@ -172,9 +173,9 @@ func maskRun(owner Identity) (masked bool, err error) {
 	os.Chmod(user, 0o700)
 	os.Chown(user, owner.UID, owner.GID)
 	if secretsErr == nil {
-		path := filepath.Join(runFolder, "secrets")
-		os.Mkdir(path, 0o755)
-		unix.Mount("/proc/self/fd/"+strconv.Itoa(secrets), path, "", unix.MS_BIND|unix.MS_REC, "")
+		// With what was put over some of them.
+		os.Mkdir(secretsFolder, 0o755)
+		unix.Mount("/proc/self/fd/"+strconv.Itoa(secrets), secretsFolder, "", unix.MS_BIND|unix.MS_REC, "")
 	}
 	return true, nil
 }

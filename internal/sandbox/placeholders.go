@@ -1,12 +1,13 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +44,7 @@ func findHidden(list []Hidden) (found []*placeholder, lowered []string, err erro
 		switch {
 		case err != nil:
 			return nil, nil, fmt.Errorf("hide %s: %w", hidden.Path, err)
-		case seen[real] || isBelow(real, runFolder) || !info.IsDir() && !info.Mode().IsRegular():
+		case seen[real] || isBelow(real, runFolder) && !isBelow(real, secretsFolder) || !info.IsDir() && !info.Mode().IsRegular():
 			continue
 		}
 		seen[real] = true
@@ -61,9 +62,23 @@ type scratch struct {
 	next   int
 }
 
-// newScratch mounts one on a folder in which nothing of what is hidden lies.
-func newScratch() (*scratch, error) {
-	for _, folder := range []string{runFolder, "/mnt", "/media", "/srv"} {
+// scratchFolders are where one may be made, for as long as nothing of ours looks there.
+var scratchFolders = []string{runFolder, "/mnt", "/media", "/srv", "/opt", "/boot", "/sys", "/usr"}
+
+// newScratch mounts one on a folder in which nothing of what is hidden or seen lies, and
+// that lies in none of it.
+func newScratch(found []*placeholder, views []*view) (*scratch, error) {
+	var names []string
+	for _, p := range found {
+		names = append(names, p.allNames()...)
+	}
+	for _, v := range views {
+		names = append(names, v.allNames()...)
+	}
+	for _, folder := range scratchFolders {
+		if slices.ContainsFunc(names, func(name string) bool { return isBelow(name, folder) || isBelow(folder, name) }) {
+			continue
+		}
 		err := unix.Mount("tmpfs", folder, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, scratchOptions)
 		if err == nil {
 			return &scratch{folder: folder}, nil
@@ -72,7 +87,7 @@ func newScratch() (*scratch, error) {
 			return nil, fmt.Errorf("make placeholders: %w", err)
 		}
 	}
-	return nil, errors.New("make placeholders: there is neither /run nor /mnt, /media or /srv to make them in")
+	return nil, fmt.Errorf("make placeholders: each of %s is missing, hidden or seen otherwise than it is", strings.Join(scratchFolders, ", "))
 }
 
 // add makes a placeholder with the rights and the owner of what it stands for, and

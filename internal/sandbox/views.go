@@ -127,7 +127,7 @@ func applyFiles(h *holder, files *Files) (done applied, err error) {
 }
 
 func placeAll(found []*placeholder, views []*view) (*openWatch, error) {
-	s, err := newScratch()
+	s, err := newScratch(found, views)
 	if err != nil {
 		return nil, err
 	}
