@@ -8,7 +8,16 @@ const HiddenFile = "hidden.yaml"
 type Hidden struct {
 	// Moved are folders of a home that a variable puts elsewhere.
 	Moved []MovedFolder `yaml:"moved"`
-	Paths []HiddenPath  `yaml:"hidden"`
+	// Files are those that a variable names in the place of one of Paths.
+	Files []MovedFile  `yaml:"files"`
+	Paths []HiddenPath `yaml:"hidden"`
+}
+
+// MovedFile is a line of the list, and the variable that names another file for it.
+type MovedFile struct {
+	Path      string `yaml:"path"`
+	Variable  string `yaml:"variable"`
+	Separated bool   `yaml:"separated,omitempty"` // it names several, as PATH does
 }
 
 // MovedFolder is a folder of a home, and the variable that names another in its place.

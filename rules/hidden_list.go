@@ -7,6 +7,7 @@ func HiddenFiles() Hidden {
 	return Hidden{
 		Moved: []MovedFolder{
 			{Folder: ".azure", Variable: "AZURE_CONFIG_DIR"},
+			{Folder: ".cache/huggingface", Variable: "HF_HOME"},
 			{Folder: ".cargo", Variable: "CARGO_HOME"},
 			{Folder: ".config", Variable: "XDG_CONFIG_HOME"},
 			{Folder: ".config/gcloud", Variable: "CLOUDSDK_CONFIG"},
@@ -16,6 +17,21 @@ func HiddenFiles() Hidden {
 			{Folder: ".gradle", Variable: "GRADLE_USER_HOME"},
 			{Folder: ".local/share", Variable: "XDG_DATA_HOME"},
 			{Folder: ".password-store", Variable: "PASSWORD_STORE_DIR"},
+		},
+		Files: []MovedFile{
+			{Path: ".aws/config", Variable: "AWS_CONFIG_FILE"},
+			{Path: ".aws/credentials", Variable: "AWS_SHARED_CREDENTIALS_FILE"},
+			{Path: ".boto", Variable: "BOTO_CONFIG"},
+			{Path: ".config/containers/auth.json", Variable: "REGISTRY_AUTH_FILE"},
+			{Path: ".config/gcloud/application_default_credentials.json", Variable: "GOOGLE_APPLICATION_CREDENTIALS"},
+			{Path: ".config/pip/pip.conf", Variable: "PIP_CONFIG_FILE"},
+			{Path: ".config/rclone/rclone.conf", Variable: "RCLONE_CONFIG"},
+			{Path: ".config/sops/age/keys.txt", Variable: "SOPS_AGE_KEY_FILE"},
+			{Path: ".kube/config", Variable: "KUBECONFIG", Separated: true},
+			{Path: ".netrc", Variable: "NETRC"},
+			{Path: ".npmrc", Variable: "NPM_CONFIG_USERCONFIG"},
+			{Path: ".npmrc", Variable: "npm_config_userconfig"},
+			{Path: ".pgpass", Variable: "PGPASSFILE"},
 		},
 		Paths: []HiddenPath{
 			{Path: ".aws/credentials", What: "keys of AWS", Source: "https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-files.html"},

@@ -55,6 +55,11 @@ func TestEachLineOfTheHiddenFilesIsBoundedAndSaysWhyWithItsSource(t *testing.T) 
 			t.Errorf("nothing is hidden in %s, which %s moves", m.Folder, m.Variable)
 		}
 	}
+	for _, f := range list.Files {
+		if !seen[f.Path] || strings.Contains(f.Path, "*") {
+			t.Errorf("%s, in whose place %s names a file, is not a line of the list", f.Path, f.Variable)
+		}
+	}
 }
 
 func TestTheHiddenFilesAreNoPreset(t *testing.T) {

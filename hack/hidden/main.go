@@ -50,6 +50,14 @@ func generate(from string) ([]byte, error) {
 	for _, m := range list.Moved {
 		fmt.Fprintf(&b, "{Folder: %q, Variable: %q},\n", m.Folder, m.Variable)
 	}
+	b.WriteString("},\nFiles: []MovedFile{\n")
+	for _, f := range list.Files {
+		fmt.Fprintf(&b, "{Path: %q, Variable: %q", f.Path, f.Variable)
+		if f.Separated {
+			b.WriteString(", Separated: true")
+		}
+		b.WriteString("},\n")
+	}
 	b.WriteString("},\nPaths: []HiddenPath{\n")
 	for _, p := range list.Paths {
 		fmt.Fprintf(&b, "{Path: %q, What: %q", p.Path, p.What)

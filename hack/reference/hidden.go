@@ -35,5 +35,11 @@ with a condition is hidden where its first 64 KiB match it, where it is longer, 
 		rows = append(rows, []string{code("~/" + m.Folder), code(m.Variable)})
 	}
 	table(b, []string{"folder", "variable"}, rows)
+	b.WriteString("\nA variable names a file in the place of one of the list; it is hidden as that one is, which stays hidden too:\n\n")
+	rows = nil
+	for _, f := range list.Files {
+		rows = append(rows, []string{code("~/" + f.Path), code(f.Variable)})
+	}
+	table(b, []string{"file", "variable"}, rows)
 	return nil
 }

@@ -197,6 +197,26 @@ func TestAWishThatCannotBeIsRefusedByTheNameOfItsFlag(t *testing.T) {
 	}
 }
 
+func TestAFileThatAVariableNamesIsHiddenAsTheOneInWhosePlaceItIs(t *testing.T) {
+	home := folder(t, map[string]string{".kube/config": "x", "k/one": "x", "k/t*o": "x", "npm/rc": "registry=https://r.example/", "npm/login": "_auth=x", "google.json": "x", "hf/token": "x"})
+	variables := map[string]string{
+		"KUBECONFIG": home + "/k/one:relative::" + home + "/k/t*o:" + home + "/k/missing", "GOOGLE_APPLICATION_CREDENTIALS": home + "/google.json", "HF_HOME": home + "/hf",
+		"NPM_CONFIG_USERCONFIG": home + "/npm/rc", "npm_config_userconfig": home + "/npm/login", "PIP_CONFIG_FILE": "/dev/null", "NETRC": "/",
+	}
+	config := Config{List: rules.HiddenFiles(), Homes: []string{home}, Workdir: "/", Getenv: func(name string) string { return variables[name] }}
+	plan, err := Make(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := hides(home, plan), []string{".kube/config", "google.json", "hf/token", "k/one", "k/t*o", "npm/login"}; !slices.Equal(got, want) {
+		t.Errorf("hidden: %q\nwant    %q", got, want)
+	}
+	config.Show = []string{home + "/k/one", home + "/k/missing"}
+	if plan, err = Make(config); err != nil || slices.Contains(hides(home, plan), "k/one") {
+		t.Errorf("shown: %v", err)
+	}
+}
+
 // A command may leave such a link for those that come after it.
 func TestALinkOfTheListToWhatACommandNeedsIsNamed(t *testing.T) {
 	for target, refused := range map[string]bool{"/": true, "": true, "work": true, "/run": true, "vault": false} {

@@ -52,8 +52,34 @@ func newPatterns(list rules.Hidden, homes []string, getenv func(string) string) 
 				p.all = append(p.all, pattern{moved.base, strings.TrimPrefix(rest, "/"), reason})
 			}
 		}
+		for _, file := range list.Files {
+			if file.Path != reason.Path {
+				continue
+			}
+			for _, path := range namedBy(file, getenv) {
+				p.all = append(p.all, pattern{path, "", reason})
+			}
+		}
 	}
 	return p
+}
+
+// maxNamed bounds the files that one variable names.
+const maxNamed = 64
+
+// namedBy returns the files that a variable names; the first of them, for a program that
+// is told of more asks for those first.
+func namedBy(file rules.MovedFile, getenv func(string) string) (paths []string) {
+	texts := []string{getenv(file.Variable)}
+	if file.Separated {
+		texts = filepath.SplitList(texts[0])
+	}
+	for _, path := range texts[:min(len(texts), maxNamed)] {
+		if filepath.IsAbs(path) && filepath.Clean(path) != "/" {
+			paths = append(paths, filepath.Clean(path))
+		}
+	}
+	return paths
 }
 
 // each calls do with every path that is there and is to be hidden.
@@ -180,6 +206,9 @@ func (p *patterns) covers(path string) bool {
 }
 
 func (p *pattern) matches(path string) bool {
+	if p.rest == "" {
+		return path == p.base
+	}
 	rest, below := strings.CutPrefix(path, strings.TrimSuffix(p.base, "/")+"/")
 	if !below || p.excepted(path) {
 		return false
