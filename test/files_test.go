@@ -128,3 +128,25 @@ func hiddenIn(t *testing.T, report string) (paths []string) {
 	slices.Sort(paths)
 	return paths
 }
+
+// A command may close folders of its user, so that the next one finds them closed when it
+// starts, and opens them.
+func TestAFolderThatACommandClosedIsNotOpenedByTheNextOne(t *testing.T) {
+	for _, who := range mesh.Users(t) {
+		if who.Name == "root" {
+			continue // whom no folder keeps out
+		}
+		t.Run(who.Name, func(t *testing.T) {
+			place := mesh.NewPlace(t, who)
+			home := secretHome(t, place, who.UID)
+			result := inHome(t, place, home, "--quiet", "--", "sh", "-c", "chmod 300 ../.ssh; chmod 0 ../.config")
+			if result.Code != 0 {
+				t.Fatalf("%+v", result)
+			}
+			result = inHome(t, place, home, "--require-level", "sandbox", "--", "sh", "-c", "chmod 700 ../.ssh ../.config; cat ../.ssh/id_ed25519 '../.config/chromium/Local State'; echo end")
+			if strings.Contains(result.Stdout, "secret") || !strings.Contains(result.Stdout, "end") || !strings.Contains(result.Stderr, ".ssh cannot be looked through for files to hide, so all of it is hidden") {
+				t.Errorf("%+v", result)
+			}
+		})
+	}
+}

@@ -35,6 +35,8 @@ type Config struct {
 // Plan is what is hidden and seen, and why.
 type Plan struct {
 	Files sandbox.Files
+	// Notes are sentences for whoever starts the command.
+	Notes []string
 	why   map[string]rules.HiddenPath // by the path in Files
 }
 
@@ -54,7 +56,9 @@ func Make(c Config) (*Plan, error) {
 		return nil, err
 	}
 	if c.WorkdirOnly {
-		m.workdirOnly()
+		if err := m.workdirOnly(); err != nil {
+			return nil, err
+		}
 	}
 	if err := m.hideWanted(wanted); err != nil {
 		return nil, err
@@ -160,9 +164,12 @@ var (
 	empty = []string{"/tmp", "/var/tmp"}
 )
 
-func (m *maker) workdirOnly() {
+func (m *maker) workdirOnly() (failed error) {
 	add := func(path string) (real string, ok bool) {
 		real, err := filepath.EvalSymlinks(path)
+		if _, closed := closedBy(path, err); closed {
+			failed = fmt.Errorf("%s %w", flagOnly, sandbox.Denied(path, err))
+		}
 		if err != nil || real == "/" || slices.Contains(m.tops, real) || slices.ContainsFunc(own, func(folder string) bool { return isIn(real, folder) }) {
 			return "", false
 		}
@@ -176,9 +183,10 @@ func (m *maker) workdirOnly() {
 	}
 	for _, folder := range only {
 		if real, ok := add(folder); ok {
-			m.plan.Files.Hide = append(m.plan.Files.Hide, sandbox.Hidden{Path: real, Quiet: true})
+			m.plan.Files.Hide = append(m.plan.Files.Hide, sandbox.Hidden{Path: real, Quiet: true, Required: true})
 		}
 	}
+	return failed
 }
 
 func (m *maker) hideWanted(wanted []wish) error {
@@ -189,7 +197,7 @@ func (m *maker) hideWanted(wanted []wish) error {
 		if slices.Contains(m.tops, w.real) {
 			return fmt.Errorf("%s %s: %s hides it already", w.flag, w.path, flagOnly)
 		}
-		m.plan.Files.Hide = append(m.plan.Files.Hide, sandbox.Hidden{Path: w.path})
+		m.plan.Files.Hide = append(m.plan.Files.Hide, sandbox.Hidden{Path: w.path, Required: true})
 		if w.info.IsDir() {
 			m.tops = append(m.tops, w.real)
 		}
@@ -217,6 +225,9 @@ func (m *maker) hideListed(wanted []wish) error {
 	}
 	return m.list.each(func(path string, folder bool, reason rules.HiddenPath) error {
 		real, err := filepath.EvalSymlinks(path)
+		if closed, found := closedBy(path, err); found && !shown(path) {
+			path, real, folder, err, reason = closed, closed, true, nil, closedReason
+		}
 		if err != nil || shown(path) || shown(real) {
 			return nil
 		}
@@ -233,6 +244,9 @@ func (m *maker) hideListed(wanted []wish) error {
 		m.plan.Files.Hide = append(m.plan.Files.Hide, sandbox.Hidden{Path: path, Empty: reason.Empty, With: reason.With})
 		if folder {
 			m.tops = append(m.tops, real)
+		}
+		if reason.What == closedReason.What {
+			m.plan.Notes = append(m.plan.Notes, fmt.Sprintf("the folder %s cannot be looked through for files to hide, so all of it is hidden from the command; chmod u+rwx %[1]s opens it", path))
 		}
 		return nil
 	})

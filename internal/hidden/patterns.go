@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -85,12 +86,22 @@ func namedBy(file rules.MovedFile, getenv func(string) string) (paths []string) 
 // each calls do with every path that is there and is to be hidden.
 func (p *patterns) each(do func(path string, folder bool, reason rules.HiddenPath) error) error {
 	for _, one := range p.all {
-		paths, err := one.expand()
+		paths, closed, err := one.expand()
 		if err != nil {
 			return err
 		}
+		for _, folder := range closed {
+			if err := do(folder, true, closedReason); err != nil {
+				return err
+			}
+		}
 		for _, path := range paths {
 			info, err := os.Stat(path)
+			if _, closed := closedBy(path, err); closed {
+				if err := do(path, false, one.reason); err != nil { // it says by which folder
+					return err
+				}
+			}
 			if err != nil || !info.IsDir() && !info.Mode().IsRegular() || info.IsDir() && one.wild() || one.excepted(path) {
 				continue
 			}
@@ -118,13 +129,13 @@ func (p *pattern) excepted(path string) bool {
 	})
 }
 
-// expand returns the paths that may be there. A home may have a * in its name; so only
-// the part below it is a pattern.
-func (p *pattern) expand() ([]string, error) {
+// expand returns the paths that may be there, and the folders that are closed to us
+// alone. A home may have a * in its name; so only the part below it is a pattern.
+func (p *pattern) expand() (paths, closed []string, err error) {
 	if !p.wild() {
-		return []string{p.path()}, nil
+		return []string{p.path()}, nil, nil
 	}
-	paths := []string{strings.TrimSuffix(p.base, "/")}
+	paths = []string{strings.TrimSuffix(p.base, "/")}
 	for name := range strings.SplitSeq(p.rest, "/") {
 		var below []string
 		for _, folder := range paths {
@@ -133,21 +144,27 @@ func (p *pattern) expand() ([]string, error) {
 				continue
 			}
 			matched, err := entries(folder, name)
-			if err != nil {
-				return nil, err
+			switch by, found := unlisted(folder, err); {
+			case found:
+				closed = append(closed, by)
+			case err != nil && !errors.Is(err, fs.ErrPermission): // the command does not get there either
+				return nil, nil, err
 			}
 			below = append(below, matched...)
 		}
 		paths = below
 	}
-	return paths, nil
+	return paths, closed, nil
 }
 
 // entries returns those of a folder whose names match.
 func entries(folder, pattern string) (paths []string, err error) {
 	fd, err := unix.Open(folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, nil // it is not there, or the command does not get there either
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, err
+		}
+		return nil, nil // it is not there
 	}
 	file := os.NewFile(uintptr(fd), folder)
 	defer file.Close()

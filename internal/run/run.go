@@ -113,11 +113,18 @@ func open(ctx context.Context, c Config, w *watch) (*sandbox.Sandbox, error) {
 	// What does not exist cannot be hidden: a command would make the folder itself
 	// and put rules there for the server that is started later.
 	for _, folder := range c.Mask {
-		os.MkdirAll(folder, 0o700) // where we may not, the command may not either
+		if err := makeMasked(folder); err != nil {
+			return nil, err
+		}
 	}
 	plan, err := c.planFiles()
 	if err != nil {
 		return nil, err
+	}
+	if !c.Quiet {
+		for _, note := range plan.Notes {
+			fmt.Fprintf(c.Stderr, "sluice: %s\n", note)
+		}
 	}
 	w.hides = plan
 	box, err := sandbox.New(ctx, sandbox.Config{

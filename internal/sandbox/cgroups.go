@@ -77,7 +77,9 @@ func protectCgroups() error {
 		if !isCgroups(m) {
 			continue
 		}
-		if now, err := mountOf(m.point); err != nil || now != m.id {
+		if seen, err := isSeen(m.point, m.id); err != nil {
+			return fmt.Errorf("protect the cgroups: %w", err)
+		} else if !seen {
 			continue // covered by another mount, or out of our reach and the command's
 		}
 		if unix.MountSetattr(-1, m.point, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}) == nil {

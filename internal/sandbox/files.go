@@ -21,7 +21,8 @@ const (
 )
 
 // Files says what of the machine's files the command sees otherwise than its owner
-// does. All paths are absolute. What does not exist is skipped.
+// does. All paths are absolute. What is to be hidden and does not exist is skipped unless
+// it is required; what is to be seen has to be there.
 type Files struct {
 	Hide  []Hidden
 	Views []View
@@ -36,6 +37,8 @@ type Hidden struct {
 	With []string `json:"with,omitempty"`
 	// Quiet says that nobody wants to know whether it was opened.
 	Quiet bool `json:"quiet,omitempty"`
+	// Required says that it has to be there, or the command does not start.
+	Required bool `json:"required,omitempty"`
 }
 
 // View is a file or a folder that lies in what is hidden or read-only, or is read-only.

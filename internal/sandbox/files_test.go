@@ -164,7 +164,7 @@ func TestViewsAreSeenAsTheyAreToBe(t *testing.T) {
 			Views: []View{
 				{Path: home, Mode: ViewEmpty}, {Path: home + "/work", Mode: ViewShown}, {Path: home + "/docs", Mode: ViewReadOnly},
 				{Path: home + "/a", Mode: ViewReadOnly}, {Path: home + "/a/b", Mode: ViewWritable}, {Path: home + "/a/b/c", Mode: ViewReadOnly},
-				{Path: home + "/.config", Mode: ViewShown}, {Path: home + "/missing", Mode: ViewShown},
+				{Path: home + "/.config", Mode: ViewShown},
 			},
 		},
 	})

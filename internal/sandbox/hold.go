@@ -144,7 +144,10 @@ func aliases(path string) (others []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("the mount of %s: %w", path, err)
 	}
-	others = aliasesIn(all, path, id)
+	others, err = aliasesIn(all, path, id)
+	if err != nil {
+		return nil, err
+	}
 	if len(others) > maxAliases {
 		return nil, errors.New(tooManyAliases(path))
 	}
@@ -155,7 +158,7 @@ func tooManyAliases(path string) string {
 	return fmt.Sprintf("%s is seen through more than %d mounts", path, maxAliases)
 }
 
-func aliasesIn(all []mounted, path, id string) (others []string) {
+func aliasesIn(all []mounted, path, id string) (others []string, err error) {
 	var inside, device string // of the folder: its path in its filesystem
 	for _, m := range all {
 		if m.id == id && isBelow(path, m.point) {
@@ -164,23 +167,23 @@ func aliasesIn(all []mounted, path, id string) (others []string) {
 		}
 	}
 	for _, m := range all {
+		at := m.point
 		switch {
 		case m.device != device || m.id == id:
+			continue
 		case isBelow(inside, m.root):
 			relative, _ := filepath.Rel(m.root, inside)
-			others = appendSeen(others, filepath.Join(m.point, relative), m.id)
-		case isBelow(m.root, inside):
-			others = appendSeen(others, m.point, m.id)
+			at = filepath.Join(m.point, relative)
+		case !isBelow(m.root, inside):
+			continue
+		}
+		seen, err := isSeen(at, m.id)
+		if err != nil {
+			return nil, err
+		}
+		if seen {
+			others = append(others, at)
 		}
 	}
-	return others
-}
-
-// appendSeen appends a path that leads to a mount; one that leads elsewhere is covered
-// by another mount.
-func appendSeen(paths []string, path, id string) []string {
-	if now, err := mountOf(path); err != nil || now != id {
-		return paths
-	}
-	return append(paths, path)
+	return others, nil
 }

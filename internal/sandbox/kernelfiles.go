@@ -39,8 +39,9 @@ func protectKernelFiles() (lowered []string) {
 		if !slices.Contains(kernelFilesystems, m.kind) || m.flags()&unix.MS_RDONLY != 0 {
 			continue
 		}
-		if now, err := mountOf(m.point); err != nil || now != m.id {
-			continue // covered by another mount
+		if seen, err := isSeen(m.point, m.id); err != nil || !seen {
+			say(m.point, err)
+			continue
 		}
 		say(m.point, restrictMounts(m.point, unix.MOUNT_ATTR_RDONLY))
 	}
@@ -59,7 +60,9 @@ func coverOtherProc() error {
 		if m.kind != "proc" || isBelow(m.point, procFolder) {
 			continue
 		}
-		if now, err := mountOf(m.point); err != nil || now != m.id {
+		if seen, err := isSeen(m.point, m.id); err != nil {
+			return err
+		} else if !seen {
 			continue
 		}
 		if covered++; covered > maxCovered {

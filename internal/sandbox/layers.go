@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -101,7 +102,11 @@ func otherNames(all []mounted, path string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the mount of %s: %w", path, err)
 	}
-	others := slices.DeleteFunc(aliasesIn(all, path, id), func(name string) bool { return isBelow(name, path) })
+	others, err := aliasesIn(all, path, id)
+	if err != nil {
+		return nil, err
+	}
+	others = slices.DeleteFunc(others, func(name string) bool { return isBelow(name, path) })
 	if len(others) > maxAliases {
 		return nil, errors.New(tooManyAliases(path))
 	}
@@ -133,7 +138,7 @@ func (v *view) place(name string, mayBeGone bool, views []*view) error {
 	if v.Mode == ViewEmpty {
 		return v.placeEmpty(views)
 	}
-	if err := unix.MoveMount(v.trees[name], "", unix.AT_FDCWD, name, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil && !(mayBeGone && unreachable(err)) {
+	if err := unix.MoveMount(v.trees[name], "", unix.AT_FDCWD, name, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil && !(mayBeGone && outOfReach(name, err)) {
 		return fmt.Errorf("%s, to be %s: %w", v.Path, v.Mode, err)
 	}
 	return nil
@@ -141,8 +146,37 @@ func (v *view) place(name string, mayBeGone bool, views []*view) error {
 
 // cover puts a placeholder in its place, under one name.
 func (p *placeholder) cover(name string, mayBeGone bool) error {
-	if err := unix.Mount(p.made, name, "", unix.MS_BIND, ""); err != nil && !(mayBeGone && unreachable(err)) {
-		return fmt.Errorf("hide %s: %w", name, err)
+	if err := p.coverOpened(name); err != nil && !(mayBeGone && outOfReach(name, err)) {
+		return fmt.Errorf("hide %w", Denied(name, err))
+	}
+	return nil
+}
+
+// coverOpened covers what it opened by a name, and then looks what the name leads to: a
+// command of another sandbox may change rights and names all the while.
+func (p *placeholder) coverOpened(name string) error {
+	var found, made, now unix.Stat_t
+	fd, err := openAt(name, &found)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if folder := found.Mode&unix.S_IFMT == unix.S_IFDIR; folder != p.folder() {
+		return errChanges
+	}
+	if err := unix.Mount(p.made, "/proc/self/fd/"+strconv.Itoa(fd), "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	if err := unix.Lstat(p.made, &made); err != nil {
+		return err
+	}
+	again, err := openAt(name, &now)
+	if err != nil {
+		return err
+	}
+	unix.Close(again)
+	if now.Dev != made.Dev || now.Ino != made.Ino {
+		return errChanges
 	}
 	return nil
 }

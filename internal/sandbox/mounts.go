@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -112,14 +111,14 @@ func socketFolders() []string {
 }
 
 // mask makes a folder empty and returns its path without links, and puts /dev/null in
-// the place of a file; what does not exist, or does no longer, is skipped.
+// the place of a file; what the command does not reach, whatever it does, is skipped.
 func mask(path string) (folder string, err error) {
 	real, err := filepath.EvalSymlinks(path)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.ENOTDIR) {
-		return "", nil // what we cannot reach, the command cannot either
+	if err != nil && outOfReach(path, err) {
+		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("mask %s: %w", path, err)
+		return "", fmt.Errorf("hide %w", Denied(path, err))
 	}
 	if real == runFolder {
 		return "", nil // masked already

@@ -32,6 +32,10 @@ func watchPlaceholders(found []*placeholder) *openWatch {
 		}
 		var number int
 		number, err = unix.InotifyAddWatch(fd, p.made, unix.IN_OPEN|unix.IN_ONESHOT)
+		if err == unix.EACCES { // who may not read the original does not open this one either
+			err = nil
+			continue
+		}
 		w.paths[int32(number)] = p.Path
 	}
 	if err != nil { // what is hidden is so all the same

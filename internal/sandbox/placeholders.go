@@ -28,22 +28,21 @@ type placeholder struct {
 
 func (p *placeholder) folder() bool { return p.info.IsDir() }
 
-// findHidden looks up what is there of a list, each once. What does not exist, or where
-// we do not get, the command does not reach either; a socket or a device is no file.
+// findHidden looks up what is there of a list, each once. What the command does not reach
+// whatever it does is skipped, unless it has to be there; a socket or a device is no file.
 func findHidden(list []Hidden) (found []*placeholder, lowered []string, err error) {
 	seen := make(map[string]bool, len(list))
 	for _, hidden := range list {
+		var info fs.FileInfo
 		real, err := filepath.EvalSymlinks(hidden.Path)
-		if err != nil {
-			if unreachable(err) {
-				continue
-			}
-			return nil, nil, fmt.Errorf("hide %s: %w", hidden.Path, err)
+		if err == nil {
+			info, err = os.Lstat(real)
 		}
-		info, err := os.Lstat(real)
 		switch {
+		case err != nil && !hidden.Required && outOfReach(hidden.Path, err):
+			continue
 		case err != nil:
-			return nil, nil, fmt.Errorf("hide %s: %w", hidden.Path, err)
+			return nil, nil, fmt.Errorf("hide %w", Denied(hidden.Path, err))
 		case seen[real] || isBelow(real, runFolder) && !isBelow(real, secretsFolder) || !info.IsDir() && !info.Mode().IsRegular():
 			continue
 		}
@@ -125,12 +124,17 @@ func (s *scratch) finish(p *placeholder, err error) error {
 }
 
 // own gives what we made the owner and the rights of the original. Where there is no
-// right to, it stays ours, and the command is nobody else.
+// right to, it stays ours, and the command is nobody else. An empty folder its owner may
+// enter in any case: there is nothing in it, and we may have to look what leads there.
 func own(made string, info fs.FileInfo) {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
 		os.Chown(made, int(stat.Uid), int(stat.Gid))
 	}
-	os.Chmod(made, info.Mode()&(fs.ModePerm|fs.ModeSticky))
+	mode := info.Mode() & (fs.ModePerm | fs.ModeSticky)
+	if info.IsDir() {
+		mode |= 0o500
+	}
+	os.Chmod(made, mode)
 }
 
 // seal makes it read-only, and with it each mount of a part that follows.
@@ -148,4 +152,18 @@ func (s *scratch) remove() error {
 		return fmt.Errorf("make placeholders: %w", err)
 	}
 	return nil
+}
+
+var errChanges = contradiction("it changes while the sandbox is made; start the command again")
+
+func openAt(path string, stat *unix.Stat_t) (fd int, err error) {
+	fd, err = unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Fstat(fd, stat); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }

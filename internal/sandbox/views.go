@@ -28,15 +28,12 @@ type view struct {
 func findViews(list []View) (found []*view, err error) {
 	for _, wanted := range list {
 		real, err := filepath.EvalSymlinks(wanted.Path)
-		if err != nil && unreachable(err) {
-			continue
-		}
 		v := &view{View: wanted, real: real, trees: make(map[string]int)}
 		if err == nil {
 			v.info, err = os.Lstat(real)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s, to be %s: %w", wanted.Path, wanted.Mode, err)
+			return nil, fmt.Errorf("to be %s: %w", wanted.Mode, Denied(wanted.Path, err))
 		}
 		found = append(found, v)
 	}
