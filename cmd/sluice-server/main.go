@@ -29,7 +29,7 @@ const (
 type options struct {
 	runtimeDir string
 	dataDir    string
-	listen     string
+	apiListen  string
 	logLevel   string
 	logFormat  string
 }
@@ -69,11 +69,15 @@ func newCommand() *cobra.Command {
 each workload and brings them to the proxies; "sluice create", "get", "status" and "why" speak to it.
 
 It listens on two unix sockets in the runtime folder, api.sock and push.sock, for processes of its
-own user alone, and opens no port. A rule is on disk before the command that wrote it succeeds.
+own user alone. A rule is on disk before the command that wrote it succeeds.
+
+It opens no port, unless --api-listen says one: there kubectl is served over TLS, with a client
+certificate of a role (sluice kubeconfig). Whatever address it is, nothing is served without.
 
 Exit status: 0 after SIGINT or SIGTERM, 1 for a failure, 2 for a wrong flag, 3 where another
 server uses one of the folders.`,
 		Example: `  sluice-server
+  sluice-server --api-listen 127.0.0.1:15010
   sluice-server --runtime-dir /tmp/mesh --data-dir ~/mesh --log-level debug
   curl --unix-socket /run/sluice/api.sock http://sluice/sluice/status`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -94,7 +98,7 @@ server uses one of the folders.`,
 	f.Bool("version", false, "version of sluice-server") // without -v, which means more words
 	f.StringVar(&o.runtimeDir, "runtime-dir", "", "folder of the sockets (SLUICE_RUNTIME; /run/sluice for root, else $XDG_RUNTIME_DIR/sluice)")
 	f.StringVar(&o.dataDir, "data-dir", "", "folder of the rules (SLUICE_DATA; /var/lib/sluice for root, else ~/.local/state/sluice)")
-	f.StringVar(&o.listen, "listen", environment("SLUICE_LISTEN", ""), "serve the rules on this address too (SLUICE_LISTEN); not supported yet")
+	f.StringVar(&o.apiListen, "api-listen", environment("SLUICE_API_LISTEN", ""), "`ADDR`ess with a port on which the API is served over TLS too, as in 127.0.0.1:15010 (SLUICE_API_LISTEN)")
 	f.StringVar(&o.logLevel, "log-level", environment("SLUICE_LOG_LEVEL", "info"), "debug, info, warn or error (SLUICE_LOG_LEVEL)")
 	f.StringVar(&o.logFormat, "log-format", environment("SLUICE_LOG_FORMAT", "text"), "text or json (SLUICE_LOG_FORMAT)")
 	return c

@@ -24,7 +24,7 @@ func TestExitStatusesTellWhatWentWrong(t *testing.T) {
 
 func TestWrongFlagsAreRefusedBeforeAnythingStarts(t *testing.T) {
 	for _, arguments := range [][]string{
-		{"--log-level", "loud"}, {"--log-format", "xml"}, {"--listen", "127.0.0.1:15010"}, {"--no-such-flag"}, {"argument"},
+		{"--log-level", "loud"}, {"--log-format", "xml"}, {"--api-listen", "15010"}, {"--api-listen", "http://127.0.0.1:15010"}, {"--api-listen", "127.0.0.1:x"}, {"--no-such-flag"}, {"argument"},
 	} {
 		c := newCommand()
 		c.SetArgs(append(arguments, "--runtime-dir=/nonexistent/r", "--data-dir=/nonexistent/d"))

@@ -20,8 +20,8 @@ const startTimeout = 2 * time.Minute
 
 // serve runs the control plane until ctx ends.
 func serve(ctx context.Context, o options) error {
-	if o.listen != "" {
-		return usageError{errors.New("--listen is not supported yet, since a port needs users and roles: use api.sock")}
+	if err := server.CheckAPIListen(o.apiListen); err != nil {
+		return usageError{fmt.Errorf("--api-listen: %w", err)}
 	}
 	log, err := o.logger()
 	if err != nil {
@@ -36,7 +36,7 @@ func serve(ctx context.Context, o options) error {
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	control, err := server.Start(starting, server.Config{
-		RuntimeDir: paths.Runtime(o.runtimeDir), DataDir: data, Version: version.String(), Peers: peer.Credentials{}, Log: log,
+		RuntimeDir: paths.Runtime(o.runtimeDir), DataDir: data, APIListen: o.apiListen, Version: version.String(), Peers: peer.Credentials{}, Log: log,
 	})
 	if err != nil {
 		if ctx.Err() != nil {

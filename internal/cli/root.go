@@ -75,7 +75,8 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 		newCreateCommand(), newReplaceCommand(), newApplyCommand(), newGetCommand(), newDescribeCommand(), newDeleteCommand(), newValidateCommand(),
 		newBackupCommand(), newRestoreCommand(),
 		newRunCommand(), newDemoCommand(),
-		newWhyCommand(), newStatusCommand(), newFlowsCommand(),
+		newWhyCommand(), newStatusCommand(), newFlowsCommand(), newHistoryCommand(),
+		newKubeconfigCommand(),
 		newVersionCommand(), newDoctorCommand(),
 	)
 	root.AddCommand(newKubectlCommands()...)

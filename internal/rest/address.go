@@ -48,6 +48,8 @@ func resolve(server string) (address, error) {
 			return address{}, fmt.Errorf("server %q must look like http://127.0.0.1:15010", server)
 		}
 		return loopback(server, u.Host)
+	case strings.HasPrefix(server, "https://"):
+		return address{}, fmt.Errorf("server %q: sluice speaks to a server of its own machine; over TLS use kubectl, with what sluice kubeconfig writes there", server)
 	case strings.Contains(server, "://"):
 		return address{}, fmt.Errorf("server %q: only unix sockets and http:// on a loopback address are supported yet", server)
 	case strings.ContainsRune(server, '/') || server == "." || server == "..":
@@ -92,7 +94,7 @@ func loopback(server, hostport string) (address, error) {
 		return address{}, fmt.Errorf("server %q must be a unix socket, a runtime folder, or a loopback address with a port such as 127.0.0.1:15010", server)
 	}
 	if !at.Addr().IsLoopback() {
-		return address{}, fmt.Errorf("server %q is another machine's: only unix sockets and loopback addresses are supported yet", server)
+		return address{}, fmt.Errorf("server %q is another machine's: sluice speaks to a server of its own machine; over TLS use kubectl, with what sluice kubeconfig writes there", server)
 	}
 	return address{network: "tcp", at: at.String(), host: at.String()}, nil
 }

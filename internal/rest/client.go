@@ -264,6 +264,24 @@ func (c *Client) Sluice(ctx context.Context, path string, query url.Values, into
 	if err != nil {
 		return err
 	}
+	return c.decode(path, answer, into)
+}
+
+// Post sends what in JSON to a path such as /sluice/credential, and decodes the answer.
+func (c *Client) Post(ctx context.Context, path string, what, into any) error {
+	body, err := json.Marshal(what)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", path, err)
+	}
+	answer, err := c.do(ctx, http.MethodPost, path, nil, body)
+	if err != nil {
+		return err
+	}
+	return c.decode(path, answer, into)
+}
+
+// decode reads an answer of what is served beside the rules.
+func (c *Client) decode(path string, answer []byte, into any) error {
 	if err := inspect.Answers.CheckJSON(answer); err != nil {
 		return fmt.Errorf("read %s of %s: %w", path, c.Address(), err)
 	}

@@ -328,8 +328,8 @@ func TestAddressesOfServers(t *testing.T) {
 		"http://[::1]:15010/":            "tcp [::1]:15010",
 		"":                               "unix " + folder + "/api.sock", // by SLUICE_RUNTIME
 		"unix:":                          "server unix: names no path",
-		"10.0.0.1:15010":                 `server "10.0.0.1:15010" is another machine's: only unix sockets and loopback addresses are supported yet`,
-		"https://127.0.0.1:1":            `server "https://127.0.0.1:1": only unix sockets and http:// on a loopback address are supported yet`,
+		"10.0.0.1:15010":                 `server "10.0.0.1:15010" is another machine's: sluice speaks to a server of its own machine; over TLS use kubectl, with what sluice kubeconfig writes there`,
+		"https://127.0.0.1:1":            `server "https://127.0.0.1:1": sluice speaks to a server of its own machine; over TLS use kubectl, with what sluice kubeconfig writes there`,
 		"http://127.0.0.1:1/x":           `server "http://127.0.0.1:1/x" must look like http://127.0.0.1:15010`,
 		"example.com:80":                 `server "example.com:80" must be a unix socket, a runtime folder, or a loopback address with a port such as 127.0.0.1:15010`,
 		"127.0.0.1":                      `server "127.0.0.1" must be a unix socket, a runtime folder, or a loopback address with a port such as 127.0.0.1:15010`,

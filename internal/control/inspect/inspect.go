@@ -27,12 +27,16 @@ const (
 // Answers is what a client of this build reads.
 var Answers = format.Kind{Name: "the answer of sluice-server", Oldest: Format, Newest: Format, Reader: "this sluice"}
 
-// Paths of the endpoints on api.sock. All of them are GET.
+// Paths of the endpoints on api.sock. All of them are GET, but for CredentialPath.
 const (
 	StatusPath  = "/sluice/status"  // Status
 	FlowsPath   = "/sluice/flows"   // a stream of record.Record, one JSON object a line; FlowQuery in the query
 	WhyPath     = "/sluice/why"     // Why; WhyQuery in the query. WhyPath + "/ID": Opened
 	VersionPath = "/sluice/version" // VersionAnswer
+	HistoryPath = "/sluice/history" // History; resource, namespace and name in the query
+	// CredentialPath takes a CredentialRequest (POST) and answers with a Credential. It is
+	// for processes of this machine alone.
+	CredentialPath = "/sluice/credential"
 )
 
 // MaxFlows is the largest number of past or open flows that one query is given: the

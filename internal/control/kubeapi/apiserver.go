@@ -2,7 +2,6 @@ package kubeapi
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,8 +14,7 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
-	"k8s.io/apiserver/pkg/authentication/user"
-	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericapiserver "k8s.io/apiserver/pkg/server"
@@ -54,7 +52,7 @@ type crdServer struct {
 
 // newCRDServer configures the server by hand: the recommended options would open
 // listeners, read kubeconfigs and ask another cluster who may do what.
-func newCRDServer(store *etcdServer, dial func(context.Context) (net.Conn, error), plugin admission.Interface) (*crdServer, error) {
+func newCRDServer(store *etcdServer, dial func(context.Context) (net.Conn, error), changes *changes, plugin admission.Interface) (*crdServer, error) {
 	storage := storagebackend.NewDefaultConfig("/registry", crdserver.Codecs.LegacyCodec(apiextensions.SchemeGroupVersion))
 	storage.Transport.ServerList = []string{"http://etcd.invalid:2379"} // a name for the client; Dial does not look at it
 	storage.Transport.EgressLookup = func(egressselector.NetworkContext) (utilnet.DialFunc, error) { return store.Dial, nil }
@@ -78,10 +76,10 @@ func newCRDServer(store *etcdServer, dial func(context.Context) (net.Conn, error
 	config.SecureServing = &genericapiserver.SecureServingInfo{Listener: newIdleListener(), DisableHTTP2: true}
 	config.LoopbackClientConfig = loopbackConfig(dial)
 	config.Authentication.Authenticator = authenticator.RequestFunc(authenticate)
-	config.Authorization.Authorizer = authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup)
-	config.AdmissionControl = plugin
+	config.Authorization.Authorizer = authorizer.AuthorizerFunc(authorize)
+	config.AdmissionControl = admission.NewChainHandler(plugin, changes)
 	config.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
-		return refuseProtobuf(refuseHeavy(genericapiserver.DefaultBuildHandlerChain(handler, c)))
+		return refuseProtobuf(refuseHeavy(genericapiserver.DefaultBuildHandlerChain(changes.note(handler), c)))
 	}
 	if err := etcdOptions.ApplyTo(&config.Config); err != nil {
 		return nil, err
@@ -172,30 +170,4 @@ func loopbackConfig(dial func(context.Context) (net.Conn, error)) *rest.Config {
 		},
 		QPS: -1, // no limit of the client's own
 	}
-}
-
-// principalKey is the context key under which a request carries its principal.
-type principalKey struct{}
-
-// authenticate names the user by the connection on which the request came.
-func authenticate(r *http.Request) (*authenticator.Response, bool, error) {
-	who, _ := r.Context().Value(principalKey{}).(principal)
-	info := &user.DefaultInfo{Groups: []string{user.SystemPrivilegedGroup, user.AllAuthenticated}}
-	switch who {
-	case itself:
-		info.Name = user.APIServerUser
-	case sameUser:
-		info.Name = "sluice:admin"
-	default:
-		return nil, false, errors.New("the connection's peer is not known")
-	}
-	return &authenticator.Response{User: info}, true, nil
-}
-
-// withPrincipal is the ConnContext of the HTTP server.
-func withPrincipal(ctx context.Context, conn net.Conn) context.Context {
-	if known, ok := conn.(*knownConn); ok {
-		return context.WithValue(ctx, principalKey{}, known.who)
-	}
-	return ctx
 }

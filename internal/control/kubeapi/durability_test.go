@@ -35,7 +35,7 @@ func serveFolder(folder string) {
 		DataDir: folder, Socket: filepath.Join(folder, "s"), Definitions: crds.Files, Peers: acceptAll, Log: testLog(),
 	})
 	if err == nil {
-		err = server.Open(nil)
+		err = server.Open(context.Background(), nil)
 	}
 	if err != nil {
 		fmt.Println(err)

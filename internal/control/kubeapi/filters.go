@@ -64,8 +64,7 @@ type front struct {
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	if isTrue(query.Get("watch")) || isTrue(query.Get("follow")) {
+	if goesOn(r) {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer context.AfterFunc(f.stopping, cancel)()
 		defer cancel()
@@ -82,15 +81,22 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// A field that we do not know is an error, whoever writes it and whatever the
 	// writer asks for: a rule whose misspelt "from" was dropped would allow more.
-	switch who, _ := r.Context().Value(principalKey{}).(principal); r.Method {
+	switch who := callerOf(r.Context()).principal; r.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
 		if isCustomResource(r.URL.Path) && who != itself {
+			query := r.URL.Query()
 			query.Set("fieldValidation", metav1.FieldValidationStrict)
 			r = r.Clone(r.Context())
 			r.URL.RawQuery = query.Encode()
 		}
 	}
 	f.rules.ServeHTTP(w, r)
+}
+
+// goesOn reports whether a request is answered for as long as its client stays.
+func goesOn(r *http.Request) bool {
+	query := r.URL.Query()
+	return isTrue(query.Get("watch")) || isTrue(query.Get("follow"))
 }
 
 func isTrue(value string) bool { return value == "1" || value == "true" }

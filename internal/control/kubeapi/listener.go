@@ -22,19 +22,11 @@ const (
 	maxConnections = 256
 )
 
-// principal is who is at the other end of a connection.
-type principal uint8
-
-const (
-	nobody   principal = iota
-	itself             // this very process, through memory
-	sameUser           // an authenticated peer on api.sock: the administrator
-)
-
 // knownConn is a connection whose other end is known.
 type knownConn struct {
 	net.Conn
 	who     principal
+	pid     int // of a peer on api.sock; 0 where it is not known
 	release func()
 	once    sync.Once
 }
@@ -93,14 +85,15 @@ func (l *socketListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := l.peers.Authenticate(conn); err != nil {
+		peer, err := l.peers.Authenticate(conn)
+		if err != nil {
 			l.log.Warn("a peer on api.sock was refused", "error", err)
 			_ = conn.Close()
 			continue
 		}
 		select {
 		case l.slots <- struct{}{}:
-			return &knownConn{Conn: conn, who: sameUser, release: func() { <-l.slots }}, nil
+			return &knownConn{Conn: conn, who: sameUser, pid: peer.PID, release: func() { <-l.slots }}, nil
 		default:
 			l.log.Warn("a connection on api.sock was refused: too many are open", "limit", maxConnections)
 			refuseBusy(conn)

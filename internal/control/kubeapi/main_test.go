@@ -73,7 +73,7 @@ func startWith(t testing.TB, config Config) *testServer {
 			t.Errorf("stop: %v", err)
 		}
 	})
-	if err := server.Open(nil); err != nil {
+	if err := server.Open(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	return &testServer{Server: server, socket: socket, client: socketClient(t, socket)}

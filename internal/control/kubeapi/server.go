@@ -18,6 +18,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/internal/control/authority"
+	"sluice.dev/sluice/internal/control/history"
 	"sluice.dev/sluice/internal/peer"
 )
 
@@ -42,10 +44,19 @@ type Config struct {
 	Socket      string             // path of api.sock; its folder exists, ours alone
 	Definitions fs.FS              // *.yaml with the CRDs that are served
 	Peers       peer.Authenticator // who may command us on Socket; required
+	// Listen is an address with a port on which the API is served over TLS too, to
+	// clients with a certificate of Authority; "" for none.
+	Listen    string
+	Authority *authority.Authority // required with Listen
+	// Changed is called for each change that a client made, before it is answered; before
+	// is the object as it was, nil where there was none. nil: nobody asks.
+	Changed func(entry history.Entry, before *history.Entry)
 	// Warn returns what whoever writes a valid object should know of it; called at
 	// any time once the socket is open. nil: nothing.
 	Warn func(*api.Object) []string
 	Log  *slog.Logger // required
+
+	headerTimeout time.Duration // of the TCP port; 0: headerTimeout; a test's
 }
 
 // Server is a running rule API.
@@ -54,6 +65,8 @@ type Server struct {
 	store     *etcdServer
 	crds      *crdServer
 	http      *http.Server
+	remote    *http.Server // of the TCP port; nil where there is none
+	address   string       // of the TCP port
 	memory    *pairListener
 	front     *front
 	stopWatch context.CancelFunc
@@ -67,7 +80,7 @@ type Server struct {
 // objects of every kind can be created. api.sock is not open yet: see Open. The
 // caller holds a lock on both folders.
 func Start(ctx context.Context, config Config) (_ *Server, err error) {
-	if config.Peers == nil || config.Log == nil || config.Definitions == nil {
+	if config.Peers == nil || config.Log == nil || config.Definitions == nil || config.Listen != "" && config.Authority == nil {
 		return nil, errors.New("kubeapi: a field of Config is missing")
 	}
 	definitions, err := readDefinitions(config.Definitions)
@@ -91,7 +104,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 		s.store.Close()
 		return nil, err
 	}
-	s.crds, err = newCRDServer(s.store, s.memory.Dial, validator{warn: config.Warn})
+	s.crds, err = newCRDServer(s.store, s.memory.Dial, &changes{log: config.Log, changed: config.Changed}, validator{warn: config.Warn})
 	if err != nil {
 		s.store.Close()
 		return nil, fmt.Errorf("configure the rule API: %w", err)
@@ -135,7 +148,7 @@ func (s *Server) serve() {
 	s.front = &front{rules: s.crds.Handler, stopping: stopping}
 	s.http = &http.Server{
 		Handler:           s.front,
-		ConnContext:       withPrincipal,
+		ConnContext:       withCaller,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
@@ -144,8 +157,9 @@ func (s *Server) serve() {
 	s.served.Go(func() { _ = s.http.Serve(s.memory) }) // ends with Shutdown
 }
 
-// Open opens api.sock and serves beside on the paths below /sluice/.
-func (s *Server) Open(beside http.Handler) error {
+// Open opens api.sock, and the TCP port where there is one, and serves beside on the
+// paths below /sluice/.
+func (s *Server) Open(ctx context.Context, beside http.Handler) error {
 	listener, err := listenSocket(s.config.Socket, s.config.Peers, s.config.Log)
 	if err != nil {
 		return err
@@ -156,6 +170,9 @@ func (s *Server) Open(beside http.Handler) error {
 			s.config.Log.Error("api.sock is no longer served", "error", err)
 		}
 	})
+	if s.config.Listen != "" {
+		return s.openRemote(ctx)
+	}
 	return nil
 }
 
@@ -178,8 +195,13 @@ func (s *Server) Stop() error {
 		cancel()
 		ctx, cancel = context.WithTimeout(context.Background(), flushTimeout)
 		defer cancel()
-		if err := s.http.Shutdown(ctx); err != nil {
-			_ = s.http.Close() // what did not finish was not acknowledged
+		for _, server := range []*http.Server{s.remote, s.http} {
+			if server == nil {
+				continue
+			}
+			if err := server.Shutdown(ctx); err != nil {
+				_ = server.Close() // what did not finish was not acknowledged
+			}
 		}
 		s.served.Wait()
 		s.stopErr = s.crds.Wait()

@@ -13,6 +13,8 @@ import (
 
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/deploy/crds"
+	"sluice.dev/sluice/internal/control/authority"
+	"sluice.dev/sluice/internal/control/history"
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/control/kubeapi"
 	"sluice.dev/sluice/internal/control/registry"
@@ -25,6 +27,9 @@ type Config struct {
 	RuntimeDir string // of the sockets; made 0700 where it is missing
 	DataDir    string // of the store; made 0700 where it is missing
 	Version    string // for /sluice/version
+	// APIListen is the address with a port on which the API is served over TLS too; ""
+	// for none.
+	APIListen string
 	// Peers says who may give commands on api.sock and read every rule on push.sock.
 	Peers peer.Authenticator
 	Log   *slog.Logger
@@ -40,6 +45,8 @@ type Server struct {
 	workloads *registry.Registry
 	forgetful bool // what a later release remembered is not replaced
 	plane     *Plane
+	authority *authority.Authority // nil where there is no APIListen
+	history   *history.Book
 
 	cancel   context.CancelFunc
 	running  sync.WaitGroup // what reads the registry
@@ -66,8 +73,13 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.openAuthority(); err != nil {
+		return nil, err
+	}
+	s.history = history.Open(filepath.Join(config.DataDir, historyFile), config.Log)
 	if s.api, err = kubeapi.Start(ctx, kubeapi.Config{
 		DataDir: config.DataDir, Socket: apiSocket, Definitions: crds.Files, Peers: config.Peers, Log: config.Log,
+		Listen: config.APIListen, Authority: s.authority, Changed: s.history.Add,
 		// Asked once the socket is open: the plane is there by then.
 		Warn: func(object *api.Object) []string { return s.plane.WarningsOf(object) },
 	}); err != nil {
@@ -96,7 +108,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if err := s.servePush(); err != nil {
 		return nil, err
 	}
-	if err := s.api.Open(s.plane.Handler()); err != nil {
+	if err := s.api.Open(ctx, s.handler()); err != nil {
 		return nil, err
 	}
 	s.serving.Go(func() {
@@ -175,6 +187,9 @@ func (s *Server) Stop() error {
 		s.serving.Wait()
 		if s.api != nil {
 			s.stopErr = s.api.Stop()
+		}
+		if s.history != nil {
+			s.stopErr = errors.Join(s.stopErr, s.history.Close())
 		}
 		for _, taken := range s.locks {
 			taken.release()
