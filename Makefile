@@ -57,6 +57,10 @@ generate: ## write the CRDs, the deep copies and the reference anew
 attack: build ## try to get out of a sandbox, in every way that we know, as whom we can
 	@$(BIN)/attack -sluice $(BIN)/sluice
 
+.PHONY: test-kube
+test-kube: build ## try the server's API with the real kubectl, built from its module (minutes the first time)
+	cd test/kube && $(GO) vet ./... && $(GO) test -count=1 -timeout $(PATIENCE) ./...
+
 .PHONY: test-kernels
 test-kernels: ## boot Debian 12's kernels in an emulator and try the sandbox there (needs qemu and apt; KERNELS='-arch arm64 -v')
 	@$(GO) run ./test/kernels $(KERNELS)

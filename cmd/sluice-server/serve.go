@@ -50,6 +50,9 @@ func serve(ctx context.Context, o options) error {
 	}
 	defer withdraw()
 	log.Info("ready", "runtime", paths.Runtime(o.runtimeDir), "data", data, "took", time.Since(started).Round(time.Millisecond))
+	if address := control.APIAddress(); address != "" {
+		log.Info("serving the API over TLS", "address", address)
+	}
 	systemd.Tell(notify.Ready)
 	debug.FreeOSMemory() // starting allocates a third of what then lies idle
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sluice.dev/sluice/internal/control/history"
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/rest/fakeapi"
@@ -46,6 +47,10 @@ func beside() http.Handler {
 	answer(inspect.FlowsPath, record.Record{ID: 1, Workload: "details-v2/1"})
 	answer(inspect.WhyPath, inspect.Why{Format: inspect.Format, Title: "a question"})
 	answer(inspect.WhyPath+"/", inspect.Opened{Format: inspect.Format, Flow: record.Record{ID: 1}})
+	answer(inspect.HistoryPath, inspect.History{Format: inspect.Format, Entries: []history.Entry{
+		{Verb: "create", Who: "jason", State: &history.State{Spec: json.RawMessage(`{"a":1}`)}},
+	}})
+	answer(inspect.CredentialPath, inspect.Credential{Format: inspect.Format})
 	return mux
 }
 
@@ -61,6 +66,7 @@ var printing = []string{
 	"backup -", "backup BACKUP", "restore BACKUP",
 	"describe egressrule one", "validate -f RULE", "why egress-rule/default/one",
 	"version", "version --short", "version -o json", "doctor", "doctor -o json",
+	"history er one", "history er one -o yaml", "history er one -o json", "kubeconfig",
 	"completion bash", "completion zsh", "completion fish", "completion powershell", "help", "help get", "--help", "--version",
 	"__complete get ", "__completeNoDesc get ",
 }

@@ -36,7 +36,11 @@ func TestTheWordsOfTheCommandLine(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			server := fakeapi.New()
 			server.Warn = warnings
-			server.Beside = inspect.NewHandler(inspect.Config{Version: inspect.Version{Version: "v9.9.9"}, Data: flowing{}, Census: flowing{}, Rules: func() (int64, int) { return 13, 2 }})
+			beside := http.NewServeMux()
+			beside.Handle("/sluice/", inspect.NewHandler(inspect.Config{Version: inspect.Version{Version: "v9.9.9"}, Data: flowing{}, Census: flowing{}, Rules: func() (int64, int) { return 13, 2 }}))
+			beside.Handle(inspect.HistoryPath, inspect.NewHistoryHandler(changesOf))
+			beside.Handle(inspect.CredentialPath, inspect.NewCredentialHandler(issue))
+			server.Beside = beside
 			env.Setenv("SLUICE_RUNTIME", server.Start(env.T().(testing.TB)))
 			return nil
 		},

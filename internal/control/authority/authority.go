@@ -36,16 +36,23 @@ const (
 // Roles lists the roles.
 func Roles() []string { return []string{Reader, Editor} }
 
-// Bounds of lifetimes.
 const (
+	// DefaultLifetime is how long a client certificate is good where nobody says.
 	DefaultLifetime = 24 * time.Hour
-	MinLifetime     = time.Minute
-	MaxLifetime     = 90 * 24 * time.Hour
+	// MinLifetime is the shortest lifetime of a client certificate.
+	MinLifetime = time.Minute
+	// MaxLifetime is the longest lifetime of a client certificate.
+	MaxLifetime = 90 * 24 * time.Hour
 
-	caLifetime     = 10 * 365 * 24 * time.Hour
-	caRenewal      = 365 * 24 * time.Hour // before its end; longer than MaxLifetime and serverLifetime
+	// caLifetime is how long the certificate authority of the API is good.
+	caLifetime = 10 * 365 * 24 * time.Hour
+	// caRenewal is how long before its end the authority is replaced. It is longer than
+	// what the authority signs is good.
+	caRenewal = 365 * 24 * time.Hour
+	// serverLifetime is how long the certificate of the API's port is good.
 	serverLifetime = 90 * 24 * time.Hour
-	serverRenewal  = serverLifetime / 3 // before its end
+	// serverRenewal is how long before its end the certificate of the port is replaced.
+	serverRenewal = serverLifetime / 3
 	// clockSkew is how far a client's clock may be behind ours.
 	clockSkew = 5 * time.Minute
 	// maxName bounds the name of a client, in bytes.

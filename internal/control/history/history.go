@@ -19,10 +19,15 @@ import (
 
 // Bounds of what is kept. Beyond one, the oldest changes are forgotten.
 const (
-	MaxEntries     = 32        // of one object
-	MaxObjectBytes = 256 << 10 // of one object, as on disk
-	MaxEntryBytes  = 64 << 10  // of one change; of a larger one the object is left out
-	MaxBytes       = 8 << 20   // in all
+	// MaxEntries bounds the changes of one object that are kept.
+	MaxEntries = 32
+	// MaxObjectBytes bounds the history of one object, in bytes on disk.
+	MaxObjectBytes = 256 << 10
+	// MaxEntryBytes bounds one change, in bytes on disk; of a larger one the object is left
+	// out.
+	MaxEntryBytes = 64 << 10
+	// MaxBytes bounds the history of all objects, in bytes; the file may have twice as many.
+	MaxBytes = 8 << 20
 )
 
 // Format is the format of the file, and the only one that this build reads.

@@ -21,16 +21,20 @@ import (
 
 // Bounds of the TCP port. They are its own: whatever happens there, api.sock is served.
 const (
-	// maxRemoteConnections bounds the open connections, maxPerAddress those from one
-	// address. Beyond either a new one is closed.
+	// maxRemoteConnections bounds the open connections on the TCP port; beyond it a new one
+	// is closed.
 	maxRemoteConnections = 128
-	maxPerAddress        = maxRemoteConnections / 2
+	// maxPerAddress bounds the connections of the TCP port from one address; beyond it a
+	// new one is closed.
+	maxPerAddress = maxRemoteConnections / 2
 	// maxRemoteStreams bounds the requests at once on one connection of HTTP/2.
 	maxRemoteStreams = 32
-	// maxRemoteRequests bounds the requests at once in all, and maxRemoteWatches those
-	// that go on: each may hold a body in memory. Beyond either the answer is 429.
+	// maxRemoteRequests bounds the requests at once from the TCP port, each of which may
+	// hold a body in memory; beyond it the answer is 429.
 	maxRemoteRequests = 64
-	maxRemoteWatches  = 128
+	// maxRemoteWatches bounds the watches and followed flows from the TCP port; beyond it
+	// the answer is 429.
+	maxRemoteWatches = 128
 	// refusalTimeout bounds the time of an answer that refuses a request, its body included.
 	refusalTimeout = 2 * time.Second
 	// refusalsEvery is how often a refused credential is logged at most.

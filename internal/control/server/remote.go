@@ -77,3 +77,6 @@ func (s *Server) issue(request inspect.CredentialRequest) (inspect.Credential, e
 		Certificate: string(certificate), Expires: expires.UTC(),
 	}, nil
 }
+
+// APIAddress is where the API is served over TLS; "" where it is not.
+func (s *Server) APIAddress() string { return s.api.Address() }
