@@ -136,7 +136,7 @@ func TestTheVerbsOfKubectlWorkOverTheNetworkAsARoleAllows(t *testing.T) {
 		{"reader", "explain egresspolicy.spec.to.ports", "", 0, "FIELD: ports <[]Object>"},
 		{"reader", "api-resources --api-group=sluice.dev", "", 0, "EgressPolicy"},
 		{"reader", "describe er googleapis", "", 0, "Service:  *.googleapis.com"},
-		{"reader", "diff -f -", google, 1, "+    service: '*.google.com'\n"},
+		{"reader", "diff -f -", google, 2, "the role reader reads only"}, // it is a change that is tried only
 		{"editor", "diff -f -", google, 1, "+    service: '*.google.com'\n"},
 		{"editor", "diff -f -", rule, 0, ""},
 		{"editor", "apply -f -", google, 0, said + "configured\n"},
@@ -173,8 +173,8 @@ func TestTheVerbsOfKubectlWorkOverTheNetworkAsARoleAllows(t *testing.T) {
 
 	p.stop(t)
 	log := p.log.String()
-	if n := strings.Count(log, "msg=changed who=jason role=editor"); n != len(verbs) {
-		t.Errorf("the log has %d changes, want %d", n, len(verbs))
+	if n := strings.Count(log, "msg=changed who=jason role=editor"); n < len(verbs) { // and those of who manages which field
+		t.Errorf("the log has %d changes, want at least %d", n, len(verbs))
 	}
 	config, err := os.ReadFile(p.config("editor"))
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -101,6 +102,9 @@ func entryOf(object *unstructured.Unstructured) history.Entry {
 	}
 	state := &history.State{Labels: object.GetLabels(), Annotations: object.GetAnnotations()}
 	delete(state.Annotations, lastApplied) // of the copy that GetAnnotations makes
+	if len(state.Annotations) == 0 {
+		state.Annotations = nil
+	}
 	if spec, err := json.Marshal(object.Object["spec"]); err == nil {
 		state.Spec = spec
 	}
@@ -165,7 +169,8 @@ func (c *changes) say(who caller, r *http.Request, info *request.RequestInfo, no
 			}
 		}
 		line(entry.Name, entry.Revision)
-		if c.changed != nil {
+		// Who manages which field, and finalizers, are in the log alone.
+		if c.changed != nil && (object.before == nil || !reflect.DeepEqual(entry.State, object.before.State)) {
 			c.changed(entry, object.before)
 		}
 	}

@@ -35,6 +35,7 @@ func TestEachChangeIsToldWithWhoMadeItAndItsRevision(t *testing.T) {
 		{"patched", editor, "PATCH", "/a", "application/merge-patch+json", "", `{"spec":{"destination":{"service":"b.example.com"}}}`, []string{"jason editor patch a"}},
 		{"patched with a table as the answer", editor, "PATCH", "/a", "application/merge-patch+json", "application/json;as=Table;v=v1;g=meta.k8s.io", `{"metadata":{"labels":{"x":"y"}}}`, []string{"jason editor patch a"}},
 		{"patched to what it is", editor, "PATCH", "/a", "application/merge-patch+json", "", `{"spec":{"destination":{"service":"b.example.com"}}}`, nil},
+		{"changed in what kubectl notes for itself alone", editor, "PATCH", "/b", "application/merge-patch+json", "", `{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"x"}}}`, nil},
 		{"applied", editor, "PATCH", "/e?fieldManager=t", "application/apply-patch+yaml", "", egressRule("e", "a.example.com"), []string{"jason editor apply e"}},
 		{"read", editor, "GET", "/a", "", "", "", nil},
 		{"deleted", editor, "DELETE", "/a", "", "", "", []string{"jason editor delete a"}},
