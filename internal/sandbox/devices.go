@@ -17,7 +17,10 @@ import (
 const devFolder = "/dev"
 
 // deviceFiles are those that reach nobody.
-var deviceFiles = []string{"null", "zero", "full", "random", "urandom", "tty"}
+var deviceFiles = []struct {
+	name         string
+	major, minor uint32
+}{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}}
 
 // deviceFolders are made where the machine has them, for what is mounted there.
 var deviceFolders = []string{"pts", "shm", "mqueue"}
@@ -57,9 +60,9 @@ func ownDev(terminal bool) error {
 	if err := unix.Mount("tmpfs", devFolder, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, maskOptions); err != nil {
 		return fmt.Errorf("mount %s: %w", devFolder, err)
 	}
-	for _, name := range deviceFiles {
-		if err := takeDevice(old, name); err != nil {
-			return fmt.Errorf("the device %s: %w", name, err)
+	for _, device := range deviceFiles {
+		if err := takeDevice(old, device.name, unix.Mkdev(device.major, device.minor)); err != nil {
+			return fmt.Errorf("the device %s: %w", device.name, err)
 		}
 	}
 	for _, name := range deviceFolders {
@@ -82,9 +85,9 @@ func ownDev(terminal bool) error {
 	return nil
 }
 
-// takeDevice gives one of the old files a name in /dev; what is no device, or missing, is
-// left out.
-func takeDevice(old int, name string) error {
+// takeDevice gives one of the old files a name in /dev; what is missing, or not that device,
+// is left out.
+func takeDevice(old int, name string, number uint64) error {
 	file, err := unix.Openat(old, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
@@ -94,7 +97,7 @@ func takeDevice(old int, name string) error {
 	}
 	defer unix.Close(file)
 	var stat unix.Stat_t
-	if err := unix.Fstat(file, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFCHR {
+	if err := unix.Fstat(file, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFCHR || stat.Rdev != number {
 		return err
 	}
 	path := filepath.Join(devFolder, name)
@@ -113,18 +116,21 @@ func makeEmpty(path string, mode os.FileMode) error {
 }
 
 // bindDevice puts a device file on path, and lets it work there where device files have
-// been closed.
+// been closed. It is the machine's own file: read-only, it can be written to, and its owner
+// and its rights cannot be changed.
 func bindDevice(source, path string) error {
 	if err := unix.Mount(source, path, "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
 	var there unix.Statfs_t
-	if err := unix.Statfs(path, &there); err != nil || there.Flags&unix.ST_NODEV == 0 {
+	if err := unix.Statfs(path, &there); err != nil {
 		return err
 	}
-	err := unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NOSUID|unix.MS_NOEXEC, "")
-	if err == unix.EPERM {
-		return nil // whoever made our namespace closed it
+	if there.Flags&unix.ST_NODEV != 0 {
+		err := unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NOEXEC, "")
+		if err != unix.EPERM { // whoever made our namespace closed it
+			return err
+		}
 	}
-	return err
+	return restrictMounts(path, unix.MOUNT_ATTR_RDONLY)
 }

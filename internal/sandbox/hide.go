@@ -50,7 +50,7 @@ func hideSockets(lists []int, named []namedSocket) (note string, err error) {
 			whole = false
 			break
 		}
-		if err := unix.Mount("/dev/null", path, "", unix.MS_BIND, ""); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := bindDevice(os.DevNull, path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return "", fmt.Errorf("hide the socket %s: %w", path, err)
 		}
 		hidden++

@@ -17,6 +17,22 @@ func restrictMounts(path string, flag uint64) error {
 	return remountBelow(path, flag) // before Linux 5.12, or a filter around us does not know the call
 }
 
+// restrictMount does it to one mount, and not to those below it.
+func restrictMount(m *mounted, flag uint64) error {
+	if unix.MountSetattr(-1, m.point, 0, &unix.MountAttr{Attr_set: flag}) == nil {
+		return nil
+	}
+	return m.remount(flag)
+}
+
+// remount adds a flag; those of both calls have the same values.
+func (m *mounted) remount(flag uint64) error {
+	if err := unix.Mount("", m.point, "", unix.MS_REMOUNT|unix.MS_BIND|m.flags()|uintptr(flag), ""); err != nil {
+		return fmt.Errorf("remount %s: %w", m.point, err)
+	}
+	return nil
+}
+
 // remountBelow does it mount by mount. One that another covers is out of reach.
 func remountBelow(path string, flag uint64) error {
 	all, err := readMounted()
@@ -31,10 +47,8 @@ func remountBelow(path string, flag uint64) error {
 		if now, err := mountOf(m.point); err != nil || now != m.id {
 			continue
 		}
-		// The flags of both calls have the same values.
-		flags := unix.MS_REMOUNT | unix.MS_BIND | m.flags() | uintptr(flag)
-		if err := unix.Mount("", m.point, "", flags, ""); err != nil {
-			return fmt.Errorf("remount %s: %w", m.point, err)
+		if err := m.remount(flag); err != nil {
+			return err
 		}
 		found = found || m.point == path
 	}

@@ -107,11 +107,13 @@ func ownTerminals(mounted []string, given int) error {
 		if path == ptsFolder {
 			continue
 		}
-		source := ptsFolder
-		if info, err := os.Stat(path); err == nil && !info.IsDir() { // a single terminal
-			source = os.DevNull
+		var err error
+		if info, statErr := os.Stat(path); statErr == nil && !info.IsDir() { // a single terminal
+			err = bindDevice(os.DevNull, path)
+		} else {
+			err = unix.Mount(ptsFolder, path, "", unix.MS_BIND, "")
 		}
-		if err := unix.Mount(source, path, "", unix.MS_BIND, ""); err != nil && !unreachable(err) {
+		if err != nil && !unreachable(err) {
 			return fmt.Errorf("cover %s: %w", path, err)
 		}
 	}
