@@ -84,10 +84,15 @@ func (r *remoteServer) changes() []history.Entry {
 
 func startRemote(t testing.TB) *remoteServer {
 	t.Helper()
+	return startRemoteWith(t, 2*time.Second)
+}
+
+func startRemoteWith(t testing.TB, headerTimeout time.Duration) *remoteServer {
+	t.Helper()
 	r := &remoteServer{clock: new(testClock)}
 	r.authority = newAuthority(t, r.clock.now)
 	r.testServer = startWith(t, Config{
-		DataDir: t.TempDir(), Peers: acceptAll, Listen: "127.0.0.1:0", Authority: r.authority, headerTimeout: 2 * time.Second,
+		DataDir: t.TempDir(), Peers: acceptAll, Listen: "127.0.0.1:0", Authority: r.authority, headerTimeout: headerTimeout,
 		Changed: func(entry history.Entry, _ *history.Entry) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -346,29 +351,37 @@ func TestABodyThatIsTooLargeIsRefusedAndOneOfNobodyIsNotRead(t *testing.T) {
 }
 
 func TestThePortHasOnlySoManyConnectionsAndTheSocketIsServedBeside(t *testing.T) {
-	r := startRemote(t)
+	r := startRemoteWith(t, time.Hour) // nothing but a bound closes a connection
 	var open []net.Conn
 	defer func() {
 		for _, conn := range open {
 			conn.Close()
 		}
 	}()
-	dial := func() net.Conn {
-		conn, err := net.Dial("tcp", r.Address())
+	dial := func(from string) net.Conn {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		conn, err := dialer.Dial("tcp", r.Address())
 		if err != nil {
 			t.Fatal(err)
 		}
 		open = append(open, conn)
 		return conn
 	}
+	closed := func(what string, conn net.Conn) {
+		t.Helper()
+		_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+		if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil || strings.Contains(err.Error(), "timeout") {
+			t.Errorf("one beyond the bound %s is kept: %d %v", what, n, err)
+		}
+	}
 	for range maxPerAddress {
-		dial()
+		dial("127.0.0.1")
 	}
-	over := dial()
-	_ = over.SetReadDeadline(time.Now().Add(time.Minute))
-	if n, err := over.Read(make([]byte, 1)); n != 0 || err == nil || strings.Contains(err.Error(), "timeout") {
-		t.Errorf("one beyond the bound is kept: %d %v", n, err)
+	closed("of an address", dial("127.0.0.1"))
+	for range maxRemoteConnections - maxPerAddress {
+		dial("127.0.0.2")
 	}
+	closed("in all", dial("127.0.0.3"))
 	if code, body := r.do(t, "GET", egressRules, "", ""); code != http.StatusOK {
 		t.Errorf("on api.sock: %d %s", code, body)
 	}
