@@ -27,6 +27,7 @@ var limitedPackages = []limited{
 	{"Live connections", "internal/proxy/gate"},
 	{"What workloads share", "internal/proxy/share"},
 	{"Carrying connections", "internal/proxy/carry"},
+	{"Asking the user", "internal/asking"},
 	{"The way in from outside", "internal/proxy/ingress"},
 	{"The way out", "internal/proxy/egress"},
 	{"The proxy's process", "cmd/sluice-proxy"},

@@ -53,6 +53,7 @@ type runOptions struct {
 	report        string
 	suggest       string
 	failOnDenied  bool
+	ask           bool
 	limits        wire.Limits
 	pids          string
 	memory        string
@@ -128,6 +129,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "say nothing after the command")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say the level of enforcement, and each connection and request as it ends")
 	f.BoolVar(&o.rules.Audit, "audit", false, "let pass what no rule allows, and say after the command what that was; all other denials stay")
+	f.BoolVar(&o.ask, "ask", false, "ask at the terminal about what no rule allows: once (for this run), always (added to the last file of --rules too) or no; the command gets a terminal of its own")
 	f.StringVar(&o.report, "report", "", "`FILE` to write every connection and request to, one JSON object a line; it is replaced")
 	f.StringVar(&o.suggest, "suggest", "", "`FILE` to write the least rules to that let through what the command did and tried; it is replaced")
 	f.BoolVar(&o.failOnDenied, "fail-on-denied", false, "end with status 3 where the command ends with 0 and something was denied")
@@ -151,7 +153,7 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	c := run.Config{
 		Command: args, Rules: o.rules.from(cmd), Watch: o.watch,
 		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Certificates: o.certificates, Quiet: o.quiet, Verbose: o.verbose,
-		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied, Unsupervised: o.unsupervised, NoFileCapabilities: o.noFileRights, RequireLevel: o.requireLevel, Limits: o.limits,
+		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied, Ask: o.ask, Unsupervised: o.unsupervised, NoFileCapabilities: o.noFileRights, RequireLevel: o.requireLevel, Limits: o.limits,
 	}
 	if err := run.CheckLimits(o.limits); err != nil {
 		return c, err
@@ -221,6 +223,9 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	if o.watch && (len(o.rules.Files) == 0 || slices.Contains(o.rules.Files, rulefile.StandardInput)) {
 		return c, errors.New("--watch follows files of --rules; name one, and not standard input")
 	}
+	if o.ask && c.Rules.Audit {
+		return c, errors.New("--ask and --audit exclude one another: what no rule allows is asked about, or passes")
+	}
 	if o.service == "" && o.server == "" {
 		if c.Via, err = o.viaProxy(cmd, args, os.Getenv); err != nil {
 			return c, err
@@ -235,6 +240,9 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	}
 	if c.Rules.Any() || len(c.Rules.Private) > 0 {
 		return c, errors.New("--rules, --allow, --preset, --private and --reach-host are for a command that runs alone; with --service or --server the rules are the server's: use sluice create")
+	}
+	if o.ask {
+		return c, errors.New("--ask is for a command that runs alone; with --service or --server the rules are the server's: use sluice create")
 	}
 	if c.Rules.Audit {
 		return c, errors.New("--audit is for a command that runs alone; with --service or --server it is the mesh that decides: set outboundDefault: Audit in its MeshConfig, for all or for one namespace")

@@ -51,7 +51,7 @@ func (w *Workload) foretell(asked capture.Connecting, say func(capture.Answer)) 
 		return
 	}
 	at := now.Policy.AtConnect(chain.Transport, chain.Port, chain.Dialled, chain.Addr)
-	denied := !at.Possible && !isWeb(chain.Port)
+	denied := !at.Possible && !isWeb(chain.Port) && w.kit.Ask == nil // who is asked needs to know what is said
 	if !denied && !at.ServerFirst || !w.begin() {
 		unpin()
 		say(capture.Answer{Always: true})

@@ -35,8 +35,9 @@ type WorkloadConfig struct {
 	Workload wire.Workload
 	Capture  *capture.Capture // closed with the workload; nil for an ingress
 	Holder   *snapshot.Holder
-	Names    *dnsserver.Table // nil: a new one
-	Sink     record.Sink      // takes the records of this workload, beside the proxy's own sinks; nil: none
+	Names    *dnsserver.Table                                      // nil: a new one
+	Ask      func(ctx context.Context, denied *record.Record) bool // see carry.Kit; nil: nobody is asked
+	Sink     record.Sink                                           // takes the records of this workload, beside the proxy's own sinks; nil: none
 }
 
 // Workload is one workload that the proxy serves: its listeners, its names, its gate and
@@ -95,6 +96,7 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 		Hellos: w.portion.hellos, Pipes: w.portion.pipes,
 		Upstream: upstream.Allowance{Open: w.portion.up, Handshakes: w.portion.handshakes},
 	}
+	w.kit.Ask = c.Ask
 	if c.Sink != nil {
 		w.kit.Recorder = p.config.Records.Also(c.Sink)
 	}

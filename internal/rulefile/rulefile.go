@@ -32,12 +32,13 @@ type Rules struct {
 	Files []string // of --rules; StandardInput once at most
 	// Open opens a file of rules; os.Open where nil.
 	Open    func(name string) (io.ReadCloser, error)
-	Input   io.Reader // what StandardInput reads; it is needed where Files names it
-	Presets []string  // of --preset
-	Allow   []string  // of --allow: HOST[:PORT]
-	Host    []uint16  // of --reach-host: ports of this machine's loopback, as HostName
-	Private []string  // of --private: CIDRs that the names of every rule may lead to
-	Audit   bool      // --audit: what no rule allows passes, and is reported
+	Input   io.Reader    // what StandardInput reads; it is needed where Files names it
+	Presets []string     // of --preset
+	Allow   []string     // of --allow: HOST[:PORT]
+	Host    []uint16     // of --reach-host: ports of this machine's loopback, as HostName
+	Private []string     // of --private: CIDRs that the names of every rule may lead to
+	More    []api.Object // checked, in the namespace that each names
+	Audit   bool         // --audit: what no rule allows passes, and is reported
 }
 
 // HostName is this machine's loopback, for a command that may reach some of its ports.
@@ -72,6 +73,7 @@ func (r Rules) Compile(workload wire.Workload, words io.Writer) (*wire.Snapshot,
 	if err != nil {
 		return nil, err
 	}
+	objects = append(objects, r.More...)
 	if workload, err = workload.Normalize(); err != nil {
 		return nil, err
 	}

@@ -42,6 +42,13 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 		}
 		c.Certificates, c.Mask = folder, append(slices.Clone(c.Mask), folder)
 	}
+	if c.Ask {
+		var err error
+		if c.asks, err = newAsks(&c); err != nil {
+			return ExitFailed, err
+		}
+		defer c.asks.end()
+	}
 	rules, compiled, err := c.compile()
 	if err != nil {
 		return ExitFailed, err
@@ -51,6 +58,12 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 		return ExitFailed, err
 	}
 	defer closeAll(published)
+	if c.asks != nil {
+		if err := c.asks.takeTerminal(&c); err != nil {
+			return ExitFailed, err
+		}
+		w.stderr = c.Stderr
+	}
 	if c.Via != nil && c.Via.file != "" {
 		c.Mask = append(slices.Clone(c.Mask), c.Via.file)
 	}
@@ -81,7 +94,12 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 	workload := c.Workload
 	workload.PID, workload.Level = box.PID(), box.Enforcement().Level
 	workload.Unready = unready(box)
-	attached, err := p.Attach(ctx, proxy.WorkloadConfig{Workload: workload, Capture: captured, Holder: holder})
+	joins := proxy.WorkloadConfig{Workload: workload, Capture: captured, Holder: holder}
+	if c.asks != nil {
+		c.asks.CloseCommand() // the sandbox has its own
+		joins.Ask = c.asks.asker.Ask
+	}
+	attached, err := p.Attach(ctx, joins)
 	if err != nil {
 		captured.Close()
 		return ExitFailed, err
@@ -97,16 +115,27 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 	w.start(c, workload.Instance, c.enforcement(box))
 	collected.Begin()
 	inForce := rules
-	following := c.follow(ctx, func(rules *wire.Snapshot, compiled *snapshot.Snapshot) {
+	swap := func(rules *wire.Snapshot, compiled *snapshot.Snapshot) {
 		inForce = rules
 		holder.Swap(compiled)
-	})
+	}
+	if c.asks != nil {
+		c.asks.begin(swap)
+	}
+	following := c.follow(ctx, swap)
 	o := outcome{advise: func(r *record.Record) string { return allowAdvice(r, inForce, c.Workload) }}
-	o.exit, o.failed = startAndWait(ctx, box, compiled.Directory.SearchText(), nil, w)
+	o.exit, o.failed = startAndWait(ctx, box, compiled.Directory.SearchText(), nil, c.asks, w)
 	following()
+	if c.asks != nil {
+		c.asks.end()
+		c.asks.begin(nil) // an answer that comes now changes nothing
+	}
 	p.Close() // each connection has its record now
 	o.reached = box.Reached()
 	o.summary, o.dropped = collected.End(), collected.Dropped()
+	if c.asks != nil {
+		defer c.asks.sayUnkept(c.Stderr)
+	}
 	return w.finish(c, o)
 }
 
@@ -130,6 +159,10 @@ func (c *Config) follow(ctx context.Context, swap func(*wire.Snapshot, *snapshot
 	var running sync.WaitGroup
 	running.Go(func() {
 		c.followed.each(ctx, func() {
+			if c.asks != nil { // which compiles too
+				c.asks.mu.Lock()
+				defer c.asks.mu.Unlock()
+			}
 			rules, compiled, err := c.compile()
 			if err != nil {
 				fmt.Fprintf(c.Stderr, "sluice: the changed rules are wrong, so the previous ones stay in force: %v\n", err)

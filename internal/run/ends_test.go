@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/sandbox"
 )
 
@@ -50,7 +51,10 @@ func TestMain(m *testing.M) {
 }
 
 func runRole(command []string) int {
-	code, err := Run(context.Background(), Config{Command: command, Mask: filepath.SplitList(os.Getenv("MASK")), Unsupervised: os.Getenv("UNSUPERVISED") != ""})
+	code, err := Run(context.Background(), Config{
+		Command: command, Mask: filepath.SplitList(os.Getenv("MASK")), Unsupervised: os.Getenv("UNSUPERVISED") != "",
+		Ask: os.Getenv("ASK") != "", Rules: rulefile.Rules{Files: filepath.SplitList(os.Getenv("RULES"))},
+	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
@@ -187,6 +191,10 @@ func shellRole(command []string) int {
 			return 99
 		case status.Stopped():
 			fmt.Println("job stopped")
+			if os.Getenv("ASK") != "" {
+				settings, err := unix.IoctlGetTermios(0, unix.TCGETS)
+				fmt.Println("as a shell has it:", err == nil && settings.Lflag&unix.ICANON != 0)
+			}
 			unix.Kill(-job.Process.Pid, unix.SIGCONT)
 		default:
 			foreground, _ := unix.IoctlGetInt(0, unix.TIOCGPGRP)

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"sluice.dev/sluice/internal/hidden"
 	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/sandbox"
@@ -72,8 +74,14 @@ type Config struct {
 	Stderr       io.Writer
 	Log          *slog.Logger
 
-	followed *followed // nil: the rules are not followed
-	proxies  []string  // variables of Env that named a proxy, and were taken out
+	// Ask asks at the terminal about what no rule allows. The command gets a terminal of its
+	// own.
+	Ask bool
+
+	asks     *asks       // nil: nobody is asked
+	streams  [3]*os.File // of the command; nil: ours
+	followed *followed   // nil: the rules are not followed
+	proxies  []string    // variables of Env that named a proxy, and were taken out
 }
 
 // Publish is a port inside the sandbox that is open outside.
@@ -129,6 +137,7 @@ func open(ctx context.Context, c Config, w *watch) (*sandbox.Sandbox, error) {
 	w.hides = plan
 	box, err := sandbox.New(ctx, sandbox.Config{
 		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: append(slices.Clone(c.Mask), w.hidden()...),
+		Stdin: c.streams[0], Stdout: c.streams[1], Stderr: c.streams[2], Terminal: c.asks != nil,
 		Files: plan.Files,
 		Unix:  c.Unix, Unsupervised: c.Unsupervised, NoFileCapabilities: c.NoFileCapabilities,
 		Resources: c.Resources,
@@ -181,7 +190,7 @@ func sayLevel(c Config, box *sandbox.Sandbox) {
 
 // startAndWait starts the command and forwards signals until it ends. gone, when
 // closed, ends the sandbox: the proxy went away.
-func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, gone <-chan struct{}, w *watch) (int, error) {
+func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, gone <-chan struct{}, asks *asks, w *watch) (int, error) {
 	signals, stop := catchSignals()
 	defer stop()
 	if err := box.Start(search); err != nil {
@@ -210,9 +219,18 @@ func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, go
 			}
 			return code, err
 		case received := <-signals:
+			if asks != nil && received == os.Signal(unix.SIGWINCH) {
+				asks.Resize() // of which the kernel tells the command
+				continue
+			}
 			passOn(box, received)
 		case <-box.Stopped():
-			stopToo()
+			if asks == nil {
+				stopToo()
+				continue
+			}
+			asks.Suspend(stopToo)
+			passOn(box, unix.SIGCONT)
 		case <-box.FilterRefused():
 			sayRefused()
 		case <-box.HiddenOpened():

@@ -3,6 +3,7 @@ package run
 import (
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +38,12 @@ func SurviveBrokenPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPI
 // stopToo stops this process as its command was, so that the shell around takes
 // the terminal back; it returns when the shell goes on with the job. Where there is
 // no such shell the kernel does not let SIGTSTP stop us for good.
-func stopToo() { unix.Kill(unix.Getpid(), unix.SIGTSTP) }
+// This thread is stopped before it goes on: the signal is its own.
+func stopToo() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGTSTP)
+}
 
 // passOn hands a signal to the command.
 func passOn(box *sandbox.Sandbox, received os.Signal) {

@@ -37,6 +37,7 @@ type (
 		// as the last descriptors.
 		SSH []string `json:"ssh,omitempty"`
 		// NoFileCapabilities is that of Config.
+		Session            bool     `json:"session,omitempty"` // init leads one, with the command's terminal
 		NoFileCapabilities bool     `json:"noFileCapabilities,omitempty"`
 		Listen             []uint16 `json:"listen,omitempty"`
 		Checks             []Check  `json:"checks,omitempty"`

@@ -24,6 +24,7 @@ type launcher struct {
 type launch struct {
 	path    string
 	command []string
+	session bool // it gets a process group of its own, in the foreground of the terminal
 }
 
 type launched struct {
@@ -49,25 +50,29 @@ func newLauncher(runAs *Identity, kept uint64, supervised bool, cgroups string) 
 			return
 		}
 		wanted := <-l.begin
-		pid, err := execute(wanted.path, wanted.command)
+		pid, err := execute(wanted)
 		l.begun <- launched{pid, err}
 	}()
 	return l, <-confined
 }
 
 // start starts the command, once.
-func (l *launcher) start(command []string) (pid int, err error) {
+func (l *launcher) start(command []string, session bool) (pid int, err error) {
 	path, err := exec.LookPath(command[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) { // a PATH with "." in it is the user's wish
 		return 0, &CommandError{Command: command[0], Err: errnoOf(err)}
 	}
-	l.begin <- launch{path, command}
+	l.begin <- launch{path, command, session}
 	begun := <-l.begun
 	return begun.pid, begun.err
 }
 
-func execute(path string, command []string) (pid int, err error) {
+func execute(wanted launch) (pid int, err error) {
+	path, command := wanted.path, wanted.command
 	attributes := &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}}
+	if wanted.session {
+		attributes.Sys = &syscall.SysProcAttr{Foreground: true, Ctty: terminalOf([]*os.File{os.Stdin, os.Stdout, os.Stderr})}
+	}
 	pid, err = syscall.ForkExec(path, command, attributes)
 	if err == syscall.ENOEXEC { // a script without its first line, as execvp(3) takes it
 		pid, err = syscall.ForkExec("/bin/sh", append([]string{"/bin/sh", path}, command[1:]...), attributes)

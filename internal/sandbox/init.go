@@ -79,7 +79,7 @@ func initMain(command []string) int {
 	if _, err := seqpacket.Receive(control, &begin, 0); err != nil {
 		return exitInit // the parent is gone before the start
 	}
-	pid, err := beginCommand(command, inside, begin.Search)
+	pid, err := beginCommand(command, inside, begin.Search, wanted.Session)
 	if err != nil {
 		seqpacket.Send(control, started{Failure: failureOf("start", err)})
 		return exitInit
@@ -91,7 +91,7 @@ func initMain(command []string) int {
 	trim.Later()
 	stops, seen := make(chan unix.Signal, 1), newSeenSignals()
 	go seen.watch(signals)
-	go deliver(control, seen, pid)
+	go deliver(control, seen, pid, wanted.Session)
 	go tellStops(control, seen, pid, stops)
 	go watch.run(context.Background(), wanted.Listen, wanted.Checks)
 	inside.opens.run(control)
@@ -234,7 +234,7 @@ func reap(pid int, stops chan<- unix.Signal) (exit int) {
 }
 
 // beginCommand writes the search list and starts the command.
-func beginCommand(command []string, inside *interior, search []string) (pid int, err error) {
+func beginCommand(command []string, inside *interior, search []string, session bool) (pid int, err error) {
 	if inside.resolvConf != nil {
 		if err := inside.resolvConf.write(search); err != nil {
 			return 0, err
@@ -245,7 +245,7 @@ func beginCommand(command []string, inside *interior, search []string) (pid int,
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return 0, err
 	}
-	return inside.supervision.launcher.start(command)
+	return inside.supervision.launcher.start(command, session)
 }
 
 func isBelow(path, folder string) bool {

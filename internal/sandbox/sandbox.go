@@ -34,6 +34,10 @@ type Config struct {
 	Dir string
 	// Stdin, Stdout and Stderr are handed through as they are; nil means ours.
 	Stdin, Stdout, Stderr *os.File
+	// Terminal says that those of them that are terminals are one which nobody else has:
+	// it becomes the command's own, in a session of its own, so that ^C and ^Z typed there
+	// come from its kernel side.
+	Terminal bool
 	// Mask lists folders, besides /run, that are empty for the command, and files in
 	// whose place it finds /dev/null: what holds the sockets, the data and the reports
 	// of Sluice. One that does not exist is skipped, so make it first.
@@ -186,6 +190,7 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 		Unix: config.Unix, Unsupervised: config.Unsupervised, NoFileCapabilities: config.NoFileCapabilities, OneUser: config.userNamespace(), SSH: ssh.paths,
 		Files:   !config.Files.empty(),
 		Cgroups: s.group.namespace(config.RunAs),
+		Session: config.Terminal,
 	}, ssh.files)
 	if err == nil && !config.Files.empty() {
 		err = sendFiles(s.control, &config.Files)

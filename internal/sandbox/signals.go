@@ -48,13 +48,18 @@ func receiveSignals() <-chan os.Signal {
 
 // deliver hands the command the signals that our parent tells of, until that is
 // gone; then the sandbox ends.
-func deliver(control *net.UnixConn, seen *seenSignals, command int) {
+// In a session of its own the whole job goes on again, as the kernel stopped it.
+func deliver(control *net.UnixConn, seen *seenSignals, command int, session bool) {
 	for {
 		var told order
 		if _, err := seqpacket.Receive(control, &told, 0); err != nil {
 			os.Exit(exitKilled) // PID 1 ends: the kernel kills the rest
 		}
 		sent := syscall.Signal(told.Signal)
+		if session && sent == unix.SIGCONT {
+			unix.Kill(-command, sent)
+			continue
+		}
 		if reachedGroup(seen, command, sent) {
 			continue
 		}

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"os"
 	"runtime"
 	"slices"
@@ -23,6 +24,12 @@ func (s *Sandbox) startInit(config *Config, control *os.File) error {
 		Env:   lastOfEach(env),
 		Files: []*os.File{or(config.Stdin, os.Stdin), or(config.Stdout, os.Stdout), or(config.Stderr, os.Stderr), control},
 		Sys:   namespaces(config.userNamespace()),
+	}
+	if config.Terminal {
+		attributes.Sys.Setsid, attributes.Sys.Setctty = true, true
+		if attributes.Sys.Ctty = terminalOf(attributes.Files[:3]); attributes.Sys.Ctty < 0 {
+			return errors.New("no standard stream is a terminal")
+		}
 	}
 	arguments := append([]string{initName}, config.Command...)
 	begun := make(chan error)
@@ -48,6 +55,25 @@ func (s *Sandbox) startInit(config *Config, control *os.File) error {
 		close(s.ended)
 	}()
 	return <-begun
+}
+
+// terminalOf returns the first of the standard streams that is a terminal, -1 where none is.
+func terminalOf(streams []*os.File) int {
+	for i, stream := range streams {
+		raw, err := stream.SyscallConn()
+		if err != nil {
+			continue
+		}
+		terminal := false
+		raw.Control(func(fd uintptr) {
+			_, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+			terminal = err == nil
+		})
+		if terminal {
+			return i
+		}
+	}
+	return -1
 }
 
 // lastOfEach keeps the last of each variable, in order.

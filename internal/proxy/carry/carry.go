@@ -30,6 +30,9 @@ type Kit struct {
 	TellAll  bool // says everything to a denied workload, not the reason and the id alone
 	Recorder record.Recorder
 	Denials  *Denials // their pace; nil: none is held up
+	// Ask is asked before a denial is answered, and reports whether there are rules now by
+	// which it is to be decided anew; nil: nobody is asked.
+	Ask      func(ctx context.Context, denied *record.Record) bool
 	HTTP     *http1.Server
 	Buffers  *sniff.Buffers
 	Hellos   *share.Member // of the memory of first bytes

@@ -80,6 +80,12 @@ func (f *Flow) Decide(v *policy.Verdict) {
 	f.entry.Edit(func(r *record.Record) { r.Decide(v) })
 }
 
+// Ask asks about a connection that was denied, and reports whether it is to be decided
+// anew.
+func (f *Flow) Ask(ctx context.Context) bool {
+	return f.kit.Ask != nil && f.kit.ask(ctx, &f.entry)
+}
+
 // Fail notes why what was allowed did not come about, and returns it: where the gate
 // ended the connection, what its end looked like from below says nothing.
 func (f *Flow) Fail(err error) *refusal.Error {

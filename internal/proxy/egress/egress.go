@@ -165,6 +165,7 @@ func (c *connection) bytes(ctx context.Context, prefix []byte, seen sniff.Result
 	flow := c.open(seen, d.Snapshot)
 	defer flow.Close()
 	flow.Decide(&d.Verdict)
+	c.ask(ctx, flow, &d)
 	if !d.Verdict.Passes() {
 		c.refuse(ctx, &d.Verdict, seen)
 		return
@@ -183,6 +184,17 @@ func (c *connection) bytes(ctx context.Context, prefix []byte, seen sniff.Result
 	c.conn.Hold(dialled{allowed{c.chain}, at}, d.Snapshot)
 	flow.Edit(func(r *record.Record) { r.Upstream = at.String() })
 	flow.Relay(ctx, up, prefix, release)
+}
+
+// ask asks about a connection that was denied, and decides anew where there are other
+// rules now.
+func (c *connection) ask(ctx context.Context, flow *carry.Flow, d *Decision) {
+	if d.Verdict.Passes() || !flow.Ask(ctx) {
+		return
+	}
+	*d = decide(c.conn.Snapshot(), &c.chain)
+	flow.Edit(func(r *record.Record) { r.Snapshot = d.Snapshot.Version })
+	flow.Decide(&d.Verdict)
 }
 
 // open opens the record of the connection.

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"context"
 	"net"
 	"strconv"
 	"unsafe"
@@ -52,14 +53,47 @@ func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	defer r.forget()
 	d := decide(s, &r.chain)
 	r.Decide(&d.Verdict)
-	if !d.Verdict.Passes() {
-		return r.Deny(s, &r.chain, &d.Verdict)
+	switch {
+	case d.Verdict.Passes():
+		return r.follow(&d)
+	case r.Asks():
+		return r.askLater(x, d)
 	}
-	pool, err := r.poolFor(&d)
+	return r.Deny(s, &r.chain, &d.Verdict)
+}
+
+// askLater keeps the decision until there is an answer. It is apart from Direct so that a
+// request that passes allocates nothing.
+//
+//go:noinline
+func (r *requests) askLater(x *exchange.Request, d Decision) exchange.Direction {
+	return exchange.Direction{ID: uint64(r.ID()), Later: func(ctx context.Context) exchange.Direction { return r.ask(ctx, x, d) }}
+}
+
+// ask asks about a request that was denied, and decides anew where there are other rules
+// now.
+func (r *requests) ask(ctx context.Context, x *exchange.Request, d Decision) exchange.Direction {
+	changed := r.Ask(ctx)
+	r.read(x)
+	defer r.forget()
+	if changed {
+		d = decide(r.Conn().Snapshot(), &r.chain)
+		r.Under(d.Snapshot)
+		r.Decide(&d.Verdict)
+	}
+	if d.Verdict.Passes() {
+		return r.follow(&d)
+	}
+	return r.DenyNow(ctx, d.Snapshot, &r.chain, &d.Verdict)
+}
+
+// follow directs a request that passes.
+func (r *requests) follow(d *Decision) exchange.Direction {
+	pool, err := r.poolFor(d)
 	if err != nil {
 		return r.Fail(refusal.Of(err))
 	}
-	r.hold(&d)
+	r.hold(d)
 	if behind := r.made.behind; behind != "" {
 		r.Via(behind, d.Verdict.Rule.ID)
 	}

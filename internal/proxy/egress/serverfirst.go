@@ -51,6 +51,7 @@ func (c *connection) reach(ctx context.Context, e *early) (err error) {
 	d := &e.decision
 	e.flow = c.open(sniff.Result{}, d.Snapshot)
 	e.flow.Decide(&d.Verdict)
+	c.ask(ctx, e.flow, d)
 	if !d.Verdict.Passes() {
 		return refusal.New(d.Verdict.Reason, "")
 	}
