@@ -51,6 +51,10 @@ func TestALevelNeverFallsSilently(t *testing.T) {
 			if r.Code != 125 || r.Stdout != "" || !strings.Contains(r.Stderr, "--require-level sandbox: not all of it holds here: ") || !strings.Contains(r.Stderr, lacks) {
 				t.Errorf("required: exit %d, %q, %q", r.Code, r.Stdout, r.Stderr)
 			}
+			r = place.Sluice(t, "run", "--allow-pivot-root", "--require-level", "sandbox", "--", "echo", "started")
+			if r.Code != 125 || r.Stdout != "" || !strings.Contains(r.Stderr, "the command can take another root folder (--allow-pivot-root)") {
+				t.Errorf("with --allow-pivot-root: %d %q %q", r.Code, r.Stdout, r.Stderr)
+			}
 			r = place.Sluice(t, "run", "--require-level", "sandbox", "--", "echo", "started")
 			if whole := r.Code == 0 && r.Stdout == "started\n" && r.Stderr == ""; !whole && (r.Code != 125 || !strings.Contains(r.Stderr, "--require-level sandbox: ")) {
 				t.Errorf("required, and nothing given up: exit %d, %q, %q", r.Code, r.Stdout, r.Stderr)

@@ -44,6 +44,7 @@ type runOptions struct {
 	viaLogin      string
 	runAs         string
 	noFileRights  bool
+	pivotRoot     bool
 	unix          []string
 	unsupervised  bool
 	files         fileFlags
@@ -122,6 +123,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.StringVar(&o.viaLogin, "via-proxy-credentials", "", "`FILE` with user:password for the proxy; it is hidden from the command")
 	f.StringVar(&o.runAs, "run-as", "", "`USER[:GROUP]` to run the command as, names or numbers from 1 to 4294967294; requires root")
 	f.BoolVar(&o.noFileRights, "no-file-capabilities", false, "for a command that runs as root: it has no rights over files of other users and cannot become one, and keeps the machine's devices")
+	f.BoolVar(&o.pivotRoot, "allow-pivot-root", false, "for a command that makes sandboxes of its own (bwrap, podman, builds of Nix): it may take another root folder, and then move what is around hidden files, which is a lower level")
 	f.StringArrayVar(&o.unix, "unix", nil, "`PATH` of a unix socket outside that the command may connect to; may be repeated")
 	f.BoolVar(&o.unsupervised, "unsupervised", false, "for a command that brings a seccomp filter that notifies: unix sockets of the outside are hidden once, by name, which is a lower level")
 	o.files.add(f)
@@ -153,7 +155,7 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 	c := run.Config{
 		Command: args, Rules: o.rules.from(cmd), Watch: o.watch,
 		EgressSockets: o.egressSockets, UpstreamCA: o.upstreamCA, Certificates: o.certificates, Quiet: o.quiet, Verbose: o.verbose,
-		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied, Ask: o.ask, Unsupervised: o.unsupervised, NoFileCapabilities: o.noFileRights, RequireLevel: o.requireLevel, Limits: o.limits,
+		Report: o.report, Suggest: o.suggest, FailOnDenied: o.failOnDenied, Ask: o.ask, Unsupervised: o.unsupervised, NoFileCapabilities: o.noFileRights, PivotRoot: o.pivotRoot, RequireLevel: o.requireLevel, Limits: o.limits,
 	}
 	if err := run.CheckLimits(o.limits); err != nil {
 		return c, err

@@ -38,6 +38,7 @@ type Config struct {
 	RunAs   *sandbox.Identity
 	// NoFileCapabilities takes from root its rights over files of other users.
 	NoFileCapabilities bool
+	PivotRoot          bool // leave pivot_root to the command
 
 	// Workload is what the command says of itself. Service set, or Attach, means
 	// the resident proxy.
@@ -139,7 +140,7 @@ func open(ctx context.Context, c Config, w *watch) (*sandbox.Sandbox, error) {
 		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: append(slices.Clone(c.Mask), w.hidden()...),
 		Stdin: c.streams[0], Stdout: c.streams[1], Stderr: c.streams[2], Terminal: c.asks != nil,
 		Files: plan.Files,
-		Unix:  c.Unix, Unsupervised: c.Unsupervised, NoFileCapabilities: c.NoFileCapabilities,
+		Unix:  c.Unix, Unsupervised: c.Unsupervised, NoFileCapabilities: c.NoFileCapabilities, PivotRoot: c.PivotRoot,
 		Resources: c.Resources,
 		Listen:    slices.Compact(slices.Sorted(slices.Values(c.Workload.Ports))), Checks: c.Ready,
 	})

@@ -151,7 +151,7 @@ func runFilter(t *testing.T, supervised bool, number, architecture uint32, argum
 		binary.LittleEndian.PutUint64(data[offsetArguments+8*i:], argument)
 	}
 	var accumulator uint32
-	program := filter(supervised)
+	program := filter(supervised, false)
 	for at := 0; at < len(program); at++ {
 		instruction := program[at]
 		jump := func(yes bool) {

@@ -39,6 +39,7 @@ type (
 		// NoFileCapabilities is that of Config.
 		Session            bool     `json:"session,omitempty"` // init leads one, with the command's terminal
 		NoFileCapabilities bool     `json:"noFileCapabilities,omitempty"`
+		PivotRoot          bool     `json:"pivotRoot,omitempty"` // that of Config
 		Listen             []uint16 `json:"listen,omitempty"`
 		Checks             []Check  `json:"checks,omitempty"`
 		Files              bool     `json:"files,omitempty"` // parts of Files follow

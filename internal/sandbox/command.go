@@ -34,7 +34,7 @@ type launched struct {
 
 // newLauncher drops everything but the capabilities of kept on a thread of its own, which
 // the command inherits from. Cgroups is how the command has to do with them: see group.
-func newLauncher(runAs *Identity, kept uint64, supervised bool, cgroups string) (*launcher, error) {
+func newLauncher(runAs *Identity, kept uint64, supervised, pivotRoot bool, cgroups string) (*launcher, error) {
 	l := &launcher{listener: -1, begin: make(chan launch), begun: make(chan launched)}
 	confined := make(chan error)
 	go func() {
@@ -44,7 +44,7 @@ func newLauncher(runAs *Identity, kept uint64, supervised bool, cgroups string) 
 				cgroups = cgroupsRefused
 			}
 		}
-		err := l.confine(runAs, kept, supervised, cgroups)
+		err := l.confine(runAs, kept, supervised, pivotRoot, cgroups)
 		confined <- err
 		if err != nil {
 			return
@@ -98,7 +98,7 @@ func errnoOf(err error) syscall.Errno {
 }
 
 // confine takes from the calling thread, for ever, what the command must not have.
-func (l *launcher) confine(runAs *Identity, kept uint64, supervised bool, cgroups string) error {
+func (l *launcher) confine(runAs *Identity, kept uint64, supervised, pivotRoot bool, cgroups string) error {
 	if err := dropCapabilities(kept, runAs); err != nil {
 		return err
 	}
@@ -114,9 +114,9 @@ func (l *launcher) confine(runAs *Identity, kept uint64, supervised bool, cgroup
 		}
 	}
 	if supervised {
-		if l.listener, l.refused = installSupervised(); l.refused == nil {
+		if l.listener, l.refused = installSupervised(pivotRoot); l.refused == nil {
 			return nil
 		}
 	}
-	return installFilter()
+	return installFilter(pivotRoot)
 }

@@ -132,6 +132,9 @@ func setUpInside(wanted *setup, hidden *Files, lists []int, control *net.UnixCon
 	if outcome.OwnDevices = root.ownDevices; closed != "" {
 		outcome.Lowered = append(outcome.Lowered, closed)
 	}
+	if wanted.PivotRoot {
+		outcome.Lowered = append(outcome.Lowered, pivotRootLowers)
+	}
 	supervision, err := superviseOrHide(wanted, root)
 	if err != nil {
 		return nil, ready{Failure: failureOf(stepConfine, err)}, nil

@@ -56,6 +56,9 @@ type Config struct {
 	// NoFileCapabilities takes from a command that runs as root its rights over files of
 	// other users, and leaves it the machine's devices.
 	NoFileCapabilities bool
+	// PivotRoot leaves pivot_root to the command, for sandboxes of its own. What is hidden
+	// is then held in its place no longer.
+	PivotRoot bool
 	// UserNamespace asks for one even where it is not needed.
 	UserNamespace bool
 	// Listen are the ports on which the command serves; Unready says which of them take
@@ -187,7 +190,7 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 	}
 	err := sendSetup(s.control, setup{
 		Format: channelFormat, Mask: config.Mask, RunAs: config.RunAs, Listen: config.Listen, Checks: config.Checks,
-		Unix: config.Unix, Unsupervised: config.Unsupervised, NoFileCapabilities: config.NoFileCapabilities, OneUser: config.userNamespace(), SSH: ssh.paths,
+		Unix: config.Unix, Unsupervised: config.Unsupervised, NoFileCapabilities: config.NoFileCapabilities, PivotRoot: config.PivotRoot, OneUser: config.userNamespace(), SSH: ssh.paths,
 		Files:   !config.Files.empty(),
 		Cgroups: s.group.namespace(config.RunAs),
 		Session: config.Terminal,

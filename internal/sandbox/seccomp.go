@@ -47,7 +47,7 @@ func lowHalf(argument uint32) uint32 { return offsetArguments + 8*argument }
 // Supervised, it also notifies of each call by which a socket may come to a file:
 // see package supervise. Only a datagram socket reaches one by sending, and the name
 // in a message cannot be seen here; so there are none of those among unix sockets.
-func filter(supervised bool) []unix.SockFilter {
+func filter(supervised, pivotRoot bool) []unix.SockFilter {
 	var p program
 	p.load(offsetArchitecture)
 	p.unless(nativeArchitecture, refuseWith(unix.ENOSYS)) // 32-bit calls have numbers of their own
@@ -99,7 +99,7 @@ func filter(supervised bool) []unix.SockFilter {
 		p.when(unix.PR_SCHED_CORE, refuseWith(unix.EINVAL)) // puts the whole group on a core, too
 		p.end(unix.SECCOMP_RET_ALLOW)
 	})
-	refuseOtherMounts(&p)
+	refuseOtherMounts(&p, pivotRoot)
 	p.whenThen(unix.SYS_IOCTL, func(p *program) {
 		p.load(lowHalf(1))
 		p.when(unix.TIOCSTI, refuseWith(unix.EPERM))   // types into the terminal that we share
@@ -170,8 +170,8 @@ func (p *program) whenThen(value uint32, block func(*program)) {
 }
 
 // installFilter puts the program on the calling thread, which has no_new_privs.
-func installFilter() error {
-	if _, err := seccomp(filter(false), 0); err != nil {
+func installFilter(pivotRoot bool) error {
+	if _, err := seccomp(filter(false, pivotRoot), 0); err != nil {
 		return fmt.Errorf("install the seccomp filter: %w", err)
 	}
 	return nil
@@ -180,8 +180,8 @@ func installFilter() error {
 // installSupervised puts the supervised program on the calling thread and returns
 // its listener. Once a call was received only a fatal signal ends its wait (Linux
 // 5.19), so none is made twice.
-func installSupervised() (listener int, err error) {
-	return seccomp(filter(true), unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+func installSupervised(pivotRoot bool) (listener int, err error) {
+	return seccomp(filter(true, pivotRoot), unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
 }
 
 func seccomp(instructions []unix.SockFilter, flags uintptr) (int, error) {

@@ -13,13 +13,19 @@ const (
 	fsmountFlags = unix.FSMOUNT_CLOEXEC
 )
 
+// pivotRootLowers says what the command reaches by that.
+const pivotRootLowers = "the command can take another root folder (--allow-pivot-root), and then rename folders around hidden ones: Sluice's data folder and hidden files are in reach"
+
 // refuseOtherMounts keeps every process inside in a mount namespace that has all our
 // mounts: a folder that is a mount point is kept from being renamed by the mounts of
 // the caller's namespace alone. Who takes another root, and then detaches the old one,
-// is rid of them, and would rename through a descriptor that it kept. Newer kernels make
-// empty namespaces at once; those flags are refused as older kernels do.
-func refuseOtherMounts(p *program) {
-	p.when(unix.SYS_PIVOT_ROOT, refuseWith(unix.EPERM))
+// has them no longer, and would rename through a descriptor that it kept; with pivotRoot
+// that is left to the command. Newer kernels make empty namespaces at once; those flags are
+// refused as older kernels do.
+func refuseOtherMounts(p *program, pivotRoot bool) {
+	if !pivotRoot {
+		p.when(unix.SYS_PIVOT_ROOT, refuseWith(unix.EPERM))
+	}
 	for number, known := range map[uint32][2]uint32{ // the argument with the flags, and those
 		unix.SYS_UNSHARE:   {0, unshareFlags},
 		unix.SYS_OPEN_TREE: {2, openTreeFlags},

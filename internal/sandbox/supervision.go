@@ -36,7 +36,7 @@ func superviseOrHide(wanted *setup, root rootRights) (*supervision, error) {
 	if root.files {
 		kept = fileCapabilities
 	}
-	launcher, err := newLauncher(wanted.RunAs, kept, missing == nil, wanted.Cgroups)
+	launcher, err := newLauncher(wanted.RunAs, kept, missing == nil, wanted.PivotRoot, wanted.Cgroups)
 	if err != nil {
 		return nil, err
 	}
