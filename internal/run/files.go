@@ -27,7 +27,7 @@ func (c *Config) planFiles() (*hidden.Plan, error) {
 	if err == nil {
 		program, err = filepath.Abs(program)
 	}
-	if err != nil || c.Env != nil || c.Dir != "" {
+	if err != nil || c.getenv("PATH") != os.Getenv("PATH") || c.Dir != "" {
 		return plan, nil // the start says what is wrong with it
 	}
 	real, err := filepath.EvalSymlinks(program)
