@@ -37,7 +37,7 @@ func TestASandboxAddsLittleMemory(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root may look at the memory of an init")
 	}
-	const bound = 7 << 20
+	const bound = 9 << 20 // 6.5 MB were seen of a stripped binary, 7.5 of one that is not; 15.7 before pages were given back
 	for _, user := range mesh.Users(t) {
 		t.Run(user.Name, func(t *testing.T) {
 			place := mesh.NewPlace(t, user)
