@@ -14,6 +14,9 @@ import (
 // makeMasked makes a folder that is to be hidden. Where it cannot be made, neither may
 // the command be able to: it is nowhere, or in what neither of us can change.
 func makeMasked(folder string) error {
+	if info, err := os.Lstat(folder); err == nil && info.Mode().IsRegular() {
+		return nil // a file is hidden as it is
+	}
 	err := os.MkdirAll(folder, 0o700)
 	switch {
 	case err == nil, errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EPERM), errors.Is(err, fs.ErrNotExist):
