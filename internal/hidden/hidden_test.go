@@ -97,8 +97,8 @@ func TestAFileThatMayHoldASecretIsLookedAt(t *testing.T) {
 }
 
 func TestThePathsOfFlagsAddUp(t *testing.T) {
-	home := folder(t, map[string]string{".npmrc": "_auth=x", ".ssh/id_rsa": "x", ".password-store/a/b": "x", "work/a/b": "x", "data/f": "x", ".config/gh/hosts.yml": "x"})
-	if err := os.Symlink(home+"/.npmrc", home+"/work/link"); err != nil {
+	home := folder(t, map[string]string{".npmrc": "_auth=x", ".ssh/id_rsa": "x", ".password-store/a/b": "x", "project/a/b": "x", "data/f": "x", ".config/gh/hosts.yml": "x"})
+	if err := os.Symlink(home+"/.npmrc", home+"/project/link"); err != nil {
 		t.Fatal(err)
 	}
 	view := func(path string, mode sandbox.ViewMode) sandbox.View {
@@ -111,14 +111,14 @@ func TestThePathsOfFlagsAddUp(t *testing.T) {
 	}{
 		"nothing":              {Wishes{}, []string{".config/gh/hosts.yml", ".npmrc", ".password-store", ".ssh/id_rsa"}, nil},
 		"one is shown":         {Wishes{Show: []string{"/.npmrc"}}, []string{".config/gh/hosts.yml", ".password-store", ".ssh/id_rsa"}, nil},
-		"by a link":            {Wishes{Show: []string{"/work/link"}}, []string{".config/gh/hosts.yml", ".password-store", ".ssh/id_rsa"}, nil},
+		"by a link":            {Wishes{Show: []string{"/project/link"}}, []string{".config/gh/hosts.yml", ".password-store", ".ssh/id_rsa"}, nil},
 		"one that is not here": {Wishes{Show: []string{"/.vault-token", "/.ssh/other"}}, []string{".config/gh/hosts.yml", ".npmrc", ".password-store", ".ssh/id_rsa"}, nil},
 		"a folder of some":     {Wishes{Show: []string{"/.ssh", "/.config"}}, []string{".npmrc", ".password-store"}, nil},
 		"a part of one":        {Wishes{Show: []string{"/.password-store/a"}}, []string{".config/gh/hosts.yml", ".npmrc", ".password-store", ".ssh/id_rsa"}, []sandbox.View{view("/.password-store/a", sandbox.ViewShown)}},
 		"one more":             {Wishes{Hide: []string{"/data"}}, []string{".config/gh/hosts.yml", ".npmrc", ".password-store", ".ssh/id_rsa", "data"}, nil},
 		"the folder of some":   {Wishes{Hide: []string{"/.config"}}, []string{".config", ".npmrc", ".password-store", ".ssh/id_rsa"}, nil},
-		"read-only but one": {Wishes{ReadOnly: []string{""}, Writable: []string{"/work"}}, []string{".config/gh/hosts.yml", ".npmrc", ".password-store", ".ssh/id_rsa"},
-			[]sandbox.View{view("", sandbox.ViewReadOnly), view("/work", sandbox.ViewWritable)}},
+		"read-only but one": {Wishes{ReadOnly: []string{""}, Writable: []string{"/project"}}, []string{".config/gh/hosts.yml", ".npmrc", ".password-store", ".ssh/id_rsa"},
+			[]sandbox.View{view("", sandbox.ViewReadOnly), view("/project", sandbox.ViewWritable)}},
 	} {
 		full := func(paths []string) (all []string) {
 			for _, path := range paths {
@@ -127,7 +127,7 @@ func TestThePathsOfFlagsAddUp(t *testing.T) {
 			return all
 		}
 		plan, err := Make(Config{
-			List: rules.HiddenFiles(), Homes: []string{home}, Getenv: none, Workdir: home + "/work",
+			List: rules.HiddenFiles(), Homes: []string{home}, Getenv: none, Workdir: home + "/project",
 			Wishes: Wishes{Hide: full(c.wishes.Hide), Show: full(c.wishes.Show), ReadOnly: full(c.wishes.ReadOnly), Writable: full(c.wishes.Writable)},
 		})
 		if err != nil {
@@ -141,16 +141,16 @@ func TestThePathsOfFlagsAddUp(t *testing.T) {
 }
 
 func TestOfTheHomeTheWorkingFolderAloneIsSeen(t *testing.T) {
-	home := folder(t, map[string]string{".npmrc": "_auth=x", "work/f": "x", "bin/tool": "x", ".config/gh/hosts.yml": "x"})
+	home := folder(t, map[string]string{".npmrc": "_auth=x", "project/f": "x", "bin/tool": "x", ".config/gh/hosts.yml": "x"})
 	plan, err := Make(Config{
-		List: rules.HiddenFiles(), Homes: []string{home}, Getenv: none, Workdir: home + "/work",
+		List: rules.HiddenFiles(), Homes: []string{home}, Getenv: none, Workdir: home + "/project",
 		Wishes: Wishes{WorkdirOnly: true, ReadOnly: []string{home + "/bin"}, Show: []string{home + "/.config"}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]bool{
-		home: false, home + "/.npmrc": false, home + "/work/f": true, home + "/bin/tool": true, home + "/.config/x": true,
+		home: false, home + "/.npmrc": false, home + "/project/f": true, home + "/bin/tool": true, home + "/.config/x": true,
 		"/home/other/f": false, "/usr/bin/env": true, "/tmp/f": false,
 	} {
 		if got := plan.Sees(path); got != want {
@@ -163,30 +163,30 @@ func TestOfTheHomeTheWorkingFolderAloneIsSeen(t *testing.T) {
 }
 
 func TestAWishThatCannotBeIsRefusedByTheNameOfItsFlag(t *testing.T) {
-	home := folder(t, map[string]string{".npmrc": "_auth=x", "work/f": "x", "sluice/db": "x", ".password-store/x/y": "x"})
+	home := folder(t, map[string]string{".npmrc": "_auth=x", "project/f": "x", "sluice/db": "x", ".password-store/x/y": "x"})
 	for _, c := range []struct {
 		wishes  Wishes
 		workdir string
 		want    string
 	}{
-		{Wishes{Hide: []string{home + "/nothing"}}, "/work", "--hide: "},
-		{Wishes{ReadOnly: []string{home + "/nothing"}}, "/work", "--ro: "},
-		{Wishes{Writable: []string{home + "/nothing"}}, "/work", "--rw: "},
-		{Wishes{Show: []string{home + "/nothing"}}, "/work", "--show: "},
-		{Wishes{Show: []string{home + "/work"}}, "/work", "--show " + home + "/work: it is not hidden"},
-		{Wishes{Writable: []string{home + "/work"}}, "/work", "it lies in nothing that is read-only or hidden"},
-		{Wishes{Hide: []string{home + "/work/f"}, Show: []string{home + "/work/../work/f"}}, "/work", "names the same path"},
-		{Wishes{Hide: []string{home + "/work/f", home + "/work/f"}}, "/work", "names the same path"},
-		{Wishes{Show: []string{home + "/sluice/db"}}, "/work", "which is hidden from every command"},
-		{Wishes{Hide: []string{home + "/sluice"}}, "/work", "which is hidden from every command"},
-		{Wishes{ReadOnly: []string{"/"}}, "/work", "--ro /: name folders below it"},
-		{Wishes{ReadOnly: []string{"/proc/sys"}}, "/work", "the sandbox has a /proc of its own"},
-		{Wishes{Hide: []string{"/dev/null"}}, "/work", "the sandbox has a /dev of its own"},
-		{Wishes{Hide: []string{home}}, "/work", "the command's working folder " + home + "/work lies in it"},
+		{Wishes{Hide: []string{home + "/nothing"}}, "/project", "--hide: "},
+		{Wishes{ReadOnly: []string{home + "/nothing"}}, "/project", "--ro: "},
+		{Wishes{Writable: []string{home + "/nothing"}}, "/project", "--rw: "},
+		{Wishes{Show: []string{home + "/nothing"}}, "/project", "--show: "},
+		{Wishes{Show: []string{home + "/project"}}, "/project", "--show " + home + "/project: it is not hidden"},
+		{Wishes{Writable: []string{home + "/project"}}, "/project", "it lies in nothing that is read-only or hidden"},
+		{Wishes{Hide: []string{home + "/project/f"}, Show: []string{home + "/project/../project/f"}}, "/project", "names the same path"},
+		{Wishes{Hide: []string{home + "/project/f", home + "/project/f"}}, "/project", "names the same path"},
+		{Wishes{Show: []string{home + "/sluice/db"}}, "/project", "which is hidden from every command"},
+		{Wishes{Hide: []string{home + "/sluice"}}, "/project", "which is hidden from every command"},
+		{Wishes{ReadOnly: []string{"/"}}, "/project", "--ro /: name folders below it"},
+		{Wishes{ReadOnly: []string{"/proc/sys"}}, "/project", "the sandbox has a /proc of its own"},
+		{Wishes{Hide: []string{"/dev/null"}}, "/project", "the sandbox has a /dev of its own"},
+		{Wishes{Hide: []string{home}}, "/project", "the command's working folder " + home + "/project lies in it"},
 		{Wishes{}, "/.password-store/x", "working folder " + home + "/.password-store/x is hidden"},
 		{Wishes{WorkdirOnly: true}, "", "--workdir-only: the working folder " + home + " is one that is hidden"},
-		{Wishes{WorkdirOnly: true, Hide: []string{home}}, "/work", "--workdir-only hides it already"},
-		{Wishes{WorkdirOnly: true, Show: []string{home}}, "/work", "--workdir-only hides it"},
+		{Wishes{WorkdirOnly: true, Hide: []string{home}}, "/project", "--workdir-only hides it already"},
+		{Wishes{WorkdirOnly: true, Show: []string{home}}, "/project", "--workdir-only hides it"},
 	} {
 		_, err := Make(Config{
 			List: rules.HiddenFiles(), Homes: []string{home}, Getenv: none, Workdir: home + c.workdir, Masked: []string{home + "/sluice"}, Wishes: c.wishes,
@@ -219,8 +219,8 @@ func TestAFileThatAVariableNamesIsHiddenAsTheOneInWhosePlaceItIs(t *testing.T) {
 
 // A command may leave such a link for those that come after it.
 func TestALinkOfTheListToWhatACommandNeedsIsNamed(t *testing.T) {
-	for target, refused := range map[string]bool{"/": true, "": true, "work": true, "/run": true, "vault": false} {
-		home := folder(t, map[string]string{"work/f": "x", "vault/f": "x"})
+	for target, refused := range map[string]bool{"/": true, "": true, "project": true, "/run": true, "vault": false} {
+		home := folder(t, map[string]string{"project/f": "x", "vault/f": "x"})
 		to := target
 		if !filepath.IsAbs(target) {
 			to = filepath.Join(home, target)
@@ -229,7 +229,7 @@ func TestALinkOfTheListToWhatACommandNeedsIsNamed(t *testing.T) {
 		if err := errors.Join(os.Mkdir(home+"/.config", 0o755), os.Symlink(to, link)); err != nil {
 			t.Fatal(err)
 		}
-		_, err := Make(Config{List: rules.HiddenFiles(), Homes: []string{home}, Getenv: none, Workdir: home + "/work"})
+		_, err := Make(Config{List: rules.HiddenFiles(), Homes: []string{home}, Getenv: none, Workdir: home + "/project"})
 		switch {
 		case !refused && err != nil:
 			t.Errorf("a link to %s: %v", to, err)

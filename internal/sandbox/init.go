@@ -155,9 +155,6 @@ func setUpInside(wanted *setup, hidden *Files, lists []int, control *net.UnixCon
 	if err := placeSSHConfig(wanted.SSH, ssh); err != nil {
 		outcome.Notes = append(outcome.Notes, fmt.Sprintf("ssh may refuse files of root that its configuration includes (%v)", err))
 	}
-	if err := reopenFolders(); err != nil {
-		return nil, ready{Failure: failureOf(stepStreams, err)}, nil
-	}
 	const lowestPort = "/proc/sys/net/ipv4/ip_unprivileged_port_start" // the command has not the capability for them
 	if err := os.WriteFile(lowestPort, []byte("0"), 0); err != nil {
 		outcome.Notes = append(outcome.Notes, "the command cannot listen on ports below 1024")
@@ -177,6 +174,10 @@ func setUpInside(wanted *setup, hidden *Files, lists []int, control *net.UnixCon
 	}
 	if os.Geteuid() == 0 {
 		outcome.Lowered = append(outcome.Lowered, protectKernelFiles()...)
+	}
+	if err := reopenStreams(); err != nil {
+		capture.CloseFiles(files)
+		return nil, ready{Failure: failureOf(stepStreams, err)}, nil
 	}
 	if err := directory.enter(); err != nil {
 		capture.CloseFiles(files)

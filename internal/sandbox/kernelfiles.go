@@ -42,7 +42,7 @@ const deviceFilesystem = "devtmpfs"
 // could not.
 func protectKernelFiles() (lowered []string) {
 	say := func(path string, err error) {
-		if err != nil && !unreachable(err) {
+		if err != nil && !outOfReach(path, err) {
 			lowered = append(lowered, fmt.Sprintf("uid 0 may write %s (%v)", path, err))
 		}
 	}
@@ -104,7 +104,7 @@ func coverOtherProc() error {
 		default:
 			err = bindDevice(os.DevNull, m.point)
 		}
-		if err != nil && !unreachable(err) {
+		if err != nil && !outOfReach(m.point, err) {
 			return fmt.Errorf("cover %s: %w", m.point, err)
 		}
 	}

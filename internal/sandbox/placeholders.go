@@ -82,7 +82,7 @@ func newScratch(found []*placeholder, views []*view) (*scratch, error) {
 		if err == nil {
 			return &scratch{folder: folder}, nil
 		}
-		if !unreachable(err) {
+		if !outOfReach(folder, err) {
 			return nil, fmt.Errorf("make placeholders: %w", err)
 		}
 	}

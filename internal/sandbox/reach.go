@@ -46,8 +46,9 @@ func inOneUserNamespace() bool {
 // gone says that a path leads to nothing.
 func gone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) }
 
-// outOfReach says of a path that could not be looked up that the command does not reach
-// it either.
+// outOfReach says of a path that could not be looked up, or mounted on, that the command
+// does not reach it either. A mount that a security module of the kernel refuses ends with
+// EACCES too, while the path can be followed.
 func outOfReach(path string, err error) bool {
 	if gone(err) {
 		return true

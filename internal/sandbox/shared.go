@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -57,7 +56,7 @@ func ownMeetingPlaces(ownDevices bool) (masked, lowered []string, err error) {
 		if err == unix.EBUSY {
 			continue // ours are there already: one mount of a folder that is held, too, was listed before
 		}
-		if err != nil && !unreachable(err) {
+		if err != nil && !outOfReach(folder, err) {
 			return nil, nil, fmt.Errorf("mount message queues on %s: %w", folder, err)
 		}
 	}
@@ -65,12 +64,6 @@ func ownMeetingPlaces(ownDevices bool) (masked, lowered []string, err error) {
 		lowered = append(lowered, fmt.Sprintf("the command can write to other terminals of its user (%v)", err))
 	}
 	return masked, lowered, nil
-}
-
-// unreachable says of a mount that its folder is out of our reach, and so of the
-// command's, or gone.
-func unreachable(err error) bool {
-	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOTDIR)
 }
 
 // meetingMounts returns where message queues and terminals are mounted.
@@ -113,14 +106,14 @@ func ownTerminals(mounted []string, given int) error {
 		} else {
 			err = unix.Mount(ptsFolder, path, "", unix.MS_BIND, "")
 		}
-		if err != nil && !unreachable(err) {
+		if err != nil && !outOfReach(path, err) {
 			return fmt.Errorf("cover %s: %w", path, err)
 		}
 	}
 	if given >= 0 {
 		// Only its name is lost where there is no such file.
 		err := bindDevice("/proc/self/fd/"+strconv.Itoa(given), console)
-		if err != nil && !unreachable(err) {
+		if err != nil && !outOfReach(console, err) {
 			return fmt.Errorf("mount the terminal on %s: %w", console, err)
 		}
 	}

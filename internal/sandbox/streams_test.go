@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -63,5 +64,44 @@ func TestASocketOfTheOutsideIsNoStandardStream(t *testing.T) {
 	}
 	if _, err := New(t.Context(), Config{Command: []string{"true"}, Stdin: file(tcp, nil)}); err == nil {
 		t.Error("a sandbox was made around a listener of the outside")
+	}
+}
+
+func TestAFileThatIsReadFromAReadOnlyTreeCannotBeWrittenThroughItsDescriptor(t *testing.T) {
+	home := makeUserHome(t, "tree/file")
+	input, err := os.Open(filepath.Join(home, "tree/file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer input.Close()
+	p := newPlace(t, Config{
+		Command: []string{"sh", "-c", "head -c 3; echo changed > /proc/self/fd/0 && echo written"}, Stdin: input,
+		Files: Files{Views: []View{{Path: filepath.Join(home, "tree"), Mode: ViewReadOnly}}},
+	})
+	if output, _ := p.run(t); !strings.HasPrefix(output, "the") || strings.Contains(output, "written") {
+		t.Errorf("it says %q", output)
+	}
+	if content, err := os.ReadFile(filepath.Join(home, "tree/file")); string(content) != "the secret of tree/file\n" {
+		t.Errorf("the file holds %q, %v", content, err)
+	}
+}
+
+// What is read by several in turn goes on where the one before stopped.
+func TestThePlaceInAFileThatMayBeWrittenInsideIsSharedWithThoseOutside(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("one\ntwo\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	input, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer input.Close()
+	p := newPlace(t, Config{Command: []string{"sh", "-c", "read line; echo $line"}, Stdin: input})
+	if output, _ := p.run(t); output != "one\n" {
+		t.Errorf("the command reads %q", output)
+	}
+	if rest, err := io.ReadAll(input); string(rest) != "two\n" {
+		t.Errorf("the next one reads %q, %v", rest, err)
 	}
 }
