@@ -317,8 +317,11 @@ func short(t testing.TB) context.Context {
 
 func lines(text string) []string { return strings.Split(strings.TrimSpace(text), "\n") }
 
-// mapsNoRoot says that unshare, of util-linux or of busybox, failed since uid 0 without
-// CAP_SETFCAP may not be root of a namespace.
-func mapsNoRoot(output string) bool {
-	return os.Geteuid() == 0 && strings.HasPrefix(output, "unshare: ") && strings.Contains(output, "Operation not permitted")
+// nestedFlags is the flag with which unshare makes user and mount namespaces in which a
+// program has every capability: uid 0 without CAP_SETFCAP may not be root there.
+func nestedFlags() string {
+	if os.Geteuid() == 0 {
+		return "-Um"
+	}
+	return "-Urm"
 }

@@ -29,8 +29,12 @@ func (h *holder) limitsOf(path string) (lowered []string) {
 	if err != nil {
 		return lowered
 	}
-	if other := h.otherNames(real); other != "" {
-		lowered = append(lowered, fmt.Sprintf("%s is hidden, and has another name (a hard link) under which it may stay in reach", other))
+	other, whole := linkedFile(real)
+	switch {
+	case other != "":
+		lowered = append(lowered, fmt.Sprintf("%s is hidden, and has another name (a hard link) under which it may remain reachable", other))
+	case !whole:
+		lowered = append(lowered, fmt.Sprintf("%s is hidden, and not each file in it was looked at: one that has another name (a hard link) may remain reachable", path))
 	}
 	return lowered
 }
@@ -60,15 +64,22 @@ func linksTo(path string) (links []string) {
 	return links
 }
 
-// otherNames returns the first file of or below a path that has more than one name.
-func (h *holder) otherNames(path string) (found string) {
+// linkedFile returns the first file of or below a path that has more than one name; whole
+// says that all were looked at.
+func linkedFile(path string) (found string, whole bool) {
 	looked := 0
+	whole = true
 	filepath.WalkDir(path, func(file string, entry fs.DirEntry, err error) error {
 		if looked++; looked > maxLooked {
+			whole = false
 			return filepath.SkipAll
 		}
-		if err != nil || !entry.Type().IsRegular() {
-			return nil // where we may not look the command may not either
+		if err != nil {
+			whole = whole && outOfReach(file, err)
+			return nil
+		}
+		if !entry.Type().IsRegular() {
+			return nil
 		}
 		info, err := entry.Info()
 		if err != nil {
@@ -80,5 +91,5 @@ func (h *holder) otherNames(path string) (found string) {
 		}
 		return nil
 	})
-	return found
+	return found, whole
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -59,5 +60,17 @@ func TestLinksInACircleEnd(t *testing.T) {
 	}
 	if got := linksTo(filepath.Join(home, "a/b")); len(got) < maxWayLinks {
 		t.Errorf("%d links", len(got))
+	}
+}
+
+func TestThatNotAllOfAFolderWasLookedAtIsSaid(t *testing.T) {
+	folder := t.TempDir()
+	for i := range maxLooked + 1 {
+		if err := os.WriteFile(filepath.Join(folder, strconv.Itoa(i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := newHolder(os.Getuid(), false).limitsOf(folder); len(got) != 1 || !strings.HasPrefix(got[0], folder+" is hidden, and not each file in it was looked at") {
+		t.Errorf("it says %q", got)
 	}
 }

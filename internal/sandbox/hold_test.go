@@ -29,7 +29,7 @@ func ways(home string) []attempt {
 	}
 	nested := func(script string) func() error {
 		return func() error {
-			output, _ := exec.Command("unshare", "-Urm", "sh", "-c", script+"; true").CombinedOutput()
+			output, _ := exec.Command("unshare", nestedFlags(), "sh", "-c", script+"; true").CombinedOutput()
 			if strings.Contains(string(output), "the secret") || strings.Contains(string(output), "MOVED") {
 				return fmt.Errorf("%s", output)
 			}
