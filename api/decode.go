@@ -140,7 +140,7 @@ func (d *decoder) syntax(err error, data []byte) {
 		hint = ": a tab cannot indent, write spaces"
 	}
 	if wildcard := unquotedWildcard(data, line); wildcard != "" {
-		d.fail(&yaml.Node{Line: line}, "", "not YAML: a value that begins with * stands in quotes: write %q", wildcard)
+		d.fail(&yaml.Node{Line: line}, "", "not YAML: a value that begins with * must be quoted: write %q", wildcard)
 		return
 	}
 	d.fail(&yaml.Node{Line: line}, "", "not YAML: %s%s", one.Message, hint)

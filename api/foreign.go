@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -91,10 +92,7 @@ func unknownKind(kind, where string) error {
 	if near := nearKind(kind); near != nil {
 		return fmt.Errorf("%s: do you mean %s?", text, near.Name)
 	}
-	if where != "" {
-		text += where
-	}
-	return fmt.Errorf("%s", text)
+	return errors.New(text + where)
 }
 
 // closeTo reports whether at most two letters are to be added, left out or changed to

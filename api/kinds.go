@@ -88,6 +88,14 @@ func (k *Kind) FullName() string { return k.Name + "." + k.Version + "." + k.Gro
 // Resource returns the plural with its group: "egressrules.config.istio.io".
 func (k *Kind) Resource() string { return k.Plural + "." + k.Group }
 
+// ID names an object of the kind among all, as Object.ID does.
+func (k *Kind) ID(namespace, name string) string {
+	if namespace == "" {
+		return k.Kebab + "/" + name
+	}
+	return k.Kebab + "/" + namespace + "/" + name
+}
+
 // NewSpec returns a pointer to an empty spec of the kind.
 func (k *Kind) NewSpec() any { return k.newSpec() }
 

@@ -95,12 +95,9 @@ func (o *Object) SetNamespace(namespace string) {
 // ID names the object among all: "egress-rule/default/googleapis", and for a
 // cluster-scoped one "mesh-config/default".
 func (o *Object) ID() string {
-	kebab := o.Kind
-	if kind := o.TypeOf(); kind != nil {
-		kebab = kind.Kebab
+	kind := o.TypeOf()
+	if kind == nil {
+		kind = &Kind{Kebab: o.Kind}
 	}
-	if o.Metadata.Namespace == "" {
-		return kebab + "/" + o.Metadata.Name
-	}
-	return kebab + "/" + o.Metadata.Namespace + "/" + o.Metadata.Name
+	return kind.ID(o.Metadata.Namespace, o.Metadata.Name)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sluice.dev/sluice/internal/pipes"
 	"sluice.dev/sluice/internal/run"
 	"sluice.dev/sluice/internal/version"
 	"sluice.dev/sluice/internal/wire"
@@ -37,6 +38,7 @@ type options struct {
 }
 
 func main() {
+	pipes.Survive() // as behind | tee: it ends in order, and leaves nothing
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends it at once

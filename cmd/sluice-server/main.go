@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice.dev/sluice/internal/control/server"
+	"sluice.dev/sluice/internal/pipes"
 	"sluice.dev/sluice/internal/version"
 )
 
@@ -38,6 +39,7 @@ type options struct {
 type usageError struct{ error }
 
 func main() {
+	pipes.Survive() // as behind | tee: it ends in order, and leaves nothing
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	err := newCommand().ExecuteContext(ctx)

@@ -24,7 +24,8 @@ func newBackupCommand() *cobra.Command {
 		Short: "Write every rule and all configuration to a file",
 		Long: `Writes every object of the server to a file, - for standard output, as they all were at one
 moment, while the server runs and others write. The file is there as a whole or not at all; only its
-owner can read it. Not in it: what the server computes (status, versions) and what proxies keep.`,
+owner can read it. Not in it: what the server computes (status, versions), the history of changes, what
+proxies keep, and the certificate authority of the API: on another machine write each kubeconfig anew.`,
 		Example: "  sluice backup rules.backup\n  sluice backup - | ssh backups 'cat > rules.backup'",
 		Args:    oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,8 +59,15 @@ func oneFile(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// writeWhole writes a file that is there as a whole, on disk, or not at all.
+// writeWhole writes a file that is there as a whole or not at all. In the place of what is
+// no file, such as a device, it puts none; where a link leads to a file it writes that.
 func writeWhole(path string, write func(io.Writer) error) (err error) {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			return errors.New("it is not a regular file; write - for standard output")
+		}
+	}
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // with mode 0600
 	if err != nil {
 		return err
@@ -144,17 +152,11 @@ A change that fails later ends it; those before it stay, and the same command go
 }
 
 func readBackup(cmd *cobra.Command, file string) ([]api.Object, error) {
-	name, from := file, io.Reader(nil)
-	if file == "-" {
-		name, from = "standard input", cmd.InOrStdin()
-	} else {
-		opened, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		defer opened.Close()
-		from = opened
+	name, from, err := openInput(cmd, file)
+	if err != nil {
+		return nil, err
 	}
+	defer from.Close()
 	_, objects, err := backup.Read(name, from)
 	return objects, err
 }

@@ -13,7 +13,7 @@ import (
 
 	"sluice.dev/sluice/internal/demo"
 	"sluice.dev/sluice/internal/paths"
-	"sluice.dev/sluice/internal/run"
+	"sluice.dev/sluice/internal/pipes"
 	"sluice.dev/sluice/internal/sandbox"
 )
 
@@ -52,7 +52,7 @@ the demo that runs, and trusts its CA.`,
 			if os.Getenv("SLUICE_DATA") != "" {
 				fmt.Fprintln(cmd.ErrOrStderr(), "SLUICE_DATA is not used: the demo's data are its own, in its runtime folder, and end with it.")
 			}
-			run.SurviveBrokenPipes() // ^C in "sluice demo | tee LOG" ends tee first, and what follows is still to be removed
+			pipes.Survive() // ^C in "sluice demo | tee LOG" ends tee first, and what follows is still to be removed
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
 			c.Out, c.Err = cmd.OutOrStdout(), cmd.ErrOrStderr()

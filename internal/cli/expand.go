@@ -42,7 +42,7 @@ func expandFile(file string) ([]string, error) {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		if len(found) == 0 {
-			return nil, fmt.Errorf("%s: no file fits", file)
+			return nil, fmt.Errorf("%s: no file matches", file)
 		}
 		return found, nil
 	case err != nil, !info.IsDir(): // who reads it says what is wrong with it

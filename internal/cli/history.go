@@ -55,7 +55,7 @@ object and %d MiB in all; a state that it found, and saw nobody make, is called 
 				return err
 			}
 			if len(answer.Entries) == 0 {
-				return fmt.Errorf("no change of %s is kept: it never was, or was not changed since there is a history", objectID(ref))
+				return fmt.Errorf("no change of %s is kept: it never existed, or has not changed since the history began", ref.kind.ID(ref.namespace, ref.name))
 			}
 			switch output {
 			case "json":
@@ -68,14 +68,6 @@ object and %d MiB in all; a state that it found, and saw nobody make, is called 
 	}
 	addOutputFlag(cmd, &output, "text", "yaml", "json")
 	return cmd
-}
-
-// objectID is an object as all that Sluice prints calls it.
-func objectID(ref reference) string {
-	if ref.namespace == "" {
-		return ref.kind.Kebab + "/" + ref.name
-	}
-	return ref.kind.Kebab + "/" + ref.namespace + "/" + ref.name
 }
 
 // printHistory writes a line for each change, and below it what it changed.

@@ -58,19 +58,22 @@ func readObjects(cmd *cobra.Command, files []string) ([]api.Object, error) {
 	return objects, nil
 }
 
+// openInput opens a file, or standard input for "-", and returns what errors call it.
+func openInput(cmd *cobra.Command, file string) (name string, from io.ReadCloser, err error) {
+	if file == "-" {
+		return "standard input", io.NopCloser(cmd.InOrStdin()), nil
+	}
+	from, err = os.Open(file)
+	return file, from, err
+}
+
 // readFile reads the objects of one file.
 func readFile(cmd *cobra.Command, file string) ([]api.Object, error) {
-	name, from := file, io.Reader(nil)
-	if file == "-" {
-		name, from = "standard input", cmd.InOrStdin()
-	} else {
-		opened, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		defer opened.Close()
-		from = opened
+	name, from, err := openInput(cmd, file)
+	if err != nil {
+		return nil, err
 	}
+	defer from.Close()
 	objects, err := api.Decode(name, from)
 	var problems api.Problems
 	if errors.As(err, &problems) && !problems.OnlyKinds() {

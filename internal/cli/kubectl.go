@@ -111,8 +111,9 @@ func isHelp(args []string) bool {
 	return slices.ContainsFunc(args, func(arg string) bool { return arg == "-h" || arg == "--help" })
 }
 
-// kubectlGetFlags are flags of get that kubectl's own reads.
-func addKubectlGetFlags(f *pflag.FlagSet) {
+// addKubectlGetFlags adds the flags of get that kubectl's own reads, and marks each.
+func addKubectlGetFlags(to *pflag.FlagSet) {
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
 	f.BoolP("watch", "w", false, "go on with each change until ^C")
 	f.StringP("selector", "l", "", "only objects with these labels, as in app=books,env!=test")
 	f.String("field-selector", "", "only objects with these fields, as in metadata.name=googleapis")
@@ -121,7 +122,14 @@ func addKubectlGetFlags(f *pflag.FlagSet) {
 	f.Bool("show-labels", false, "a column of labels")
 	f.Bool("no-headers", false, "no line of headers")
 	f.Bool("ignore-not-found", false, "nothing, and exit status 0, where the object does not exist")
+	f.VisitAll(func(flag *pflag.Flag) {
+		flag.Annotations = map[string][]string{byKubectl: nil}
+		to.AddFlag(flag)
+	})
 }
+
+// byKubectl is the annotation of a flag that kubectl's own get reads.
+const byKubectl = "by-kubectl"
 
 // kubectlOutputs are the formats of get that kubectl's own prints; jsonpath and the
 // templates take theirs behind "=".
@@ -130,8 +138,12 @@ var kubectlOutputs = []string{"wide", "name", "jsonpath", "jsonpath-as-json", "j
 // getsByKubectl says whether a get asks for what kubectl's own does.
 func getsByKubectl(cmd *cobra.Command, output string) bool {
 	format, _, _ := strings.Cut(output, "=")
-	return slices.Contains(kubectlOutputs, format) || slices.ContainsFunc(
-		[]string{"watch", "selector", "field-selector", "sort-by", "template", "show-labels", "no-headers", "ignore-not-found"}, cmd.Flags().Changed)
+	found := slices.Contains(kubectlOutputs, format)
+	cmd.Flags().Visit(func(flag *pflag.Flag) { // those that were given
+		_, its := flag.Annotations[byKubectl]
+		found = found || its
+	})
+	return found
 }
 
 // getByKubectl goes on as kubectl's own get, with the flags and arguments that were given.

@@ -121,7 +121,7 @@ func some(texts []string) string {
 	return orDash(strings.Join(texts, ","))
 }
 
-// statusOf reads what the server says of an object; the zero Status where it has said
+// statusOfObject reads what the server says of an object; the zero Status where it has said
 // nothing yet.
 func statusOfObject(o *api.Object) v1alpha1.Status {
 	var status v1alpha1.Status

@@ -123,7 +123,7 @@ func Examine(ctx context.Context, c Config) *Report {
 			r.Variables = append(r.Variables, name)
 		}
 	}
-	for _, name := range []string{"sluice-server", "sluice-proxy"} {
+	for _, name := range []string{"sluice-server", "sluice-proxy", "kubectl-sluice"} {
 		r.Programs = append(r.Programs, examineProgram(ctx, name))
 	}
 	r.examineFolders()
@@ -159,7 +159,7 @@ func examineProgram(ctx context.Context, name string) Program {
 	found := saidVersion.FindSubmatch(said)
 	switch {
 	case err != nil:
-		p.Problem = "it does not say its version"
+		p.Problem = "it does not report its version"
 	case found == nil || string(found[1]) != name:
 		p.Problem = "what is there by that name is another program"
 	default:
@@ -215,7 +215,7 @@ func (r *Report) examineServer(ctx context.Context, server string) {
 	err = client.Sluice(ctx, inspect.VersionPath, nil, &answer)
 	switch {
 	case err == nil && !aVersion.MatchString(answer.Version.Version):
-		r.Server.Problem = "what answers says no version"
+		r.Server.Problem = "the server reports no version"
 	case err == nil:
 		r.Server.Answers, r.Server.Version = true, answer.Version.Version
 		if r.Server.Version != r.Version {

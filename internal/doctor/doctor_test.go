@@ -45,7 +45,7 @@ func TestAProgramIsAskedForItsVersionAndNothingElseIsRepeated(t *testing.T) {
 		"echo sluice-proxy version v1.2.3":            {Name: "sluice-proxy", Version: "v1.2.3"},
 		"echo sluice-server version v1.2.3":           {Name: "sluice-proxy", Problem: "what is there by that name is another program"},
 		"echo my secret; echo sluice-proxy version 1": {Name: "sluice-proxy", Problem: "what is there by that name is another program"},
-		"exit 3": {Name: "sluice-proxy", Problem: "it does not say its version"},
+		"exit 3": {Name: "sluice-proxy", Problem: "it does not report its version"},
 	} {
 		folder := t.TempDir()
 		if err := os.WriteFile(filepath.Join(folder, "sluice-proxy"), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice.dev/sluice/internal/hidden"
+	"sluice.dev/sluice/internal/pipes"
 	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/sandbox"
 	"sluice.dev/sluice/internal/trim"
@@ -104,7 +105,7 @@ func Run(ctx context.Context, c Config) (int, error) {
 		c.Env = os.Environ()
 	}
 	c.Env, c.proxies = withoutProxies(c.Env)
-	SurviveBrokenPipes()
+	pipes.Survive() // the exit status stays the command's
 	w, err := newWatch(c)
 	if err != nil {
 		return ExitFailed, err

@@ -30,11 +30,6 @@ func catchSignals() (signals chan os.Signal, stop func()) {
 	return signals, func() { signal.Stop(signals) }
 }
 
-// SurviveBrokenPipes makes writing words to a pipe that nobody reads any more an
-// error in place of our end: the exit status stays the command's. Taken, not
-// ignored, for what is ignored stays so in the command.
-func SurviveBrokenPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
-
 // stopToo stops this process as its command was, so that the shell around takes
 // the terminal back; it returns when the shell goes on with the job. Where there is
 // no such shell the kernel does not let SIGTSTP stop us for good.

@@ -142,7 +142,7 @@ func (a *Authority) TLS() *tls.Config {
 			}
 			return a.server, nil
 		},
-		// A session that is resumed would pass over the moment at which it began.
+		// A resumed session would skip the check of the certificate.
 		SessionTicketsDisabled: true,
 	}
 }

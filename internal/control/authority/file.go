@@ -32,7 +32,7 @@ func readCA(path string) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 		return nil, nil, fmt.Errorf("read the certificate authority of the API: %w", err)
 	}
 	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
-		return nil, nil, fmt.Errorf("%s holds a private key and its mode is %04o, not 0600: others may have read it; remove it, and the server makes another (each kubeconfig is then to be written anew)", path, info.Mode().Perm())
+		return nil, nil, fmt.Errorf("%s holds a private key and its mode is %04o, not 0600: others may have read it; remove it, and the server makes another (then run sluice kubeconfig again for each client)", path, info.Mode().Perm())
 	}
 	content, err := io.ReadAll(io.LimitReader(file, maxFile))
 	if err != nil {
@@ -40,7 +40,7 @@ func readCA(path string) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	}
 	ca, key, err := parseCA(content)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w; restore it from a copy, or remove it, and the server makes another (each kubeconfig is then to be written anew)", path, err)
+		return nil, nil, fmt.Errorf("%s: %w; restore it from a copy, or remove it, and the server makes another (then run sluice kubeconfig again for each client)", path, err)
 	}
 	return ca, key, nil
 }

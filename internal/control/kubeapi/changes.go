@@ -178,16 +178,13 @@ func (c *changes) say(who caller, r *http.Request, info *request.RequestInfo, no
 
 // objectName is an object as all that Sluice prints calls it, with its subresource.
 func objectName(info *request.RequestInfo, name string) string {
-	object := info.Resource + "." + info.APIGroup
+	of := &api.Kind{Kebab: info.Resource + "." + info.APIGroup}
 	for _, kind := range api.Kinds() {
 		if kind.Group == info.APIGroup && kind.Plural == info.Resource {
-			object = kind.Kebab
+			of = kind
 		}
 	}
-	if info.Namespace != "" {
-		object += "/" + info.Namespace
-	}
-	object += "/" + name
+	object := of.ID(info.Namespace, name)
 	if info.Subresource != "" {
 		object += " (" + info.Subresource + ")"
 	}
@@ -219,8 +216,8 @@ func revisionIn(answer []byte) int64 {
 	return revision
 }
 
-// heldAnswer holds an answer back until send. The answer to a write is no larger than
-// what was written.
+// heldAnswer holds an answer back until send. The answer to a write of one object is no
+// larger than that; to the deletion of a collection it lists each object.
 type heldAnswer struct {
 	http.ResponseWriter
 	code int

@@ -95,8 +95,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // goesOn reports whether a request is answered for as long as its client stays.
 func goesOn(r *http.Request) bool {
+	if r.Method != http.MethodGet {
+		return false // a write has an end, whatever it says
+	}
 	query := r.URL.Query()
-	return isTrue(query.Get("watch")) || isTrue(query.Get("follow"))
+	watch := strings.ToLower(query.Get("watch"))
+	return query.Has("watch") && watch != "0" && watch != "false" || isTrue(query.Get("follow")) // as Kubernetes reads it
 }
 
 func isTrue(value string) bool { return value == "1" || value == "true" }
