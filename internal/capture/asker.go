@@ -15,8 +15,9 @@ import (
 
 const (
 	// AnswerTimeout is how long a connection is held back for an answer. It then goes on,
-	// and shows later what becomes of it.
-	AnswerTimeout = 20 * time.Second
+	// and shows later what becomes of it. It is below the time at which the kernel gives a
+	// SYN up: see synRetries.
+	AnswerTimeout = 12 * time.Second
 	// maxAlways bounds the destinations that are known not to be asked about; at the bound
 	// all are forgotten.
 	maxAlways = 1024
@@ -50,7 +51,6 @@ type inUse struct {
 // Pending is one connection whose outcome is not known yet.
 type Pending struct {
 	held    *heldSYN
-	rules   *inUse
 	settled chan struct{}
 	errno   syscall.Errno
 	timer   *time.Timer
@@ -97,7 +97,7 @@ func (a *Asker) Asks(to netip.AddrPort) bool {
 
 // Begun takes a connection that has begun from a socket with HeldMark.
 func (a *Asker) Begun(from, to netip.AddrPort) *Pending {
-	p := &Pending{held: a.hold.hold(route{from, to}), rules: a.inUse.Load(), settled: make(chan struct{})}
+	p := &Pending{held: a.hold.hold(route{from, to}), settled: make(chan struct{})}
 	number := a.number.Add(1)
 	a.mu.Lock()
 	ended := a.waiting == nil

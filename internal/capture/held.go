@@ -12,7 +12,7 @@ import (
 )
 
 // HeldMark is the mark of a socket whose SYNs do not leave: a packet rule drops them, and
-// a Holder keeps a copy. It is the namespace's own and means nothing elsewhere. What else
+// a holder keeps a copy. It is the namespace's own and means nothing elsewhere. What else
 // a marked socket sends passes, so the mark may stay where it is.
 const HeldMark = 0x5c_5c
 

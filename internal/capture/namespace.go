@@ -158,7 +158,7 @@ func SetUpNamespace(options Options) (files []*os.File, inside *Namespace, err e
 }
 
 // synRetries is how often a SYN is sent again to nobody: ETIMEDOUT comes after 15 s, or
-// 19 s since Linux 6.5, which is longer than the proxy dials. Where the kernel waits for a
+// 19 s since Linux 6.5, which is longer than an answer is waited for. Where the kernel waits for a
 // caller, as for one that does not block, nobody else can give it that error.
 const synRetries = "3"
 

@@ -70,6 +70,9 @@ func TestASandboxThatAsksNonsenseIsAskedNoMore(t *testing.T) {
 		if err := q.Serve(func(Connecting, func(Answer)) { t.Errorf("%s: it was taken", what) }); err == nil {
 			t.Errorf("%s: no error", what)
 		}
+		if n, err := ours.Read(make([]byte, 1)); n != 0 || err == nil {
+			t.Errorf("%s: the other end is not told: %d, %v", what, n, err)
+		}
 		q.Close()
 		ours.Close()
 	}

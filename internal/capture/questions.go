@@ -24,6 +24,7 @@ func newQuestions(conn *net.UnixConn) *Questions { return &Questions{conn: conn}
 // end is gone or says what makes no sense. Answer must not wait, and see to it that say
 // is called once. While MaxQuestions are not answered, no more are taken.
 func (q *Questions) Serve(answer func(asked Connecting, say func(Answer))) error {
+	defer q.conn.Close() // or the other end would hold connections back for nobody
 	open := make(chan struct{}, MaxQuestions)
 	var buffer [maxQuestionSize + 1]byte
 	for {

@@ -12,6 +12,7 @@ import (
 )
 
 // ports of the web: what is denied there is answered in HTTP or TLS, for people read that.
+// On others that speak TLS (policy.SpeaksTLS) a connect that is denied says so itself.
 var webPorts = [...]uint16{80, 443}
 
 func isWeb(port uint16) bool { return port == webPorts[0] || port == webPorts[1] }

@@ -175,7 +175,7 @@ func (w *Workload) start(ctx context.Context) {
 	}
 	if questions := w.config.Capture.Questions; questions != nil {
 		w.tellRules(w.config.Holder.Load())
-		w.work.Go(func() { questions.Serve(w.foretell) }) // an error says that the sandbox has ended
+		w.work.Go(func() { questions.Serve(w.foretell) }) // an error ends the asking: connects go on without
 	}
 }
 

@@ -205,7 +205,7 @@ func newProxy(ctx context.Context, c Config, records proxy.Records) (*proxy.Prox
 	}
 	var via *tunnel.Proxy
 	if c.Via != nil {
-		if via, err = c.Via.proxy(&c, sockets, resolver); err != nil {
+		if via, err = c.Via.proxy(&c, sockets, resolver, roots); err != nil {
 			return nil, fmt.Errorf("--via-proxy: %w", err)
 		}
 	}

@@ -3,6 +3,7 @@ package run
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -172,11 +173,7 @@ func (v *Via) String() string {
 }
 
 // proxy makes it ready to be used.
-func (v *Via) proxy(c *Config, sockets capture.Sockets, resolver *resolve.Resolver) (*tunnel.Proxy, error) {
-	roots, err := UpstreamRoots(c.UpstreamCA)
-	if err != nil {
-		return nil, err
-	}
+func (v *Via) proxy(c *Config, sockets capture.Sockets, resolver *resolve.Resolver, roots *x509.CertPool) (*tunnel.Proxy, error) {
 	config := tunnel.Config{
 		Host: v.host, Port: v.port, Secure: v.secure, Roots: roots, Direct: v.direct(),
 		Dial: func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
