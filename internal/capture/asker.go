@@ -18,6 +18,9 @@ const (
 	// and shows later what becomes of it. It is below the time at which the kernel gives a
 	// SYN up: see synRetries.
 	AnswerTimeout = 12 * time.Second
+	// ReadyTimeout is how long a command waits to start for what its proxy says of the
+	// rules. It is there already where the proxy is one of this version.
+	ReadyTimeout = 2 * time.Second
 	// maxAlways bounds the destinations that are known not to be asked about; at the bound
 	// all are forgotten.
 	maxAlways = 1024
@@ -33,6 +36,7 @@ type Asker struct {
 	hold *holder
 
 	inUse  atomic.Pointer[inUse] // nil until the other end has said something
+	ready  chan struct{}         // closed then, or at the end
 	number atomic.Uint64
 
 	mu      sync.Mutex
@@ -69,25 +73,31 @@ func newAsker(conn *net.UnixConn, hold *holder) (*Asker, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Asker{conn: conn, raw: raw, hold: hold, waiting: make(map[uint64]*Pending)}
+	a := &Asker{conn: conn, raw: raw, hold: hold, ready: make(chan struct{}), waiting: make(map[uint64]*Pending)}
 	go a.listen()
 	return a, nil
 }
 
-// Asks reports whether a connection to an address is to be held back. It costs no system
-// call.
+// Await returns when the other end has said which rules are in force or is gone, and
+// after ReadyTimeout. A connect of before would not be asked about.
+func (a *Asker) Await() {
+	select {
+	case <-a.ready:
+	case <-time.After(ReadyTimeout):
+	}
+}
+
+// Asks reports whether a connection to an address is to be held back. Once it has said
+// yes it costs no system call.
 func (a *Asker) Asks(to netip.AddrPort) bool {
 	now := a.inUse.Load()
 	if now == nil || to.Port() == dnsPort || slices.Contains(now.quiet, to.Port()) || Local(to) {
 		return false
 	}
-	if _, ok := a.hold.raw[to.Addr().Is4()]; !ok {
-		return false
-	}
 	now.mu.Lock()
 	_, always := now.always[to]
 	now.mu.Unlock()
-	if always {
+	if always || !a.hold.holds(to.Addr().Is4()) {
 		return false
 	}
 	a.mu.Lock()
@@ -164,6 +174,9 @@ func (a *Asker) finish(p *Pending, errno syscall.Errno) {
 // listen takes what the proxy says until it is gone, or says what makes no sense: then
 // nothing is asked any more, and what waits goes on.
 func (a *Asker) listen() {
+	var once sync.Once
+	ready := func() { once.Do(func() { close(a.ready) }) }
+	defer ready()
 	defer a.end()
 	var buffer [maxQuestionSize + 1]byte
 	for {
@@ -177,6 +190,7 @@ func (a *Asker) listen() {
 		}
 		if said.InUse != nil {
 			a.inUse.Store(&inUse{rules: said.Rules, quiet: said.InUse.Quiet, always: make(map[netip.AddrPort]struct{})})
+			ready()
 			continue
 		}
 		if said.Always {

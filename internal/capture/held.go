@@ -30,11 +30,11 @@ const (
 // holder has the copies of SYNs that do not leave, and sends them, or an answer to them.
 // It works in the namespace in which it was made.
 type holder struct {
-	packets []int // sockets that receive a copy of each SYN that is held, by family
-	raw     map[bool]int
+	raw map[bool]int // sockets that send, by whether for IPv4
 
-	mu   sync.Mutex
-	held map[route]*heldSYN
+	mu      sync.Mutex
+	packets map[bool]int // those that receive a copy of each SYN that is held; -1 where there can be none
+	held    map[route]*heldSYN
 }
 
 // heldSYN is one connection that waits in SYN_SENT.
@@ -45,28 +45,52 @@ type heldSYN struct {
 
 // newHolder needs NET_RAW and NET_ADMIN in the namespace, and a kernel with AF_PACKET.
 func newHolder(ipv6 bool) (_ *holder, err error) {
-	h := &holder{raw: make(map[bool]int), held: make(map[route]*heldSYN)}
+	h := &holder{raw: make(map[bool]int), packets: make(map[bool]int), held: make(map[route]*heldSYN)}
 	defer func() {
 		if err != nil {
 			h.close()
 		}
 	}()
-	families := map[uint16]int{unix.ETH_P_IP: unix.AF_INET} // a packet socket for all protocols would see each packet twice
-	if ipv6 {
-		families[unix.ETH_P_IPV6] = unix.AF_INET6
+	// Of this type there is none, which is said where there are others.
+	if _, err := unix.Socket(unix.AF_PACKET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != unix.ESOCKTNOSUPPORT {
+		return nil, fmt.Errorf("receive packets: %w", err)
 	}
-	for protocol, family := range families {
-		fd, err := openPackets(protocol)
+	families := []int{unix.AF_INET}
+	if ipv6 {
+		families = append(families, unix.AF_INET6)
+	}
+	for _, family := range families {
+		fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_RAW)
 		if err != nil {
-			return nil, fmt.Errorf("receive packets: %w", err)
-		}
-		h.packets = append(h.packets, fd)
-		if fd, err = unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_RAW); err != nil {
 			return nil, fmt.Errorf("a raw socket: %w", err)
 		}
 		h.raw[family == unix.AF_INET] = fd // IPPROTO_RAW sends headers of ours in both families
 	}
 	return h, nil
+}
+
+// holds reports whether SYNs of a family can be held. The first call opens the socket
+// that receives their copies: closing one takes the kernel some 10 ms (an RCU grace
+// period), which most sandboxes, whose rules ask about nothing, need not wait for.
+func (h *holder) holds(four bool) bool {
+	if _, ok := h.raw[four]; !ok {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	fd, opened := h.packets[four]
+	if !opened {
+		protocol := uint16(unix.ETH_P_IPV6) // a socket for all protocols would see each packet twice
+		if four {
+			protocol = unix.ETH_P_IP
+		}
+		var err error
+		if fd, err = openPackets(protocol); err != nil {
+			fd = -1
+		}
+		h.packets[four] = fd
+	}
+	return fd >= 0
 }
 
 // openPackets receives the marked SYNs that were sent on loopback.
@@ -120,9 +144,6 @@ func synFilter(protocol uint16) []unix.SockFilter {
 }
 
 func (h *holder) close() {
-	for _, fd := range h.packets {
-		unix.Close(fd)
-	}
 	for _, fd := range h.raw {
 		unix.Close(fd)
 	}
@@ -143,7 +164,7 @@ func (h *holder) hold(r route) *heldSYN {
 func (h *holder) collect() {
 	buffer := make([]byte, maxSYN)
 	for _, fd := range h.packets {
-		for {
+		for fd >= 0 {
 			n, _, err := unix.Recvfrom(fd, buffer, unix.MSG_DONTWAIT)
 			if err == unix.EINTR {
 				continue

@@ -90,7 +90,7 @@ func TestAProxyThatSaysNonsenseIsNotAskedAnyMore(t *testing.T) {
 	}
 	defer proxy.Close()
 	file.Close()
-	a, err := newAsker(ours, &holder{raw: map[bool]int{true: -1}, held: make(map[route]*heldSYN)})
+	a, err := newAsker(ours, &holder{raw: map[bool]int{true: -1, false: -1}, packets: map[bool]int{true: 0, false: -1}, held: make(map[route]*heldSYN)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,10 @@ func TestAProxyThatSaysNonsenseIsNotAskedAnyMore(t *testing.T) {
 		t.Error("it asks before the proxy has said anything")
 	}
 	sendMessage(proxy, told{Format: questionsFormat, Rules: 1, InUse: &ruling{Quiet: []uint16{80}}})
-	eventually(t, "it asks", func() bool { return a.Asks(to) })
+	a.Await()
+	if !a.Asks(to) {
+		t.Error("it does not ask once the proxy has said which rules are in force")
+	}
 	for _, quiet := range []string{"192.0.2.1:80", "192.0.2.1:53", "127.0.0.1:22", "198.18.0.1:22", "[2001:db8::1]:22"} {
 		if a.Asks(netip.MustParseAddrPort(quiet)) {
 			t.Errorf("it asks about %s", quiet)
@@ -107,6 +110,7 @@ func TestAProxyThatSaysNonsenseIsNotAskedAnyMore(t *testing.T) {
 	}
 	proxy.Write([]byte("nonsense"))
 	eventually(t, "it does not ask", func() bool { return !a.Asks(to) })
+	a.Await() // nor is anything waited for
 }
 
 // What is known of destinations is bounded, and forgotten with the rules.

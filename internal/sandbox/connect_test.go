@@ -44,7 +44,7 @@ type oracle struct {
 // supervised.
 func foretelling(t testing.TB, config Config) (*place, *oracle) {
 	t.Helper()
-	p, o := newPlace(t, config), &oracle{full: make(chan struct{}, 1)}
+	p, o := newPlaceWhoAsks(t, config), &oracle{full: make(chan struct{}, 1)}
 	questions := p.capture.Questions
 	if questions == nil {
 		if os.Getenv("CI") == "true" || !config.Unsupervised {

@@ -131,6 +131,16 @@ type place struct {
 // command is a role where it has no slash and roles has it.
 func newPlace(t testing.TB, config Config) *place {
 	t.Helper()
+	p := newPlaceWhoAsks(t, config)
+	if p.capture.Questions != nil {
+		p.capture.Questions.Close()
+	}
+	return p
+}
+
+// newPlaceWhoAsks is newPlace for who answers the Questions of its sandbox.
+func newPlaceWhoAsks(t testing.TB, config Config) *place {
+	t.Helper()
 	needSandbox(t)
 	config = withRole(t, config)
 	read, write, err := os.Pipe()

@@ -79,6 +79,9 @@ func initMain(command []string) int {
 	if _, err := seqpacket.Receive(control, &begin, 0); err != nil {
 		return exitInit // the parent is gone before the start
 	}
+	if inside.asker != nil {
+		inside.asker.Await()
+	}
 	pid, err := beginCommand(command, inside, begin.Search, wanted.Session)
 	if err != nil {
 		seqpacket.Send(control, started{Failure: failureOf("start", err)})
@@ -103,8 +106,9 @@ func initMain(command []string) int {
 // interior is what the set-up leaves for the start of the command.
 type interior struct {
 	supervision *supervision
-	resolvConf  *resolvConf // nil where there is none to replace
-	opens       *openWatch  // nil where nothing is hidden
+	asker       *capture.Asker // nil where connects are not asked about
+	resolvConf  *resolvConf    // nil where there is none to replace
+	opens       *openWatch     // nil where nothing is hidden
 }
 
 // setUpInside makes the mounts and the network, and decides over unix sockets from
@@ -187,7 +191,7 @@ func setUpInside(wanted *setup, hidden *Files, lists []int, control *net.UnixCon
 	if mounts.opens != nil && mounts.opens.failed != "" {
 		outcome.Notes = append(outcome.Notes, mounts.opens.failed)
 	}
-	return &interior{supervision: supervision, resolvConf: mounts.resolvConf, opens: mounts.opens}, outcome, files
+	return &interior{supervision: supervision, asker: network.Asker, resolvConf: mounts.resolvConf, opens: mounts.opens}, outcome, files
 }
 
 // closeLeaked closes descriptors that whoever started our parent left open:

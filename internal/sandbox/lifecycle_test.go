@@ -157,6 +157,9 @@ func parentRole(args []string) int {
 		return exitInit
 	}
 	defer c.Close()
+	if c.Questions != nil {
+		c.Questions.Close() // nobody answers them here
+	}
 	fmt.Println("parent", os.Getpid(), "init", s.PID())
 	if err := s.Start(nil); err != nil {
 		fmt.Println(err)
