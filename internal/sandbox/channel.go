@@ -17,7 +17,8 @@ import (
 //	2: init watches the ports on which the command serves
 //	3: what root keeps, ssh's configuration, what files are hidden, and a cgroup of its own;
 //	   a descriptor more is handed out, for what is asked about connects
-const channelFormat = 3
+//	4: where process numbers begin, and the folders of JVMs
+const channelFormat = 4
 
 var channels = format.Kind{Name: "the channel between sluice and its sandbox", Oldest: channelFormat, Newest: channelFormat}
 
@@ -42,8 +43,10 @@ type (
 		PivotRoot          bool     `json:"pivotRoot,omitempty"` // that of Config
 		Listen             []uint16 `json:"listen,omitempty"`
 		Checks             []Check  `json:"checks,omitempty"`
-		Files              bool     `json:"files,omitempty"` // parts of Files follow
-		Cgroups            string   `json:"cgroups"`         // see group
+		Files              bool     `json:"files,omitempty"`       // parts of Files follow
+		Cgroups            string   `json:"cgroups"`               // see group
+		PidSeed            uint64   `json:"pidSeed"`               // see pidSeed
+		Performance        []string `json:"performance,omitempty"` // see performanceFolders
 	}
 	ready struct {
 		Format  int       `json:"format"`

@@ -56,7 +56,7 @@ func TestAnInitOfAnotherFormatIsRefused(t *testing.T) {
 	if err := seqpacket.Send(init.(*net.UnixConn), ready{Format: channelFormat + 1}); err != nil {
 		t.Fatal(err)
 	}
-	s := &Sandbox{control: ours, group: new(group)}
+	s := &Sandbox{control: ours, group: new(group), process: &os.Process{Pid: os.Getpid()}}
 	err = s.setUp(t.Context(), &Config{})
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("has format %d; this Sluice reads format %d: upgrade this Sluice", channelFormat+1, channelFormat)) {
 		t.Errorf("got %v", err)

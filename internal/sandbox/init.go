@@ -132,6 +132,9 @@ func setUpInside(wanted *setup, hidden *Files, lists []int, control *net.UnixCon
 	if outcome.Lowered, err = ownMounts(); err != nil {
 		return nil, ready{Failure: failureOf(stepMounts, err)}, nil
 	}
+	if note := beginPids(wanted.PidSeed); note != "" {
+		outcome.Notes = append(outcome.Notes, note)
+	}
 	root, closed := giveRoot(wanted)
 	if outcome.OwnDevices = root.ownDevices; closed != "" {
 		outcome.Lowered = append(outcome.Lowered, closed)

@@ -67,6 +67,9 @@ func setUpMounts(wanted *setup, files *Files, lists []int, named []namedSocket, 
 	if err != nil {
 		return nil, err
 	}
+	if err := ownPerformanceFolders(wanted.Performance, owner); err != nil {
+		return nil, err
+	}
 	own, lowered, err := ownMeetingPlaces(root.ownDevices)
 	if err != nil {
 		return nil, err

@@ -194,6 +194,7 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 		Files:   !config.Files.empty(),
 		Cgroups: s.group.namespace(config.RunAs),
 		Session: config.Terminal,
+		PidSeed: pidSeed(s.process.Pid), Performance: performanceFolders(s.uid),
 	}, ssh.files)
 	if err == nil && !config.Files.empty() {
 		err = sendFiles(s.control, &config.Files)
