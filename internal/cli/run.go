@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -46,6 +47,7 @@ type runOptions struct {
 	noFileRights  bool
 	pivotRoot     bool
 	unix          []string
+	fds           []string
 	unsupervised  bool
 	files         fileFlags
 	requireLevel  string
@@ -125,6 +127,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.BoolVar(&o.noFileRights, "no-file-capabilities", false, "for a command that runs as root: it has no rights over files of other users and cannot become one, and keeps the machine's devices")
 	f.BoolVar(&o.pivotRoot, "allow-pivot-root", false, "for a command that makes sandboxes of its own (bwrap, podman, builds of Nix): it may take another root folder, and then move what is around hidden files, which is a lower level")
 	f.StringArrayVar(&o.unix, "unix", nil, "`PATH` of a unix socket outside that the command may connect to; may be repeated")
+	f.StringSliceVar(&o.fds, "fd", nil, "`N`, a pipe that is open here and that the command finds open too; all else is closed but the standard streams and what MAKEFLAGS names; may be repeated")
 	f.BoolVar(&o.unsupervised, "unsupervised", false, "for a command that brings a seccomp filter that notifies: unix sockets of the outside are hidden once, by name, which is a lower level")
 	o.files.add(f)
 	f.StringVar(&o.requireLevel, "require-level", "", "`LEVEL` that must hold in every part or the command does not start: sandbox")
@@ -182,6 +185,9 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 		return c, err
 	}
 	if c.Unix, err = socketFiles(o.unix); err != nil {
+		return c, err
+	}
+	if c.Pipes, err = descriptors(o.fds); err != nil {
 		return c, err
 	}
 	if c.Files, err = o.files.wishes(); err != nil {
@@ -283,6 +289,18 @@ func (o *runOptions) resources(flags *pflag.FlagSet, limits *sandbox.Resources) 
 		}
 	}
 	return nil
+}
+
+// descriptors reads the numbers of --fd.
+func descriptors(texts []string) (list []int, err error) {
+	for _, text := range texts {
+		number, err := strconv.Atoi(text)
+		if err != nil || number < 0 {
+			return nil, fmt.Errorf("--fd %q must be the number of an open pipe, from 3 to %d", text, sandbox.MaxPipeNumber)
+		}
+		list = append(list, number)
+	}
+	return list, nil
 }
 
 // ports reads the ports of a flag that may be repeated.

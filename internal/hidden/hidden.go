@@ -29,7 +29,7 @@ type Config struct {
 	Getenv  func(string) string // the command's environment
 	Workdir string              // the command's, through no link
 	Masked  []string            // folders of Sluice, which are hidden in any case
-	Sockets []string            // files of unix sockets that the command may connect to
+	Given   []string            // unix sockets that the command may connect to, and FIFOs that it was given
 }
 
 // Plan is what is hidden and seen, and why.
@@ -307,9 +307,9 @@ func (m *maker) see(wanted []wish) error {
 	return nil
 }
 
-// seeOwn adds the working folder, and the sockets that the command was given.
+// seeOwn adds the working folder, and what else the command was given.
 func (m *maker) seeOwn(in func(string, []string) bool) {
-	for _, path := range append([]string{m.Workdir}, m.Sockets...) {
+	for _, path := range append([]string{m.Workdir}, m.Given...) {
 		real, err := filepath.EvalSymlinks(path)
 		if err != nil || !in(real, m.tops) || slices.ContainsFunc(m.plan.Files.Views, func(v sandbox.View) bool { return v.Path == real }) {
 			continue

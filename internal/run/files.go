@@ -18,7 +18,7 @@ import (
 // started: "not found" would be no help.
 func (c *Config) planFiles() (*hidden.Plan, error) {
 	plan, err := hidden.Make(hidden.Config{
-		Wishes: c.Files, List: rules.HiddenFiles(), Homes: c.Homes, Getenv: c.getenv, Workdir: c.workdir(), Masked: c.Mask, Sockets: c.Unix,
+		Wishes: c.Files, List: rules.HiddenFiles(), Homes: c.Homes, Getenv: c.getenv, Workdir: c.workdir(), Masked: c.Mask, Given: c.given(),
 	})
 	if err != nil {
 		return nil, err

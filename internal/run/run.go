@@ -61,6 +61,7 @@ type Config struct {
 	Ready []sandbox.Check
 
 	Unix         []string          // absolute paths of socket files outside that the command may connect to
+	Pipes        []int             // descriptors of ours, pipes, that the command finds open under the same numbers
 	Unsupervised bool              // leave the kernel's one seccomp notification filter to the command
 	Resources    sandbox.Resources // of what the command uses
 	RequireLevel string            // level that must hold in every part, or the command does not start; "" takes what there is
@@ -137,11 +138,18 @@ func open(ctx context.Context, c Config, w *watch) (*sandbox.Sandbox, error) {
 		}
 	}
 	w.hides = plan
+	pipes, err := c.findPipes()
+	if err != nil {
+		return nil, err
+	}
+	if text := c.sayClosed(pipes); text != "" && !c.Quiet {
+		fmt.Fprintf(c.Stderr, "sluice: %s\n", text)
+	}
 	box, err := sandbox.New(ctx, sandbox.Config{
 		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: append(slices.Clone(c.Mask), w.hidden()...),
 		Stdin: c.streams[0], Stdout: c.streams[1], Stderr: c.streams[2], Terminal: c.asks != nil,
-		Files: plan.Files,
-		Unix:  c.Unix, Unsupervised: c.Unsupervised, NoFileCapabilities: c.NoFileCapabilities, PivotRoot: c.PivotRoot,
+		Files: plan.Files, Pipes: pipes,
+		Unix: c.Unix, Unsupervised: c.Unsupervised, NoFileCapabilities: c.NoFileCapabilities, PivotRoot: c.PivotRoot,
 		Resources: c.Resources,
 		Listen:    slices.Compact(slices.Sorted(slices.Values(c.Workload.Ports))), Checks: c.Ready,
 	})
@@ -149,9 +157,14 @@ func open(ctx context.Context, c Config, w *watch) (*sandbox.Sandbox, error) {
 	if errors.As(err, &identity) {
 		return nil, fmt.Errorf("--run-as: %w", err)
 	}
+	var pipe *sandbox.PipeError
+	if errors.As(err, &pipe) {
+		return nil, fmt.Errorf("--fd: %w", err)
+	}
 	if err != nil {
 		return nil, err
 	}
+	closePipes(pipes)
 	if err := c.checkLevel(c.enforcement(box)); err != nil {
 		box.Kill()
 		box.Wait()

@@ -17,7 +17,7 @@ import (
 //	2: init watches the ports on which the command serves
 //	3: what root keeps, ssh's configuration, what files are hidden, and a cgroup of its own;
 //	   a descriptor more is handed out, for what is asked about connects
-//	4: where process numbers begin, and the folders of JVMs
+//	4: where process numbers begin, the folders of JVMs, and pipes
 const channelFormat = 4
 
 var channels = format.Kind{Name: "the channel between sluice and its sandbox", Oldest: channelFormat, Newest: channelFormat}
@@ -35,7 +35,7 @@ type (
 		Unsupervised bool     `json:"unsupervised,omitempty"`
 		OneUser      bool     `json:"oneUser,omitempty"`
 		// SSH are files of root that ssh of the command's user has to read; they are open
-		// as the last descriptors.
+		// as the last descriptors but the pipes.
 		SSH []string `json:"ssh,omitempty"`
 		// NoFileCapabilities is that of Config.
 		Session            bool     `json:"session,omitempty"` // init leads one, with the command's terminal
@@ -47,6 +47,8 @@ type (
 		Cgroups            string   `json:"cgroups"`               // see group
 		PidSeed            uint64   `json:"pidSeed"`               // see pidSeed
 		Performance        []string `json:"performance,omitempty"` // see performanceFolders
+		// Pipes are the numbers of pipes, which are open as the last descriptors of all.
+		Pipes []int `json:"pipes,omitempty"`
 	}
 	ready struct {
 		Format  int       `json:"format"`
@@ -89,8 +91,9 @@ type (
 )
 
 // sendSetup sends it with the list of unix sockets of our network namespace, for init
-// is in another one, and hides those that are outside; and with the files of wanted.SSH.
-func sendSetup(control *net.UnixConn, wanted setup, ssh []*os.File) error {
+// is in another one, and hides those that are outside; with the files of wanted.SSH, and
+// with the pipes.
+func sendSetup(control *net.UnixConn, wanted setup, pipes []Pipe, ssh []*os.File) error {
 	var files []int
 	list, err := os.Open("/proc/self/net/unix")
 	if err == nil { // else init notes that it is missing
@@ -99,6 +102,9 @@ func sendSetup(control *net.UnixConn, wanted setup, ssh []*os.File) error {
 	}
 	for _, file := range ssh {
 		files = append(files, int(file.Fd()))
+	}
+	for _, pipe := range pipes {
+		files = append(files, pipe.FD)
 	}
 	return seqpacket.Send(control, wanted, files...)
 }

@@ -25,6 +25,7 @@ type launch struct {
 	path    string
 	command []string
 	session bool // it gets a process group of its own, in the foreground of the terminal
+	pipes   []Pipe
 }
 
 type launched struct {
@@ -57,19 +58,19 @@ func newLauncher(runAs *Identity, kept uint64, supervised, pivotRoot bool, cgrou
 }
 
 // start starts the command, once.
-func (l *launcher) start(command []string, session bool) (pid int, err error) {
+func (l *launcher) start(command []string, session bool, pipes []Pipe) (pid int, err error) {
 	path, err := exec.LookPath(command[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) { // a PATH with "." in it is the user's wish
 		return 0, &CommandError{Command: command[0], Err: errnoOf(err)}
 	}
-	l.begin <- launch{path, command, session}
+	l.begin <- launch{path, command, session, pipes}
 	begun := <-l.begun
 	return begun.pid, begun.err
 }
 
 func execute(wanted launch) (pid int, err error) {
 	path, command := wanted.path, wanted.command
-	attributes := &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}}
+	attributes := &syscall.ProcAttr{Env: os.Environ(), Files: commandFiles(wanted.pipes)}
 	if wanted.session {
 		attributes.Sys = &syscall.SysProcAttr{Foreground: true, Ctty: terminalOf([]*os.File{os.Stdin, os.Stdout, os.Stderr})}
 	}

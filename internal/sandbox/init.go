@@ -47,12 +47,16 @@ func initMain(command []string) int {
 		return exitInit
 	}
 	var wanted setup
-	lists, err := seqpacket.Receive(control, &wanted, 1+maxSSHFiles)
+	lists, err := seqpacket.Receive(control, &wanted, 1+MaxPipes+maxSSHFiles)
 	if err != nil {
 		return exitInit
 	}
 	if err := channels.Check(wanted.Format); err != nil {
 		seqpacket.Send(control, ready{Format: channelFormat, Failure: failureOf("channel", err)})
+		return exitInit
+	}
+	lists, pipes, err := takePipes(lists, wanted.Pipes)
+	if err != nil {
 		return exitInit
 	}
 	hidden := new(Files)
@@ -82,7 +86,8 @@ func initMain(command []string) int {
 	if inside.asker != nil {
 		inside.asker.Await()
 	}
-	pid, err := beginCommand(command, inside, begin.Search, wanted.Session)
+	pid, err := beginCommand(command, inside, begin.Search, wanted.Session, pipes)
+	closePipes(pipes)
 	if err != nil {
 		seqpacket.Send(control, started{Failure: failureOf("start", err)})
 		return exitInit
@@ -245,7 +250,7 @@ func reap(pid int, stops chan<- unix.Signal) (exit int) {
 }
 
 // beginCommand writes the search list and starts the command.
-func beginCommand(command []string, inside *interior, search []string, session bool) (pid int, err error) {
+func beginCommand(command []string, inside *interior, search []string, session bool, pipes []Pipe) (pid int, err error) {
 	if inside.resolvConf != nil {
 		if err := inside.resolvConf.write(search); err != nil {
 			return 0, err
@@ -256,7 +261,7 @@ func beginCommand(command []string, inside *interior, search []string, session b
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return 0, err
 	}
-	return inside.supervision.launcher.start(command, session)
+	return inside.supervision.launcher.start(command, session, pipes)
 }
 
 func isBelow(path, folder string) bool {

@@ -25,7 +25,7 @@ func init() { // not a literal: the roles use what uses them
 		"credentials": credentialsRole, "many-listeners": manyListenersRole, "filter": filterRole, "nested-level": nestedLevelRole,
 		"ways-to-folder": waysToFolderRole, "pivoted": pivotedRole, "aliased": aliasedRole, "cgroup-ways": cgroupWaysRole, "cgroup-nested": cgroupNestedRole,
 		"ways-to-file": waysToFileRole, "aliased-file": aliasedFileRole, "layers": layersRole, "run-secrets": runSecretsRole,
-		"list-input": listInputRole, "root-attack": rootAttackRole, "become": becomeRole, "remount": remountRole,
+		"list-input": listInputRole, "pipe-ways": pipeWaysRole, "root-attack": rootAttackRole, "become": becomeRole, "remount": remountRole,
 		"eat": eatRole, "spin": spinRole, "lift-limits": liftLimitsRole, "lift-limits-nested": liftLimitsNestedRole,
 		"hide-and-seek": hideAndSeekRole, "freeze-nested": freezeNestedRole,
 		"ssh-server": sshServerRole, "connects": connectsRole,

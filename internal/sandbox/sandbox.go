@@ -34,6 +34,8 @@ type Config struct {
 	Dir string
 	// Stdin, Stdout and Stderr are handed through as they are; nil means ours.
 	Stdin, Stdout, Stderr *os.File
+	// Pipes are what else of ours is open for the command: nothing else is.
+	Pipes []Pipe
 	// Terminal says that those of them that are terminals are one which nobody else has:
 	// it becomes the command's own, in a session of its own, so that ^C and ^Z typed there
 	// come from its kernel side.
@@ -143,6 +145,9 @@ func New(ctx context.Context, config Config) (*Sandbox, error) {
 	if err := config.checkStreams(); err != nil {
 		return nil, err
 	}
+	if err := config.checkPipes(); err != nil {
+		return nil, err
+	}
 	control, theirs, err := seqpacket.Pair()
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
@@ -195,7 +200,8 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 		Cgroups: s.group.namespace(config.RunAs),
 		Session: config.Terminal,
 		PidSeed: pidSeed(s.process.Pid), Performance: performanceFolders(s.uid),
-	}, ssh.files)
+		Pipes: pipeNumbers(config.Pipes),
+	}, config.Pipes, ssh.files)
 	if err == nil && !config.Files.empty() {
 		err = sendFiles(s.control, &config.Files)
 	}
