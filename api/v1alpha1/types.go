@@ -121,6 +121,10 @@ type MeshConfigSpec struct {
 	MaxStale string `json:"maxStale,omitempty"`
 	// Limits is what each workload may use at most. Absent: the defaults.
 	Limits *Limits `json:"limits,omitempty"`
+	// AllowBypass lets Pods keep part of their traffic from their sidecar (--includeIPRanges of
+	// kube-inject, annotations, privileges) or have none at all; sluice status marks them as
+	// bypassed. Default: false.
+	AllowBypass bool `json:"allowBypass,omitempty"`
 }
 
 // Limits is what each workload of the mesh may use at most. A flag of its proxy may set less,

@@ -74,7 +74,7 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 	root.AddCommand(
 		newCreateCommand(), newReplaceCommand(), newApplyCommand(), newGetCommand(), newDescribeCommand(), newDeleteCommand(), newValidateCommand(),
 		newBackupCommand(), newRestoreCommand(),
-		newRunCommand(), newDemoCommand(),
+		newRunCommand(), newKubeInjectCommand(), newDemoCommand(),
 		newWhyCommand(), newStatusCommand(), newFlowsCommand(), newHistoryCommand(),
 		newKubeconfigCommand(),
 		newVersionCommand(), newDoctorCommand(),
@@ -93,7 +93,7 @@ var others = map[string]string{
 	"exec": "sluice run -- COMMAND runs a command in a sandbox", "start": "sluice run -- COMMAND runs a command in a sandbox",
 	"lint": "sluice validate -f FILE checks files", "check": "sluice validate -f FILE checks files", "analyze": "sluice validate -f FILE checks files",
 	"add": "sluice create -f FILE creates objects", "update": "sluice apply -f FILE creates or replaces objects", "set": "sluice apply -f FILE creates or replaces objects",
-	"kube-inject": "sluice run --service NAME puts a command behind the proxy", "proxy-status": "sluice status shows which rules each workload runs", "proxy-config": "sluice describe shows a rule and who runs it",
+	"proxy-status": "sluice status shows which rules each workload runs", "proxy-config": "sluice describe shows a rule and who runs it",
 	"allow": "sluice run --allow HOST lets a command reach a host; sluice create -f FILE stores a rule", "test": "sluice why URL says whether a workload may go there", "curl": "sluice why URL says whether a workload may go there",
 }
 
@@ -119,7 +119,7 @@ func checkServerFlags(cmd *cobra.Command, _ []string) error {
 			continue
 		}
 		no := name == flagNamespace && slices.Contains([]string{"backup", "restore", "doctor"}, cmd.Name()) // they are of no one namespace
-		if no || slices.Contains([]string{"demo", "version"}, cmd.Name()) {
+		if no || slices.Contains([]string{"demo", "version", "kube-inject"}, cmd.Name()) {
 			return usageError(cmd, cmd.Name()+" takes no --"+name)
 		}
 	}

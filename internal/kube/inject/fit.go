@@ -1,0 +1,136 @@
+package inject
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// container is one of a Pod, and where it stands.
+type container struct {
+	node *yaml.Node
+	name string // "container web", "init container migrate"
+	init bool
+}
+
+func containers(spec *yaml.Node) (all []container) {
+	for _, part := range []struct {
+		field, word string
+	}{{"initContainers", "init container"}, {"containers", "container"}, {"ephemeralContainers", "ephemeral container"}} {
+		for _, node := range list(get(spec, part.field)) {
+			all = append(all, container{node, part.word + " " + text(node, "name"), part.field == "initContainers"})
+		}
+	}
+	return all
+}
+
+// fit reports whether a sidecar can hold the Pod, and says why not. What gets around it goes
+// to the settings: the MeshConfig may allow that.
+func (w *worker) fit(spec *yaml.Node, s *settings) bool {
+	before := len(w.problems)
+	if at := get(spec, "hostNetwork"); isTrue(at) {
+		w.fail(at, "hostNetwork: true: its Pods share the network of their node, where a redirect would take the traffic of everybody else: a sidecar cannot hold them; leave hostNetwork out")
+	}
+	if at := get(spec, "os", "name"); at != nil && at.Value == "windows" {
+		w.fail(at, "os windows: not supported")
+	}
+	ours := []string{strconv.Itoa(OutboundPort), strconv.Itoa(InboundPort), strconv.Itoa(HealthPort), strconv.Itoa(DNSPort)}
+	uid := strconv.Itoa(w.options.ProxyUID)
+	if at := get(spec, "securityContext", "runAsUser"); at != nil && at.Value == uid {
+		s.bypassed = append(s.bypassed, "containers that run as the proxy's user "+uid)
+	}
+	var root []string
+	for _, c := range containers(spec) {
+		switch name := text(c.node, "name"); {
+		case name == "istio-proxy" || name == "istio-init":
+			w.fail(c.node, "%s: the Pod has the sidecar of Istio: start from the file before that was injected", c.name)
+		case name == InitName || name == ProxyName:
+			w.fail(c.node, "%s: that name is the sidecar's: take another", c.name)
+		}
+		for _, port := range list(get(c.node, "ports")) {
+			if at := get(port, "containerPort"); at != nil && slices.Contains(ours, at.Value) {
+				w.fail(at, "%s: port %s is the sidecar's: take another", c.name, at.Value)
+			}
+		}
+		for _, mount := range list(get(c.node, "volumeMounts")) {
+			if name := text(mount, "name"); name == identityVolume || name == dataVolume {
+				w.fail(mount, "%s: volume %s is the sidecar's alone", c.name, name)
+			}
+		}
+		if why := getsAround(c.node, uid); why != "" {
+			s.bypassed = append(s.bypassed, c.name+" "+why)
+		} else if mayBeRoot(spec, c.node) {
+			root = append(root, c.name)
+		}
+	}
+	if len(root) > 0 {
+		w.note(spec, "%s may be or become root, who can take the proxy's user or send raw packets around the sidecar: drop the capabilities SETUID and NET_RAW, or set runAsNonRoot: true and allowPrivilegeEscalation: false", strings.Join(root, ", "))
+	}
+	return len(w.problems) == before
+}
+
+// getsAround says by which right a container gets around the sidecar, "" where by none that
+// the Pod gives it.
+func getsAround(container *yaml.Node, uid string) string {
+	context := get(container, "securityContext")
+	switch {
+	case isTrue(get(context, "privileged")):
+		return "is privileged"
+	case text(context, "runAsUser") == uid:
+		return "runs as the proxy's user " + uid
+	}
+	added := get(context, "capabilities", "add")
+	if added == nil {
+		return ""
+	}
+	for _, capability := range added.Content {
+		switch name := strings.TrimPrefix(strings.ToUpper(capability.Value), "CAP_"); name {
+		case "ALL", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "BPF", "SETUID", "NET_RAW":
+			return fmt.Sprintf("has the capability %s", name)
+		}
+	}
+	return ""
+}
+
+// mayBeRoot reports whether a container may run as root, or become it, with the capabilities that runtimes
+// give by default.
+func mayBeRoot(spec, container *yaml.Node) bool {
+	of := func(name string) *yaml.Node {
+		if at := get(container, "securityContext", name); at != nil {
+			return at
+		}
+		return get(spec, "securityContext", name)
+	}
+	user := of("runAsUser")
+	other := isTrue(of("runAsNonRoot")) || user != nil && user.Value != "0"
+	if escalates := get(container, "securityContext", "allowPrivilegeEscalation"); other && escalates != nil && !isTrue(escalates) {
+		return false // and no program of its image makes it root
+	}
+	var dropped []string
+	if drop := get(container, "securityContext", "capabilities", "drop"); drop != nil {
+		for _, capability := range drop.Content {
+			dropped = append(dropped, strings.TrimPrefix(strings.ToUpper(capability.Value), "CAP_"))
+		}
+	}
+	return !slices.Contains(dropped, "ALL") && !(slices.Contains(dropped, "SETUID") && slices.Contains(dropped, "NET_RAW"))
+}
+
+func isTrue(node *yaml.Node) bool {
+	return node != nil && strings.EqualFold(node.Value, "true")
+}
+
+// listening is the TCP ports that the containers of the application say they serve.
+func listening(spec *yaml.Node) (ports []string) {
+	for _, c := range containers(spec) {
+		for _, port := range list(get(c.node, "ports")) {
+			protocol, number := text(port, "protocol"), text(port, "containerPort")
+			if number != "" && !c.init && (protocol == "" || protocol == "TCP") && !slices.Contains(ports, number) {
+				ports = append(ports, number)
+			}
+		}
+	}
+	return ports
+}
