@@ -30,6 +30,7 @@ var pages = []page{
 	{"kinds.md", writeKinds},
 	{"limits.md", writeLimits},
 	{"reasons.md", writeReasons},
+	{"attributes.md", writeAttributes},
 	{"reports.md", writeReports},
 	{"hidden-files.md", writeHidden},
 	{"exit-statuses.md", writeExits},
@@ -92,6 +93,7 @@ How to do something is said in the [guide](../guide/README.md).
 - [Kinds](kinds.md): every field of what can be created.
 - [Limits](limits.md): every time-out, bound and default.
 - [Reasons](reasons.md): every code with which a connection or request is denied or fails.
+- [Attributes](attributes.md): what is known of a connection or request, under which name, and the flags of failures.
 - [Reports](reports.md): the lines that ` + "`sluice run --report`" + ` writes.
 - [Hidden files](hidden-files.md): what ` + "`sluice run`" + ` hides from a command unless ` + "`--show`" + ` names it.
 - [Exit statuses](exit-statuses.md).

@@ -57,6 +57,12 @@ func TestWhatIsLiveIsListedAndClosedOnce(t *testing.T) {
 				if f.Verdict != want || f.Direction != direction || f.Workload != "client/1" || f.Treatment == policy.Refuse || f.Duration != 0 {
 					t.Errorf("the open record says %+v", f)
 				}
+				if from := f.Source.Party(); from.Workload != "command" || from.Namespace != "default" {
+					t.Errorf("the open record is of %+v", from)
+				}
+				if to := f.Destination.Party(); direction == record.Mesh && (to.Workload != strings.Split(f.Upstream, "/")[0] || to.Namespace != "default" || to.Service != f.Dialled) {
+					t.Errorf("the open record of a call of %s says that it went to %+v", f.Upstream, to)
+				}
 				// The handshake was counted before what came behind it was carried.
 				if kind.name == "TLS that is passed through" && (f.Sent == 0 || f.Received == 0) {
 					t.Errorf("the open record of a relay says %d and %d bytes", f.Sent, f.Received)

@@ -91,7 +91,7 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 	w.portion = p.capacity.join(w.http.CloseIdle, w.closeIdleUpstream)
 	w.keepBounds(c.Holder.Load())
 	w.kit = carry.Kit{
-		Instance: w.Instance, For: advice.Options{Namespace: of.Namespace, Labels: of.Labels}, TellAll: p.config.TellAll,
+		Instance: w.Instance, Source: record.NewEnd(record.Party{Workload: of.Base(), Service: of.Service, Namespace: of.Namespace, Version: of.Version, Account: of.Account}), For: advice.Options{Namespace: of.Namespace, Labels: of.Labels}, TellAll: p.config.TellAll,
 		Recorder: p.config.Records, HTTP: w.http, Buffers: &p.buffers, Memory: &p.memory, Now: p.config.Now,
 		Hellos: w.portion.hellos, Pipes: w.portion.pipes,
 		Upstream: upstream.Allowance{Open: w.portion.up, Handshakes: w.portion.handshakes},
@@ -238,7 +238,7 @@ func (w *Workload) unanswered(u dnsserver.Unanswered) {
 	var entry record.Entry
 	entry.Edit(func(r *record.Record) {
 		*r = record.Record{
-			ID: record.NewID(), Start: w.kit.Now(), Workload: w.Instance(), Direction: record.Egress, Dialled: record.Text(u.Name), Port: 53,
+			ID: record.NewID(), Start: w.kit.Now(), Workload: w.Instance(), Source: w.kit.Source, Direction: record.Egress, Dialled: record.Text(u.Name), Port: 53,
 			Transport: policy.UDP, Question: u.Type, Verdict: record.Failed, Reason: refusal.DNSType, Detail: text,
 			Snapshot: w.config.Holder.Load().Version,
 		}

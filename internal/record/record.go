@@ -85,6 +85,11 @@ type Record struct {
 	Received  int64            `json:"received"`           // bytes to the workload
 	Detail    string           `json:"detail,omitempty"`   // a short text for people
 	Snapshot  string           `json:"snapshot,omitempty"` // version that decided
+
+	// What the proxy itself knows besides, for its metrics and logs. A server knows of a
+	// workload more than a record could say.
+	Source      End `json:"-"` // Workload's
+	Destination End `json:"-"` // of the mesh, once it was chosen
 }
 
 // MaxText is the bound on each string of a Record that a stranger chose, in bytes.

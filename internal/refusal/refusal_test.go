@@ -61,3 +61,18 @@ func TestTheAddressThatWasTriedIsFoundInTheLayerThatKnowsIt(t *testing.T) {
 		t.Errorf("nothing was tried, and it says %v", none)
 	}
 }
+
+// A failure without a flag would look like a success in a log.
+func TestEachReasonHasAFlag(t *testing.T) {
+	for _, r := range append(All(), "unknown-to-this-build") {
+		if r.Flag() == "" {
+			t.Errorf("%s has no flag", r)
+		}
+		if r.Group() == NotReached && r.Flag() == "DENY" {
+			t.Errorf("%s is a failure, and its flag says that it was denied", r)
+		}
+	}
+	if flag := Reason("").Flag(); flag != "" {
+		t.Errorf("no reason has the flag %q", flag)
+	}
+}

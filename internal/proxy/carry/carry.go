@@ -26,6 +26,7 @@ import (
 // be set.
 type Kit struct {
 	Instance func() string // the workload's name of the moment: "details-v2/1"
+	Source   record.End    // the same without its instance, for records
 	For      advice.Options
 	TellAll  bool // says everything to a denied workload, not the reason and the id alone
 	Recorder record.Recorder

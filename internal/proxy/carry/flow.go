@@ -37,7 +37,7 @@ func (k *Kit) Open(c *gate.Conn, start time.Time, about About, snapshot string) 
 	f := &Flow{kit: k, conn: c, about: about}
 	f.entry.Edit(func(r *record.Record) {
 		*r = record.Record{
-			ID: record.NewID(), Start: start, Workload: k.Instance(), Direction: about.Direction, Dialled: about.Dialled,
+			ID: record.NewID(), Start: start, Workload: k.Instance(), Source: k.Source, Direction: about.Direction, Dialled: about.Dialled,
 			Port: about.Port, Sniffed: about.Sniffed, SNI: record.Text(about.SNI), Snapshot: snapshot,
 		}
 	})
@@ -59,7 +59,7 @@ func (k *Kit) keep(start time.Time, about About, snapshot string, note func(*rec
 	var entry record.Entry
 	entry.Edit(func(r *record.Record) {
 		*r = record.Record{
-			ID: record.NewID(), Start: start, Duration: k.Now().Sub(start), Workload: k.Instance(), Direction: about.Direction,
+			ID: record.NewID(), Start: start, Duration: k.Now().Sub(start), Workload: k.Instance(), Source: k.Source, Direction: about.Direction,
 			Dialled: about.Dialled, Port: about.Port, Sniffed: about.Sniffed, Snapshot: snapshot,
 		}
 		note(r)

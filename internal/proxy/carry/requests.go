@@ -57,7 +57,7 @@ func (r *Requests) begin(s *snapshot.Snapshot, fill func(*record.Record)) {
 	now := r.kit.Now()
 	r.entry.Edit(func(f *record.Record) {
 		*f = record.Record{
-			ID: r.id, Start: now, Workload: r.kit.Instance(), Direction: r.about.Direction, Dialled: r.about.Dialled,
+			ID: r.id, Start: now, Workload: r.kit.Instance(), Source: r.kit.Source, Direction: r.about.Direction, Dialled: r.about.Dialled,
 			Port: r.about.Port, Sniffed: policy.HTTP, Snapshot: s.Version,
 		}
 		fill(f)
@@ -72,9 +72,9 @@ func (r *Requests) Decide(v *policy.Verdict) {
 }
 
 // Via notes to which workload the request goes, and by which route rule; or through which
-// proxy, and by which rule.
-func (r *Requests) Via(upstream, rule string) {
-	r.entry.Edit(func(f *record.Record) { f.Upstream, f.Rule = upstream, rule })
+// proxy, and by which rule. to is the workload, where it is one of the mesh.
+func (r *Requests) Via(upstream, rule string, to record.End) {
+	r.entry.Edit(func(f *record.Record) { f.Upstream, f.Rule, f.Destination = upstream, rule, to })
 }
 
 // Fail notes why what was allowed does not come about, and answers the client with it.

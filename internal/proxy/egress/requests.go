@@ -13,6 +13,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
 )
 
@@ -95,7 +96,7 @@ func (r *requests) follow(d *Decision) exchange.Direction {
 	}
 	r.hold(d)
 	if behind := r.made.behind; behind != "" {
-		r.Via(behind, d.Verdict.Rule.ID)
+		r.Via(behind, d.Verdict.Rule.ID, record.End{})
 	}
 	direction := exchange.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: r.way.kit.TellAll}
 	if r.chain.Host.IsZero() {

@@ -79,6 +79,7 @@ func (c *connection) reached(ctx context.Context, flow *carry.Flow, r *reached) 
 		carry.HangUp(c.conn, flow.Sniffed(), flow.Fail(r.err).Reason)
 		return false
 	}
-	flow.Edit(func(to *record.Record) { to.Upstream = r.Endpoint.Instance })
+	end := c.way.ends.of(r.Snapshot, r.Endpoint, c.to.Service)
+	flow.Edit(func(to *record.Record) { to.Upstream, to.Destination = r.Endpoint.Instance, end })
 	return true
 }

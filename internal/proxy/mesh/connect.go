@@ -115,7 +115,7 @@ func (c *call) Dial(ctx context.Context) (exchange.Stream, error) {
 		if !c.next(err) {
 			return nil, c.explain(err)
 		}
-		c.requests.Via(c.current.Instance, c.rule)
+		c.requests.Via(c.current.Instance, c.rule, c.requests.endOf(c.current))
 		if c.pool, err = c.way.pool(c.current, c.port); err != nil {
 			return nil, err
 		}

@@ -38,6 +38,7 @@ type Way struct {
 	inward   func(instance string) (Inward, bool)
 	local    func(instance string) ([]wire.Unready, bool) // Config.Unready
 	balance  balance                                      // whose turn it is among the endpoints
+	ends     ends                                         // what records say of endpoints
 	findings findings                                     // which ports' servers were seen to speak first
 	pools    pools.Table[poolKey, struct{}]
 }
@@ -54,6 +55,7 @@ func New(c Config) *Way {
 // on them where it denies everything. Connections are the gate's.
 func (w *Way) Recheck(s *snapshot.Snapshot) {
 	w.balance.forget(s)
+	w.ends.forget()
 	w.pools.Recheck(func(key poolKey, _ struct{}) pools.Fate {
 		switch {
 		case s.Policy.DeniesAll() != "":

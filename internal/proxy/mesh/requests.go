@@ -10,8 +10,10 @@ import (
 	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
+	"sluice.dev/sluice/internal/wire"
 )
 
 // Requests routes the HTTP requests of one connection to services, and keeps their
@@ -49,10 +51,10 @@ func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		r.Conn().Hold(reachable{to.Service}, s)
 	}
 	if d.Why != nil {
-		r.Via("", d.Rule)
+		r.Via("", d.Rule, record.End{})
 		return r.Fail(d.Why)
 	}
-	r.Via(d.Endpoint.Instance, d.Rule)
+	r.Via(d.Endpoint.Instance, d.Rule, r.endOf(d.Endpoint))
 	if err := r.call.begin(r, &d, to.Port); err != nil {
 		return r.Fail(refusal.Of(err))
 	}
@@ -64,6 +66,11 @@ func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		direction.SetHost = net.JoinHostPort(to.Service.String(), strconv.Itoa(int(to.Port)))
 	}
 	return direction
+}
+
+// endOf is who an endpoint is to the request of the moment.
+func (r *Requests) endOf(e *wire.Endpoint) record.End {
+	return r.way.ends.of(r.Conn().Snapshot(), e, r.held)
 }
 
 // served directs the requests of a connection whose workload dialled a service.

@@ -1,0 +1,58 @@
+package mesh
+
+import (
+	"strings"
+	"sync"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// ends is what records say of the endpoints of a snapshot, so that it is put together
+// once for each and not for each request.
+type ends struct {
+	mu    sync.RWMutex
+	known map[endKey]record.End
+}
+
+// endKey is an endpoint as who called which service.
+type endKey struct {
+	instance string
+	service  names.Name
+}
+
+// of returns who an endpoint is that was called as a service.
+func (k *ends) of(s *snapshot.Snapshot, e *wire.Endpoint, service names.Name) record.End {
+	key := endKey{e.Instance, service}
+	k.mu.RLock()
+	end, ok := k.known[key]
+	k.mu.RUnlock()
+	if ok {
+		return end
+	}
+	party := record.Party{Workload: e.Instance, Service: service.String(), Version: e.Labels["version"]}
+	if slash := strings.LastIndexByte(e.Instance, '/'); slash >= 0 {
+		party.Workload = e.Instance[:slash]
+	}
+	if called := s.Service(service); called != nil {
+		party.Namespace = called.Namespace
+	}
+	end = record.NewEnd(party)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.known == nil {
+		k.known = make(map[endKey]record.End)
+	}
+	k.known[key] = end
+	return end
+}
+
+// forget lets go of the endpoints of the snapshot before: those of the new one are looked
+// at anew.
+func (k *ends) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.known = nil
+}
