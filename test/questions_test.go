@@ -22,7 +22,7 @@ func TestAQuestionThatDNSCannotAnswerIsSaidAfterTheCommand(t *testing.T) {
 		if r.Code != 0 || strings.Count(r.Stdout, "12 34 81 80 00 01 00 00") != 2 {
 			t.Fatalf("exit %d, answers %q, %s", r.Code, r.Stdout, r.Stderr)
 		}
-		const line = "sluice: not reached _mongodb._tcp.cluster0.example.net by its SRV records (SRV records are not supported: the answer was empty; name the hosts that they list, with their ports, and no rule names the host)\n"
+		const line = "sluice: not reached _mongodb._tcp.cluster0.example.net by its SRV records (SRV records are answered for hosts that a rule allows: the answer was empty, and no rule names the host)\n"
 		if r.Stderr != line {
 			t.Errorf("it says\n%swant\n%s", r.Stderr, line)
 		}

@@ -4,7 +4,10 @@
 // against it. It never resolves anything.
 package names
 
-import "net/netip"
+import (
+	"net/netip"
+	"strings"
+)
 
 // Name is a canonical host name: lower case, A-labels (IDNA), without the
 // trailing dot, 1 to 253 bytes, never an address literal in any spelling.
@@ -25,6 +28,21 @@ func (n Name) Within(suffix Name) bool {
 		return false
 	}
 	return cut == 0 || n.s[cut-1] == '.'
+}
+
+// Beginnings yields the names of two labels or more that n begins with, the longest first:
+// what a resolver may have been asked for that put a search suffix behind it.
+func (n Name) Beginnings(yield func(Name) bool) {
+	for s := n.s; ; {
+		dot := strings.LastIndexByte(s, '.')
+		if dot < 0 {
+			return
+		}
+		s = s[:dot]
+		if strings.IndexByte(s, '.') >= 0 && !endsInNumber(s) && !yield(Name{s}) {
+			return
+		}
+	}
 }
 
 // IsSingleLabel reports whether n has no dot, such as "details".

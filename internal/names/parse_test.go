@@ -2,6 +2,7 @@ package names
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -395,4 +396,29 @@ func FuzzParseHost(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) { checkParseHost(t, s) })
+}
+
+func TestTheBeginningsOfANameAreNamesOfTwoLabelsOrMore(t *testing.T) {
+	for name, want := range map[string]string{
+		"www.example.com.corp.example.org": "[www.example.com.corp.example www.example.com.corp www.example.com www.example]",
+		"www.example.com":                  "[www.example]",
+		"example.com":                      "[]",
+		"com":                              "[]",
+		"127.0.0.1.example.org":            "[127.0.0.1.example]",
+		"a.b.10.corp":                      "[a.b]",
+	} {
+		var got []string
+		for n := range MustParse(name).Beginnings {
+			if again, err := Parse(n.String()); err != nil || again != n {
+				t.Errorf("%s: %q is not a name: %v", name, n, err)
+			}
+			got = append(got, n.String())
+		}
+		if text := fmt.Sprint(got); text != want {
+			t.Errorf("%s begins with %s, want %s", name, text, want)
+		}
+		for range MustParse(name).Beginnings {
+			break
+		}
+	}
 }

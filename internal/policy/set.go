@@ -39,7 +39,8 @@ type Set struct {
 	domain  names.Name
 	rules   []Rule // in the order of their IDs
 	ports   map[portKey]*portTable
-	named   names.Trie[bool] // every pattern but "*"; true: without a wildcard
+	named   names.Trie[naming] // every pattern but "*"
+	any     *Rule              // that names "*", with the lowest bound on new names of those
 
 	outbound     Action
 	auditRule    Rule
@@ -105,6 +106,20 @@ func (s *Set) Version() string { return s.version }
 // Len returns the number of rules.
 func (s *Set) Len() int { return len(s.rules) }
 
+// naming is what rules say of the names of one pattern, on whatever ports.
+type naming struct {
+	exactly bool  // the pattern has no wildcard
+	rule    *Rule // of those with the pattern the one with the lowest bound on new names
+}
+
+// tighter is that one of two rules that bounds new names more; before may be nil.
+func tighter(before, rule *Rule) *Rule {
+	if before == nil || rule.MaxNewNames != 0 && (before.MaxNewNames == 0 || rule.MaxNewNames < before.MaxNewNames) {
+		return rule
+	}
+	return before
+}
+
 // Names reports whether a rule more specific than "*" names n, on any port.
 func (s *Set) Names(n names.Name) bool {
 	_, ok := s.named.Lookup(n)
@@ -114,8 +129,24 @@ func (s *Set) Names(n names.Name) bool {
 // NamesExactly reports whether a rule spells n out, on any port: DNS limits the
 // rate of the other new names, for under a wildcard the workload chooses them.
 func (s *Set) NamesExactly(n names.Name) bool {
-	exactly, _ := s.named.Lookup(n)
-	return exactly
+	found, _ := s.named.Lookup(n)
+	return found.exactly
+}
+
+// Resolves returns the rule by which DNS outside may be asked for n, before anybody
+// dials it: one that names it, "*" among them, on any port, or the rule of an audit; nil
+// where there is none. exactly says that it spells n out.
+func (s *Set) Resolves(n names.Name) (rule *Rule, exactly bool) {
+	if s.deny != "" || !s.domain.IsZero() && n.Within(s.domain) {
+		return nil, false
+	}
+	if found, ok := s.named.Lookup(n); ok {
+		return found.rule, found.exactly
+	}
+	if s.any == nil && s.audits() {
+		return &s.auditRule, false
+	}
+	return s.any, false
 }
 
 // add puts a rule into the tables of its ports.
@@ -134,9 +165,11 @@ func (s *Set) add(rule *Rule) error {
 	}
 	consent := consentOf(rule)
 	for _, pattern := range rule.Hosts {
-		if !pattern.IsAny() {
-			_, exactly := pattern.Exact()
-			s.named.Insert(pattern, exactly)
+		if pattern.IsAny() {
+			s.any = tighter(s.any, rule)
+		} else if slot, _ := s.named.Slot(pattern); slot != nil {
+			_, slot.exactly = pattern.Exact()
+			slot.rule = tighter(slot.rule, rule)
 		}
 	}
 	for _, port := range rule.Ports {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/egress"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -89,5 +90,50 @@ func TestANameThatARuleSpellsOutIsExemptFromTheRateOfNewNames(t *testing.T) {
 		if got := m.holder.Load().Policy.NamesExactly(names.MustParse(name)); got != want {
 			t.Errorf("%s is spelled out: %v, want %v", name, got, want)
 		}
+	}
+}
+
+// What a workload writes into the names that it has records asked of reaches whoever
+// answers for them: under a wildcard they are names like those that it dials, and the
+// services of a host that is spelled out are few.
+func TestRecordsLeaveAtTheRateOfNewNames(t *testing.T) {
+	n := newFakeNet(t)
+	wildcard := rule(t, "*.example.com")
+	wildcard.MaxNewNames = 3
+	m := newMesh(t, n, wildcard, rule(t, "exact.example.org"))
+	ask := func(name string, typ dnsmessage.Type) dnsmessage.RCode {
+		t.Helper()
+		b := dnsmessage.NewBuilder(nil, dnsmessage.Header{ID: 1, RecursionDesired: true})
+		b.StartQuestions()
+		b.Question(dnsmessage.Question{Name: dnsmessage.MustNewName(name + "."), Type: typ, Class: dnsmessage.ClassINET})
+		question, err := b.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p dnsmessage.Parser
+		h, err := p.Start(m.workload.dns.Answer(question, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h.RCode
+	}
+	for _, c := range []struct {
+		pattern string
+		typ     dnsmessage.Type
+		most    int
+	}{
+		{"n%d.example.com", dnsmessage.TypeTXT, 3},
+		{"_s%d._tcp.exact.example.org", dnsmessage.TypeSRV, egress.ServicesPerMinute},
+	} {
+		for i := range c.most + 3 {
+			name := fmt.Sprintf(c.pattern, i)
+			failed := ask(name, c.typ) == dnsmessage.RCodeServerFailure
+			if asked := n.wasAsked(name); failed != (i >= c.most) || asked != (i < c.most) {
+				t.Errorf("%s: failed %v, asked of DNS %v", name, failed, asked)
+			}
+		}
+	}
+	if ask("exact.example.org", dnsmessage.TypeTXT) != dnsmessage.RCodeSuccess || !n.wasAsked("exact.example.org") {
+		t.Error("TXT of a name that is spelled out was not asked for")
 	}
 }

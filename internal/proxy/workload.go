@@ -116,10 +116,12 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 		NamedExactly: func(n names.Name) bool { return c.Holder.Load().Policy.NamesExactly(n) },
 		OnlyV4:       p.config.Resolver.OnlyV4,
 		Unanswered:   w.unanswered,
+		Upstream:     w.ownDNS(),
 		Now:          p.config.Now,
 		WithoutV6:    c.Capture != nil && len(c.Capture.DNS) < 2,
 		Log:          w.log,
 	})
+	w.kit.TargetOf = w.dns.TargetOf
 	return w, nil
 }
 
@@ -225,11 +227,26 @@ func (w *Workload) answer(socket *net.UDPConn) {
 	}
 }
 
+// ownDNS is whom the workload's names are asked of before it dials them: nobody where all
+// leaves through a proxy, which alone may know them.
+func (w *Workload) ownDNS() dnsserver.Upstream {
+	if w.proxy.config.Via != nil {
+		return nil
+	}
+	return lookups{w}
+}
+
 // unanswered keeps the record of a question to DNS that got an empty answer for want of
 // support.
 func (w *Workload) unanswered(u dnsserver.Unanswered) {
 	text := u.Type + " records are not supported: the answer was empty"
-	if u.Type == "SRV" {
+	switch {
+	case (u.Type == "SRV" || u.Type == "TXT") && w.proxy.config.Via == nil:
+		text = u.Type + " records are answered for hosts that a rule allows: the answer was empty"
+		if u.Named {
+			text = u.Type + " records are answered for a host and its services (_mongodb._tcp) alone: the answer was empty"
+		}
+	case u.Type == "SRV":
 		text += "; name the hosts that they list, with their ports"
 	}
 	if !u.Named {

@@ -124,7 +124,7 @@ var table = [...]facts{
 	{NoAddress, NotReached, 502, "The name exists in DNS and has no address."},
 	{ResolveFailed, NotReached, 503, "No DNS server gave a usable answer."},
 	{TooManyNames, NotReached, 503, "Too many new names were asked for under a wildcard in too short a time."},
-	{DNSType, NotReached, 502, "DNS was asked for records of a type that is not supported: the answer was empty."},
+	{DNSType, NotReached, 502, "DNS was asked for records that are not answered: their type is not supported, or no rule allows the host."},
 	{ConnectRefused, NotReached, 502, "The server refused the connection."},
 	{ConnectTimeout, NotReached, 504, "The server did not answer the connection in time."},
 	{ConnectFailed, NotReached, 502, "The connection could not be opened."},

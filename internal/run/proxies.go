@@ -29,8 +29,10 @@ var javaVariables = []string{"JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPT
 // javaProxy is an option of Java that names a proxy; those with quotes are left.
 var javaProxy = regexp.MustCompile(`(^|\s)-D(?:(?:https?|ftp)\.(?:proxy(?:Host|Port|User|Password)|nonProxyHosts)|socksProxy(?:Host|Port|Version)|socksNonProxyHosts)=[^\s"']*(?:\s|$)`)
 
-// ownVariables are variables of this program that may hold credentials.
-var ownVariables = []string{ViaVariable}
+// ownVariables are variables of this program that may hold credentials, and those that
+// change what resolv.conf says, of which the command has another: under glibc LOCALDOMAIN
+// takes the place of its search list, by which the services of the mesh are found.
+var ownVariables = []string{ViaVariable, "LOCALDOMAIN"}
 
 // withoutProxies is an environment without the proxies that it names: inside of a sandbox
 // they cannot be reached, unless a rule says so, and their credentials are not the

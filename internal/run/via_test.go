@@ -107,7 +107,7 @@ func TestWhatNOPROXYNamesGoesDirectly(t *testing.T) {
 func TestProxiesOfTheEnvironmentAreTakenOutAndNamed(t *testing.T) {
 	rest, named := withoutProxies([]string{
 		"PATH=/bin", "http_proxy=http://u:p@x", "HTTP_PROXY=", "No_Proxy=a", "ALL_PROXY=socks5://x", "NPM_CONFIG_HTTPS_PROXY=x", "npm_config_registry=https://r",
-		"CARGO_HTTP_PROXY=x", "GRPC_PROXY=x", "MY_PROXY_NAME=kept", "REVERSE_PROXY=kept", "SLUICE_VIA_PROXY=http://u:p@x",
+		"CARGO_HTTP_PROXY=x", "GRPC_PROXY=x", "MY_PROXY_NAME=kept", "REVERSE_PROXY=kept", "SLUICE_VIA_PROXY=http://u:p@x", "LOCALDOMAIN=corp.example.org",
 		"JAVA_TOOL_OPTIONS=-Dhttp.proxyHost=x -Dhttps.proxyPort=1 -Dhttp.nonProxyHosts=a|b -DsocksProxyHost=y", "MAVEN_OPTS=-Da=b -Dhttp.proxyPassword=p -Xmx1g", "GRADLE_OPTS=-Xmx2g",
 	})
 	want := []string{"PATH=/bin", "npm_config_registry=https://r", "MY_PROXY_NAME=kept", "REVERSE_PROXY=kept", "JAVA_TOOL_OPTIONS=", "MAVEN_OPTS=-Da=b -Xmx1g", "GRADLE_OPTS=-Xmx2g"}

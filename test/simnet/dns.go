@@ -3,6 +3,7 @@ package simnet
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -165,6 +166,27 @@ func sizeOf(p *dnsmessage.Parser) int {
 	}
 }
 
+// packRecord adds a record "SRV PRIORITY WEIGHT PORT TARGET" or "TXT WORD" where it is of
+// the type that was asked for.
+func packRecord(b *dnsmessage.Builder, owner dnsmessage.ResourceHeader, typ dnsmessage.Type, of []string) error {
+	switch {
+	case of[0] == "TXT" && typ == dnsmessage.TypeTXT:
+		return b.TXTResource(owner, dnsmessage.TXTResource{TXT: of[1:]})
+	case of[0] == "SRV" && typ == dnsmessage.TypeSRV && len(of) == 5:
+		var srv dnsmessage.SRVResource
+		if _, err := fmt.Sscan(strings.Join(of[1:4], " "), &srv.Priority, &srv.Weight, &srv.Port); err != nil {
+			return err
+		}
+		target, err := dnsmessage.NewName(of[4] + ".")
+		if err != nil {
+			return err
+		}
+		srv.Target = target
+		return b.SRVResource(owner, srv)
+	}
+	return nil
+}
+
 // maxAliases bounds the CNAME chain that one answer holds.
 const maxAliases = 20
 
@@ -191,6 +213,12 @@ func (s *dnsServer) pack(h dnsmessage.Header, q dnsmessage.Question, texts []str
 		texts, _ = s.about(target)
 	}
 	for _, text := range texts {
+		if of := strings.Fields(text); len(of) > 0 && (of[0] == "SRV" || of[0] == "TXT") {
+			if err := packRecord(&b, owner, q.Type, of); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		a, err := netip.ParseAddr(text)
 		switch {
 		case err != nil:

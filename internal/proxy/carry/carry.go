@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/advice"
+	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/http1"
@@ -30,6 +31,9 @@ type Kit struct {
 	For      advice.Options
 	TellAll  bool // says everything to a denied workload, not the reason and the id alone
 	Recorder record.Recorder
+	// TargetOf returns the name whose SRV records brought the workload a name; "" where
+	// none did. Nil: nobody knows.
+	TargetOf func(n names.Name) string
 	Denials  *Denials // their pace; nil: none is held up
 	// Ask is asked before a denial is answered, and reports whether there are rules now by
 	// which it is to be decided anew; nil: nobody is asked.

@@ -25,7 +25,7 @@ func (r *Requests) Ask(ctx context.Context) bool { return r.kit.ask(ctx, &r.entr
 
 // Under notes the rules by which the request is decided anew.
 func (r *Requests) Under(s *snapshot.Snapshot) {
-	r.entry.Edit(func(entry *record.Record) { entry.Snapshot = s.Version })
+	r.entry.Edit(func(entry *record.Record) { entry.Snapshot, entry.Detail = s.Version, "" })
 }
 
 func (k *Kit) ask(ctx context.Context, entry *record.Entry) bool {
@@ -47,6 +47,9 @@ func (r *Requests) denial(s *snapshot.Snapshot, chain *policy.Chain, v *policy.V
 	}
 	reply, full := direction.Reply, advice.Explain(s.Policy, chain, *v, r.kit.For)
 	reply.Message, reply.Closest = full.Sentence, full.Closest
+	if target := r.kit.target(v); target != "" {
+		reply.Message += " " + target
+	}
 	if full.Remedy != nil {
 		reply.Remedy, reply.Allow, reply.Rule = full.Remedy.Sentence, full.Remedy.Allow, full.Remedy.YAML
 	}

@@ -52,7 +52,7 @@ func (k *Kit) TurnedAway(start time.Time, about About, snapshot string, why *ref
 
 // Refused keeps the record of a connection that a verdict denied before it was there.
 func (k *Kit) Refused(start time.Time, about About, snapshot string, v *policy.Verdict) {
-	k.keep(start, about, snapshot, func(r *record.Record) { r.Decide(v) })
+	k.keep(start, about, snapshot, func(r *record.Record) { r.Decide(v); k.explain(r, v) })
 }
 
 func (k *Kit) keep(start time.Time, about About, snapshot string, note func(*record.Record)) {
@@ -77,7 +77,7 @@ func (f *Flow) Edit(change func(r *record.Record)) { f.entry.Edit(change) }
 // Decide notes a verdict.
 func (f *Flow) Decide(v *policy.Verdict) {
 	f.idle = v.IdleTimeout
-	f.entry.Edit(func(r *record.Record) { r.Decide(v) })
+	f.entry.Edit(func(r *record.Record) { r.Decide(v); f.kit.explain(r, v) })
 }
 
 // Ask asks about a connection that was denied, and reports whether it is to be decided

@@ -69,6 +69,9 @@ func (r *Requests) begin(s *snapshot.Snapshot, fill func(*record.Record)) {
 func (r *Requests) Decide(v *policy.Verdict) {
 	r.passes = v.Passes()
 	r.entry.Edit(func(f *record.Record) { f.Decide(v) })
+	if v.Reason == refusal.NoRule {
+		r.entry.Edit(func(f *record.Record) { r.kit.explain(f, v) })
+	}
 }
 
 // Via notes to which workload the request goes, and by which route rule; or through which

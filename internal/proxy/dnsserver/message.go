@@ -26,6 +26,7 @@ const (
 // The bits of a header's second word (RFC 1035, section 4.1.1; CD: RFC 4035).
 const (
 	bitResponse           = 1 << 15
+	bitTruncated          = 1 << 9
 	bitRecursionDesired   = 1 << 8
 	bitRecursionAvailable = 1 << 7
 	bitCheckingDisabled   = 1 << 4
@@ -62,7 +63,11 @@ type question struct {
 	asked dnsmessage.Name
 	typ   dnsmessage.Type
 	edns  bool
+	size  uint16 // that the OPT record says is taken over UDP
 }
+
+// limit is how long a reply over UDP may be.
+func (q *question) limit() int { return max(512, min(int(q.size), maxTruncated)) }
 
 // name returns the name that was asked, in the case in which it was.
 func (q *question) name() []byte { return q.asked.Data[:q.asked.Length] }
@@ -172,7 +177,7 @@ func (q *question) readOptions(p *dnsmessage.Parser) error {
 			if q.edns {
 				return errTwoOptions
 			}
-			q.edns = true
+			q.edns, q.size = true, uint16(h.Class)
 			if h.TTL>>16&0xff != 0 {
 				version = errVersion
 			}
@@ -183,14 +188,17 @@ func (q *question) readOptions(p *dnsmessage.Parser) error {
 	}
 }
 
-// answer is what a question is answered with. At most one of address, pointer and hinfo
-// is set.
+// answer is what a question is answered with. At most one of address, pointer, hinfo and
+// records is set. One that is pending is none yet.
 type answer struct {
+	pending  pending
+	name     names.Name // what it is pending about
 	rcode    dnsmessage.RCode
 	outcome  outcome
 	address  netip.Addr
 	pointer  names.Name
 	hinfo    bool
+	records  *Records
 	extended extendedError
 	text     string // at most maxText bytes
 }
@@ -211,17 +219,27 @@ func (q *question) refusal(p parsed) answer {
 // reply appends the message to b, which is empty. The question is echoed byte by byte, so that a
 // client that mixed its case (0x20) finds it again. There is no SOA beside a
 // negative answer: it must not be cached, for rules change (RFC 2308, section 5).
-func (q *question) reply(b []byte, a answer) []byte {
+//
+// A reply that would be longer than the limit is truncated: it has no records.
+func (q *question) reply(b []byte, a answer, limit int) []byte {
 	bits := bitResponse | bitRecursionAvailable | q.bits&(maskOpcode|bitRecursionDesired|bitCheckingDisabled) | uint16(a.rcode)&0xf
 	b = binary.BigEndian.AppendUint16(b, q.id)
 	b = binary.BigEndian.AppendUint16(b, bits)
-	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // the four counts, each at most 1
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // the four counts
 	if q.wire != nil {
 		b = append(b, q.wire...)
 		b[5] = 1
 	}
 	start := len(b)
-	if b = appendRecord(b, a); len(b) > start {
+	if a.records != nil {
+		var count uint16
+		b, count = appendRecords(b, a.records)
+		if len(b)+sizeOptions > limit {
+			b, count = b[:start], 0
+			b[2] |= bitTruncated >> 8
+		}
+		binary.BigEndian.PutUint16(b[6:], count)
+	} else if b = appendRecord(b, a); len(b) > start {
 		b[7] = 1
 	}
 	if q.edns {
@@ -267,6 +285,34 @@ func appendRecord(b []byte, a answer) []byte {
 	}
 	binary.BigEndian.PutUint16(b[data-2:], uint16(len(b)-data))
 	return b
+}
+
+// sizeOptions is the size of an OPT record without options.
+const sizeOptions = 11
+
+// appendRecords appends the records of upstream. Targets are not compressed (RFC 2782).
+func appendRecords(b []byte, r *Records) ([]byte, uint16) {
+	head := func(typ dnsmessage.Type) {
+		b = append(b, 0xc0, headerSize)
+		b = binary.BigEndian.AppendUint16(b, uint16(typ))
+		b = binary.BigEndian.AppendUint16(b, uint16(dnsmessage.ClassINET))
+		b = binary.BigEndian.AppendUint32(b, r.TTL)
+	}
+	for i := range r.Services {
+		service := &r.Services[i]
+		head(dnsmessage.TypeSRV)
+		b = binary.BigEndian.AppendUint16(b, uint16(3*2+len(service.Host.String())+2))
+		b = binary.BigEndian.AppendUint16(b, service.Priority)
+		b = binary.BigEndian.AppendUint16(b, service.Weight)
+		b = binary.BigEndian.AppendUint16(b, service.Port)
+		b = appendName(b, service.Host)
+	}
+	for _, text := range r.Texts {
+		head(dnsmessage.TypeTXT)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
+		b = append(b, text...)
+	}
+	return b, uint16(len(r.Services) + len(r.Texts))
 }
 
 func appendName(b []byte, n names.Name) []byte {

@@ -225,16 +225,16 @@ func TestOtherTypesAreEmptyAndSayWhy(t *testing.T) {
 		code int
 		text string
 	}{
-		{"www.googleapis.com.", dnsmessage.TypeHTTPS, 15, "sluice answers A, AAAA and PTR only"},
-		{"www.googleapis.com.", dnsmessage.TypeSVCB, 15, "sluice answers A, AAAA and PTR only"},
-		{"_dns.resolver.arpa.", dnsmessage.TypeSVCB, 15, "sluice answers A, AAAA and PTR only"},
-		{"secret-data.googleapis.com.", dnsmessage.TypeTXT, 15, "sluice answers A, AAAA and PTR only"},
-		{"example.com.", dnsmessage.TypeMX, 15, "sluice answers A, AAAA and PTR only"},
-		{"example.com.", dnsmessage.Type(99), 15, "sluice answers A, AAAA and PTR only"},
-		{"details.", dnsmessage.TypeTXT, 15, "sluice answers A, AAAA and PTR only"},
-		{"localhost.", dnsmessage.TypeMX, 15, "sluice answers A, AAAA and PTR only"},
-		{"_ldap._tcp.example.com.", dnsmessage.TypeSRV, 21, "sluice: SRV is not supported yet"},
-		{"-x.example.com.", dnsmessage.TypeTXT, 15, "sluice answers A, AAAA and PTR only"},
+		{"www.googleapis.com.", dnsmessage.TypeHTTPS, 15, "sluice answers A, AAAA, PTR, SRV and TXT only"},
+		{"www.googleapis.com.", dnsmessage.TypeSVCB, 15, "sluice answers A, AAAA, PTR, SRV and TXT only"},
+		{"_dns.resolver.arpa.", dnsmessage.TypeSVCB, 15, "sluice answers A, AAAA, PTR, SRV and TXT only"},
+		{"secret-data.googleapis.com.", dnsmessage.TypeTXT, 15, "sluice answers this for hosts that a rule allows"},
+		{"example.com.", dnsmessage.TypeMX, 15, "sluice answers A, AAAA, PTR, SRV and TXT only"},
+		{"example.com.", dnsmessage.Type(99), 15, "sluice answers A, AAAA, PTR, SRV and TXT only"},
+		{"details.", dnsmessage.TypeTXT, 15, "sluice answers this for hosts that a rule allows"},
+		{"localhost.", dnsmessage.TypeMX, 15, "sluice answers A, AAAA, PTR, SRV and TXT only"},
+		{"_ldap._tcp.example.com.", dnsmessage.TypeSRV, 15, "sluice answers this for hosts that a rule allows"},
+		{"-x.example.com.", dnsmessage.TypeTXT, 15, "sluice answers this for hosts that a rule allows"},
 	} {
 		m := ask(t, s, c.name, c.typ)
 		if code, text := extended(t, m); m.RCode != dnsmessage.RCodeSuccess || len(m.Answers) != 0 || code != c.code || text != c.text {
@@ -470,6 +470,9 @@ func FuzzAnswer(f *testing.F) {
 		}
 	}
 	s := newServer(f)
+	s.upstream = &ours{allowed: []string{".example.com"}, exist: []string{"x.example.com"}, records: map[string]Records{
+		"www.example.com": {Services: services("a.example.net"), TTL: 1},
+	}}
 	f.Fuzz(func(t *testing.T, message []byte) {
 		reply := s.Answer(message, nil)
 		if len(message) < 12 || message[2]&0x80 != 0 {

@@ -19,6 +19,8 @@ const (
 	// maxQuestion bounds a question on TCP, in bytes: header, one question and
 	// generous options. A longer one ends the connection.
 	maxQuestion = 4096
+	// maxMessage bounds a reply on TCP, in bytes.
+	maxMessage = 1<<16 - 1
 	// QuestionsPerConnection bounds what one connection may ask.
 	QuestionsPerConnection = 1000
 )
@@ -52,9 +54,12 @@ func (s *Server) ServeTCP(ctx context.Context, conn net.Conn) error {
 		if _, err := io.ReadFull(conn, in[:length]); err != nil {
 			return fmt.Errorf("read a DNS question: %w", err)
 		}
-		reply := s.Answer(in[:length], out[2:])
+		reply := s.answerWithin(ctx, in[:length], out[2:], maxMessage)
 		if reply == nil {
 			return errors.New("read a DNS question: it is none")
+		}
+		if len(reply) > len(out)-2 { // the records of upstream: it is elsewhere
+			out = append(out[:2], reply...)
 		}
 		binary.BigEndian.PutUint16(out, uint16(len(reply)))
 		if err := conn.SetWriteDeadline(time.Now().Add(WriteTimeout)); err != nil {

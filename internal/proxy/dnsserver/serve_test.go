@@ -20,9 +20,12 @@ func framed(message []byte) []byte {
 // serveTCP serves one side of a pipe and returns the other, with what ServeTCP
 // returned.
 func serveTCP(ctx context.Context, t *testing.T) (net.Conn, <-chan error) {
+	return servedOverTCP(ctx, newServer(t))
+}
+
+func servedOverTCP(ctx context.Context, s *Server) (net.Conn, <-chan error) {
 	client, server := net.Pipe()
 	done := make(chan error, 1)
-	s := newServer(t)
 	go func() { done <- s.ServeTCP(ctx, server) }()
 	return client, done
 }

@@ -1,6 +1,7 @@
 package dnsserver
 
 import (
+	"context"
 	"log/slog"
 	"net/netip"
 	"sync/atomic"
@@ -26,8 +27,11 @@ type Config struct {
 	// address, and that still holds: then AAAA is answered with NODATA. It must not
 	// wait for anybody. It is asked about names that a rule names. Nil: none is known.
 	OnlyV4 func(n names.Name) bool
+	// Upstream is our own DNS. Nil: nobody is asked, SRV and TXT have empty answers, and a
+	// name that looks like one under a search suffix is taken at its word.
+	Upstream Upstream
 	// Unanswered takes a question that got an empty answer because we have no records
-	// of its type, the first time and then at most once in RetellUnanswered. Nil: none.
+	// of its type, or because no rule allows the host, the first time and then at most once in RetellUnanswered. Nil: none.
 	Unanswered func(u Unanswered)
 	Now        func() time.Time // time.Now where nil
 	// WithoutV6 answers AAAA with NODATA, for a workload without IPv6.
@@ -48,8 +52,11 @@ type Server struct {
 	onlyV4       func(names.Name) bool
 	withoutV6    bool
 	log          *slog.Logger
+	upstream     Upstream
 	unanswered   unanswered
 	spelled      spellings
+	targets      targets
+	waiting      chan struct{} // holds one for each question that waits for upstream
 
 	counts   [outcomes]atomic.Uint64
 	fullSaid atomic.Bool // that the table is full was logged
@@ -79,6 +86,8 @@ func New(c Config) *Server {
 		named:        c.Named,
 		namedExactly: c.NamedExactly,
 		onlyV4:       c.OnlyV4,
+		upstream:     c.Upstream,
+		waiting:      make(chan struct{}, MaxWaiting),
 		unanswered:   unanswered{tell: c.Unanswered, now: c.Now},
 		withoutV6:    c.WithoutV6,
 		log:          c.Log,
@@ -120,21 +129,51 @@ func (s *Server) Stats() Stats {
 	}
 }
 
-// Answer returns the reply to one message of the workload, appended to into[:0],
-// or nil when there is to be none. A reply is at most MaxReply bytes, so that it
-// is never truncated on UDP. message and into must not overlap.
+// Answer returns the reply over UDP to one message of the workload, appended to into[:0],
+// or nil when there is to be none, and waits for our own DNS where that is asked. But for
+// the records of upstream a reply is at most MaxReply bytes, so that it is never truncated
+// on UDP. message and into must not overlap.
 func (s *Server) Answer(message, into []byte) []byte {
-	q, verdict := parse(message)
-	if verdict == silence {
-		s.counts[ignored].Add(1)
+	return s.answerWithin(context.Background(), message, into, 0)
+}
+
+// answerWithin is Answer within a limit in bytes; 0 is what the question says of UDP.
+func (s *Server) answerWithin(ctx context.Context, message, into []byte, limit int) []byte {
+	q, a, ok := s.begin(message)
+	if !ok {
 		return nil
 	}
-	a := q.refusal(verdict)
-	if verdict == proceed {
-		a = s.answer(&q)
+	switch {
+	case a.pending == nothing:
+	case s.mayWait():
+		a = s.await(ctx, &q, a)
+	default:
+		a = tooManyWait
 	}
+	return s.finish(&q, a, into, limit)
+}
+
+// begin reads a message and answers it as far as nobody else must be asked: an answer that
+// is pending is for await. ok is false where there is to be none.
+func (s *Server) begin(message []byte) (q question, a answer, ok bool) {
+	q, verdict := parse(message)
+	switch verdict {
+	case silence:
+		s.counts[ignored].Add(1)
+		return q, a, false
+	case proceed:
+		return q, s.answer(&q), true
+	}
+	return q, q.refusal(verdict), true
+}
+
+// finish counts an answer and returns the reply.
+func (s *Server) finish(q *question, a answer, into []byte, limit int) []byte {
 	s.counts[a.outcome].Add(1)
-	return q.reply(into[:0], a)
+	if limit == 0 {
+		limit = q.limit()
+	}
+	return q.reply(into[:0], a, limit)
 }
 
 // answer decides what a well-formed question is answered with.
@@ -158,6 +197,20 @@ func (s *Server) answer(q *question) answer {
 	case n.IsSingleLabel(), s.directory.Local(n) && !s.named(n):
 		return answer{rcode: dnsmessage.RCodeNameError, outcome: unknown}
 	}
+	if !service && !s.namedExactly(n) && s.isSearched(n) {
+		allowed := s.upstream != nil && s.upstream.Allows(n)
+		switch {
+		case !allowed && !s.named(n):
+			return answer{rcode: dnsmessage.RCodeNameError, outcome: unknown}
+		case allowed && (q.typ == dnsmessage.TypeA || q.typ == dnsmessage.TypeAAAA):
+			return answer{pending: exists, name: n}
+		}
+	}
+	return s.synthetic(q, n, service)
+}
+
+// synthetic answers with the addresses that stand for n.
+func (s *Server) synthetic(q *question, n names.Name, service bool) answer {
 	if q.typ != dnsmessage.TypeA && (q.typ != dnsmessage.TypeAAAA || s.withoutV6) {
 		return s.withoutAddress(q)
 	}
@@ -212,12 +265,15 @@ func (s *Server) withoutAddress(q *question) answer {
 	case dnsmessage.TypeAAAA:
 		return answer{outcome: empty}
 	}
+	if host, allowed := s.hasRecords(q); allowed {
+		return answer{pending: upstream, name: host}
+	}
 	s.notSupported(q)
 	switch q.typ {
-	case dnsmessage.TypeSRV:
-		return answer{outcome: empty, extended: notSupported, text: "sluice: SRV is not supported yet"}
+	case dnsmessage.TypeSRV, dnsmessage.TypeTXT:
+		return answer{outcome: empty, extended: blocked, text: "sluice answers this for hosts that a rule allows"}
 	}
-	return answer{outcome: empty, extended: blocked, text: "sluice answers A, AAAA and PTR only"}
+	return answer{outcome: empty, extended: blocked, text: "sluice answers A, AAAA, PTR, SRV and TXT only"}
 }
 
 func (s *Server) answerReverse(q *question, a netip.Addr) answer {

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
-
-	"sluice.dev/sluice/internal/names"
 )
 
 // Bounds of what is told about questions of types that are not supported.
@@ -51,11 +49,7 @@ func (s *Server) notSupported(q *question) {
 		return
 	}
 	name := strings.TrimSuffix(strings.ToLower(string(q.name())), ".")
-	host := name
-	for strings.HasPrefix(host, "_") {
-		_, host, _ = strings.Cut(host, ".")
-	}
-	n, err := names.Parse(host)
+	n, err := hostOf(name)
 	if err != nil || n.IsSingleLabel() || isLocalhost(n) || s.directory.Local(n) {
 		return
 	}

@@ -42,25 +42,27 @@ type Config struct {
 
 // Way is the way out of one workload.
 type Way struct {
-	kit     *carry.Kit
-	dialer  *resolve.Dialer
-	prover  *proof.Prover
-	given   *x509.CertPool
-	share   *resolve.Share // of the look-ups
-	lookups newNames       // of names that only a wildcard allows
-	trusted trusted
-	shown   *Certificates
-	via     *tunnel.Proxy // nil: none
-	asked   asked         // of it, under a limit
-	pools   pools.Table[poolKey, *pool]
-	ahead   ahead
+	kit      *carry.Kit
+	dialer   *resolve.Dialer
+	prover   *proof.Prover
+	given    *x509.CertPool
+	share    *resolve.Share // of the look-ups
+	lookups  newNames       // of names that only a wildcard allows
+	services *resolve.Limit // of the services at other names
+	trusted  trusted
+	shown    *Certificates
+	via      *tunnel.Proxy // nil: none
+	asked    asked         // of it, under a limit
+	pools    pools.Table[poolKey, *pool]
+	ahead    ahead
 }
 
 // New returns a way without connections.
 func New(c Config) *Way {
+	all := resolve.NewLimit(dnsserver.NewNamesPerSecond, dnsserver.NewNamesBurst)
 	return &Way{
 		kit: c.Kit, dialer: c.Dialer, prover: c.Prover, given: c.Roots, share: c.Lookups, shown: c.Certificates, via: c.Via,
-		lookups: newNames{now: c.Kit.Now, all: resolve.NewLimit(dnsserver.NewNamesPerSecond, dnsserver.NewNamesBurst)},
+		lookups: newNames{now: c.Kit.Now, all: all}, services: all.Of(ServicesPerMinute),
 	}
 }
 
@@ -193,7 +195,7 @@ func (c *connection) ask(ctx context.Context, flow *carry.Flow, d *Decision) {
 		return
 	}
 	*d = decide(c.conn.Snapshot(), &c.chain)
-	flow.Edit(func(r *record.Record) { r.Snapshot = d.Snapshot.Version })
+	flow.Edit(func(r *record.Record) { r.Snapshot, r.Detail = d.Snapshot.Version, "" })
 	flow.Decide(&d.Verdict)
 }
 

@@ -30,24 +30,27 @@ type ruleLimit struct {
 // of returns the limit for the name of a verdict; nil where a rule spells it out, or none
 // decided.
 func (n *newNames) of(v *policy.Verdict) *resolve.Limit {
+	return n.under(v.Rule, v.Rule != nil && v.Rule.SpellsOut(v.Name))
+}
+
+// under returns the limit for names that a rule allows.
+func (n *newNames) under(rule *policy.Rule, spelledOut bool) *resolve.Limit {
 	switch {
-	case v.Rule == nil:
-		return n.all
-	case v.Rule.SpellsOut(v.Name):
+	case spelledOut:
 		return nil
-	case v.Rule.MaxNewNames == 0:
+	case rule == nil, rule.MaxNewNames == 0:
 		return n.all
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	known := n.byRule[v.Rule.ID]
+	known := n.byRule[rule.ID]
 	if known == nil {
-		known = &ruleLimit{limit: n.all.Of(v.Rule.MaxNewNames), perMinute: v.Rule.MaxNewNames}
+		known = &ruleLimit{limit: n.all.Of(rule.MaxNewNames), perMinute: rule.MaxNewNames}
 		n.forget()
-		n.byRule[v.Rule.ID] = known
+		n.byRule[rule.ID] = known
 	}
-	if known.perMinute != v.Rule.MaxNewNames {
-		known.perMinute = v.Rule.MaxNewNames
+	if known.perMinute != rule.MaxNewNames {
+		known.perMinute = rule.MaxNewNames
 		known.limit.Set(known.perMinute)
 	}
 	return known.limit

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/refusal"
 )
 
@@ -21,47 +20,47 @@ type found struct {
 }
 
 // cache is a map whose least recently used name goes first. Its owner locks it.
-type cache struct {
+type cache[K comparable, V any] struct {
 	size    int
-	entries map[names.Name]*list.Element // of *cached
-	recent  list.List                    // the most recently used one first
+	entries map[K]*list.Element // of *cached
+	recent  list.List           // the most recently used one first
 }
 
-type cached struct {
-	name    names.Name
-	found   found
+type cached[K comparable, V any] struct {
+	key     K
+	value   V
 	expires time.Time
 }
 
-func newCache(size int) *cache {
-	return &cache{size: size, entries: make(map[names.Name]*list.Element)}
+func newCache[K comparable, V any](size int) *cache[K, V] {
+	return &cache[K, V]{size: size, entries: make(map[K]*list.Element)}
 }
 
-func (c *cache) get(n names.Name, now time.Time) (found, bool) {
-	e := c.entries[n]
+func (c *cache[K, V]) get(k K, now time.Time) (value V, ok bool) {
+	e := c.entries[k]
 	if e == nil {
-		return found{}, false
+		return value, false
 	}
-	held := e.Value.(*cached)
+	held := e.Value.(*cached[K, V])
 	if !now.Before(held.expires) {
 		c.recent.Remove(e)
-		delete(c.entries, n)
-		return found{}, false
+		delete(c.entries, k)
+		return value, false
 	}
 	c.recent.MoveToFront(e)
-	return held.found, true
+	return held.value, true
 }
 
-func (c *cache) put(n names.Name, f found, expires time.Time) {
-	if e := c.entries[n]; e != nil {
-		e.Value = &cached{n, f, expires}
+func (c *cache[K, V]) put(k K, v V, expires time.Time) {
+	if e := c.entries[k]; e != nil {
+		e.Value = &cached[K, V]{k, v, expires}
 		c.recent.MoveToFront(e)
 		return
 	}
 	if len(c.entries) >= c.size {
 		oldest := c.recent.Back()
 		c.recent.Remove(oldest)
-		delete(c.entries, oldest.Value.(*cached).name)
+		delete(c.entries, oldest.Value.(*cached[K, V]).key)
 	}
-	c.entries[n] = c.recent.PushFront(&cached{n, f, expires})
+	c.entries[k] = c.recent.PushFront(&cached[K, V]{k, v, expires})
 }

@@ -67,6 +67,7 @@ type reply struct {
 	truncated bool
 	aliases   []alias
 	addresses []address
+	records   []ofRecord
 	negative  uint32 // seconds that a negative answer may be kept (RFC 2308); 0: not said
 }
 
@@ -116,13 +117,13 @@ func parseReply(message []byte, r request) (reply, error) {
 	if err := p.SkipAllQuestions(); err != nil {
 		return reply{}, err
 	}
-	if err := out.readAnswers(&p); err != nil {
+	if err := out.readAnswers(&p, r.typ); err != nil {
 		return reply{}, err
 	}
 	return out, out.readNegative(&p)
 }
 
-func (out *reply) readAnswers(p *dnsmessage.Parser) error {
+func (out *reply) readAnswers(p *dnsmessage.Parser, typ dnsmessage.Type) error {
 	for range maxRecords {
 		h, err := p.AnswerHeader()
 		if err == dnsmessage.ErrSectionDone {
@@ -150,6 +151,8 @@ func (out *reply) readAnswers(p *dnsmessage.Parser) error {
 			if c, err = p.CNAMEResource(); err == nil {
 				out.aliases = append(out.aliases, alias{owner, strings.ToLower(c.CNAME.String()), h.TTL})
 			}
+		case h.Type == typ && (typ == dnsmessage.TypeSRV || typ == dnsmessage.TypeTXT):
+			err = out.readRecord(p, owner, h)
 		default:
 			err = p.SkipAnswer()
 		}

@@ -67,8 +67,9 @@ type Resolver struct {
 
 	mu      sync.Mutex
 	closed  bool
-	cache   *cache
+	cache   *cache[names.Name, found]
 	flights map[flightKey]*flight
+	records recordsKnown
 	stock   *share.Stock // of look-ups
 	anybody *Share       // of callers that have none of their own
 
@@ -128,8 +129,9 @@ func NewResolver(c ResolverConfig) *Resolver {
 		known:   c.Known,
 		servers: (&resolvConf{path: c.ResolvConf, now: c.Now}).list,
 		now:     c.Now,
-		cache:   newCache(CacheSize),
+		cache:   newCache[names.Name, found](CacheSize),
 		flights: make(map[flightKey]*flight),
+		records: recordsKnown{newCache[recordKey, recordsFound](RecordsCacheSize), make(map[recordFlightKey]*recordFlight)},
 		stock:   share.NewStock(share.Config{Units: cmp.Or(c.Lookups, MaxLookups)}),
 
 		lookupTimeout: LookupTimeout, attemptTimeout: AttemptTimeout, otherFamilyDelay: OtherFamilyDelay,
@@ -170,7 +172,12 @@ func (r *Resolver) Stats() Stats {
 // to be changed. limit, where it is not nil, is taken from when DNS must be
 // asked. Errors are *refusal.Error. A remembered name costs no allocation.
 func (r *Resolver) Lookup(ctx context.Context, n names.Name, limit *Limit) ([]netip.Addr, error) {
-	addrs, _, err := r.begin(ctx, n, nil, limit)
+	return r.LookupFor(ctx, n, nil, limit)
+}
+
+// LookupFor is Lookup from a workload's part of the look-ups; nil: of those who have none.
+func (r *Resolver) LookupFor(ctx context.Context, n names.Name, by *Share, limit *Limit) ([]netip.Addr, error) {
+	addrs, _, err := r.begin(ctx, n, by, limit)
 	return addrs, err
 }
 

@@ -132,6 +132,15 @@ func record(text string) dnsmessage.Resource {
 	var ttl uint32
 	fmt.Sscan(f[1], &ttl)
 	h := dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName(f[0]), Class: dnsmessage.ClassINET, TTL: ttl}
+	switch f[2] {
+	case "SRV":
+		var srv dnsmessage.SRVResource
+		fmt.Sscan(strings.Join(f[3:6], " "), &srv.Priority, &srv.Weight, &srv.Port)
+		srv.Target = dnsmessage.MustNewName(f[6])
+		return dnsmessage.Resource{Header: h, Body: &srv}
+	case "TXT":
+		return dnsmessage.Resource{Header: h, Body: &dnsmessage.TXTResource{TXT: f[3:]}}
+	}
 	if f[2] == "CNAME" {
 		return dnsmessage.Resource{Header: h, Body: &dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName(f[3])}}
 	}
@@ -574,7 +583,7 @@ func TestLookupsAndMemoryAreBounded(t *testing.T) {
 		t.Errorf("%d look-ups at once", used)
 	}
 
-	c := newCache(3)
+	c := newCache[names.Name, found](3)
 	now := time.Now()
 	for i := range 3 {
 		c.put(at(i), found{}, now.Add(time.Hour))
@@ -868,6 +877,7 @@ func FuzzParseReply(f *testing.F) {
 	for _, m := range [][]byte{
 		answered(q, 0, "www.example.com. 60 8.8.4.4", "www.example.com. 60 2001:4860::1"),
 		answered(q, 0, "www.example.com. 60 CNAME a.example.com.", "a.example.com. 60 8.8.4.4"),
+		answered(q, 0, "www.example.com. 60 SRV 1 2 443 a.example.com."), answered(q, 0, "www.example.com. 60 TXT a b"),
 		answered(q, dnsmessage.RCodeNameError), withSOA(q, 0, 20), r.bytes, {},
 	} {
 		f.Add(m)
@@ -884,6 +894,16 @@ func FuzzParseReply(f *testing.F) {
 		out, err := parseReply(m, r)
 		if err != nil {
 			return
+		}
+		for _, typ := range []dnsmessage.Type{dnsmessage.TypeSRV, dnsmessage.TypeTXT} {
+			ttl, of := uint32(300), r
+			of.typ = typ
+			copy(m[12+len(question)-4:], []byte{byte(typ >> 8), byte(typ)})
+			if records, err := parseReply(m, of); err == nil {
+				if kept, _ := records.recordsOf("www.example.com.", &ttl); len(kept.Services) > MaxServices || len(kept.Texts) > MaxTexts {
+					t.Fatalf("%d services, %d texts", len(kept.Services), len(kept.Texts))
+				}
+			}
 		}
 		end, links, addrs, _ := out.follow("www.example.com.", dnsmessage.TypeA, 300)
 		if links > maxLinks || len(addrs) > MaxAddresses || end == "" {
