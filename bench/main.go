@@ -1,7 +1,7 @@
 // Command bench measures Sluice and its peers and prints tables: what a request
-// on its way out costs, how soon a rule is seen, and how big everything is.
+// on its way out costs, how soon a rule is seen, what a question to DNS costs, and how big everything is.
 //
-//	go run ./bench [-only egress,visible,size] [-o markdown|json]
+//	go run ./bench [-only egress,visible,questions,size] [-o markdown|json]
 package main
 
 import (
@@ -31,6 +31,7 @@ type options struct {
 	changes int
 	samples string
 	starts  int
+	asking  time.Duration
 	egress  egress.Options
 }
 
@@ -51,6 +52,7 @@ func main() {
 	flag.StringVar(&o.conns, "conns", "16,64", "egress: numbers of connections")
 	flag.StringVar(&o.egress.Profile, "profile", "", "egress: folder for a CPU profile of Sluice (which costs CPU itself)")
 	flag.IntVar(&o.changes, "changes", 100, "visible: creates, and as many deletes")
+	flag.DurationVar(&o.asking, "asking", 10*time.Second, "questions: length of one measurement")
 	flag.IntVar(&o.starts, "starts", 20, "size: starts of each command")
 	flag.StringVar(&o.samples, "samples", "samples", "size: folder of the samples, for the demo")
 	flag.Parse()

@@ -6,6 +6,7 @@ import (
 
 	"sluice.dev/sluice/bench/egress"
 	"sluice.dev/sluice/bench/load"
+	"sluice.dev/sluice/bench/questions"
 	"sluice.dev/sluice/bench/report"
 	"sluice.dev/sluice/bench/size"
 	"sluice.dev/sluice/bench/visible"
@@ -26,6 +27,9 @@ var sections = []section{
 	}},
 	{visible.Name, func(ctx context.Context, self string, o options, p report.Progress) (report.Section, error) {
 		return visible.Run(ctx, self, visible.Options{Bin: o.bin, Changes: o.changes}, p)
+	}},
+	{questions.Name, func(ctx context.Context, self string, o options, p report.Progress) (report.Section, error) {
+		return questions.Run(ctx, self, questions.Options{Bin: o.bin, Duration: o.asking}, p)
 	}},
 	{size.Name, func(ctx context.Context, _ string, o options, p report.Progress) (report.Section, error) {
 		return size.Run(ctx, size.Options{Bin: o.bin, Samples: o.samples, Starts: o.starts}, p)
@@ -51,5 +55,6 @@ var roles = map[string]role{
 	egress.RoleUpstream: {1, func(_ string, args []string) error { return egress.Upstream(args[0], os.Stdin, os.Stdout) }},
 	egress.RoleSluice:   {2, func(_ string, args []string) error { return egress.Sluice(args[0], args[1], os.Stdin, os.Stdout) }},
 	egress.RoleLoad:     {0, func(string, []string) error { return load.Obey(os.Stdin, os.Stdout) }},
+	questions.RoleAsk:   {2, func(_ string, args []string) error { return questions.Ask(args[0], args[1], os.Stdout) }},
 	visible.RolePoll:    {2, func(_ string, args []string) error { return visible.Poll(args[0], args[1], os.Stdout) }},
 }
