@@ -10,12 +10,15 @@ BIN      := bin
 FUZZTIME ?= 30s
 PREFIX   ?= /usr/local
 DESTDIR  ?=
+# What make test tests, and how much make test-newcomer types: sample, all or cold.
+PACKAGES ?= ./...
+NEWCOMER ?= all
 # One package's tests at most; the end-to-end ones build the binaries first.
 PATIENCE ?= 30m
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build every binary into bin/ (the first time takes minutes)
@@ -26,8 +29,12 @@ demo: build ## run Bookinfo behind Sluice with a small internet; INTERNET=real u
 	@$(BIN)/sluice demo $(if $(INTERNET),--internet $(INTERNET))
 
 .PHONY: test
-test: ## run every test; needs Go and make alone
-	$(GO) test -timeout $(PATIENCE) ./...
+test: ## run every test, or those of PACKAGES; a test whose program is missing is skipped and says so with go test -v
+	$(GO) test -timeout $(PATIENCE) $(PACKAGES)
+
+.PHONY: test-newcomer
+test-newcomer: ## type README and guide in a bare Debian (as root, needs debootstrap; NEWCOMER=sample|all|cold)
+	SLUICE_NEWCOMER=$(NEWCOMER) $(GO) test -count=1 -v -timeout 90m ./test/newcomer
 
 .PHONY: test-clients
 test-clients: ## run every client of the table, fetching those that are missing (as root by apt-get too)
@@ -66,11 +73,11 @@ test-kernels: ## boot Debian 12's kernels in an emulator and try the sandbox the
 	@$(GO) run ./test/kernels $(KERNELS)
 
 .PHONY: man
-man: ## write the manual pages of the built programs into bin/man
+man: ## write the manual pages of what make build built into bin/man
 	@GO=$(GO) BIN=$(BIN) hack/man.sh
 
 .PHONY: install
-install: ## copy programs, pages, completions and units below PREFIX (/usr/local), or DESTDIR's
+install: ## copy programs (built first where one is missing), manual pages, completions and units below PREFIX=/usr/local (DESTDIR= is put before it)
 	@GO=$(GO) BIN=$(BIN) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) hack/install.sh install
 
 .PHONY: uninstall

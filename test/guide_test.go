@@ -2,14 +2,12 @@ package test
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"sluice.dev/sluice/test/guide"
 	"sluice.dev/sluice/test/mesh"
@@ -17,10 +15,6 @@ import (
 
 // notRun is how many fences of all pages may be marked as not run. Each says why.
 const notRun = 6
-
-// looks are the commands that may be typed again while nothing has come yet: a rule
-// takes a moment to reach the proxy.
-var looks = regexp.MustCompile(`^(curl|cat|grep|bin/sluice (get|status|flows|why|version|run .*-- curl))\b`)
 
 // The pages of the guide, and the README, are run as a reader would type them.
 func TestEveryCommandOfTheGuidePrintsWhatItsPageShows(t *testing.T) {
@@ -90,8 +84,8 @@ func follow(t *testing.T, name string, page *guide.Page, user mesh.User) {
 			continue
 		}
 		for i, c := range step.Commands {
-			asked := i+1 < len(step.Commands) && step.Commands[i+1].Text == "echo $?"
-			if said := r.try(c, asked); said != "" {
+			c.Text = r.addresses.Replace(c.Text)
+			if said := r.shell.Try(c, step.StatusAsked(i), mesh.Patience); said != "" {
 				t.Fatalf("%s:%d: $ %s\n%s", name, c.Line, c.Text, said)
 			}
 		}
@@ -224,27 +218,4 @@ func (r *reader) run(t *testing.T, command string) string {
 		t.Fatalf("%s: exit status %d, %v:\n%s", command, status, err, printed)
 	}
 	return printed
-}
-
-// try types one command and returns what is wrong with what came, or "". The
-// status must be 0 unless the page asks for it next.
-func (r *reader) try(c guide.Command, statusAsked bool) string {
-	text := r.addresses.Replace(c.Text)
-	deadline := time.Now().Add(mesh.Patience)
-	for {
-		printed, status, err := r.shell.Run(text)
-		said := ""
-		switch {
-		case err != nil:
-			return fmt.Sprintf("%v; it printed:\n%s", err, printed)
-		case status != 0 && !statusAsked:
-			said = fmt.Sprintf("exit status %d; it printed:\n%s", status, printed)
-		case c.Wants != nil && !guide.Matches(c.Wants, printed):
-			said = fmt.Sprintf("printed:\n%s\nThe page shows:\n%s", printed, strings.Join(c.Wants, "\n"))
-		}
-		if said == "" || !looks.MatchString(text) || time.Now().After(deadline) {
-			return said
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }

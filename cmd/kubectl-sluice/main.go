@@ -7,8 +7,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"syscall"
 
@@ -26,6 +24,7 @@ import (
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 	"k8s.io/kubectl/pkg/cmd/wait"
 
+	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/version"
 )
 
@@ -84,12 +83,7 @@ func isOther(root *cobra.Command, word string) bool {
 
 // becomeSluice goes on as the sluice beside this binary, or that of PATH.
 func becomeSluice(args []string) error {
-	path, err := exec.LookPath("sluice")
-	if self, ownErr := os.Executable(); ownErr == nil {
-		if beside, besideErr := exec.LookPath(filepath.Join(filepath.Dir(self), "sluice")); besideErr == nil {
-			path, err = beside, nil
-		}
-	}
+	path, err := paths.Program("sluice")
 	if err != nil {
 		return fmt.Errorf("%s is a command of sluice, which is neither beside kubectl-sluice nor in PATH", args[0])
 	}

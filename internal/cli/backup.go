@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/internal/atomicfile"
 	"sluice.dev/sluice/internal/backup"
 	"sluice.dev/sluice/internal/rest"
 	"sluice.dev/sluice/internal/version"
@@ -61,23 +62,14 @@ func oneFile(cmd *cobra.Command, args []string) error {
 
 // writeWhole writes a file that is there as a whole or not at all. In the place of what is
 // no file, such as a device, it puts none; where a link leads to a file it writes that.
-func writeWhole(path string, write func(io.Writer) error) (err error) {
+func writeWhole(path string, write func(io.Writer) error) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 			return errors.New("it is not a regular file; write - for standard output")
 		}
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // with mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name()) // it is gone when all went well
-	err = errors.Join(write(file), file.Sync(), file.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
+	return atomicfile.Write(path, 0o600, write)
 }
 
 func objectsText(n int) string {

@@ -3,14 +3,13 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"sluice.dev/sluice/internal/paths"
 )
 
 // kubectlProgram has the verbs of kubectl. They are Kubernetes' own, in a binary of
@@ -68,12 +67,7 @@ func becomeKubectl(cmd *cobra.Command, verb string, args []string) error {
 	if err != nil {
 		return err
 	}
-	path, err := exec.LookPath(kubectlProgram)
-	if self, ownErr := os.Executable(); ownErr == nil {
-		if beside, besideErr := exec.LookPath(filepath.Join(filepath.Dir(self), kubectlProgram)); besideErr == nil {
-			path, err = beside, nil
-		}
-	}
+	path, err := paths.Program(kubectlProgram)
 	if err != nil {
 		return fmt.Errorf("%s is kubectl's own here, and %w: make build builds it beside sluice", cmd.CommandPath(), errNoKubectl)
 	}

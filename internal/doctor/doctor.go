@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"time"
@@ -141,12 +140,7 @@ var (
 
 func examineProgram(ctx context.Context, name string) Program {
 	p := Program{Name: name}
-	path, err := exec.LookPath(name)
-	if self, ownErr := os.Executable(); ownErr == nil {
-		if beside, besideErr := exec.LookPath(filepath.Join(filepath.Dir(self), name)); besideErr == nil {
-			path, err = beside, nil
-		}
-	}
+	path, err := paths.Program(name)
 	if err != nil {
 		p.Problem = "neither beside sluice nor in PATH"
 		return p

@@ -22,7 +22,8 @@ import (
 //
 // Without a fence behind it, a setup comment says what the page needs.
 type Page struct {
-	Setup  string // "", or "demo": make demo runs in another terminal
+	Setup  string   // "", or "demo": make demo runs in another terminal
+	Before []string // the lines of the fence that says how a reader does it
 	Steps  []Step
 	NotRun []string // the reasons of fences that are not run
 }
@@ -85,7 +86,7 @@ func Parse(text string) (*Page, error) {
 		case mark == "not run":
 			p.NotRun = append(p.NotRun, value)
 		case mark == "setup":
-			// Done already, by the test.
+			p.Before = append(p.Before, body...) // done already, but where test/newcomer does it
 		case language == "console":
 			commands, err := parseCommands(body, start+1)
 			if err != nil {

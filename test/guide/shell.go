@@ -40,7 +40,10 @@ func NewShell(cmd *exec.Cmd) (*Shell, error) {
 	}
 	cmd.Stderr = cmd.Stdout
 	// A group of its own, so that Close reaches its jobs.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Pdeathsig = true, syscall.SIGKILL
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -65,6 +68,11 @@ func NewShell(cmd *exec.Cmd) (*Shell, error) {
 // and its exit status. What a job in the background prints goes to the file
 // background.log in the shell's folder.
 func (s *Shell) Run(command string) (printed string, status int, err error) {
+	return s.RunFor(command, commandTime)
+}
+
+// RunFor is Run with another bound on the time.
+func (s *Shell) RunFor(command string, bound time.Duration) (printed string, status int, err error) {
 	if job, ok := strings.CutSuffix(strings.TrimSpace(command), "&"); ok && !strings.HasSuffix(job, "&") {
 		// No braces: a job is the command itself, as kill %1 wants it.
 		command = job + " >>background.log 2>&1 &"
@@ -76,7 +84,7 @@ func (s *Shell) Run(command string) (printed string, status int, err error) {
 		return "", 0, fmt.Errorf("the shell is gone: %w", err)
 	}
 	var b strings.Builder
-	deadline := time.After(commandTime)
+	deadline := time.After(bound)
 	for {
 		select {
 		case line, ok := <-s.lines:
@@ -89,7 +97,7 @@ func (s *Shell) Run(command string) (printed string, status int, err error) {
 			}
 			b.WriteString(line)
 		case <-deadline:
-			return b.String(), 0, fmt.Errorf("it did not end within %v", commandTime)
+			return b.String(), 0, fmt.Errorf("it did not end within %v", bound)
 		}
 	}
 }

@@ -9,10 +9,10 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
+	"sluice.dev/sluice/internal/atomicfile"
 	"sluice.dev/sluice/internal/capture"
 )
 
@@ -88,16 +88,7 @@ func inside(c Config) error {
 
 // writeCA writes the CA for all to read, whole or not at all.
 func writeCA(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return fmt.Errorf("write the CA: %w", err)
-	}
-	defer os.Remove(f.Name()) // fails once it was renamed
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
+	if err := atomicfile.WriteBytes(path, 0o644, content); err != nil {
 		return fmt.Errorf("write the CA: %w", err)
 	}
 	return nil

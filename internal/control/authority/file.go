@@ -9,7 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"sluice.dev/sluice/internal/atomicfile"
 )
 
 // maxFile bounds the authority's file, in bytes.
@@ -77,19 +78,7 @@ func writeCA(path string, ca *x509.Certificate, key *ecdsa.PrivateKey) error {
 		return err
 	}
 	content := append(certificatePEM(ca.Raw), pem.EncodeToMemory(&pem.Block{Type: blockKey, Bytes: encoded})...)
-	next, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("write the certificate authority of the API: %w", err)
-	}
-	_, err = next.Write(content)
-	if err == nil {
-		err = next.Sync()
-	}
-	if err = errors.Join(err, next.Close()); err == nil {
-		err = os.Rename(next.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(next.Name())
+	if err := errors.Join(atomicfile.Sweep(path), atomicfile.WriteBytes(path, 0o600, content)); err != nil {
 		return fmt.Errorf("write the certificate authority of the API: %w", err)
 	}
 	return nil

@@ -11,11 +11,11 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
+	"sluice.dev/sluice/internal/atomicfile"
 	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/names"
 )
@@ -53,7 +53,7 @@ func (t *Table) Changed() bool {
 // Save writes the table to path: mode 0600, whole or not at all.
 func (t *Table) Save(path string) error {
 	content, version := t.encode()
-	if err := writeAtomically(path, content); err != nil {
+	if err := atomicfile.WriteBytes(path, 0o600, content); err != nil {
 		return fmt.Errorf("save synthetic addresses: %w", err)
 	}
 	t.mu.Lock()
@@ -86,31 +86,13 @@ func (t *Table) encode() (content []byte, version uint64) {
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
-func writeAtomically(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it was renamed
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
 // Load fills a new table from what Save wrote. A missing file is not an error. When
 // the file cannot be used (the error then says why: ErrCorrupt, or a
 // *format.UnknownError where another release wrote it) the table
 // stays empty and gives out addresses from a random place on, so that one which
 // an application still holds is not soon another name's.
 func (t *Table) Load(path string) error {
+	_ = atomicfile.Sweep(path) // of a process that was killed; what cannot be removed harms nothing
 	records, err := readFile(path)
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -757,7 +757,7 @@ func TestASnapshotIsWrittenOnceForAllWorkloadsOfAClass(t *testing.T) {
 
 func TestWhatAKilledProcessLeftUnfinishedIsRemoved(t *testing.T) {
 	store := newStore(t)
-	left := filepath.Join(store.folder, unfinished+"123")
+	left := filepath.Join(store.folder, ".new-123")
 	if err := os.WriteFile(left, []byte("sluice"), 0o600); err != nil {
 		t.Fatal(err)
 	}

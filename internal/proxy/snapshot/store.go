@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice.dev/sluice/internal/atomicfile"
 	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/wire"
@@ -33,9 +34,6 @@ const (
 
 // keptSuffix ends the name of a kept snapshot.
 const keptSuffix = ".snapshot.json"
-
-// unfinished begins the name of a file that is being written.
-const unfinished = ".new-"
 
 // The first line of a kept snapshot is keptWord, the format, keptSum and the
 // SHA-256 of the rest. A file of a format that is not known is not read: it is of a
@@ -106,28 +104,7 @@ func (s *Store) replace(path string, snapshot *wire.Snapshot) error {
 		return fmt.Errorf("%d bytes are more than %d", len(b), MaxKeptBytes)
 	}
 	sum := sha256.Sum256(b)
-	return replaceFile(path, []byte(keptWord+strconv.Itoa(wire.Format)+keptSum+hex.EncodeToString(sum[:])+"\n"), b)
-}
-
-// replaceFile writes a file of mode 0600 by renaming a finished one over it.
-func replaceFile(path string, pieces ...[]byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), unfinished+"*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name()) // fails after the rename, as it should
-	for _, piece := range pieces {
-		if err == nil {
-			_, err = file.Write(piece)
-		}
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if err := errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
+	return atomicfile.WriteBytes(path, 0o600, []byte(keptWord+strconv.Itoa(wire.Format)+keptSum+hex.EncodeToString(sum[:])+"\n"), b)
 }
 
 // removeOldest keeps the bound on files. The lock is held.
@@ -142,7 +119,7 @@ func (s *Store) removeOldest() error {
 	}
 	var all []kept
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), unfinished) {
+		if atomicfile.IsUnfinished(entry.Name()) {
 			// Of a process that was killed: this one writes under the lock.
 			_ = os.Remove(filepath.Join(s.folder, entry.Name()))
 			continue
