@@ -31,6 +31,7 @@ type options struct {
 	runtimeDir string
 	dataDir    string
 	apiListen  string
+	cluster    clusterOptions
 	logLevel   string
 	logFormat  string
 }
@@ -70,16 +71,21 @@ func newCommand() *cobra.Command {
 		Long: `sluice-server is the control plane. It keeps the rules in a store of its own, compiles them for
 each workload and brings them to the proxies; "sluice create", "get", "status" and "why" speak to it.
 
-It listens on two unix sockets in the runtime folder, api.sock and push.sock, for processes of its
+On one machine it listens on two unix sockets in the runtime folder, api.sock and push.sock, for processes of its
 own user alone. A rule is on disk before the command that wrote it succeeds.
 
-It opens no port, unless --api-listen says one: there kubectl is served over TLS, with a client
+On Kubernetes, with --in-cluster or --kubeconfig FILE, the cluster keeps the rules and says which
+Pods and Services there are. The proxies connect by TLS to --push-listen, and each shows the token
+of its Pod. Several servers may run; each keeps nothing.
+
+On one machine it opens no port, unless --api-listen says one: there kubectl is served over TLS, with a client
 certificate of a role (sluice kubeconfig). Whatever address it is, nothing is served without.
 
 Exit status: 0 after SIGINT or SIGTERM, 1 for a failure, 2 for a wrong flag, 3 where another
 server uses one of the folders.`,
 		Example: `  sluice-server
   sluice-server --api-listen 127.0.0.1:15010
+  sluice-server --in-cluster --push-listen :15012
   sluice-server --runtime-dir /tmp/mesh --data-dir ~/mesh --log-level debug
   curl --unix-socket /run/sluice/api.sock http://sluice/sluice/status`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -92,6 +98,12 @@ server uses one of the folders.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.cluster.wanted() {
+				return serveCluster(cmd.Context(), o)
+			}
+			if err := refuseClusterFlags(cmd.Flags()); err != nil {
+				return usageError{err}
+			}
 			return serve(cmd.Context(), o)
 		},
 	}
@@ -101,6 +113,7 @@ server uses one of the folders.`,
 	f.StringVar(&o.runtimeDir, "runtime-dir", "", "folder of the sockets (SLUICE_RUNTIME; /run/sluice for root, else $XDG_RUNTIME_DIR/sluice)")
 	f.StringVar(&o.dataDir, "data-dir", "", "folder of the rules (SLUICE_DATA; /var/lib/sluice for root, else ~/.local/state/sluice)")
 	f.StringVar(&o.apiListen, "api-listen", environment("SLUICE_API_LISTEN", ""), "`ADDR`ess with a port on which the API is served over TLS too, as in 127.0.0.1:15010 (SLUICE_API_LISTEN)")
+	o.cluster.define(f)
 	f.StringVar(&o.logLevel, "log-level", environment("SLUICE_LOG_LEVEL", "info"), "debug, info, warn or error (SLUICE_LOG_LEVEL)")
 	f.StringVar(&o.logFormat, "log-format", environment("SLUICE_LOG_FORMAT", "text"), "text or json (SLUICE_LOG_FORMAT)")
 	return c

@@ -303,5 +303,6 @@ type liveDirectory struct{ holder *snapshot.Holder }
 func (d liveDirectory) Service(n names.Name) (names.Name, bool) {
 	return d.holder.Load().Directory.Service(n)
 }
-func (d liveDirectory) Local(n names.Name) bool { return d.holder.Load().Directory.Local(n) }
-func (d liveDirectory) Search() []names.Name    { return d.holder.Load().Directory.Search() }
+func (d liveDirectory) Alias(n names.Name) names.Name { return d.holder.Load().Directory.Alias(n) }
+func (d liveDirectory) Local(n names.Name) bool       { return d.holder.Load().Directory.Local(n) }
+func (d liveDirectory) Search() []names.Name          { return d.holder.Load().Directory.Search() }

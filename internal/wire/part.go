@@ -60,7 +60,9 @@ const (
 //	4: a rule's port has an idle time-out, its TLS an oldest version and a client
 //	   certificate, and the rule a rate of new names; a port of a service may have no
 //	   protocol: what a client says decides; an endpoint lists the ports that are not ready
-const Format = 4
+//	5: a service may have addresses, be headless or another name for a host; an endpoint
+//	   may have addresses, a name, and ports other than those of its service
+const Format = 5
 
 // onStream is what is read of a stream. Both of its ends are of one format: a
 // snapshot of another one may restrict what this build does not know.

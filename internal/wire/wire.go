@@ -5,6 +5,7 @@ package wire
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"sluice.dev/sluice/internal/names"
@@ -87,6 +88,15 @@ type Service struct {
 	Short     string        `json:"short"`
 	Namespace string        `json:"namespace"`
 	Ports     []ServicePort `json:"ports"`
+	// Addresses is what the service has in a cluster: a connection to one of them is one
+	// to the service.
+	Addresses []netip.Addr `json:"addresses,omitempty"`
+	// Headless says that the cluster gives its name no address of its own: it means the
+	// addresses of its endpoints.
+	Headless bool `json:"headless,omitempty"`
+	// Alias is the host for which the service is another name. It has no endpoints then,
+	// and who calls it needs a rule that allows that host.
+	Alias names.Name `json:"alias,omitzero"`
 }
 
 // ServicePort is a port of a service and what is spoken on it: ProtocolHTTP,
@@ -127,6 +137,14 @@ type Endpoint struct {
 	Instance string            `json:"instance"`
 	Proxy    string            `json:"proxy"` // who serves it; the same proxy reaches it in process
 	Labels   map[string]string `json:"labels,omitempty"`
-	Ports    []uint16          `json:"ports"`
-	Unready  []Unready         `json:"unready,omitempty"` // of Ports, those that get no calls while others are ready
+	Ports    []uint16          `json:"ports"` // of the service
+	// Addresses is where it is reached in a cluster; none where its proxy alone does.
+	Addresses []netip.Addr `json:"addresses,omitempty"`
+	// Targets is on which port of those addresses it serves a port of the service, where
+	// that is another one.
+	Targets map[uint16]uint16 `json:"targets,omitempty"`
+	// Hostname is the endpoint's own name below that of the service, as the Pods of a
+	// StatefulSet have one.
+	Hostname string    `json:"hostname,omitempty"`
+	Unready  []Unready `json:"unready,omitempty"` // of Ports, those that get no calls while others are ready
 }

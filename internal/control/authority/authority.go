@@ -74,7 +74,7 @@ var ErrCredential = errors.New("the client certificate is not valid here")
 // Authority is the certificate authority of one server's API. It is safe for
 // concurrent use.
 type Authority struct {
-	path  string
+	path  string   // "": it is kept elsewhere, and not replaced
 	hosts []string // addresses and names of the server beside ServerName
 	now   func() time.Time
 
@@ -100,7 +100,7 @@ func Open(path string, hosts []string, now func() time.Time) (*Authority, error)
 // renew makes what is missing or about to end. The lock is held.
 func (a *Authority) renew() error {
 	now := a.now()
-	if a.ca == nil || a.ca.NotAfter.Sub(now) < caRenewal {
+	if a.path != "" && (a.ca == nil || a.ca.NotAfter.Sub(now) < caRenewal) {
 		ca, key, err := newCA(now)
 		if err != nil {
 			return err

@@ -71,13 +71,21 @@ func parseCA(content []byte) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	return ca, key, nil
 }
 
+// encodeCA is what parseCA reads.
+func encodeCA(ca *x509.Certificate, key *ecdsa.PrivateKey) ([]byte, error) {
+	encoded, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return append(certificatePEM(ca.Raw), pem.EncodeToMemory(&pem.Block{Type: blockKey, Bytes: encoded})...), nil
+}
+
 // writeCA writes both into one file, whole or not at all, so that they always match.
 func writeCA(path string, ca *x509.Certificate, key *ecdsa.PrivateKey) error {
-	encoded, err := x509.MarshalPKCS8PrivateKey(key)
+	content, err := encodeCA(ca, key)
 	if err != nil {
 		return err
 	}
-	content := append(certificatePEM(ca.Raw), pem.EncodeToMemory(&pem.Block{Type: blockKey, Bytes: encoded})...)
 	if err := errors.Join(atomicfile.Sweep(path), atomicfile.WriteBytes(path, 0o600, content)); err != nil {
 		return fmt.Errorf("write the certificate authority of the API: %w", err)
 	}

@@ -17,6 +17,8 @@ type cache struct {
 	decoder *wire.Decoder
 	objects generations[objectKey, *cachedObject] // only compile uses it: not locked
 
+	known generations[*Service, *wire.Part] // likewise: the endpoints of those of a census
+
 	mu    sync.Mutex // parts are made by whoever asks for a view
 	parts generations[string, *wire.Part]
 }
@@ -37,6 +39,7 @@ func newCache(domain string) *cache {
 
 func (c *cache) startGeneration() {
 	c.objects.next()
+	c.known.next()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.parts.next()
@@ -99,6 +102,22 @@ func (c *cache) encode(name string, value any) (*wire.Part, error) {
 		return nil, err
 	}
 	return c.part(name+"\x00"+string(fresh.Hash), func() (*wire.Part, error) { return fresh, nil })
+}
+
+// endpoints returns the part of a service's endpoints: of one of a census, the part that
+// was made of the same value before.
+func (c *cache) endpoints(of *Service, make func() (*wire.Part, error)) (*wire.Part, error) {
+	if of == nil {
+		return make()
+	}
+	if part, ok := c.known.get(of); ok {
+		return part, nil
+	}
+	part, err := make()
+	if err == nil {
+		c.known.put(of, part)
+	}
+	return part, err
 }
 
 // part returns the part of this key, made now or before. Two callers may make it

@@ -48,14 +48,17 @@ const DefaultDomain = "cluster.local"
 type Input struct {
 	Objects   []api.Object    // of every kind, in any order; not changed and not to be changed while an Output lives
 	Workloads []wire.Workload // that live, normalized, in any order; not to be changed while an Output lives
-	Past      []wire.Workload // of each service whose workloads left: Service, Namespace, Ports and Protocols
-	Census    uint64          // when Workloads was read, in the count of whoever keeps them
-	Allow     []policy.Rule   // of --allow: for every workload
-	Private   []netip.Prefix  // of --private: where the names of every rule may lead besides
-	Audit     bool            // of --audit: for every workload, whatever the MeshConfig says
-	Revision  int64           // of the store
-	Created   time.Time       // of this compilation
-	Domain    string          // "" is DefaultDomain
+	// Services is what a census knows by itself, as a cluster does: then there are no
+	// others. nil: MeshServices and the workloads say what there is.
+	Services []*Service
+	Past     []wire.Workload // of each service whose workloads left: Service, Namespace, Ports and Protocols
+	Census   uint64          // when Workloads was read, in the count of whoever keeps them
+	Allow    []policy.Rule   // of --allow: for every workload
+	Private  []netip.Prefix  // of --private: where the names of every rule may lead besides
+	Audit    bool            // of --audit: for every workload, whatever the MeshConfig says
+	Revision int64           // of the store
+	Created  time.Time       // of this compilation
+	Domain   string          // "" is DefaultDomain
 }
 
 // Problem is an object that was not compiled, or not wholly.
@@ -170,7 +173,7 @@ func (c *Compiler) Compile(in Input) *Output {
 	}
 	out.egress = indexEgress(rules)
 	slices.SortFunc(out.routes, byPrecedence)
-	out.services = joinServices(defined, in.Workloads, in.Past, in.Domain, out.report)
+	out.services = joinServices(defined, &in, in.Domain, out.report)
 	out.shared, out.failed = sharedParts(out.services, in.Domain, c.cache)
 	out.preparePolicyParts()
 	out.prepareWarnings()

@@ -19,6 +19,7 @@ type compiledService struct {
 	service  wire.Service
 	selector map[string]string // nil: the workloads that name the service
 	mixed    []uint16          // ports of which its workloads say different protocols
+	known    *Service          // of the census; nil: a MeshService, or workloads alone, speak of it
 }
 
 func compileService(id, namespace, short string, spec *v1alpha1.MeshServiceSpec, domain string) (*compiledService, error) {
@@ -69,7 +70,7 @@ type serviceSet struct {
 // workloads say they are, or said while they lived; the definition's ports win. A service
 // whose workloads left stays in the directory without endpoints: who calls it is
 // told that it is down (503), not that it has no name.
-func joinServices(defined []*compiledService, workloads, past []wire.Workload, domain string, report func(object, text string)) *serviceSet {
+func joinServices(defined []*compiledService, in *Input, domain string, report func(object, text string)) *serviceSet {
 	set := &serviceSet{
 		byName:    make(map[names.Name]*compiledService, len(defined)),
 		endpoints: make(map[names.Name][]wire.Endpoint),
@@ -84,30 +85,10 @@ func joinServices(defined []*compiledService, workloads, past []wire.Workload, d
 		set.byName[service.service.Name] = service
 		set.selecting[service.service.Namespace] = append(set.selecting[service.service.Namespace], service)
 	}
-	workloads = slices.SortedFunc(slices.Values(workloads), func(a, b wire.Workload) int { return cmp.Compare(a.Instance, b.Instance) })
-	for _, w := range workloads {
-		if w.Service != "" {
-			name, err := names.Parse(w.Service + "." + w.Namespace + ".svc." + domain)
-			if err != nil {
-				report(w.Instance, err.Error())
-				continue
-			}
-			set.announce(name, w, report)
-		}
-		if len(w.Ports) == 0 {
-			continue // it calls, and serves nothing
-		}
-		for _, name := range set.of(w) {
-			set.endpoints[name] = append(set.endpoints[name], wire.Endpoint{
-				Instance: w.Instance, Proxy: w.Proxy, Labels: w.Labels, Ports: w.Ports, Unready: w.Unready,
-			})
-		}
-	}
-	for _, w := range past {
-		name, err := names.Parse(w.Service + "." + w.Namespace + ".svc." + domain)
-		if _, lives := set.byName[name]; err == nil && !lives {
-			set.announce(name, w, report)
-		}
+	if in.Services != nil {
+		set.addKnown(in.Services, report)
+	} else {
+		set.addSpokenOf(in.Workloads, in.Past, report)
 	}
 	for _, service := range set.byName {
 		set.list = append(set.list, service)
@@ -116,6 +97,36 @@ func joinServices(defined []*compiledService, workloads, past []wire.Workload, d
 		return cmp.Compare(a.service.Name.String(), b.service.Name.String())
 	})
 	return set
+}
+
+// addSpokenOf joins the services of which workloads speak, or spoke, and the workloads
+// behind all services.
+func (s *serviceSet) addSpokenOf(workloads, past []wire.Workload, report func(object, text string)) {
+	workloads = slices.SortedFunc(slices.Values(workloads), func(a, b wire.Workload) int { return cmp.Compare(a.Instance, b.Instance) })
+	for _, w := range workloads {
+		if w.Service != "" {
+			name, err := names.Parse(w.Service + "." + w.Namespace + ".svc." + s.domain)
+			if err != nil {
+				report(w.Instance, err.Error())
+				continue
+			}
+			s.announce(name, w, report)
+		}
+		if len(w.Ports) == 0 {
+			continue // it calls, and serves nothing
+		}
+		for _, name := range s.of(w) {
+			s.endpoints[name] = append(s.endpoints[name], wire.Endpoint{
+				Instance: w.Instance, Proxy: w.Proxy, Labels: w.Labels, Ports: w.Ports, Unready: w.Unready,
+			})
+		}
+	}
+	for _, w := range past {
+		name, err := names.Parse(w.Service + "." + w.Namespace + ".svc." + s.domain)
+		if _, lives := s.byName[name]; err == nil && !lives {
+			s.announce(name, w, report)
+		}
+	}
 }
 
 // announce adds the service that a workload says it is, or the workload's ports
@@ -183,7 +194,10 @@ func sharedParts(services *serviceSet, domain string, cache *cache) ([]*wire.Par
 		if endpoints == nil {
 			endpoints = []wire.Endpoint{}
 		}
-		part, err := cache.encode(wire.PartEndpoints+service.service.Name.String(), &wire.Endpoints{Service: service.service.Name, Endpoints: endpoints})
+		make := func() (*wire.Part, error) {
+			return cache.encode(wire.PartEndpoints+service.service.Name.String(), &wire.Endpoints{Service: service.service.Name, Endpoints: endpoints})
+		}
+		part, err := cache.endpoints(service.known, make)
 		if err != nil {
 			return nil, err
 		}

@@ -46,6 +46,11 @@ type socketListener struct {
 	log   *slog.Logger
 }
 
+// ListenSocket opens api.sock for a server whose rules are elsewhere.
+func ListenSocket(path string, peers peer.Authenticator, log *slog.Logger) (net.Listener, error) {
+	return listenSocket(path, peers, log)
+}
+
 // listenSocket opens api.sock.
 func listenSocket(path string, peers peer.Authenticator, log *slog.Logger) (*socketListener, error) {
 	listener, err := ListenPrivate(path)

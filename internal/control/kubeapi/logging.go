@@ -36,6 +36,14 @@ func routeLogs(log *slog.Logger) *atomic.Bool {
 	return all
 }
 
+// RouteLogs sends what Kubernetes' libraries log to log, for a server whose rules are
+// elsewhere. The function that it returns makes all of it debug: what is cut off at the end
+// is not reported.
+func RouteLogs(log *slog.Logger) (quiet func()) {
+	all := routeLogs(log)
+	return func() { all.Store(true) }
+}
+
 // routed hands records to the target of the moment.
 type routed struct {
 	with func(slog.Handler) slog.Handler

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -79,6 +80,23 @@ func NewStore(config StoreConfig) (*Store, error) {
 		s.missing[kind.Resource()] = true
 	}
 	return s, nil
+}
+
+// Check asks for one object of each kind, and says what is missing where that fails: Run
+// would try for ever.
+func (s *Store) Check(ctx context.Context) error {
+	for _, kind := range s.config.Kinds {
+		_, err := s.client.Resource(groupVersionResource(kind)).List(ctx, metav1.ListOptions{Limit: 1})
+		switch {
+		case apierrors.IsNotFound(err):
+			return fmt.Errorf("the cluster does not know %s: apply the definitions of deploy/crds first", kind.FullName())
+		case apierrors.IsForbidden(err):
+			return fmt.Errorf("the server may not list %s: apply deploy/kubernetes/rbac.yaml first (%w)", kind.FullName(), err)
+		case err != nil:
+			return fmt.Errorf("list %s: %w", kind.FullName(), err)
+		}
+	}
+	return nil
 }
 
 // Run follows the API until ctx ends, and waits for all that it started.

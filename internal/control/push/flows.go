@@ -40,6 +40,7 @@ var errFollowOpen = errors.New("flows that are open are listed as they are now: 
 // proxies is the connected proxies that answer questions, and the questions.
 type proxies struct {
 	reading sync.WaitGroup
+	limit   int // of connected
 
 	mu        sync.Mutex
 	connected map[*observer]bool // true once it greeted: then it can be asked
@@ -50,6 +51,7 @@ type proxies struct {
 // observer is one connected proxy's stream of questions.
 type observer struct {
 	name    string
+	who     *Attested          // nil: it speaks for every workload
 	queries chan *stream.Query // that are to be sent
 	stuck   func()             // ends the stream: the proxy does not read
 }
@@ -68,16 +70,21 @@ type answer struct {
 	from *observer
 }
 
-func (p *proxies) init() {
+func (p *proxies) init(limit int) {
+	p.limit = limit
 	p.connected = make(map[*observer]bool)
 	p.questions = make(map[uint64]*question)
 }
 
 // serve is the handler of a proxy's stream of questions.
-func (p *proxies) serve(opened grpc.ServerStream) error {
+func (p *proxies) serve(opened grpc.ServerStream, who *Attested) error {
 	ctx, cancel := context.WithCancelCause(opened.Context())
 	defer cancel(nil)
-	o := &observer{queries: make(chan *stream.Query, 2*stream.MaxQueries)}
+	o := &observer{who: who, queries: make(chan *stream.Query, 2*stream.MaxQueries)}
+	if who != nil {
+		expiry := time.AfterFunc(time.Until(who.Expires), func() { cancel(errExpired) })
+		defer expiry.Stop()
+	}
 	o.stuck = func() { cancel(status.Error(codes.ResourceExhausted, "questions are not read")) }
 	if err := p.reserve(o); err != nil {
 		return err
@@ -126,6 +133,12 @@ func (p *proxies) receive(opened grpc.ServerStream, o *observer, greeting *time.
 		if len(piece.Flows) > stream.MaxAnswerFlows {
 			return status.Errorf(codes.InvalidArgument, "an answer has %d flows, more than %d", len(piece.Flows), stream.MaxAnswerFlows)
 		}
+		if o.who != nil {
+			var there bool
+			if piece.Flows, there = o.who.ownFlows(piece.Flows); !there {
+				return errGone
+			}
+		}
 		p.mu.Lock()
 		p.deliver(piece.Query, answer{piece, o})
 		p.mu.Unlock()
@@ -157,8 +170,8 @@ func (p *proxies) deliver(id uint64, piece answer) {
 func (p *proxies) reserve(o *observer) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.connected) >= MaxConnections {
-		return status.Errorf(codes.ResourceExhausted, "%d proxies are asked already", MaxConnections)
+	if len(p.connected) >= p.limit {
+		return status.Errorf(codes.ResourceExhausted, "%d proxies are asked already", p.limit)
 	}
 	p.connected[o] = false
 	return nil
@@ -210,7 +223,7 @@ func (p *proxies) ask(query stream.Query) (*question, int, error) {
 	}
 	p.next++
 	query.Format, query.ID = stream.ObserveFormat, p.next
-	q := &question{query: query, answers: make(chan answer, maxAnswers+3*MaxConnections), asked: make(map[*observer]struct{})}
+	q := &question{query: query, answers: make(chan answer, maxAnswers+3*p.limit), asked: make(map[*observer]struct{})}
 	p.questions[query.ID] = q
 	for o, greeted := range p.connected {
 		if greeted {

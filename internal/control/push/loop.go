@@ -75,7 +75,7 @@ func (l *Loop) Run(ctx context.Context) {
 		started := time.Now()
 		if ready {
 			out := compiler.Compile(compile.Input{
-				Objects: objects, Workloads: there.Workloads, Past: there.Past, Census: there.Number,
+				Objects: objects, Workloads: there.Workloads, Past: there.Past, Services: there.Services, Census: there.Number,
 				Revision: revision, Created: started, Domain: l.config.Domain,
 			})
 			l.keep(out)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 
 	"google.golang.org/grpc/credentials"
@@ -76,6 +77,48 @@ func peerProcess(ctx context.Context) registry.Process {
 
 // AuthType implements credentials.AuthInfo.
 func (peerInfo) AuthType() string { return "peer" }
+
+// limitAddresses closes connections beyond n from one address.
+func limitAddresses(listener net.Listener, n int) net.Listener {
+	return &addressListener{Listener: listener, most: n, open: make(map[netip.Addr]int)}
+}
+
+type addressListener struct {
+	net.Listener
+	most int
+
+	mu   sync.Mutex
+	open map[netip.Addr]int
+}
+
+// Accept implements net.Listener.
+func (l *addressListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+		if err != nil || !l.take(from.Addr().Unmap(), 1) {
+			conn.Close()
+			continue
+		}
+		return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { l.take(from.Addr().Unmap(), -1) })}, nil
+	}
+}
+
+// take counts n more connections from an address, and reports false where that is too many.
+func (l *addressListener) take(from netip.Addr, n int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[from]+n > l.most {
+		return false
+	}
+	if l.open[from] += n; l.open[from] == 0 {
+		delete(l.open, from)
+	}
+	return true
+}
 
 // limit closes connections beyond n.
 func limit(listener net.Listener, n int) net.Listener {

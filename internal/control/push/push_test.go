@@ -964,7 +964,7 @@ func TestAProxyWhoseNameIsTooLongIsNotAsked(t *testing.T) {
 
 func TestProxiesThatAreAskedAreBounded(t *testing.T) {
 	var p proxies
-	p.init()
+	p.init(MaxConnections)
 	for range MaxConnections {
 		if err := p.reserve(new(observer)); err != nil {
 			t.Fatal(err)
@@ -977,7 +977,7 @@ func TestProxiesThatAreAskedAreBounded(t *testing.T) {
 
 func TestAProxyThatDoesNotReadQuestionsIsLetGo(t *testing.T) {
 	var p proxies
-	p.init()
+	p.init(MaxConnections)
 	stuck := false
 	o := &observer{queries: make(chan *stream.Query, 1), stuck: func() { stuck = true }}
 	if err := p.reserve(o); err != nil {

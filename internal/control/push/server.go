@@ -19,6 +19,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
@@ -60,9 +61,11 @@ const (
 type Config struct {
 	Registry *registry.Registry // whose members the workloads of the streams are
 	Census   Census             // who is there: the registry, or whoever counts others too
-	// Peers says who may connect. Required: whoever connects reads every rule.
-	Peers peer.Authenticator
-	Log   *slog.Logger // nil: nothing is logged
+	// Peers says who may connect, of the processes of this machine. It or Remote is
+	// required: whoever connects reads every rule.
+	Peers  peer.Authenticator
+	Remote *Remote
+	Log    *slog.Logger // nil: nothing is logged
 }
 
 // Server serves the proxies' streams.
@@ -84,8 +87,8 @@ type Server struct {
 
 // New returns a server that has nothing to say yet.
 func New(config Config) (*Server, error) {
-	if config.Registry == nil || config.Census == nil || config.Peers == nil {
-		return nil, errors.New("push: Registry, Census and Peers must be set")
+	if config.Registry == nil || config.Census == nil || (config.Peers == nil) == (config.Remote == nil) {
+		return nil, errors.New("push: Registry, Census and one of Peers and Remote must be set")
 	}
 	s := &Server{
 		config:    config,
@@ -96,9 +99,16 @@ func New(config Config) (*Server, error) {
 		heard:     make(chan struct{}),
 		streams:   make(map[*workloadStream]struct{}),
 	}
-	s.proxies.init()
+	s.proxies.init(s.connections())
+	alive := keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}
+	var peers credentials.TransportCredentials = peerCredentials{peers: config.Peers, log: s.log}
+	if config.Remote != nil {
+		s.settled = time.Time{} // nobody remembers who was there: the census knows
+		alive.MaxConnectionIdle = idleConnection
+		peers = tlsCredentials{config: config.Remote.TLS}
+	}
 	s.grpc = grpc.NewServer(
-		grpc.Creds(peerCredentials{peers: config.Peers, log: s.log}),
+		grpc.Creds(peers),
 		grpc.ForceServerCodecV2(stream.NewCodec()),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeader),
@@ -106,12 +116,18 @@ func New(config Config) (*Server, error) {
 		grpc.MaxConcurrentStreams(registry.MaxWorkloads+16),
 		grpc.WaitForHandlers(true),
 		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveParams(alive),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, &discovery{server: s})
 	observe := stream.ObserveDesc()
-	observe.Handler = func(_ any, opened grpc.ServerStream) error { return s.proxies.serve(opened) }
+	observe.Handler = func(_ any, opened grpc.ServerStream) error {
+		attested, err := s.attest(opened.Context())
+		if err != nil {
+			return err
+		}
+		return s.proxies.serve(opened, attested)
+	}
 	s.grpc.RegisterService(&grpc.ServiceDesc{
 		ServiceName: stream.ObserveService, HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{observe},
 	}, struct{}{})
@@ -120,10 +136,21 @@ func New(config Config) (*Server, error) {
 
 // Serve serves the listener until Close. It is called once.
 func (s *Server) Serve(listener net.Listener) error {
-	if err := s.grpc.Serve(limit(listener, MaxConnections)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if s.config.Remote != nil {
+		listener = limitAddresses(listener, MaxPerAddress)
+	}
+	if err := s.grpc.Serve(limit(listener, s.connections())); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("push: %w", err)
 	}
 	return nil
+}
+
+// connections bounds the proxies that are connected.
+func (s *Server) connections() int {
+	if s.config.Remote != nil {
+		return MaxRemote
+	}
+	return MaxConnections
 }
 
 // Close ends every stream and waits for their ends. The proxies go on with what
@@ -160,6 +187,10 @@ type discovery struct {
 // DeltaAggregatedResources serves the stream of one workload.
 func (d *discovery) DeltaAggregatedResources(opened grpc.BidiStreamingServer[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]) error {
 	s := d.server
+	attested, err := s.attest(opened.Context())
+	if err != nil {
+		return err
+	}
 	in := &requests{next: make(chan *discoveryv3.DeltaDiscoveryRequest)}
 	ctx, cancel := context.WithCancel(opened.Context())
 	defer cancel()
@@ -173,11 +204,11 @@ func (d *discovery) DeltaAggregatedResources(opened grpc.BidiStreamingServer[dis
 		s.log.Warn("a workload was refused", "error", err)
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	member, err := s.config.Registry.Join(join.Workload, join.Session, peerProcess(ctx))
+	member, err := s.join(ctx, join, attested)
 	if err != nil {
-		return status.Error(codes.ResourceExhausted, err.Error())
+		return err
 	}
-	w := newWorkloadStream(s, member, first.GetInitialResourceVersions())
+	w := newWorkloadStream(s, member, attested, first.GetInitialResourceVersions())
 	s.add(w)
 	defer s.remove(w)
 	name := member.Workload().Instance
@@ -191,6 +222,24 @@ func (d *discovery) DeltaAggregatedResources(opened grpc.BidiStreamingServer[dis
 	member.Lose()
 	s.log.Info("a workload was lost", "workload", name, "why", err)
 	return err
+}
+
+// join makes the workload of a stream a member: under the name that it is known by where
+// it was attested, else under one that the registry gives.
+func (s *Server) join(ctx context.Context, join stream.Join, attested *Attested) (member *registry.Member, err error) {
+	if attested == nil {
+		member, err = s.config.Registry.Join(join.Workload, join.Session, peerProcess(ctx))
+	} else {
+		workload, gone := attested.as(join.Workload)
+		if gone != nil {
+			return nil, gone
+		}
+		member, err = s.config.Registry.Enter(workload)
+	}
+	if err != nil {
+		return nil, status.Error(codes.ResourceExhausted, err.Error())
+	}
+	return member, nil
 }
 
 // readJoin reads and checks the first request of a stream.

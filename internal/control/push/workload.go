@@ -25,6 +25,7 @@ import (
 type workloadStream struct {
 	server *Server
 	member *registry.Member
+	who    *Attested            // nil: what the proxy says of its workload counts
 	held   map[string]wire.Hash // parts that the proxy was sent or said it has
 	nonces uint64
 
@@ -47,8 +48,8 @@ type progress struct {
 	nack          string
 }
 
-func newWorkloadStream(s *Server, member *registry.Member, versions map[string]string) *workloadStream {
-	w := &workloadStream{server: s, member: member, held: make(map[string]wire.Hash, len(versions))}
+func newWorkloadStream(s *Server, member *registry.Member, who *Attested, versions map[string]string) *workloadStream {
+	w := &workloadStream{server: s, member: member, who: who, held: make(map[string]wire.Hash, len(versions))}
 	for name, version := range versions {
 		if name == wire.NameIndex {
 			w.progress.ackedVersion = version
@@ -72,18 +73,44 @@ func (w *workloadStream) serve(ctx context.Context, opened serverStream, in *req
 	if err := w.settle(ctx, in); err != nil {
 		return err
 	}
+	var expired <-chan time.Time
+	if w.who != nil {
+		timer := time.NewTimer(time.Until(w.who.Expires))
+		defer timer.Stop()
+		expired = timer.C
+	}
 	least := w.server.config.Census.Number()
 	for {
+		if err := w.recheck(); err != nil {
+			return err
+		}
 		out, newer := w.server.latest()
 		if out != nil && out.Census >= least && w.sent == nil {
 			if err := w.send(opened, out); err != nil {
 				return err
 			}
 		}
-		if err := w.await(ctx, in, newer, nil); err != nil {
+		if err := w.await(ctx, in, newer, expired); err != nil {
 			return err
 		}
 	}
+}
+
+// recheck says why the stream may not go on, of a workload that was attested, and takes in
+// what changed of it: its labels may, and then other rules select it.
+func (w *workloadStream) recheck() error {
+	if w.who == nil {
+		return nil
+	}
+	if !time.Now().Before(w.who.Expires) {
+		return errExpired
+	}
+	known, ok := w.who.Now()
+	if !ok {
+		return errGone
+	}
+	w.member.Update(known)
+	return nil
 }
 
 // settle waits, on a server that has just started, for the workloads that the

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"sluice.dev/sluice/internal/control/compile"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -15,8 +16,11 @@ type Moment struct {
 	Workloads []wire.Workload // sorted by instance
 	// Past is the services of workloads that left, sorted; one of them may live
 	// again. Only Service, Namespace, Ports and Protocols are set.
-	Past    []wire.Workload
-	Changed <-chan struct{} // closed when this is no longer so
+	Past []wire.Workload
+	// Services is what the census knows by itself, as that of a cluster does; nil: the
+	// workloads say what services there are.
+	Services []*compile.Service
+	Changed  <-chan struct{} // closed when this is no longer so
 }
 
 // Number returns the number of a Moment that was taken now.

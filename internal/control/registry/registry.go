@@ -124,6 +124,34 @@ func (r *Registry) Join(w wire.Workload, session string, owner Process) (*Member
 	return member, nil
 }
 
+// Enter adds a workload that somebody attested, under the instance that it has already. It
+// is one workload whoever shows that it is: an earlier stream of it ends.
+func (r *Registry) Enter(w wire.Workload) (*Member, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old := r.members[w.Instance]; old != nil {
+		close(old.replaced)
+		delete(r.members, w.Instance)
+	}
+	if len(r.members) >= r.limit {
+		return nil, fmt.Errorf("%w (%d)", ErrFull, r.limit)
+	}
+	r.announce()
+	member := &Member{workload: w, since: r.now(), registry: r, replaced: make(chan struct{}), pace: wire.NewReadinessPace()}
+	r.members[w.Instance] = member
+	return member, nil
+}
+
+// Update takes what whoever attests the workload knows of it now. Which proxy serves it,
+// and how, stays as the proxy said.
+func (m *Member) Update(known wire.Workload) {
+	r := m.registry
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known.Instance, known.Proxy, known.Level, known.Unready = m.workload.Instance, m.workload.Proxy, m.workload.Level, m.workload.Unready
+	m.workload = known
+}
+
 // mayHave reports whether the workload may be called what it asks for. The lock
 // is held.
 func (r *Registry) mayHave(w wire.Workload, session string) bool {
@@ -172,8 +200,9 @@ func (r *Registry) announce() {
 
 // release lets the instance's number be given again. The lock is held.
 func (r *Registry) release(instance string) {
-	base, number, _ := cutInstance(instance)
+	base, number, numbered := cutInstance(instance)
 	switch {
+	case !numbered: // of a workload that was attested
 	case number > r.taken[base]:
 	case number == 1:
 		delete(r.taken, base)

@@ -28,12 +28,15 @@ type Store interface {
 	Len() int
 }
 
-// PlaneConfig says of what a control plane is put together. All of it is required.
+// PlaneConfig says of what a control plane is put together. All of it is required, of
+// Proxies and Remote one.
 type PlaneConfig struct {
 	Store   Store
 	Joined  *registry.Registry // the workloads that proxies join
 	Census  push.Census        // who is there: Joined, or whoever counts others too
-	Proxies peer.Authenticator // which proxies may connect
+	Proxies peer.Authenticator // which proxies of this machine may connect
+	Remote  *push.Remote       // how those of other machines do
+	Domain  string             // of the services' names; "" is compile.DefaultDomain
 	Version inspect.Version
 	Log     *slog.Logger
 }
@@ -52,18 +55,18 @@ type Plane struct {
 
 // NewPlane puts a control plane together. Nothing of it runs yet.
 func NewPlane(config PlaneConfig) (*Plane, error) {
-	if config.Store == nil || config.Joined == nil || config.Census == nil || config.Proxies == nil || config.Log == nil {
+	if config.Store == nil || config.Joined == nil || config.Census == nil || config.Log == nil {
 		return nil, errors.New("server: a field of PlaneConfig is missing")
 	}
 	p := &Plane{config: config, cancel: func() {}}
 	var err error
 	if p.push, err = push.New(push.Config{
-		Registry: config.Joined, Census: config.Census, Peers: config.Proxies, Log: config.Log.With("component", "push"),
+		Registry: config.Joined, Census: config.Census, Peers: config.Proxies, Remote: config.Remote, Log: config.Log.With("component", "push"),
 	}); err != nil {
 		return nil, err
 	}
 	if p.loop, err = push.NewLoop(push.LoopConfig{
-		Store: config.Store, Census: config.Census, Publish: p.push.Publish, Log: config.Log.With("component", "compile"),
+		Store: config.Store, Census: config.Census, Publish: p.push.Publish, Domain: config.Domain, Log: config.Log.With("component", "compile"),
 	}); err != nil {
 		return nil, err
 	}

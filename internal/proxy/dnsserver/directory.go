@@ -11,6 +11,9 @@ type Directory interface {
 	// Service returns the full name of the service that n means: "details",
 	// "details.default", "details.default.svc" or the full name itself.
 	Service(n names.Name) (full names.Name, ok bool)
+	// Alias returns the host for which n, spelled as a service, is another name; zero where
+	// it is none.
+	Alias(n names.Name) names.Name
 	// Local reports whether n lies under a search suffix of the workload or
 	// under the cluster domain, where only what is named exists.
 	Local(n names.Name) bool
@@ -23,18 +26,24 @@ type Directory interface {
 type Services struct {
 	domain names.Name
 	full   map[wire.ServiceKey]names.Name
+	alias  map[wire.ServiceKey]names.Name // the hosts for which services are other names
 }
 
 // NewServices indexes a snapshot's directory. A nil directory, or one whose
 // domain is not a valid name, holds no service.
 func NewServices(d *wire.Directory) *Services {
-	s := &Services{full: make(map[wire.ServiceKey]names.Name)}
+	s := &Services{full: make(map[wire.ServiceKey]names.Name), alias: make(map[wire.ServiceKey]names.Name)}
 	if d == nil {
 		return s
 	}
 	s.domain, _ = names.Parse(d.Domain)
 	for _, service := range d.Services {
-		s.full[wire.ServiceKey{Short: service.Short, Namespace: service.Namespace}] = service.Name
+		key := wire.ServiceKey{Short: service.Short, Namespace: service.Namespace}
+		if service.Alias.IsZero() {
+			s.full[key] = service.Name
+		} else {
+			s.alias[key] = service.Alias
+		}
 	}
 	return s
 }
@@ -68,6 +77,18 @@ func (v *NamespaceView) Service(n names.Name) (names.Name, bool) {
 	}
 	full, ok := v.services.full[key]
 	return full, ok
+}
+
+// Alias implements Directory.
+func (v *NamespaceView) Alias(n names.Name) names.Name {
+	if len(v.services.alias) == 0 {
+		return names.Name{}
+	}
+	key, ok := wire.SpelledService(n, v.services.domain, v.namespace)
+	if !ok {
+		return names.Name{}
+	}
+	return v.services.alias[key]
 }
 
 // Local implements Directory. Every search suffix ends in the cluster domain.

@@ -190,6 +190,9 @@ func (s *Server) answer(q *question) answer {
 	if isLocalhost(n) {
 		return s.addresses(q, Addresses{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()})
 	}
+	if host := s.directory.Alias(n); !host.IsZero() {
+		n = host // it is what is dialled: a rule must allow it
+	}
 	full, service := s.directory.Service(n)
 	switch {
 	case service:

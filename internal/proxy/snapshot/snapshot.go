@@ -142,7 +142,9 @@ func newServices(directory *wire.Directory, endpoints []*wire.Endpoints) *servic
 	}
 	if directory != nil {
 		for i := range directory.Services {
-			s.byName[directory.Services[i].Name] = &directory.Services[i]
+			if directory.Services[i].Alias.IsZero() { // which is a host's, and no service
+				s.byName[directory.Services[i].Name] = &directory.Services[i]
+			}
 		}
 	}
 	for _, of := range endpoints {

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,6 +40,9 @@ type Config struct {
 	// Dial connects to the server. It checks who listens, where that is to be
 	// checked. Required.
 	Dial func(context.Context) (net.Conn, error)
+	// Token returns the token that each stream shows, as it is then: it is replaced while the
+	// proxy runs. nil: none is shown.
+	Token func() (string, error)
 	// Proxy is this process's name, for people.
 	Proxy string
 	// Flows answers the server's questions about flows; nil: they are refused.
@@ -64,6 +69,31 @@ func DialUnix(path string, check func(*net.UnixConn) error) func(context.Context
 	}
 }
 
+// DialTLS returns a Dial for the server at address, which must show a certificate of roots
+// for the name.
+func DialTLS(address, name string, roots *x509.CertPool) func(context.Context) (net.Conn, error) {
+	dialer := &tls.Dialer{Config: &tls.Config{
+		MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: name, NextProtos: []string{"h2"},
+	}}
+	return func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", address) }
+}
+
+// shownToken shows a token on each stream. gRPC does not see that Dial made the connection
+// safe.
+type shownToken func() (string, error)
+
+// GetRequestMetadata implements credentials.PerRPCCredentials.
+func (t shownToken) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	token, err := t()
+	if err != nil {
+		return nil, fmt.Errorf("read the token of the workload: %w", err)
+	}
+	return map[string]string{TokenHeader: TokenScheme + token}, nil
+}
+
+// RequireTransportSecurity implements credentials.PerRPCCredentials.
+func (shownToken) RequireTransportSecurity() bool { return false }
+
 // Client is a proxy's connection to the server: one, for all its workloads. It
 // connects by itself again whenever it lost the server.
 type Client struct {
@@ -83,7 +113,7 @@ func NewClient(config Config) (*Client, error) {
 		return nil, errors.New("stream: a client needs a way to dial")
 	}
 	log := cmp.Or(config.Log, slog.New(slog.DiscardHandler))
-	conn, err := grpc.NewClient("passthrough:///server",
+	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return config.Dial(ctx) }),
 		grpc.WithNoProxy(),
@@ -100,7 +130,11 @@ func NewClient(config Config) (*Client, error) {
 			grpc.MaxCallSendMsgSize(MaxMessage),
 			grpc.WaitForReady(true),
 		),
-	)
+	}
+	if config.Token != nil {
+		options = append(options, grpc.WithPerRPCCredentials(shownToken(config.Token)))
+	}
+	conn, err := grpc.NewClient("passthrough:///server", options...)
 	if err != nil {
 		return nil, fmt.Errorf("stream: %w", err)
 	}

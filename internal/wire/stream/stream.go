@@ -62,6 +62,16 @@ const (
 	maxSession = 64
 )
 
+// How a proxy shows whose stream it is, where it is not on the machine of its server: in
+// the metadata of each stream, as HTTP has it.
+const (
+	TokenHeader = "authorization"
+	TokenScheme = "Bearer "
+	// TokenAudience is for whom a token is made, so that one for another service is not
+	// one for the mesh.
+	TokenAudience = "sluice-server"
+)
+
 // JoinFormat is the format of a Join that this build writes.
 //
 //	1: the first

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"sluice.dev/sluice/internal/control/compile"
+	"sluice.dev/sluice/internal/control/server"
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/notify"
+	"sluice.dev/sluice/internal/paths"
+	"sluice.dev/sluice/internal/peer"
+	"sluice.dev/sluice/internal/version"
+)
+
+// defaultPushListen is where proxies of Pods are served: Istio's port of that purpose.
+const defaultPushListen = ":15012"
+
+// clusterOptions are the flags of a server on Kubernetes. Without the first two nothing of
+// Kubernetes is looked for, whatever is in the environment.
+type clusterOptions struct {
+	inCluster  bool
+	kubeconfig string
+	namespace  string
+	domain     string
+	pushListen string
+}
+
+func (o *clusterOptions) define(f *pflag.FlagSet) {
+	f.BoolVar(&o.inCluster, "in-cluster", environment("SLUICE_IN_CLUSTER", "") == "1", "take rules, Pods and Services from the cluster whose Pod this is (SLUICE_IN_CLUSTER=1)")
+	f.StringVar(&o.kubeconfig, "kubeconfig", environment("SLUICE_KUBECONFIG", ""), "take them from the cluster of this `FILE`'s current context (SLUICE_KUBECONFIG)")
+	f.StringVar(&o.namespace, "namespace", environment("SLUICE_NAMESPACE", compile.RootNamespace), "namespace of Sluice in the cluster (SLUICE_NAMESPACE)")
+	f.StringVar(&o.domain, "cluster-domain", environment("SLUICE_CLUSTER_DOMAIN", compile.DefaultDomain), "domain of the cluster's names (SLUICE_CLUSTER_DOMAIN)")
+	f.StringVar(&o.pushListen, "push-listen", environment("SLUICE_PUSH_LISTEN", defaultPushListen), "`ADDR`ess with a port on which the proxies of Pods are served (SLUICE_PUSH_LISTEN)")
+}
+
+// refuseClusterFlags refuses what says something of a cluster where none is named.
+func refuseClusterFlags(f *pflag.FlagSet) error {
+	for _, name := range []string{"namespace", "cluster-domain", "push-listen"} {
+		if f.Changed(name) {
+			return fmt.Errorf("--%s is for a server on Kubernetes: say --in-cluster or --kubeconfig FILE too", name)
+		}
+	}
+	return nil
+}
+
+// wanted reports whether the server is one of a cluster.
+func (o *clusterOptions) wanted() bool { return o.inCluster || o.kubeconfig != "" }
+
+func (o *clusterOptions) check(all *options) error {
+	switch {
+	case o.inCluster && o.kubeconfig != "":
+		return errors.New("--in-cluster and --kubeconfig exclude each other: name one cluster")
+	case all.dataDir != "":
+		return errors.New("--data-dir makes no sense with a cluster, which keeps the rules")
+	case all.apiListen != "":
+		return errors.New("--api-listen makes no sense with a cluster: kubectl speaks to its own API")
+	}
+	if host, port, err := net.SplitHostPort(o.pushListen); err != nil || !isAddress(host) || !isPort(port) {
+		return fmt.Errorf("--push-listen %q must be an IP address with a port, or a port of every address as in :15012", o.pushListen)
+	}
+	if _, err := names.Parse(o.domain); err != nil {
+		return fmt.Errorf("--cluster-domain: %w", err)
+	}
+	if namespace, err := names.Parse(o.namespace); err != nil || !namespace.IsSingleLabel() || namespace.String() != o.namespace {
+		return fmt.Errorf("--namespace %q is not a valid name of a namespace", o.namespace)
+	}
+	return nil
+}
+
+func isAddress(text string) bool { return text == "" || net.ParseIP(text) != nil }
+
+func isPort(text string) bool {
+	number, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && strconv.FormatUint(number, 10) == text
+}
+
+// access returns how the cluster is reached.
+func (o *clusterOptions) access() (config *rest.Config, err error) {
+	if o.inCluster {
+		if config, err = rest.InClusterConfig(); err != nil {
+			return nil, fmt.Errorf("--in-cluster: %w", err)
+		}
+	} else if config, err = clientcmd.BuildConfigFromFlags("", o.kubeconfig); err != nil {
+		return nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	config.UserAgent = "sluice-server/" + strings.TrimPrefix(version.String(), "v")
+	return config, nil
+}
+
+// serveCluster runs the control plane of a cluster until ctx ends.
+func serveCluster(ctx context.Context, o options) error {
+	if err := o.cluster.check(&o); err != nil {
+		return usageError{err}
+	}
+	log, err := o.logger()
+	if err != nil {
+		return err
+	}
+	access, err := o.cluster.access()
+	if err != nil {
+		return usageError{err}
+	}
+	systemd := notify.Take()
+	started := time.Now()
+	starting, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	control, err := server.StartCluster(starting, server.ClusterConfig{
+		API: access, Namespace: o.cluster.namespace, Domain: o.cluster.domain, PushListen: o.cluster.pushListen,
+		RuntimeDir: paths.Runtime(o.runtimeDir), Version: version.String(), Peers: peer.Credentials{}, Log: log,
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil // asked to stop while it started
+		}
+		return fmt.Errorf("start: %w", err)
+	}
+	log.Info("ready", "cluster", access.Host, "proxies", control.PushAddress(), "took", time.Since(started).Round(time.Millisecond))
+	systemd.Tell(notify.Ready)
+	debug.FreeOSMemory() // the first lists allocate a multiple of what stays
+	var failure error
+	select {
+	case <-ctx.Done():
+		log.Info("stopping")
+	case failure = <-control.Failed():
+		log.Error("stopping", "error", failure)
+	}
+	systemd.Tell(notify.Stopping)
+	control.Stop()
+	log.Info("stopped")
+	return failure
+}
