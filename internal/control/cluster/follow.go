@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,11 +31,19 @@ type resource struct {
 // rights the server has.
 func (c *Cluster) resources() []resource {
 	core, discovery := c.client.CoreV1(), c.client.DiscoveryV1()
+	to := target{lock: &c.mu, listed: c.listed, client: c.client}
 	return []resource{
-		following(c, "pods", living, new(corev1.Pod), core.Pods(metav1.NamespaceAll), c.putPod, c.removePod, stripPod),
-		following(c, "services", "", new(corev1.Service), core.Services(metav1.NamespaceAll), c.putService, c.removeService, stripMeta),
-		following(c, "endpointslices", "", new(discoveryv1.EndpointSlice), discovery.EndpointSlices(metav1.NamespaceAll), c.putSlice, c.removeSlice, stripMeta),
+		following(to, "pods", living, new(corev1.Pod), core.Pods(metav1.NamespaceAll), c.putPod, c.removePod, stripPod),
+		following(to, "services", "", new(corev1.Service), core.Services(metav1.NamespaceAll), c.putService, c.removeService, stripMeta),
+		following(to, "endpointslices", "", new(discoveryv1.EndpointSlice), discovery.EndpointSlices(metav1.NamespaceAll), c.putSlice, c.removeSlice, stripMeta),
 	}
+}
+
+// target is where what is followed goes.
+type target struct {
+	lock   *sync.Mutex
+	listed func(resource string) // with the lock held, whenever all of it was taken in
+	client any                   // of the cluster
 }
 
 // source lists and watches one kind.
@@ -44,7 +53,7 @@ type source[L runtime.Object] interface {
 }
 
 func following[T metav1.Object, L runtime.Object](
-	c *Cluster, name, selector string, expected T, from source[L], put func(T), remove func(key), strip func(metav1.Object),
+	to target, name, selector string, expected T, from source[L], put func(T), remove func(key), strip func(metav1.Object),
 ) resource {
 	watched := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
@@ -67,8 +76,8 @@ func following[T metav1.Object, L runtime.Object](
 		return nil
 	}
 	return resource{name: name, check: check, follow: func(ctx context.Context) {
-		cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(watched, c.client), expected,
-			&sink[T]{cluster: c, resource: name, put: put, remove: remove, strip: strip, held: make(map[key]bool)},
+		cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(watched, to.client), expected,
+			&sink[T]{target: to, resource: name, put: put, remove: remove, strip: strip, held: make(map[key]bool)},
 			cache.ReflectorOptions{
 				Name: name, TypeDescription: name,
 				Backoff: &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 8, Cap: 10 * time.Second},
@@ -78,9 +87,9 @@ func following[T metav1.Object, L runtime.Object](
 
 // sink takes what a reflector sees of one kind. One goroutine calls it.
 type sink[T metav1.Object] struct {
-	cluster  *Cluster
+	target
 	resource string
-	put      func(T) // with the cluster's lock held, as remove
+	put      func(T) // with the lock held, as remove
 	remove   func(key)
 	strip    func(metav1.Object)
 	held     map[key]bool // what was put
@@ -108,8 +117,8 @@ func (s *sink[T]) Add(seen any) error {
 	if !ok {
 		return fmt.Errorf("the watch of %s delivered a %T", s.resource, seen)
 	}
-	s.cluster.mu.Lock()
-	defer s.cluster.mu.Unlock()
+	s.lock.Lock()
+	defer s.lock.Unlock()
 	s.held[keyOf(object)] = true
 	s.put(object)
 	return nil
@@ -124,8 +133,8 @@ func (s *sink[T]) Delete(seen any) error {
 	if !ok {
 		return fmt.Errorf("the watch of %s delivered a %T", s.resource, seen)
 	}
-	s.cluster.mu.Lock()
-	defer s.cluster.mu.Unlock()
+	s.lock.Lock()
+	defer s.lock.Unlock()
 	delete(s.held, keyOf(object))
 	s.remove(keyOf(object))
 	return nil
@@ -133,8 +142,8 @@ func (s *sink[T]) Delete(seen any) error {
 
 // Replace implements cache.ReflectorStore: after a watch was lost it says what is gone too.
 func (s *sink[T]) Replace(seen []any, _ string) error {
-	s.cluster.mu.Lock()
-	defer s.cluster.mu.Unlock()
+	s.lock.Lock()
+	defer s.lock.Unlock()
 	there := make(map[key]bool, len(seen))
 	for _, one := range seen {
 		object, ok := one.(T)
@@ -150,7 +159,7 @@ func (s *sink[T]) Replace(seen []any, _ string) error {
 		}
 	}
 	s.held = there
-	s.cluster.listed(s.resource)
+	s.listed(s.resource)
 	return nil
 }
 
