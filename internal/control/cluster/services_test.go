@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"sluice.dev/sluice/internal/control/compile"
+	"sluice.dev/sluice/internal/kube/inject"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/wire"
@@ -260,5 +261,11 @@ func TestOnlyPodsWithATokenForTheMeshAreCountedAndOneThatCannotJoinIsNot(t *test
 	all := c.Now().Workloads
 	if len(all) != 1 || all[0].Instance != "meshed.shop" || all[0].Account != "till" || all[0].Namespace != "shop" || all[0].Labels["app"] != "x" {
 		t.Errorf("%+v", all)
+	}
+}
+
+func TestAPodThatIsInjectedIsGivenATokenThatJoins(t *testing.T) {
+	if inject.TokenAudience != stream.TokenAudience {
+		t.Errorf("kube-inject asks for a token for %s, the server for one for %s", inject.TokenAudience, stream.TokenAudience)
 	}
 }

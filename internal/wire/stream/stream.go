@@ -69,7 +69,7 @@ const (
 	TokenScheme = "Bearer "
 	// TokenAudience is for whom a token is made, so that one for another service is not
 	// one for the mesh.
-	TokenAudience = "sluice-server"
+	TokenAudience = "sluice"
 )
 
 // JoinFormat is the format of a Join that this build writes.
