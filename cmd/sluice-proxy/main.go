@@ -33,6 +33,7 @@ type options struct {
 	ingressRoutes []string
 	tellAll       bool
 	limits        wire.Limits
+	sidecar       sidecarOptions
 	logLevel      string
 	logFormat     string
 }
@@ -66,9 +67,17 @@ It goes on with its last rules where it loses the server, and catches up.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.validate(); err != nil {
+				return err
+			}
+			if o.sidecar.on {
+				return serveSidecar(cmd.Context(), o)
+			}
 			return serve(cmd.Context(), o)
 		},
 	}
+	c.AddCommand(newRedirectCommand())
+	c.CompletionOptions.DisableDefaultCmd = true
 	f := c.Flags()
 	f.Bool("version", false, "version of sluice-proxy") // without -v, which means more words
 	f.StringVar(&o.name, "name", environment("SLUICE_PROXY_NAME", hostname()), "the proxy's name in status (SLUICE_PROXY_NAME)")
@@ -84,6 +93,11 @@ It goes on with its last rules where it loses the server, and catches up.`,
 	f.IntVar(&o.limits.Connections, run.MaxConnectionsFlag, 0, "live connections of one workload at most; a lower one of the MeshConfig counts (default 16384, and the workload's part of what this process may open)")
 	f.IntVar(&o.limits.UpstreamConnections, run.MaxUpstreamConnectionsFlag, 0, "connections open on behalf of one workload at most; a lower one of the MeshConfig counts (default 16384, and the workload's part of what this process may open)")
 	f.DurationVar(&o.limits.QueueTimeout, run.QueueTimeoutFlag, 0, "how long a connection or request waits at one of these bounds before it is refused (default 30s)")
+	f.BoolVar(&o.sidecar.on, "sidecar", false, "serve the one workload in the network namespace of this process, whose traffic sluice-proxy redirect sends here: a Pod's sidecar")
+	f.StringVar(&o.sidecar.server, "server", "", "push.sock of the server, for --sidecar")
+	f.StringVar(&o.sidecar.identity, "identity-dir", "/var/run/sluice/identity", "folder with what the cluster says of the Pod, for --sidecar")
+	f.StringArrayVar(&o.sidecar.listen, "listen", nil, "port on which the application listens, for --sidecar; may be repeated")
+	f.StringArrayVar(&o.sidecar.bypassed, "bypassed", nil, "what of the Pod's traffic does not come here, for --sidecar: sluice status then shows level bypassed; may be repeated")
 	f.StringVar(&o.logLevel, "log-level", environment("SLUICE_LOG_LEVEL", "info"), "debug, info, warn or error (SLUICE_LOG_LEVEL)")
 	f.StringVar(&o.logFormat, "log-format", environment("SLUICE_LOG_FORMAT", "text"), "text or json (SLUICE_LOG_FORMAT)")
 	return c
@@ -131,6 +145,14 @@ func (o *options) validate() error {
 		return errors.New("--ingress-route needs --ingress")
 	case o.ingress != "" && len(o.ingressRoutes) == 0:
 		return errors.New("--ingress needs at least one --ingress-route")
+	}
+	switch s := &o.sidecar; {
+	case s.on && s.server == "":
+		return errors.New("--sidecar needs --server")
+	case s.on && (o.ingress != "" || o.egressSockets != ""):
+		return errors.New("--sidecar excludes --ingress and --egress-sockets: it serves its Pod alone")
+	case !s.on && (len(s.listen) > 0 || len(s.bypassed) > 0):
+		return errors.New("--listen and --bypassed need --sidecar")
 	}
 	return run.CheckLimits(o.limits)
 }

@@ -42,9 +42,6 @@ type daemon struct {
 
 // serve runs the proxy until ctx ends.
 func serve(ctx context.Context, o options) error {
-	if err := o.validate(); err != nil {
-		return err
-	}
 	log, err := o.logger()
 	if err != nil {
 		return err
@@ -173,7 +170,7 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 	d.flows = record.NewRing()
 	d.proxy, err = proxy.New(proxy.Config{
 		Sockets: sockets, Resolver: resolver, Records: record.NewBook(d.flows), Log: d.log,
-		UpstreamRoots: roots, Certificates: certificates, TellAll: d.options.tellAll, Limits: d.options.limits,
+		UpstreamRoots: roots, Certificates: certificates, TellAll: d.options.tellAll, Limits: d.options.limits, Alone: d.options.sidecar.on,
 	})
 	if err != nil {
 		return nil, err

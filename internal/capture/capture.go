@@ -13,8 +13,8 @@ import (
 // Capture is the sockets of a captured namespace, held by the proxy, which is in
 // another. Holding any of them keeps the namespace alive.
 type Capture struct {
-	// TCP accepts every connection that is made in the namespace; see
-	// OriginalDestination and Local.
+	// TCP accepts every connection that is made in the namespace; see Destination and
+	// Local.
 	TCP []*net.TCPListener
 	// DNS receives every packet to a port 53; see ReadQuestion.
 	DNS []*net.UDPConn
@@ -23,6 +23,8 @@ type Capture struct {
 	// Questions asks what will become of connections that begin; nil where nobody in the
 	// namespace does.
 	Questions *Questions
+
+	redirected bool // see Pod
 }
 
 // FromFiles makes a Capture of what SetUpNamespace returned, and takes the files

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/wire"
 )
 
 func newStatusCommand() *cobra.Command {
@@ -71,7 +72,15 @@ func printStatus(w io.Writer, s *inspect.Status, now time.Time) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", each.Namespace, each.Instance, each.Proxy, each.Level,
 			orDash(short(each.AckedVersion)), snapshotAge(each, now), state(each, now))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, level := range []string{wire.LevelSidecar, wire.LevelBypassed} {
+		if slices.ContainsFunc(s.Workloads, func(w inspect.WorkloadStatus) bool { return w.Level == level }) {
+			fmt.Fprintf(w, "level %s: %s\n", level, wire.LevelLacks(level))
+		}
+	}
+	return nil
 }
 
 // state says in a few words how a workload's proxy stands to its server, and which of

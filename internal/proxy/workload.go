@@ -34,6 +34,7 @@ import (
 type WorkloadConfig struct {
 	Workload wire.Workload
 	Capture  *capture.Capture // closed with the workload; nil for an ingress
+	Inward   mesh.Inward      // the way in to what the workload serves; nil: by Capture
 	Holder   *snapshot.Holder
 	Names    *dnsserver.Table                                      // nil: a new one
 	Ask      func(ctx context.Context, denied *record.Record) bool // see carry.Kit; nil: nobody is asked
@@ -106,7 +107,10 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 	w.egress = egress.New(egress.Config{Kit: &w.kit, Dialer: p.dialer, Prover: p.prover, Roots: p.config.UpstreamRoots, Certificates: p.config.Certificates, Via: p.config.Via, Lookups: w.lookups})
 	w.caller.V4, w.caller.V6 = capture.WorkloadAddresses(place + 1)
 	w.mesh = mesh.New(mesh.Config{Kit: &w.kit, Caller: w.caller, Inward: p.inward, Unready: p.unready.of})
-	if c.Capture != nil {
+	switch {
+	case c.Inward != nil:
+		w.inward = c.Inward
+	case c.Capture != nil:
 		w.inward = mesh.Into(c.Capture)
 	}
 	w.dns = dnsserver.New(dnsserver.Config{
@@ -169,7 +173,7 @@ func (w *Workload) start(ctx context.Context) {
 	}
 	for _, listener := range w.config.Capture.TCP {
 		w.work.Go(func() {
-			w.accept(listener, func(down *net.TCPConn) func() { return w.admit(down, capture.OriginalDestination(down)) })
+			w.accept(listener, func(down *net.TCPConn) func() { return w.admit(down, w.config.Capture.Destination(down)) })
 		})
 	}
 	for _, socket := range w.config.Capture.DNS {

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/paths"
+	"sluice.dev/sluice/internal/peer"
+	"sluice.dev/sluice/internal/proxy"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/wire"
+	"sluice.dev/sluice/internal/wire/stream"
+)
+
+// sidecarOptions are the flags of a sidecar.
+type sidecarOptions struct {
+	on       bool
+	server   string
+	identity string // folder
+	listen   []string
+	bypassed []string
+}
+
+// Bounds of the port that says whether the sidecar is ready.
+const (
+	healthConnections = 64
+	healthTime        = 5 * time.Second // of one request
+	healthHead        = 4 << 10         // bytes
+	maxLabelsFile     = 256 << 10
+)
+
+func portNumber(text string) (uint16, error) {
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || port == 0 {
+		return 0, fmt.Errorf("%q is not a port from 1 to 65535", text)
+	}
+	return uint16(port), nil
+}
+
+// workload is what the sidecar says of the Pod that it is in.
+func (o *sidecarOptions) workload() (w wire.Workload, err error) {
+	w = wire.Workload{Namespace: os.Getenv("POD_NAMESPACE"), Account: os.Getenv("POD_SERVICE_ACCOUNT"), Level: wire.LevelSidecar}
+	if len(o.bypassed) > 0 {
+		w.Level = wire.LevelBypassed
+	}
+	for _, text := range o.listen {
+		port, err := portNumber(text)
+		if err != nil {
+			return w, fmt.Errorf("--listen: %w", err)
+		}
+		w.Ports = append(w.Ports, port)
+	}
+	path := filepath.Join(o.identity, "labels")
+	file, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return w, nil
+	}
+	if err != nil {
+		return w, err
+	}
+	defer file.Close()
+	if w.Labels, err = readLabels(io.LimitReader(file, maxLabelsFile)); err != nil {
+		return w, fmt.Errorf("%s: %w", path, err)
+	}
+	return w, nil
+}
+
+// readLabels reads labels as the downward API of Kubernetes writes them: key="value", the
+// value quoted as Go quotes it.
+func readLabels(from io.Reader) (map[string]string, error) {
+	labels := make(map[string]string)
+	lines := bufio.NewScanner(from)
+	for n := 1; lines.Scan(); n++ {
+		line := bytes.TrimSpace(lines.Bytes())
+		if len(line) == 0 {
+			continue
+		}
+		key, quoted, found := strings.Cut(string(line), "=")
+		value, err := strconv.Unquote(quoted)
+		if !found || key == "" || err != nil {
+			return nil, fmt.Errorf("line %d is not key=\"value\"", n)
+		}
+		labels[key] = value
+	}
+	return labels, lines.Err()
+}
+
+// serveSidecar serves the one workload that shares the network namespace of this process,
+// until ctx ends.
+func serveSidecar(ctx context.Context, o options) error {
+	log, err := o.logger()
+	if err != nil {
+		return err
+	}
+	hello, err := o.sidecar.workload()
+	if err != nil {
+		return err
+	}
+	if hello.Namespace == "" {
+		hello.Namespace = wire.DefaultNamespace
+	}
+	for _, why := range o.sidecar.bypassed {
+		log.Warn("not all of the Pod's traffic goes through this sidecar", "bypassed", why)
+	}
+	config, err := o.sidecarServer()
+	if err != nil {
+		return err
+	}
+	data, err := paths.Data(o.dataDir)
+	if err != nil {
+		return err
+	}
+	data = filepath.Join(data, "proxy")
+	if err := paths.Make(data); err != nil {
+		return err
+	}
+	kept, err := snapshot.NewStore(filepath.Join(data, "snapshots"))
+	if err != nil {
+		return err
+	}
+	d := &daemon{options: o, log: log, data: data, kept: kept, stopping: ctx.Done()}
+	closeProxy, err := d.openProxy(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeProxy()
+	config.Proxy, config.Flows, config.Live, config.Log = o.name, d.flows, d.proxy.Live, log
+	if d.client, err = stream.NewClient(config); err != nil {
+		return err
+	}
+	defer d.client.Close()
+	pod, err := capture.OpenPod(ctx)
+	if err != nil {
+		return fmt.Errorf("open the ports of the sidecar: %w", err)
+	}
+	defer pod.Close()
+	served, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel(nil)
+	var ready atomic.Bool
+	health, err := serveHealth(ctx, &ready)
+	if err != nil {
+		return err
+	}
+	defer health.Close()
+	work.Go(func() { cancel(d.drain(served)) })
+	if err := d.serveBeside(served, hello, pod, &ready); err != nil {
+		return err
+	}
+	return nil
+}
+
+// sidecarServer says how the sidecar reaches its server.
+func (o *options) sidecarServer() (stream.Config, error) {
+	server := o.sidecar.server
+	if path, local := strings.CutPrefix(server, "unix:"); local || strings.HasPrefix(server, "/") {
+		return stream.Config{Dial: stream.DialUnix(strings.TrimPrefix(path, "//"), peer.Check)}, nil
+	}
+	return stream.Config{}, fmt.Errorf("--server %q must be the push.sock of a server on this machine", server)
+}
+
+// serveBeside joins as the Pod's workload, for as long as that takes, and serves it until
+// ctx ends. Until it has its rules nothing is accepted, and what is redirected waits.
+func (d *daemon) serveBeside(ctx context.Context, hello wire.Workload, pod *capture.Pod, ready *atomic.Bool) error {
+	holder := snapshot.NewHolder(snapshot.HolderConfig{})
+	waits := seldom{now: time.Now}
+	var joined *member
+	for joined == nil {
+		m, err := d.join(ctx, hello, holder)
+		if err == nil {
+			joined = m
+			break
+		}
+		if waits.due() {
+			d.log.Warn("the Pod has no rules yet: nothing of it passes", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.stopping:
+			return nil
+		case <-time.After(betweenJoins):
+		}
+	}
+	defer joined.leave()
+	table, save := d.names(joined.workload)
+	defer save()
+	w, err := d.proxy.Attach(ctx, proxy.WorkloadConfig{Workload: joined.workload, Capture: pod.Capture, Inward: proxy.IntoPod, Holder: joined.holder, Names: table})
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	var inbound sync.WaitGroup
+	defer inbound.Wait()
+	for _, listener := range pod.Inbound {
+		inbound.Go(func() { w.ServeInbound(listener) })
+	}
+	defer w.Close()
+	d.log.Info("ready", "workload", joined.workload.Instance, "level", joined.workload.Level)
+	ready.Store(true)
+	tick := time.NewTicker(saveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			save()
+		}
+	}
+}
+
+// serveHealth answers the start-up probe of the sidecar: 200 once the first snapshot is there.
+func serveHealth(ctx context.Context, ready *atomic.Bool) (io.Closer, error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(capture.PodHealthPort)))
+	if err != nil {
+		return nil, fmt.Errorf("open the port of the start-up probe: %w", err)
+	}
+	answers := http.NewServeMux()
+	answers.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
+		if !ready.Load() {
+			http.Error(w, "no rules yet", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	server := &http.Server{Handler: answers, ReadTimeout: healthTime, WriteTimeout: healthTime, IdleTimeout: healthTime, MaxHeaderBytes: healthHead}
+	go server.Serve(netutil.LimitListener(listener, healthConnections)) // until Close
+	return server, nil
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sluice.dev/sluice/internal/kube/inject"
+	"sluice.dev/sluice/internal/wire"
+)
+
+func TestTheLabelsOfThePodAreReadAsTheDownwardAPIWritesThem(t *testing.T) {
+	got, err := readLabels(strings.NewReader("app=\"web\"\n\nexample.com/note=\"a \\\"b\\\"\\n=c\"\n"))
+	if want := map[string]string{"app": "web", "example.com/note": "a \"b\"\n=c"}; err != nil || !maps.Equal(got, want) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	for _, text := range []string{"app", "app=web", `="x"`, "a=\"b\"\nb=\"c"} {
+		if got, err := readLabels(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), `is not key="value"`) {
+			t.Errorf("%q is read as %q, %v", text, got, err)
+		}
+	}
+}
+
+func FuzzReadLabels(f *testing.F) {
+	f.Add("app=\"web\"\nversion=\"v1\"\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if labels, err := readLabels(strings.NewReader(text)); err != nil && labels != nil {
+			t.Error("labels beside an error")
+		}
+	})
+}
+
+func TestASidecarSaysWhichWorkloadItIsAndAtWhichLevel(t *testing.T) {
+	t.Setenv("POD_NAMESPACE", "shop")
+	t.Setenv("POD_SERVICE_ACCOUNT", "web")
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "labels"), []byte("app=\"web\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := sidecarOptions{identity: dir, listen: []string{"9080"}}
+	w, err := o.workload()
+	if err != nil || w.Namespace != "shop" || w.Account != "web" || w.Labels["app"] != "web" || w.Ports[0] != 9080 || w.Level != wire.LevelSidecar {
+		t.Errorf("%+v, %v", w, err)
+	}
+	o.bypassed = []string{"something"}
+	if w, _ := o.workload(); w.Level != wire.LevelBypassed {
+		t.Errorf("with something bypassed the level is %s", w.Level)
+	}
+	if _, err := (&sidecarOptions{listen: []string{"x"}}).workload(); err == nil {
+		t.Error("port x is taken")
+	}
+}
+
+// What kube-inject writes is what this program takes.
+func TestTheFlagsOfAnInjectedPodAreKnown(t *testing.T) {
+	text := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","annotations":{
+"traffic.sidecar.istio.io/includeOutboundIPRanges":"10.0.0.0/8","traffic.sidecar.istio.io/excludeOutboundIPRanges":"10.1.0.0/16",
+"traffic.sidecar.istio.io/includeInboundPorts":"80","traffic.sidecar.istio.io/excludeInboundPorts":"81"}},
+"spec":{"containers":[{"name":"c","ports":[{"containerPort":80}]}]}}`
+	result, err := inject.File("pod", []byte(text), inject.Options{Image: "i:1", AllowBypass: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pod struct {
+		Spec struct {
+			InitContainers []struct{ Args []string }
+		}
+	}
+	if err := json.Unmarshal(result.Data, &pod); err != nil || len(pod.Spec.InitContainers) != 2 {
+		t.Fatal(err, string(result.Data))
+	}
+	for _, container := range pod.Spec.InitContainers {
+		command, rest, err := newCommand().Find(container.Args)
+		if err == nil {
+			err = command.ParseFlags(rest)
+		}
+		if err != nil {
+			t.Errorf("%q: %v", container.Args, err)
+		}
+	}
+}
