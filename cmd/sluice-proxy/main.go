@@ -94,7 +94,7 @@ It goes on with its last rules where it loses the server, and catches up.`,
 	f.IntVar(&o.limits.UpstreamConnections, run.MaxUpstreamConnectionsFlag, 0, "connections open on behalf of one workload at most; a lower one of the MeshConfig counts (default 16384, and the workload's part of what this process may open)")
 	f.DurationVar(&o.limits.QueueTimeout, run.QueueTimeoutFlag, 0, "how long a connection or request waits at one of these bounds before it is refused (default 30s)")
 	f.BoolVar(&o.sidecar.on, "sidecar", false, "serve the one workload in the network namespace of this process, whose traffic sluice-proxy redirect sends here: a Pod's sidecar")
-	f.StringVar(&o.sidecar.server, "server", "", "push.sock of the server, for --sidecar")
+	f.StringVar(&o.sidecar.server, "server", "", "HOST:PORT of the server of a cluster, or push.sock of one on this machine, for --sidecar")
 	f.StringVar(&o.sidecar.identity, "identity-dir", "/var/run/sluice/identity", "folder with what the cluster says of the Pod, for --sidecar")
 	f.StringArrayVar(&o.sidecar.listen, "listen", nil, "port on which the application listens, for --sidecar; may be repeated")
 	f.StringArrayVar(&o.sidecar.bypassed, "bypassed", nil, "what of the Pod's traffic does not come here, for --sidecar: sluice status then shows level bypassed; may be repeated")

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -42,7 +43,7 @@ const (
 	healthConnections = 64
 	healthTime        = 5 * time.Second // of one request
 	healthHead        = 4 << 10         // bytes
-	maxLabelsFile     = 256 << 10
+	maxIdentityFile   = 1 << 20
 )
 
 func portNumber(text string) (uint16, error) {
@@ -66,17 +67,15 @@ func (o *sidecarOptions) workload() (w wire.Workload, err error) {
 		}
 		w.Ports = append(w.Ports, port)
 	}
-	path := filepath.Join(o.identity, "labels")
-	file, err := os.Open(path)
+	data, err := o.readIdentity("labels")
 	if errors.Is(err, os.ErrNotExist) {
 		return w, nil
 	}
-	if err != nil {
-		return w, err
+	if err == nil {
+		w.Labels, err = readLabels(bytes.NewReader(data))
 	}
-	defer file.Close()
-	if w.Labels, err = readLabels(io.LimitReader(file, maxLabelsFile)); err != nil {
-		return w, fmt.Errorf("%s: %w", path, err)
+	if err != nil {
+		return w, fmt.Errorf("read the labels of the Pod: %w", err)
 	}
 	return w, nil
 }
@@ -173,7 +172,54 @@ func (o *options) sidecarServer() (stream.Config, error) {
 	if path, local := strings.CutPrefix(server, "unix:"); local || strings.HasPrefix(server, "/") {
 		return stream.Config{Dial: stream.DialUnix(strings.TrimPrefix(path, "//"), peer.Check)}, nil
 	}
-	return stream.Config{}, fmt.Errorf("--server %q must be the push.sock of a server on this machine", server)
+	host, port, err := net.SplitHostPort(server)
+	if err != nil || host == "" {
+		return stream.Config{}, fmt.Errorf("--server %q must be HOST:PORT, or the push.sock of a server on this machine", server)
+	}
+	if _, err := portNumber(port); err != nil {
+		return stream.Config{}, fmt.Errorf("--server %q: %w", server, err)
+	}
+	// The roots are read for each connection: the cluster may replace them, and may not have
+	// them yet.
+	return stream.Config{
+		Token: o.sidecar.token,
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			roots, err := o.sidecar.roots()
+			if err != nil {
+				return nil, err
+			}
+			return stream.DialTLS(server, host, roots)(ctx)
+		},
+	}, nil
+}
+
+// readIdentity reads a file that the cluster writes for the Pod.
+func (o *sidecarOptions) readIdentity(name string) ([]byte, error) {
+	file, err := os.Open(filepath.Join(o.identity, name))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxIdentityFile))
+}
+
+// token is the one that the cluster gave the Pod last; it replaces it while the Pod runs.
+func (o *sidecarOptions) token() (string, error) {
+	data, err := o.readIdentity("token")
+	return string(bytes.TrimSpace(data)), err
+}
+
+// roots are those that the server's certificate chains to.
+func (o *sidecarOptions) roots() (*x509.CertPool, error) {
+	data, err := o.readIdentity("root-cert.pem")
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("%s holds no certificate", filepath.Join(o.identity, "root-cert.pem"))
+	}
+	return roots, nil
 }
 
 // serveBeside joins as the Pod's workload, for as long as that takes, and serves it until

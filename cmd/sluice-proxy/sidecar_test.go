@@ -2,7 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"maps"
+	"net"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,6 +83,48 @@ func TestTheFlagsOfAnInjectedPodAreKnown(t *testing.T) {
 		}
 		if err != nil {
 			t.Errorf("%q: %v", container.Args, err)
+		}
+	}
+}
+
+func TestASidecarSpeaksToAServerOfTheClustersRootsAndShowsTheNewestToken(t *testing.T) {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write := func(name string, data []byte) {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := options{sidecar: sidecarOptions{server: "127.0.0.1:" + port, identity: dir}}
+	config, err := o.sidecarServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Dial(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without roots: %v", err)
+	}
+	write("root-cert.pem", []byte("nothing"))
+	if _, err := config.Dial(t.Context()); err == nil || !strings.Contains(err.Error(), "holds no certificate") {
+		t.Errorf("with a file that holds none: %v", err)
+	}
+	write("root-cert.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	if conn, err := config.Dial(t.Context()); err == nil || !strings.Contains(err.Error(), "protocol") { // ALPN: it speaks no h2
+		t.Errorf("with the server's roots: %v, %v", conn, err)
+	}
+	for _, token := range []string{"first", "next"} {
+		write("token", []byte(token+"\n"))
+		if got, err := config.Token(); got != token || err != nil {
+			t.Errorf("the token is %q, %v", got, err)
+		}
+	}
+	for _, bad := range []string{"sluice-server", ":15012", "host:0", "host:x"} {
+		if _, err := (&options{sidecar: sidecarOptions{server: bad}}).sidecarServer(); err == nil {
+			t.Errorf("--server %s is taken", bad)
 		}
 	}
 }

@@ -23,7 +23,7 @@ const (
 const (
 	IdentityFolder = "/var/run/sluice/identity" // token, labels, root-cert.pem
 	dataFolder     = "/var/lib/sluice"
-	TokenAudience  = "sluice-server"
+	TokenAudience  = "sluice"
 	tokenSeconds   = 3600
 	// RootsConfigMap is the ConfigMap of each namespace that holds the roots of the server's
 	// certificate, under root-cert.pem.
