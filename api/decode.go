@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"regexp"
 	"unicode"
 	"unicode/utf8"
 
@@ -148,13 +147,13 @@ func (d *decoder) syntax(err error, data []byte) {
 
 // wildcard is a host such as *.example.com where a value begins: YAML takes it for a
 // reference to an anchor.
-var wildcard = regexp.MustCompile(`(?:^|[\s\[,])(\*[-.A-Za-z0-9]*\.[-.A-Za-z0-9]+)`)
+var wildcard = lazily(`(?:^|[\s\[,])(\*[-.A-Za-z0-9]*\.[-.A-Za-z0-9]+)`)
 
 // unquotedWildcard returns the first such host on a line, "" where there is none.
 func unquotedWildcard(data []byte, line int) string {
 	for text := range bytes.SplitSeq(data, []byte("\n")) {
 		if line--; line == 0 {
-			if found := wildcard.FindSubmatch(text); found != nil {
+			if found := wildcard().FindSubmatch(text); found != nil {
 				return string(found[1])
 			}
 			return ""

@@ -7,10 +7,17 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"sluice.dev/sluice/api/istio"
 	"sluice.dev/sluice/api/v1alpha1"
 )
+
+// lazily compiles an expression when it is first needed: most of the processes that have
+// this package, such as the init of a sandbox, read no rule.
+func lazily(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // Validate returns everything that is wrong with an object, each with the path
 // of its field and, where the object was read from a file, its line. It stands
@@ -70,18 +77,18 @@ const (
 var (
 	// dnsLabel is a label of RFC 1123, and labelWord what a Kubernetes label's
 	// key (behind the slash) and value are made of.
-	dnsLabel  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-	labelWord = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
+	dnsLabel  = lazily(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	labelWord = lazily(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
 )
 
 // IsNamespace reports whether s can be the name of a namespace: a label of RFC 1123.
-func IsNamespace(s string) bool { return dnsLabel.MatchString(s) }
+func IsNamespace(s string) bool { return dnsLabel().MatchString(s) }
 
 func (v *validation) metadata(kind *Kind, m *Meta) {
 	switch {
 	case m.Name == "":
 		v.fail("metadata.name", "is missing")
-	case kind.Name == "MeshService" && !dnsLabel.MatchString(m.Name):
+	case kind.Name == "MeshService" && !dnsLabel().MatchString(m.Name):
 		v.fail("metadata.name", "%q is not a DNS label (lower-case letters, digits and inner hyphens, at most 63): a service's name is part of its host name", m.Name)
 	case !isDNSName(m.Name):
 		v.fail("metadata.name", "%q is not a name (lower-case letters, digits, inner hyphens and dots, at most %d)", m.Name, maxName)
@@ -111,10 +118,10 @@ func (v *validation) labels(path string, labels map[string]string) {
 		if !slashed {
 			prefix, name = "", key
 		}
-		if len(name) > maxLabelKey || !labelWord.MatchString(name) || slashed && !isDNSName(prefix) {
+		if len(name) > maxLabelKey || !labelWord().MatchString(name) || slashed && !isDNSName(prefix) {
 			v.fail(here, "%q is not a label's name", key)
 		}
-		if value := labels[key]; value != "" && (len(value) > maxLabelValue || !labelWord.MatchString(value)) {
+		if value := labels[key]; value != "" && (len(value) > maxLabelValue || !labelWord().MatchString(value)) {
 			v.fail(here, "%q is not a label's value", value)
 		}
 	}
@@ -126,7 +133,7 @@ func isDNSName(s string) bool {
 		return false
 	}
 	for label := range strings.SplitSeq(s, ".") {
-		if !dnsLabel.MatchString(label) {
+		if !dnsLabel().MatchString(label) {
 			return false
 		}
 	}

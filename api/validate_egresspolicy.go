@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -287,7 +286,7 @@ func clientFile(path string) error {
 
 // methodToken is a method (RFC 9110 section 9.1) without lower-case letters,
 // which no method of the registry has and a mistake mostly is.
-var methodToken = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Z]+$")
+var methodToken = lazily("^[-!#$%&'*+.^_`|~0-9A-Z]+$")
 
 // requests validates the requests that are allowed, and that they can be seen.
 func (v *validation) requests(spec *v1alpha1.EgressPolicySpec) {
@@ -318,7 +317,7 @@ func (v *validation) requests(spec *v1alpha1.EgressPolicySpec) {
 			continue
 		}
 		for j, method := range match.Methods {
-			if !methodToken.MatchString(method) {
+			if !methodToken().MatchString(method) {
 				v.fail(fmt.Sprintf("%s.methods[%d]", at, j), "%q is not a method in upper case", method)
 			} else if method == "CONNECT" {
 				v.fail(fmt.Sprintf("%s.methods[%d]", at, j), "method CONNECT is not supported yet")
@@ -333,7 +332,7 @@ func (v *validation) requests(spec *v1alpha1.EgressPolicySpec) {
 
 // upgradeToken is one protocol of an Upgrade field: a name and, behind a slash, a
 // version (RFC 9110 section 7.8).
-var upgradeToken = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Za-z]+(/[-!#$%&'*+.^_`|~0-9A-Za-z]+)?$")
+var upgradeToken = lazily("^[-!#$%&'*+.^_`|~0-9A-Za-z]+(/[-!#$%&'*+.^_`|~0-9A-Za-z]+)?$")
 
 // upgrades validates the protocols that a request may ask to change to.
 func (v *validation) upgrades(path string, upgrades []string) {
@@ -343,7 +342,7 @@ func (v *validation) upgrades(path string, upgrades []string) {
 		lower := strings.ToLower(upgrade)
 		name, _, _ := strings.Cut(lower, "/")
 		switch {
-		case len(upgrade) > maxUpgrade || !upgradeToken.MatchString(upgrade):
+		case len(upgrade) > maxUpgrade || !upgradeToken().MatchString(upgrade):
 			v.fail(at, "%q is not a protocol of an Upgrade field, such as websocket, of at most %d bytes", upgrade, maxUpgrade)
 		case name == "http", name == "h2", name == "h2c", name == "h3":
 			v.fail(at, "%s would carry further requests past this rule: after the change to another version of HTTP no method and no path is seen", upgrade)

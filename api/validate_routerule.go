@@ -129,10 +129,10 @@ func (v *validation) service(at string, s *istio.Service) {
 		}
 		v.failIf(at+".service", egressService(s.Service))
 	}
-	if s.Name != "" && !dnsLabel.MatchString(s.Name) {
+	if s.Name != "" && !dnsLabel().MatchString(s.Name) {
 		v.fail(at+".name", "name %q must be a valid label", s.Name)
 	}
-	if s.Namespace != "" && !dnsLabel.MatchString(s.Namespace) {
+	if s.Namespace != "" && !dnsLabel().MatchString(s.Namespace) {
 		v.fail(at+".namespace", "namespace %q must be a valid label", s.Namespace)
 	}
 	if s.Domain != "" {
@@ -146,7 +146,7 @@ func (v *validation) service(at string, s *istio.Service) {
 }
 
 // tagWord is what keys and values of labels were made of in Istio 0.5.
-var tagWord = regexp.MustCompile(`^[-A-Za-z0-9_./]*$`)
+var tagWord = lazily(`^[-A-Za-z0-9_./]*$`)
 
 func (v *validation) tags(at string, labels map[string]string) {
 	if len(labels) > maxLabels {
@@ -154,10 +154,10 @@ func (v *validation) tags(at string, labels map[string]string) {
 		return
 	}
 	for _, key := range sortedKeys(labels) {
-		if key == "" || !tagWord.MatchString(key) {
+		if key == "" || !tagWord().MatchString(key) {
 			v.fail(at+"["+key+"]", "invalid tag key: %q", key)
 		}
-		if !tagWord.MatchString(labels[key]) {
+		if !tagWord().MatchString(labels[key]) {
 			v.fail(at+"["+key+"]", "invalid tag value: %q", labels[key])
 		}
 	}
@@ -227,13 +227,13 @@ func (v *validation) stringMatch(at, name string, m istio.StringMatch) {
 }
 
 // headerToken is a header's name in lower case (RFC 9110 section 5.1).
-var headerToken = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9a-z]+$")
+var headerToken = lazily("^[-!#$%&'*+.^_`|~0-9a-z]+$")
 
 func headerName(name string) error {
 	switch {
 	case name != strings.ToLower(name):
 		return fmt.Errorf("header name %q invalid: must be in lower case", name)
-	case !headerToken.MatchString(name):
+	case !headerToken().MatchString(name):
 		return fmt.Errorf("header name %q invalid", name)
 	}
 	return nil

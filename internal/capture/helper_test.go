@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "captured":
 		os.Exit(capturedRole())
+	case "without-cookie":
+		os.Exit(withoutCookieRole())
 	case "internet":
 		os.Exit(internetRole(os.Args[1]))
 	}
@@ -38,6 +40,12 @@ func TestMain(m *testing.M) {
 // input ends it.
 func namespace(t testing.TB, role string, extra *os.File, args ...string) *exec.Cmd {
 	t.Helper()
+	return namespaceInto(t, role, nil, extra, args...)
+}
+
+// namespaceInto is namespace with a place for what the role says.
+func namespaceInto(t testing.TB, role string, into, extra *os.File, args ...string) *exec.Cmd {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -45,6 +53,9 @@ func namespace(t testing.TB, role string, extra *os.File, args ...string) *exec.
 	command := exec.Command(self, args...)
 	command.Env = append(os.Environ(), roleVariable+"="+role)
 	command.Stderr = os.Stderr
+	if into != nil {
+		command.Stdout = into
+	}
 	if extra != nil {
 		command.ExtraFiles = []*os.File{extra}
 	}

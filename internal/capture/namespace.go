@@ -132,9 +132,11 @@ func SetUpNamespace(options Options) (files []*os.File, inside *Namespace, err e
 	inside = new(Namespace)
 	var hold *holder
 	if options.Ask {
-		if hold, inside.WithoutAsker = newHolder(ipv6); hold == nil {
-			options.Ask = false
+		// Whoever performs the connects asks about those of this namespace alone.
+		if _, inside.WithoutAsker = OwnNetwork(); inside.WithoutAsker == nil {
+			hold, inside.WithoutAsker = newHolder(ipv6)
 		}
+		options.Ask = inside.WithoutAsker == nil
 	}
 	if err := writeRules(ruleset(ipv6, options)); err != nil {
 		return nil, nil, &StepError{StepRules, err}

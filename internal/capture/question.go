@@ -132,15 +132,3 @@ func receiveMessage(c *net.UnixConn, buffer *[maxQuestionSize + 1]byte) ([]byte,
 	}
 	return buffer[:n], nil
 }
-
-func sendMessage(c *net.UnixConn, message any) error {
-	b, err := json.Marshal(message)
-	if err != nil {
-		return err
-	}
-	if len(b) > maxQuestionSize {
-		return fmt.Errorf("a message over %d bytes", maxQuestionSize)
-	}
-	_, err = c.Write(b)
-	return err
-}

@@ -98,7 +98,7 @@ func TestAProxyThatSaysNonsenseIsNotAskedAnyMore(t *testing.T) {
 	if a.Asks(to) {
 		t.Error("it asks before the proxy has said anything")
 	}
-	sendMessage(proxy, told{Format: questionsFormat, Rules: 1, InUse: &ruling{Quiet: []uint16{80}}})
+	seqpacket.Send(proxy, told{Format: questionsFormat, Rules: 1, InUse: &ruling{Quiet: []uint16{80}}})
 	a.Await()
 	if !a.Asks(to) {
 		t.Error("it does not ask once the proxy has said which rules are in force")

@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"sluice.dev/sluice/internal/capture/seqpacket"
 )
 
 // sayTimeout is how long the other end may leave unread what is said to it. One that was
@@ -58,7 +60,7 @@ func (q *Questions) Rules(quiet []uint16) {
 
 func (q *Questions) say(message told) {
 	q.conn.SetWriteDeadline(time.Now().Add(sayTimeout))
-	if err := sendMessage(q.conn, message); err != nil {
+	if err := seqpacket.Send(q.conn, message); err != nil {
 		q.conn.Close() // what it holds back goes on
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"sync"
 	"time"
 
 	"sluice.dev/sluice/internal/control/inspect"
@@ -133,10 +134,11 @@ func Examine(ctx context.Context, c Config) *Report {
 }
 
 // aVersion is what a version looks like, and saidVersion how our programs answer
-// --version. What others say in their place is not repeated.
+// --version. What others say in their place is not repeated. Both are large, and every
+// start of sluice would make them.
 var (
-	aVersion    = regexp.MustCompile(`^[A-Za-z0-9.+-]{1,100}$`)
-	saidVersion = regexp.MustCompile(`^([a-z-]+) version ([A-Za-z0-9.+-]{1,100})\s*$`)
+	aVersion    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9.+-]{1,100}$`) })
+	saidVersion = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([a-z-]+) version ([A-Za-z0-9.+-]{1,100})\s*$`) })
 )
 
 func examineProgram(ctx context.Context, name string) Program {
@@ -151,7 +153,7 @@ func examineProgram(ctx context.Context, name string) Program {
 	cmd := exec.CommandContext(ctx, path, "--version")
 	cmd.WaitDelay = time.Second // a child of its that holds the pipe
 	said, err := cmd.Output()
-	found := saidVersion.FindSubmatch(said)
+	found := saidVersion().FindSubmatch(said)
 	switch {
 	case err != nil:
 		p.Problem = "it does not report its version"
@@ -209,7 +211,7 @@ func (r *Report) examineServer(ctx context.Context, server string) {
 	var answer inspect.VersionAnswer
 	err = client.Sluice(ctx, inspect.VersionPath, nil, &answer)
 	switch {
-	case err == nil && !aVersion.MatchString(answer.Version.Version):
+	case err == nil && !aVersion().MatchString(answer.Version.Version):
 		r.Server.Problem = "the server reports no version"
 	case err == nil:
 		r.Server.Answers, r.Server.Version = true, answer.Version.Version

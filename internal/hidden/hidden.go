@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"sluice.dev/sluice/internal/sandbox"
 	"sluice.dev/sluice/rules"
@@ -139,7 +138,7 @@ func (m *maker) refuse(w wish) error {
 		return fmt.Errorf("%s /: name folders below it, as in %s /home", w.flag, w.flag)
 	}
 	for _, folder := range own {
-		if isIn(w.real, folder) && !isIn(w.real, secrets) {
+		if sandbox.IsBelow(w.real, folder) && !sandbox.IsBelow(w.real, secrets) {
 			return fmt.Errorf("%s %s: the sandbox has a %s of its own", w.flag, w.path, folder)
 		}
 	}
@@ -147,7 +146,7 @@ func (m *maker) refuse(w wish) error {
 		if real, err := filepath.EvalSymlinks(folder); err == nil {
 			folder = real
 		}
-		if isIn(w.real, folder) {
+		if sandbox.IsBelow(w.real, folder) {
 			return fmt.Errorf("%s %s: it lies in %s, which is hidden from every command", w.flag, w.path, folder)
 		}
 	}
@@ -170,7 +169,7 @@ func (m *maker) workdirOnly() (failed error) {
 		if _, closed := closedBy(path, err); closed {
 			failed = fmt.Errorf("%s %w", flagOnly, sandbox.Denied(path, err))
 		}
-		if err != nil || real == "/" || slices.Contains(m.tops, real) || slices.ContainsFunc(own, func(folder string) bool { return isIn(real, folder) }) {
+		if err != nil || real == "/" || slices.Contains(m.tops, real) || slices.ContainsFunc(own, func(folder string) bool { return sandbox.IsBelow(real, folder) }) {
 			return "", false
 		}
 		m.tops = append(m.tops, real)
@@ -209,7 +208,7 @@ func (m *maker) hideWanted(wanted []wish) error {
 func (m *maker) hideListed(wanted []wish) error {
 	shown := func(path string) bool {
 		return slices.ContainsFunc(wanted, func(w wish) bool {
-			return w.flag == flagShow && (isIn(path, w.path) || isIn(path, w.real))
+			return w.flag == flagShow && (sandbox.IsBelow(path, w.path) || sandbox.IsBelow(path, w.real))
 		})
 	}
 	seen := []string{m.Workdir}
@@ -220,7 +219,7 @@ func (m *maker) hideListed(wanted []wish) error {
 	}
 	gone := func(path string) bool { // with a folder that is hidden, and in no part of it that is seen
 		return slices.ContainsFunc(m.tops, func(top string) bool {
-			return isIn(path, top) && !slices.ContainsFunc(seen, func(part string) bool { return isIn(part, top) && isIn(path, part) })
+			return sandbox.IsBelow(path, top) && !slices.ContainsFunc(seen, func(part string) bool { return sandbox.IsBelow(part, top) && sandbox.IsBelow(path, part) })
 		})
 	}
 	return m.list.each(func(path string, folder bool, reason rules.HiddenPath) error {
@@ -259,7 +258,7 @@ func (m *maker) refuseLink(path, real string) error {
 		return nil
 	}
 	for _, folder := range append(append(slices.Clone(m.Homes), m.Workdir), own...) {
-		if found, err := filepath.EvalSymlinks(folder); err == nil && isIn(found, real) {
+		if found, err := filepath.EvalSymlinks(folder); err == nil && sandbox.IsBelow(found, real) {
 			return fmt.Errorf("%s is of those that are hidden, and a link on the way to it makes it %s, which a command needs: remove the link", path, real)
 		}
 	}
@@ -270,7 +269,7 @@ func (m *maker) refuseLink(path, real string) error {
 func (m *maker) see(wanted []wish) error {
 	views := &m.plan.Files.Views
 	in := func(path string, folders []string) bool {
-		return slices.ContainsFunc(folders, func(folder string) bool { return path != folder && isIn(path, folder) })
+		return slices.ContainsFunc(folders, func(folder string) bool { return path != folder && sandbox.IsBelow(path, folder) })
 	}
 	var readOnly []string
 	for _, w := range wanted {
@@ -323,7 +322,7 @@ func (m *maker) seeOwn(in func(string, []string) bool) {
 func (p *Plan) Sees(real string) bool {
 	longest, seen := "", true
 	for _, v := range p.Files.Views {
-		if isIn(real, v.Path) && len(v.Path) >= len(longest) {
+		if sandbox.IsBelow(real, v.Path) && len(v.Path) >= len(longest) {
 			longest, seen = v.Path, v.Mode != sandbox.ViewEmpty
 		}
 	}
@@ -332,7 +331,7 @@ func (p *Plan) Sees(real string) bool {
 		if found, err := filepath.EvalSymlinks(path); err == nil {
 			path = found
 		}
-		if isIn(real, path) && len(path) > len(longest) {
+		if sandbox.IsBelow(real, path) && len(path) > len(longest) {
 			longest, seen = path, false
 		}
 	}
@@ -345,7 +344,7 @@ func (m *maker) check() error {
 		return nil
 	}
 	for _, path := range m.Hide {
-		if real, err := filepath.EvalSymlinks(path); err == nil && isIn(m.Workdir, real) {
+		if real, err := filepath.EvalSymlinks(path); err == nil && sandbox.IsBelow(m.Workdir, real) {
 			return fmt.Errorf("%s %s: the command's working folder %s lies in it; start it in another one, or name it with %s", flagHide, path, m.Workdir, flagShow)
 		}
 	}
@@ -353,9 +352,4 @@ func (m *maker) check() error {
 		return fmt.Errorf("%s: the working folder %s is one that is hidden; start the command in a folder below it", flagOnly, m.Workdir)
 	}
 	return fmt.Errorf("the command's working folder %s is hidden; start it in another one, or name it with %s", m.Workdir, flagShow)
-}
-
-// isIn says whether a path is a folder or lies in it.
-func isIn(path, folder string) bool {
-	return path == folder || strings.HasPrefix(path, strings.TrimSuffix(folder, "/")+"/")
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice.dev/sluice/internal/sandbox"
 	"sluice.dev/sluice/rules"
 )
 
@@ -219,7 +220,7 @@ func (p *patterns) covers(path string) bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(p.all, func(one pattern) bool { return isIn(one.path(), path) })
+	return slices.ContainsFunc(p.all, func(one pattern) bool { return sandbox.IsBelow(one.path(), path) })
 }
 
 func (p *pattern) matches(path string) bool {

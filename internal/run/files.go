@@ -44,9 +44,6 @@ func (c *Config) planFiles() (*hidden.Plan, error) {
 
 // getenv is the command's environment.
 func (c *Config) getenv(name string) string {
-	if c.Env == nil {
-		return os.Getenv(name)
-	}
 	value := ""
 	for _, variable := range c.Env { // the last counts
 		if text, found := strings.CutPrefix(variable, name+"="); found {

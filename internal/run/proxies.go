@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // proxyVariables are the variables by which clients are told of a proxy, in lower case:
@@ -27,7 +28,9 @@ var proxyVariables = []string{
 var javaVariables = []string{"JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "JAVA_OPTS", "MAVEN_OPTS", "GRADLE_OPTS", "SBT_OPTS"}
 
 // javaProxy is an option of Java that names a proxy; those with quotes are left.
-var javaProxy = regexp.MustCompile(`(^|\s)-D(?:(?:https?|ftp)\.(?:proxy(?:Host|Port|User|Password)|nonProxyHosts)|socksProxy(?:Host|Port|Version)|socksNonProxyHosts)=[^\s"']*(?:\s|$)`)
+var javaProxy = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(^|\s)-D(?:(?:https?|ftp)\.(?:proxy(?:Host|Port|User|Password)|nonProxyHosts)|socksProxy(?:Host|Port|Version)|socksNonProxyHosts)=[^\s"']*(?:\s|$)`)
+})
 
 // ownVariables are variables of this program that may hold credentials, and those that
 // change what resolv.conf says, of which the command has another: under glibc LOCALDOMAIN
@@ -48,9 +51,9 @@ func withoutProxies(env []string) (rest, named []string) {
 				named = append(named, name)
 			}
 			continue
-		case slices.Contains(javaVariables, name) && javaProxy.MatchString(value):
-			for javaProxy.MatchString(value) { // what ends one option begins the next
-				value = javaProxy.ReplaceAllString(value, " ")
+		case slices.Contains(javaVariables, name) && javaProxy().MatchString(value):
+			for javaProxy().MatchString(value) { // what ends one option begins the next
+				value = javaProxy().ReplaceAllString(value, " ")
 			}
 			named, entry = append(named, name+" (its proxy)"), name+"="+strings.TrimSpace(value)
 		}

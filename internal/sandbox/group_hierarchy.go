@@ -84,7 +84,7 @@ func (h *hierarchy) makeFolders(controllers []string) (*folders, error) {
 		if first == nil {
 			first = err
 		}
-		if h.controllers != "" || parent == h.mount || !isBelow(parent, h.mount) {
+		if h.controllers != "" || parent == h.mount || !IsBelow(parent, h.mount) {
 			return nil, first
 		}
 		if limit := limitOf(parent); limit != "" {

@@ -126,7 +126,7 @@ func TestNothingIsLeftOfWhatTheCommandStoppedAndMade(t *testing.T) {
 	p := newPlace(t, Config{Command: []string{"hide-and-seek"}})
 	made := tops(p.group)
 	output, exit := p.run(t)
-	if exit != 3 || output == "" {
+	if exit != 3 || !strings.Contains(output, "stopped ") || strings.Contains(output, "own cgroup namespace:") || strings.Contains(output, "nested:") {
 		t.Errorf("exit %d, %q", exit, output)
 	}
 	if left := there(made); left != nil {
@@ -138,10 +138,15 @@ func TestNothingIsLeftOfWhatTheCommandStoppedAndMade(t *testing.T) {
 func TestInitIsNotInTheCommandsCgroup(t *testing.T) {
 	needGroup(t).close()
 	p := newPlace(t, Config{Command: []string{"sleep", "600"}})
+	init := strconv.Itoa(p.PID())
+	for _, f := range p.group.made { // else the command would not begin there
+		if in := words(filepath.Join(f.command(), procsFile)); !slices.Equal(in, []string{init}) {
+			t.Errorf("before the start %v are in %s, and init is %s", in, f.command(), init)
+		}
+	}
 	if err := p.Start(nil); err != nil {
 		t.Fatal(err)
 	}
-	init := strconv.Itoa(p.PID())
 	for _, f := range p.group.made {
 		eventually(t, "init has left "+f.command(), func() bool {
 			return len(words(filepath.Join(f.command(), procsFile))) == 1 && slices.Equal(words(filepath.Join(f.init(), procsFile)), []string{init})

@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	// maxHidden bounds how many sockets outside of masked folders are hidden, and
+	// maxHiddenSockets bounds how many sockets outside of masked folders are hidden, and
 	// maxSocketList how much of the kernel's list is read for them, in bytes.
-	maxHidden     = 1024
-	maxSocketList = 16 << 20
+	maxHiddenSockets = 1024
+	maxSocketList    = 16 << 20
 )
 
 // hideSockets puts /dev/null over every unix socket with a path that the machine
@@ -46,7 +46,7 @@ func hideSockets(lists []int, named []namedSocket) (note string, err error) {
 		if !isSocket(path) || isNamed(path, named) { // masked already, gone, or where neither we nor the command get
 			continue
 		}
-		if hidden == maxHidden {
+		if hidden == maxHiddenSockets {
 			whole = false
 			break
 		}
@@ -56,7 +56,7 @@ func hideSockets(lists []int, named []namedSocket) (note string, err error) {
 		hidden++
 	}
 	if !whole {
-		note = fmt.Sprintf("the machine has more than %d unix sockets outside of /run: the others stay in reach", maxHidden)
+		note = fmt.Sprintf("the machine has more than %d unix sockets outside of /run: the others stay in reach", maxHiddenSockets)
 	}
 	return note, nil
 }
@@ -90,7 +90,7 @@ func socketPaths(list io.Reader) (paths []string, whole bool, err error) {
 		// Num RefCount Protocol Flags Type St Inode Path
 		_, path, found := strings.Cut(lines.Text(), " /")
 		path = "/" + path
-		if found && !isBelow(path, runFolder) && !seen[path] {
+		if found && !IsBelow(path, runFolder) && !seen[path] {
 			seen[path] = true
 			paths = append(paths, path)
 		}

@@ -161,7 +161,7 @@ func tooManyAliases(path string) string {
 func aliasesIn(all []mounted, path, id string) (others []string, err error) {
 	var inside, device string // of the folder: its path in its filesystem
 	for _, m := range all {
-		if m.id == id && isBelow(path, m.point) {
+		if m.id == id && IsBelow(path, m.point) {
 			relative, _ := filepath.Rel(m.point, path)
 			inside, device = filepath.Join(m.root, relative), m.device
 		}
@@ -171,10 +171,10 @@ func aliasesIn(all []mounted, path, id string) (others []string, err error) {
 		switch {
 		case m.device != device || m.id == id:
 			continue
-		case isBelow(inside, m.root):
+		case IsBelow(inside, m.root):
 			relative, _ := filepath.Rel(m.root, inside)
 			at = filepath.Join(m.point, relative)
-		case !isBelow(m.root, inside):
+		case !IsBelow(m.root, inside):
 			continue
 		}
 		seen, err := isSeen(at, m.id)

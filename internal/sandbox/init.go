@@ -264,7 +264,8 @@ func beginCommand(command []string, inside *interior, search []string, session b
 	return inside.supervision.launcher.start(command, session, pipes)
 }
 
-func isBelow(path, folder string) bool {
+// IsBelow says whether a path is a folder or lies in it; links are not followed.
+func IsBelow(path, folder string) bool {
 	relative, err := filepath.Rel(folder, path)
 	return err == nil && filepath.IsLocal(relative)
 }

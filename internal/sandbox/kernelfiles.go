@@ -85,7 +85,7 @@ func coverOtherProc() error {
 	}
 	covered := 0
 	for _, m := range all {
-		if m.kind != "proc" || isBelow(m.point, procFolder) {
+		if m.kind != "proc" || IsBelow(m.point, procFolder) {
 			continue
 		}
 		if seen, err := isSeen(m.point, m.id); err != nil {

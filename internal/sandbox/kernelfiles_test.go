@@ -54,7 +54,7 @@ func remountRole(args []string) int {
 			continue
 		}
 		want := before[i].flags()
-		if isBelow(m.point, args[0]) {
+		if IsBelow(m.point, args[0]) {
 			want |= unix.MS_NODEV
 			changed++
 		}

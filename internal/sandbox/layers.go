@@ -84,12 +84,12 @@ func keepApart(found []*placeholder, views []*view) error {
 				return contradiction("%s, to be %s: it is another name of %s, which is hidden; leave one of the two out", v.Path, v.Mode, p.Path)
 			}
 			for _, name := range p.names {
-				if !p.Quiet && isBelow(v.real, name) {
+				if !p.Quiet && IsBelow(v.real, name) {
 					return contradiction("%s, to be %s: it lies in another name of %s, which is hidden; name it below that, or leave one of the two out", v.Path, v.Mode, p.Path)
 				}
 			}
 			v.names = slices.DeleteFunc(v.names, func(name string) bool {
-				return slices.ContainsFunc(p.allNames(), func(hidden string) bool { return isBelow(name, hidden) })
+				return slices.ContainsFunc(p.allNames(), func(hidden string) bool { return IsBelow(name, hidden) })
 			})
 		}
 	}
@@ -106,7 +106,7 @@ func otherNames(all []mounted, path string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	others = slices.DeleteFunc(others, func(name string) bool { return isBelow(name, path) })
+	others = slices.DeleteFunc(others, func(name string) bool { return IsBelow(name, path) })
 	if len(others) > maxAliases {
 		return nil, errors.New(tooManyAliases(path))
 	}

@@ -150,7 +150,7 @@ func OwnCgroups() (folders []string) {
 		return nil
 	}
 	for _, h := range all {
-		for folder := h.own; folder != "" && folder != h.mount && isBelow(folder, h.mount); folder = filepath.Dir(folder) {
+		for folder := h.own; folder != "" && folder != h.mount && IsBelow(folder, h.mount); folder = filepath.Dir(folder) {
 			folders = append(folders, folder)
 		}
 	}

@@ -41,7 +41,7 @@ func remountBelow(path string, flag uint64) error {
 	}
 	found := false
 	for _, m := range all {
-		if !isBelow(m.point, path) {
+		if !IsBelow(m.point, path) {
 			continue
 		}
 		if now, err := mountOf(m.point); err != nil || now != m.id {

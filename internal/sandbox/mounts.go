@@ -164,7 +164,7 @@ func maskRun(owner Identity) (masked bool, err error) {
 		return false, fmt.Errorf("mask %s: %w", runFolder, err)
 	}
 	for path, target := range links {
-		if !isBelow(filepath.Join(runFolder, target), runFolder) || filepath.IsAbs(target) {
+		if !IsBelow(filepath.Join(runFolder, target), runFolder) || filepath.IsAbs(target) {
 			os.Symlink(target, path)
 		}
 	}

@@ -96,7 +96,7 @@ func bindName(path string, file int) error {
 
 func isBelowAny(path string, folders []string) bool {
 	for _, folder := range folders {
-		if isBelow(path, folder) {
+		if IsBelow(path, folder) {
 			return true
 		}
 	}

@@ -43,7 +43,7 @@ func findHidden(list []Hidden) (found []*placeholder, lowered []string, err erro
 			continue
 		case err != nil:
 			return nil, nil, fmt.Errorf("hide %w", Denied(hidden.Path, err))
-		case seen[real] || isBelow(real, runFolder) && !isBelow(real, secretsFolder) || !info.IsDir() && !info.Mode().IsRegular():
+		case seen[real] || IsBelow(real, runFolder) && !IsBelow(real, secretsFolder) || !info.IsDir() && !info.Mode().IsRegular():
 			continue
 		}
 		seen[real] = true
@@ -75,7 +75,7 @@ func newScratch(found []*placeholder, views []*view) (*scratch, error) {
 		names = append(names, v.allNames()...)
 	}
 	for _, folder := range scratchFolders {
-		if slices.ContainsFunc(names, func(name string) bool { return isBelow(name, folder) || isBelow(folder, name) }) {
+		if slices.ContainsFunc(names, func(name string) bool { return IsBelow(name, folder) || IsBelow(folder, name) }) {
 			continue
 		}
 		err := unix.Mount("tmpfs", folder, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, scratchOptions)
@@ -106,7 +106,7 @@ func (s *scratch) add(p *placeholder, views []*view) error {
 	}
 	for _, v := range views {
 		for _, name := range p.allNames() {
-			if err == nil && v.real != name && isBelow(v.real, name) {
+			if err == nil && v.real != name && IsBelow(v.real, name) {
 				relative, _ := filepath.Rel(name, v.real)
 				err = v.placeIn(p.made, relative)
 			}

@@ -32,7 +32,7 @@ func replaceResolvConf(root string, runMasked bool) (*resolvConf, error) {
 	if !runMasked {
 		return nil, nil // no place of ours for the file
 	}
-	if isBelow(target, runFolder) {
+	if IsBelow(target, runFolder) {
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 			return nil, fmt.Errorf("put %s: %w", target, err)
 		}

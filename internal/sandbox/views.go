@@ -42,7 +42,7 @@ func findViews(list []View) (found []*view, err error) {
 		v.readOnly = v.Mode == ViewReadOnly
 		if v.Mode == ViewShown { // it is what the folder around it is
 			for _, around := range found[:i] {
-				if around.Mode != ViewShown && isBelow(v.real, around.real) {
+				if around.Mode != ViewShown && IsBelow(v.real, around.real) {
 					v.readOnly = around.readOnly
 				}
 			}
@@ -75,7 +75,7 @@ func (v *view) placeIn(folder, relative string) error {
 func (v *view) placeEmpty(views []*view) error {
 	err := unix.Mount("tmpfs", v.real, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, memoryOptions)
 	for _, other := range views {
-		if err == nil && other != v && other.real != v.real && isBelow(other.real, v.real) {
+		if err == nil && other != v && other.real != v.real && IsBelow(other.real, v.real) {
 			relative, _ := filepath.Rel(v.real, other.real)
 			err = other.placeIn(v.real, relative)
 		}

@@ -7,8 +7,6 @@
 package trim
 
 import (
-	"debug/elf"
-	"encoding/binary"
 	"runtime/debug"
 	"time"
 	"unsafe"
@@ -24,12 +22,24 @@ const Settle = time.Second
 func Later() *time.Timer { return time.AfterFunc(Settle, now) }
 
 func now() {
-	debug.FreeOSMemory()
+	debug.FreeOSMemory() // a second collection would leave more in the collector than it finds
 	for _, segment := range clean() {
 		// An error leaves the pages where they are.
 		unix.Syscall(unix.SYS_MADVISE, segment.begin, segment.end-segment.begin, unix.MADV_DONTNEED)
 	}
 }
+
+// programHeader is that of elf(5), for 64 bits. Package debug/elf has it too, and would be a
+// part of each start.
+type programHeader struct {
+	kind, flags                                uint32
+	offset, address, physical, file, memory, _ uint64
+}
+
+const (
+	kindLoad, kindDynamic, kindInterpreter = 1, 2, 3
+	flagWritable                           = 2
+)
 
 // segment is a part of the program in memory.
 type segment struct{ begin, end uintptr }
@@ -40,19 +50,19 @@ type segment struct{ begin, end uintptr }
 // it has none.
 func clean() (segments []segment) {
 	headers, size, count := programHeaders()
-	if size != uint64(binary.Size(elf.Prog64{})) {
+	if size != uint64(unsafe.Sizeof(programHeader{})) {
 		return nil
 	}
 	page := uintptr(unix.Getpagesize())
 	for i := range count {
-		header := (*elf.Prog64)(unsafe.Add(headers, i*size))
-		switch elf.ProgType(header.Type) {
-		case elf.PT_DYNAMIC, elf.PT_INTERP:
+		header := (*programHeader)(unsafe.Add(headers, i*size))
+		switch header.kind {
+		case kindDynamic, kindInterpreter:
 			return nil
-		case elf.PT_LOAD:
-			if elf.ProgFlag(header.Flags)&elf.PF_W == 0 {
-				begin := uintptr(header.Vaddr) &^ (page - 1)
-				end := (uintptr(header.Vaddr+header.Memsz) + page - 1) &^ (page - 1)
+		case kindLoad:
+			if header.flags&flagWritable == 0 {
+				begin := uintptr(header.address) &^ (page - 1)
+				end := (uintptr(header.address+header.memory) + page - 1) &^ (page - 1)
 				segments = append(segments, segment{begin, end})
 			}
 		}

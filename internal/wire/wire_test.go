@@ -229,19 +229,20 @@ func TestAWorkloadIsNormalizedOrRefused(t *testing.T) {
 		ports = append(ports, uint16(i+1))
 	}
 	for what, w := range map[string]Workload{
-		"a service with a dot":      {Service: "a.b"},
-		"a service in capitals":     {Service: "Details"},
-		"a version with a space":    {Version: "v 1"},
-		"a namespace with a slash":  {Namespace: "a/b"},
-		"an account with a slash":   {Account: "a/b"},
-		"labels that contradict":    {Service: "details", Labels: map[string]string{"app": "other"}},
-		"too many labels":           {Labels: many},
-		"a label key without bound": {Labels: map[string]string{strings.Repeat("x", MaxLabelKey+1): "v"}},
-		"a label value too long":    {Labels: map[string]string{"k": strings.Repeat("x", MaxLabelValue+1)}},
-		"a label with a line":       {Labels: map[string]string{"k": "a\nb"}},
-		"too many ports":            {Ports: ports},
-		"port zero":                 {Ports: []uint16{0, 80}},
-		"a long proxy":              {Proxy: strings.Repeat("x", MaxProxyName+1)},
+		"a service with a dot":     {Service: "a.b"},
+		"a service in capitals":    {Service: "Details"},
+		"a version with a space":   {Version: "v 1"},
+		"a namespace with a slash": {Namespace: "a/b"},
+		"an account with a slash":  {Account: "a/b"},
+		"labels that contradict":   {Service: "details", Labels: map[string]string{"app": "other"}},
+		"too many labels":          {Labels: many},
+		"a label key that is long": {Labels: map[string]string{strings.Repeat("x", 64): "v"}},
+		"a prefix that is long":    {Labels: map[string]string{strings.Repeat("x", 254) + "/x": "v"}},
+		"a label value too long":   {Labels: map[string]string{"k": strings.Repeat("x", MaxLabelValue+1)}},
+		"a label with a line":      {Labels: map[string]string{"k": "a\nb"}},
+		"too many ports":           {Ports: ports},
+		"port zero":                {Ports: []uint16{0, 80}},
+		"a long proxy":             {Proxy: strings.Repeat("x", MaxProxyName+1)},
 	} {
 		if got, err := w.Normalize(); err == nil {
 			t.Errorf("%s is taken: %+v", what, got)

@@ -12,8 +12,7 @@ import (
 
 // Bounds of what a workload may say of itself.
 const (
-	MaxLabels     = 64  // labels of one workload
-	MaxLabelKey   = 317 // prefix/name, as in Kubernetes
+	MaxLabels     = 64 // labels of one workload
 	MaxLabelValue = 63
 	MaxPorts      = 64  // ports that one workload serves on
 	MaxProxyName  = 128 // bytes

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"sluice.dev/sluice/internal/advice"
@@ -138,10 +139,12 @@ func (e *endpoints) whose(query WhyQuery) (workload wire.Workload, live bool, er
 }
 
 // serviceVersion is a workload's name without its number.
-var serviceVersion = regexp.MustCompile(`^([a-z0-9](?:[-a-z0-9]*[a-z0-9])?)-(v[0-9][-A-Za-z0-9_.]*)$`)
+var serviceVersion = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([a-z0-9](?:[-a-z0-9]*[a-z0-9])?)-(v[0-9][-A-Za-z0-9_.]*)$`)
+})
 
 func splitBase(from string) (service, version string, ok bool) {
-	parts := serviceVersion.FindStringSubmatch(from)
+	parts := serviceVersion().FindStringSubmatch(from)
 	if parts == nil {
 		return "", "", false
 	}

@@ -82,30 +82,8 @@ func isClosed(socket int) bool {
 // isInside reports whether a socket is of the sandbox's own network namespace: another
 // one, nested in it, leads nowhere.
 func (s *Supervisor) isInside(socket int) bool {
-	cookie, errno := networkOf(socket)
-	return errno == 0 && cookie == s.network
-}
-
-// networkOf returns the number that the kernel gave a socket's network namespace (Linux
-// 5.14).
-func networkOf(socket int) (cookie uint64, errno unix.Errno) {
-	length := uint32(8)
-	_, _, errno = unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(socket), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE,
-		uintptr(unsafe.Pointer(&cookie)), uintptr(unsafe.Pointer(&length)), 0)
-	return cookie, errno
-}
-
-func ownNetwork() (uint64, error) {
-	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer unix.Close(socket)
-	cookie, errno := networkOf(socket)
-	if errno != 0 {
-		return 0, errno
-	}
-	return cookie, nil
+	network, err := capture.NetworkOf(socket)
+	return err == nil && network == s.network
 }
 
 func setMark(socket int, mark uint32) unix.Errno {

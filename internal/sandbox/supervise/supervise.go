@@ -86,8 +86,8 @@ func Start(config Config) (*Supervisor, error) {
 	}
 	s.user = own.Ino
 	if config.Asker != nil {
-		if s.network, err = ownNetwork(); err != nil {
-			s.config.Asker = nil
+		if s.network, err = capture.OwnNetwork(); err != nil {
+			return nil, fmt.Errorf("supervise: our network namespace: %w", err)
 		}
 	}
 	// Linux 6.6: the caller and this process take turns on one processor. Before it a
