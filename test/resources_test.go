@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,9 @@ func TestACommandIsHeldToItsMemoryAndItsProcesses(t *testing.T) {
 					if r.Stdout != "" || !strings.Contains(r.Stderr, "--memory: no cgroup with the controller memory can be made here: ") || !strings.Contains(r.Stderr, "start it") {
 						t.Errorf("refused: %q, %q", r.Stdout, r.Stderr)
 					}
+					if why := limitRefused(t, m.Place, "--memory"); why == "" {
+						t.Errorf("this machine gives --memory, and it was refused: %s", r.Stderr)
+					}
 					t.Skip(r.Stderr)
 				}
 				if r.Stdout != "137\n" || !strings.Contains(r.Stderr, "sluice: out of memory: the limit of --memory 64M was reached, and 1 process was killed for it\n") {
@@ -48,6 +52,26 @@ func TestACommandIsHeldToItsMemoryAndItsProcesses(t *testing.T) {
 			})
 		}
 	})
+}
+
+// limitRefused is why doctor finds that a limit cannot be held here, "" where it can.
+func limitRefused(t *testing.T, place *mesh.Place, flag string) string {
+	t.Helper()
+	var found struct {
+		Machine struct {
+			Limits []struct{ Flag, Error string }
+		}
+	}
+	if err := json.Unmarshal([]byte(place.Sluice(t, "doctor", "-o", "json").Stdout), &found); err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range found.Machine.Limits {
+		if limit.Flag == flag {
+			return limit.Error
+		}
+	}
+	t.Fatalf("doctor says nothing of %s: %+v", flag, found)
+	return ""
 }
 
 func wantInReport(t *testing.T, path, want string) {

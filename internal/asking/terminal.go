@@ -246,10 +246,16 @@ func withReturns(text string) string {
 	return string(out)
 }
 
-// Suspend gives the terminal back for as long as stop runs, which stops this process.
+// Suspend gives the terminal back for as long as stop runs, which stops this process. It
+// waits for the end of a question; where the command ends before, nothing is stopped.
 func (t *Terminal) Suspend(stop func()) {
 	t.screen.Lock()
 	defer t.free()
+	select {
+	case <-t.ended:
+		return
+	default:
+	}
 	t.restore()
 	stop()
 	if now, err := makeRaw(t.user); err == nil {

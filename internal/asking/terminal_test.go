@@ -212,3 +212,9 @@ func TestACommandThatDoesNotReadHoldsNothingUp(t *testing.T) {
 		t.Errorf("%d pieces wait", len(k.keys))
 	}
 }
+
+func TestNothingIsStoppedForACommandThatHasEnded(t *testing.T) {
+	k := take(t)
+	k.Close()
+	k.Suspend(func() { t.Error("it was stopped") })
+}

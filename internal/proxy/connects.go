@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"context"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/policy"
@@ -62,7 +64,9 @@ func (w *Workload) foretell(asked capture.Connecting, say func(capture.Answer)) 
 		defer w.work.Done()
 		defer unpin()
 		if denied {
-			say(w.refuseConnect(chain, to))
+			ctx, cancel := context.WithTimeout(w.ctx, capture.AnswerTimeout-time.Second)
+			defer cancel()
+			say(w.refuseConnect(ctx, chain, to))
 			return
 		}
 		outcome := func(errno syscall.Errno) { say(capture.Answer{Errno: errno}) }
@@ -74,10 +78,14 @@ func (w *Workload) foretell(asked capture.Connecting, say func(capture.Answer)) 
 
 // refuseConnect keeps the record of a connect that is denied, at the pace of the
 // workload's denials, by the rules that are in force then. What nobody has read counts as
-// anything but TLS and HTTP.
-func (w *Workload) refuseConnect(chain policy.Chain, to netip.AddrPort) capture.Answer {
+// anything but TLS and HTTP. One whose turn does not come while ctx lasts, and with it the
+// wait of who asks, goes on, and is denied and has its record where it arrives.
+func (w *Workload) refuseConnect(ctx context.Context, chain policy.Chain, to netip.AddrPort) capture.Answer {
 	start := w.kit.Now()
-	w.kit.Denials.Wait(w.ctx)
+	w.kit.Denials.Wait(ctx)
+	if ctx.Err() != nil {
+		return capture.Answer{}
+	}
 	s := w.config.Holder.Load()
 	if s.Policy.AtConnect(chain.Transport, chain.Port, chain.Dialled, chain.Addr).Possible {
 		return capture.Answer{}

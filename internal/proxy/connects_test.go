@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
 	"sluice.dev/sluice/internal/proxy/egress"
 	"sluice.dev/sluice/internal/record"
@@ -302,5 +304,27 @@ func TestConnectionsThatAreDialledAheadAreBounded(t *testing.T) {
 	}
 	if before != egress.MaxAhead {
 		t.Errorf("%d were dialled", before)
+	}
+}
+
+// By then it has gone on, and would be recorded twice.
+func TestAConnectThatIsDeniedTooLateIsLeftToTheConnection(t *testing.T) {
+	n := newFakeNet(t)
+	m := newMesh(t, n, rule(t, tcpRule))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	to := netip.MustParseAddrPort("93.184.216.99:22")
+	chain := policy.Chain{Source: &m.workload.source, Port: to.Port(), Addr: to.Addr()}
+	if answer := m.workload.refuseConnect(ctx, chain, to); answer != (capture.Answer{}) {
+		t.Errorf("too late: %+v", answer)
+	}
+	if records := m.ring.Recent(record.RingSize, record.Filter{}); len(records) != 0 {
+		t.Errorf("too late: %+v", records)
+	}
+	if answer := m.workload.refuseConnect(t.Context(), chain, to); answer.Errno != syscall.ECONNREFUSED {
+		t.Errorf("in time: %+v", answer)
+	}
+	if records := m.ring.Recent(record.RingSize, record.Filter{}); len(records) != 1 {
+		t.Errorf("in time: %+v", records)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/rulefile"
+	"sluice.dev/sluice/internal/sandbox"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -272,4 +273,17 @@ func (a *asks) sayUnkept(w io.Writer) {
 	}
 	fmt.Fprintln(w, "sluice: answered with always, and not written to a file of --rules; put this into one:")
 	api.WriteYAML(w, a.unkept) // nobody may listen
+}
+
+// suspend stops us whenever the command was stopped, and lets it go on when we do.
+func (a *asks) suspend(box *sandbox.Sandbox, stopped <-chan struct{}, ended <-chan struct{}) {
+	for {
+		select {
+		case <-stopped:
+			a.Suspend(stopToo)
+			passOn(box, unix.SIGCONT)
+		case <-ended:
+			return
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/advice"
@@ -314,4 +315,37 @@ func TestAnAnswerCountsOnlyWhileTheCommandRuns(t *testing.T) {
 	if _, err := newAsks(&Config{Command: []string{"curl"}, Rules: rulefile.Rules{Files: []string{rulesIn(t, strings.Repeat("#", maxRuleBytes+1))}}}); err == nil || !strings.Contains(err.Error(), "larger than 4194304 bytes") {
 		t.Errorf("rules of more than can be held: %v", err)
 	}
+}
+
+// A command that stops while a question stands waits with us for its end; what comes to us
+// in the meantime does not.
+func TestSignalsDoNotWaitForTheEndOfAQuestion(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	const script = `cd "$1"; "$0" 192.0.2.1:80 &
+(until grep -q "^State:.T" /proc/$$/status; do :; done; : >stopped; until [ "$(stty size </dev/tty)" = "40 120" ]; do :; done; : >resized) &
+until [ -e stop ]; do :; done; kill -STOP $$; wait`
+	screen, c := asked(t, "run", "sh", "-c", script, self, folder)
+	start(t, c)
+	screen.Await(invitation)
+	there := func(name string) {
+		t.Helper()
+		for _, err := os.Stat(filepath.Join(folder, name)); err != nil; _, err = os.Stat(filepath.Join(folder, name)) {
+			if strings.Contains(screen.Shown(), "no answer") {
+				t.Fatalf("the question has ended, and it is not %s", name)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(folder, "stop"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	there("stopped")
+	screen.Size(40, 120)
+	there("resized")
+	c.Process.Kill()
+	c.Wait()
 }

@@ -224,6 +224,11 @@ func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, go
 		defer close(ended)
 		code, err = box.Wait()
 	}()
+	stopped := box.Stopped()
+	if asks != nil {
+		go asks.suspend(box, stopped, ended) // a question may stand, and signals do not wait for its end
+		stopped = nil
+	}
 	for {
 		select {
 		case <-ended:
@@ -239,13 +244,8 @@ func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, go
 				continue
 			}
 			passOn(box, received)
-		case <-box.Stopped():
-			if asks == nil {
-				stopToo()
-				continue
-			}
-			asks.Suspend(stopToo)
-			passOn(box, unix.SIGCONT)
+		case <-stopped:
+			stopToo()
 		case <-box.FilterRefused():
 			sayRefused()
 		case <-box.HiddenOpened():

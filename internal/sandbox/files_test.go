@@ -226,3 +226,34 @@ func TestMoreFilesThanOneMessageHoldsAreHidden(t *testing.T) {
 		t.Errorf("one more: %v", err)
 	}
 }
+
+// Each has its bound, and they are filled one after the other.
+func TestFoldersInMemoryTakeHalfOfItTogether(t *testing.T) {
+	needSandbox(t)
+	folder := newOutside(t).folder
+	config := Config{Command: []string{"stat", "-f", "-c", "%b %S"}}
+	for _, name := range []string{"home", "tmp", "var"} {
+		path := filepath.Join(folder, name)
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		config.Files.Views = append(config.Files.Views, View{Path: path, Mode: ViewEmpty})
+		config.Command = append(config.Command, path)
+	}
+	var machine unix.Sysinfo_t
+	if err := unix.Sysinfo(&machine); err != nil {
+		t.Fatal(err)
+	}
+	output, exit := newPlace(t, config).run(t)
+	var sum uint64
+	for _, line := range lines(output) {
+		var blocks, size uint64
+		if n, err := fmt.Sscan(line, &blocks, &size); n != 2 || blocks == 0 { // 0 is no bound at all
+			t.Fatalf("exit %d: %q, %v", exit, output, err)
+		}
+		sum += blocks * size
+	}
+	if half := uint64(machine.Totalram) * uint64(machine.Unit) / 2; len(lines(output)) != 3 || sum > half {
+		t.Errorf("%d bytes, more than %d: %q", sum, half, output)
+	}
+}

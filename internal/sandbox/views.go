@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memoryOptions bound a folder in memory; what is in it counts as its writer's memory.
-const memoryOptions = "size=50%"
+// memoryShare is how much of the machine's memory all folders in memory take together, in
+// percent; what is in them counts as its writer's memory.
+const memoryShare = 50
 
 // view is a View whose path was looked up.
 type view struct {
@@ -73,7 +74,14 @@ func (v *view) placeIn(folder, relative string) error {
 }
 
 func (v *view) placeEmpty(views []*view) error {
-	err := unix.Mount("tmpfs", v.real, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, memoryOptions)
+	folders := 0
+	for _, one := range views {
+		if one.Mode == ViewEmpty {
+			folders++
+		}
+	}
+	options := fmt.Sprintf("size=%d%%", max(1, memoryShare/folders))
+	err := unix.Mount("tmpfs", v.real, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options)
 	for _, other := range views {
 		if err == nil && other != v && other.real != v.real && IsBelow(other.real, v.real) {
 			relative, _ := filepath.Rel(v.real, other.real)

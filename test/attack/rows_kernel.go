@@ -15,6 +15,21 @@ func written(refused []error, paths ...string) func(*Inside) error {
 	return each(refused, all...)
 }
 
+// chmodded gives files the rights that they have, which is refused as others are.
+func chmodded(refused []error, paths ...string) func(*Inside) error {
+	var all []func(*Inside) error
+	for _, path := range paths {
+		all = append(all, func(*Inside) error {
+			var now unix.Stat_t
+			if err := unix.Stat(path, &now); err != nil {
+				return err
+			}
+			return unix.Chmod(path, now.Mode&0o7777)
+		})
+	}
+	return each(refused, all...)
+}
+
 // machineHas skips an attempt on a file that is not there outside either.
 func machineHas(path string) func(*outside) error {
 	return func(*outside) error {
@@ -37,6 +52,8 @@ func kernelRows() []Row {
 			Inside: written(refused, "/sys/kernel/uevent_helper", "/sys/power/state", "/sys/module/kernel/parameters/panic", "/sys/kernel/mm/transparent_hugepage/enabled"), Refused: refused},
 		{ID: "kernel-interrupts", Tried: "Write where interrupts go", Right: right, Bare: Root,
 			Inside: written(refused, "/proc/irq/default_smp_affinity"), Refused: refused, Before: machineHas("/proc/irq/default_smp_affinity")},
+		{ID: "kernel-rights", Tried: "Change the rights of files of the kernel, and of the machine's device files", Right: right, Bare: Root,
+			Inside: chmodded(refused, "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/kernel", "/proc/sysrq-trigger", "/dev/null", "/dev/urandom"), Refused: refused},
 		{ID: "kernel-nested", Tried: "Make them writable by mounts of one's own, in a user namespace", Right: "they stay read-only",
 			Flags: unix.CLONE_NEWNS, Nested: func(in *Inside) error {
 				for _, folder := range []string{"/proc/sys", "/sys"} {
