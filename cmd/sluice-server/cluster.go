@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -111,12 +112,16 @@ func serveCluster(ctx context.Context, o options) error {
 	if err != nil {
 		return usageError{err}
 	}
+	name, err := os.Hostname() // a Pod's is its name
+	if err != nil {
+		return fmt.Errorf("name this server: %w", err)
+	}
 	systemd := notify.Take()
 	started := time.Now()
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	control, err := server.StartCluster(starting, server.ClusterConfig{
-		API: access, Namespace: o.cluster.namespace, Domain: o.cluster.domain, PushListen: o.cluster.pushListen,
+		API: access, Namespace: o.cluster.namespace, Name: strings.ToLower(name), Domain: o.cluster.domain, PushListen: o.cluster.pushListen,
 		RuntimeDir: paths.Runtime(o.runtimeDir), Version: version.String(), Peers: peer.Credentials{}, Log: log,
 	})
 	if err != nil {

@@ -31,6 +31,7 @@ import (
 type ClusterConfig struct {
 	API        *rest.Config // of the cluster
 	Namespace  string       // of Sluice
+	Name       string       // of this server among several; a valid name of an object
 	Domain     string       // of the cluster's names; "" is cluster.local
 	PushListen string       // address with a port for the proxies, over TLS
 	RuntimeDir string       // of api.sock; made 0700 where it is missing
@@ -61,7 +62,7 @@ type Cluster struct {
 // StartCluster starts the control plane of a cluster and returns when proxies and api.sock
 // are served.
 func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err error) {
-	if config.API == nil || config.Namespace == "" || config.PushListen == "" || config.Peers == nil || config.Log == nil {
+	if config.API == nil || config.Namespace == "" || config.Name == "" || config.PushListen == "" || config.Peers == nil || config.Log == nil {
 		return nil, errors.New("server: a field of ClusterConfig is missing")
 	}
 	s := &Cluster{config: config, failed: make(chan error, 2), quiet: kubeapi.RouteLogs(config.Log), cancel: func() {}}
@@ -86,7 +87,7 @@ func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err er
 		return nil, err
 	}
 	if s.plane, err = NewPlane(PlaneConfig{
-		Store: store, Joined: registry.New(registry.Config{}), Census: s.cluster, Domain: config.Domain,
+		Store: &sharedStore{Store: store, replicas: s.cluster.Replicas(config.Namespace, config.Name)}, Joined: registry.New(registry.Config{}), Census: s.cluster, Domain: config.Domain,
 		Remote: &push.Remote{TLS: s.tls(), Attestor: s.cluster}, Log: config.Log,
 		Version: inspect.Version{
 			Version: config.Version, Go: runtime.Version(), PID: os.Getpid(), Started: time.Now(), Runtime: config.RuntimeDir,
