@@ -13,7 +13,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
-	"k8s.io/utils/ptr"
 )
 
 const (
@@ -251,7 +250,7 @@ func (r *Replicas) tellOnce(ctx context.Context) error {
 	}
 	lease.Annotations = map[string]string{standingKey: string(said)}
 	lease.Spec = coordinationv1.LeaseSpec{
-		HolderIdentity: &r.name, LeaseDurationSeconds: ptr.To(int32(replicaLife / time.Second)), RenewTime: ptr.To(metav1.NowMicro()),
+		HolderIdentity: &r.name, LeaseDurationSeconds: new(int32(replicaLife / time.Second)), RenewTime: new(metav1.NowMicro()),
 	}
 	if missing {
 		_, err = leases.Create(ctx, lease, metav1.CreateOptions{})
