@@ -333,11 +333,16 @@ until [ -e stop ]; do :; done; kill -STOP $$; wait`
 	screen.Await(invitation)
 	there := func(name string) {
 		t.Helper()
+		late := time.After(2 * time.Minute) // longer than a question stands: for a run that has stopped itself
 		for _, err := os.Stat(filepath.Join(folder, name)); err != nil; _, err = os.Stat(filepath.Join(folder, name)) {
 			if strings.Contains(screen.Shown(), "no answer") {
 				t.Fatalf("the question has ended, and it is not %s", name)
 			}
-			time.Sleep(time.Millisecond)
+			select {
+			case <-late:
+				t.Fatalf("it is not %s", name)
+			case <-time.After(time.Millisecond):
+			}
 		}
 	}
 	if err := os.WriteFile(filepath.Join(folder, "stop"), nil, 0o644); err != nil {
