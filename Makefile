@@ -9,6 +9,7 @@ GO       ?= go
 BIN      := bin
 FUZZTIME ?= 30s
 PREFIX   ?= /usr/local
+ARCH     ?= amd64,arm64
 DESTDIR  ?=
 # What make test tests, and how much make test-newcomer types: sample, all or cold.
 PACKAGES ?= ./...
@@ -67,6 +68,14 @@ attack: build ## try to get out of a sandbox, in every way that we know, as whom
 .PHONY: test-kube
 test-kube: build ## try the server's API with the real kubectl, and Sluice on the real API server of Kubernetes (8 minutes and 5 GB of build cache the first time)
 	cd test/kube && $(GO) run ./build && $(GO) vet ./... && $(GO) test -count=1 -timeout $(PATIENCE) ./...
+
+.PHONY: images
+images: ## write the images of the server and of the proxy as OCI archives into bin/images, without Docker (HUB=, TAG=, ARCH=)
+	@cd hack/images && $(GO) run . -source ../.. -out $(abspath $(BIN))/images -hub $(or $(HUB),sluice.dev) -arch $(ARCH) -tag $(or $(TAG),$(shell git describe --tags --always --dirty 2>/dev/null || echo devel))
+
+.PHONY: test-images
+test-images: ## hold that an image is the same whoever builds it, where and when
+	cd hack/images && $(GO) vet ./... && $(GO) test -count=1 -timeout $(PATIENCE) ./...
 
 .PHONY: test-kernels
 test-kernels: ## boot Debian 12's kernels in an emulator and try the sandbox there (needs qemu and apt; KERNELS='-arch arm64 -v')
