@@ -64,6 +64,8 @@ func (o *clusterOptions) check(all *options) error {
 		return errors.New("--in-cluster and --kubeconfig exclude each other: name one cluster")
 	case all.dataDir != "":
 		return errors.New("--data-dir makes no sense with a cluster, which keeps the rules")
+	case len(all.etcd.servers) > 0:
+		return errors.New("--etcd-servers makes no sense with a cluster, which keeps the rules")
 	case all.apiListen != "":
 		return errors.New("--api-listen makes no sense with a cluster: kubectl speaks to its own API")
 	}

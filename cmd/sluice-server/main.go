@@ -32,6 +32,7 @@ type options struct {
 	dataDir    string
 	apiListen  string
 	cluster    clusterOptions
+	etcd       etcdOptions
 	logLevel   string
 	logFormat  string
 }
@@ -78,6 +79,9 @@ On Kubernetes, with --in-cluster or --kubeconfig FILE, the cluster keeps the rul
 Pods and Services there are. The proxies connect by TLS to --push-listen, and each shows the token
 of its Pod. Several servers may run; each keeps nothing.
 
+With --etcd-servers the rules are in an etcd that runs elsewhere, and several servers may share them;
+the data folder keeps the rest.
+
 On one machine it opens no port, unless --api-listen says one: there kubectl is served over TLS, with a client
 certificate of a role (sluice kubeconfig). Whatever address it is, nothing is served without.
 
@@ -85,6 +89,7 @@ Exit status: 0 after SIGINT or SIGTERM, 1 for a failure, 2 for a wrong flag, 3 w
 server uses one of the folders.`,
 		Example: `  sluice-server
   sluice-server --api-listen 127.0.0.1:15010
+  sluice-server --etcd-servers https://192.0.2.1:2379,https://192.0.2.2:2379,https://192.0.2.3:2379 --etcd-cafile ca.pem
   sluice-server --in-cluster --push-listen :15012
   sluice-server --runtime-dir /tmp/mesh --data-dir ~/mesh --log-level debug
   curl --unix-socket /run/sluice/api.sock http://sluice/sluice/status`,
@@ -114,6 +119,7 @@ server uses one of the folders.`,
 	f.StringVar(&o.dataDir, "data-dir", "", "folder of the rules (SLUICE_DATA; /var/lib/sluice for root, else ~/.local/state/sluice)")
 	f.StringVar(&o.apiListen, "api-listen", environment("SLUICE_API_LISTEN", ""), "`ADDR`ess with a port on which the API is served over TLS too, as in 127.0.0.1:15010 (SLUICE_API_LISTEN)")
 	o.cluster.define(f)
+	o.etcd.define(f)
 	f.StringVar(&o.logLevel, "log-level", environment("SLUICE_LOG_LEVEL", "info"), "debug, info, warn or error (SLUICE_LOG_LEVEL)")
 	f.StringVar(&o.logFormat, "log-format", environment("SLUICE_LOG_FORMAT", "text"), "text or json (SLUICE_LOG_FORMAT)")
 	return c

@@ -25,6 +25,8 @@ func TestExitStatusesTellWhatWentWrong(t *testing.T) {
 func TestWrongFlagsAreRefusedBeforeAnythingStarts(t *testing.T) {
 	for _, arguments := range [][]string{
 		{"--log-level", "loud"}, {"--log-format", "xml"}, {"--api-listen", "15010"}, {"--api-listen", "http://127.0.0.1:15010"}, {"--api-listen", "127.0.0.1:x"}, {"--no-such-flag"}, {"argument"},
+		{"--push-listen", ":15012"}, {"--namespace", "mesh"}, {"--in-cluster", "--kubeconfig", "x"},
+		{"--etcd-servers", "192.0.2.1:2379"}, {"--etcd-cafile", "ca.pem"},
 	} {
 		c := newCommand()
 		c.SetArgs(append(arguments, "--runtime-dir=/nonexistent/r", "--data-dir=/nonexistent/d"))

@@ -23,6 +23,10 @@ func serve(ctx context.Context, o options) error {
 	if err := server.CheckAPIListen(o.apiListen); err != nil {
 		return usageError{fmt.Errorf("--api-listen: %w", err)}
 	}
+	etcd, err := o.etcd.external()
+	if err != nil {
+		return usageError{err}
+	}
 	log, err := o.logger()
 	if err != nil {
 		return err
@@ -36,7 +40,7 @@ func serve(ctx context.Context, o options) error {
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	control, err := server.Start(starting, server.Config{
-		RuntimeDir: paths.Runtime(o.runtimeDir), DataDir: data, APIListen: o.apiListen, Version: version.String(), Peers: peer.Credentials{}, Log: log,
+		RuntimeDir: paths.Runtime(o.runtimeDir), DataDir: data, APIListen: o.apiListen, Etcd: etcd, Version: version.String(), Peers: peer.Credentials{}, Log: log,
 	})
 	if err != nil {
 		if ctx.Err() != nil {

@@ -11,14 +11,12 @@ import (
 	crdserver "k8s.io/apiextensions-apiserver/pkg/apiserver"
 	crdoptions "k8s.io/apiextensions-apiserver/pkg/cmd/server/options"
 	generatedopenapi "k8s.io/apiextensions-apiserver/pkg/generated/openapi"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericapiserver "k8s.io/apiserver/pkg/server"
-	"k8s.io/apiserver/pkg/server/egressselector"
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/apiserver/pkg/util/compatibility"
@@ -52,11 +50,10 @@ type crdServer struct {
 
 // newCRDServer configures the server by hand: the recommended options would open
 // listeners, read kubeconfigs and ask another cluster who may do what.
-func newCRDServer(store *etcdServer, dial func(context.Context) (net.Conn, error), changes *changes, plugin admission.Interface) (*crdServer, error) {
-	storage := storagebackend.NewDefaultConfig("/registry", crdserver.Codecs.LegacyCodec(apiextensions.SchemeGroupVersion))
-	storage.Transport.ServerList = []string{"http://etcd.invalid:2379"} // a name for the client; Dial does not look at it
-	storage.Transport.EgressLookup = func(egressselector.NetworkContext) (utilnet.DialFunc, error) { return store.Dial, nil }
-	etcdOptions := genericoptions.NewEtcdOptions(storage)
+func newCRDServer(store storage, dial func(context.Context) (net.Conn, error), changes *changes, plugin admission.Interface) (*crdServer, error) {
+	backend := storagebackend.NewDefaultConfig("/registry", crdserver.Codecs.LegacyCodec(apiextensions.SchemeGroupVersion))
+	store.configure(backend)
+	etcdOptions := genericoptions.NewEtcdOptions(backend)
 	etcdOptions.EnableWatchCache = false
 	etcdOptions.SkipHealthEndpoints = true // one process: there is nothing to ask over a network
 	// Nobody reads the counts, and whoever counts goes on after the stop: it asks

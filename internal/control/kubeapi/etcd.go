@@ -20,6 +20,9 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apiserver/pkg/server/egressselector"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
 )
 
 const (
@@ -136,6 +139,11 @@ func openEtcd(config *embed.Config) (member *embed.Etcd, err error) {
 		}
 	}()
 	return embed.StartEtcd(config)
+}
+
+func (e *etcdServer) configure(storage *storagebackend.Config) {
+	storage.Transport.ServerList = []string{"http://etcd.invalid:2379"} // a name for the client; Dial does not look at it
+	storage.Transport.EgressLookup = func(egressselector.NetworkContext) (utilnet.DialFunc, error) { return e.Dial, nil }
 }
 
 // Dial connects to etcd's gRPC services; network and address are not looked at.

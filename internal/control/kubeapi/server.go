@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/client-go/rest"
 
 	"sluice.dev/sluice/api"
@@ -41,6 +42,7 @@ const (
 // Config configures a Server.
 type Config struct {
 	DataDir     string             // holds etcd in a folder of its own; exists, ours alone
+	External    *External          // keeps the rules in place of that etcd; nil: none does
 	Socket      string             // path of api.sock; its folder exists, ours alone
 	Definitions fs.FS              // *.yaml with the CRDs that are served
 	Peers       peer.Authenticator // who may command us on Socket; required
@@ -62,7 +64,7 @@ type Config struct {
 // Server is a running rule API.
 type Server struct {
 	config    Config
-	store     *etcdServer
+	store     storage
 	crds      *crdServer
 	http      *http.Server
 	remote    *http.Server // of the TCP port; nil where there is none
@@ -76,6 +78,13 @@ type Server struct {
 	stopErr   error
 }
 
+// storage keeps the rules: an etcd in this process, or one elsewhere.
+type storage interface {
+	configure(*storagebackend.Config)
+	Failed() <-chan error // delivers an error when it ended by itself
+	Close()
+}
+
 // Start starts etcd and the API on the data of config.DataDir and returns when
 // objects of every kind can be created. api.sock is not open yet: see Open. The
 // caller holds a lock on both folders.
@@ -87,21 +96,8 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the definitions of the kinds: %w", err)
 	}
-	if err := checkFormat(config.DataDir); err != nil {
-		return nil, err
-	}
-	quiet := routeLogs(config.Log)
-	directory := filepath.Join(config.DataDir, "etcd")
-	if err := os.MkdirAll(directory, 0o700); err != nil {
-		return nil, fmt.Errorf("make the folder of the store: %w", err)
-	}
-
-	s := &Server{config: config, quiet: quiet, memory: newPairListener(itself)}
-	if s.store, err = startEtcd(ctx, directory, config.Log); err != nil {
-		return nil, err
-	}
-	if err := writeFormat(config.DataDir); err != nil {
-		s.store.Close()
+	s := &Server{config: config, quiet: routeLogs(config.Log), memory: newPairListener(itself)}
+	if s.store, err = openStorage(ctx, &config); err != nil {
 		return nil, err
 	}
 	s.crds, err = newCRDServer(s.store, s.memory.Dial, &changes{log: config.Log, changed: config.Changed}, validator{warn: config.Warn})
@@ -139,6 +135,33 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 		}
 	}
 	return s, nil
+}
+
+// openStorage opens what keeps the rules, unless a later release wrote it.
+func openStorage(ctx context.Context, config *Config) (storage, error) {
+	if config.External != nil {
+		external, err := openExternal(ctx, config.External, config.Log)
+		if err != nil {
+			return nil, err // and no typed nil
+		}
+		return external, nil
+	}
+	if err := checkFormat(config.DataDir); err != nil {
+		return nil, err
+	}
+	directory := filepath.Join(config.DataDir, "etcd")
+	if err := os.MkdirAll(directory, 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of the store: %w", err)
+	}
+	own, err := startEtcd(ctx, directory, config.Log)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeFormat(config.DataDir); err != nil {
+		own.Close()
+		return nil, err
+	}
+	return own, nil
 }
 
 // serve starts the HTTP server on the pipe to ourselves.

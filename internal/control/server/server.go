@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/deploy/crds"
 	"sluice.dev/sluice/internal/control/authority"
@@ -30,6 +32,8 @@ type Config struct {
 	// APIListen is the address with a port on which the API is served over TLS too; ""
 	// for none.
 	APIListen string
+	// Etcd keeps the rules in place of the data folder, for several servers; nil: none does.
+	Etcd *kubeapi.External
 	// Peers says who may give commands on api.sock and read every rule on push.sock.
 	Peers peer.Authenticator
 	Log   *slog.Logger
@@ -47,6 +51,7 @@ type Server struct {
 	plane     *Plane
 	authority *authority.Authority // nil where there is no APIListen
 	history   *history.Book
+	etcd      *clientv3.Client // nil where the rules are in the data folder
 
 	cancel   context.CancelFunc
 	running  sync.WaitGroup // what reads the registry
@@ -78,7 +83,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	}
 	s.history = history.Open(filepath.Join(config.DataDir, historyFile), config.Log)
 	if s.api, err = kubeapi.Start(ctx, kubeapi.Config{
-		DataDir: config.DataDir, Socket: apiSocket, Definitions: crds.Files, Peers: config.Peers, Log: config.Log,
+		DataDir: config.DataDir, External: config.Etcd, Socket: apiSocket, Definitions: crds.Files, Peers: config.Peers, Log: config.Log,
 		Listen: config.APIListen, Authority: s.authority, Changed: s.history.Add,
 		// Asked once the socket is open: the plane is there by then.
 		Warn: func(object *api.Object) []string { return s.plane.WarningsOf(object) },
@@ -89,9 +94,13 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	rules, err := s.share(store)
+	if err != nil {
+		return nil, err
+	}
 	s.workloads = registry.New(registry.Config{Memory: s.recall()})
 	if s.plane, err = NewPlane(PlaneConfig{
-		Store: store, Joined: s.workloads, Census: s.workloads, Proxies: config.Peers, Log: config.Log,
+		Store: rules, Joined: s.workloads, Census: s.workloads, Proxies: config.Peers, Log: config.Log,
 		Version: inspect.Version{
 			Version: config.Version, Go: runtime.Version(), PID: os.Getpid(), Started: time.Now(),
 			Runtime: config.RuntimeDir, Data: config.DataDir,
@@ -121,6 +130,19 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 		}
 	})
 	return s, nil
+}
+
+// share lets other servers read the same rules, where they are in an etcd elsewhere.
+func (s *Server) share(store Store) (Store, error) {
+	if s.config.Etcd == nil {
+		return store, nil
+	}
+	client, err := s.config.Etcd.Client(s.config.Log)
+	if err != nil {
+		return nil, err
+	}
+	s.etcd = client
+	return &sharedStore{Store: store, replicas: newEtcdReplicas(client, s.config.Log)}, nil
 }
 
 // takeFolders makes, checks and locks the folders.
@@ -185,6 +207,9 @@ func (s *Server) Stop() error {
 			s.writeMemory(nil) // with those that were connected to the last
 		}
 		s.serving.Wait()
+		if s.etcd != nil {
+			_ = s.etcd.Close() // nothing of it is under way
+		}
 		if s.api != nil {
 			s.stopErr = s.api.Stop()
 		}
