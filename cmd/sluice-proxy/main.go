@@ -16,6 +16,8 @@ import (
 
 	"sluice.dev/sluice/internal/pipes"
 	"sluice.dev/sluice/internal/run"
+	"sluice.dev/sluice/internal/telemetry/endpoint"
+	"sluice.dev/sluice/internal/telemetry/metrics"
 	"sluice.dev/sluice/internal/version"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -34,6 +36,9 @@ type options struct {
 	tellAll       bool
 	limits        wire.Limits
 	sidecar       sidecarOptions
+	metrics       string
+	maxSeries     int
+	health        string
 	logLevel      string
 	logFormat     string
 }
@@ -98,6 +103,9 @@ It goes on with its last rules where it loses the server, and catches up.`,
 	f.StringVar(&o.sidecar.identity, "identity-dir", "/var/run/sluice/identity", "folder with what the cluster says of the Pod, for --sidecar")
 	f.StringArrayVar(&o.sidecar.listen, "listen", nil, "port on which the application listens, for --sidecar; may be repeated")
 	f.StringArrayVar(&o.sidecar.bypassed, "bypassed", nil, "what of the Pod's traffic does not come here, for --sidecar: sluice status then shows level bypassed; may be repeated")
+	f.StringVar(&o.metrics, "metrics", environment("SLUICE_METRICS", ""), "HOST:PORT on which Prometheus finds /metrics, as in 127.0.0.1:15020 (SLUICE_METRICS)")
+	f.IntVar(&o.maxSeries, "max-series", metrics.MaxSeries, "series of metrics at most; what finds none is counted as \"other\"")
+	f.StringVar(&o.health, "health", environment("SLUICE_HEALTH", ""), "HOST:PORT on which "+endpoint.HealthPath+" says whether the proxy is ready, as in 127.0.0.1:15021 (SLUICE_HEALTH)")
 	f.StringVar(&o.logLevel, "log-level", environment("SLUICE_LOG_LEVEL", "info"), "debug, info, warn or error (SLUICE_LOG_LEVEL)")
 	f.StringVar(&o.logFormat, "log-format", environment("SLUICE_LOG_FORMAT", "text"), "text or json (SLUICE_LOG_FORMAT)")
 	return c
@@ -145,12 +153,16 @@ func (o *options) validate() error {
 		return errors.New("--ingress-route needs --ingress")
 	case o.ingress != "" && len(o.ingressRoutes) == 0:
 		return errors.New("--ingress needs at least one --ingress-route")
+	case o.maxSeries < metrics.MinSeries:
+		return fmt.Errorf("--max-series %d is less than %d", o.maxSeries, metrics.MinSeries)
 	}
 	switch s := &o.sidecar; {
 	case s.on && s.server == "":
 		return errors.New("--sidecar needs --server")
 	case s.on && (o.ingress != "" || o.egressSockets != ""):
 		return errors.New("--sidecar excludes --ingress and --egress-sockets: it serves its Pod alone")
+	case s.on && o.health != "":
+		return errors.New("--sidecar excludes --health: it has a port of its own for that")
 	case !s.on && (len(s.listen) > 0 || len(s.bypassed) > 0):
 		return errors.New("--listen and --bypassed need --sidecar")
 	}

@@ -20,6 +20,8 @@ import (
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/run"
+	"sluice.dev/sluice/internal/telemetry/endpoint"
+	"sluice.dev/sluice/internal/telemetry/metrics"
 	"sluice.dev/sluice/internal/wire/stream"
 )
 
@@ -31,7 +33,9 @@ type daemon struct {
 	options options
 	log     *slog.Logger
 	proxy   *proxy.Proxy
-	flows   *record.Ring // closed records
+	flows   *record.Ring   // closed records
+	metrics *metrics.Proxy // nil without --metrics
+	ready   endpoint.Health
 	client  *stream.Client
 	data    string // folder
 	// stopping is closed when the process is asked to end: nothing new begins.
@@ -75,6 +79,9 @@ func serve(ctx context.Context, o options) error {
 	if err := forgetNames(data, time.Now()); err != nil {
 		log.Warn("synthetic addresses of workloads that are long gone could not be removed", "error", err)
 	}
+	if err := d.openMetrics(); err != nil {
+		return err
+	}
 	closeProxy, err := d.openProxy(ctx)
 	if err != nil {
 		return err
@@ -101,6 +108,9 @@ func serve(ctx context.Context, o options) error {
 		}
 		work.Go(func() { cancel(d.serveIngress(ctx, listener, routes)) })
 	}
+	if err := d.serveSeen(ctx, &work); err != nil {
+		return err
+	}
 	withdraw, err := paths.Announce(runtime, "sluice-proxy", data)
 	if err != nil {
 		return err
@@ -117,7 +127,11 @@ func serve(ctx context.Context, o options) error {
 	defer os.Remove(attachPath)
 	log.Info("ready", "attach", attachPath, "ingress", o.ingress)
 	systemd.Tell(notify.Ready)
-	defer context.AfterFunc(stopping, func() { systemd.Tell(notify.Stopping) })()
+	d.ready.Set(true)
+	defer context.AfterFunc(stopping, func() {
+		d.ready.Set(false)
+		systemd.Tell(notify.Stopping)
+	})()
 	server := attach.NewServer(attach.ServerConfig{Check: peer.Check, Handle: d.attached, Log: log})
 	err = server.Serve(ctx, listener)
 	cancel(nil)
@@ -168,8 +182,12 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 	}
 	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Lookups: resolve.LookupsOf(proxy.Descriptors()), Servers: servers})
 	d.flows = record.NewRing()
+	sinks := []record.Sink{d.flows}
+	if d.metrics != nil {
+		sinks = append(sinks, d.metrics)
+	}
 	d.proxy, err = proxy.New(proxy.Config{
-		Sockets: sockets, Resolver: resolver, Records: record.NewBook(d.flows), Log: d.log,
+		Sockets: sockets, Resolver: resolver, Records: record.NewBook(sinks...), Log: d.log,
 		UpstreamRoots: roots, Certificates: certificates, TellAll: d.options.tellAll, Limits: d.options.limits, Alone: d.options.sidecar.on,
 	})
 	if err != nil {

@@ -134,6 +134,9 @@ func serveSidecar(ctx context.Context, o options) error {
 		return err
 	}
 	d := &daemon{options: o, log: log, data: data, kept: kept, stopping: ctx.Done()}
+	if err := d.openMetrics(); err != nil {
+		return err
+	}
 	closeProxy, err := d.openProxy(ctx)
 	if err != nil {
 		return err
@@ -159,6 +162,9 @@ func serveSidecar(ctx context.Context, o options) error {
 		return err
 	}
 	defer health.Close()
+	if err := d.serveSeen(served, &work); err != nil {
+		return err
+	}
 	work.Go(func() { cancel(d.drain(served)) })
 	if err := d.serveBeside(served, hello, pod, &ready); err != nil {
 		return err

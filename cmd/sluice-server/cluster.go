@@ -68,6 +68,8 @@ func (o *clusterOptions) check(all *options) error {
 		return errors.New("--etcd-servers makes no sense with a cluster, which keeps the rules")
 	case all.apiListen != "":
 		return errors.New("--api-listen makes no sense with a cluster: kubectl speaks to its own API")
+	case all.metrics != "":
+		return errors.New("--metrics is not supported yet for the server of a cluster")
 	}
 	if host, port, err := net.SplitHostPort(o.pushListen); err != nil || !isAddress(host) || !isPort(port) {
 		return fmt.Errorf("--push-listen %q must be an IP address with a port, or a port of every address as in :15012", o.pushListen)

@@ -33,6 +33,7 @@ type options struct {
 	apiListen  string
 	cluster    clusterOptions
 	etcd       etcdOptions
+	metrics    string
 	logLevel   string
 	logFormat  string
 }
@@ -120,6 +121,7 @@ server uses one of the folders.`,
 	f.StringVar(&o.apiListen, "api-listen", environment("SLUICE_API_LISTEN", ""), "`ADDR`ess with a port on which the API is served over TLS too, as in 127.0.0.1:15010 (SLUICE_API_LISTEN)")
 	o.cluster.define(f)
 	o.etcd.define(f)
+	f.StringVar(&o.metrics, "metrics", environment("SLUICE_SERVER_METRICS", ""), "`HOST:PORT` on which Prometheus finds /metrics, as in 127.0.0.1:15014 (SLUICE_SERVER_METRICS)")
 	f.StringVar(&o.logLevel, "log-level", environment("SLUICE_LOG_LEVEL", "info"), "debug, info, warn or error (SLUICE_LOG_LEVEL)")
 	f.StringVar(&o.logFormat, "log-format", environment("SLUICE_LOG_FORMAT", "text"), "text or json (SLUICE_LOG_FORMAT)")
 	return c

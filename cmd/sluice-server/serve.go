@@ -11,6 +11,7 @@ import (
 	"sluice.dev/sluice/internal/notify"
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/peer"
+	"sluice.dev/sluice/internal/telemetry/metrics"
 	"sluice.dev/sluice/internal/version"
 )
 
@@ -39,8 +40,9 @@ func serve(ctx context.Context, o options) error {
 	started := time.Now()
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	acked := metrics.NewAcknowledged()
 	control, err := server.Start(starting, server.Config{
-		RuntimeDir: paths.Runtime(o.runtimeDir), DataDir: data, APIListen: o.apiListen, Etcd: etcd, Version: version.String(), Peers: peer.Credentials{}, Log: log,
+		RuntimeDir: paths.Runtime(o.runtimeDir), DataDir: data, APIListen: o.apiListen, Etcd: etcd, Version: version.String(), Peers: peer.Credentials{}, Acked: acked.Observe, Log: log,
 	})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -48,6 +50,11 @@ func serve(ctx context.Context, o options) error {
 		}
 		return fmt.Errorf("start: %w", err)
 	}
+	endMetrics, err := serveMetrics(ctx, o.metrics, control, acked, log)
+	if err != nil {
+		return errors.Join(usageError{err}, control.Stop())
+	}
+	defer endMetrics()
 	withdraw, err := paths.Announce(paths.Runtime(o.runtimeDir), "sluice-server", data)
 	if err != nil {
 		return errors.Join(err, control.Stop())

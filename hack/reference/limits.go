@@ -47,6 +47,8 @@ var limitedPackages = []limited{
 	{"Relaying bytes", "internal/proxy/relay"},
 	{"Snapshots in the proxy", "internal/proxy/snapshot"},
 	{"Flows", "internal/record"},
+	{"Metrics", "internal/telemetry/metrics"},
+	{"The ports of metrics and health", "internal/telemetry/endpoint"},
 	{"Files and objects", "api"},
 	{"Values of our own kinds", "api/v1alpha1"},
 	{"The command line's requests", "internal/rest"},

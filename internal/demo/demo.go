@@ -40,7 +40,7 @@ func Run(ctx context.Context, c Config) error {
 func run(ctx context.Context, c Config) error {
 	p := placesOf(c)
 	if c.Print {
-		for _, each := range allProcesses(p, c.Real, c.Ingress) {
+		for _, each := range allProcesses(p, c.Real, portsOf(c.Ingress)) {
 			fmt.Fprintln(c.Out, each.command())
 		}
 		return nil
@@ -62,7 +62,7 @@ func run(ctx context.Context, c Config) error {
 	defer p.remove()
 	removeDeadSockets(c.Runtime)
 	defer removeDeadSockets(c.Runtime)
-	ingress, err := freeAddress(c.Ingress)
+	at, err := portsOf(c.Ingress).free()
 	if err != nil {
 		return err
 	}
@@ -72,10 +72,10 @@ func run(ctx context.Context, c Config) error {
 	began := time.Now()
 	g := newGroup(p.logs())
 	defer g.end()
-	if err := startAll(ctx, g, p, c, ingress); err != nil {
+	if err := startAll(ctx, g, p, c, at); err != nil {
 		return err
 	}
-	url := "http://" + ingress + "/productpage"
+	url := "http://" + at.ingress + "/productpage"
 	levels, err := waitForMesh(ctx, g, c.Runtime, p)
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func run(ctx context.Context, c Config) error {
 	if err := writeState(p, c.Real); err != nil {
 		return err
 	}
-	tell(c, p, url, levels, time.Since(began), ingress != c.Ingress)
+	tell(c, p, url, at, levels, time.Since(began))
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(c.Err, "\nending the demo")
@@ -94,17 +94,17 @@ func run(ctx context.Context, c Config) error {
 }
 
 // allProcesses is every command of the demo, in the order of their start.
-func allProcesses(p places, real bool, ingress string) []process {
+func allProcesses(p places, real bool, at ports) []process {
 	var all []process
 	if !real {
 		all = append(all, internet(p))
 	}
-	all = append(all, server(p), dataPlane(p, real, ingress))
+	all = append(all, server(p, at), dataPlane(p, real, at))
 	return append(all, bookinfo(p)...)
 }
 
 // startAll starts each process once what it needs is there.
-func startAll(ctx context.Context, g *group, p places, c Config, ingress string) error {
+func startAll(ctx context.Context, g *group, p places, c Config, at ports) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
 	if !c.Real {
@@ -112,7 +112,7 @@ func startAll(ctx context.Context, g *group, p places, c Config, ingress string)
 			return err
 		}
 	}
-	if err := g.start(server(p)); err != nil {
+	if err := g.start(server(p, at)); err != nil {
 		return err
 	}
 	if !c.Real {
@@ -123,7 +123,7 @@ func startAll(ctx context.Context, g *group, p places, c Config, ingress string)
 	if err := g.waitFor(ctx, "sluice-server", filepath.Join(c.Runtime, "push.sock")); err != nil {
 		return err
 	}
-	if err := g.start(dataPlane(p, c.Real, ingress)); err != nil {
+	if err := g.start(dataPlane(p, c.Real, at)); err != nil {
 		return err
 	}
 	if err := g.waitFor(ctx, "sluice-proxy", filepath.Join(c.Runtime, "attach.sock")); err != nil {

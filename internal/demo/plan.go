@@ -54,16 +54,16 @@ func internet(p places) process {
 		"--sockets", p.internetSockets(), "--ca", p.internetCA(), "--control", p.internetControl()}}
 }
 
-func server(p places) process {
-	return process{name: "sluice-server", argv: []string{p.binary("sluice-server"), "--data-dir", p.data()}}
+func server(p places, at ports) process {
+	return process{name: "sluice-server", argv: []string{p.binary("sluice-server"), "--data-dir", p.data(), "--metrics", at.serverMetrics}}
 }
 
-func dataPlane(p places, real bool, ingress string) process {
+func dataPlane(p places, real bool, at ports) process {
 	argv := []string{p.binary("sluice-proxy"), "--tell-all", "--data-dir", p.data() + "-proxy"}
 	if !real {
 		argv = append(argv, "--egress-sockets", p.internetSockets(), "--resolver", resolver, "--upstream-ca", p.internetCA())
 	}
-	return process{name: "sluice-proxy", argv: append(argv, "--ingress", ingress, "--ingress-route", ingressRoute)}
+	return process{name: "sluice-proxy", argv: append(argv, "--metrics", at.proxyMetrics, "--health", at.health, "--ingress", at.ingress, "--ingress-route", ingressRoute)}
 }
 
 // service is one service of Bookinfo, in a sandbox of its own.

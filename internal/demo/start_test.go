@@ -90,15 +90,21 @@ func TestTakenPortsMoveThePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	got, err := freeAddress(l.Addr().String())
-	if err != nil || got == l.Addr().String() || !strings.HasPrefix(got, "127.0.0.1:") {
-		t.Errorf("beside %s: %s, %v", l.Addr(), got, err)
+	got, err := portsOf(l.Addr().String()).free()
+	if err != nil || got.ingress == l.Addr().String() || !strings.HasPrefix(got.ingress, "127.0.0.1:") {
+		t.Errorf("beside %s: %s, %v", l.Addr(), got.ingress, err)
 	}
-	if _, err := freeAddress("192.0.2.1:8080"); err == nil || !strings.Contains(err.Error(), "192.0.2.1:8080") {
+	// One that is moved does not take the port that another one wants.
+	same := portsOf("127.0.0.1:0")
+	same.health, same.serverMetrics = same.proxyMetrics, same.proxyMetrics
+	if got, err := same.free(); err != nil || got.health == got.proxyMetrics || got.serverMetrics == got.health || got.serverMetrics == got.proxyMetrics {
+		t.Errorf("three that want one port get %+v, %v", got, err)
+	}
+	if _, err := portsOf("192.0.2.1:8080").free(); err == nil || !strings.Contains(err.Error(), "192.0.2.1:8080") {
 		t.Errorf("an address that is not ours: %v", err)
 	}
 	for _, bad := range []string{"127.0.0.1", "127.0.0.1:http", "127.0.0.1:70000"} {
-		if _, err := freeAddress(bad); err == nil {
+		if _, err := portsOf(bad).free(); err == nil {
 			t.Errorf("%s is taken", bad)
 		}
 	}

@@ -9,11 +9,11 @@ import (
 )
 
 // tell prints what runs, and the next commands of the walk.
-func tell(c Config, p places, url string, levels map[string]string, took time.Duration, moved bool) {
+func tell(c Config, p places, url string, at ports, levels map[string]string, took time.Duration) {
 	sluice := p.binary("sluice")
 	fmt.Fprintf(c.Out, "\nBookinfo runs behind Sluice; ready in %.1f s.\n\n", took.Seconds())
 	fmt.Fprintf(c.Out, "  page        %s\n", url)
-	if moved {
+	if at.ingress != c.Ingress {
 		fmt.Fprintf(c.Out, "              (%s is taken, so it is another port)\n", c.Ingress)
 	}
 	if c.Real {
@@ -22,6 +22,8 @@ func tell(c Config, p places, url string, levels map[string]string, took time.Du
 		fmt.Fprintf(c.Out, "  internet    a small one in a namespace; nothing leaves this machine\n")
 	}
 	fmt.Fprintf(c.Out, "  server      %s\n", filepath.Join(c.Runtime, "api.sock"))
+	fmt.Fprintf(c.Out, "  metrics     http://%s/metrics, of the server http://%s/metrics\n", at.proxyMetrics, at.serverMetrics)
+	fmt.Fprintf(c.Out, "  health      http://%s/healthz/ready\n", at.health)
 	fmt.Fprintf(c.Out, "  logs        %s (until the demo ends)\n", p.logs())
 	for _, s := range bookinfo(p) {
 		fmt.Fprintf(c.Out, "  %-15s level %s\n", s.name, levels[s.name])

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/proxy/dnsserver"
 	"sluice.dev/sluice/internal/proxy/egress"
 	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/proof"
@@ -74,8 +75,11 @@ type Proxy struct {
 	memory   relay.Memory
 	capacity *capacity
 
+	handshakes handshakes
+
 	mu        sync.Mutex
 	closed    bool
+	asked     dnsserver.Stats      // by workloads that have left
 	workloads map[string]*Workload // by instance
 	unready   unreadyPorts
 	places    [MaxWorkloads]bool // which mesh addresses are taken
@@ -144,6 +148,7 @@ func (p *Proxy) detach(w *Workload) {
 	if p.workloads[w.Instance()] == w {
 		delete(p.workloads, w.Instance())
 		p.unready.drop(w.Instance())
+		p.asked = p.asked.Plus(w.dns.Stats())
 		p.places[w.place] = false
 	}
 }

@@ -81,9 +81,9 @@ func (d *Daemon) Stop(t testing.TB) {
 }
 
 // StartServer starts sluice-server and waits until its sockets are there.
-func (p *Place) StartServer(t testing.TB) *Daemon {
+func (p *Place) StartServer(t testing.TB, args ...string) *Daemon {
 	t.Helper()
-	d := p.start(t, p.Command(context.Background(), "sluice-server"))
+	d := p.start(t, p.Command(context.Background(), "sluice-server", args...))
 	d.awaitSockets(t, p.Socket("api.sock"), p.Socket("push.sock"))
 	return d
 }

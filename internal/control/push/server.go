@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -65,7 +66,10 @@ type Config struct {
 	// required: whoever connects reads every rule.
 	Peers  peer.Authenticator
 	Remote *Remote
-	Log    *slog.Logger // nil: nothing is logged
+	// Acked is called with the time from a change to the acknowledgement of a workload
+	// that was there when it happened; nil: nobody is. It must not block.
+	Acked func(took time.Duration)
+	Log   *slog.Logger // nil: nothing is logged
 }
 
 // Server serves the proxies' streams.
@@ -77,6 +81,8 @@ type Server struct {
 	patience time.Duration  // with proxies that are asked for past flows
 	settled  time.Time      // until when the first snapshot waits for others at the most
 	reading  sync.WaitGroup // readers of streams
+	pushed   atomic.Uint64  // snapshots
+	refused  atomic.Uint64  // likewise, by proxies
 
 	mu        sync.Mutex
 	out       *compile.Output // the latest

@@ -166,10 +166,14 @@ func (w *workloadStream) take(request *discoveryv3.DeltaDiscoveryRequest) (answe
 	if detail != nil {
 		text := detail.GetMessage()
 		w.progress.nack = text[:min(len(text), maxNack)]
+		s.refused.Add(1)
 		s.log.Warn("a proxy refused a snapshot", "workload", w.member.Workload().Instance, "version", view.Version, "why", w.progress.nack)
 	} else {
 		w.progress.acked, w.progress.ackedVersion, w.progress.ackedAt = view, view.Version, time.Now()
 		w.progress.ackedRevision, w.progress.ackedCensus, w.progress.nack = view.Revision, w.census, ""
+		if s.config.Acked != nil && w.member.Since().Before(view.Created) {
+			s.config.Acked(w.progress.ackedAt.Sub(view.Created))
+		}
 	}
 	s.tell()
 	return true, nil
@@ -200,6 +204,7 @@ func (w *workloadStream) send(opened serverStream, out *compile.Output) error {
 		w.held[part.Name] = part.Hash
 	}
 	w.sent, w.nonce, w.census, w.problem = view, nonce, out.Census, ""
+	w.server.pushed.Add(1)
 	w.server.mu.Lock()
 	defer w.server.mu.Unlock()
 	w.progress.sentVersion = view.Version

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/control/inspect"
@@ -28,7 +29,7 @@ type Store interface {
 	Len() int
 }
 
-// PlaneConfig says of what a control plane is put together. All of it is required, of
+// PlaneConfig says of what a control plane is put together. All of it but Acked is required, of
 // Proxies and Remote one.
 type PlaneConfig struct {
 	Store   Store
@@ -38,6 +39,7 @@ type PlaneConfig struct {
 	Remote  *push.Remote       // how those of other machines do
 	Domain  string             // of the services' names; "" is compile.DefaultDomain
 	Version inspect.Version
+	Acked   func(took time.Duration) // see push.Config; may be nil
 	Log     *slog.Logger
 }
 
@@ -61,7 +63,7 @@ func NewPlane(config PlaneConfig) (*Plane, error) {
 	p := &Plane{config: config, cancel: func() {}}
 	var err error
 	if p.push, err = push.New(push.Config{
-		Registry: config.Joined, Census: config.Census, Peers: config.Proxies, Remote: config.Remote, Log: config.Log.With("component", "push"),
+		Registry: config.Joined, Census: config.Census, Peers: config.Proxies, Remote: config.Remote, Acked: config.Acked, Log: config.Log.With("component", "push"),
 	}); err != nil {
 		return nil, err
 	}
@@ -108,6 +110,19 @@ func (p *Plane) Handler() http.Handler {
 			return out.Revision, p.config.Store.Len()
 		},
 	})
+}
+
+// Stats is what a control plane says of itself at one moment.
+type Stats struct {
+	push.Stats
+	Objects  int // of the store
+	Problems int // objects that are not in effect
+}
+
+// Stats returns what the control plane says of itself; it is for after Start.
+func (p *Plane) Stats() Stats {
+	out, _ := p.loop.Latest()
+	return Stats{Stats: p.push.Stats(), Objects: p.config.Store.Len(), Problems: len(out.Problems)}
 }
 
 // WarningsOf is what whoever writes a valid object should know of it, as things are

@@ -36,6 +36,7 @@ type Config struct {
 	Etcd *kubeapi.External
 	// Peers says who may give commands on api.sock and read every rule on push.sock.
 	Peers peer.Authenticator
+	Acked func(took time.Duration) // see push.Config; may be nil
 	Log   *slog.Logger
 }
 
@@ -100,7 +101,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	}
 	s.workloads = registry.New(registry.Config{Memory: s.recall()})
 	if s.plane, err = NewPlane(PlaneConfig{
-		Store: rules, Joined: s.workloads, Census: s.workloads, Proxies: config.Peers, Log: config.Log,
+		Store: rules, Joined: s.workloads, Census: s.workloads, Proxies: config.Peers, Acked: config.Acked, Log: config.Log,
 		Version: inspect.Version{
 			Version: config.Version, Go: runtime.Version(), PID: os.Getpid(), Started: time.Now(),
 			Runtime: config.RuntimeDir, Data: config.DataDir,
@@ -190,6 +191,9 @@ func (s *Server) servePush() error {
 
 // Failed delivers an error when a part of the server ended by itself.
 func (s *Server) Failed() <-chan error { return s.failed }
+
+// Stats returns what the control plane says of itself.
+func (s *Server) Stats() Stats { return s.plane.Stats() }
 
 // Stop ends the server and waits for all of it: first the streams to the proxies,
 // then what reads the store, then the store. Later calls return what the first

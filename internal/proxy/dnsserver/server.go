@@ -115,6 +115,14 @@ type Stats struct {
 	Untold uint64 // of Empty those for want of support that Unanswered did not take again
 }
 
+// Plus is the sum of both.
+func (s Stats) Plus(t Stats) Stats {
+	return Stats{
+		s.Ignored + t.Ignored, s.Malformed + t.Malformed, s.Refused + t.Refused, s.Answered + t.Answered,
+		s.Empty + t.Empty, s.Unknown + t.Unknown, s.Failed + t.Failed, s.Untold + t.Untold,
+	}
+}
+
 // Stats returns the counts since the start.
 func (s *Server) Stats() Stats {
 	return Stats{

@@ -70,6 +70,25 @@ func (c *Certificates) Close() error {
 	return c.folder.Close()
 }
 
+// Expires returns when the first of those that are kept read expires; ok is false where
+// none is.
+func (c *Certificates) Expires() (first time.Time, ok bool) {
+	if c == nil {
+		return time.Time{}, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, one := range c.read {
+		if one.err != nil || one.certificate.Leaf == nil {
+			continue
+		}
+		if until := one.certificate.Leaf.NotAfter; !ok || until.Before(first) {
+			first, ok = until, true
+		}
+	}
+	return first, ok
+}
+
 // load returns what the files of those names hold now, or a moment ago.
 func (c *Certificates) load(names policy.ClientCertificate) (*clientCertificate, error) {
 	if c == nil {

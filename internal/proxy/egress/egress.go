@@ -79,6 +79,9 @@ func (w *Way) LongestIdle() (*upstream.Pool, time.Duration) { return w.pools.Lon
 // Close ends what runs on the pools.
 func (w *Way) Close() { w.pools.Close() }
 
+// Pools returns how many pools there are, and their connections.
+func (w *Way) Pools() (int, upstream.Stats) { return w.pools.Stats() }
+
 // Decision is what becomes of one connection or request, and by which rules.
 type Decision struct {
 	Verdict  policy.Verdict

@@ -74,6 +74,9 @@ func (w *Way) LongestIdle() (*upstream.Pool, time.Duration) { return w.pools.Lon
 // Close ends what runs on the pools.
 func (w *Way) Close() { w.pools.Close() }
 
+// Pools returns how many pools there are, and their connections.
+func (w *Way) Pools() (int, upstream.Stats) { return w.pools.Stats() }
+
 // reachable is the grant of what goes to a service: it lives for as long as the service
 // does.
 type reachable struct{ service names.Name }

@@ -127,6 +127,18 @@ func (t *Table[K, M]) Len() int {
 	return len(t.byKey)
 }
 
+// Stats returns how many pools there are, and their connections.
+func (t *Table[K, M]) Stats() (pools int, connections upstream.Stats) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.byKey {
+		s := e.pool.Stats()
+		connections.Idle += s.Idle
+		connections.Busy += s.Busy
+	}
+	return len(t.byKey), connections
+}
+
 // Close closes every pool and what runs on it; there are none any more.
 func (t *Table[K, M]) Close() {
 	t.mu.Lock()

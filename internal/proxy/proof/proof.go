@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice.dev/sluice/internal/names"
@@ -94,6 +95,8 @@ type Prover struct {
 	ctx    context.Context // of all handshakes
 	cancel context.CancelFunc
 	group  sync.WaitGroup
+
+	proved, unproved atomic.Uint64
 
 	mu       sync.Mutex
 	proofs   table[proven]
@@ -265,10 +268,22 @@ func (p *Prover) takeOff(what flightKey, r Request) (*flight, error) {
 	return f, nil
 }
 
+// Stats counts the handshakes of proofs since the start by what came of them.
+type Stats struct{ Proved, Failed uint64 }
+
+// Stats returns the counts.
+func (p *Prover) Stats() Stats { return Stats{p.proved.Load(), p.unproved.Load()} }
+
 // fly does one handshake and remembers what came of it.
 func (p *Prover) fly(ctx context.Context, f *flight, r Request) {
 	defer f.cancel(nil)
 	expires, err := p.handshake(ctx, f, r)
+	switch {
+	case err == nil:
+		p.proved.Add(1)
+	case ctx.Err() == nil: // nobody gave it up
+		p.unproved.Add(1)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()

@@ -35,6 +35,8 @@ type Allowance struct {
 	Open *share.Member
 	// Handshakes is TLS handshakes at a time.
 	Handshakes *share.Member
+	// Shaken is called after each of these, with what came of it; nil: nobody is.
+	Shaken func(err error)
 }
 
 // Reserve takes one of the connections for what is carried outside of a pool, and waits
@@ -232,7 +234,11 @@ func (p *Pool) open(ctx context.Context) (*Conn, error) {
 	defer p.config.Handshakes.Give(1)
 	shaking, cancel := context.WithTimeout(ctx, p.config.HandshakeTimeout)
 	defer cancel()
-	if err := c.handshake(shaking, p.config.TLS); err != nil {
+	err = c.handshake(shaking, p.config.TLS)
+	if p.config.Shaken != nil {
+		p.config.Shaken(err)
+	}
+	if err != nil {
 		c.aborted.Store(true) // no close_notify into a failed handshake
 		return c, err
 	}
