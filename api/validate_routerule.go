@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/internal/httpfield"
+	"sluice.dev/sluice/internal/httppath"
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/route"
 )
 
 // Bounds of a RouteRule; ours.
@@ -19,6 +22,9 @@ const (
 	maxHeaders    = 32
 	maxMatchBytes = 4096 // of one string to match
 	maxRegexBytes = 1024 // of one expression: what a route takes
+
+	maxAppendedBytes = 4 << 10   // of appended headers: what a route takes
+	maxDuration      = time.Hour // of a fault, a time-out, an attempt
 )
 
 // routeRule validates a RouteRule in the words of Istio 0.5. A field that is valid and
@@ -37,15 +43,18 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 	}
 	v.weights(spec.Route)
 
-	v.unsupported("redirect", spec.Redirect != nil, func() { v.redirect(spec) })
-	v.unsupported("rewrite", spec.Rewrite != nil, func() {
+	if spec.Redirect != nil {
+		v.redirect(spec)
+	}
+	if spec.Rewrite != nil {
 		if spec.Rewrite.URI == "" && spec.Rewrite.Authority == "" {
 			v.fail("spec.rewrite", "rewrite must specify path, host, or both")
 		}
 		if spec.Redirect != nil {
 			v.fail("spec.rewrite", "rule cannot contain both rewrite and redirect")
 		}
-	})
+		v.address("spec.rewrite", spec.Rewrite.URI, spec.Rewrite.Authority)
+	}
 	v.unsupported("websocketUpgrade", spec.WebsocketUpgrade, func() {
 		if spec.Redirect != nil {
 			v.fail("spec.websocketUpgrade", "WebSocket upgrade is not allowed on redirect rules")
@@ -68,7 +77,9 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 			v.duration("spec.httpReqRetries.simpleRetry.perTryTimeout", "perTryTimeout invalid: ", r.PerTryTimeout)
 		}
 	})
-	v.unsupported("httpFault", spec.HTTPFault != nil, func() { v.fault(spec.HTTPFault) })
+	if spec.HTTPFault != nil {
+		v.fault(spec.HTTPFault)
+	}
 	if spec.L4Fault != nil {
 		v.fail("spec.l4Fault", "L4 faults are not implemented")
 		if spec.L4Fault.Terminate != nil {
@@ -77,15 +88,7 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 	}
 	v.unsupported("mirror", spec.Mirror != nil, func() { v.service("spec.mirror", spec.Mirror) })
 	v.unsupported("corsPolicy", spec.CorsPolicy != nil, func() { v.cors(spec.CorsPolicy) })
-	v.unsupported("appendHeaders", len(spec.AppendHeaders) > 0, func() {
-		for _, name := range sortedKeys(spec.AppendHeaders) {
-			at := "spec.appendHeaders[" + name + "]"
-			v.failIf(at, headerName(name))
-			if spec.AppendHeaders[name] == "" {
-				v.fail(at, "appended header %q must have a non-empty value", name)
-			}
-		}
-	})
+	v.appended(spec.AppendHeaders)
 }
 
 // unsupported runs the validation of a field that is set, and refuses the field as
@@ -222,6 +225,8 @@ func (v *validation) stringMatch(at, name string, m istio.StringMatch) {
 	if m.Regex != nil && len(*m.Regex) <= maxRegexBytes {
 		if _, err := regexp.Compile(*m.Regex); err != nil {
 			v.fail(at+".regex", "%v", err)
+		} else if _, err := route.RegexSize(*m.Regex); err != nil {
+			v.fail(at+".regex", "%v", err)
 		}
 	}
 }
@@ -281,25 +286,64 @@ func (v *validation) redirect(spec *istio.RouteRuleSpec) {
 	if spec.Redirect.URI == "" && spec.Redirect.Authority == "" {
 		v.fail("spec.redirect", "redirect must specify path, host, or both")
 	}
+	v.address("spec.redirect", spec.Redirect.URI, spec.Redirect.Authority)
+}
+
+// address validates the parts of a redirect or rewrite; ours.
+func (v *validation) address(at, uri, authority string) {
+	if uri != "" {
+		v.failIf(at+".uri", httppath.CheckURI(uri))
+	}
+	if authority != "" {
+		v.failIf(at+".authority", httpfield.CheckAuthority(authority))
+	}
+}
+
+func (v *validation) appended(headers map[string]string) {
+	if len(headers) > maxHeaders {
+		v.fail("spec.appendHeaders", "more than %d headers", maxHeaders)
+		return
+	}
+	size := 0
+	for _, name := range sortedKeys(headers) {
+		at := "spec.appendHeaders[" + name + "]"
+		size += len(name) + len(headers[name])
+		v.failIf(at, headerName(name))
+		if headers[name] == "" {
+			v.fail(at, "appended header %q must have a non-empty value", name)
+		} else {
+			v.failIf(at, httpfield.CheckAppended(name, headers[name]))
+		}
+	}
+	if size > maxAppendedBytes {
+		v.fail("spec.appendHeaders", "names and values of more than %d bytes", maxAppendedBytes)
+	}
 }
 
 func (v *validation) fault(fault *istio.HTTPFault) {
+	if fault.Delay == nil && fault.Abort == nil {
+		v.fail("spec.httpFault", "write delay, abort or both")
+	}
 	if d := fault.Delay; d != nil {
 		v.percent("spec.httpFault.delay.percent", "percent invalid: ", float64(d.Percent))
-		if d.FixedDelay != "" {
-			v.duration("spec.httpFault.delay.fixedDelay", "fixedDelay invalid: ", d.FixedDelay)
-		}
-		if d.ExponentialDelay != "" {
+		switch {
+		case d.ExponentialDelay != "":
 			v.fail("spec.httpFault.delay.exponentialDelay", "exponentialDelay not supported yet")
+		default:
+			v.duration("spec.httpFault.delay.fixedDelay", "fixedDelay invalid: ", d.FixedDelay)
 		}
 	}
 	if a := fault.Abort; a != nil {
 		v.percent("spec.httpFault.abort.percent", "percent invalid: ", float64(a.Percent))
-		if a.GRPCStatus != "" {
+		switch {
+		case a.GRPCStatus != "":
 			v.fail("spec.httpFault.abort.grpcStatus", "gRPC fault injection not supported yet")
-		}
-		if a.HTTPStatus < 0 || a.HTTPStatus > 600 {
+		case a.HTTP2Error != "":
+			v.fail("spec.httpFault.abort.http2Error", "HTTP/2 error injection not supported yet")
+		case a.HTTPStatus < 0 || a.HTTPStatus > 600:
 			v.fail("spec.httpFault.abort.httpStatus", "invalid abort http status %v", a.HTTPStatus)
+		case a.HTTPStatus < 200 || a.HTTPStatus > 599:
+			v.fail("spec.httpFault.abort.httpStatus", "invalid abort http status %v: it cannot be answered, use 200 to 599", a.HTTPStatus)
 		}
 	}
 }
@@ -329,8 +373,12 @@ func (v *validation) cors(cors *istio.CorsPolicy) {
 
 // duration validates a duration; prefix begins the message.
 func (v *validation) duration(at, prefix, text string) {
-	if _, err := milliseconds(text); err != nil {
+	d, err := milliseconds(text)
+	switch {
+	case err != nil:
 		v.fail(at, "%s%v", prefix, err)
+	case d > maxDuration:
+		v.fail(at, "%slonger than %v", prefix, maxDuration)
 	}
 }
 

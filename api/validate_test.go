@@ -193,13 +193,17 @@ func TestRouteRuleRefusesInTheWordsOfIstio(t *testing.T) {
 		"match: {udp: {}}": "spec.match.udp: UDP protocol not supported yet",
 		// Redirect and rewrite.
 		"redirect: {}":                     "spec.redirect: redirect must specify path, host, or both",
-		"redirect: {uri: /a}":              "spec.redirect: redirect is not supported yet",
+		"redirect: {uri: /a}":              "",
+		"redirect: {uri: a}":               `spec.redirect.uri: uri "a" does not begin with "/"`,
+		"redirect: {uri: '/a b'}":          `spec.redirect.uri: uri "/a b" has a byte that must be percent-encoded`,
+		"redirect: {authority: 'a/b'}":     `spec.redirect.authority: authority "a/b" is not a host with or without a port`,
+		"rewrite: {uri: /%zz}":             `spec.rewrite.uri: uri "/%zz" has broken percent-encoding`,
 		"redirect: {uri: /a}\nroute: [{}]": "spec.redirect: rule cannot contain both route and redirect",
-		"redirect: {uri: /a}\nhttpFault: {abort: {httpStatus: 500}}": "spec.redirect: rule cannot contain both fault and redirect|spec.httpFault: httpFault is not supported yet",
-		"redirect: {uri: /a}\nwebsocketUpgrade: true":                "spec.redirect: redirect is not supported yet|spec.websocketUpgrade: WebSocket upgrade is not allowed on redirect rules",
-		"redirect: {uri: /a}\nrewrite: {uri: /b}":                    "spec.redirect: redirect is not supported yet|spec.rewrite: rule cannot contain both rewrite and redirect",
+		"redirect: {uri: /a}\nhttpFault: {abort: {httpStatus: 500}}": "spec.redirect: rule cannot contain both fault and redirect",
+		"redirect: {uri: /a}\nwebsocketUpgrade: true":                "spec.websocketUpgrade: WebSocket upgrade is not allowed on redirect rules",
+		"redirect: {uri: /a}\nrewrite: {uri: /b}":                    "spec.rewrite: rule cannot contain both rewrite and redirect",
 		"rewrite: {}":             "spec.rewrite: rewrite must specify path, host, or both",
-		"rewrite: {authority: a}": "spec.rewrite: rewrite is not supported yet",
+		"rewrite: {authority: a}": "",
 		"websocketUpgrade: true":  "spec.websocketUpgrade: websocketUpgrade is not supported yet",
 		// Times.
 		"httpReqTimeout: {simpleTimeout: {timeout: 7s}}":                    "spec.httpReqTimeout: httpReqTimeout is not supported yet",
@@ -209,13 +213,19 @@ func TestRouteRuleRefusesInTheWordsOfIstio(t *testing.T) {
 		"httpReqRetries: {simpleRetry: {attempts: 3, perTryTimeout: 2s}}":   "spec.httpReqRetries: httpReqRetries is not supported yet",
 		"httpReqRetries: {simpleRetry: {attempts: -1, perTryTimeout: 1us}}": "spec.httpReqRetries.simpleRetry.attempts: attempts must be in range [0..]|spec.httpReqRetries.simpleRetry.perTryTimeout: perTryTimeout invalid: duration must be greater than 1ms",
 		// Faults.
-		"httpFault: {delay: {percent: 100, fixedDelay: 7s}}":  "spec.httpFault: httpFault is not supported yet",
-		"httpFault: {delay: {percent: 101, fixedDelay: 1us}}": "spec.httpFault.delay.percent: percent invalid: percentage 101 is not in range 0..100|spec.httpFault.delay.fixedDelay: fixedDelay invalid: duration must be greater than 1ms",
-		"httpFault: {delay: {exponentialDelay: 1s}}":          "spec.httpFault.delay.exponentialDelay: exponentialDelay not supported yet",
-		"httpFault: {abort: {grpcStatus: a}}":                 "spec.httpFault.abort.grpcStatus: gRPC fault injection not supported yet",
-		"httpFault: {abort: {percent: -1, httpStatus: 601}}":  "spec.httpFault.abort.percent: percent invalid: percentage -1 is not in range 0..100|spec.httpFault.abort.httpStatus: invalid abort http status 601",
-		"l4Fault: {throttle: {downstreamLimitBps: 65536}}":    "spec.l4Fault: L4 faults are not implemented",
-		"l4Fault: {terminate: {percent: 100}}":                "spec.l4Fault: L4 faults are not implemented|spec.l4Fault.terminate: the terminate fault not supported yet",
+		"httpFault: {delay: {percent: 100, fixedDelay: 7s}}":      "",
+		"httpFault: {delay: {percent: 100, fixedDelay: 2h}}":      "spec.httpFault.delay.fixedDelay: fixedDelay invalid: longer than 1h0m0s",
+		"httpFault: {delay: {percent: 100}}":                      `spec.httpFault.delay.fixedDelay: fixedDelay invalid: bad duration ""`,
+		"httpFault: {}":                                           "spec.httpFault: write delay, abort or both",
+		"httpFault: {abort: {percent: 0.01, httpStatus: 418}}":    "",
+		"httpFault: {abort: {percent: 100}}":                      "spec.httpFault.abort.httpStatus: invalid abort http status 0: it cannot be answered, use 200 to 599",
+		"httpFault: {abort: {percent: 100, http2Error: REFUSED}}": "spec.httpFault.abort.http2Error: HTTP/2 error injection not supported yet",
+		"httpFault: {delay: {percent: 101, fixedDelay: 1us}}":     "spec.httpFault.delay.percent: percent invalid: percentage 101 is not in range 0..100|spec.httpFault.delay.fixedDelay: fixedDelay invalid: duration must be greater than 1ms",
+		"httpFault: {delay: {exponentialDelay: 1s}}":              "spec.httpFault.delay.exponentialDelay: exponentialDelay not supported yet",
+		"httpFault: {abort: {grpcStatus: a}}":                     "spec.httpFault.abort.grpcStatus: gRPC fault injection not supported yet",
+		"httpFault: {abort: {percent: -1, httpStatus: 601}}":      "spec.httpFault.abort.percent: percent invalid: percentage -1 is not in range 0..100|spec.httpFault.abort.httpStatus: invalid abort http status 601",
+		"l4Fault: {throttle: {downstreamLimitBps: 65536}}":        "spec.l4Fault: L4 faults are not implemented",
+		"l4Fault: {terminate: {percent: 100}}":                    "spec.l4Fault: L4 faults are not implemented|spec.l4Fault.terminate: the terminate fault not supported yet",
 		// The rest.
 		"mirror: {name: a}":                                         "spec.mirror: mirror is not supported yet",
 		"mirror: {}":                                                "spec.mirror: name or service is mandatory for a service reference",
@@ -223,7 +233,10 @@ func TestRouteRuleRefusesInTheWordsOfIstio(t *testing.T) {
 		"corsPolicy: {allowMethods: [FETCH]}":                       `spec.corsPolicy.allowMethods[0]: "FETCH" is not a supported HTTP method`,
 		"corsPolicy: {maxAge: 1500ms}":                              "spec.corsPolicy.maxAge: max_age duration is accurate only to seconds precision",
 		"corsPolicy: {allowHeaders: ['a b'], exposeHeaders: [':']}": `spec.corsPolicy.allowHeaders[0]: header name "a b" invalid|spec.corsPolicy.exposeHeaders[0]: header name ":" invalid`,
-		"appendHeaders: {a: b}":                                     "spec.appendHeaders: appendHeaders is not supported yet",
+		"appendHeaders: {a: b}":                                     "",
+		"appendHeaders: {host: b}":                                  `spec.appendHeaders[host]: header "host" cannot be appended: it frames the request, says where it goes or is for one hop alone`,
+		"appendHeaders: {x-sluice-id: b}":                           `spec.appendHeaders[x-sluice-id]: header "x-sluice-id" cannot be appended: Sluice alone says it`,
+		"appendHeaders: {a: \"b\\r\\nc: d\"}":                       `spec.appendHeaders[a]: header "a" has a value with a control byte`,
 		"appendHeaders: {A: b, c: ''}":                              `spec.appendHeaders[A]: header name "A" invalid: must be in lower case|spec.appendHeaders[c]: appended header "c" must have a non-empty value`,
 	} {
 		if got := strings.Join(problemsOf(routeRule(t, lines)), "|"); got != want {
@@ -264,6 +277,25 @@ func TestRouteRuleHasBounds(t *testing.T) {
 	spec.Match.Request.Headers = map[string]istio.StringMatch{"a": {Prefix: &long}}
 	if diff := cmp.Diff([]string{"spec.match.request.headers[a].prefix: longer than 4096 bytes"}, problemsOf(o)); diff != "" {
 		t.Error(diff)
+	}
+	large := "x{1000}y{1000}z{1000}"
+	spec.Match.Request.Headers = map[string]istio.StringMatch{"a": {Regex: &large}}
+	if got := strings.Join(problemsOf(o), "|"); !strings.Contains(got, "instructions: at most 2000") {
+		t.Errorf("an expression of many instructions: %q", got)
+	}
+	spec.Match = nil
+	spec.AppendHeaders = map[string]string{"a": strings.Repeat("x", maxAppendedBytes)}
+	if diff := cmp.Diff([]string{"spec.appendHeaders: names and values of more than 4096 bytes"}, problemsOf(o)); diff != "" {
+		t.Error(diff)
+	}
+	for i := range maxHeaders + 1 {
+		spec.AppendHeaders[fmt.Sprint("h", i)] = "v"
+	}
+	if diff := cmp.Diff([]string{"spec.appendHeaders: more than 32 headers"}, problemsOf(o)); diff != "" {
+		t.Error(diff)
+	}
+	if maxAppendedBytes != route.MaxAppendedBytes || maxHeaders != route.MaxAppended || maxDuration != route.MaxDelay {
+		t.Error("what is taken here is refused by a route, with the whole snapshot")
 	}
 	if maxRegexBytes != route.MaxRegex {
 		t.Errorf("an expression of %d bytes is taken, and a route takes %d: a snapshot with it would be refused", maxRegexBytes, route.MaxRegex)

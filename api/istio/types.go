@@ -51,8 +51,8 @@ type Port struct {
 	Protocol string `json:"protocol,omitempty"`
 }
 
-// RouteRuleSpec says where requests to a service go. The fields from redirect on
-// are known, checked as in Istio 0.5, and then refused as not supported yet.
+// RouteRuleSpec says where requests to a service go, and what is done with them on their
+// way.
 type RouteRuleSpec struct {
 	// Destination is the service whose requests are routed, without labels. Must be there.
 	Destination *Service `json:"destination,omitempty"`
@@ -65,9 +65,9 @@ type RouteRuleSpec struct {
 	// instance of the destination.
 	Route []DestinationWeight `json:"route,omitempty"`
 
-	// Redirect answers with a redirect, in place of route. Not supported yet.
+	// Redirect answers with a redirect (301), in place of route.
 	Redirect *Redirect `json:"redirect,omitempty"`
-	// Rewrite changes path or authority of a request before it is sent on. Not supported yet.
+	// Rewrite changes path or authority of a request before it is sent on.
 	Rewrite *Rewrite `json:"rewrite,omitempty"`
 	// WebsocketUpgrade lets connections change to WebSocket. Default: false. Not supported yet.
 	WebsocketUpgrade bool `json:"websocketUpgrade,omitempty"`
@@ -75,7 +75,7 @@ type RouteRuleSpec struct {
 	HTTPReqTimeout *HTTPTimeout `json:"httpReqTimeout,omitempty"`
 	// HTTPReqRetries repeats a request that failed. Not supported yet.
 	HTTPReqRetries *HTTPRetry `json:"httpReqRetries,omitempty"`
-	// HTTPFault delays or aborts a share of the requests. Not supported yet.
+	// HTTPFault delays or aborts a share of the requests. Not with redirect.
 	HTTPFault *HTTPFault `json:"httpFault,omitempty"`
 	// L4Fault is always refused, as it was in Istio 0.5.
 	L4Fault *L4Fault `json:"l4Fault,omitempty"`
@@ -83,8 +83,9 @@ type RouteRuleSpec struct {
 	Mirror *Service `json:"mirror,omitempty"`
 	// CorsPolicy answers requests from pages of other origins. Not supported yet.
 	CorsPolicy *CorsPolicy `json:"corsPolicy,omitempty"`
-	// AppendHeaders are added to each request: lower-case names, values that are not empty. Not
-	// built yet.
+	// AppendHeaders are added to each request: at most 32 of together 4096 bytes, with lower-case
+	// names and values that are not empty. Not those that frame a request, say where it goes or are
+	// for one hop alone.
 	AppendHeaders map[string]string `json:"appendHeaders,omitempty"`
 }
 
@@ -134,13 +135,14 @@ type StringMatch struct {
 	Exact *string `json:"exact,omitempty"`
 	// Prefix is how the value begins. Not empty for uri.
 	Prefix *string `json:"prefix,omitempty"`
-	// Regex is an expression in RE2 syntax that the whole value matches. Not empty for uri.
+	// Regex is an expression in RE2 syntax that the whole value matches: at most 1024 bytes and 2000
+	// instructions, and 20000 of all RouteRules of a namespace. Not empty for uri.
 	Regex *string `json:"regex,omitempty"`
 }
 
 // Redirect answers with a redirect. One of its fields must be there.
 type Redirect struct {
-	// URI takes the place of the whole path. Default: the path stays.
+	// URI takes the place of path and query: it begins with "/". Default: they stay.
 	URI string `json:"uri,omitempty"`
 	// Authority takes the place of host and port. Default: they stay.
 	Authority string `json:"authority,omitempty"`
@@ -148,7 +150,8 @@ type Redirect struct {
 
 // Rewrite changes a request. One of its fields must be there.
 type Rewrite struct {
-	// URI takes the place of the path, or of the prefix that was matched. Default: the path stays.
+	// URI takes the place of the path, or of the prefix that match.request.headers.uri matched: it
+	// begins with "/". The query stays. Default: the path stays.
 	URI string `json:"uri,omitempty"`
 	// Authority takes the place of Host. Default: it stays.
 	Authority string `json:"authority,omitempty"`
@@ -190,9 +193,9 @@ type HTTPFault struct {
 
 // Delay delays a share of the requests.
 type Delay struct {
-	// Percent is the share, 0 to 100. Default: 0.
+	// Percent is the share, 0 to 100, in ten-thousandths of a percent. Default: 0, which is none.
 	Percent float32 `json:"percent,omitempty"`
-	// FixedDelay is a duration such as 7s, of at least 1ms, in whole milliseconds.
+	// FixedDelay is a duration such as 7s, of at least 1ms and at most 1h, in whole milliseconds.
 	FixedDelay string `json:"fixedDelay,omitempty"`
 	// ExponentialDelay is always refused, as it was in Istio 0.5.
 	ExponentialDelay string `json:"exponentialDelay,omitempty"`
@@ -200,13 +203,13 @@ type Delay struct {
 
 // Abort answers a share of the requests with a status.
 type Abort struct {
-	// Percent is the share, 0 to 100. Default: 0.
+	// Percent is the share, 0 to 100, in ten-thousandths of a percent. Default: 0, which is none.
 	Percent float32 `json:"percent,omitempty"`
-	// HTTPStatus is the status of the answer, 0 to 600.
+	// HTTPStatus is the status of the answer, 200 to 599.
 	HTTPStatus int32 `json:"httpStatus,omitempty"`
 	// GRPCStatus is always refused, as it was in Istio 0.5.
 	GRPCStatus string `json:"grpcStatus,omitempty"`
-	// HTTP2Error is the name of an HTTP/2 error.
+	// HTTP2Error is always refused, as it had no effect in Istio 0.5.
 	HTTP2Error string `json:"http2Error,omitempty"`
 }
 

@@ -50,6 +50,7 @@ const (
 	NoHealthyUpstream Reason = "no-healthy-upstream"
 	NoSuchPort        Reason = "no-such-port"
 	DecisionTimeout   Reason = "decision-timeout"
+	FaultInjected     Reason = "fault-injected"
 	Overflow          Reason = "overflow"
 	Withdrawn         Reason = "withdrawn"
 	Stopping          Reason = "stopping"
@@ -141,6 +142,7 @@ var table = [...]facts{
 	{NoHealthyUpstream, NotReached, 503, "The service has no healthy workload for this request."},
 	{NoSuchPort, NotReached, 503, "The service does not serve this port."},
 	{DecisionTimeout, NotReached, 504, "The decision about the request did not come in time."},
+	{FaultInjected, NotReached, 503, "A route rule answers this request with a fault (httpFault.abort)."},
 	{Overflow, NotReached, 503, "This workload has as many connections as it may, and none became free in time."},
 	{Withdrawn, NotReached, 503, "What allowed this request was withdrawn while it was in progress."},
 	{Stopping, NotReached, 503, "The proxy is shutting down."},

@@ -4,12 +4,55 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"strings"
 )
 
-// MaxRegex is the bound on a regular expression, in bytes; RE2 runs in time
-// linear in the text, but its programs grow with the expression.
-const MaxRegex = 1024
+// Bounds of regular expressions. RE2 runs in time linear in the text, but its programs
+// grow with the expression, and "x{1000}" is a short one.
+const (
+	MaxRegex            = 1024   // bytes of one
+	MaxRegexSize        = 2000   // instructions of one, as RegexSize counts them
+	MaxRegexOfNamespace = 20_000 // instructions of all RouteRules of a namespace
+)
+
+// RegexSize returns how many instructions an expression comes to.
+func RegexSize(expression string) (int, error) {
+	if len(expression) > MaxRegex {
+		return 0, fmt.Errorf("regular expression of %d bytes: at most %d", len(expression), MaxRegex)
+	}
+	parsed, err := syntax.Parse(expression, syntax.Perl)
+	if err != nil {
+		return 0, fmt.Errorf("regular expression: %w", err)
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return 0, fmt.Errorf("regular expression: %w", err)
+	}
+	if size := len(program.Inst); size > MaxRegexSize {
+		return size, fmt.Errorf("regular expression %.40q comes to %d instructions: at most %d", expression, size, MaxRegexSize)
+	}
+	return len(program.Inst), nil
+}
+
+// RegexSize returns how many instructions the expressions of a match come to.
+func (m *Match) RegexSize() (sum int, err error) {
+	add := func(one StringMatch) {
+		if one.Regex == "" || err != nil {
+			return
+		}
+		size := 0
+		size, err = RegexSize(one.Regex)
+		sum += size
+	}
+	for _, one := range m.Headers {
+		add(one)
+	}
+	if m.URI != nil {
+		add(*m.URI)
+	}
+	return sum, err
+}
 
 // field is one thing that a rule looks at, and how.
 type field struct {
@@ -52,12 +95,9 @@ func compileField(name string, m StringMatch) (field, error) {
 	if m.Regex != "" {
 		set++
 		f.how = byRegex
-		if len(m.Regex) > MaxRegex {
-			return field{}, fmt.Errorf("regular expression of %d bytes: at most %d", len(m.Regex), MaxRegex)
-		}
 		// Checked alone first: "a)(b" is none, although the anchored form would be.
-		if _, err := regexp.Compile(m.Regex); err != nil {
-			return field{}, fmt.Errorf("regular expression: %w", err)
+		if _, err := RegexSize(m.Regex); err != nil {
+			return field{}, err
 		}
 		regex, err := regexp.Compile(`\A(?:` + m.Regex + `)\z`)
 		if err != nil {
@@ -92,7 +132,10 @@ func (f *field) matches(request *Request) bool {
 	case ":authority":
 		return f.takes(request.Authority)
 	case ":scheme":
-		return f.takes("http") // inside the mesh a request is plain before it is carried
+		if request.HTTPS {
+			return f.takes("https")
+		}
+		return f.takes("http") // what a proxy reads is plain
 	}
 	if request.Fields == nil {
 		return false

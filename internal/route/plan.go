@@ -1,6 +1,11 @@
 package route
 
-import "sluice.dev/sluice/internal/names"
+import (
+	"strings"
+	"time"
+
+	"sluice.dev/sluice/internal/names"
+)
 
 // Plan is how one request is carried after it was allowed: where it goes, by
 // weights. It never widens a verdict: whoever follows it asks whether the
@@ -12,6 +17,46 @@ type Plan struct {
 	service names.Name
 	targets []target // empty: the service itself
 	total   uint64   // of their weights
+	actions *actions // nil: none
+}
+
+// Does returns what the rule does beside choosing where the request goes; nil: nothing.
+// Nobody may change it.
+func (p *Plan) Does() *Actions {
+	if p.actions == nil {
+		return nil
+	}
+	return &p.actions.Actions
+}
+
+// Delayed reports for how long the request is held up, by the random number r.
+func (p *Plan) Delayed(r uint64) time.Duration {
+	if p.actions == nil || p.actions.Delay == nil || !p.actions.Delay.Share.takes(r) {
+		return 0
+	}
+	return p.actions.Delay.For
+}
+
+// Aborted returns the status that the request is answered with in the service's place, by
+// the random number r; 0: it is not.
+func (p *Plan) Aborted(r uint64) int {
+	if p.actions == nil || p.actions.Abort == nil || !p.actions.Abort.Share.takes(r) {
+		return 0
+	}
+	return p.actions.Abort.Status
+}
+
+// Rewritten returns what takes the place of how many bytes of a request's target, path and
+// query. cut is 0 where the target stays.
+func (p *Plan) Rewritten(target string) (uri string, cut int) {
+	if p.actions == nil || p.actions.Rewrite == nil || p.actions.Rewrite.URI == "" || target == "" || target[0] != '/' {
+		return "", 0
+	}
+	if p.actions.prefix > 0 {
+		return p.actions.Rewrite.URI, min(p.actions.prefix, len(target))
+	}
+	path, _, _ := strings.Cut(target, "?")
+	return p.actions.Rewrite.URI, len(path)
 }
 
 // Destination is where one request goes: to an endpoint of Service that carries all

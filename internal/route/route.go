@@ -13,6 +13,7 @@ type Rule struct {
 	ID      string     `json:"id"` // "route-rule/default/details-v2"
 	Match   Match      `json:"match,omitzero"`
 	Targets []Weighted `json:"targets"`
+	Actions
 }
 
 // Match is what a request must show; the zero Match matches every request.

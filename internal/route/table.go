@@ -3,6 +3,7 @@ package route
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -17,6 +18,7 @@ type Request struct {
 	Method    string
 	Path      string // with its query
 	Authority string // the Host as it was sent
+	HTTPS     bool   // its target was an https URL
 	Fields    Fields // nil when there are no header fields
 }
 
@@ -39,6 +41,27 @@ type compiledRule struct {
 	fields  []field // all must hold
 	targets []target
 	total   uint64
+	actions *actions // nil: none
+}
+
+// actions is the Actions of a rule with what they need of its match.
+type actions struct {
+	Actions
+	prefix int // length of the prefix of the URI that was matched; 0: none was
+}
+
+func compileActions(rule *Rule) (*actions, error) {
+	if err := rule.Actions.check(); err != nil {
+		return nil, err
+	}
+	if reflect.ValueOf(rule.Actions).IsZero() {
+		return nil, nil
+	}
+	a := &actions{Actions: rule.Actions}
+	if uri := rule.Match.URI; uri != nil {
+		a.prefix = len(uri.Prefix)
+	}
+	return a, nil
 }
 
 // target is one destination with its share.
@@ -77,6 +100,12 @@ func NewTable(services []ServiceRules) (*Table, error) {
 	return t, nil
 }
 
+// Check refuses a rule that NewTable would refuse.
+func (rule *Rule) Check() error {
+	_, err := compile(rule)
+	return err
+}
+
 func compile(rule *Rule) (compiledRule, error) {
 	c := compiledRule{id: rule.ID, targets: make([]target, 0, max(len(rule.Targets), 1))}
 	for i := range rule.Targets {
@@ -95,6 +124,10 @@ func compile(rule *Rule) (compiledRule, error) {
 	}
 	if c.total != 100 {
 		return c, fmt.Errorf("weights total %d, not 100", c.total)
+	}
+	var err error
+	if c.actions, err = compileActions(rule); err != nil {
+		return c, err
 	}
 	// A map has no order: sort, so that every proxy tries the same one first.
 	headers := make([]string, 0, len(rule.Match.Headers))
@@ -126,7 +159,7 @@ func (t *Table) Plan(service names.Name, request Request) Plan {
 	rules := t.services[service]
 	for i := range rules {
 		if rule := &rules[i]; rule.matches(&request) {
-			return Plan{Rule: rule.id, service: service, targets: rule.targets, total: rule.total}
+			return Plan{Rule: rule.id, service: service, targets: rule.targets, total: rule.total, actions: rule.actions}
 		}
 	}
 	return Plan{service: service}

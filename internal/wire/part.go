@@ -61,7 +61,8 @@ const (
 //	   certificate, and the rule a rate of new names; a port of a service may have no
 //	   protocol: what a client says decides; an endpoint lists the ports that are not ready
 //	5: a service may have addresses, be headless or another name for a host; an endpoint
-//	   may have addresses, a name, and ports other than those of its service
+//	   may have addresses, a name, and ports other than those of its service;
+//	   a route rule redirects, rewrites, appends headers and injects faults
 const Format = 5
 
 // onStream is what is read of a stream. Both of its ends are of one format: a

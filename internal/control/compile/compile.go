@@ -172,6 +172,7 @@ func (c *Compiler) Compile(in Input) *Output {
 		rules = out.consenting(rules, in.Private)
 	}
 	out.egress = indexEgress(rules)
+	out.routes = out.boundRegexes(out.routes)
 	slices.SortFunc(out.routes, byPrecedence)
 	out.services = joinServices(defined, &in, in.Domain, out.report)
 	out.shared, out.failed = sharedParts(out.services, in.Domain, c.cache)

@@ -16,6 +16,7 @@ import (
 	"sluice.dev/sluice/api/v1alpha1"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -754,4 +755,50 @@ func BenchmarkChangeOfOneRuleAmongTenThousandForAHundredClasses(b *testing.B) {
 			}
 		})
 	}
+}
+
+// A namespace's expressions are bounded together: the rules past the bound are dropped,
+// each with the reason, and another namespace's are not.
+func TestTheExpressionsOfANamespaceAreBoundedTogether(t *testing.T) {
+	large := "a{900}b{900}"
+	one, err := route.RegexSize(large)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var objects []api.Object
+	for i := range route.MaxRegexOfNamespace/one + 2 {
+		objects = append(objects, routeRule(fmt.Sprintf("r%02d", i), &istio.RouteRuleSpec{
+			Destination: &istio.Service{Name: "details"},
+			Match:       &istio.MatchCondition{Request: &istio.MatchRequest{Headers: map[string]istio.StringMatch{"a": {Regex: &large}}}},
+		}))
+	}
+	other := routeRule("other", objects[0].Spec.(*istio.RouteRuleSpec))
+	other.Metadata.Namespace = "shop"
+	out := Compile(Input{Objects: append(objects, other)})
+	if len(out.Problems) != 2 || out.Problems[0].Object != "route-rule/default/r11" || !strings.Contains(out.Problems[1].Text, "RouteRules of namespace default may come to 20000 together") {
+		t.Errorf("%d problems: %+v", len(out.Problems), out.Problems)
+	}
+}
+
+func TestWhatARouteRuleDoesIsCompiled(t *testing.T) {
+	large := "b"
+	out := Compile(Input{Objects: []api.Object{
+		routeRule("a", &istio.RouteRuleSpec{
+			Destination: &istio.Service{Name: "details"}, Match: &istio.MatchCondition{Request: &istio.MatchRequest{Headers: map[string]istio.StringMatch{"a": {Exact: &large}}}},
+			Redirect: &istio.Redirect{URI: "/a", Authority: "b"},
+		}),
+		routeRule("b", &istio.RouteRuleSpec{
+			Destination: &istio.Service{Name: "details"}, Rewrite: &istio.Rewrite{URI: "/c"}, AppendHeaders: map[string]string{"z": "1", "y": "2"},
+			HTTPFault: &istio.HTTPFault{Delay: &istio.Delay{Percent: 0.01, FixedDelay: "7s"}, Abort: &istio.Abort{Percent: 12.5, HTTPStatus: 418}},
+		}),
+		routeRule("none", &istio.RouteRuleSpec{Destination: &istio.Service{Name: "ratings"}, HTTPFault: &istio.HTTPFault{Abort: &istio.Abort{HTTPStatus: 418}}}),
+	}})
+	if len(out.Problems) > 0 {
+		t.Fatalf("%+v", out.Problems)
+	}
+	services := snapshotOf(t, out, workload(t, "productpage-v1/1", "default")).Routes.Services
+	equal(t, "the redirect", services[0].Rules[0].Actions, json.RawMessage(`{"redirect":{"uri":"/a","authority":"b"}}`))
+	equal(t, "the rest", services[0].Rules[1].Actions, json.RawMessage(`{"rewrite":{"uri":"/c"},"append":[{"name":"y","value":"2"},{"name":"z","value":"1"}],`+
+		`"delay":{"share":100,"for":7000000000},"abort":{"share":125000,"status":418}}`))
+	equal(t, "a share of 0", services[1].Rules[0].Actions, json.RawMessage(`{}`))
 }

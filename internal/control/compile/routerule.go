@@ -22,6 +22,8 @@ type compiledRoute struct {
 	precedence  int32
 	source      routeSource
 	hash        wire.Hash // of the rule's JSON
+	namespace   string    // of the object
+	regexSize   int       // of the expressions of its match
 }
 
 // routeSource says whose calls a RouteRule routes; the zero one, everybody's.
@@ -54,7 +56,7 @@ func compileRouteRule(id, namespace string, spec *istio.RouteRuleSpec, domain st
 	if err != nil {
 		return nil, fmt.Errorf("route rule must have a destination service: %w", err)
 	}
-	out := &compiledRoute{destination: destination, precedence: spec.Precedence, rule: route.Rule{ID: id}}
+	out := &compiledRoute{destination: destination, precedence: spec.Precedence, rule: route.Rule{ID: id}, namespace: namespace}
 	if match := spec.Match; match != nil {
 		if match.Source != nil {
 			if out.source, err = compileSource(match.Source, namespace, domain); err != nil {
@@ -70,12 +72,40 @@ func compileRouteRule(id, namespace string, spec *istio.RouteRuleSpec, domain st
 	if out.rule.Targets, err = compileTargets(spec.Route, namespace, domain, destination); err != nil {
 		return nil, err
 	}
+	if out.rule.Actions, err = compileActions(spec); err != nil {
+		return nil, err
+	}
+	if out.regexSize, err = out.rule.Match.RegexSize(); err != nil {
+		return nil, err
+	}
+	if err := out.rule.Check(); err != nil { // a proxy would refuse the whole table
+		return nil, err
+	}
 	b, err := json.Marshal(out.rule)
 	if err != nil {
 		return nil, fmt.Errorf("encode rule: %w", err)
 	}
 	out.hash = wire.HashOf(append(b, destination.String()...))
 	return out, nil
+}
+
+// boundRegexes drops the RouteRules with which the expressions of a namespace come to more
+// than it may have, in the order of their keys: each workload that calls holds them all.
+func (o *Output) boundRegexes(routes []*compiledRoute) []*compiledRoute {
+	sizes := make(map[string]int)
+	slices.SortFunc(routes, func(a, b *compiledRoute) int { return cmp.Compare(a.rule.ID, b.rule.ID) })
+	return slices.DeleteFunc(routes, func(r *compiledRoute) bool {
+		if r.regexSize == 0 {
+			return false
+		}
+		if sizes[r.namespace]+r.regexSize > route.MaxRegexOfNamespace {
+			o.report(r.rule.ID, fmt.Sprintf("its regular expressions come to %d instructions, and those of the RouteRules of namespace %s may come to %d together: use exact or prefix, or fewer rules",
+				r.regexSize, r.namespace, route.MaxRegexOfNamespace))
+			return true
+		}
+		sizes[r.namespace] += r.regexSize
+		return false
+	})
 }
 
 // compileSource reads match.source. The ingress has one name in every mesh: that of
@@ -97,26 +127,18 @@ func compileSource(source *istio.Service, namespace, domain string) (routeSource
 // if the field were not there.
 func unsupportedRouteField(spec *istio.RouteRuleSpec) string {
 	switch {
-	case spec.Redirect != nil:
-		return "redirect"
-	case spec.Rewrite != nil:
-		return "rewrite"
 	case spec.WebsocketUpgrade:
 		return "websocketUpgrade"
 	case spec.HTTPReqTimeout != nil:
 		return "httpReqTimeout"
 	case spec.HTTPReqRetries != nil:
 		return "httpReqRetries"
-	case spec.HTTPFault != nil:
-		return "httpFault"
 	case spec.L4Fault != nil:
 		return "l4Fault"
 	case spec.Mirror != nil:
 		return "mirror"
 	case spec.CorsPolicy != nil:
 		return "corsPolicy"
-	case len(spec.AppendHeaders) > 0:
-		return "appendHeaders"
 	case spec.Match != nil && spec.Match.TCP != nil:
 		return "match.tcp"
 	case spec.Match != nil && spec.Match.UDP != nil:

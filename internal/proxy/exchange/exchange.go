@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"sluice.dev/sluice/internal/httpfield"
 	"sluice.dev/sluice/internal/refusal"
 )
 
@@ -93,10 +94,12 @@ type Direction struct {
 
 	// What is changed in the head, in this order. Names are in lower case and
 	// Editable; all that Set and Append hold is at most MaxFieldBytes.
-	SetHost string   // replaces the authority where not ""
-	Remove  []string // fields that are not forwarded
-	Set     []Field  // fields in place of all of their name
-	Append  []Field  // fields beside those of their name
+	SetTarget string // begins with "/", and stands in place of the first CutTarget bytes of Target, where not ""
+	CutTarget int
+	SetHost   string   // replaces the authority where not ""
+	Remove    []string // fields that are not forwarded
+	Set       []Field  // fields in place of all of their name
+	Append    []Field  // fields beside those of their name
 
 	Timeout      time.Duration // until the answer's last byte; 0: the engine's, until its head
 	AllowUpgrade bool          // pass on a wish to change protocols, and become a relay
@@ -106,21 +109,15 @@ type Direction struct {
 // Field is one header field.
 type Field struct{ Name, Value string }
 
+// MaxTargetBytes bounds SetTarget.
+const MaxTargetBytes = 4 << 10
+
 // MaxFieldBytes bounds the names and values that one Direction adds.
 const MaxFieldBytes = 8 << 10
 
 // Editable reports whether a Direction may remove, set or append the field of
-// that name: not where it frames the message, names its destination (SetHost does)
-// or is for one hop alone (RFC 9110 section 7.6.1).
-func Editable(lower string) bool {
-	switch lower {
-	case "", "host", "content-length", "content_length", "transfer-encoding", "transfer_encoding",
-		"connection", "proxy-connection", "keep-alive", "te", "trailer", "upgrade", "expect",
-		"http2-settings", "proxy-authenticate", "proxy-authorization":
-		return false
-	}
-	return true
-}
+// that name; SetHost names the destination.
+func Editable(lower string) bool { return httpfield.Editable(lower) }
 
 // Reply is an answer of our own: a refusal, whose body has the one form that
 // denials and failures share, or another answer. The engine renders it, as text or

@@ -31,7 +31,7 @@ func (d *conn) follow(dir *exchange.Direction, start time.Duration) next {
 	if dir.Reply != nil && dir.Upstream == nil {
 		return d.local(dir, start)
 	}
-	if fault := unfollowable(dir); fault != "" {
+	if fault := d.unfollowable(dir); fault != "" {
 		return d.failed(dir, start, result{failure: internal(fault)})
 	}
 	if dir.SetHost == "" && d.x.Host == "" {
@@ -130,8 +130,27 @@ func internal(fault string) *refusal.Error {
 	return &refusal.Error{Reason: refusal.Internal, Err: publicText(fault)}
 }
 
+// unsendableTarget says what is wrong with the target that a direction sets, or "".
+func (d *conn) unsendableTarget(dir *exchange.Direction) string {
+	switch set := dir.SetTarget; {
+	case dir.CutTarget < 0 || dir.CutTarget > len(d.x.Target):
+		return "a CutTarget beyond the target"
+	case set == "" || set[0] != '/' || !all([]byte(set), targetByte):
+		return "a SetTarget that is not a path"
+	case len(set) > exchange.MaxTargetBytes:
+		return "a SetTarget of more than 4 KiB"
+	}
+	return ""
+}
+
 // unfollowable says what is wrong with a direction to an upstream, or "".
-func unfollowable(dir *exchange.Direction) string {
+func (d *conn) unfollowable(dir *exchange.Direction) string {
+	switch {
+	case dir.SetTarget != "" || dir.CutTarget != 0:
+		if fault := d.unsendableTarget(dir); fault != "" {
+			return fault
+		}
+	}
 	switch {
 	case dir.Upstream == nil:
 		return "a Direction without Upstream, Reply and Later"

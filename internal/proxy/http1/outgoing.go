@@ -9,7 +9,8 @@ func (d *conn) buildRequest(dir *exchange.Direction) (_ exchange.Message, bad ca
 	h, q := d.head, &d.request
 	out := append(d.scratch.out[:0], d.x.Method...)
 	out = append(out, ' ')
-	out = append(out, d.x.Target...)
+	out = append(out, dir.SetTarget...)
+	out = append(out, d.x.Target[dir.CutTarget:]...)
 	out = append(out, " HTTP/1.1\r\n"...)
 	host := dir.SetHost
 	if host == "" && h.hostAnew {

@@ -47,10 +47,14 @@ func (d *conn) sendReply(r *exchange.Reply, id uint64, closes bool) bool {
 	out = strconv.AppendInt(out, int64(r.Status), 10)
 	out = append(out, ' ')
 	out = append(out, statusText(r.Status)...)
-	out = append(out, "\r\nserver: sluice\r\ncontent-type: "...)
-	out = append(out, contentType...)
-	out = append(out, "\r\ncontent-length: "...)
-	out = strconv.AppendInt(out, int64(len(body)), 10)
+	out = append(out, "\r\nserver: sluice"...)
+	bodiless := r.Status == 204 || r.Status == 304 // RFC 9110 sections 15.3.5 and 15.4.5
+	if !bodiless {
+		out = append(out, "\r\ncontent-type: "...)
+		out = append(out, contentType...)
+		out = append(out, "\r\ncontent-length: "...)
+		out = strconv.AppendInt(out, int64(len(body)), 10)
+	}
 	if r.Reason != "" {
 		out = append(out, "\r\nx-sluice-reason: "...)
 		out = append(out, r.Reason...)
@@ -68,7 +72,7 @@ func (d *conn) sendReply(r *exchange.Reply, id uint64, closes bool) bool {
 	out = append(out, "\r\n"...)
 	out = appendLines(out, r.Header)
 	out = append(out, "\r\n"...)
-	if head == nil || head.text(head.method) != "HEAD" {
+	if !bodiless && (head == nil || head.text(head.method) != "HEAD") {
 		out = append(out, body...)
 	}
 	return d.write(out)
@@ -164,8 +168,14 @@ func statusText(status int) string {
 	switch status {
 	case 200:
 		return "OK"
+	case 204:
+		return "No Content"
+	case 301:
+		return "Moved Permanently"
 	case 302:
 		return "Found"
+	case 304:
+		return "Not Modified"
 	case 400:
 		return "Bad Request"
 	case 401:
@@ -180,8 +190,14 @@ func statusText(status int) string {
 		return "Request Timeout"
 	case 413:
 		return "Content Too Large"
+	case 409:
+		return "Conflict"
+	case 410:
+		return "Gone"
 	case 417:
 		return "Expectation Failed"
+	case 418:
+		return "I'm a teapot"
 	case 421:
 		return "Misdirected Request"
 	case 429:

@@ -338,6 +338,15 @@ func TestADirectionThatCannotBeFollowedIsAFailureOfOurs(t *testing.T) {
 		"a SetHost that is not an authority": func(f *fixture) exchange.Direction {
 			return exchange.Direction{Upstream: f.pool, SetHost: "a b"}
 		},
+		"a SetTarget that is not a path": func(f *fixture) exchange.Direction {
+			return exchange.Direction{Upstream: f.pool, SetTarget: "/a b"}
+		},
+		"a CutTarget beyond the target": func(f *fixture) exchange.Direction {
+			return exchange.Direction{Upstream: f.pool, SetTarget: "/a", CutTarget: 2}
+		},
+		"a SetTarget of more than 4 KiB": func(f *fixture) exchange.Direction {
+			return exchange.Direction{Upstream: f.pool, SetTarget: "/" + strings.Repeat("a", exchange.MaxTargetBytes)}
+		},
 		"a value of the field \"x\" with a control byte": func(f *fixture) exchange.Direction {
 			return exchange.Direction{Upstream: f.pool, Append: []exchange.Field{{Name: "x", Value: "1\r\ny: 2"}}}
 		},

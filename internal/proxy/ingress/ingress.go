@@ -52,17 +52,18 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn) {
 	if local, ok := conn.Down().LocalAddr().(*net.TCPAddr); ok {
 		about.Port = local.AddrPort().Port()
 	}
-	r := &requests{way: w, forwarded: forwarded(conn.Down())}
+	r := &requests{way: w}
 	r.Init(w.mesh, conn, about)
 	r.NewID = true // the client's own is not for the mesh to trace by
+	r.Remove, r.Append = forwarding, forwarded(conn.Down())
+	r.Denied = func(_ *snapshot.Snapshot, _ mesh.Target, v policy.Verdict) exchange.Direction { return r.deny(v) }
 	w.kit.HTTP.Serve(ctx, conn.Down(), nil, r)
 }
 
 // requests directs the requests of one connection from outside.
 type requests struct {
 	mesh.Requests
-	way       *Way
-	forwarded []exchange.Field // what the service learns of the client
+	way *Way
 }
 
 // Direct implements exchange.Director: it finds the service of a request's path, and
@@ -77,11 +78,7 @@ func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	if d.why != nil {
 		return r.Fail(d.why)
 	}
-	direction := r.Route(s, x, d.to, r.deny)
-	if direction.Reply == nil {
-		direction.Remove, direction.Append = forwarding, r.forwarded
-	}
-	return direction
+	return r.Route(s, x, d.to)
 }
 
 // deny answers whoever asks while there are no rules: it is no workload, so nothing is

@@ -5,18 +5,13 @@ import (
 
 	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/upstream"
-	"sluice.dev/sluice/internal/route"
 )
 
 // stay leads a request of a client that signed in on a connection, or is about to, to
 // where that connection leads, if the plan may lead there: a sign-in takes several
 // requests on one connection, and another endpoint knows nothing of it.
-func (w *Way) stay(d *Decision, to Target, r route.Request, bound []exchange.Upstream) {
-	if !d.Verdict.Passes() {
-		return
-	}
-	plan := d.Snapshot.Routes.Plan(to.Service, r)
-	for destination := range plan.Destinations {
+func (w *Way) stay(d *Decision, to Target, bound []exchange.Upstream) {
+	for destination := range d.Plan.Destinations {
 		all := d.Snapshot.Endpoints(destination.Service)
 		for i := range all {
 			if fits(&all[i], destination.Labels, to.Port) && w.holds(poolKey{all[i].Instance, to.Port}, bound) {

@@ -29,6 +29,7 @@ type Decision struct {
 	Verdict  policy.Verdict
 	Snapshot *snapshot.Snapshot
 	Rule     string         // the route rule that chose; "" where none did
+	Plan     route.Plan     // if it passes and the service has the port
 	Endpoint *wire.Endpoint // where to, if it passes and Why is nil; the snapshot's
 	Why      *refusal.Error // why there is no endpoint, if it passes
 
@@ -37,25 +38,35 @@ type Decision struct {
 
 // decide is the one decision about a call: may it go on, and to which endpoint.
 func (w *Way) decide(s *snapshot.Snapshot, to Target, r route.Request) Decision {
-	d := Decision{Verdict: gate.DecideService(s, to.Service, to.Port), Snapshot: s}
-	if d.Verdict.Passes() {
-		w.plan(&d, to, r)
-	}
+	d := w.planned(s, to, r)
+	w.choose(&d, to)
 	return d
 }
 
-// plan picks where a request goes: the route rules choose a service and labels, and the
-// endpoints that carry them take turns.
-func (w *Way) plan(d *Decision, to Target, r route.Request) {
-	if service := d.Snapshot.Service(to.Service); service != nil {
+// planned is the first half of the decision: may a call go on, and by which plan.
+func (w *Way) planned(s *snapshot.Snapshot, to Target, r route.Request) Decision {
+	d := Decision{Verdict: gate.DecideService(s, to.Service, to.Port), Snapshot: s}
+	if !d.Verdict.Passes() {
+		return d
+	}
+	if service := s.Service(to.Service); service != nil {
 		if _, ok := service.Find(to.Port); !ok {
 			d.Why = refusal.New(refusal.NoSuchPort, noSuchPort(service, to.Port))
-			return
+			return d
 		}
 	}
-	plan := d.Snapshot.Routes.Plan(to.Service, r)
-	chosen := plan.Draw(rand.Uint64())
-	d.Rule = plan.Rule
+	d.Plan = s.Routes.Plan(to.Service, r)
+	d.Rule = d.Plan.Rule
+	return d
+}
+
+// choose is the second half, for a call that goes on: the plan draws a service and labels,
+// and the endpoints that carry them take turns.
+func (w *Way) choose(d *Decision, to Target) {
+	if !d.Verdict.Passes() || d.Why != nil {
+		return
+	}
+	chosen := d.Plan.Draw(rand.Uint64())
 	fit, turn := w.balance.pick(setKey{chosen.Service, to.Port, chosen.Set}, d.Snapshot.Endpoints(chosen.Service), chosen.Labels)
 	if len(fit) == 0 {
 		d.Why = refusal.New(noEndpoint, fmt.Sprintf("no healthy upstream: no endpoint of %s%s serves port %d", chosen.Service, labelsText(chosen.Labels), to.Port))

@@ -20,12 +20,17 @@ import (
 // records. It must not be copied once it is used.
 type Requests struct {
 	carry.Requests
-	NewID bool // each request gets a new x-request-id: the client's own is not for the mesh
+	NewID  bool             // each request gets a new x-request-id: the client's own is not for the mesh
+	Remove []string         // fields that no request keeps
+	Append []exchange.Field // fields that each request gets
+	// Denied answers a request that is denied. It must be set before the first.
+	Denied func(s *snapshot.Snapshot, to Target, v policy.Verdict) exchange.Direction
 
-	way  *Way
-	held names.Name // the service that the connection's grant is for
-	id   requestID
-	call call // the request of the moment
+	way      *Way
+	held     names.Name // the service that the connection's grant is for
+	id       requestID
+	call     call             // the request of the moment
+	appended []exchange.Field // what it gets
 }
 
 // Init says of which connection the requests are.
@@ -35,20 +40,31 @@ func (r *Requests) Init(w *Way, conn *gate.Conn, about carry.About) {
 }
 
 // Route decides about one request to a service, whose record is open, and follows the
-// decision. What is denied is answered by deny.
-func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target, deny func(policy.Verdict) exchange.Direction) exchange.Direction {
-	request := route.Request{Method: x.Method, Path: x.Target, Authority: x.Host, Fields: x}
-	d := r.way.decide(s, to, request)
-	if len(x.Bound) > 0 {
-		r.way.stay(&d, to, request, x.Bound)
-	}
+// decision.
+func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target) exchange.Direction {
+	return r.route(s, x, to, false)
+}
+
+// route is Route; delayed says that a fault has held the request up already.
+func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, delayed bool) exchange.Direction {
+	d := r.way.planned(s, to, route.Request{Method: x.Method, Path: x.Target, Authority: x.Host, HTTPS: x.HTTPS, Fields: x})
 	r.Decide(&d.Verdict)
 	if !d.Verdict.Passes() {
-		return deny(d.Verdict) // by value: d stays on the stack
+		return r.Denied(s, to, d.Verdict) // by value: d stays on the stack
 	}
 	if r.held != to.Service {
 		r.held = to.Service
 		r.Conn().Hold(reachable{to.Service}, s)
+	}
+	actions := d.Plan.Does()
+	if actions != nil && d.Why == nil {
+		if direction, instead := r.instead(x, &d, to, delayed); instead {
+			return direction
+		}
+	}
+	r.way.choose(&d, to)
+	if len(x.Bound) > 0 {
+		r.way.stay(&d, to, x.Bound)
 	}
 	if d.Why != nil {
 		r.Via("", d.Rule, record.End{})
@@ -58,12 +74,17 @@ func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 	if err := r.call.begin(r, &d, to.Port); err != nil {
 		return r.Fail(refusal.Of(err))
 	}
-	direction := exchange.Direction{Upstream: &r.call, ID: uint64(r.ID()), AllowUpgrade: true, Explain: true}
+	direction := exchange.Direction{
+		Upstream: &r.call, ID: uint64(r.ID()), AllowUpgrade: true, Explain: true, Remove: r.Remove, Append: r.Append,
+	}
 	if r.NewID || r.id.missing(x) {
 		direction.Set = r.id.fresh()
 	}
 	if x.Host == "" { // HTTP/1.0
-		direction.SetHost = net.JoinHostPort(to.Service.String(), strconv.Itoa(int(to.Port)))
+		direction.SetHost = to.authority()
+	}
+	if actions != nil {
+		r.edit(&direction, x, &d)
 	}
 	return direction
 }
@@ -71,6 +92,11 @@ func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 // endOf is who an endpoint is to the request of the moment.
 func (r *Requests) endOf(e *wire.Endpoint) record.End {
 	return r.way.ends.of(r.Conn().Snapshot(), e, r.held)
+}
+
+// authority is the Host of a request that had none: the service as it is called in full.
+func (t Target) authority() string {
+	return net.JoinHostPort(t.Service.String(), strconv.Itoa(int(t.Port)))
 }
 
 // served directs the requests of a connection whose workload dialled a service.
@@ -82,6 +108,7 @@ type served struct {
 func newServed(w *Way, conn *gate.Conn, about carry.About, to Target) *served {
 	r := &served{to: to}
 	r.Init(w, conn, about)
+	r.Denied = r.denied
 	return r
 }
 
@@ -89,7 +116,9 @@ func newServed(w *Way, conn *gate.Conn, about carry.About, to Target) *served {
 func (r *served) Direct(x *exchange.Request) exchange.Direction {
 	s := r.Conn().Snapshot()
 	r.Open(x, s)
-	return r.Route(s, x, r.to, func(v policy.Verdict) exchange.Direction {
-		return r.Deny(s, &policy.Chain{Port: r.to.Port, Dialled: r.to.Service, Sniffed: policy.HTTP}, &v)
-	})
+	return r.Route(s, x, r.to)
+}
+
+func (r *served) denied(s *snapshot.Snapshot, to Target, v policy.Verdict) exchange.Direction {
+	return r.Deny(s, &policy.Chain{Port: to.Port, Dialled: to.Service, Sniffed: policy.HTTP}, &v)
 }

@@ -1,0 +1,145 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"sluice.dev/sluice/internal/httpfield"
+	"sluice.dev/sluice/internal/httppath"
+)
+
+// Bounds of what a rule does with a request.
+const (
+	MaxAppended      = 32        // headers that one rule appends
+	MaxAppendedBytes = 4 << 10   // of their names and values
+	MaxDelay         = time.Hour // of a fault
+)
+
+// Share is how many of a million requests something is done with: percent with four
+// places.
+type Share uint32
+
+// Whole is the Share of every request.
+const Whole Share = 1_000_000
+
+// takes reports whether the random number r falls into the share. The bias over 64 random
+// bits is below 2^-44.
+func (s Share) takes(r uint64) bool { return Share(r%uint64(Whole)) < s }
+
+// Redirect answers a request with another address. A part that is "" stays as it was
+// asked.
+type Redirect struct {
+	URI       string `json:"uri,omitempty"`
+	Authority string `json:"authority,omitempty"`
+}
+
+// Rewrite changes a request before it is sent on. A part that is "" stays.
+type Rewrite struct {
+	URI       string `json:"uri,omitempty"` // in place of the path, or of the prefix that was matched
+	Authority string `json:"authority,omitempty"`
+}
+
+// Header is one header that is appended to a request.
+type Header struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Delay holds up a share of the requests.
+type Delay struct {
+	Share Share         `json:"share"`
+	For   time.Duration `json:"for"`
+}
+
+// Abort answers a share of the requests with a status.
+type Abort struct {
+	Share  Share `json:"share"`
+	Status int   `json:"status"`
+}
+
+// Actions is what a rule does with a request beside choosing where it goes.
+type Actions struct {
+	Redirect *Redirect `json:"redirect,omitempty"` // in place of going anywhere
+	Rewrite  *Rewrite  `json:"rewrite,omitempty"`
+	Append   []Header  `json:"append,omitempty"`
+	Delay    *Delay    `json:"delay,omitempty"`
+	Abort    *Abort    `json:"abort,omitempty"`
+}
+
+// check refuses what a proxy could not do, so that a whole table is refused before a
+// request meets it.
+func (a *Actions) check() error {
+	if r := a.Redirect; r != nil {
+		if err := checkAddress("redirect", r.URI, r.Authority); err != nil {
+			return err
+		}
+	}
+	if r := a.Rewrite; r != nil {
+		if err := checkAddress("rewrite", r.URI, r.Authority); err != nil {
+			return err
+		}
+	}
+	if err := checkAppended(a.Append); err != nil {
+		return err
+	}
+	if d := a.Delay; d != nil {
+		switch {
+		case d.Share > Whole:
+			return fmt.Errorf("delay of %d in a million requests", d.Share)
+		case d.For <= 0 || d.For > MaxDelay:
+			return fmt.Errorf("delay of %v: more than 0 and at most %v", d.For, MaxDelay)
+		}
+	}
+	if b := a.Abort; b != nil {
+		if b.Share > Whole {
+			return fmt.Errorf("abort of %d in a million requests", b.Share)
+		}
+		if err := CheckStatus(b.Status); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkAddress(what, uri, authority string) error {
+	if uri == "" && authority == "" {
+		return fmt.Errorf("%s without path and host", what)
+	}
+	if uri != "" {
+		if err := httppath.CheckURI(uri); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	if authority != "" {
+		if err := httpfield.CheckAuthority(authority); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	return nil
+}
+
+// CheckStatus refuses what cannot be answered in an upstream's place.
+func CheckStatus(status int) error {
+	if status < 200 || status > 599 {
+		return fmt.Errorf("an abort with status %d cannot be answered: use 200 to 599", status)
+	}
+	return nil
+}
+
+var errAppended = errors.New("more headers to append than a request may get")
+
+func checkAppended(headers []Header) error {
+	size := 0
+	for i := range headers {
+		h := &headers[i]
+		if err := httpfield.CheckAppended(h.Name, h.Value); err != nil {
+			return err
+		}
+		size += len(h.Name) + len(h.Value)
+	}
+	if len(headers) > MaxAppended || size > MaxAppendedBytes {
+		return fmt.Errorf("%w: at most %d of together %d bytes", errAppended, MaxAppended, MaxAppendedBytes)
+	}
+	return nil
+}
