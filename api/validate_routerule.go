@@ -60,23 +60,17 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 			v.fail("spec.websocketUpgrade", "WebSocket upgrade is not allowed on redirect rules")
 		}
 	})
-	v.unsupported("httpReqTimeout", spec.HTTPReqTimeout != nil, func() {
-		if t := spec.HTTPReqTimeout.SimpleTimeout; t != nil {
-			v.duration("spec.httpReqTimeout.simpleTimeout.timeout", "httpTimeout invalid: ", t.Timeout)
-		}
-	})
-	v.unsupported("httpReqRetries", spec.HTTPReqRetries != nil, func() {
-		r := spec.HTTPReqRetries.SimpleRetry
-		if r == nil {
-			return
-		}
-		if r.Attempts < 0 {
+	if t := spec.HTTPReqTimeout; t != nil && t.SimpleTimeout != nil {
+		v.duration("spec.httpReqTimeout.simpleTimeout.timeout", "httpTimeout invalid: ", t.SimpleTimeout.Timeout)
+	}
+	if r := spec.HTTPReqRetries; r != nil && r.SimpleRetry != nil {
+		if r.SimpleRetry.Attempts < 0 {
 			v.fail("spec.httpReqRetries.simpleRetry.attempts", "attempts must be in range [0..]")
 		}
-		if r.PerTryTimeout != "" {
-			v.duration("spec.httpReqRetries.simpleRetry.perTryTimeout", "perTryTimeout invalid: ", r.PerTryTimeout)
+		if r.SimpleRetry.PerTryTimeout != "" {
+			v.duration("spec.httpReqRetries.simpleRetry.perTryTimeout", "perTryTimeout invalid: ", r.SimpleRetry.PerTryTimeout)
 		}
-	})
+	}
 	if spec.HTTPFault != nil {
 		v.fault(spec.HTTPFault)
 	}

@@ -206,12 +206,14 @@ func TestRouteRuleRefusesInTheWordsOfIstio(t *testing.T) {
 		"rewrite: {authority: a}": "",
 		"websocketUpgrade: true":  "spec.websocketUpgrade: websocketUpgrade is not supported yet",
 		// Times.
-		"httpReqTimeout: {simpleTimeout: {timeout: 7s}}":                    "spec.httpReqTimeout: httpReqTimeout is not supported yet",
+		"httpReqTimeout: {simpleTimeout: {timeout: 7s}}":                    "",
 		"httpReqTimeout: {simpleTimeout: {timeout: 10us}}":                  "spec.httpReqTimeout.simpleTimeout.timeout: httpTimeout invalid: duration must be greater than 1ms",
 		"httpReqTimeout: {simpleTimeout: {timeout: 1.0005s}}":               "spec.httpReqTimeout.simpleTimeout.timeout: httpTimeout invalid: only durations to ms precision are supported",
 		"httpReqTimeout: {simpleTimeout: {timeout: soon}}":                  `spec.httpReqTimeout.simpleTimeout.timeout: httpTimeout invalid: bad duration "soon"`,
-		"httpReqRetries: {simpleRetry: {attempts: 3, perTryTimeout: 2s}}":   "spec.httpReqRetries: httpReqRetries is not supported yet",
+		"httpReqRetries: {simpleRetry: {attempts: 3, perTryTimeout: 2s}}":   "",
 		"httpReqRetries: {simpleRetry: {attempts: -1, perTryTimeout: 1us}}": "spec.httpReqRetries.simpleRetry.attempts: attempts must be in range [0..]|spec.httpReqRetries.simpleRetry.perTryTimeout: perTryTimeout invalid: duration must be greater than 1ms",
+		"httpReqTimeout: {simpleTimeout: {timeout: 61m}}":                   "spec.httpReqTimeout.simpleTimeout.timeout: httpTimeout invalid: longer than 1h0m0s",
+		"httpReqTimeout: {}": "",
 		// Faults.
 		"httpFault: {delay: {percent: 100, fixedDelay: 7s}}":      "",
 		"httpFault: {delay: {percent: 100, fixedDelay: 2h}}":      "spec.httpFault.delay.fixedDelay: fixedDelay invalid: longer than 1h0m0s",

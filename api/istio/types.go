@@ -71,9 +71,11 @@ type RouteRuleSpec struct {
 	Rewrite *Rewrite `json:"rewrite,omitempty"`
 	// WebsocketUpgrade lets connections change to WebSocket. Default: false. Not supported yet.
 	WebsocketUpgrade bool `json:"websocketUpgrade,omitempty"`
-	// HTTPReqTimeout bounds a request, its retries included. Not supported yet.
+	// HTTPReqTimeout bounds the time from a request's end to its answer's head, retries included.
+	// Default: 15s. It ends no stream and no WebSocket.
 	HTTPReqTimeout *HTTPTimeout `json:"httpReqTimeout,omitempty"`
-	// HTTPReqRetries repeats a request that failed. Not supported yet.
+	// HTTPReqRetries repeats a request that failed to connect, got no answer or one of 500 and above.
+	// Default: none.
 	HTTPReqRetries *HTTPRetry `json:"httpReqRetries,omitempty"`
 	// HTTPFault delays or aborts a share of the requests. Not with redirect.
 	HTTPFault *HTTPFault `json:"httpFault,omitempty"`
@@ -165,7 +167,8 @@ type HTTPTimeout struct {
 
 // SimpleTimeout is one duration.
 type SimpleTimeout struct {
-	// Timeout is a duration such as 15s, of at least 1ms, in whole milliseconds.
+	// Timeout is a duration such as 15s, of at least 1ms and at most 1h, in whole milliseconds. The
+	// header x-envoy-upstream-rq-timeout-ms of a request inside the mesh takes its place.
 	Timeout string `json:"timeout,omitempty"`
 }
 
@@ -177,9 +180,11 @@ type HTTPRetry struct {
 
 // SimpleRetry is a number of attempts and the time for each.
 type SimpleRetry struct {
-	// Attempts is how often a request is repeated, 0 or more.
+	// Attempts is how often a request is repeated, 0 or more, within a budget of 20 % of the requests
+	// or 10 a second. The header x-envoy-max-retries of a request inside the mesh takes its place.
 	Attempts int32 `json:"attempts,omitempty"`
-	// PerTryTimeout is a duration such as 2s, of at least 1ms, in whole milliseconds.
+	// PerTryTimeout is of one attempt: a duration such as 2s, of at least 1ms and at most 1h, in whole
+	// milliseconds. Default: that of the whole.
 	PerTryTimeout string `json:"perTryTimeout,omitempty"`
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -229,5 +230,166 @@ func TestADelayHoldsARequestUp(t *testing.T) {
 	m.closed(4) // long before the hour
 	if f := m.lastFlow(); f.Reason != "client-gone" {
 		t.Errorf("recorded: %+v", f)
+	}
+}
+
+// failing answers so many requests with 503, and the others as tellHead does.
+func failing(times int64) func(net.Conn) {
+	var left atomic.Int64
+	left.Store(times)
+	return func(c net.Conn) {
+		if left.Add(-1) >= 0 {
+			bufio.NewReader(c).ReadString('\n')
+			io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+			return
+		}
+		tellHead(c)
+	}
+}
+
+// A request that failed is sent again as often as its rule says, and the record shows it.
+func TestARouteRuleRepeatsWhatFailed(t *testing.T) {
+	for _, x := range []struct {
+		fails    int64
+		attempts string
+		fields   string
+		status   int
+		made     int
+	}{
+		{2, "3", "", 200, 3},
+		{3, "3", "", 200, 4},
+		{4, "3", "", 503, 4},
+		{1, "0", "", 503, 0},
+		{2, "1", "x-envoy-max-retries: 2\r\n", 200, 3},
+		{1, "3", "x-envoy-max-retries: 0\r\n", 503, 0},
+	} {
+		m := newMesh(t, newFakeNet(t))
+		m.service("details", failing(x.fails))
+		m.routes("httpReqRetries: {simpleRetry: {attempts: " + x.attempts + "}}")
+		resp, got := sends(t, m.dial(toDetails, 9080), "GET / HTTP/1.1\r\nHost: details\r\n"+x.fields+"\r\n")
+		if resp.StatusCode != x.status || strings.Contains(got, "x-envoy") && x.attempts != "0" {
+			t.Errorf("%+v: %s\n%s", x, resp.Status, got)
+		}
+		m.closed(1)
+		if f := m.lastFlow(); f.Attempts != x.made || f.Status != x.status {
+			t.Errorf("%+v: recorded %+v", x, f)
+		}
+	}
+}
+
+// The next attempt goes to another endpoint, where there is one.
+func TestARepeatedRequestGoesToAnotherEndpoint(t *testing.T) {
+	m := newMesh(t, newFakeNet(t))
+	m.instance("details", 1, failing(1<<40))
+	m.instance("details", 2, tellHead)
+	m.routes("httpReqRetries: {simpleRetry: {attempts: 1}}")
+	for i := range 6 {
+		if resp, _ := sends(t, m.dial(toDetails, 9080), "GET / HTTP/1.1\r\nHost: details\r\n\r\n"); resp.StatusCode != 200 {
+			t.Errorf("request %d: %s", i, resp.Status)
+		}
+	}
+	m.closed(6)
+	if f := m.lastFlow(); f.Upstream != "details-v1/2" {
+		t.Errorf("recorded: %+v", f)
+	}
+}
+
+// silent never answers.
+func silent(c net.Conn) { io.Copy(io.Discard, c) }
+
+// A service that does not answer in time is a 504, by the rule's time-out or by that of the
+// request itself; what comes from outside overrides nothing.
+func TestARouteRuleBoundsHowLongARequestWaits(t *testing.T) {
+	m := newMesh(t, newFakeNet(t))
+	m.service("details", silent)
+	dial := m.ingress("/.*")
+	for say, x := range map[string]struct {
+		spec, fields string
+		dial         func() net.Conn
+	}{
+		"by the rule":         {"httpReqTimeout: {simpleTimeout: {timeout: 50ms}}", "", nil},
+		"by the request":      {"httpReqTimeout: {simpleTimeout: {timeout: 1h}}", "x-envoy-upstream-rq-timeout-ms: 50\r\n", nil},
+		"by the attempt":      {"httpReqTimeout: {simpleTimeout: {timeout: 1h}}\nhttpReqRetries: {simpleRetry: {attempts: 2, perTryTimeout: 20ms}}", "", nil},
+		"not by the stranger": {"httpReqTimeout: {simpleTimeout: {timeout: 50ms}}", "x-envoy-upstream-rq-timeout-ms: 3600000\r\n", dial},
+	} {
+		m.routes(x.spec)
+		from := x.dial
+		if from == nil {
+			from = func() net.Conn { return m.dial(toDetails, 9080) }
+		}
+		resp, got := sends(t, from(), "GET / HTTP/1.1\r\nHost: details\r\n"+x.fields+"\r\n")
+		if resp.StatusCode != 504 || resp.Header.Get("x-sluice-reason") != "upstream-timeout" {
+			t.Errorf("%s: %s\n%s", say, resp.Status, got)
+		}
+	}
+}
+
+// steadily returns what sends one request after another over one connection to a service
+// that answers each alike.
+func steadily(t testing.TB, m *meshOf) (once func()) {
+	answer := []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	m.service("details", func(c net.Conn) {
+		buf := make([]byte, 4096)
+		for {
+			if _, err := c.Read(buf); err != nil {
+				return
+			}
+			if _, err := c.Write(answer); err != nil {
+				return
+			}
+		}
+	})
+	c := m.dial(toDetails, 9080)
+	request, buf := []byte("GET /books/x HTTP/1.1\r\nHost: details:9080\r\nAccept: */*\r\nx-request-id: mine\r\n\r\n"), make([]byte, 4096)
+	return func() {
+		if _, err := c.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		for got := 0; got < len(answer); {
+			k, err := c.Read(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += k
+		}
+	}
+}
+
+// everyAction is a rule that does all that a steady request can meet.
+const everyAction = `match: {request: {headers: {uri: {prefix: /books/}, method: {exact: GET}, accept: {regex: '.*/.*'}}}}
+rewrite: {uri: /b/, authority: books.example}
+appendHeaders: {x-a: a, x-b: b}
+httpReqTimeout: {simpleTimeout: {timeout: 7s}}
+httpReqRetries: {simpleRetry: {attempts: 3, perTryTimeout: 2s}}
+httpFault: {delay: {percent: 0.0001, fixedDelay: 1ms}, abort: {percent: 0.0001, httpStatus: 500}}
+route: [{labels: {version: v1}, weight: 100}]`
+
+func TestASteadyRequestByARouteRuleAllocatesNothing(t *testing.T) {
+	m := newMesh(t, newFakeNet(t))
+	once := steadily(t, m)
+	m.routes(everyAction)
+	for range 50 {
+		once()
+	}
+	if allocations := testing.AllocsPerRun(200, once); allocations >= 1 && !raceDetector {
+		t.Errorf("%v allocations a request", allocations)
+	}
+	if f := m.lastFlow(); f.Rule != "route-rule/default/r0" {
+		t.Errorf("no rule met it: %+v", f)
+	}
+}
+
+// What a rule costs is the difference of the two.
+func BenchmarkARequestInsideTheMesh(b *testing.B) {
+	for what, specs := range map[string][]string{"no rule": nil, "every action": {everyAction}} {
+		b.Run(what, func(b *testing.B) {
+			m := newMesh(b, newFakeNet(b))
+			once := steadily(b, m)
+			m.routes(specs...)
+			b.ReportAllocs()
+			for b.Loop() {
+				once()
+			}
+		})
 	}
 }

@@ -81,6 +81,7 @@ type Record struct {
 	Treatment policy.Treatment `json:"treatment,omitempty"`
 	Upstream  string           `json:"upstream,omitempty"` // address or instance that was dialled; of a denial the address that was refused
 	Status    int              `json:"status,omitempty"`   // HTTP status towards the workload
+	Attempts  int              `json:"attempts,omitempty"` // at an upstream; absent: one, or none
 	Sent      int64            `json:"sent"`               // bytes from the workload
 	Received  int64            `json:"received"`           // bytes to the workload
 	Detail    string           `json:"detail,omitempty"`   // a short text for people

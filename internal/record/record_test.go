@@ -81,6 +81,18 @@ func TestAFlowIsOneLineOfText(t *testing.T) {
 	}
 }
 
+func TestSeveralAttemptsAreShown(t *testing.T) {
+	for want, r := range map[string]Record{
+		"route-rule/default/r (3 attempts)":                  {Rule: "route-rule/default/r", Attempts: 3},
+		"upstream-timeout: no answer within 1s (2 attempts)": {Reason: "upstream-timeout", Detail: "no answer within 1s", Attempts: 2},
+		"route-rule/default/r":                               {Rule: "route-rule/default/r", Attempts: 1},
+	} {
+		if got := string(AppendWhy(nil, &r)); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestTextOfAStrangerCannotSteerATerminal(t *testing.T) {
 	f := Record{Host: "a\x1b[2Jb\r\nc d\u202e\xff", Path: "/", Reason: "x\ny", Detail: "tab\there", Verdict: Denied}
 	line := string(AppendText(nil, &f))

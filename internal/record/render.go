@@ -183,8 +183,19 @@ func appendStatus(b []byte, f *Record) []byte {
 	return strconv.AppendInt(b, int64(f.Status), 10)
 }
 
-// AppendWhy appends the reason of a denial or failure, else the rule that allowed.
+// AppendWhy appends the reason of a denial or failure, else the rule that allowed, and the
+// number of attempts where there were several.
 func AppendWhy(b []byte, f *Record) []byte {
+	if f.Attempts > 1 {
+		b = appendWhy(b, f)
+		b = append(b, " ("...)
+		b = strconv.AppendInt(b, int64(f.Attempts), 10)
+		return append(b, " attempts)"...)
+	}
+	return appendWhy(b, f)
+}
+
+func appendWhy(b []byte, f *Record) []byte {
 	switch {
 	case f.Reason != "" && f.Detail != "":
 		b = appendPlain(b, string(f.Reason))

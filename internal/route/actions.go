@@ -14,7 +14,12 @@ const (
 	MaxAppended      = 32        // headers that one rule appends
 	MaxAppendedBytes = 4 << 10   // of their names and values
 	MaxDelay         = time.Hour // of a fault
+	MaxTimeout       = time.Hour // of a request, and of an attempt
 )
+
+// DefaultTimeout is how long a request inside the mesh waits for the head of its answer, where
+// no rule says otherwise: that of Istio 0.5.
+const DefaultTimeout = 15 * time.Second
 
 // Share is how many of a million requests something is done with: percent with four
 // places.
@@ -65,6 +70,17 @@ type Actions struct {
 	Append   []Header  `json:"append,omitempty"`
 	Delay    *Delay    `json:"delay,omitempty"`
 	Abort    *Abort    `json:"abort,omitempty"`
+
+	// Timeout is from a request's end to its answer's head, all attempts included; 0: the
+	// default of the way that it goes.
+	Timeout time.Duration `json:"timeout,omitempty"`
+	Retries *Retries      `json:"retries,omitempty"`
+}
+
+// Retries is how a request that failed is sent again.
+type Retries struct {
+	Attempts int           `json:"attempts"`              // beside the first
+	Each     time.Duration `json:"eachTimeout,omitempty"` // of one attempt; 0: Timeout alone
 }
 
 // check refuses what a proxy could not do, so that a whole table is refused before a
@@ -90,6 +106,12 @@ func (a *Actions) check() error {
 		case d.For <= 0 || d.For > MaxDelay:
 			return fmt.Errorf("delay of %v: more than 0 and at most %v", d.For, MaxDelay)
 		}
+	}
+	if a.Timeout < 0 || a.Timeout > MaxTimeout {
+		return fmt.Errorf("time-out of %v: at most %v", a.Timeout, MaxTimeout)
+	}
+	if r := a.Retries; r != nil && (r.Attempts < 0 || r.Each < 0 || r.Each > MaxTimeout) {
+		return fmt.Errorf("%d attempts of %v: neither is negative, and the time is at most %v", r.Attempts, r.Each, MaxTimeout)
 	}
 	if b := a.Abort; b != nil {
 		if b.Share > Whole {

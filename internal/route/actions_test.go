@@ -27,6 +27,9 @@ func TestActionsThatCannotBeDoneAreRefused(t *testing.T) {
 		"delay of 0s":                    {Delay: &Delay{Share: 1}},
 		"delay of 1h0m0.000000001s":      {Delay: &Delay{Share: 1, For: MaxDelay + 1}},
 		"abort of 1000001 in a million":  {Abort: &Abort{Share: Whole + 1, Status: 500}},
+		"time-out of 1h0m0.000000001s":   {Timeout: MaxTimeout + 1},
+		"-1 attempts":                    {Retries: &Retries{Attempts: -1}},
+		"1 attempts of 1h0m0.000000001":  {Retries: &Retries{Attempts: 1, Each: MaxTimeout + 1}},
 		"an abort with status 199":       {Abort: &Abort{Share: 1, Status: 199}},
 		"an abort with status 600":       {Abort: &Abort{Share: 1, Status: 600}},
 	} {

@@ -140,13 +140,36 @@ func (f *field) matches(request *Request) bool {
 	if request.Fields == nil {
 		return false
 	}
-	found, count := false, 0
-	request.Fields.Values(f.name, func(value string) bool {
-		count++
-		found = value != "" && f.takes(value)
-		return !found
-	})
+	look := request.Look
+	if look == nil {
+		look = new(Look)
+	}
+	found, count := look.one(f, request.Fields)
 	return found || count > 1 && f.takes(f.joined(request.Fields))
+}
+
+// Look is what looking at header fields needs, to be used again from one request to the
+// next: without it each look is an allocation. It must not be copied once it is used. The
+// zero Look is ready.
+type Look struct {
+	yield func(value string) bool
+	at    *field
+	found bool
+	count int
+}
+
+// one looks for one value that a matcher takes, and counts those that it looked at.
+func (l *Look) one(f *field, fields Fields) (found bool, count int) {
+	if l.yield == nil {
+		l.yield = func(value string) bool {
+			l.count++
+			l.found = value != "" && l.at.takes(value)
+			return !l.found
+		}
+	}
+	l.at, l.found, l.count = f, false, 0
+	fields.Values(f.name, l.yield)
+	return l.found, l.count
 }
 
 // joined returns all values of the field as one.

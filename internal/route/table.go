@@ -20,6 +20,7 @@ type Request struct {
 	Authority string // the Host as it was sent
 	HTTPS     bool   // its target was an https URL
 	Fields    Fields // nil when there are no header fields
+	Look      *Look  // of whoever plans one request after another; may be nil
 }
 
 // Fields looks up the header fields of a request.
@@ -153,8 +154,8 @@ func compile(rule *Rule) (compiledRule, error) {
 }
 
 // Plan returns what the first rule that matches says of a request for service; a
-// request that none matches goes to the service itself. It does not allocate but
-// where a rule looks at a field that is repeated, or by a regular expression.
+// request that none matches goes to the service itself. With a Look it does not allocate but
+// where a rule looks at a field that is repeated.
 func (t *Table) Plan(service names.Name, request Request) Plan {
 	rules := t.services[service]
 	for i := range rules {

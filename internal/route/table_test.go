@@ -227,12 +227,13 @@ func TestAPlanByLiteralsDoesNotAllocate(t *testing.T) {
 func literalTable(t testing.TB) (*Table, Request) {
 	table, err := NewTable([]ServiceRules{{Service: reviews, Rules: []Rule{
 		{ID: "a", Match: Match{Headers: map[string]StringMatch{"foo": {Exact: "x"}, ":method": {Exact: "POST"}}}, Targets: []Weighted{version("v1", 100)}},
+		{ID: "jason", Match: Match{Headers: map[string]StringMatch{"foo": {Exact: "x"}, "cookie": {Exact: "user=jason"}}}, Targets: []Weighted{version("v1", 100)}},
 		{ID: "b", Match: Match{URI: &StringMatch{Prefix: "/reviews/"}}, Targets: []Weighted{version("v1", 50), version("v3", 50)}},
 	}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return table, Request{Method: "GET", Path: "/reviews/0?x=y", Authority: "reviews", Fields: headers("foo", "x")}
+	return table, Request{Method: "GET", Path: "/reviews/0?x=y", Authority: "reviews", Fields: headers("foo", "x", "cookie", "a=b"), Look: new(Look)}
 }
 
 func BenchmarkPlan(b *testing.B) {

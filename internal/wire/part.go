@@ -62,7 +62,8 @@ const (
 //	   protocol: what a client says decides; an endpoint lists the ports that are not ready
 //	5: a service may have addresses, be headless or another name for a host; an endpoint
 //	   may have addresses, a name, and ports other than those of its service;
-//	   a route rule redirects, rewrites, appends headers and injects faults
+//	   a route rule redirects, rewrites, appends headers and injects faults,
+//	   and has a time-out and retries
 const Format = 5
 
 // onStream is what is read of a stream. Both of its ends are of one format: a

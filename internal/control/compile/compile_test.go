@@ -789,7 +789,9 @@ func TestWhatARouteRuleDoesIsCompiled(t *testing.T) {
 		}),
 		routeRule("b", &istio.RouteRuleSpec{
 			Destination: &istio.Service{Name: "details"}, Rewrite: &istio.Rewrite{URI: "/c"}, AppendHeaders: map[string]string{"z": "1", "y": "2"},
-			HTTPFault: &istio.HTTPFault{Delay: &istio.Delay{Percent: 0.01, FixedDelay: "7s"}, Abort: &istio.Abort{Percent: 12.5, HTTPStatus: 418}},
+			HTTPReqTimeout: &istio.HTTPTimeout{SimpleTimeout: &istio.SimpleTimeout{Timeout: "3s"}},
+			HTTPReqRetries: &istio.HTTPRetry{SimpleRetry: &istio.SimpleRetry{Attempts: 3, PerTryTimeout: "1.5s"}},
+			HTTPFault:      &istio.HTTPFault{Delay: &istio.Delay{Percent: 0.01, FixedDelay: "7s"}, Abort: &istio.Abort{Percent: 12.5, HTTPStatus: 418}},
 		}),
 		routeRule("none", &istio.RouteRuleSpec{Destination: &istio.Service{Name: "ratings"}, HTTPFault: &istio.HTTPFault{Abort: &istio.Abort{HTTPStatus: 418}}}),
 	}})
@@ -799,6 +801,6 @@ func TestWhatARouteRuleDoesIsCompiled(t *testing.T) {
 	services := snapshotOf(t, out, workload(t, "productpage-v1/1", "default")).Routes.Services
 	equal(t, "the redirect", services[0].Rules[0].Actions, json.RawMessage(`{"redirect":{"uri":"/a","authority":"b"}}`))
 	equal(t, "the rest", services[0].Rules[1].Actions, json.RawMessage(`{"rewrite":{"uri":"/c"},"append":[{"name":"y","value":"2"},{"name":"z","value":"1"}],`+
-		`"delay":{"share":100,"for":7000000000},"abort":{"share":125000,"status":418}}`))
+		`"delay":{"share":100,"for":7000000000},"abort":{"share":125000,"status":418},"timeout":3000000000,"retries":{"attempts":3,"eachTimeout":1500000000}}`))
 	equal(t, "a share of 0", services[1].Rules[0].Actions, json.RawMessage(`{}`))
 }

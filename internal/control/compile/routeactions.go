@@ -23,6 +23,23 @@ func compileActions(spec *istio.RouteRuleSpec) (route.Actions, error) {
 	for _, name := range slices.Sorted(maps.Keys(spec.AppendHeaders)) {
 		out.Append = append(out.Append, route.Header{Name: name, Value: spec.AppendHeaders[name]})
 	}
+	if t := spec.HTTPReqTimeout; t != nil && t.SimpleTimeout != nil {
+		timeout, err := time.ParseDuration(t.SimpleTimeout.Timeout)
+		if err != nil {
+			return out, fmt.Errorf("httpTimeout invalid: %w", err)
+		}
+		out.Timeout = timeout
+	}
+	if r := spec.HTTPReqRetries; r != nil && r.SimpleRetry != nil && r.SimpleRetry.Attempts != 0 {
+		out.Retries = &route.Retries{Attempts: int(r.SimpleRetry.Attempts)}
+		if text := r.SimpleRetry.PerTryTimeout; text != "" {
+			each, err := time.ParseDuration(text)
+			if err != nil {
+				return out, fmt.Errorf("perTryTimeout invalid: %w", err)
+			}
+			out.Retries.Each = each
+		}
+	}
 	if spec.HTTPFault == nil {
 		return out, nil
 	}

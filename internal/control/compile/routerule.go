@@ -129,10 +129,6 @@ func unsupportedRouteField(spec *istio.RouteRuleSpec) string {
 	switch {
 	case spec.WebsocketUpgrade:
 		return "websocketUpgrade"
-	case spec.HTTPReqTimeout != nil:
-		return "httpReqTimeout"
-	case spec.HTTPReqRetries != nil:
-		return "httpReqRetries"
 	case spec.L4Fault != nil:
 		return "l4Fault"
 	case spec.Mirror != nil:

@@ -100,6 +100,9 @@ func (r *Requests) Reply(reason refusal.Reason, text string) exchange.Direction 
 func (r *Requests) Done(_ *exchange.Request, o exchange.Outcome) {
 	r.entry.Edit(func(f *record.Record) {
 		f.Status, f.Sent, f.Received, f.Duration = o.Status, o.Sent, o.Received, o.Duration
+		if o.Attempts > 1 {
+			f.Attempts = o.Attempts
+		}
 		if o.Upstream.IsValid() && f.Upstream == "" {
 			f.Upstream = r.remoteText(o.Upstream)
 		}

@@ -101,9 +101,32 @@ type Direction struct {
 	Set       []Field  // fields in place of all of their name
 	Append    []Field  // fields beside those of their name
 
-	Timeout      time.Duration // until the answer's last byte; 0: the engine's, until its head
-	AllowUpgrade bool          // pass on a wish to change protocols, and become a relay
-	Explain      bool          // tell the client what an upstream's error said
+	Timeout time.Duration // until the answer's last byte; 0: the engine's, until its head
+	// HeadTimeout is from the request's end until the answer's head, all attempts
+	// included; 0: the engine's. It is not for what may become a relay.
+	HeadTimeout time.Duration
+	// Retry is asked whether a request that failed is sent again, where all of it is
+	// held; nil: it is not.
+	Retry        Retrier
+	AllowUpgrade bool // pass on a wish to change protocols, and become a relay
+	Explain      bool // tell the client what an upstream's error said
+}
+
+// Retrier decides whether a request is sent again.
+type Retrier interface {
+	// AttemptTimeout is of one attempt, until the answer's head; 0: none but the whole's.
+	AttemptTimeout() time.Duration
+	// Again is asked after each attempt that got an answer, or failed before there was
+	// one. Where it says so, the request is sent again after wait, to what Take and Dial of
+	// the Upstream then return, and nothing of the answer reaches the client.
+	Again(a Attempt) (wait time.Duration, again bool)
+}
+
+// Attempt is how one attempt at a request ended.
+type Attempt struct {
+	Number  int            // from 1
+	Status  int            // of the answer; 0: there was none
+	Failure *refusal.Error // why there was none; it is only read
 }
 
 // Field is one header field.
@@ -149,4 +172,5 @@ type Outcome struct {
 	Upstream netip.AddrPort // that was reached; the zero value where none was
 	Reused   bool           // the upstream connection was not new
 	Upgraded bool           // the connection became a relay
+	Attempts int            // at an upstream; 0: there was none
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // bodyKind is how an answer's body ends, RFC 9112 §6.3.
@@ -28,6 +29,17 @@ func (d *conn) answer(u exchange.Stream, n int, p *pump) result {
 	}
 	sc := d.scratch
 	h := &sc.res
+	if late := d.late(); d.stopAlarm() {
+		if late == nil {
+			late = refusal.New(refusal.UpstreamTimeout, "")
+		}
+		return result{failure: late}
+	}
+	if d.retry != nil {
+		if wait, again := d.ask(exchange.Attempt{Number: d.attempts, Status: h.status}); again {
+			return result{again: true, wait: wait, reusable: d.wholeAnswer(size, n)}
+		}
+	}
 	if h.status == 101 {
 		return d.switchProtocols(u, size, n, p)
 	}

@@ -21,6 +21,11 @@ type waits struct {
 func (w *waits) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.endLocked()
+}
+
+// endLocked is end with mu held.
+func (w *waits) endLocked() {
 	if w.stream != nil {
 		w.stream.Abort()
 	}
@@ -79,11 +84,14 @@ func (d *conn) ended() bool {
 
 // connectFailure says why there is no upstream connection.
 func (d *conn) connectFailure(err error) *refusal.Error {
+	late := d.late()
 	switch {
 	case d.gone.Load():
 		return &refusal.Error{Reason: refusal.ClientGone, Err: err}
 	case d.ended():
 		return &refusal.Error{Reason: refusal.Withdrawn, Err: err}
+	case late != nil:
+		return late
 	case refusal.Of(err).Reason == refusal.Withdrawn, !d.watch.fired():
 		return refusal.Of(err)
 	}
@@ -107,11 +115,14 @@ func (d *conn) streamFailure(err error) *refusal.Error {
 		return own
 	}
 	e := &refusal.Error{Reason: refusal.UpstreamReset, Err: err}
+	late := d.late()
 	switch {
 	case d.gone.Load():
 		e.Reason = refusal.ClientGone
 	case d.aborted.Load():
 		e.Reason = refusal.Withdrawn
+	case late != nil:
+		return late
 	case d.watch.fired() && isTimeout(err):
 		e.Reason = refusal.UpstreamTimeout
 	case isTimeout(err):

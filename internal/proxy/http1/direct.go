@@ -14,6 +14,10 @@ func (d *conn) exchange() next {
 	d.endPatience()
 	start := d.server.now()
 	d.received, d.until = 0, 0
+	d.begun, d.headBy, d.attempts, d.retry = start, 0, 0, nil
+	if d.alarm.at.Load() != unset { // of an exchange that ended before its answer
+		d.alarm.at.Store(unset)
+	}
 	if !d.watch.set(waiting, start+d.server.limits.AnswerTimeout) {
 		return endNow
 	}
@@ -40,6 +44,9 @@ func (d *conn) follow(dir *exchange.Direction, start time.Duration) next {
 	if dir.Timeout > 0 {
 		d.until = start + dir.Timeout
 		d.watch.set(waiting, d.until)
+	}
+	if dir.HeadTimeout > d.server.limits.AnswerTimeout {
+		d.watch.set(waiting, d.begun+dir.HeadTimeout+sweepAtMost) // the alarm comes first
 	}
 	if !d.request.complete || dir.AllowUpgrade && d.x.Upgrade != "" {
 		return d.leave(dir, start)
@@ -94,12 +101,13 @@ func (d *conn) decideLater(dir *exchange.Direction, start time.Duration) (_ exch
 		direction.ID = dir.ID
 	}
 	d.until = 0
+	d.begun = d.server.now()
 	switch {
 	case d.gone.Load():
 		late = refusal.New(refusal.ClientGone, "")
 	case d.ended():
 		late = refusal.New(refusal.Withdrawn, "")
-	case !d.watch.set(waiting, d.server.now()+d.server.limits.AnswerTimeout):
+	case !d.watch.set(waiting, d.begun+d.server.limits.AnswerTimeout):
 		late = refusal.New(refusal.DecisionTimeout, "")
 	case direction.Later != nil:
 		late = internal("a Direction with Later from a Later")

@@ -56,8 +56,15 @@ type conn struct {
 	received int64  // bytes sent to the client in this exchange
 	until    time.Duration
 
+	begun      time.Duration    // when the exchange was decided about
+	headBy     time.Duration    // when the answer's head must be there, attempts included; 0: whenever
+	patienceOf time.Duration    // the time-out of the attempt under way, for its error
+	retry      exchange.Retrier // of the request under way, where all of it is in the buffer
+	attempts   int              // at an answer to it
+
 	watch   watch
 	wait    waits
+	alarm   alarm
 	aborted atomic.Bool
 	gone    atomic.Bool
 
@@ -105,6 +112,7 @@ func (d *conn) takePrefix(prefix []byte) {
 func (d *conn) serve() {
 	defer d.release()
 	defer d.endBound()
+	defer d.endAlarm()
 	for {
 		err := d.raw.Read(d.stepFunc)
 		d.inside = false

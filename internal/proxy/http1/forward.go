@@ -14,19 +14,50 @@ type result struct {
 	closes   bool           // the client connection cannot serve another request
 	reusable bool           // the upstream connection can
 	upgraded bool
+
+	again bool // nothing was sent to the client: the request is sent again
+	wait  time.Duration
 }
 
 // forward sends the request upstream in one write, and its answer back in
-// another if it is short.
+// another if it is short. Where it fails, and its Retrier says so, it is sent again.
 func (d *conn) forward(dir *exchange.Direction, start time.Duration) next {
-	out, bad := d.buildRequest(dir)
-	if bad != fine {
-		return d.failed(dir, start, result{failure: d.server.limits.request(bad), closes: true})
+	if dir.HeadTimeout > 0 {
+		d.headBy = d.begun + dir.HeadTimeout
 	}
+	d.retry = dir.Retry
+	for {
+		out, bad := d.buildRequest(dir)
+		if bad != fine {
+			return d.failed(dir, start, result{failure: d.server.limits.request(bad), closes: true})
+		}
+		u, res := d.attempt(dir, out)
+		if d.again(&res) {
+			d.watched(nil)
+			if u != nil {
+				u.Release(res.reusable)
+			}
+			if why := d.rest(res.wait); why != nil {
+				return d.failed(dir, start, result{failure: why})
+			}
+			continue
+		}
+		if u == nil {
+			return d.failed(dir, start, res)
+		}
+		return d.settle(dir, start, u, res)
+	}
+}
+
+// attempt sends a request that is all there once, and carries its answer. The stream is
+// nil where none was connected.
+func (d *conn) attempt(dir *exchange.Direction, out exchange.Message) (exchange.Stream, result) {
+	d.attempts++
+	d.startAlarm(dir)
 	replayable := isIdempotent(d.x.Method)
 	u, err := d.connect(dir)
 	if err != nil {
-		return d.failed(dir, start, result{failure: d.connectFailure(err)})
+		return nil, result{failure: d.connectFailure(err)}
 	}
 	up := d.scratch.up[headRoom : len(d.scratch.up)-tailRoom]
 	n, err := u.Exchange(out, up)
@@ -36,17 +67,14 @@ func (d *conn) forward(dir *exchange.Direction, start time.Duration) next {
 		d.watched(nil)
 		u.Release(false)
 		if u, err = d.dial(dir); err != nil {
-			return d.failed(dir, start, result{failure: d.connectFailure(err)})
+			return nil, result{failure: d.connectFailure(err)}
 		}
 		n, err = u.Exchange(out, up)
 	}
-	var res result
 	if err != nil {
-		res = result{failure: d.readFailure(err, nil)}
-	} else {
-		res = d.answer(u, n, nil)
+		return u, result{failure: d.readFailure(err, nil)}
 	}
-	return d.settle(dir, start, u, res)
+	return u, d.answer(u, n, nil)
 }
 
 // settle puts the upstream connection where it belongs and ends the exchange.
@@ -85,7 +113,7 @@ func (d *conn) finish(dir *exchange.Direction, start, now time.Duration, res res
 	case res.closes:
 		then = endNow
 	}
-	o.Status, o.Failure, o.Upgraded = res.status, res.failure, res.upgraded
+	o.Status, o.Failure, o.Upgraded, o.Attempts = res.status, res.failure, res.upgraded, d.attempts
 	o.Sent = int64(d.request.size) + d.request.pumped
 	if res.failure != nil {
 		then = d.explain(dir, &o, then)

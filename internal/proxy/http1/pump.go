@@ -31,6 +31,8 @@ type pump struct {
 	total  int64 // bytes of body so far, as data
 	buffer *pumpBuffer
 
+	headTimeout time.Duration // from the body's end to the answer's head; 0: the engine's
+
 	read    int64  // bytes from the client
 	surplus []byte // read past the end of the body, in buffer
 	sent    atomic.Bool
@@ -68,7 +70,10 @@ func (p *pump) run() {
 			}
 		}
 		if last {
-			d.watch.set(waiting, d.deadline(d.server.limits.AnswerTimeout))
+			d.watch.set(waiting, d.deadline(max(d.server.limits.AnswerTimeout, p.headTimeout+sweepAtMost)))
+			if p.headTimeout > 0 {
+				d.setAlarmOnce(d.server.now() + p.headTimeout)
+			}
 			return
 		}
 		d.watch.set(moving, d.deadline(d.server.limits.TransferTimeout))
@@ -146,6 +151,8 @@ func (d *conn) forwardLong(dir *exchange.Direction, start time.Duration) next {
 	if bad != fine {
 		return d.failed(dir, start, result{failure: d.server.limits.request(bad), closes: true})
 	}
+	d.attempts++
+	d.alarm.at.Store(unset)
 	u, err := d.connect(dir)
 	if err != nil {
 		return d.failed(dir, start, result{failure: d.connectFailure(err)})
@@ -155,7 +162,7 @@ func (d *conn) forwardLong(dir *exchange.Direction, start time.Duration) next {
 		res := result{failure: d.readFailure(err, nil)}
 		return d.settle(dir, start, u, res)
 	}
-	p := d.startPump(u)
+	p := d.startPump(u, dir)
 	if p == nil {
 		d.watch.set(waiting, d.deadline(d.server.limits.AnswerTimeout))
 	}
@@ -172,12 +179,13 @@ func (d *conn) forwardLong(dir *exchange.Direction, start time.Duration) next {
 }
 
 // startPump starts sending the rest of the request's body, if there is one.
-func (d *conn) startPump(u exchange.Stream) *pump {
+func (d *conn) startPump(u exchange.Stream, dir *exchange.Direction) *pump {
 	if d.request.complete {
 		return nil
 	}
 	h := d.head
-	p := &pump{conn: d, u: u, done: make(chan struct{}), total: int64(d.request.body)}
+	p := &pump{conn: d, u: u, done: make(chan struct{}), total: int64(d.request.body), headTimeout: dir.HeadTimeout}
+	d.patienceOf = dir.HeadTimeout
 	if h.chunked {
 		p.chunks = &d.scratch.chunks
 	} else {

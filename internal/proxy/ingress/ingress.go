@@ -54,7 +54,7 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn) {
 	}
 	r := &requests{way: w}
 	r.Init(w.mesh, conn, about)
-	r.NewID = true // the client's own is not for the mesh to trace by
+	r.Edge = true
 	r.Remove, r.Append = forwarding, forwarded(conn.Down())
 	r.Denied = func(_ *snapshot.Snapshot, _ mesh.Target, v policy.Verdict) exchange.Direction { return r.deny(v) }
 	w.kit.HTTP.Serve(ctx, conn.Down(), nil, r)
@@ -126,4 +126,5 @@ func forwarded(down *net.TCPConn) []exchange.Field {
 
 // forwarding is the fields that tell of a client: those of the client's own making are
 // removed, for the edge trusts none.
-var forwarding = []string{"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}
+// Nor may it say how long the mesh is to wait.
+var forwarding = append([]string{"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}, mesh.OverrideFields...)

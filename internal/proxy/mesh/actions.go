@@ -96,6 +96,33 @@ func pause(ctx context.Context, wait time.Duration) error {
 	}
 }
 
+// bound says for how long a request waits for its answer, and whether it is sent again.
+func (r *Requests) bound(direction *exchange.Direction, x *exchange.Request, actions *route.Actions) {
+	direction.HeadTimeout = route.DefaultTimeout
+	var again *route.Retries
+	if actions != nil {
+		again = actions.Retries
+		if actions.Timeout > 0 {
+			direction.HeadTimeout = actions.Timeout
+		}
+	}
+	most := -1
+	if !r.Edge {
+		r.over.read(x, again != nil)
+		if r.over.timeout > 0 {
+			direction.HeadTimeout = r.over.timeout
+		}
+		if r.over.found {
+			direction.Remove = OverrideFields
+		}
+		most = r.over.retries
+	}
+	if again != nil {
+		r.retries.begin(&r.call, again, most, r.held)
+		direction.Retry = &r.retries
+	}
+}
+
 // edit changes a request as its plan says.
 func (r *Requests) edit(direction *exchange.Direction, x *exchange.Request, d *Decision) {
 	actions := d.Plan.Does()

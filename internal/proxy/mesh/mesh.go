@@ -41,6 +41,7 @@ type Way struct {
 	ends     ends                                         // what records say of endpoints
 	findings findings                                     // which ports' servers were seen to speak first
 	pools    pools.Table[poolKey, struct{}]
+	budgets  budgets
 }
 
 // New returns a way without connections.

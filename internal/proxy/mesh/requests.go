@@ -20,7 +20,9 @@ import (
 // records. It must not be copied once it is used.
 type Requests struct {
 	carry.Requests
-	NewID  bool             // each request gets a new x-request-id: the client's own is not for the mesh
+	// Edge says that the client is none of the mesh's: each request gets a new x-request-id,
+	// and overrides nothing. Its Remove must have OverrideFields.
+	Edge   bool
 	Remove []string         // fields that no request keeps
 	Append []exchange.Field // fields that each request gets
 	// Denied answers a request that is denied. It must be set before the first.
@@ -29,7 +31,10 @@ type Requests struct {
 	way      *Way
 	held     names.Name // the service that the connection's grant is for
 	id       requestID
-	call     call             // the request of the moment
+	call     call    // the request of the moment
+	retries  retries // of it
+	over     overrides
+	look     route.Look
 	appended []exchange.Field // what it gets
 }
 
@@ -47,7 +52,7 @@ func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target) e
 
 // route is Route; delayed says that a fault has held the request up already.
 func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, delayed bool) exchange.Direction {
-	d := r.way.planned(s, to, route.Request{Method: x.Method, Path: x.Target, Authority: x.Host, HTTPS: x.HTTPS, Fields: x})
+	d := r.way.planned(s, to, route.Request{Method: x.Method, Path: x.Target, Authority: x.Host, HTTPS: x.HTTPS, Fields: x, Look: &r.look})
 	r.Decide(&d.Verdict)
 	if !d.Verdict.Passes() {
 		return r.Denied(s, to, d.Verdict) // by value: d stays on the stack
@@ -77,7 +82,7 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 	direction := exchange.Direction{
 		Upstream: &r.call, ID: uint64(r.ID()), AllowUpgrade: true, Explain: true, Remove: r.Remove, Append: r.Append,
 	}
-	if r.NewID || r.id.missing(x) {
+	if r.Edge || r.id.missing(x) {
 		direction.Set = r.id.fresh()
 	}
 	if x.Host == "" { // HTTP/1.0
@@ -86,6 +91,7 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 	if actions != nil {
 		r.edit(&direction, x, &d)
 	}
+	r.bound(&direction, x, actions)
 	return direction
 }
 

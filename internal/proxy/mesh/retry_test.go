@@ -1,0 +1,164 @@
+package mesh
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/proxy/share"
+	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/refusal"
+	"sluice.dev/sluice/internal/route"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// takes takes retries until there is none left.
+func takes(b *budget) (n int) {
+	for b.take(time.Now()) {
+		n++
+	}
+	return n
+}
+
+func TestTheBudgetOfRetriesIsAFifthOfTheLoadAboveAFloor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b budget
+		b.asked(time.Now())
+		if got := takes(&b); got != budgetFloor {
+			t.Errorf("for one request: %d", got)
+		}
+		time.Sleep(time.Second)
+		if got := takes(&b); got != budgetFloor {
+			t.Errorf("in the next second: %d", got)
+		}
+		for range 1000 {
+			b.asked(time.Now())
+		}
+		if got := takes(&b); got != 1000/budgetShare-budgetFloor {
+			t.Errorf("at 1000 requests a second: %d more", got)
+		}
+		time.Sleep(time.Second)
+		if got := takes(&b); got != 1000/budgetShare {
+			t.Errorf("right after 1000 requests: %d", got)
+		}
+		time.Sleep(2 * time.Second)
+		if got := takes(&b); got != budgetFloor {
+			t.Errorf("long after: %d", got)
+		}
+	})
+}
+
+// called is a request to details that is sent to its endpoint one, with the retries of a rule.
+func called(now func() time.Time, plan *route.Retries, most int) *retries {
+	stock := share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)
+	w := New(Config{Kit: &carry.Kit{Now: now, Upstream: upstream.Allowance{Open: stock, Handshakes: stock}}})
+	one, two := endpoint("details-v1/1", "v1"), endpoint("details-v1/2", "v1")
+	c := &call{candidates: candidates{way: w, port: 9080, fit: []*wire.Endpoint{&one, &two}, current: &one}, requests: new(Requests)}
+	r := new(retries)
+	r.begin(c, plan, most, details)
+	return r
+}
+
+func TestARequestIsRepeatedWithinItsAttemptsAndTheBudget(t *testing.T) {
+	now := time.Now()
+	r := called(func() time.Time { return now }, &route.Retries{Attempts: 100, Each: time.Second}, -1)
+	if r.AttemptTimeout() != time.Second {
+		t.Errorf("an attempt has %v", r.AttemptTimeout())
+	}
+	for n := 1; n <= budgetFloor; n++ {
+		wait, again := r.Again(exchange.Attempt{Number: n, Status: 500})
+		if want := []string{"details-v1/1", "details-v1/2"}[n%2]; !again || wait < 0 || wait >= longestWait(n) || r.call.current.Instance != want {
+			t.Errorf("attempt %d: %v after %v, to %s", n, again, wait, r.call.current.Instance)
+		}
+	}
+	if _, again := r.Again(exchange.Attempt{Number: budgetFloor + 1, Status: 500}); again {
+		t.Error("past the budget")
+	}
+	now = now.Add(time.Second)
+	if _, again := r.Again(exchange.Attempt{Number: 100, Status: 500}); !again {
+		t.Error("not in the next second")
+	}
+	if _, again := r.Again(exchange.Attempt{Number: 101, Status: 500}); again {
+		t.Error("past its attempts")
+	}
+	r = called(func() time.Time { return now }, &route.Retries{Attempts: 100}, 0)
+	if _, again := r.Again(exchange.Attempt{Number: 1, Status: 500}); again {
+		t.Error("though the request says 0")
+	}
+}
+
+func TestBudgetsAreEachServicesOwnAndBounded(t *testing.T) {
+	var all budgets
+	first := all.get(details)
+	if all.get(details) != first || all.get(reviews) == first {
+		t.Error("a budget is not its service's own")
+	}
+	for i := range maxBudgets + 1 {
+		all.get(names.MustParse("s" + string(rune('a'+i%26)) + string(rune('a'+i/26%26)) + string(rune('a'+i/676)) + ".example"))
+	}
+	if n := len(*all.of.Load()); n > maxBudgets {
+		t.Errorf("%d budgets", n)
+	}
+}
+
+func TestWaitsBetweenAttemptsDoubleToABound(t *testing.T) {
+	for attempts, want := range map[int]time.Duration{1: 25 * time.Millisecond, 2: 75 * time.Millisecond, 3: 175 * time.Millisecond, 4: mostWait, 1 << 30: mostWait} {
+		if got := longestWait(attempts); got != want {
+			t.Errorf("after %d: %v", attempts, got)
+		}
+	}
+}
+
+func TestOnlyWhatAnotherAttemptMayMendIsRepeated(t *testing.T) {
+	failed := func(r refusal.Reason) exchange.Attempt { return exchange.Attempt{Failure: refusal.New(r, "")} }
+	for _, x := range []struct {
+		a    exchange.Attempt
+		want bool
+	}{
+		{exchange.Attempt{Status: 500}, true}, {exchange.Attempt{Status: 503}, true}, {exchange.Attempt{Status: 499}, false}, {exchange.Attempt{Status: 200}, false},
+		{failed(refusal.UpstreamReset), true}, {failed(refusal.UpstreamTimeout), true}, {failed(refusal.UpstreamConnect), true},
+		{failed(refusal.ClientGone), false}, {failed(refusal.Withdrawn), false}, {failed(refusal.NoHealthyUpstream), false}, {failed(refusal.Overflow), false}, {failed(refusal.Internal), false},
+	} {
+		if got := mayBeRepeated(x.a); got != x.want {
+			t.Errorf("%+v: %v", x.a, got)
+		}
+	}
+}
+
+// fields are pairs of name and value.
+type fields [][2]string
+
+func (f fields) Values(lower string, yield func(string) bool) {
+	for _, one := range f {
+		if one[0] == lower && !yield(one[1]) {
+			return
+		}
+	}
+}
+
+func TestARequestMayOverrideItsTimes(t *testing.T) {
+	var o overrides
+	for _, x := range []struct {
+		timeout, retries string
+		wantTimeout      time.Duration
+		wantRetries      int
+	}{
+		{"250", "7", 250 * time.Millisecond, 7},
+		{"0", "0", route.MaxTimeout, 0},
+		{"4294967295", "65535", route.MaxTimeout, 65535},
+		{"-1", "-1", 0, -1},
+		{"1s", "many", 0, -1},
+		{"99999999999999999999", "99999", 0, -1},
+	} {
+		o.read(&exchange.Request{Fields: fields{{timeoutField, x.timeout}, {retriesField, x.retries}}}, true)
+		if o.timeout != x.wantTimeout || o.retries != x.wantRetries || !o.found {
+			t.Errorf("%q and %q: %v, %d, %v", x.timeout, x.retries, o.timeout, o.retries, o.found)
+		}
+	}
+	if o.read(&exchange.Request{Fields: fields{{"a", "b"}}}, true); o.timeout != 0 || o.retries != -1 || o.found {
+		t.Errorf("without them: %v, %d, %v", o.timeout, o.retries, o.found)
+	}
+}
