@@ -22,6 +22,8 @@ func (r Reason) Flag() string {
 		return "UPE"
 	case NoHealthyUpstream, NoSuchPort:
 		return "UH"
+	case FaultInjected:
+		return "FI" // fault injected
 	case Overflow:
 		return "UO"
 	case ClientGone, ClientStalled:

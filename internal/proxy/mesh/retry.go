@@ -82,6 +82,8 @@ func (c *call) elsewhere() bool {
 		return false
 	}
 	c.current, c.n, c.pool = next, 0, pool
-	c.requests.Via(next.Instance, c.rule, c.requests.endOf(next))
+	if c.requests != nil {
+		c.requests.Via(next.Instance, c.rule, c.requests.endOf(next))
+	}
 	return true
 }

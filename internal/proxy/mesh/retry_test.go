@@ -56,7 +56,7 @@ func called(now func() time.Time, plan *route.Retries, most int) *retries {
 	stock := share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)
 	w := New(Config{Kit: &carry.Kit{Now: now, Upstream: upstream.Allowance{Open: stock, Handshakes: stock}}})
 	one, two := endpoint("details-v1/1", "v1"), endpoint("details-v1/2", "v1")
-	c := &call{candidates: candidates{way: w, port: 9080, fit: []*wire.Endpoint{&one, &two}, current: &one}, requests: new(Requests)}
+	c := &call{candidates: candidates{way: w, port: 9080, fit: []*wire.Endpoint{&one, &two}, current: &one}}
 	r := new(retries)
 	r.begin(c, plan, most, details)
 	return r
