@@ -1,8 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 
@@ -20,17 +25,19 @@ import (
 )
 
 // server is a sluice-server as kubectl's commands see a cluster
-// (genericclioptions.RESTClientGetter). No kubeconfig is read: which server is meant
-// is said as to every other command of sluice.
+// (genericclioptions.RESTClientGetter). No KUBECONFIG is read: which server is meant is
+// said as to every other command of sluice.
 type server struct {
-	address   string // of --server
-	namespace string
+	address    string // of --server
+	kubeconfig string // a file, in the place of address
+	namespace  string
 
 	discovery func() (discovery.CachedDiscoveryInterface, error)
 }
 
 func (s *server) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&s.address, "server", os.Getenv("SLUICE_SERVER"), "`ADDR` of sluice-server: its socket, its runtime folder, or a loopback address with a port (SLUICE_SERVER; default: api.sock in the runtime folder)")
+	flags.StringVar(&s.address, "server", os.Getenv("SLUICE_SERVER"), "`ADDR` of sluice-server: its socket, its runtime folder, or a file of sluice kubeconfig (SLUICE_SERVER; default: api.sock in the runtime folder)")
+	flags.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE` of sluice kubeconfig: speak to the server that it names, over TLS")
 	flags.StringVarP(&s.namespace, "namespace", "n", "", "namespace (default \"default\")")
 	s.discovery = sync.OnceValues(func() (discovery.CachedDiscoveryInterface, error) {
 		config, err := s.ToRESTConfig()
@@ -47,16 +54,64 @@ func (s *server) addFlags(flags *pflag.FlagSet) {
 
 // ToRESTConfig implements genericclioptions.RESTClientGetter.
 func (s *server) ToRESTConfig() (*rest.Config, error) {
-	network, at, host, err := sluice.Resolve(s.address)
+	address, err := s.given()
+	if err != nil {
+		return nil, err
+	}
+	endpoint, err := sluice.Resolve(address)
 	if err != nil {
 		return nil, err
 	}
 	dialer := new(net.Dialer)
-	return &rest.Config{
-		Host: "http://" + host,
-		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer.DialContext(ctx, network, at) },
-		QPS:  -1, // one command on one machine: nobody else waits
-	}, nil
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, endpoint.Network, endpoint.At)
+		},
+		TLSClientConfig: endpoint.TLS,
+	}
+	config := &rest.Config{Host: endpoint.URL, Transport: transport, QPS: -1} // one command: nobody else waits
+	if endpoint.TLS == nil {
+		config.Transport = inTheClear{transport, endpoint.At}
+	}
+	return config, nil
+}
+
+// given is the address that the flags say.
+func (s *server) given() (string, error) {
+	switch {
+	case s.kubeconfig == "":
+		return s.address, nil
+	case !sluice.IsFile(s.kubeconfig):
+		return "", fmt.Errorf("--kubeconfig %s: it is not there, or not a regular file", s.kubeconfig)
+	}
+	return s.kubeconfig, nil
+}
+
+// inTheClear carries requests without TLS, and knows a port that wants TLS by its answer.
+type inTheClear struct {
+	http.RoundTripper
+	at string
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c inTheClear) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := c.RoundTripper.RoundTrip(request)
+	if err != nil || response.StatusCode != http.StatusBadRequest {
+		return response, err
+	}
+	const enough = 4 << 10
+	first, err := io.ReadAll(io.LimitReader(response.Body, enough))
+	if err != nil {
+		return nil, errors.Join(err, response.Body.Close())
+	}
+	if sluice.SaysTLS(response.StatusCode, first) {
+		return nil, errors.Join(sluice.TLSPortError(c.at), response.Body.Close())
+	}
+	response.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(first), response.Body), response.Body}
+	return response, nil
 }
 
 // ToDiscoveryClient implements genericclioptions.RESTClientGetter.
@@ -78,6 +133,9 @@ func (s *server) ToRawKubeConfigLoader() clientcmd.ClientConfig {
 	namespace := s.namespace
 	if namespace == "" {
 		namespace = api.DefaultNamespace
+		if address, err := s.given(); err == nil {
+			namespace = sluice.Namespace(address)
+		}
 	}
 	const name = "sluice"
 	config := clientcmdapi.NewConfig()

@@ -32,7 +32,7 @@ type completion = func(cmd *cobra.Command, args []string, word string) ([]string
 func completeBy(find func(ctx context.Context, cmd *cobra.Command, client *rest.Client, args []string) []string) completion {
 	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 		const none = cobra.ShellCompDirectiveNoFileComp
-		server, err := cmd.Flags().GetString(flagServer)
+		server, err := serverFor(cmd)
 		if err != nil {
 			return nil, none
 		}

@@ -26,7 +26,7 @@ Exit status: 0 where a sandbox can be made, else 1.`,
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
 			}
-			server, err := cmd.Flags().GetString(flagServer)
+			server, err := serverFor(cmd)
 			if err != nil {
 				return err
 			}

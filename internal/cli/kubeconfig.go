@@ -22,14 +22,15 @@ func newKubeconfigCommand() *cobra.Command {
 	lifetime := authority.DefaultLifetime
 	cmd := &cobra.Command{
 		Use:   "kubeconfig",
-		Short: "Write a kubeconfig, with which kubectl speaks to this server over TLS",
-		Long: `Writes a kubeconfig for kubectl: the address of the server (sluice-server --api-listen), the
+		Short: "Write a kubeconfig, with which sluice and kubectl speak to this server over TLS",
+		Long: `Writes a kubeconfig for sluice and kubectl: the address of the server (sluice-server --api-listen), the
 certificate of its authority, and a client certificate with its private key, which is made here and
 never sent. A reader may read everything; an editor may write rules and configuration too. The
 certificate is good for --lifetime and cannot be taken back before: whoever holds the file is who
 it says. A file that standard output leads to is made readable by its owner alone (mode 0600).`,
 		Example: `  sluice kubeconfig > sluice.kubeconfig
   sluice kubeconfig --role editor --lifetime 8h --name jason > editor.kubeconfig
+  sluice --kubeconfig sluice.kubeconfig flows
   kubectl --kubeconfig sluice.kubeconfig get egressrules`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {

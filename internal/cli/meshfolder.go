@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"sluice.dev/sluice/internal/paths"
+	"sluice.dev/sluice/internal/rest"
 )
 
 // runtimeOf returns the runtime folder that --server of run names, in the words that
@@ -23,6 +24,9 @@ func runtimeOf(server string) (string, error) {
 	_, err := netip.ParseAddrPort(strings.Replace(server, "localhost:", "127.0.0.1:", 1))
 	if err == nil || strings.Contains(server, "://") && !strings.HasPrefix(server, "unix:") {
 		return "", fmt.Errorf("--server %s: to join a mesh takes the runtime folder of its server on this machine, or api.sock in it: the proxy is reached there", server)
+	}
+	if rest.IsFile(path) {
+		return "", fmt.Errorf("--server %s: to join a mesh takes the runtime folder of its server on this machine, not a kubeconfig", server)
 	}
 	if info, err := os.Stat(path); err == nil && info.Mode().Type() == os.ModeSocket {
 		path = filepath.Dir(path)

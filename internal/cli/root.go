@@ -62,7 +62,8 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 	}
 	root.Flags().Bool("version", false, "version of sluice") // -v means more words, where there is one
 	flags := root.PersistentFlags()
-	flags.String(flagServer, os.Getenv("SLUICE_SERVER"), "`ADDR` of sluice-server: its socket, its runtime folder, or a loopback address with a port (SLUICE_SERVER; default: api.sock in the runtime folder)")
+	flags.String(flagServer, os.Getenv("SLUICE_SERVER"), "`ADDR` of sluice-server: its socket, its runtime folder, or a file of sluice kubeconfig (SLUICE_SERVER; default: api.sock in the runtime folder)")
+	flags.String(flagKubeconfig, "", "`FILE` of sluice kubeconfig: speak to the server that it names, over TLS")
 	flags.StringP(flagNamespace, "n", "", "namespace (default \"default\")")
 	complete(root, flagNamespace, completeNamespaces())
 	root.PersistentPreRunE = checkServerFlags
@@ -113,15 +114,18 @@ func otherCommand(root *cobra.Command, args []string) error {
 // with a flag of its own by that name is not meant. A namespace must be one that can
 // be, for nothing would be found in any other.
 func checkServerFlags(cmd *cobra.Command, _ []string) error {
-	for _, name := range []string{flagServer, flagNamespace} {
+	for _, name := range []string{flagServer, flagKubeconfig, flagNamespace} {
 		flag := cmd.InheritedFlags().Lookup(name)
 		if flag == nil || !flag.Changed {
 			continue
 		}
 		no := name == flagNamespace && slices.Contains([]string{"backup", "restore", "doctor"}, cmd.Name()) // they are of no one namespace
-		if no || slices.Contains([]string{"demo", "version", "kube-inject"}, cmd.Name()) {
+		if no || slices.Contains([]string{"demo", "version", "kube-inject"}, cmd.Name()) || name == flagKubeconfig && cmd.Name() == "run" {
 			return usageError(cmd, cmd.Name()+" takes no --"+name)
 		}
+	}
+	if kubeconfig, server := cmd.Flags().Lookup(flagKubeconfig), cmd.Flags().Lookup(flagServer); kubeconfig != nil && server != nil && kubeconfig.Changed && server.Changed {
+		return usageError(cmd, "--server and --kubeconfig name a server each: give one")
 	}
 	if namespace, given := namespaceFor(cmd); given && !api.IsNamespace(namespace) {
 		return fmt.Errorf("--namespace %q cannot be a namespace: lower-case letters, digits and inner hyphens, at most 63", namespace)

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,27 +10,61 @@ import (
 	"path/filepath"
 	"strings"
 
+	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/paths"
 )
 
+// byKubeconfig is what to do where a server is reached over TLS.
+const byKubeconfig = "write a file with sluice kubeconfig on its machine, and name it here: --kubeconfig FILE"
+
 // address is where a server is reached.
 type address struct {
-	network string // "unix" or "tcp"
-	at      string // a path, or host:port
-	host    string // what stands in URLs
+	network string      // "unix" or "tcp"
+	at      string      // a path, or host:port
+	host    string      // what stands in URLs
+	tls     *tls.Config // of a kubeconfig; nil: in the clear, on this machine
 }
 
-// Resolve reads an address of --server as every command does, and returns what is to
-// be dialled for it ("unix" with a path, or "tcp" with a host and port) and the host
-// that stands in URLs.
-func Resolve(server string) (network, at, host string, err error) {
+// scheme is that of URLs.
+func (a *address) scheme() string {
+	if a.tls != nil {
+		return "https"
+	}
+	return "http"
+}
+
+// Endpoint is what an address of --server means.
+type Endpoint struct {
+	Network, At string      // what is to be dialled: "unix" with a path, or "tcp" with a host and port
+	URL         string      // the scheme and host of its URLs
+	TLS         *tls.Config // nil: none
+	Namespace   string      // where no other is given
+}
+
+// Resolve reads an address of --server as every command does.
+func Resolve(server string) (Endpoint, error) {
 	found, err := resolve(server)
-	return found.network, found.at, found.host, err
+	if err != nil {
+		return Endpoint{}, err
+	}
+	return Endpoint{found.network, found.at, found.scheme() + "://" + found.host, found.tls, Namespace(server)}, nil
+}
+
+// Namespace returns the one that a kubeconfig of --server names, else the default. What
+// is wrong with the file, Resolve says.
+func Namespace(server string) string {
+	if IsFile(server) {
+		if config, err := ReadKubeconfig(server); err == nil {
+			return config.Namespace
+		}
+	}
+	return api.DefaultNamespace
 }
 
 // resolve reads an address of --server: a unix socket ("unix:PATH", "/PATH"), a
-// runtime folder that holds api.sock, or a loopback address with a port
-// ("127.0.0.1:15010", "http://[::1]:15010"). The empty one is api.sock in the
+// runtime folder that holds api.sock, a file that "sluice kubeconfig" wrote, or a
+// loopback address with a port on which somebody else serves api.sock in the clear
+// ("127.0.0.1:8001", "http://[::1]:8001"). The empty one is api.sock in the
 // default runtime folder, which must be nobody else's: in /tmp anybody could
 // have made it first.
 func resolve(server string) (address, error) {
@@ -40,16 +75,22 @@ func resolve(server string) (address, error) {
 			return address{}, err
 		}
 		return inFolder(runtime)
+	case IsFile(server):
+		config, err := ReadKubeconfig(server)
+		if err != nil {
+			return address{}, err
+		}
+		return address{network: "tcp", at: config.At, host: config.At, tls: config.TLS}, nil
 	case strings.HasPrefix(server, "unix:"):
 		return socket(strings.TrimPrefix(strings.TrimPrefix(server, "unix:"), "//"))
 	case strings.HasPrefix(server, "http://"):
 		u, err := url.Parse(server)
 		if err != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil {
-			return address{}, fmt.Errorf("server %q must look like http://127.0.0.1:15010", server)
+			return address{}, fmt.Errorf("server %q must look like http://127.0.0.1:8001", server)
 		}
 		return loopback(server, u.Host)
 	case strings.HasPrefix(server, "https://"):
-		return address{}, fmt.Errorf("server %q: sluice speaks to a server of its own machine; over TLS use kubectl, with what sluice kubeconfig writes there", server)
+		return address{}, fmt.Errorf("server %q: over TLS a client certificate is needed; %s", server, byKubeconfig)
 	case strings.Contains(server, "://"):
 		return address{}, fmt.Errorf("server %q: only unix sockets and http:// on a loopback address are supported yet", server)
 	case strings.ContainsRune(server, '/') || server == "." || server == "..":
@@ -91,10 +132,10 @@ func inFolder(folder string, name ...string) (address, error) {
 func loopback(server, hostport string) (address, error) {
 	at, err := netip.ParseAddrPort(strings.Replace(hostport, "localhost:", "127.0.0.1:", 1))
 	if err != nil || at.Port() == 0 {
-		return address{}, fmt.Errorf("server %q must be a unix socket, a runtime folder, or a loopback address with a port such as 127.0.0.1:15010", server)
+		return address{}, fmt.Errorf("server %q must be a unix socket, a runtime folder, a file of sluice kubeconfig, or a loopback address with a port such as 127.0.0.1:8001", server)
 	}
 	if !at.Addr().IsLoopback() {
-		return address{}, fmt.Errorf("server %q is another machine's: sluice speaks to a server of its own machine; over TLS use kubectl, with what sluice kubeconfig writes there", server)
+		return address{}, fmt.Errorf("server %q is another machine's, which is spoken to over TLS alone: %s", server, byKubeconfig)
 	}
 	return address{network: "tcp", at: at.String(), host: at.String()}, nil
 }

@@ -70,6 +70,8 @@ func New(c Config) (*Client, error) {
 		MaxIdleConnsPerHost: 2,
 		IdleConnTimeout:     30 * time.Second,
 		DisableCompression:  true,
+		TLSClientConfig:     at.tls,
+		TLSHandshakeTimeout: dialTimeout,
 	}
 	client := &http.Client{
 		Transport: transport,
@@ -304,6 +306,9 @@ func (c *Client) Follow(ctx context.Context, path string, query url.Values, each
 		body, err := read(response.Body)
 		if err != nil {
 			return c.explain(err)
+		}
+		if c.address.tls == nil && SaysTLS(response.StatusCode, body) {
+			return TLSPortError(c.Address())
 		}
 		return statusError(response.StatusCode, body)
 	}

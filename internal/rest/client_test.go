@@ -328,12 +328,12 @@ func TestAddressesOfServers(t *testing.T) {
 		"http://[::1]:15010/":            "tcp [::1]:15010",
 		"":                               "unix " + folder + "/api.sock", // by SLUICE_RUNTIME
 		"unix:":                          "server unix: names no path",
-		"10.0.0.1:15010":                 `server "10.0.0.1:15010" is another machine's: sluice speaks to a server of its own machine; over TLS use kubectl, with what sluice kubeconfig writes there`,
-		"https://127.0.0.1:1":            `server "https://127.0.0.1:1": sluice speaks to a server of its own machine; over TLS use kubectl, with what sluice kubeconfig writes there`,
-		"http://127.0.0.1:1/x":           `server "http://127.0.0.1:1/x" must look like http://127.0.0.1:15010`,
-		"example.com:80":                 `server "example.com:80" must be a unix socket, a runtime folder, or a loopback address with a port such as 127.0.0.1:15010`,
-		"127.0.0.1":                      `server "127.0.0.1" must be a unix socket, a runtime folder, or a loopback address with a port such as 127.0.0.1:15010`,
-		"127.0.0.1:0":                    `server "127.0.0.1:0" must be a unix socket, a runtime folder, or a loopback address with a port such as 127.0.0.1:15010`,
+		"10.0.0.1:15010":                 `server "10.0.0.1:15010" is another machine's, which is spoken to over TLS alone: write a file with sluice kubeconfig on its machine, and name it here: --kubeconfig FILE`,
+		"https://127.0.0.1:1":            `server "https://127.0.0.1:1": over TLS a client certificate is needed; write a file with sluice kubeconfig on its machine, and name it here: --kubeconfig FILE`,
+		"http://127.0.0.1:1/x":           `server "http://127.0.0.1:1/x" must look like http://127.0.0.1:8001`,
+		"example.com:80":                 `server "example.com:80" must be a unix socket, a runtime folder, a file of sluice kubeconfig, or a loopback address with a port such as 127.0.0.1:8001`,
+		"127.0.0.1":                      `server "127.0.0.1" must be a unix socket, a runtime folder, a file of sluice kubeconfig, or a loopback address with a port such as 127.0.0.1:8001`,
+		"127.0.0.1:0":                    `server "127.0.0.1:0" must be a unix socket, a runtime folder, a file of sluice kubeconfig, or a loopback address with a port such as 127.0.0.1:8001`,
 		long:                             "the path " + long + " is too long for a unix socket (121 bytes, at most 107): name a shorter runtime folder",
 	} {
 		t.Setenv("SLUICE_RUNTIME", folder)

@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +45,9 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		return nil, c.explain(err)
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
+		if c.address.tls == nil && SaysTLS(response.StatusCode, answer) {
+			return nil, TLSPortError(c.Address())
+		}
 		return nil, statusError(response.StatusCode, answer)
 	}
 	return answer, nil
@@ -57,7 +61,7 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 		}
 		query.Set("dryRun", "All")
 	}
-	target := url.URL{Scheme: "http", Host: c.address.host, Path: path, RawQuery: query.Encode()}
+	target := url.URL{Scheme: c.address.scheme(), Host: c.address.host, Path: path, RawQuery: query.Encode()}
 	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
@@ -126,11 +130,40 @@ var errTimeout = errors.New("no whole answer in time")
 // ErrNoServer is wrapped by the error of a request that reached no server.
 var ErrNoServer = errors.New("no sluice-server answers")
 
+// SaysTLS reports whether an answer is that of a TLS port (net/http's) to a request in
+// the clear.
+func SaysTLS(code int, body []byte) bool {
+	return code == http.StatusBadRequest && bytes.HasPrefix(body, []byte("Client sent an HTTP request to an HTTPS server"))
+}
+
+// TLSPortError is the error of a request in the clear to such a port.
+func TLSPortError(at string) error {
+	return fmt.Errorf("%s speaks TLS, and wants a client certificate: %s", at, byKubeconfig)
+}
+
+// explainTLS is explain of a server that a kubeconfig names.
+func (c *Client) explainTLS(err error) error {
+	var expired x509.CertificateInvalidError
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w at %s, which the kubeconfig names; start it with --api-listen, or write the file anew with sluice kubeconfig --address HOST:PORT", ErrNoServer, c.Address())
+	case errors.As(err, &unknown), errors.As(err, &expired):
+		return fmt.Errorf("sluice-server at %s: %w: the kubeconfig is of another server, or of an earlier authority of it; write it anew with sluice kubeconfig", c.Address(), err)
+	case errors.Is(err, errTimeout):
+		return fmt.Errorf("sluice-server at %s: no whole answer within %s", c.Address(), c.timeout)
+	}
+	return fmt.Errorf("sluice-server at %s: %w", c.Address(), err)
+}
+
 // explain says of a failed request what to do next.
 func (c *Client) explain(err error) error {
 	var inner *url.Error
 	if errors.As(err, &inner) {
 		err = inner.Err // without the method and a URL that nobody typed
+	}
+	if c.address.tls != nil {
+		return c.explainTLS(err)
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -69,7 +70,7 @@ func TestANewcomerTypesWhatTheReadmePrints(t *testing.T) {
 
 	online := n.enter(t, true)
 	online.must(t, "apt-get update -qq", patience)
-	online.must(t, "DEBIAN_FRONTEND=noninteractive "+strings.Replace(before[0], " install ", " install -y -qq --no-install-recommends ", 1), patience)
+	online.must(t, aptGet(before[0]), patience)
 	if n.cold { // from here on an ordinary user
 		online.must(t, "chown -R 1000:1000 "+home, patience)
 		n.as = []string{"setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "--"}
@@ -102,6 +103,7 @@ func TestANewcomerTypesWhatTheReadmePrints(t *testing.T) {
 		online := n.enter(t, true)
 		t.Log(online.must(t, before[2]+" PACKAGES='"+packages+"'", patience))
 		if !n.cold { // the guide is typed as both users, by root
+			online.must(t, aptGet(guidesPrograms(t, source)), patience)
 			printed := online.must(t, "go test -count=1 -v -timeout 30m -run 'TestEveryCommandOfTheGuide' ./test", patience)
 			if !strings.Contains(printed, "--- PASS: TestEveryCommandOfTheGuide") {
 				t.Errorf("the guide was not typed:\n%s", printed)
@@ -109,6 +111,26 @@ func TestANewcomerTypesWhatTheReadmePrints(t *testing.T) {
 		}
 		online.shell.Close()
 	})
+}
+
+// guidesPrograms is the line of the guide's first page that says what its pages use.
+func guidesPrograms(t *testing.T, source string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(source, "docs/guide/README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^    (apt-get install .+)$`).FindSubmatch(text)
+	if found == nil {
+		t.Fatal("the guide's first page does not say which programs its pages use")
+	}
+	return string(found[1])
+}
+
+// aptGet answers for the reader, whom apt-get would ask, and takes no package that is
+// only recommended: what a page needs it must name.
+func aptGet(line string) string {
+	return "DEBIAN_FRONTEND=noninteractive " + strings.Replace(line, " install ", " install -y -qq --no-install-recommends ", 1)
 }
 
 // commands are lines of a shell without their comments.
