@@ -37,7 +37,7 @@ var kinds = []*Kind{
 		newSpec: func() any { return new(istio.RouteRuleSpec) },
 	},
 	{
-		Name: "EgressPolicy", Plural: "egresspolicies", Singular: "egresspolicy", ShortNames: []string{"ep"}, Kebab: "egress-policy",
+		Name: "EgressPolicy", Plural: "egresspolicies", Singular: "egresspolicy", ShortNames: []string{"egp"}, Kebab: "egress-policy",
 		Group: v1alpha1.Group, Version: v1alpha1.Version, Namespaced: true,
 		newSpec: func() any { return new(v1alpha1.EgressPolicySpec) },
 	},

@@ -36,7 +36,7 @@ func TestLookupReadsTheWordsOfTheCommandLine(t *testing.T) {
 		"rr":                          "RouteRule",
 		"egresspolicies":              "EgressPolicy",
 		"egresspolicies.sluice.dev":   "EgressPolicy",
-		"ep":                          "EgressPolicy",
+		"egp":                         "EgressPolicy",
 		"meshservices":                "MeshService",
 		"mc":                          "MeshConfig",
 		"egressrules.sluice.dev":      "configuration type egressrules.sluice.dev not found, the types are [egressrule routerule egresspolicy meshservice meshconfig]",

@@ -25,14 +25,14 @@ func TestTheVerbsOfKubectlWorkOnRules(t *testing.T) {
 		says        string
 	}{
 		{"sluice create -f -", string(rule), 0, "Created config egress-rule/default/googleapis"},
-		{"sluice wait --for=condition=Ready egress-rule/default/googleapis --timeout=30s", "", 0, said + "condition met\n"},
+		{"sluice wait --for=condition=Accepted egress-rule/default/googleapis --timeout=30s", "", 0, said + "condition met\n"},
 		{"sluice label er googleapis team=books", "", 0, said + "labeled\n"},
 		{"sluice annotate er/googleapis ticket=42", "", 0, said + "annotated\n"},
 		{"sluice get er -l team=books -o name", "", 0, strings.TrimSpace(said) + "\n"},
 		{"sluice get er -l team=films -o name", "", 0, ""},
 		{"sluice get er googleapis -o jsonpath={.metadata.annotations.ticket}", "", 0, "42"},
 		{"sluice get egress-rule/default/googleapis -o go-template={{.spec.destination.service}}", "", 0, "*.googleapis.com"},
-		{"sluice get all -o wide -A", "", 0, `default     egressrule.config.istio.io/googleapis   *.googleapis.com   [{"port":443,"protocol":"https"}]   True    True `},
+		{"sluice get all -o wide -A", "", 0, `default     egressrule.config.istio.io/googleapis   *.googleapis.com   [{"port":443,"protocol":"https"}]   True       True `},
 		{"sluice diff -f -", google, 1, "+    service: '*.google.com'\n"},
 		{"sluice diff -f -", string(rule), 0, ""},
 		{`sluice patch er googleapis --type=merge -p {"spec":{"destination":{"service":"*.google.com"}}}`, "", 0, said + "patched\n"},

@@ -412,7 +412,7 @@ func TestTheCommandLineWritesAndReads(t *testing.T) {
 		{"get egress-rule", "", 1, `use non-hyphenated resource name "egressrule"`},
 		{"get er -o short", "", 0, "googleapis"},
 		{"get rr", "", 0, "details-v2"},
-		{"get ep google-books -o json", "", 0, `"kind": "EgressPolicy"`},
+		{"get egp google-books -o json", "", 0, `"kind": "EgressPolicy"`},
 		{"get egresspolicies", "", 0, "google-books"},
 		{"get egress-policy/default/google-books", "", 0, "google-books"},
 		{"get all", "", 0, "google-books"},
@@ -425,7 +425,7 @@ func TestTheCommandLineWritesAndReads(t *testing.T) {
 		{"delete er nothing", "", 1, `"nothing" not found`},
 		{"delete egressrules googleapis", "", 0, "Deleted config: egressrules googleapis\n"},
 		{"delete -f -", route, 0, "Deleted config: route-rule/default/details-v2\n"},
-		{"delete ep google-books", "", 0, "Deleted config: ep google-books\n"},
+		{"delete egp google-books", "", 0, "Deleted config: egp google-books\n"},
 		{"get all", "", 0, "No resources found.\n"},
 	} {
 		r := place.Run(t, step.input, "sluice", strings.Fields(step.args)...)

@@ -35,6 +35,7 @@ type EgressRuleSpec struct {
 	// address or IPv4 CIDR. Must be there.
 	Destination *Service `json:"destination,omitempty"`
 	// Ports are those on which it may be reached: 1 to 64, no number twice.
+	// +kubebuilder:validation:MaxItems=64
 	Ports []Port `json:"ports,omitempty"`
 	// UseEgressProxy would send the traffic through a proxy of its own. Default: false; true is
 	// refused, as it was in Istio 0.5.
@@ -63,6 +64,7 @@ type RouteRuleSpec struct {
 	Match *MatchCondition `json:"match,omitempty"`
 	// Route is where the requests go, at most 32 targets whose weights total 100. Default: every
 	// instance of the destination.
+	// +kubebuilder:validation:MaxItems=32
 	Route []DestinationWeight `json:"route,omitempty"`
 
 	// Redirect answers with a redirect (301), in place of route.
@@ -127,6 +129,7 @@ type L4Match struct {
 type MatchRequest struct {
 	// Headers are matched by their names in lower case, all of them, at most 32. The names uri,
 	// scheme, method and authority mean those parts of the request.
+	// +kubebuilder:validation:MaxProperties=32
 	Headers map[string]StringMatch `json:"headers,omitempty"`
 }
 

@@ -23,11 +23,13 @@ type EgressPolicySpec struct {
 	To EgressDestinations `json:"to"`
 	// PrivateAnswers lists CIDRs besides public ones that a resolved name may lead to, at most
 	// 1000. Default: none. Ranges under to.cidrs need not be listed here.
+	// +kubebuilder:validation:MaxItems=1000
 	PrivateAnswers []string `json:"privateAnswers,omitempty"`
 	// TLS says how TLS is done. Absent: mode Auto.
 	TLS *EgressTLS `json:"tls,omitempty"`
 	// HTTP lists the requests that are allowed, at most 64 matches of which one must fit. Absent:
 	// any request. On an https port it needs tls.mode Originate.
+	// +kubebuilder:validation:MaxItems=64
 	HTTP []HTTPMatch `json:"http,omitempty"`
 	// MaxNewNamesPerMinute is how many names a minute a workload may have resolved that a wildcard
 	// of to.hosts alone allows, 1 to 6000: a name carries what a workload writes into it to whoever
@@ -41,6 +43,7 @@ type WorkloadSelector struct {
 	// Labels are those that a workload carries, all of them, at most 64. Absent: any.
 	Labels map[string]string `json:"labels,omitempty"`
 	// ServiceAccounts are those that a workload runs as, one of them, at most 256. Absent: any.
+	// +kubebuilder:validation:MaxItems=256
 	ServiceAccounts []string `json:"serviceAccounts,omitempty"`
 }
 
@@ -48,10 +51,13 @@ type WorkloadSelector struct {
 type EgressDestinations struct {
 	// Hosts are names and wildcards, at most 1000: a leading "*" stands for one or more
 	// characters. One of hosts and cidrs must be there.
+	// +kubebuilder:validation:MaxItems=1000
 	Hosts []string `json:"hosts,omitempty"`
 	// CIDRs are addresses and ranges, v4 and v6, at most 1000. On an https or tls port the certificate must name the address.
+	// +kubebuilder:validation:MaxItems=1000
 	CIDRs []string `json:"cidrs,omitempty"`
 	// Ports are the ports on which they may be reached, 1 to 64.
+	// +kubebuilder:validation:MaxItems=64
 	Ports []EgressPort `json:"ports"`
 }
 
@@ -73,6 +79,7 @@ type EgressTLS struct {
 	Mode string `json:"mode,omitempty"`
 	// CABundle is certificates in PEM, at most 512 in 256 KiB; the upstream's certificate must chain
 	// to one of these. Absent: the mesh's trusted roots.
+	// +kubebuilder:validation:MaxLength=262144
 	CABundle string `json:"caBundle,omitempty"`
 	// ServerName is sent as SNI and verified in place of the host's name, where we originate TLS.
 	ServerName string `json:"serverName,omitempty"`
@@ -96,13 +103,16 @@ type ClientCertificate struct {
 // must hold.
 type HTTPMatch struct {
 	// Methods are in upper case, at most 256. Absent: any, where paths are there.
+	// +kubebuilder:validation:MaxItems=256
 	Methods []string `json:"methods,omitempty"`
 	// Paths are exact, or prefixes that end in "*", at most 256 of at most 4096 bytes. Absent: any,
 	// where methods are there.
+	// +kubebuilder:validation:MaxItems=256
 	Paths []string `json:"paths,omitempty"`
 	// Upgrades are the protocols that a request may ask to change to, as in its Upgrade field, in any
 	// case, at most 256: websocket, tcp, spdy/3.1. Not h2, h2c, http/... or tls/..., behind which no
 	// further request is seen. Absent: none.
+	// +kubebuilder:validation:MaxItems=256
 	Upgrades []string `json:"upgrades,omitempty"`
 }
 
@@ -110,11 +120,15 @@ type HTTPMatch struct {
 type MeshConfigSpec struct {
 	// OutboundDefault is what happens to traffic that no rule allows: Deny, the default, or Audit,
 	// which lets it pass and records it (Allow: not supported yet).
+	// +kubebuilder:validation:XValidation:rule="self in ['', 'Deny', 'Audit']",messageExpression="self == 'Allow' ? 'outboundDefault Allow is not supported yet: Audit lets pass and records what no rule allows' : 'outboundDefault \"' + self + '\" is not one of Deny, Audit'"
+	// +kubebuilder:validation:MaxLength=64
 	OutboundDefault string `json:"outboundDefault,omitempty"`
 	// Namespaces is what holds for the workloads of one namespace in place of that, at most 1000.
+	// +kubebuilder:validation:MaxProperties=1000
 	Namespaces map[string]NamespaceConfig `json:"namespaces,omitempty"`
 	// TrustedRoots is certificates in PEM, at most 512 in 256 KiB; upstream certificates chain to
 	// these. Absent: the system's roots.
+	// +kubebuilder:validation:MaxLength=262144
 	TrustedRoots string `json:"trustedRoots,omitempty"`
 	// MaxStale is how long a proxy goes on without its server before it denies: a duration from 1s
 	// to 720h. Default: 24h.
@@ -147,12 +161,15 @@ type Limits struct {
 type NamespaceConfig struct {
 	// OutboundDefault is what happens to traffic of this namespace that no rule allows: Deny or
 	// Audit (Allow: not supported yet).
+	// +kubebuilder:validation:XValidation:rule="self in ['Deny', 'Audit']",messageExpression="self == 'Allow' ? 'outboundDefault Allow is not supported yet: Audit lets pass and records what no rule allows' : 'outboundDefault \"' + self + '\" is not one of Deny, Audit'"
+	// +kubebuilder:validation:MaxLength=64
 	OutboundDefault string `json:"outboundDefault"`
 }
 
 // MeshServiceSpec is a service and its ports for a mesh without Kubernetes.
 type MeshServiceSpec struct {
 	// Ports are the service's ports, 1 to 64, no number and no name twice.
+	// +kubebuilder:validation:MaxItems=64
 	Ports []ServicePort `json:"ports"`
 	// Selector picks the workloads behind it by their labels, at most 64. Absent: those whose label
 	// app is the service's name.
@@ -175,14 +192,14 @@ type ServicePort struct {
 type Status struct {
 	// ObservedGeneration is the generation of the object that the conditions are about.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// Conditions are Ready (compiled, in effect), Programmed (every connected proxy runs it) and,
+	// Conditions are Accepted (compiled, in effect), Programmed (every connected proxy runs it) and,
 	// where the object may not mean what was meant, Warning.
 	Conditions []Condition `json:"conditions,omitempty"`
 }
 
 // Condition has the shape of Kubernetes' metav1.Condition.
 type Condition struct {
-	// Type is what the condition is about: Ready, Programmed or Warning.
+	// Type is what the condition is about: Accepted, Programmed or Warning.
 	Type string `json:"type"`
 	// Status is True or False.
 	Status string `json:"status"`

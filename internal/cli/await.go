@@ -58,7 +58,7 @@ func programmed(o *api.Object) (done bool, missing string, err error) {
 	for _, c := range statusOfObject(o).Conditions {
 		switch {
 		case c.ObservedGeneration != o.Metadata.Generation:
-		case c.Type == "Ready" && c.Status != "True":
+		case c.Type == "Accepted" && c.Status != "True":
 			return false, "", fmt.Errorf("%s is stored, and has no effect: %s", o.ID(), c.Message)
 		case c.Type == "Programmed" && c.Status == "True":
 			return true, "", nil

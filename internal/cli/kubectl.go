@@ -29,7 +29,7 @@ func newKubectlCommands() []*cobra.Command {
 			"Says of a type or a field what it is and which fields are below it.",
 			"  sluice explain egresspolicy.spec.to"),
 		kubectlCommand("wait", "(TYPE NAME | TYPE/NAME) --for=CONDITION", "Wait until objects are in a state",
-			"Waits until objects have a condition (Ready: compiled, in effect; Programmed: every connected proxy\nruns it), or are gone.",
+			"Waits until objects have a condition (Accepted: compiled, in effect; Programmed: every connected\nproxy runs it), or are gone.",
 			"  sluice wait --for=condition=Programmed egressrule/googleapis --timeout=30s\n  sluice wait --for=delete egressrule/googleapis"),
 		kubectlCommand("label", "(TYPE NAME | TYPE/NAME) KEY=VALUE...", "Set, change or remove labels", "Sets labels of objects; KEY- removes one.",
 			"  sluice label egressrule googleapis team=books"),

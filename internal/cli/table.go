@@ -73,11 +73,11 @@ func writeTable(w io.Writer, objects []api.Object, everywhere bool, now time.Tim
 		}
 		fmt.Fprintln(table, strings.Join(cells, "\t"))
 	}
-	row("NAMESPACE", "NAME", headers, "READY", "AGE")
+	row("NAMESPACE", "NAME", headers, "ACCEPTED", "AGE")
 	for i := range objects {
 		o := &objects[i]
 		_, cells := columns(o)
-		row(o.Metadata.Namespace, o.Metadata.Name, cells, readiness(o), sinceCreation(o, now))
+		row(o.Metadata.Namespace, o.Metadata.Name, cells, accepted(o), sinceCreation(o, now))
 	}
 	return table.Flush()
 }
@@ -131,11 +131,11 @@ func statusOfObject(o *api.Object) v1alpha1.Status {
 	return status
 }
 
-// readiness is an object's condition Ready in one word. A condition of another
+// accepted is an object's condition Accepted in one word. A condition of another
 // generation is not about what is there now.
-func readiness(o *api.Object) string {
+func accepted(o *api.Object) string {
 	for _, c := range statusOfObject(o).Conditions {
-		if c.Type == "Ready" && c.ObservedGeneration == o.Metadata.Generation {
+		if c.Type == "Accepted" && c.ObservedGeneration == o.Metadata.Generation {
 			return c.Status
 		}
 	}

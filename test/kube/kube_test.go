@@ -129,7 +129,7 @@ func TestTheVerbsOfKubectlWorkOverTheNetworkAsARoleAllows(t *testing.T) {
 		says              string
 	}{
 		{"editor", "apply -f -", rule, 0, said + "created\n"},
-		{"editor", "wait --for=condition=Ready er/googleapis --timeout=60s", "", 0, said + "condition met\n"},
+		{"editor", "wait --for=condition=Accepted er/googleapis --timeout=60s", "", 0, said + "condition met\n"},
 		{"reader", "get egressrules", "", 0, "googleapis   *.googleapis.com "},
 		{"reader", "get er googleapis -o yaml", "", 0, "service: '*.googleapis.com'"},
 		{"reader", "get er -o wide -A", "", 0, "PROGRAMMED"},

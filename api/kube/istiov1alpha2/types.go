@@ -35,8 +35,8 @@ func AddToScheme(scheme *runtime.Scheme) error {
 // +kubebuilder:resource:path=egressrules,singular=egressrule,shortName=er,categories=sluice
 // +kubebuilder:printcolumn:name=Service,type=string,JSONPath=`.spec.destination.service`
 // +kubebuilder:printcolumn:name=Ports,type=string,JSONPath=`.spec.ports`
-// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
-// +kubebuilder:printcolumn:name=Programmed,type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name=Accepted,type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name=Programmed,type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 type EgressRule struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -63,8 +63,8 @@ type EgressRuleList struct {
 // +kubebuilder:resource:path=routerules,singular=routerule,shortName=rr,categories=sluice
 // +kubebuilder:printcolumn:name=Destination,type=string,JSONPath=`.spec.destination.name`
 // +kubebuilder:printcolumn:name=Precedence,type=integer,JSONPath=`.spec.precedence`
-// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
-// +kubebuilder:printcolumn:name=Programmed,type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name=Accepted,type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name=Programmed,type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 type RouteRule struct {
 	metav1.TypeMeta   `json:",inline"`

@@ -33,12 +33,12 @@ func AddToScheme(scheme *runtime.Scheme) error {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:path=egresspolicies,singular=egresspolicy,shortName=ep,categories=sluice
+// +kubebuilder:resource:path=egresspolicies,singular=egresspolicy,shortName=egp,categories=sluice
 // +kubebuilder:printcolumn:name=Hosts,type=string,JSONPath=`.spec.to.hosts`
 // +kubebuilder:printcolumn:name=CIDRs,type=string,JSONPath=`.spec.to.cidrs`
 // +kubebuilder:printcolumn:name=Ports,type=string,JSONPath=`.spec.to.ports`
-// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
-// +kubebuilder:printcolumn:name=Programmed,type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name=Accepted,type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name=Programmed,type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 type EgressPolicy struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -63,9 +63,10 @@ type EgressPolicyList struct {
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=meshservices,singular=meshservice,shortName=ms,categories=sluice
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",messageExpression="'\"' + self.metadata.name + '\" is not a DNS label (lower-case letters, digits and inner hyphens, at most 63): a service\\'s name is part of its host name'"
 // +kubebuilder:printcolumn:name=Ports,type=string,JSONPath=`.spec.ports`
-// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
-// +kubebuilder:printcolumn:name=Programmed,type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name=Accepted,type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name=Programmed,type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 type MeshService struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -90,9 +91,10 @@ type MeshServiceList struct {
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=meshconfigs,singular=meshconfig,shortName=mc,categories=sluice,scope=Cluster
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",message="must be default: there is one MeshConfig"
 // +kubebuilder:printcolumn:name=Outbound,type=string,JSONPath=`.spec.outboundDefault`
-// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
-// +kubebuilder:printcolumn:name=Programmed,type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name=Accepted,type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name=Programmed,type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 type MeshConfig struct {
 	metav1.TypeMeta   `json:",inline"`

@@ -32,7 +32,7 @@ func BenchmarkCPUOfARule(b *testing.B) {
 		}
 		all := next(b, calls, "all rules", func(call told) bool { return len(call.objects) == rules })
 		created := cpuTime(b)
-		store.Report(Report{Revision: all.revision, Programmed: true})
+		store.Report(Report{Revision: all.revision})
 		for store.written() < rules {
 			time.Sleep(20 * time.Millisecond)
 		}

@@ -71,6 +71,7 @@ func readDefinitions(files fs.FS) ([]*apiextensions.CustomResourceDefinition, er
 				definition.Annotations = make(map[string]string)
 			}
 			definition.Annotations[definitionHash] = hex.EncodeToString(sum[:])
+			dropExpressions(definition)
 			definitions = append(definitions, definition)
 		}
 	}
@@ -78,6 +79,31 @@ func readDefinitions(files fs.FS) ([]*apiextensions.CustomResourceDefinition, er
 		return nil, errors.New("no CustomResourceDefinition among the files")
 	}
 	return definitions, nil
+}
+
+// dropExpressions removes the rules in CEL. They hold on a cluster while its webhook is not
+// asked; here everything is validated before, in our own words, and to compile and run them
+// would cost each start and each write.
+func dropExpressions(definition *apiextensions.CustomResourceDefinition) {
+	var drop func(*apiextensions.JSONSchemaProps)
+	drop = func(schema *apiextensions.JSONSchemaProps) {
+		schema.XValidations = nil
+		for name, property := range schema.Properties {
+			drop(&property)
+			schema.Properties[name] = property
+		}
+		if schema.Items != nil && schema.Items.Schema != nil {
+			drop(schema.Items.Schema)
+		}
+		if schema.AdditionalProperties != nil && schema.AdditionalProperties.Schema != nil {
+			drop(schema.AdditionalProperties.Schema)
+		}
+	}
+	for i := range definition.Spec.Versions {
+		if schema := definition.Spec.Versions[i].Schema; schema != nil && schema.OpenAPIV3Schema != nil {
+			drop(schema.OpenAPIV3Schema)
+		}
+	}
 }
 
 // ensureDefinitions brings the stored CRDs to the text of ours and waits until

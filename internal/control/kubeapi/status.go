@@ -34,7 +34,7 @@ const (
 
 // The types and reasons of the conditions.
 const (
-	ConditionReady      = "Ready"      // the object was compiled and takes effect
+	ConditionAccepted   = "Accepted"   // the object was compiled and takes effect
 	ConditionProgrammed = "Programmed" // every connected proxy runs a snapshot with it
 
 	// ConditionWarning is there where the object may not mean what was meant.
@@ -53,10 +53,29 @@ const maxMessage = 4 << 10
 
 // Report says of the objects up to one revision what was compiled of them.
 type Report struct {
-	Revision   int64              // that was compiled
-	Problems   map[string]string  // by api.Object.ID: why it has no effect
-	Warnings   map[string]Warning // by api.Object.ID: why it may not mean what was meant
-	Programmed bool               // every connected proxy acknowledged what was compiled
+	Revision  int64              // that was compiled
+	Problems  map[string]string  // by api.Object.ID: why it has no effect
+	Warnings  map[string]Warning // by api.Object.ID: why it may not mean what was meant
+	Running   int                // workloads whose proxies acknowledged what was compiled
+	Connected int                // workloads whose proxies are connected
+}
+
+// Programmed reports whether every connected proxy acknowledged what was compiled.
+func (r *Report) Programmed() bool { return r.Running == r.Connected }
+
+// running says how many proxies run what was compiled. Of what all run it says how many
+// those were then: whoever connects later gets no other rules, and a status that followed
+// each who comes and goes would be written all the time.
+func (r *Report) running() string {
+	switch {
+	case !r.Programmed():
+		return fmt.Sprintf("the proxies of %d of %d connected workloads run it", r.Running, r.Connected)
+	case r.Connected == 0:
+		return "no workload was connected; whoever connects runs it from the start"
+	case r.Connected == 1:
+		return "the proxy of the one connected workload runs it; whoever connects later runs it from the start"
+	}
+	return fmt.Sprintf("the proxies of all %d connected workloads run it; whoever connects later runs it from the start", r.Connected)
 }
 
 // Warning is what a user should know of an object that takes effect.
@@ -132,35 +151,45 @@ type dueStatus struct {
 	status v1alpha1.Status
 }
 
-// due returns the statuses that the newest report changes, of the oldest change
-// first.
+// due returns the statuses that the newest report changes, of the oldest change first;
+// those in which nothing but a number moved come after all others, which they would
+// otherwise hold up for as long as it moves.
 func (s *Store) due() (due []dueStatus) {
+	var counts []dueStatus
 	s.mu.Lock()
 	report, objects := s.report, sortedByRevision(s.objects, s.report.Revision)
 	s.mu.Unlock()
 	for i := range objects {
-		if status, differs := statusOf(&objects[i], &report); differs {
+		status, differs := statusOf(&objects[i], &report)
+		switch {
+		case !differs:
+		case onlyCounts(status, objects[i].status):
+			counts = append(counts, dueStatus{&objects[i], status})
+		default:
 			due = append(due, dueStatus{&objects[i], status})
 		}
 	}
-	return due
+	return append(due, counts...)
 }
 
 // statusOf returns the status that report comes to and whether the object's is
 // another.
 func statusOf(object *stored, report *Report) (v1alpha1.Status, bool) {
 	have, generation := &object.status, object.Metadata.Generation
-	ready := v1alpha1.Condition{Type: ConditionReady, Status: string(metav1.ConditionTrue), Reason: reasonCompiled, Message: "in effect"}
-	programmed := v1alpha1.Condition{Type: ConditionProgrammed, Status: string(metav1.ConditionTrue), Reason: reasonAcknowledged, Message: "every connected proxy runs it"}
-	if !report.Programmed {
+	accepted := v1alpha1.Condition{Type: ConditionAccepted, Status: string(metav1.ConditionTrue), Reason: reasonCompiled, Message: "in effect"}
+	programmed := v1alpha1.Condition{Type: ConditionProgrammed, Status: string(metav1.ConditionTrue), Reason: reasonAcknowledged, Message: report.running()}
+	if !report.Programmed() {
 		programmed.Status, programmed.Reason = string(metav1.ConditionFalse), reasonPending
-		programmed.Message = "not every connected proxy acknowledged it yet"
 	}
-	if text, rejected := report.Problems[object.ID()]; rejected {
-		ready.Status, ready.Reason, ready.Message = string(metav1.ConditionFalse), reasonRejected, text
+	text, rejected := report.Problems[object.ID()]
+	if object.fault != "" {
+		text, rejected = object.fault, true
+	}
+	if rejected {
+		accepted.Status, accepted.Reason, accepted.Message = string(metav1.ConditionFalse), reasonRejected, text
 		programmed.Status, programmed.Reason, programmed.Message = string(metav1.ConditionFalse), reasonRejected, text
 	}
-	conditions := []v1alpha1.Condition{ready, programmed}
+	conditions := []v1alpha1.Condition{accepted, programmed}
 	if warning, warned := report.Warnings[object.ID()]; warned {
 		reason := reasonAdvice
 		if warning.SelectsNothing {
@@ -180,12 +209,26 @@ func statusOf(object *stored, report *Report) (v1alpha1.Status, bool) {
 			condition.LastTransitionTime = have.Conditions[i].LastTransitionTime
 		}
 		// A rule that was programmed stays so while a later snapshot is on its way.
-		if i >= 0 && condition.Reason == reasonPending && have.Conditions[i].Reason == reasonAcknowledged && have.Conditions[i].ObservedGeneration == generation {
+		if i >= 0 && isProgress(condition.Reason) && have.Conditions[i].Reason == reasonAcknowledged && have.Conditions[i].ObservedGeneration == generation {
 			condition = have.Conditions[i]
 		}
 		want.Conditions = append(want.Conditions, condition)
 	}
 	return want, want.ObservedGeneration != have.ObservedGeneration || !slices.Equal(want.Conditions, have.Conditions)
+}
+
+// isProgress reports whether a reason is about how many proxies run something.
+func isProgress(reason string) bool { return reason == reasonPending || reason == reasonAcknowledged }
+
+// onlyCounts reports whether two statuses differ in nothing but how many proxies run what
+// not all do yet.
+func onlyCounts(a, b v1alpha1.Status) bool {
+	return a.ObservedGeneration == b.ObservedGeneration && slices.EqualFunc(a.Conditions, b.Conditions, func(a, b v1alpha1.Condition) bool {
+		if a.Reason == reasonPending {
+			a.Message = b.Message
+		}
+		return a == b
+	})
 }
 
 // writeStatus writes one status over the version of the object that is held: a

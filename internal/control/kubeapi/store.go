@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,7 +31,10 @@ import (
 type StoreConfig struct {
 	API   *rest.Config // of the embedded API (Server.Loopback) or of a cluster
 	Kinds []*api.Kind
-	Log   *slog.Logger
+	// Validate says that the API may hold what api.Validate refuses, as a cluster's may while
+	// its webhook is not asked: such an object takes no effect, and its status says why.
+	Validate bool
+	Log      *slog.Logger
 }
 
 // Store follows the rules: the typed objects of the API, held in memory. What it
@@ -57,6 +61,7 @@ type stored struct {
 	api.Object // without its status
 	key        objectKey
 	status     v1alpha1.Status
+	fault      string // why the object takes no effect, whatever is compiled; "" as a rule
 	// since is the revision of the newest change that Objects reports; a write of
 	// the status alone moves only the object's resource version.
 	since int64
@@ -132,7 +137,7 @@ func groupVersionResource(kind *api.Kind) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: kind.Group, Version: kind.Version, Resource: kind.Plural}
 }
 
-// Objects returns every object, in any order, the revision of the newest change,
+// Objects returns every object that may take effect, in any order, the revision of the newest change,
 // and a channel that is closed at the next one: a change of a spec, of labels or
 // annotations, or of the set, but not of a status. ready is false until every
 // kind was read once. What is returned never changes; the caller must not change
@@ -144,9 +149,11 @@ func (s *Store) Objects() (objects []api.Object, revision int64, changed <-chan 
 		return nil, 0, s.changed, false
 	}
 	if s.copied == nil {
-		s.copied = make([]api.Object, len(s.objects))
+		s.copied = make([]api.Object, 0, len(s.objects))
 		for i := range s.objects {
-			s.copied[i] = s.objects[i].Object
+			if s.objects[i].fault == "" {
+				s.copied = append(s.copied, s.objects[i].Object)
+			}
 		}
 	}
 	return s.copied, s.revision, s.changed, true
@@ -188,16 +195,16 @@ func (s *Store) putLocked(fresh stored) {
 	*old = fresh
 }
 
-// specOf returns the spec that is held of an object in this generation, or nil:
-// a spec does not change within one, and need not be read again.
-func (s *Store) specOf(key objectKey, uid string, generation int64) any {
+// specOf returns the spec that is held of an object in this generation, or nil, and what
+// is wrong with it: a spec does not change within one, and need not be read again.
+func (s *Store) specOf(key objectKey, uid string, generation int64) (spec any, fault string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i, known := s.held[key]
 	if !known || s.objects[i].Metadata.UID != uid || s.objects[i].Metadata.Generation != generation {
-		return nil
+		return nil, ""
 	}
-	return s.objects[i].Spec
+	return s.objects[i].Spec, s.objects[i].fault
 }
 
 // sameButStatus reports whether b is a, apart from its status and from metadata
@@ -356,7 +363,7 @@ func (k *kindSink) decode(seen any) (stored, error) {
 		},
 	}}
 	object.since = revisionOf(&object.Object)
-	if object.Spec = k.store.specOf(key, object.Metadata.UID, object.Metadata.Generation); object.Spec != nil {
+	if object.Spec, object.fault = k.store.specOf(key, object.Metadata.UID, object.Metadata.Generation); object.Spec != nil {
 		return object, nil
 	}
 	object.Spec = k.kind.NewSpec()
@@ -365,7 +372,20 @@ func (k *kindSink) decode(seen any) (stored, error) {
 			return stored{}, fmt.Errorf("decode the spec of %s: %w", object.ID(), err)
 		}
 	}
+	if k.store.config.Validate {
+		object.fault = faultsOf(&object.Object)
+	}
 	return object, nil
+}
+
+// faultsOf returns what api.Validate says of an object, in one text; "" where it is valid.
+func faultsOf(object *api.Object) string {
+	faults := api.Validate(object)
+	texts := make([]string, len(faults))
+	for i, fault := range faults {
+		texts[i] = fault.Error()
+	}
+	return strings.Join(texts, "; ")
 }
 
 func asUnstructured(seen any) (*unstructured.Unstructured, error) {

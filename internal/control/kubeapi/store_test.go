@@ -103,7 +103,7 @@ func TestAStatusIsWrittenOnceAndIsNoChange(t *testing.T) {
 	s.create(t, "one", "one.example.com")
 	s.create(t, "two", "two.example.com")
 	both := next(t, calls, "both rules", holds("egress-rule/default/one", "egress-rule/default/two"))
-	report := Report{Revision: both.revision, Programmed: true, Problems: map[string]string{"egress-rule/default/two": "rule two conflicts"}}
+	report := Report{Revision: both.revision, Problems: map[string]string{"egress-rule/default/two": "rule two conflicts"}}
 	store.Report(report)
 	var one, two string
 	waitFor(t, "the statuses", func() bool {
@@ -136,7 +136,7 @@ func TestWritesOfStatusesAreBounded(t *testing.T) {
 	}
 	all := next(t, calls, "all rules", func(call told) bool { return len(call.objects) == rules })
 	begin := time.Now()
-	store.Report(Report{Revision: all.revision, Programmed: true})
+	store.Report(Report{Revision: all.revision})
 	waitFor(t, "every status", func() bool {
 		written := store.written()
 		// The time is taken after the count: a slow machine only makes the bound larger.
@@ -167,7 +167,7 @@ func TestAStatusIsWrittenThoughOthersWriteToo(t *testing.T) {
 		t.Errorf("the status of nothing: %v", err)
 	}
 	for n := range 20 {
-		store.Report(Report{Revision: created.revision + 1000, Programmed: true})
+		store.Report(Report{Revision: created.revision + 1000})
 		label(n)
 	}
 	waitFor(t, "the status", func() bool {

@@ -140,8 +140,8 @@ var anybody = authenticator(func() error { return nil })
 // waitAcked waits until every workload runs what was compiled of the revision.
 func (p *plane) waitAcked(ctx context.Context, revision int64) error {
 	for {
-		all, changed := p.server.Acked(revision)
-		if all {
+		running, connected, changed := p.server.Acked(revision)
+		if running == connected {
 			return nil
 		}
 		select {

@@ -55,16 +55,16 @@ func (s *Server) Snapshot(namespace, instance string) *wire.Snapshot {
 	return snapshot
 }
 
-// Acked reports whether every workload that is joined runs what was compiled of
-// this revision of the store or of a later one, and returns a channel that is
+// Acked returns how many of the workloads that are joined run what was compiled of this
+// revision of the store or of a later one, how many there are, and a channel that is
 // closed when that may have changed.
-func (s *Server) Acked(revision int64) (all bool, changed <-chan struct{}) {
+func (s *Server) Acked(revision int64) (running, connected int, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for w := range s.streams {
-		if w.progress.acked == nil || w.progress.ackedRevision < revision {
-			return false, s.heard
+		if w.progress.acked != nil && w.progress.ackedRevision >= revision {
+			running++
 		}
 	}
-	return true, s.heard
+	return running, len(s.streams), s.heard
 }

@@ -21,7 +21,7 @@ const (
 // status. It sleeps until something is compiled or acknowledged.
 type reporter struct {
 	compiled func() (last *compile.Output, newer <-chan struct{})
-	acked    func(revision int64) (all bool, changed <-chan struct{})
+	acked    func(revision int64) (running, connected int, changed <-chan struct{})
 	report   func(kubeapi.Report)
 }
 
@@ -29,7 +29,7 @@ type reporter struct {
 func (r *reporter) run(ctx context.Context) {
 	var (
 		reported *compile.Output // last
-		complete bool            // and every workload ran it
+		ran, of  int             // and how many workloads ran it, of how many
 		late     time.Time       // when what is not acknowledged is reported as pending; zero where nothing waits
 	)
 	timer := time.NewTimer(reportGrace)
@@ -40,14 +40,14 @@ func (r *reporter) run(ctx context.Context) {
 		var changed <-chan struct{}
 		var expired <-chan time.Time
 		if out != nil {
-			var programmed bool
-			programmed, changed = r.acked(out.Revision)
+			var running, connected int
+			running, connected, changed = r.acked(out.Revision)
 			switch {
-			case out == reported && (complete || !programmed):
-				late = time.Time{} // as was said
-			case programmed || !late.IsZero() && !looked.Before(late):
-				r.report(reportOf(out, programmed))
-				reported, complete, late = out, programmed, time.Time{}
+			case out == reported && (ran == of || running == ran && connected == of):
+				late = time.Time{} // as was said; what all ran stays so when others come
+			case running == connected, out == reported, !late.IsZero() && !looked.Before(late):
+				r.report(reportOf(out, running, connected))
+				reported, ran, of, late = out, running, connected, time.Time{}
 			case late.IsZero():
 				late = looked.Add(reportGrace)
 			}

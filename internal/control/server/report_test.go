@@ -14,16 +14,20 @@ import (
 
 // mesh is what a reporter looks at.
 type mesh struct {
-	mu      sync.Mutex
-	out     *compile.Output
-	newer   chan struct{}
-	acked   int64 // revision that every workload runs
-	changed chan struct{}
-	looks   int
-	reports []string
+	mu        sync.Mutex
+	out       *compile.Output
+	newer     chan struct{}
+	acked     int64 // revision that every workload runs
+	running   int   // of those connected, before all do
+	connected int
+	changed   chan struct{}
+	looks     int
+	reports   []string
 }
 
-func newMesh() *mesh { return &mesh{newer: make(chan struct{}), changed: make(chan struct{})} }
+func newMesh() *mesh {
+	return &mesh{connected: 3, newer: make(chan struct{}), changed: make(chan struct{})}
+}
 
 func (m *mesh) compile(revision int64) {
 	m.mu.Lock()
@@ -38,6 +42,15 @@ func (m *mesh) ack(revision int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.acked = revision
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// run says how many run what not all do.
+func (m *mesh) run(workloads int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.running = workloads
 	close(m.changed)
 	m.changed = make(chan struct{})
 }
@@ -57,16 +70,19 @@ func (m *mesh) reporter() *reporter {
 			defer m.mu.Unlock()
 			return m.out, m.newer
 		},
-		acked: func(revision int64) (bool, <-chan struct{}) {
+		acked: func(revision int64) (int, int, <-chan struct{}) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			m.looks++
-			return m.acked >= revision, m.changed
+			if m.acked >= revision {
+				return m.connected, m.connected, m.changed
+			}
+			return m.running, m.connected, m.changed
 		},
 		report: func(r kubeapi.Report) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			m.reports = append(m.reports, fmt.Sprint(r.Revision, " ", r.Programmed))
+			m.reports = append(m.reports, fmt.Sprint(r.Revision, " ", r.Programmed()))
 		},
 	}
 }
@@ -124,6 +140,20 @@ func TestWhatIsNotAcknowledgedInTimeIsReportedAsPendingOnceAndThenAsDone(t *test
 		expect(t, m, "an hour later")
 		m.ack(7)
 		expect(t, m, "at the acknowledgement", "7 true")
+	})
+}
+
+func TestHowManyRunWhatIsPendingIsReportedAsItMoves(t *testing.T) {
+	reporting(t, func(t *testing.T, m *mesh) {
+		m.compile(7)
+		time.Sleep(reportGrace)
+		expect(t, m, "when the grace is over", "7 false")
+		m.run(2)
+		time.Sleep(reportAtMost)
+		expect(t, m, "when two of three run it", "7 false")
+		m.run(2)
+		time.Sleep(time.Hour)
+		expect(t, m, "when nothing moved")
 	})
 }
 

@@ -6,7 +6,7 @@ import (
 )
 
 // reportOf says of every object what was compiled of it, and what to know of it.
-func reportOf(out *compile.Output, programmed bool) kubeapi.Report {
+func reportOf(out *compile.Output, running, connected int) kubeapi.Report {
 	problems := make(map[string]string, len(out.Problems))
 	for _, problem := range out.Problems {
 		if earlier, more := problems[problem.Object]; more {
@@ -26,5 +26,5 @@ func reportOf(out *compile.Output, programmed bool) kubeapi.Report {
 		}
 		warnings[id] = warning
 	}
-	return kubeapi.Report{Revision: out.Revision, Problems: problems, Warnings: warnings, Programmed: programmed}
+	return kubeapi.Report{Revision: out.Revision, Problems: problems, Warnings: warnings, Running: running, Connected: connected}
 }

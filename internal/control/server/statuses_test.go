@@ -35,11 +35,11 @@ func TestTheStatusOfARuleThatLosesAConflictSaysSo(t *testing.T) {
 	create(t, c, "second", "*.googleapis.com")
 	of := func(name string) map[string]v1alpha1.Condition { return conditions(t, c, egressRules+"/"+name) }
 	waitFor(t, "both statuses", func() bool { return len(of("first")) > 0 && len(of("second")) > 0 })
-	if first := of("first"); first["Ready"].Status != "True" || first["Programmed"].Status != "True" {
+	if first := of("first"); first["Accepted"].Status != "True" || first["Programmed"].Status != "True" {
 		t.Errorf("the winner: %+v", first)
 	}
 	second := of("second")
-	if second["Ready"].Status != "False" || !strings.Contains(second["Ready"].Message, "conflicts with rule") {
+	if second["Accepted"].Status != "False" || !strings.Contains(second["Accepted"].Message, "conflicts with rule") {
 		t.Errorf("the loser: %+v", second)
 	}
 }
@@ -62,7 +62,7 @@ func TestARuleThatSelectsNobodySaysSoUntilItSelectsSomebody(t *testing.T) {
 	if got := warning(); got.Reason != "SelectsNothing" || got.Message != nobody || got.LastTransitionTime == "" || got.ObservedGeneration != 1 {
 		t.Errorf("the condition: %+v", got)
 	}
-	if all := conditions(t, c, routeRules+"/details"); all["Ready"].Status != "True" {
+	if all := conditions(t, c, routeRules+"/details"); all["Accepted"].Status != "True" {
 		t.Errorf("it is not in effect: %+v", all)
 	}
 	details := newProxy(t, c).joinDetails(t)
@@ -94,7 +94,7 @@ func TestTheMessageOfAConditionIsBounded(t *testing.T) {
 		spec.To.Hosts = append(spec.To.Hosts, "*."+strings.Repeat("a", 60)+".example.com")
 	}
 	objects = append(objects, api.Object{APIVersion: "sluice.dev/v1alpha1", Kind: "EgressPolicy", Metadata: api.Meta{Name: "p", Namespace: "default"}, Spec: spec})
-	report := reportOf(compile.Compile(compile.Input{Objects: objects}), true)
+	report := reportOf(compile.Compile(compile.Input{Objects: objects}), 1, 1)
 	if text := report.Warnings["egress-policy/default/p"].Text; len(text) > 8<<10 || !strings.HasSuffix(text, "; has 984 more warnings") {
 		t.Errorf("%d bytes: %s", len(text), text)
 	}
