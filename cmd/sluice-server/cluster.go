@@ -27,6 +27,10 @@ import (
 // defaultPushListen is where proxies of Pods are served: Istio's port of that purpose.
 const defaultPushListen = ":15012"
 
+// defaultWebhookListen is where the cluster's API server asks about rules: Istio's port of
+// that purpose.
+const defaultWebhookListen = ":15017"
+
 // clusterOptions are the flags of a server on Kubernetes. Without the first two nothing of
 // Kubernetes is looked for, whatever is in the environment.
 type clusterOptions struct {
@@ -35,6 +39,8 @@ type clusterOptions struct {
 	namespace  string
 	domain     string
 	pushListen string
+
+	webhookListen string
 }
 
 func (o *clusterOptions) define(f *pflag.FlagSet) {
@@ -43,11 +49,12 @@ func (o *clusterOptions) define(f *pflag.FlagSet) {
 	f.StringVar(&o.namespace, "namespace", environment("SLUICE_NAMESPACE", compile.RootNamespace), "namespace of Sluice in the cluster (SLUICE_NAMESPACE)")
 	f.StringVar(&o.domain, "cluster-domain", environment("SLUICE_CLUSTER_DOMAIN", compile.DefaultDomain), "domain of the cluster's names (SLUICE_CLUSTER_DOMAIN)")
 	f.StringVar(&o.pushListen, "push-listen", environment("SLUICE_PUSH_LISTEN", defaultPushListen), "`ADDR`ess with a port on which the proxies of Pods are served (SLUICE_PUSH_LISTEN)")
+	f.StringVar(&o.webhookListen, "webhook-listen", environment("SLUICE_WEBHOOK_LISTEN", defaultWebhookListen), "`ADDR`ess with a port on which the cluster's API server asks about each rule that is written (SLUICE_WEBHOOK_LISTEN)")
 }
 
 // refuseClusterFlags refuses what says something of a cluster where none is named.
 func refuseClusterFlags(f *pflag.FlagSet) error {
-	for _, name := range []string{"namespace", "cluster-domain", "push-listen"} {
+	for _, name := range []string{"namespace", "cluster-domain", "push-listen", "webhook-listen"} {
 		if f.Changed(name) {
 			return fmt.Errorf("--%s is for a server on Kubernetes: say --in-cluster or --kubeconfig FILE too", name)
 		}
@@ -71,8 +78,12 @@ func (o *clusterOptions) check(all *options) error {
 	case all.metrics != "":
 		return errors.New("--metrics is not supported yet for the server of a cluster")
 	}
-	if host, port, err := net.SplitHostPort(o.pushListen); err != nil || !isAddress(host) || !isPort(port) {
-		return fmt.Errorf("--push-listen %q must be an IP address with a port, or a port of every address as in :15012", o.pushListen)
+	for _, listen := range []struct{ flag, address, example string }{
+		{"--push-listen", o.pushListen, defaultPushListen}, {"--webhook-listen", o.webhookListen, defaultWebhookListen},
+	} {
+		if host, port, err := net.SplitHostPort(listen.address); err != nil || !isAddress(host) || !isPort(port) {
+			return fmt.Errorf("%s %q must be an IP address with a port, or a port of every address as in %s", listen.flag, listen.address, listen.example)
+		}
 	}
 	if _, err := names.Parse(o.domain); err != nil {
 		return fmt.Errorf("--cluster-domain: %w", err)
@@ -125,7 +136,8 @@ func serveCluster(ctx context.Context, o options) error {
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	control, err := server.StartCluster(starting, server.ClusterConfig{
-		API: access, Namespace: o.cluster.namespace, Name: strings.ToLower(name), Domain: o.cluster.domain, PushListen: o.cluster.pushListen,
+		API: access, Namespace: o.cluster.namespace, Name: strings.ToLower(name), Domain: o.cluster.domain,
+		PushListen: o.cluster.pushListen, WebhookListen: o.cluster.webhookListen,
 		RuntimeDir: paths.Runtime(o.runtimeDir), Version: version.String(), Peers: peer.Credentials{}, Log: log,
 	})
 	if err != nil {
@@ -134,7 +146,7 @@ func serveCluster(ctx context.Context, o options) error {
 		}
 		return fmt.Errorf("start: %w", err)
 	}
-	log.Info("ready", "cluster", access.Host, "proxies", control.PushAddress(), "took", time.Since(started).Round(time.Millisecond))
+	log.Info("ready", "cluster", access.Host, "proxies", control.PushAddress(), "webhook", control.WebhookAddress(), "took", time.Since(started).Round(time.Millisecond))
 	systemd.Tell(notify.Ready)
 	debug.FreeOSMemory() // the first lists allocate a multiple of what stays
 	var failure error

@@ -34,10 +34,13 @@ type ClusterConfig struct {
 	Name       string       // of this server among several; a valid name of an object
 	Domain     string       // of the cluster's names; "" is cluster.local
 	PushListen string       // address with a port for the proxies, over TLS
-	RuntimeDir string       // of api.sock; made 0700 where it is missing
-	Version    string       // for /sluice/version
-	Peers      peer.Authenticator
-	Log        *slog.Logger
+	// WebhookListen is the address with a port where the cluster's API server asks about each
+	// rule that is written; "": it is not answered.
+	WebhookListen string
+	RuntimeDir    string // of api.sock; made 0700 where it is missing
+	Version       string // for /sluice/version
+	Peers         peer.Authenticator
+	Log           *slog.Logger
 }
 
 // Cluster is a running control plane of a Kubernetes cluster. It keeps nothing: the rules
@@ -48,6 +51,7 @@ type Cluster struct {
 	plane     *Plane
 	authority *authority.Authority
 	proxies   net.Listener
+	webhook   net.Listener // nil where no WebhookListen
 	http      *http.Server
 	quiet     func()
 	lock      *lock
@@ -65,7 +69,7 @@ func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err er
 	if config.API == nil || config.Namespace == "" || config.Name == "" || config.PushListen == "" || config.Peers == nil || config.Log == nil {
 		return nil, errors.New("server: a field of ClusterConfig is missing")
 	}
-	s := &Cluster{config: config, failed: make(chan error, 2), quiet: kubeapi.RouteLogs(config.Log), cancel: func() {}}
+	s := &Cluster{config: config, failed: make(chan error, 3), quiet: kubeapi.RouteLogs(config.Log), cancel: func() {}}
 	defer func() {
 		if err != nil {
 			s.Stop()
@@ -76,7 +80,7 @@ func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err er
 	if s.cluster, err = cluster.New(cluster.Config{API: access, Domain: config.Domain, Log: config.Log.With("component", "cluster")}); err != nil {
 		return nil, err
 	}
-	store, err := kubeapi.NewStore(kubeapi.StoreConfig{API: access, Kinds: api.Kinds(), Log: config.Log})
+	store, err := kubeapi.NewStore(kubeapi.StoreConfig{API: access, Kinds: api.Kinds(), Validate: true, Log: config.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +109,9 @@ func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err er
 		return nil, err
 	}
 	if err := s.servePush(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.serveWebhook(background, access); err != nil {
 		return nil, err
 	}
 	return s, s.serveAPI()

@@ -105,7 +105,7 @@ func TestKubectlExplainsEveryField(t *testing.T) {
 		"egresspolicy.spec.to.ports.protocol": "Protocol is http, https, tls, tcp or mongo",
 		"er.spec.useEgressProxy":              "refused, as it was in Istio 0.5",
 		"mc.spec.outboundDefault":             "is what happens to traffic that no rule allows",
-		"egp.status.conditions.type":           "Accepted, Programmed or Warning",
+		"egp.status.conditions.type":          "Accepted, Programmed or Warning",
 	} {
 		if r := c.Kubectl(t, "", "explain", path); !strings.Contains(strings.Join(strings.Fields(r.Stdout), " "), says) {
 			t.Errorf("kubectl explain %s: %+v", path, r)
