@@ -41,6 +41,8 @@ const (
 type Standing struct {
 	Rules      string `json:"rules"`      // which were compiled; equal on every server for the same
 	Programmed bool   `json:"programmed"` // every proxy that is connected to the server runs them
+	Running    int    `json:"running"`    // how many do
+	Connected  int    `json:"connected"`  // how many are
 }
 
 // Replicas is the servers of one cluster, of which this is one. They share nothing but the
@@ -89,17 +91,20 @@ func (r *Replicas) Tell(own Standing) {
 	}
 }
 
-// Programmed reports whether all proxies of every other server run these rules. Those of one
-// that compiled other rules do not yet.
-func (r *Replicas) Programmed(rules string) bool {
+// Programmed reports whether all proxies of every other server run these rules, and how many
+// of how many do. Those of one that compiled other rules do not yet.
+func (r *Replicas) Programmed(rules string) (all bool, running, connected int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	all = true
 	for _, one := range r.others {
-		if one.Rules != rules || !one.Programmed {
-			return false
+		connected += one.Connected
+		if one.Rules == rules {
+			running += one.Running
 		}
+		all = all && one.Rules == rules && one.Programmed
 	}
-	return true
+	return all, running, connected
 }
 
 // Leads reports whether this server writes statuses, and returns a channel that is closed

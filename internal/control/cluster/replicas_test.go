@@ -24,12 +24,12 @@ func TestAServerCountsWhileItSpeaksAndWhoeverRunsOtherRulesRunsNoneOfThese(t *te
 		defer r.mu.Unlock()
 		r.put(lease)
 	}
-	if !r.Programmed("rules") {
+	if all, _, _ := r.Programmed("rules"); !all {
 		t.Error("a server alone waits for others")
 	}
 	say(said("one", "1", `{"rules":"other"}`)) // our own, of an earlier run
 	say(said("two", "1", `not JSON`))
-	if !r.Programmed("rules") {
+	if all, _, _ := r.Programmed("rules"); !all {
 		t.Error("it waits for itself, or for what nobody can read")
 	}
 	for standing, want := range map[string]bool{
@@ -37,7 +37,7 @@ func TestAServerCountsWhileItSpeaksAndWhoeverRunsOtherRulesRunsNoneOfThese(t *te
 	} {
 		_, changed := r.Leads()
 		say(said("two", standing, standing))
-		if got := r.Programmed("rules"); got != want {
+		if got, _, _ := r.Programmed("rules"); got != want {
 			t.Errorf("%s: %v", standing, got)
 		}
 		select {
@@ -46,10 +46,21 @@ func TestAServerCountsWhileItSpeaksAndWhoeverRunsOtherRulesRunsNoneOfThese(t *te
 			t.Errorf("%s: nobody is woken", standing)
 		}
 	}
+	for standing, want := range map[string][3]any{
+		`{"rules":"rules","programmed":false,"running":2,"connected":3}`: {false, 2, 3},
+		`{"rules":"other","programmed":true,"running":3,"connected":3}`:  {false, 0, 3},
+		`{"rules":"rules","programmed":true,"running":3,"connected":3}`:  {true, 3, 3},
+	} {
+		say(said("two", standing, standing))
+		if all, running, connected := r.Programmed("rules"); [3]any{all, running, connected} != want {
+			t.Errorf("%s: %v, %d of %d", standing, all, running, connected)
+		}
+	}
 	say(said("two", "9", `{"rules":"other"}`))
 	now = now.Add(replicaLife + time.Second)
 	say(said("two", "9", `{"rules":"other"}`)) // listed anew: it said nothing meanwhile
-	if ended, _ := r.ended(); len(ended) != 1 || !r.Programmed("rules") {
+	ended, _ := r.ended()
+	if all, _, _ := r.Programmed("rules"); len(ended) != 1 || !all {
 		t.Errorf("a server that says nothing for %s counts: %q", replicaLife, ended)
 	}
 }

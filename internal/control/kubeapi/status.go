@@ -58,16 +58,19 @@ type Report struct {
 	Warnings  map[string]Warning // by api.Object.ID: why it may not mean what was meant
 	Running   int                // workloads whose proxies acknowledged what was compiled
 	Connected int                // workloads whose proxies are connected
+	Behind    bool               // another server of the same rules has not come to them
 }
 
 // Programmed reports whether every connected proxy acknowledged what was compiled.
-func (r *Report) Programmed() bool { return r.Running == r.Connected }
+func (r *Report) Programmed() bool { return r.Running == r.Connected && !r.Behind }
 
 // running says how many proxies run what was compiled. Of what all run it says how many
 // those were then: whoever connects later gets no other rules, and a status that followed
 // each who comes and goes would be written all the time.
 func (r *Report) running() string {
 	switch {
+	case r.Behind && r.Running == r.Connected:
+		return "another server has not come to it"
 	case !r.Programmed():
 		return fmt.Sprintf("the proxies of %d of %d connected workloads run it", r.Running, r.Connected)
 	case r.Connected == 0:

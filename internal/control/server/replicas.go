@@ -15,8 +15,9 @@ import (
 type replicas interface {
 	Run(ctx context.Context)
 	Tell(own cluster.Standing)
-	// Programmed reports whether all proxies of every other server run these rules.
-	Programmed(rules string) bool
+	// Programmed reports whether all proxies of every other server run these rules, and how
+	// many of how many do.
+	Programmed(rules string) (all bool, running, connected int)
 	// Leads reports whether this server writes statuses; changed is closed when that, or
 	// what Programmed returns, may have changed.
 	Leads() (leads bool, changed <-chan struct{})
@@ -94,7 +95,7 @@ func (s *sharedStore) Report(report kubeapi.Report) {
 			s.rules = one.rules
 		}
 	}
-	s.replicas.Tell(cluster.Standing{Rules: s.rules, Programmed: report.Programmed})
+	s.replicas.Tell(cluster.Standing{Rules: s.rules, Programmed: report.Programmed(), Running: report.Running, Connected: report.Connected})
 	s.mu.Unlock()
 	s.hand()
 }
@@ -109,7 +110,8 @@ func (s *sharedStore) hand() {
 		return
 	}
 	report := *s.report
-	report.Programmed = report.Programmed && s.replicas.Programmed(s.rules)
+	all, running, connected := s.replicas.Programmed(s.rules)
+	report.Behind, report.Running, report.Connected = !all, report.Running+running, report.Connected+connected
 	s.mu.Unlock()
 	s.Store.Report(report)
 }
