@@ -45,6 +45,15 @@ type Standing struct {
 	Connected  int    `json:"connected"`  // how many are
 }
 
+// Runs reports whether all proxies of the server run these rules, and how many do. Those of
+// one that compiled other rules do not yet.
+func (s *Standing) Runs(rules string) (all bool, running int) {
+	if s.Rules != rules {
+		return false, 0
+	}
+	return s.Programmed, s.Running
+}
+
 // Replicas is the servers of one cluster, of which this is one. They share nothing but the
 // cluster: a lease says who writes statuses, and a lease of each what its proxies run.
 type Replicas struct {
@@ -98,11 +107,8 @@ func (r *Replicas) Programmed(rules string) (all bool, running, connected int) {
 	defer r.mu.Unlock()
 	all = true
 	for _, one := range r.others {
-		connected += one.Connected
-		if one.Rules == rules {
-			running += one.Running
-		}
-		all = all && one.Rules == rules && one.Programmed
+		runs, run := one.Runs(rules)
+		all, running, connected = all && runs, running+run, connected+one.Connected
 	}
 	return all, running, connected
 }

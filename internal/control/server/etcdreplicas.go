@@ -60,15 +60,15 @@ func (r *etcdReplicas) Tell(own cluster.Standing) {
 }
 
 // Programmed implements replicas.
-func (r *etcdReplicas) Programmed(rules string) bool {
+func (r *etcdReplicas) Programmed(rules string) (all bool, running, connected int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	all = true
 	for _, one := range r.others {
-		if one.Rules != rules || !one.Programmed {
-			return false
-		}
+		runs, run := one.Runs(rules)
+		all, running, connected = all && runs, running+run, connected+one.Connected
 	}
-	return true
+	return all, running, connected
 }
 
 // Leads implements replicas.
