@@ -35,7 +35,7 @@ func (c *Cluster) putPod(seen *corev1.Pod) {
 		Account: seen.Spec.ServiceAccountName, Labels: seen.Labels, Version: seen.Labels["version"],
 	}.Normalize()
 	if fresh.problem != nil {
-		fresh.problem = fmt.Errorf("Pod %s/%s: %w", name.namespace, name.name, fresh.problem)
+		fresh.problem = fmt.Errorf("the Pod %s/%s: %w", name.namespace, name.name, fresh.problem)
 	}
 	if old := c.pods[name]; old != nil {
 		if old.same(fresh) {

@@ -83,7 +83,7 @@ func (c *Cluster) Attest(ctx context.Context, token string) (push.Attested, erro
 	switch {
 	case known == nil:
 		// The API server said that the Pod is there: the watch is behind, or the Pod ended.
-		return push.Attested{}, fmt.Errorf("Pod %s/%s is not known yet", of.pod.namespace, of.pod.name)
+		return push.Attested{}, fmt.Errorf("the Pod %s/%s is not known yet", of.pod.namespace, of.pod.name)
 	case known.uid != of.uid:
 		return push.Attested{}, fmt.Errorf("%w: it is of another Pod that was called %s/%s", push.ErrRefused, of.pod.namespace, of.pod.name)
 	case known.problem != nil:

@@ -26,7 +26,9 @@ const storeFile = "store.json"
 //	3: a MeshConfig has limits; a port of an EgressPolicy has an idle time-out, its TLS
 //	   an oldest version and a client certificate, and the policy a rate of new names; a
 //	   port of a MeshService without a protocol, which was http, is what a client says
-const storeFormat = 3
+//	4: a RouteRule redirects, rewrites, injects faults, appends headers, and bounds and
+//	   repeats requests; a MeshConfig lets Pods bypass their proxy
+const storeFormat = 4
 
 // maxStoreFile bounds the file, in bytes.
 const maxStoreFile = 4096
