@@ -16,6 +16,7 @@ type Kind struct {
 	Plural     string   // "egressrules"; no two kinds share one
 	Singular   string   // "egressrule"
 	ShortNames []string // "er"
+	Aliases    []string // what the command line takes too, and a cluster has for another kind
 	Kebab      string   // "egress-rule"
 	Group      string   // "config.istio.io"
 	Version    string   // "v1alpha2"
@@ -37,7 +38,7 @@ var kinds = []*Kind{
 		newSpec: func() any { return new(istio.RouteRuleSpec) },
 	},
 	{
-		Name: "EgressPolicy", Plural: "egresspolicies", Singular: "egresspolicy", ShortNames: []string{"egp"}, Kebab: "egress-policy",
+		Name: "EgressPolicy", Plural: "egresspolicies", Singular: "egresspolicy", ShortNames: []string{"egp"}, Aliases: []string{"ep"}, Kebab: "egress-policy",
 		Group: v1alpha1.Group, Version: v1alpha1.Version, Namespaced: true,
 		newSpec: func() any { return new(v1alpha1.EgressPolicySpec) },
 	},
@@ -144,7 +145,7 @@ func colon(text string) string {
 }
 
 // Lookup returns the kind that a word of the command line means: its singular,
-// plural or short name in any case, alone or with its group. The error is for
+// plural, short name or alias in any case, alone or with its group. The error is for
 // people.
 func Lookup(word string) (*Kind, error) {
 	lower := strings.ToLower(word)
@@ -153,7 +154,7 @@ func Lookup(word string) (*Kind, error) {
 		if qualified && group != k.Group {
 			continue
 		}
-		if name == k.Singular || name == k.Plural || slices.Contains(k.ShortNames, name) {
+		if name == k.Singular || name == k.Plural || slices.Contains(k.ShortNames, name) || slices.Contains(k.Aliases, name) {
 			return k, nil
 		}
 		if name == k.Kebab || name == strings.TrimSuffix(k.Kebab, "y")+"ies" || name == k.Kebab+"s" {

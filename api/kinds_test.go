@@ -37,6 +37,7 @@ func TestLookupReadsTheWordsOfTheCommandLine(t *testing.T) {
 		"egresspolicies":              "EgressPolicy",
 		"egresspolicies.sluice.dev":   "EgressPolicy",
 		"egp":                         "EgressPolicy",
+		"ep":                          "EgressPolicy",
 		"meshservices":                "MeshService",
 		"mc":                          "MeshConfig",
 		"egressrules.sluice.dev":      "configuration type egressrules.sluice.dev not found, the types are [egressrule routerule egresspolicy meshservice meshconfig]",

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/paths"
 )
 
@@ -84,6 +85,9 @@ func kubectlArguments(args []string) ([]string, error) {
 			break
 		}
 		ref, err := parseObjectID(arg)
+		if kind, found := api.Lookup(arg); err != nil && found == nil && slices.Contains(kind.Aliases, strings.ToLower(arg)) {
+			translated[i] = kind.Resource() // which means another kind to kubectl
+		}
 		if err != nil {
 			continue // a flag, a value, or a form of kubectl
 		}

@@ -155,9 +155,6 @@ type Entered struct {
 	HostNetwork bool
 	// Env is the whole environment.
 	Env []string
-	// Init makes the command process 1, with an own cgroup namespace; else a small init
-	// ends all that the command left running.
-	Init bool
 }
 
 // Command is a command inside. One at a time runs in a root.
@@ -178,9 +175,6 @@ func (r *Root) Command(ctx context.Context, how Entered, argv ...string) (*exec.
 	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS}
 	if !how.HostNetwork {
 		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWNET
-	}
-	if how.Init {
-		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWCGROUP
 	}
 	return cmd, nil
 }

@@ -96,9 +96,6 @@ func (p *plan) enter() error {
 			steps = append(steps, mount("", in(place), "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 		}
 	}
-	if p.How.Init {
-		steps = append(steps, step{"mount the cgroups", func() error { return cgroups(in("sys/fs/cgroup")) }})
-	}
 	steps = append(steps,
 		step{"go to the root", func() error { return os.Chdir(root) }},
 		step{"pivot_root", func() error { return unix.PivotRoot(".", ".") }},
@@ -160,9 +157,6 @@ func (p *plan) run() error {
 				break
 			}
 		}
-	}
-	if p.How.Init {
-		return unix.Exec(path, p.Argv, p.How.Env)
 	}
 	// They are the command's, which gets them as the rest of its group does.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT, unix.SIGHUP)

@@ -87,7 +87,7 @@ func TestADataFolderOfTheFirstBuildOpens(t *testing.T) {
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if content, err := os.ReadFile(filepath.Join(c.DataDir, "store.json")); err != nil || string(content) != `{"format":3}` {
+	if content, err := os.ReadFile(filepath.Join(c.DataDir, "store.json")); err != nil || string(content) != `{"format":4}` {
 		t.Errorf("its format is %q, %v", content, err)
 	}
 	if _, err := start(t, c); err != nil {
