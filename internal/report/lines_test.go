@@ -56,7 +56,7 @@ func TestEachReasonHasItsLine(t *testing.T) {
 		want   string
 	}{
 		"unknown name":   {failed(&refusal.Error{Reason: refusal.NoSuchName, Text: "www.example.com does not exist in DNS"}), "not reached " + to + " (DNS says that the name does not exist.)" + by},
-		"a fault":        {failed(&refusal.Error{Reason: refusal.FaultInjected, Text: "fault filter abort by route-rule/default/r"}), "not reached " + to + " (A route rule answers this request with a fault (httpFault.abort).)" + by},
+		"a fault":        {failed(&refusal.Error{Reason: refusal.FaultInjected, Text: "fault filter abort by route-rule/default/r"}), "not reached " + to + " (fault filter abort by route-rule/default/r)" + by},
 		"refused":        {tried(refusal.Error{Reason: refusal.ConnectRefused, Text: "www.example.com (192.0.2.7) refused the connection"}), "not reached " + to + " at 192.0.2.7:443 (The server refused the connection.)" + by},
 		"timed out":      {tried(refusal.Error{Reason: refusal.ConnectTimeout}), "not reached " + to + " at 192.0.2.7:443 (The server did not answer the connection in time.)" + by},
 		"expired":        {proof(certificate, "x509: certificate has expired or is not yet valid"), "denied " + to + " (" + certificate + ": x509: certificate has expired or is not yet valid)" + by},
