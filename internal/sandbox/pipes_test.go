@@ -89,7 +89,7 @@ func TestOnlyAPipeIsPassedToACommand(t *testing.T) {
 		"a file without a name":   {[]Pipe{{3, descriptor(t, memory, err)}}, "descriptor 3 is a file"},
 		"an event":                {[]Pipe{{3, descriptor(t, events, eventsErr)}}, "descriptor 3 is not a pipe"},
 		"an epoll":                {[]Pipe{{3, descriptor(t, polled, polledErr)}}, "descriptor 3 is not a pipe"},
-		"one that is good, first": {[]Pipe{{4, end}, {3, descriptor(t, open("/", unix.O_RDONLY), nil)}}, "descriptor 3 is a folder"},
+		"one that is good, first": {[]Pipe{{4, end}, {3, open("/", unix.O_RDONLY)}}, "descriptor 3 is a folder"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := Config{Command: []string{"true"}, Pipes: test.pipes}
@@ -161,7 +161,13 @@ func TestThePipeOfACommandEndsWithTheCommandsOwnEnd(t *testing.T) {
 	if err := unix.SetNonblock(again, false); err != nil {
 		t.Fatal(err)
 	}
-	if said, err := io.ReadAll(os.NewFile(uintptr(again), "pipe")); string(said) != "said\n" || err != nil {
+	last, err := unix.FcntlInt(uintptr(again), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(last), "pipe")
+	defer file.Close()
+	if said, err := io.ReadAll(file); string(said) != "said\n" || err != nil {
 		t.Errorf("%q, %v", said, err)
 	}
 	forever.Close()

@@ -88,6 +88,8 @@ var table = []Attribute{
 		func(r *record.Record) Value { return ofRequest(r, moment(r.Start)) }},
 	{"request.size", Int64, AtEnd, Unbounded, "bytes of the request, head and body",
 		func(r *record.Record) Value { return ofRequest(r, number(r.Sent)) }},
+	{"request.attempts", Int64, AtAnswer, Few, "how often it was sent to an upstream, where a route rule repeats it",
+		func(r *record.Record) Value { return positive(int64(r.Attempts)) }},
 	{"response.code", Int64, AtAnswer, Few, "HTTP status towards the client",
 		func(r *record.Record) Value { return positive(int64(r.Status)) }},
 	{"response.size", Int64, AtEnd, Unbounded, "bytes of the answer, head and body",
