@@ -43,7 +43,7 @@ test-clients: ## run every client of the table, fetching those that are missing 
 	SLUICE_CLIENTS=all $(GO) test -count=1 -timeout $(PATIENCE) -run Client ./test/clients
 
 .PHONY: check
-check: lint race fuzz ## lint, the tests again under the race detector, 30 s of each fuzz test
+check: lint race fuzz ## lint, the tests again under the race detector, FUZZTIME (30s) of each fuzz test
 
 .PHONY: race
 race: ## run every test under the race detector, shuffled (needs a C compiler)
