@@ -70,10 +70,10 @@ func (d *doors) stream(door string, listener net.Listener) {
 			if err != nil {
 				return
 			}
+			d.entered(door) // before the client can know more than that it has a connection
 			go func() {
 				defer conn.Close()
 				conn.SetDeadline(time.Now().Add(patience))
-				d.entered(door)
 				first := make([]byte, 4096) // an answer before the question is none of HTTP
 				conn.Read(first)
 				conn.Write([]byte(greeting(door)))

@@ -113,7 +113,7 @@ func processRows() []Row {
 					return err
 				}
 				return held("it was sent, and nobody outside got it")
-			}, Refused: permission, After: victimUnharmed},
+			}, Refused: permission, After: victimUnharmed, Ends: true},
 		{ID: "process-trace", Tried: "Trace a process of the same user outside", Right: "there is no such process",
 			Bare: everybody, Inside: toVictim(trace), Refused: gone},
 		{ID: "process-memory", Tried: "Read and write the memory of a process of the same user outside", Right: "there is no such process",

@@ -59,6 +59,8 @@ type Row struct {
 	// Before prepares the outside, when the sandbox runs already; After returns an error
 	// where the outside was reached.
 	Before, After func(*outside) error
+	// Ends says that without a sandbox the attempt ends the process outside, soon.
+	Ends bool
 }
 
 func (r *Row) triedBy(who Who) bool { return r.As == 0 || r.As&who != 0 }

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -279,6 +280,12 @@ func (o *outside) attempt(row *Row, orders io.Writer, decoder *json.Decoder) (go
 
 // stillThere returns an error where the attempt has changed the outside.
 func (o *outside) stillThere(row *Row) error {
+	if o.Bare && row.Ends {
+		select {
+		case <-o.ended:
+		case <-time.After(patience):
+		}
+	}
 	select {
 	case <-o.ended:
 		if err := errors.Join(o.startVictim(), o.placeVictim()); err != nil {
