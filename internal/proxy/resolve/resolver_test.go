@@ -879,6 +879,7 @@ func FuzzParseReply(f *testing.F) {
 		answered(q, 0, "www.example.com. 60 CNAME a.example.com.", "a.example.com. 60 8.8.4.4"),
 		answered(q, 0, "www.example.com. 60 SRV 1 2 443 a.example.com."), answered(q, 0, "www.example.com. 60 TXT a b"),
 		answered(q, dnsmessage.RCodeNameError), withSOA(q, 0, 20), r.bytes, {},
+		[]byte("00\x84\x01\x00\x00\x01\x00\x00\x00\x00\x00"),
 	} {
 		f.Add(m)
 	}
@@ -896,6 +897,9 @@ func FuzzParseReply(f *testing.F) {
 			return
 		}
 		for _, typ := range []dnsmessage.Type{dnsmessage.TypeSRV, dnsmessage.TypeTXT} {
+			if len(m) < 12+len(question) { // what refuses need not repeat what was asked
+				break
+			}
 			ttl, of := uint32(300), r
 			of.typ = typ
 			copy(m[12+len(question)-4:], []byte{byte(typ >> 8), byte(typ)})
