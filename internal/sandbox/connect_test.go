@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -55,6 +56,13 @@ func foretelling(t testing.TB, config Config) (*place, *oracle) {
 	questions.Rules([]uint16{portNeverAsked})
 	p.served.Go(func() { questions.Serve(o.answer) })
 	return p, o
+}
+
+// questions are what was asked so far.
+func (o *oracle) questions() []capture.Connecting {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.asked)
 }
 
 func (o *oracle) answer(asked capture.Connecting, say func(capture.Answer)) {
@@ -178,11 +186,11 @@ func TestAConnectComesToWhatTheProxySays(t *testing.T) {
 		}
 	}
 	connected := make(map[uint16]int)
-	for _, to := range p.connected {
+	for _, to := range p.reached() {
 		connected[to.Port()]++
 	}
 	asked := make(map[uint16]int)
-	for _, one := range o.asked {
+	for _, one := range o.questions() {
 		asked[one.To.Port()]++
 		if from := one.From.Addr(); from != capture.Gate4 && from != capture.Gate6 || one.From.Port() == 0 {
 			t.Errorf("asked from %s", one.From)
@@ -288,8 +296,8 @@ func TestConnectsThatWaitAreBounded(t *testing.T) {
 	if exit, err := p.Wait(); exit != 0 || err != nil {
 		t.Error(exit, err)
 	}
-	if len(o.asked) != capture.MaxQuestions {
-		t.Errorf("asked %d times", len(o.asked))
+	if len(o.questions()) != capture.MaxQuestions {
+		t.Errorf("asked %d times", len(o.questions()))
 	}
 }
 
@@ -397,8 +405,8 @@ func TestTheCommandHasNoPartInWhatIsAskedAboutIt(t *testing.T) {
 	if exit != 0 || output != want {
 		t.Errorf("exit %d, %q, want %q", exit, output, want)
 	}
-	if len(o.asked) != 1 || len(p.connected) != 0 {
-		t.Errorf("asked %v, connected %v", o.asked, p.connected)
+	if len(o.questions()) != 1 || len(p.reached()) != 0 {
+		t.Errorf("asked %v, connected %v", o.questions(), p.reached())
 	}
 }
 
@@ -406,7 +414,7 @@ func TestTheCommandHasNoPartInWhatIsAskedAboutIt(t *testing.T) {
 func TestWithoutTheSupervisorNobodyAsks(t *testing.T) {
 	p, o := foretelling(t, Config{Command: []string{"outcomes", fmt.Sprint("192.0.2.7:", portRefused)}, Unsupervised: true})
 	output, exit := p.run(t)
-	if want := "<nil>;<nil>;<nil>\n"; exit != 0 || output != want || len(o.asked) != 0 || p.capture.Questions != nil {
-		t.Errorf("exit %d, %q, want %q; asked %v", exit, output, want, o.asked)
+	if want := "<nil>;<nil>;<nil>\n"; exit != 0 || output != want || len(o.questions()) != 0 || p.capture.Questions != nil {
+		t.Errorf("exit %d, %q, want %q; asked %v", exit, output, want, o.questions())
 	}
 }

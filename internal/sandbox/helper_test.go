@@ -219,6 +219,13 @@ func (p *place) serve(t testing.TB) {
 	}
 }
 
+// reached are the destinations that were connected to so far.
+func (p *place) reached() []netip.AddrPort {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.connected)
+}
+
 func (p *place) answer(conn *net.TCPConn) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(eventuallyWithin))

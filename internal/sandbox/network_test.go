@@ -177,8 +177,8 @@ func TestACommandsOwnServersWork(t *testing.T) {
 	if exit != 0 || output != "" {
 		t.Errorf("exit %d: %s", exit, output)
 	}
-	if len(p.connected) != 0 {
-		t.Errorf("the proxy saw %v", p.connected)
+	if len(p.reached()) != 0 {
+		t.Errorf("the proxy saw %v", p.reached())
 	}
 }
 
@@ -236,7 +236,7 @@ func TestWhatTheHostServesOnLoopbackIsOutOfReach(t *testing.T) {
 		targets = append(targets, listener.Addr().String())
 	}
 	output, exit, p := inside(t, append([]string{"dial"}, targets...)...)
-	if exit != 0 || strings.Count(output, "connection refused") != 2 || len(p.connected) != 0 {
+	if exit != 0 || strings.Count(output, "connection refused") != 2 || len(p.reached()) != 0 {
 		t.Errorf("exit %d, output %s", exit, output)
 	}
 }
@@ -248,8 +248,8 @@ func TestTheProxysOwnPortIsNoWayOut(t *testing.T) {
 			t.Errorf("line %d of %q, want %s", i, got, want)
 		}
 	}
-	if exit != 0 || len(p.connected) != 0 {
-		t.Errorf("exit %d, the proxy took %v", exit, p.connected)
+	if exit != 0 || len(p.reached()) != 0 {
+		t.Errorf("exit %d, the proxy took %v", exit, p.reached())
 	}
 }
 

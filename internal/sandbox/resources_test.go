@@ -81,9 +81,9 @@ func TestNoMoreProcessesAreStartedThanAllowed(t *testing.T) {
 }
 
 func TestWhoNeedsMoreMemoryThanAllowedIsKilledAndThatIsSaid(t *testing.T) {
-	limits := Resources{Memory: 64 << 20}
+	limits := Resources{Memory: 256 << 20} // under the race detector a program takes several times as much
 	needLimits(t, limits)
-	p := newPlace(t, Config{Command: []string{"eat", "200"}, Resources: limits})
+	p := newPlace(t, Config{Command: []string{"eat", "800"}, Resources: limits})
 	output, exit := p.run(t)
 	if exit != 137 || strings.Contains(output, "eaten") {
 		t.Errorf("exit %d, %q", exit, output)
