@@ -57,6 +57,15 @@ func freeURL(t *testing.T) url.URL {
 }
 
 func TestServersShareTheRulesOfAnEtcdOfWhichAMemberIsKilled(t *testing.T) {
+	// The first server of a process says where klog's lines go, to which the members of
+	// this test write too.
+	before, err := start(t, config(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := before.Stop(); err != nil {
+		t.Fatal(err)
+	}
 	urls, kill := members(t)
 	first, second := config(t), config(t)
 	first.Etcd, second.Etcd = &kubeapi.External{Servers: urls}, &kubeapi.External{Servers: urls}
