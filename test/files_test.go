@@ -85,8 +85,8 @@ func TestSecretsAreHiddenFromACommandAndItsOpeningIsTold(t *testing.T) {
 					t.Errorf("the report has %q, want %q", got, want)
 				}
 
-				r = run("--show", home+"/.npmrc", "--hide", home+"/work/file", "--", "sh", "-c", "cat ~/.npmrc file")
-				if want := "//registry.example/:_authToken=secret"; r.Code != 0 || r.Stdout != want || !strings.Contains(r.Stderr, home+"/work/file, which --hide hides from it") {
+				r = run("--show", home+"/.npmrc", "--hide", filepath.Join(home, "work/file"), "--", "sh", "-c", "cat ~/.npmrc file")
+				if want := "//registry.example/:_authToken=secret"; r.Code != 0 || r.Stdout != want || !strings.Contains(r.Stderr, filepath.Join(home, "work/file")+", which --hide hides from it") {
 					t.Errorf("shown and hidden: exit %d, %q, %q", r.Code, r.Stdout, r.Stderr)
 				}
 				r = run("--ro", home, "--rw", ".", "--", "sh", "-c", "echo x > ~/new; echo x > new && cat new ~/.npmrc")

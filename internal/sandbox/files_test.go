@@ -141,7 +141,7 @@ func aliasedFileRole(args []string) int {
 
 func TestAHiddenFileWithAnotherNameLowersTheLevel(t *testing.T) {
 	home := makeUserHome(t, ".npmrc")
-	if err := os.Link(home+"/.npmrc", home+"/work/copy"); err != nil {
+	if err := os.Link(home+"/.npmrc", filepath.Join(home, "work/copy")); err != nil {
 		t.Fatal(err)
 	}
 	p := newPlace(t, Config{Command: []string{"true"}, Files: Files{Hide: []Hidden{{Path: home + "/.npmrc"}}}})

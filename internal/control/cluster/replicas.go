@@ -37,94 +37,33 @@ const (
 	maxStanding = 1 << 10
 )
 
-// Standing is what the proxies of one server run.
-type Standing struct {
-	Rules      string `json:"rules"`      // which were compiled; equal on every server for the same
-	Programmed bool   `json:"programmed"` // every proxy that is connected to the server runs them
-	Running    int    `json:"running"`    // how many do
-	Connected  int    `json:"connected"`  // how many are
-}
-
-// Runs reports whether all proxies of the server run these rules, and how many do. Those of
-// one that compiled other rules do not yet.
-func (s *Standing) Runs(rules string) (all bool, running int) {
-	if s.Rules != rules {
-		return false, 0
-	}
-	return s.Programmed, s.Running
-}
-
 // Replicas is the servers of one cluster, of which this is one. They share nothing but the
 // cluster: a lease says who writes statuses, and a lease of each what its proxies run.
 type Replicas struct {
-	client    kubernetes.Interface
-	namespace string
-	name      string
-	log       *slog.Logger
-	now       func() time.Time
+	client     kubernetes.Interface
+	namespace  string
+	name       string
+	log        *slog.Logger
+	now        func() time.Time
+	*Standings // the others by the names of their leases
 
-	mu      sync.Mutex
-	own     Standing
-	others  map[string]*other // by the name of the lease
-	leads   bool
-	changed chan struct{}
-	write   chan struct{} // holds a token while own is new
+	mu    sync.Mutex
+	heard map[string]heard // by the name of the lease
 }
 
-// other is what another server said last, and when we heard it: its clock is not looked at.
-type other struct {
-	Standing
+// heard is which words of another server were the last, and when we heard them: its clock is
+// not looked at.
+type heard struct {
 	version string
-	heard   time.Time
+	at      time.Time
 }
 
 // Replicas returns the servers of a namespace, of which this one is called name.
 func (c *Cluster) Replicas(namespace, name string) *Replicas {
 	return &Replicas{
 		client: c.client, namespace: namespace, name: name, log: c.config.Log, now: time.Now,
-		others: make(map[string]*other), changed: make(chan struct{}), write: make(chan struct{}, 1),
+		Standings: NewStandings(), heard: make(map[string]heard),
 	}
-}
-
-// Tell says what the proxies of this server run.
-func (r *Replicas) Tell(own Standing) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.own == own {
-		return
-	}
-	r.own = own
-	select {
-	case r.write <- struct{}{}:
-	default:
-	}
-}
-
-// Programmed reports whether all proxies of every other server run these rules, and how many
-// of how many do. Those of one that compiled other rules do not yet.
-func (r *Replicas) Programmed(rules string) (all bool, running, connected int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	all = true
-	for _, one := range r.others {
-		runs, run := one.Runs(rules)
-		all, running, connected = all && runs, running+run, connected+one.Connected
-	}
-	return all, running, connected
-}
-
-// Leads reports whether this server writes statuses, and returns a channel that is closed
-// when that, or what Programmed returns, may have changed.
-func (r *Replicas) Leads() (leads bool, changed <-chan struct{}) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.leads, r.changed
-}
-
-// bump wakes everybody who waits for a change. The lock is held.
-func (r *Replicas) bump() {
-	close(r.changed)
-	r.changed = make(chan struct{})
 }
 
 // Run takes part until ctx ends, and waits for all that it started.
@@ -146,26 +85,37 @@ func (r *Replicas) put(lease *coordinationv1.Lease) {
 	if !isReplica(lease.Name) || lease.Name == replicaPrefix+r.name || len(said) > maxStanding {
 		return
 	}
-	fresh := &other{version: lease.ResourceVersion, heard: r.now()}
-	if json.Unmarshal([]byte(said), &fresh.Standing) != nil {
+	var fresh Standing
+	if json.Unmarshal([]byte(said), &fresh) != nil {
 		return
 	}
-	old := r.others[lease.Name]
-	if old != nil && old.version == fresh.version {
+	if r.heard[lease.Name].version == lease.ResourceVersion {
 		return // listed anew, and not said anew
 	}
-	r.others[lease.Name] = fresh
-	if old == nil || old.Standing != fresh.Standing {
-		r.bump()
-	}
+	r.heard[lease.Name] = heard{lease.ResourceVersion, r.now()}
+	r.Change(func(others map[string]Standing) bool {
+		old, known := others[lease.Name]
+		others[lease.Name] = fresh
+		return !known || old != fresh
+	})
 }
 
 // remove forgets a server. The lock is held.
 func (r *Replicas) remove(name key) {
-	if r.others[name.name] != nil {
-		delete(r.others, name.name)
-		r.bump()
-	}
+	r.forget(name.name)
+}
+
+// forget takes servers out of the count. The lock is held.
+func (r *Replicas) forget(leases ...string) {
+	r.Change(func(others map[string]Standing) (changed bool) {
+		for _, name := range leases {
+			_, known := others[name]
+			changed = changed || known
+			delete(others, name)
+			delete(r.heard, name)
+		}
+		return changed
+	})
 }
 
 func isReplica(lease string) bool {
@@ -195,16 +145,14 @@ func (r *Replicas) prune(ctx context.Context) {
 func (r *Replicas) ended() (leases []string, leads bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for name, one := range r.others {
-		if r.now().Sub(one.heard) > replicaLife {
+	for name, last := range r.heard {
+		if r.now().Sub(last.at) > replicaLife {
 			leases = append(leases, name)
-			delete(r.others, name)
 		}
 	}
-	if len(leases) > 0 {
-		r.bump()
-	}
-	return leases, r.leads
+	r.forget(leases...)
+	leads, _ = r.Leads()
+	return leases, leads
 }
 
 func (r *Replicas) drop(lease string) {
@@ -235,15 +183,13 @@ func (r *Replicas) tell(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-sign.C:
-		case <-r.write:
+		case <-r.Fresh():
 		}
 	}
 }
 
 func (r *Replicas) tellOnce(ctx context.Context) error {
-	r.mu.Lock()
-	said, err := json.Marshal(r.own)
-	r.mu.Unlock()
+	said, err := json.Marshal(r.Own())
 	if err != nil {
 		return err
 	}
@@ -295,16 +241,9 @@ func (r *Replicas) elect(ctx context.Context) {
 	}
 }
 
-// lead notes whether this server leads, as it is once the lock is held: the elector tells
-// the beginning in a goroutine, which may be later than the end.
+// lead notes whether this server leads: the elector tells the beginning in a goroutine.
 func (r *Replicas) lead(still func() bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	leads := still()
-	if r.leads == leads {
-		return
+	if leads, changed := r.Lead(still); changed {
+		r.log.Info("statuses are written by one of the servers", "this one", leads)
 	}
-	r.leads = leads
-	r.log.Info("statuses are written by one of the servers", "this one", leads)
-	r.bump()
 }

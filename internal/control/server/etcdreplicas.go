@@ -29,62 +29,14 @@ const (
 
 // etcdReplicas is the servers whose rules are in one etcd.
 type etcdReplicas struct {
-	client *clientv3.Client
-	key    string // of what this server says
-	log    *slog.Logger
-
-	mu      sync.Mutex
-	own     cluster.Standing
-	others  map[string]cluster.Standing // by key
-	leads   bool
-	changed chan struct{}
-	write   chan struct{} // holds a token while own is new
+	client             *clientv3.Client
+	key                string // of what this server says
+	log                *slog.Logger
+	*cluster.Standings // the others by their keys
 }
 
 func newEtcdReplicas(client *clientv3.Client, log *slog.Logger) *etcdReplicas {
-	return &etcdReplicas{
-		client: client, key: etcdServers + rand.Text(), log: log,
-		others: make(map[string]cluster.Standing), changed: make(chan struct{}), write: make(chan struct{}, 1),
-	}
-}
-
-// Tell implements replicas.
-func (r *etcdReplicas) Tell(own cluster.Standing) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.own = own
-	select {
-	case r.write <- struct{}{}:
-	default:
-	}
-}
-
-// Programmed implements replicas.
-func (r *etcdReplicas) Programmed(rules string) (all bool, running, connected int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	all = true
-	for _, one := range r.others {
-		runs, run := one.Runs(rules)
-		all, running, connected = all && runs, running+run, connected+one.Connected
-	}
-	return all, running, connected
-}
-
-// Leads implements replicas.
-func (r *etcdReplicas) Leads() (leads bool, changed <-chan struct{}) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.leads, r.changed
-}
-
-// set changes what Leads and Programmed say, and wakes who waits for that.
-func (r *etcdReplicas) set(change func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	change()
-	close(r.changed)
-	r.changed = make(chan struct{})
+	return &etcdReplicas{client: client, key: etcdServers + rand.Text(), log: log, Standings: cluster.NewStandings()}
 }
 
 // Run implements replicas.
@@ -124,17 +76,15 @@ func (r *etcdReplicas) takePart(ctx context.Context) error {
 		ending, done := context.WithTimeout(context.Background(), etcdRetry)
 		defer done()
 		_, _ = r.client.Revoke(ending, session.Lease()) // else what it holds ends by itself, later
-		r.set(func() { r.leads = false })
+		r.Lead(func() bool { return false })
 	}()
 	electing.Go(func() {
 		if concurrency.NewElection(session, etcdLeader).Campaign(ctx, r.key) == nil {
-			r.set(func() { r.leads = ctx.Err() == nil })
+			r.Lead(func() bool { return ctx.Err() == nil })
 		}
 	})
 	for {
-		r.mu.Lock()
-		said, err := json.Marshal(r.own)
-		r.mu.Unlock()
+		said, err := json.Marshal(r.Own())
 		if err == nil {
 			_, err = r.client.Put(ctx, r.key, string(said), clientv3.WithLease(session.Lease()))
 		}
@@ -146,7 +96,7 @@ func (r *etcdReplicas) takePart(ctx context.Context) error {
 			return nil
 		case <-session.Done():
 			return nil
-		case <-r.write:
+		case <-r.Fresh():
 		}
 	}
 }
@@ -159,33 +109,35 @@ func (r *etcdReplicas) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.set(func() {
-		clear(r.others)
+	r.Change(func(others map[string]cluster.Standing) bool {
+		clear(others)
 		for _, one := range all.Kvs {
-			r.take(string(one.Key), one.Value)
+			r.take(others, string(one.Key), one.Value)
 		}
+		return true
 	})
 	for answer := range r.client.Watch(ctx, etcdServers, clientv3.WithPrefix(), clientv3.WithRev(all.Header.Revision+1)) {
 		if err := answer.Err(); err != nil {
 			return err
 		}
-		r.set(func() {
+		r.Change(func(others map[string]cluster.Standing) bool {
 			for _, event := range answer.Events {
 				if event.Type == clientv3.EventTypeDelete {
-					delete(r.others, string(event.Kv.Key))
+					delete(others, string(event.Kv.Key))
 				} else {
-					r.take(string(event.Kv.Key), event.Kv.Value)
+					r.take(others, string(event.Kv.Key), event.Kv.Value)
 				}
 			}
+			return true
 		})
 	}
 	return ctx.Err()
 }
 
-// take takes in what one server says. The lock is held.
-func (r *etcdReplicas) take(key string, said []byte) {
+// take takes in what one server says.
+func (r *etcdReplicas) take(others map[string]cluster.Standing, key string, said []byte) {
 	var standing cluster.Standing
 	if key != r.key && strings.HasPrefix(key, etcdServers) && json.Unmarshal(said, &standing) == nil {
-		r.others[key] = standing
+		others[key] = standing
 	}
 }

@@ -34,7 +34,6 @@ const (
 // one.
 type Configurations interface {
 	ValidatingWebhookConfigurations() clients.ValidatingWebhookConfigurationInterface
-	MutatingWebhookConfigurations() clients.MutatingWebhookConfigurationInterface
 }
 
 // Keeper keeps a certificate authority in the caBundle of each webhook of named
@@ -43,7 +42,6 @@ type Configurations interface {
 type Keeper struct {
 	API        Configurations
 	Validating []string      // names of configurations
-	Mutating   []string      // names of configurations
 	CA         func() []byte // the authority's certificate now, in PEM
 	Log        *slog.Logger
 }
@@ -76,23 +74,6 @@ func (k *Keeper) Look(ctx context.Context) error {
 	var failed []error
 	for _, name := range k.Validating {
 		api := k.API.ValidatingWebhookConfigurations()
-		failed = append(failed, k.keep(name, func() (bundles, error) {
-			found, err := api.Get(ctx, name, metav1.GetOptions{})
-			if err != nil {
-				return bundles{}, err
-			}
-			b := bundles{version: found.ResourceVersion}
-			for i := range found.Webhooks {
-				b.add(&found.Webhooks[i].ClientConfig)
-			}
-			return b, nil
-		}, func(patch []byte) error {
-			_, err := api.Patch(ctx, name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: "sluice-server"})
-			return err
-		}))
-	}
-	for _, name := range k.Mutating {
-		api := k.API.MutatingWebhookConfigurations()
 		failed = append(failed, k.keep(name, func() (bundles, error) {
 			found, err := api.Get(ctx, name, metav1.GetOptions{})
 			if err != nil {

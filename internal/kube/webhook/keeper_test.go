@@ -38,17 +38,8 @@ func (s *store) ValidatingWebhookConfigurations() clients.ValidatingWebhookConfi
 	return validating{store: s}
 }
 
-func (s *store) MutatingWebhookConfigurations() clients.MutatingWebhookConfigurationInterface {
-	return mutating{store: s}
-}
-
 type validating struct {
 	clients.ValidatingWebhookConfigurationInterface
-	store *store
-}
-
-type mutating struct {
-	clients.MutatingWebhookConfigurationInterface
 	store *store
 }
 
@@ -62,22 +53,8 @@ func (v validating) Get(context.Context, string, metav1.GetOptions) (*admissionr
 	return found, err
 }
 
-func (m mutating) Get(context.Context, string, metav1.GetOptions) (*admissionregistrationv1.MutatingWebhookConfiguration, error) {
-	found := new(admissionregistrationv1.MutatingWebhookConfiguration)
-	version, bundles, err := m.store.get()
-	found.ResourceVersion = version
-	for _, bundle := range bundles {
-		found.Webhooks = append(found.Webhooks, admissionregistrationv1.MutatingWebhook{ClientConfig: admissionregistrationv1.WebhookClientConfig{CABundle: bundle}})
-	}
-	return found, err
-}
-
 func (v validating) Patch(_ context.Context, _ string, _ types.PatchType, patch []byte, _ metav1.PatchOptions, _ ...string) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
 	return nil, v.store.patch(patch)
-}
-
-func (m mutating) Patch(_ context.Context, _ string, _ types.PatchType, patch []byte, _ metav1.PatchOptions, _ ...string) (*admissionregistrationv1.MutatingWebhookConfiguration, error) {
-	return nil, m.store.patch(patch)
 }
 
 func (s *store) get() (version string, bundles [][]byte, err error) {
@@ -196,7 +173,7 @@ func TestReplicasOfTwoAuthoritiesDoNotUndoOneAnother(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		for _, a := range []*authority.Authority{one, two} {
-			keeper := &Keeper{API: s, Mutating: []string{"sluice"}, CA: a.CA, Log: quiet}
+			keeper := &Keeper{API: s, Validating: []string{"sluice"}, CA: a.CA, Log: quiet}
 			running.Go(func() { keeper.Run(ctx) })
 		}
 		time.Sleep(time.Hour)
