@@ -137,7 +137,8 @@ type MeshConfigSpec struct {
 	Limits *Limits `json:"limits,omitempty"`
 	// AllowBypass lets Pods keep part of their traffic from their sidecar (--includeIPRanges of
 	// kube-inject, annotations, privileges) or have none at all; sluice status marks them as
-	// bypassed. Default: false.
+	// bypassed. It is asked for by kube-inject alone, so far: who writes a Pod without it is not
+	// held to it. Default: false.
 	AllowBypass bool `json:"allowBypass,omitempty"`
 }
 

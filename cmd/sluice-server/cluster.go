@@ -71,8 +71,8 @@ func (o *clusterOptions) check(all *options) error {
 		return errors.New("--in-cluster and --kubeconfig exclude each other: name one cluster")
 	case all.dataDir != "":
 		return errors.New("--data-dir makes no sense with a cluster, which keeps the rules")
-	case len(all.etcd.servers) > 0:
-		return errors.New("--etcd-servers makes no sense with a cluster, which keeps the rules")
+	case len(all.etcd.servers) > 0 || all.etcd.caFile+all.etcd.certFile+all.etcd.keyFile != "":
+		return errors.New("--etcd-servers and its files make no sense with a cluster, which keeps the rules")
 	case all.apiListen != "":
 		return errors.New("--api-listen makes no sense with a cluster: kubectl speaks to its own API")
 	case all.metrics != "":
@@ -90,6 +90,9 @@ func (o *clusterOptions) check(all *options) error {
 	}
 	if namespace, err := names.Parse(o.namespace); err != nil || !namespace.IsSingleLabel() || namespace.String() != o.namespace {
 		return fmt.Errorf("--namespace %q is not a valid name of a namespace", o.namespace)
+	}
+	if o.namespace != compile.RootNamespace {
+		return fmt.Errorf("--namespace %s is not supported yet: the manifests and the rules for all namespaces are in %s", o.namespace, compile.RootNamespace)
 	}
 	return nil
 }

@@ -37,6 +37,11 @@ func word(text string, longest int, upper bool, inside string) bool {
 
 func isDNSLabel(text string) bool { return word(text, 63, false, "-") }
 
+// maxSubdomain bounds a DNS subdomain of Kubernetes (RFC 1123), in bytes.
+const maxSubdomain = 253
+
+func isDNSSubdomain(text string) bool { return word(text, maxSubdomain, false, "-.") }
+
 func isLabelValue(text string) bool { return text == "" || word(text, MaxLabelValue, true, "-_.") }
 
 // isLabelKey is [PREFIX/]NAME.
@@ -45,7 +50,7 @@ func isLabelKey(text string) bool {
 	if !slashed {
 		return word(text, 63, true, "-_.")
 	}
-	return word(prefix, 253, false, "-.") && word(name, 63, true, "-_.")
+	return isDNSSubdomain(prefix) && word(name, 63, true, "-_.")
 }
 
 // Normalize fills what follows from the rest (the namespace, the labels app and
@@ -78,8 +83,8 @@ func (w Workload) Normalize() (Workload, error) {
 	if !isLabelValue(w.Version) {
 		errs = append(errs, fmt.Errorf("version %q is not a valid label value", w.Version))
 	}
-	if w.Account != "" && !isDNSLabel(w.Account) {
-		errs = append(errs, fmt.Errorf("service account %q is not a valid DNS label (a-z, 0-9 and \"-\", at most 63)", w.Account))
+	if w.Account != "" && !isDNSSubdomain(w.Account) {
+		errs = append(errs, fmt.Errorf("service account %q is not a valid DNS subdomain (a-z, 0-9, \"-\" and \".\", at most %d)", w.Account, maxSubdomain))
 	}
 	if len(w.Labels) > MaxLabels {
 		errs = append(errs, fmt.Errorf("%d labels are more than %d", len(w.Labels), MaxLabels))

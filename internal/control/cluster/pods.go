@@ -37,13 +37,12 @@ func (c *Cluster) putPod(seen *corev1.Pod) {
 	if fresh.problem != nil {
 		fresh.problem = fmt.Errorf("the Pod %s/%s: %w", name.namespace, name.name, fresh.problem)
 	}
-	if old := c.pods[name]; old != nil {
-		if old.same(fresh) {
-			return
-		}
-		if old.problem == nil && fresh.problem != nil {
-			c.config.Log.Warn("a Pod cannot join", "error", fresh.problem)
-		}
+	old := c.pods[name]
+	if old != nil && old.same(fresh) {
+		return
+	}
+	if fresh.joins && fresh.problem != nil && (old == nil || old.problem == nil) {
+		c.config.Log.Warn("a Pod cannot join", "error", fresh.problem)
 	}
 	c.pods[name] = fresh
 	c.markBehind(name)

@@ -25,6 +25,9 @@ const (
 	// MaxPerAddress bounds the connections from one address. Whoever can reach the port
 	// can open connections, and must not use up those of the others.
 	MaxPerAddress = 64
+	// remoteStreams is how many streams one connection of theirs may have: each serves one
+	// workload, and is asked about it.
+	remoteStreams = 8
 	// idleConnection is how long a connection of theirs may be without a stream.
 	idleConnection = 30 * time.Second
 	// attestTimeout bounds the question whose token it is.

@@ -106,11 +106,13 @@ func New(config Config) (*Server, error) {
 		streams:   make(map[*workloadStream]struct{}),
 	}
 	s.proxies.init(s.connections())
+	streams := uint32(registry.MaxWorkloads + 16)
 	alive := keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}
 	var peers credentials.TransportCredentials = peerCredentials{peers: config.Peers, log: s.log}
 	if config.Remote != nil {
 		s.settled = time.Time{} // nobody remembers who was there: the census knows
 		alive.MaxConnectionIdle = idleConnection
+		streams = remoteStreams
 		peers = tlsCredentials{config: config.Remote.TLS}
 	}
 	s.grpc = grpc.NewServer(
@@ -119,7 +121,7 @@ func New(config Config) (*Server, error) {
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeader),
 		grpc.MaxSendMsgSize(stream.MaxMessage),
-		grpc.MaxConcurrentStreams(registry.MaxWorkloads+16),
+		grpc.MaxConcurrentStreams(streams),
 		grpc.WaitForHandlers(true),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveParams(alive),

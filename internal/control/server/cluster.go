@@ -35,7 +35,7 @@ type ClusterConfig struct {
 	Domain     string       // of the cluster's names; "" is cluster.local
 	PushListen string       // address with a port for the proxies, over TLS
 	// WebhookListen is the address with a port where the cluster's API server asks about each
-	// rule that is written; "": it is not answered.
+	// rule that is written.
 	WebhookListen string
 	RuntimeDir    string // of api.sock; made 0700 where it is missing
 	Version       string // for /sluice/version

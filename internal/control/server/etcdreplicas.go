@@ -79,9 +79,14 @@ func (r *etcdReplicas) takePart(ctx context.Context) error {
 		r.Lead(func() bool { return false })
 	}()
 	electing.Go(func() {
-		if concurrency.NewElection(session, etcdLeader).Campaign(ctx, r.key) == nil {
-			r.Lead(func() bool { return ctx.Err() == nil })
+		if err := concurrency.NewElection(session, etcdLeader).Campaign(ctx, r.key); err != nil {
+			if ctx.Err() == nil {
+				r.log.Warn("this server cannot take its turn at writing statuses: it takes part anew", "error", err)
+			}
+			cancel() // its key may be in the way of the others as long as its lease lives
+			return
 		}
+		r.Lead(func() bool { return ctx.Err() == nil })
 	})
 	for {
 		said, err := json.Marshal(r.Own())

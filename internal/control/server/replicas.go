@@ -105,14 +105,13 @@ func (s *sharedStore) Report(report kubeapi.Report) {
 func (s *sharedStore) hand() {
 	leads, _ := s.replicas.Leads()
 	s.mu.Lock()
+	defer s.mu.Unlock() // to the end: an older report must not come later
 	if s.report == nil || s.rules == "" || !leads {
-		s.mu.Unlock()
 		return
 	}
 	report := *s.report
 	all, running, connected := s.replicas.Programmed(s.rules)
 	report.Behind, report.Running, report.Connected = !all, report.Running+running, report.Connected+connected
-	s.mu.Unlock()
 	s.Store.Report(report)
 }
 

@@ -17,9 +17,6 @@ import (
 // written, and keeps our authority in its configuration, until ctx ends. The plane is there
 // by then: it knows the warnings.
 func (s *Cluster) serveWebhook(ctx context.Context, access *rest.Config) error {
-	if s.config.WebhookListen == "" {
-		return nil
-	}
 	registered, err := v1.NewForConfig(access)
 	if err != nil {
 		return fmt.Errorf("reach the configuration of the webhook: %w", err)

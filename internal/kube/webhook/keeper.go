@@ -110,8 +110,9 @@ type operation struct {
 }
 
 func (k *Keeper) keep(name string, get func() (bundles, error), patch func([]byte) error) error {
+	var err error
 	for range 3 { // another replica may be patching
-		err := k.keepOnce(get, patch)
+		err = k.keepOnce(get, patch)
 		if !apierrors.IsConflict(err) && !apierrors.IsInvalid(err) {
 			if err != nil {
 				return fmt.Errorf("webhook configuration %s: %w", name, err)
@@ -119,7 +120,7 @@ func (k *Keeper) keep(name string, get func() (bundles, error), patch func([]byt
 			return nil
 		}
 	}
-	return fmt.Errorf("webhook configuration %s: somebody else keeps changing it", name)
+	return fmt.Errorf("webhook configuration %s: somebody else keeps changing it: %w", name, err)
 }
 
 func (k *Keeper) keepOnce(get func() (bundles, error), patch func([]byte) error) error {
