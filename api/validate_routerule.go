@@ -53,6 +53,7 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 		if spec.Redirect != nil {
 			v.fail("spec.rewrite", "rule cannot contain both rewrite and redirect")
 		}
+		v.failIf("spec.rewrite.uri", httppath.CheckRewrite(spec.Rewrite.URI))
 		v.address("spec.rewrite", spec.Rewrite.URI, spec.Rewrite.Authority)
 	}
 	v.unsupported("websocketUpgrade", spec.WebsocketUpgrade, func() {
@@ -302,10 +303,12 @@ func (v *validation) appended(headers map[string]string) {
 	for _, name := range sortedKeys(headers) {
 		at := "spec.appendHeaders[" + name + "]"
 		size += len(name) + len(headers[name])
-		v.failIf(at, headerName(name))
-		if headers[name] == "" {
+		err := headerName(name)
+		v.failIf(at, err)
+		switch {
+		case headers[name] == "":
 			v.fail(at, "appended header %q must have a non-empty value", name)
-		} else {
+		case err == nil:
 			v.failIf(at, httpfield.CheckAppended(name, headers[name]))
 		}
 	}

@@ -202,9 +202,10 @@ func TestRouteRuleRefusesInTheWordsOfIstio(t *testing.T) {
 		"redirect: {uri: /a}\nhttpFault: {abort: {httpStatus: 500}}": "spec.redirect: rule cannot contain both fault and redirect",
 		"redirect: {uri: /a}\nwebsocketUpgrade: true":                "spec.websocketUpgrade: WebSocket upgrade is not allowed on redirect rules",
 		"redirect: {uri: /a}\nrewrite: {uri: /b}":                    "spec.rewrite: rule cannot contain both rewrite and redirect",
-		"rewrite: {}":             "spec.rewrite: rewrite must specify path, host, or both",
-		"rewrite: {authority: a}": "",
-		"websocketUpgrade: true":  "spec.websocketUpgrade: websocketUpgrade is not supported yet",
+		"rewrite: {uri: \"/a?b=c\"}":                                 `spec.rewrite.uri: "/a?b=c" has a query, and that of the request stays: write a path alone`,
+		"rewrite: {}":                                                "spec.rewrite: rewrite must specify path, host, or both",
+		"rewrite: {authority: a}":                                    "",
+		"websocketUpgrade: true":                                     "spec.websocketUpgrade: websocketUpgrade is not supported yet",
 		// Times.
 		"httpReqTimeout: {simpleTimeout: {timeout: 7s}}":                    "",
 		"httpReqTimeout: {simpleTimeout: {timeout: 10us}}":                  "spec.httpReqTimeout.simpleTimeout.timeout: httpTimeout invalid: duration must be greater than 1ms",

@@ -29,6 +29,11 @@ func CheckAppended(lower, value string) error {
 	case strings.HasPrefix(lower, "x-sluice"):
 		return fmt.Errorf("header %q cannot be appended: Sluice alone says it", lower)
 	}
+	for i := range len(lower) {
+		if c := lower[i]; !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+			return fmt.Errorf("header %q is not a valid name in lower case", lower)
+		}
+	}
 	for i := range len(value) {
 		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return fmt.Errorf("header %q has a value with a control byte", lower)

@@ -1,6 +1,9 @@
 package httppath
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // MaxURI bounds the path of a redirect or a rewrite, in bytes.
 const MaxURI = 4 << 10
@@ -20,6 +23,15 @@ func CheckURI(uri string) error {
 		case c == '%' && (i+2 >= len(uri) || !isHex(uri[i+1]) || !isHex(uri[i+2])):
 			return fmt.Errorf("uri %q has broken percent-encoding", uri)
 		}
+	}
+	return nil
+}
+
+// CheckRewrite refuses a query in what takes the place of a path: that of the request stays
+// behind it.
+func CheckRewrite(uri string) error {
+	if strings.Contains(uri, "?") {
+		return fmt.Errorf("%q has a query, and that of the request stays: write a path alone", uri)
 	}
 	return nil
 }

@@ -92,6 +92,9 @@ func (a *Actions) check() error {
 		}
 	}
 	if r := a.Rewrite; r != nil {
+		if err := httppath.CheckRewrite(r.URI); err != nil {
+			return fmt.Errorf("rewrite: %w", err)
+		}
 		if err := checkAddress("rewrite", r.URI, r.Authority); err != nil {
 			return err
 		}

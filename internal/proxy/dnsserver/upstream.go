@@ -116,6 +116,13 @@ func (s *Server) hasRecords(q *question) (names.Name, bool) {
 	if err != nil || host.IsSingleLabel() || isLocalhost(host) || s.directory.Local(host) {
 		return names.Name{}, false
 	}
+	// Nor is anybody outside asked about what we have addresses of ourselves.
+	if _, service := s.directory.Service(host); service || !s.directory.Alias(host).IsZero() {
+		return names.Name{}, false
+	}
+	if _, reverse := parseReverse(host); reverse {
+		return names.Name{}, false
+	}
 	return host, s.upstream.Allows(host)
 }
 

@@ -282,3 +282,17 @@ func TestTargetsAreBounded(t *testing.T) {
 		t.Errorf("%d are kept past the bound, want the last", len(known.asked))
 	}
 }
+
+// What we have addresses of ourselves is asked of nobody outside, however it is spelled and
+// whatever a rule allows.
+func TestNamesOfTheMeshAreNotLookedUpOutside(t *testing.T) {
+	s, u := newServer(t), &ours{allowed: []string{".default", ".svc", ".arpa", ".shop"}}
+	s.upstream = u
+	for _, n := range []string{"details.default.", "details.default.svc.", "billing.shop.", "1.0.19.198.in-addr.arpa."} {
+		ask(t, s, n, dnsmessage.TypeTXT)
+	}
+	ask(t, s, "_http._tcp.details.default.", dnsmessage.TypeSRV)
+	if len(u.asked) != 0 {
+		t.Errorf("asked outside: %q", u.asked)
+	}
+}

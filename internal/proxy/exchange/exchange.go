@@ -127,6 +127,7 @@ type Attempt struct {
 	Number  int            // from 1
 	Status  int            // of the answer; 0: there was none
 	Failure *refusal.Error // why there was none; it is only read
+	Left    time.Duration  // until the whole request is late: no wait may last as long; 0: it never is
 }
 
 // Field is one header field.

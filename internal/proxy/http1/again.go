@@ -42,16 +42,16 @@ func (d *conn) again(res *result) bool {
 }
 
 // ask asks the Retrier, where there is still time for another attempt and somebody to
-// answer.
+// answer. What signs a connection in is for that connection alone, and is not sent again.
 func (d *conn) ask(a exchange.Attempt) (wait time.Duration, again bool) {
-	if d.watch.fired() || d.gone.Load() || d.ended() || d.headBy > 0 && d.server.now() >= d.headBy {
+	if d.binds || d.watch.fired() || d.gone.Load() || d.ended() || d.headBy > 0 && d.server.now() >= d.headBy {
 		return 0, false
+	}
+	if d.headBy > 0 {
+		a.Left = d.headBy - d.server.now()
 	}
 	wait, again = d.retry.Again(a)
-	if d.headBy > 0 && d.server.now()+wait >= d.headBy {
-		return 0, false
-	}
-	return wait, again
+	return wait, again && (a.Left == 0 || wait < a.Left)
 }
 
 // rest waits between two attempts; it says why there is none.

@@ -229,3 +229,92 @@ func TestATimeOutEndsNoStream(t *testing.T) {
 		t.Errorf("a long request: %q", head)
 	}
 }
+
+// What signs a connection in is not sent again, and the connection goes to nobody else.
+func TestASignedInRequestIsNotSentAgain(t *testing.T) {
+	retry := newRetrier(3)
+	f := newFixture(t, func(c *originConn) {
+		for c.head() != "" {
+			c.send("%s", unavailable)
+		}
+	}, options{direction: func(f *fixture, x *exchange.Request) exchange.Direction {
+		dir := exchange.Direction{Upstream: f.pool}
+		if x.Path == "/signs-in" {
+			dir.Retry = retry
+		}
+		return dir
+	}})
+	first := f.client().send("GET /signs-in HTTP/1.1\r\nHost: a.example\r\nAuthorization: NTLM TlRM\r\n\r\n")
+	if head := first.head(); status(head) != "503" {
+		t.Errorf("answered %q", head)
+	}
+	if o := f.outcome(); o.Attempts != 1 || len(retry.asked) != 0 {
+		t.Errorf("outcome %+v, asked %d times", o, len(retry.asked))
+	}
+	f.client().send(get).head() // another client
+	f.outcome()
+	if got := f.origin.count(); got != 2 {
+		t.Errorf("%d upstream connections for two clients", got)
+	}
+}
+
+// An answer that begins before the request is all there is not ended when the request is.
+func TestATimeOutEndsNoAnswerThatBeganEarly(t *testing.T) {
+	const timeout = 50 * time.Millisecond
+	began, sent := make(chan struct{}), make(chan struct{})
+	f := newFixture(t, func(c *originConn) {
+		c.head()
+		c.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
+		<-sent
+		c.bytes(64 << 10)
+		time.Sleep(3 * timeout)
+		c.send("event")
+	}, options{direction: func(f *fixture, x *exchange.Request) exchange.Direction {
+		return exchange.Direction{Upstream: f.pool, HeadTimeout: timeout}
+	}, patience: time.Millisecond})
+	c := f.client().send("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n%s", 64<<10, strings.Repeat("x", 32<<10))
+	go func() {
+		<-began
+		c.send("%s", strings.Repeat("x", 32<<10))
+		close(sent)
+	}()
+	if head := c.head(); status(head) != "200" {
+		t.Errorf("answered %q", head)
+	}
+	close(began)
+	c.want("event")
+}
+
+// slowUpstream gives a connection only after a while.
+type slowUpstream struct {
+	exchange.Upstream
+	wait time.Duration
+}
+
+func (s slowUpstream) Take() exchange.Stream {
+	u := s.Upstream.Take()
+	time.Sleep(s.wait)
+	return u
+}
+
+// A time-out is kept that comes before there is a connection to end.
+func TestATimeOutBeforeTheConnectionIsThereIsKept(t *testing.T) {
+	const timeout = 30 * time.Millisecond
+	f := newFixture(t, func(c *originConn) {
+		for strings.HasPrefix(c.head(), "GET /first") {
+			c.send("%s", hello)
+		}
+		c.rest()
+	}, options{direction: func(f *fixture, x *exchange.Request) exchange.Direction {
+		if x.Path == "/first" {
+			return exchange.Direction{Upstream: f.pool}
+		}
+		return exchange.Direction{Upstream: slowUpstream{f.pool, 3 * timeout}, HeadTimeout: timeout}
+	}})
+	c := f.client().send("GET /first HTTP/1.1\r\nHost: a.example\r\n\r\n").want(hello)
+	f.outcome()
+	c.send("GET /late HTTP/1.1\r\nHost: a.example\r\n\r\n")
+	if head := c.head(); status(head) != "504" {
+		t.Errorf("answered %q", head)
+	}
+}

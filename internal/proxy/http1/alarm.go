@@ -76,10 +76,15 @@ func (d *conn) ring() {
 	}
 }
 
-// stopAlarm says that the answer's head is there, and reports whether it came too late.
-func (d *conn) stopAlarm() (late bool) {
-	return d.alarm.at.Load() != unset && d.alarm.at.Swap(answered) == rung
+// stopAlarm says that the answer's head is there, and reports whether it came too late. A
+// pump that is there may set the alarm later: it must find that.
+func (d *conn) stopAlarm(pumping bool) (late bool) {
+	return (pumping || d.alarm.at.Load() != unset) && d.alarm.at.Swap(answered) == rung
 }
+
+// interrupted reports whether the sweeper or the alarm has ended what is under way: either
+// may have come before it could see what there is to abort.
+func (d *conn) interrupted() bool { return d.watch.fired() || d.alarm.at.Load() == rung }
 
 // endAlarm ends it with the connection.
 func (d *conn) endAlarm() {

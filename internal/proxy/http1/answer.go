@@ -29,7 +29,7 @@ func (d *conn) answer(u exchange.Stream, n int, p *pump) result {
 	}
 	sc := d.scratch
 	h := &sc.res
-	if late := d.late(); d.stopAlarm() {
+	if late := d.late(); d.stopAlarm(p != nil) {
 		if late == nil {
 			late = refusal.New(refusal.UpstreamTimeout, "")
 		}

@@ -68,8 +68,8 @@ func (d *conn) watched(u exchange.Stream) {
 	d.wait.mu.Lock()
 	d.wait.stream = u
 	d.wait.mu.Unlock()
-	if u != nil && d.watch.fired() {
-		u.Abort() // the sweeper came before it could see u
+	if u != nil && d.interrupted() {
+		u.Abort()
 	}
 }
 

@@ -122,8 +122,8 @@ func (d *conn) interruptible() (ctx context.Context, done func()) {
 	d.wait.mu.Lock()
 	d.wait.cancel = cancel
 	d.wait.mu.Unlock()
-	if d.watch.fired() {
-		cancel() // the sweeper came before it could see cancel
+	if d.interrupted() {
+		cancel()
 	}
 	return ctx, func() {
 		d.wait.mu.Lock()
@@ -153,8 +153,7 @@ func (d *conn) unsendableTarget(dir *exchange.Direction) string {
 
 // unfollowable says what is wrong with a direction to an upstream, or "".
 func (d *conn) unfollowable(dir *exchange.Direction) string {
-	switch {
-	case dir.SetTarget != "" || dir.CutTarget != 0:
+	if dir.SetTarget != "" || dir.CutTarget != 0 {
 		if fault := d.unsendableTarget(dir); fault != "" {
 			return fault
 		}

@@ -35,7 +35,7 @@ func (d *conn) forward(dir *exchange.Direction, start time.Duration) next {
 		if d.again(&res) {
 			d.watched(nil)
 			if u != nil {
-				u.Release(res.reusable)
+				u.Release(res.reusable && !d.binds)
 			}
 			if why := d.rest(res.wait); why != nil {
 				return d.failed(dir, start, result{failure: why})

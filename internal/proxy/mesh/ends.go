@@ -17,15 +17,16 @@ type ends struct {
 	known map[endKey]record.End
 }
 
-// endKey is an endpoint as who called which service.
+// endKey is an endpoint of a snapshot as one of a service. What a request of the snapshot
+// before puts in late is found by nobody.
 type endKey struct {
-	instance string
+	endpoint *wire.Endpoint
 	service  names.Name
 }
 
 // of returns who an endpoint is that was called as a service.
 func (k *ends) of(s *snapshot.Snapshot, e *wire.Endpoint, service names.Name) record.End {
-	key := endKey{e.Instance, service}
+	key := endKey{e, service}
 	k.mu.RLock()
 	end, ok := k.known[key]
 	k.mu.RUnlock()

@@ -7,8 +7,10 @@ import (
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
+	"sluice.dev/sluice/internal/wire"
 )
 
 // Waits between two attempts, as those of Istio 0.5's proxy: drawn from 0 to a bound that
@@ -43,10 +45,16 @@ func (r *retries) AttemptTimeout() time.Duration { return r.each }
 // Again implements exchange.Retrier: the next attempt goes to the next endpoint, where there
 // is another.
 func (r *retries) Again(a exchange.Attempt) (wait time.Duration, again bool) {
-	if a.Number > r.most || !mayBeRepeated(a) || !r.budget.take(r.call.way.kit.Now()) || !r.call.elsewhere() {
+	wait = rand.N(longestWait(a.Number))
+	if a.Number > r.most || !mayBeRepeated(a) || a.Left > 0 && wait >= a.Left {
 		return 0, false
 	}
-	return rand.N(longestWait(a.Number)), true
+	next, pool := r.call.nextAttempt()
+	if next == nil || !r.budget.take(r.call.way.kit.Now()) {
+		return 0, false
+	}
+	r.call.turn(next, pool)
+	return wait, true
 }
 
 // longestWait is the bound of the wait after so many attempts.
@@ -69,21 +77,24 @@ func mayBeRepeated(a exchange.Attempt) bool {
 	return false
 }
 
-// elsewhere leads the call to the endpoint after the current one, or to that again where
-// there is no other; it reports false where there is none any more.
-func (c *call) elsewhere() bool {
-	from := slices.Index(c.fit, c.current) + 1
-	next := c.way.nextOf(c.fit, nil, from, c.port)
+// nextAttempt returns the endpoint after the current one, or that again where there is no other; nil
+// where there is none any more.
+func (c *call) nextAttempt() (*wire.Endpoint, *upstream.Pool) {
+	next := c.way.nextOf(c.fit, nil, slices.Index(c.fit, c.current)+1, c.port)
 	if next == nil {
-		return false
+		return nil, nil
 	}
 	pool, err := c.way.pool(next, c.port)
 	if err != nil {
-		return false
+		return nil, nil
 	}
+	return next, pool
+}
+
+// turn leads the call to another endpoint.
+func (c *call) turn(next *wire.Endpoint, pool *upstream.Pool) {
 	c.current, c.n, c.pool = next, 0, pool
 	if c.requests != nil {
 		c.requests.Via(next.Instance, c.rule, c.requests.endOf(next))
 	}
-	return true
 }

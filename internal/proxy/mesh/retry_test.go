@@ -81,6 +81,12 @@ func TestARequestIsRepeatedWithinItsAttemptsAndTheBudget(t *testing.T) {
 	if _, again := r.Again(exchange.Attempt{Number: 100, Status: 500}); !again {
 		t.Error("not in the next second")
 	}
+	was := r.call.current
+	for _, a := range []exchange.Attempt{{Number: 4, Status: 500, Left: 1}, {Number: 4, Status: 200}} {
+		if _, again := r.Again(a); again || r.call.current != was {
+			t.Errorf("%+v: %v, to %s", a, again, r.call.current.Instance)
+		}
+	}
 	if _, again := r.Again(exchange.Attempt{Number: 101, Status: 500}); again {
 		t.Error("past its attempts")
 	}
