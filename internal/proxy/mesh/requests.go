@@ -30,6 +30,8 @@ type Requests struct {
 
 	way      *Way
 	held     names.Name // the service that the connection's grant is for
+	last     endKey     // whom lastEnd is: mostly the next request's too, which then takes no lock
+	lastEnd  record.End
 	id       requestID
 	call     call    // the request of the moment
 	retries  retries // of it
@@ -97,7 +99,10 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 
 // endOf is who an endpoint is to the request of the moment.
 func (r *Requests) endOf(e *wire.Endpoint) record.End {
-	return r.way.ends.of(r.Conn().Snapshot(), e, r.held)
+	if key := (endKey{e, r.held}); r.last != key {
+		r.last, r.lastEnd = key, r.way.ends.of(r.Conn().Snapshot(), e, r.held)
+	}
+	return r.lastEnd
 }
 
 // authority is the Host of a request that had none: the service as it is called in full.
