@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -43,7 +44,7 @@ proxies keep, and the certificate authority of the API: on another machine write
 			if args[0] == "-" {
 				return backup.Write(cmd.OutOrStdout(), head, objects)
 			}
-			if err := writeWhole(args[0], func(to io.Writer) error { return backup.Write(to, head, objects) }); err != nil {
+			if err := writeWhole(args[0], 0o600, func(to io.Writer) error { return backup.Write(to, head, objects) }); err != nil {
 				return fmt.Errorf("write %s: %w", args[0], err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Wrote %s of revision %s to %s\n", objectsText(len(objects)), revision, args[0])
@@ -61,15 +62,21 @@ func oneFile(cmd *cobra.Command, args []string) error {
 }
 
 // writeWhole writes a file that is there as a whole or not at all. In the place of what is
-// no file, such as a device, it puts none; where a link leads to a file it writes that.
-func writeWhole(path string, write func(io.Writer) error) error {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+// no file, such as a device, it puts none; where a link leads to a file it writes that, and
+// a link that leads to none it leaves.
+func writeWhole(path string, mode fs.FileMode, write func(io.Writer) error) error {
+	info, err := os.Stat(path) // which knows a pipe behind /dev/stdout, that has no path
+	if err == nil {
+		if !info.Mode().IsRegular() {
 			return errors.New("it is not a regular file; write - for standard output")
 		}
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			return err
+		}
+	} else if _, link := os.Lstat(path); link == nil {
+		return err
 	}
-	return atomicfile.Write(path, 0o600, write)
+	return atomicfile.Write(path, mode, write)
 }
 
 func objectsText(n int) string {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -48,7 +46,7 @@ injecting it again.`,
 	}
 	addFileFlag(cmd, &o.files)
 	f := cmd.Flags()
-	f.StringVarP(&o.output, "output", "o", "", "`FILE` to write to, in place of standard output")
+	f.StringVarP(&o.output, "output", "o", "", "`FILE` to write to (default -, standard output)")
 	f.StringVar(&o.hub, "hub", DefaultHub, "`PREFIX` of the sidecar's image, which is PREFIX/sluice-proxy")
 	f.StringVar(&o.tag, "tag", version.String(), "`TAG` of the sidecar's image")
 	f.StringVar(&o.options.IncludeIPRanges, "includeIPRanges", "", "`CIDRS` of destinations that go through the sidecar, comma separated; others bypass it, which the MeshConfig must allow")
@@ -127,11 +125,17 @@ func kubeInject(cmd *cobra.Command, o *injectFlags) error {
 	if len(problems) > 0 {
 		return fmt.Errorf("nothing is written:\n%w", problems)
 	}
-	if o.output == "" {
-		_, err = cmd.OutOrStdout().Write(all.Bytes())
+	write := func(to io.Writer) error {
+		_, err := to.Write(all.Bytes())
 		return err
 	}
-	return replaceFile(o.output, all.Bytes())
+	if o.output == "" || o.output == "-" {
+		return write(cmd.OutOrStdout())
+	}
+	if err := writeWhole(o.output, 0o644, write); err != nil { // the output may be an input too
+		return fmt.Errorf("write %s: %w", o.output, err)
+	}
+	return nil
 }
 
 // allowsBypass reads the MeshConfig of a file.
@@ -149,18 +153,4 @@ func allowsBypass(cmd *cobra.Command, file string) (bool, error) {
 		}
 	}
 	return false, fmt.Errorf("%s holds no MeshConfig", file)
-}
-
-// replaceFile writes a file whole, or not at all: the output may be an input too.
-func replaceFile(path string, data []byte) error {
-	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temporary.Name())
-	_, err = temporary.Write(data)
-	if err = errors.Join(err, temporary.Chmod(0o644), temporary.Close()); err != nil {
-		return err
-	}
-	return os.Rename(temporary.Name(), path)
 }
