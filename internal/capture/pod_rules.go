@@ -124,11 +124,15 @@ func leftRules(o *PodOptions) [][]expr.Any {
 	}
 	if len(o.Include) > 0 { // and no other destination is held
 		for _, prefix := range o.Include {
+			rules = append(rules, join(anyUser(), matchDestination(prefix), refused()))
+		}
+		rules = append(rules, closed())
+		for _, prefix := range o.Include {
 			rules = append(rules, join(matchDestination(prefix), refused()))
 		}
 		return append(rules, join(verdictAccept()))
 	}
-	rules = append(rules, join(anyUser(), refused()))
+	rules = append(rules, join(anyUser(), refused()), closed())
 	// No user's: the kernel finds its neighbours, says that it listens to groups, and reports
 	// errors of what others sent.
 	for _, kind := range []byte{130, 131, 132, 133, 134, 135, 136, 143} { // multicast listeners, routers, neighbours
@@ -136,15 +140,26 @@ func leftRules(o *PodOptions) [][]expr.Any {
 	}
 	return append(rules,
 		join(protocol(unix.IPPROTO_IGMP), verdictAccept()),
-		join(related(), verdictAccept()),
+		join(state(expr.CtStateBitRELATED), verdictAccept()),
 		refused())
 }
 
+// closed accepts what the kernel sends for a connection that its process closed, such as
+// the last ACK: it has no user any more. Only behind a rule that refuses any user. The
+// connections are the sidecar's: nobody else's ever left the Pod.
+func closed() []expr.Any {
+	return join(protocol(unix.IPPROTO_TCP), state(expr.CtStateBitESTABLISHED), verdictAccept())
+}
+
 // receivedRules redirects what is sent to a port of the Pod on which somebody listens: the
-// others refuse as they do without a sidecar, which is what probes look at.
+// others refuse as they do without a sidecar, which is what probes look at. What is for
+// another machine is not redirected: the sidecar would relay it for whoever is on the link.
 func receivedRules(o *PodOptions) [][]expr.Any {
 	tcp := protocol(unix.IPPROTO_TCP)
-	rules := [][]expr.Any{join(arrivesBy("lo"), verdictAccept())}
+	rules := [][]expr.Any{
+		join(arrivesBy("lo"), verdictAccept()),
+		join(destinationType(expr.CmpOpNeq, unix.RTN_LOCAL), verdictAccept()),
+	}
 	for _, port := range append([]uint16{PodOutboundPort, PodInboundPort, PodHealthPort}, o.ExcludeInbound...) {
 		rules = append(rules, join(tcp, toPort(port), verdictAccept()))
 	}
@@ -211,8 +226,11 @@ func interfaceName(name string) []byte {
 }
 
 // toLocal matches what is sent to an address of the Pod's own.
-func toLocal() []expr.Any {
-	return compare(&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true}, expr.CmpOpEq, native(unix.RTN_LOCAL))
+func toLocal() []expr.Any { return destinationType(expr.CmpOpEq, unix.RTN_LOCAL) }
+
+// destinationType compares what the Pod's routes say of the destination.
+func destinationType(op expr.CmpOp, kind uint32) []expr.Any {
+	return compare(&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true}, op, native(kind))
 }
 
 // answers matches packets of connections that somebody else began.
@@ -220,11 +238,12 @@ func answers() []expr.Any {
 	return compare(&expr.Ct{Register: 1, Key: expr.CtKeyDIRECTION}, expr.CmpOpEq, []byte{1})
 }
 
-// related matches errors that are about another connection.
-func related() []expr.Any {
+// state matches a state of the connection: established, of which both sides sent, or
+// related, an error that is about another.
+func state(bit uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Register: 1, Key: expr.CtKeySTATE},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native(expr.CtStateBitRELATED), Xor: native(0)},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native(bit), Xor: native(0)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: native(0)},
 	}
 }

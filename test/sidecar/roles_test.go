@@ -27,6 +27,8 @@ const (
 	node4, node6 = "10.99.0.1", "fd99::1"
 	site4, site6 = "93.184.215.14", "2606:2800:21f:cb07::14"
 	away4, away6 = "93.184.215.15", "2606:2800:21f:cb07::15"
+	// Of neither: the node is to reach them by the Pod, which is no router.
+	beyond4, beyond6 = "198.51.100.7", "2001:db8::7"
 )
 
 // zone is what the node's DNS says; nothing else exists.
@@ -54,6 +56,8 @@ func role(name string, args []string) error {
 		return err
 	case "dial":
 		return dial(args[0], args[1])
+	case "reach": // somebody else's address, by a neighbour that is no router
+		return reach(args[0], args[1], args[2])
 	}
 	return fmt.Errorf("no role %q", name)
 }
@@ -228,6 +232,26 @@ func get(network, url string) error {
 type outcome struct {
 	Status      int
 	Body, Error string
+}
+
+// reach connects to an address that it routes by a gateway.
+func reach(network, address, gateway string) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	bits := at.Addr().BitLen()
+	route := &netlink.Route{Dst: &net.IPNet{IP: at.Addr().AsSlice(), Mask: net.CIDRMask(bits, bits)}, Gw: net.ParseIP(gateway)}
+	if err := netlink.RouteAdd(route); err != nil {
+		return fmt.Errorf("route by %s: %w", gateway, err)
+	}
+	conn, err := (&net.Dialer{Timeout: 2 * time.Second}).Dial(network, address)
+	if err != nil {
+		fmt.Println("error:", err)
+		return nil
+	}
+	fmt.Println("connected")
+	return conn.Close()
 }
 
 // dial connects or sends by a network and prints the error.

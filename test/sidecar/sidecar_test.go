@@ -272,6 +272,29 @@ func (p *pod) visited() []string {
 	return visits
 }
 
+// States of a connection as /proc/net/tcp says them.
+const (
+	established = "01"
+	lastACK     = "09"
+)
+
+// sites counts the connections at port 80 of the sites that are in a state.
+func (p *pod) sites(state string) (n int) {
+	p.t.Helper()
+	for _, file := range []string{"tcp", "tcp6"} {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", p.node, file))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) {
+			if f := strings.Fields(line); strings.HasSuffix(f[1], ":0050") && f[3] == state {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 func TestASidecarHoldsWhatItsPodSendsAndCarriesWhatItReceives(t *testing.T) {
 	p := newPod(t)
 	// Without a redirect the application goes where it likes: what is refused below is not
@@ -327,6 +350,11 @@ func TestASidecarHoldsWhatItsPodSendsAndCarriesWhatItReceives(t *testing.T) {
 			if got := p.get(p.node, applicationUID, family.network, "http://"+net.JoinHostPort(family.pod, "9080")+"/"); got.Body != "application of "+family.pod {
 				t.Errorf("from outside, by the sidecar: %+v", got)
 			}
+			// Nobody on the Pod's link gets anywhere by its sidecar.
+			beyond := net.JoinHostPort(map[string]string{"tcp4": beyond4, "tcp6": beyond6}[family.network], "9080")
+			if said := p.do(p.node, 0, "reach", family.network, beyond, family.pod); !strings.HasPrefix(said, "error:") {
+				t.Errorf("to a foreign address by way of the Pod: %s", said)
+			}
 			// A port on which nobody listens refuses as it does without a sidecar.
 			if said := p.do(p.node, applicationUID, "dial", family.network, net.JoinHostPort(family.pod, "9081")); !strings.Contains(said, "connection refused") {
 				t.Errorf("a closed port says %s", said)
@@ -356,9 +384,18 @@ func TestASidecarHoldsWhatItsPodSendsAndCarriesWhatItReceives(t *testing.T) {
 		t.Errorf("flows:\n%s", flows)
 	}
 
-	// Without its sidecar the Pod is held all the more.
+	// Without its sidecar the Pod is held all the more. What it had open is closed to the end.
+	if open := p.sites(established); open == 0 {
+		t.Error("the sidecar keeps no connection to the site")
+	}
 	p.sidecar.Process.Kill()
 	p.sidecar.Wait()
+	mesh.Eventually(t, func() string {
+		if open := p.sites(established) + p.sites(lastACK); open > 0 {
+			return fmt.Sprintf("%d connections of the sidecar are not closed at the site", open)
+		}
+		return ""
+	})
 	for _, network := range []string{"tcp4", "tcp6"} {
 		if got := p.get(p.pid, applicationUID, network, "http://www.example.com/"); got.Status != 0 {
 			t.Errorf("without its proxy: %+v", got)
