@@ -84,7 +84,7 @@ func (s *server) given() (string, error) {
 	case !sluice.IsFile(s.kubeconfig):
 		return "", fmt.Errorf("--kubeconfig %s: it is not there, or not a regular file", s.kubeconfig)
 	}
-	return s.kubeconfig, nil
+	return sluice.FileAddress(s.kubeconfig)
 }
 
 // inTheClear carries requests without TLS, and knows a port that wants TLS by its answer.

@@ -33,7 +33,7 @@ func serverFor(cmd *cobra.Command) (string, error) {
 		}
 		return "", fmt.Errorf("--kubeconfig %s: it is not a regular file", file)
 	}
-	return file, nil
+	return rest.FileAddress(file)
 }
 
 // clientFor returns a client of the server that --server or SLUICE_SERVER names.

@@ -53,12 +53,37 @@ func Resolve(server string) (Endpoint, error) {
 // Namespace returns the one that a kubeconfig of --server names, else the default. What
 // is wrong with the file, Resolve says.
 func Namespace(server string) string {
-	if IsFile(server) {
+	if namesFile(server) {
 		if config, err := ReadKubeconfig(server); err == nil {
 			return config.Namespace
 		}
 	}
 	return api.DefaultNamespace
+}
+
+// namesFile reports whether an address of --server is a kubeconfig. What reads as another
+// address never is, or a file in the current folder could take its place.
+func namesFile(server string) bool {
+	if _, err := addrPort(server); err == nil || strings.Contains(server, "://") || strings.HasPrefix(server, "unix:") {
+		return false
+	}
+	return IsFile(server)
+}
+
+// FileAddress is the address of --server that means a file, whatever its name.
+func FileAddress(path string) (string, error) {
+	if namesFile(path) {
+		return path, nil
+	}
+	return filepath.Abs(path)
+}
+
+// addrPort reads an address with a port, or localhost with one.
+func addrPort(text string) (netip.AddrPort, error) {
+	if port, found := strings.CutPrefix(text, "localhost:"); found {
+		text = "127.0.0.1:" + port
+	}
+	return netip.ParseAddrPort(text)
 }
 
 // resolve reads an address of --server: a unix socket ("unix:PATH", "/PATH"), a
@@ -75,7 +100,7 @@ func resolve(server string) (address, error) {
 			return address{}, err
 		}
 		return inFolder(runtime)
-	case IsFile(server):
+	case namesFile(server):
 		config, err := ReadKubeconfig(server)
 		if err != nil {
 			return address{}, err
@@ -130,7 +155,7 @@ func inFolder(folder string, name ...string) (address, error) {
 // loopback takes an address of this machine. Without TLS and a login nothing
 // beyond it is spoken to.
 func loopback(server, hostport string) (address, error) {
-	at, err := netip.ParseAddrPort(strings.Replace(hostport, "localhost:", "127.0.0.1:", 1))
+	at, err := addrPort(hostport)
 	if err != nil || at.Port() == 0 {
 		return address{}, fmt.Errorf("server %q must be a unix socket, a runtime folder, a file of sluice kubeconfig, or a loopback address with a port such as 127.0.0.1:8001", server)
 	}

@@ -56,12 +56,12 @@ type kubeconfigFile struct {
 	}
 }
 
-// IsFile reports whether --server names a file, which is then a kubeconfig.
-func IsFile(server string) bool {
-	if server == "" {
+// IsFile reports whether there is a file at a path.
+func IsFile(path string) bool {
+	if path == "" {
 		return false
 	}
-	info, err := os.Stat(server)
+	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular()
 }
 

@@ -90,6 +90,30 @@ func TestAKubeconfigLeadsToItsServerWithItsCertificate(t *testing.T) {
 	}
 }
 
+func TestAFileNamedLikeAnAddressTakesNotItsPlace(t *testing.T) {
+	_, text := issued(t, nil)
+	t.Chdir(t.TempDir())
+	if err := os.MkdirAll("http:", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range []string{"127.0.0.1:8001", "[::1]:8001", "localhost:8001", "unix:api.sock", "http://127.0.0.1:8001"} {
+		if err := os.WriteFile(server, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if at, err := resolve(server); err != nil || at.tls != nil || Namespace(server) != "default" {
+			t.Errorf("%s: %+v, %v, namespace %s", server, at, err, Namespace(server))
+		}
+		// As --kubeconfig names it, it is a file like another.
+		path, err := FileAddress(server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at, err := resolve(path); err != nil || at.tls == nil {
+			t.Errorf("the file %s: %+v, %v", server, at, err)
+		}
+	}
+}
+
 func TestAServerThatTheKubeconfigDoesNotKnowGetsNoRequest(t *testing.T) {
 	_, text := issued(t, nil)
 	other, _ := issued(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it got a request") }))
