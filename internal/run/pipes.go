@@ -16,6 +16,9 @@ import (
 // findPipes says which pipes the command gets: those that the caller names, and the two of
 // a make around it.
 func (c *Config) findPipes() (all []sandbox.Pipe, err error) {
+	if len(c.Pipes) > sandbox.MaxPipes {
+		return nil, fmt.Errorf("--fd: at most %d pipes", sandbox.MaxPipes)
+	}
 	for _, number := range c.Pipes {
 		if number >= 3 && !inherited(number) { // what is open there is ours
 			return nil, fmt.Errorf("--fd: %w", &sandbox.PipeError{Number: number, What: "is not open"})
@@ -23,23 +26,14 @@ func (c *Config) findPipes() (all []sandbox.Pipe, err error) {
 		all = append(all, sandbox.Pipe{Number: number, FD: number})
 	}
 	tokens, _ := jobserver(c.getenv("MAKEFLAGS"))
-	if slices.ContainsFunc(tokens, func(number int) bool { return !isPipe(number) }) {
+	tokens = slices.DeleteFunc(tokens, func(number int) bool { return slices.Contains(c.Pipes, number) })
+	if len(all)+len(tokens) > sandbox.MaxPipes || slices.ContainsFunc(tokens, func(number int) bool { return !isPipe(number) }) {
 		return all, nil // make inside warns of it
 	}
 	for _, number := range tokens {
-		if !slices.Contains(c.Pipes, number) {
-			all = append(all, sandbox.Pipe{Number: number, FD: number})
-		}
+		all = append(all, sandbox.Pipe{Number: number, FD: number})
 	}
 	return all, nil
-}
-
-// closePipes closes ours when the sandbox has its own: who reads a pipe waits until all
-// who may write have gone.
-func closePipes(all []sandbox.Pipe) {
-	for _, pipe := range all {
-		unix.Close(pipe.FD)
-	}
 }
 
 // inherited says of a number that who started us left it open. All that we open ourselves

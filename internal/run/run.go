@@ -164,7 +164,7 @@ func open(ctx context.Context, c Config, w *watch) (*sandbox.Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	closePipes(pipes)
+	sandbox.ClosePipes(pipes)
 	if err := c.checkLevel(c.enforcement(box)); err != nil {
 		box.Kill()
 		box.Wait()

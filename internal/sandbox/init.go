@@ -87,7 +87,7 @@ func initMain(command []string) int {
 		inside.asker.Await()
 	}
 	pid, err := beginCommand(command, inside, begin.Search, wanted.Session, pipes)
-	closePipes(pipes)
+	ClosePipes(pipes)
 	if err != nil {
 		seqpacket.Send(control, started{Failure: failureOf("start", err)})
 		return exitInit

@@ -120,9 +120,9 @@ func takePipes(files, numbers []int) (others []int, pipes []Pipe, err error) {
 	return files[:first], pipes, nil
 }
 
-// closePipes closes those of init once the command has its own: who reads one waits until
-// all who may write have gone.
-func closePipes(pipes []Pipe) {
+// ClosePipes closes ours once the command has its own: who reads one waits until all who
+// may write have gone.
+func ClosePipes(pipes []Pipe) {
 	for _, pipe := range pipes {
 		unix.Close(pipe.FD)
 	}
