@@ -380,6 +380,27 @@ func TestWhatASidecarCannotHoldIsRefusedWithItsLine(t *testing.T) {
 	}
 }
 
+func TestOptionsThatNoPodCouldRunWithAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		change func(*Options)
+		want   string
+	}{
+		{func(o *Options) { o.Server = "foo" }, `serverAddress "foo" must be HOST:PORT`},
+		{func(o *Options) { o.Server = ":1" }, `serverAddress ":1" must be HOST:PORT`},
+		{func(o *Options) { o.Server = "a b:1" }, `serverAddress "a b:1" must be HOST:PORT`},
+		{func(o *Options) { o.Server = "foo:0" }, `"0" is not a port from 1 to 65535`},
+		{func(o *Options) { o.Server = "foo:http" }, `"http" is not a port from 1 to 65535`},
+		{func(o *Options) { o.Image = "my hub/sluice-proxy:1" }, "holds white space"},
+		{func(o *Options) { o.Image = "hub/sluice-proxy:1\n" }, "holds white space"},
+	} {
+		o := options()
+		c.change(&o)
+		if _, err := File("file.yaml", []byte("kind: Pod\n"), o); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("got %v, want %s", err, c.want)
+		}
+	}
+}
+
 func TestEveryProblemOfAFileIsSaidAtOnce(t *testing.T) {
 	one := "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {hostNetwork: true, containers: [{name: c}]}\n---\n"
 	_, err := File("file.yaml", []byte(strings.Repeat(one, maxProblems+10)), options())

@@ -3,10 +3,12 @@ package inject
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -50,8 +52,17 @@ func (o *Options) validate() error {
 	case o.ProxyUID < 1 || o.ProxyUID > 1<<31-1:
 		return fmt.Errorf("sidecarProxyUID %d must be a user other than root, from 1 to %d", o.ProxyUID, 1<<31-1)
 	}
-	_, err := parseRanges(o.IncludeIPRanges)
-	if err != nil {
+	if strings.ContainsFunc(o.Image, unicode.IsSpace) {
+		return fmt.Errorf("the image %q of sluice-proxy holds white space", o.Image)
+	}
+	host, port, err := net.SplitHostPort(o.Server)
+	if err != nil || host == "" || strings.ContainsFunc(host, unicode.IsSpace) {
+		return fmt.Errorf("serverAddress %q must be HOST:PORT", o.Server)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("serverAddress %q: %q is not a port from 1 to 65535", o.Server, port)
+	}
+	if _, err := parseRanges(o.IncludeIPRanges); err != nil {
 		return fmt.Errorf("includeIPRanges: %w", err)
 	}
 	return nil
