@@ -201,7 +201,7 @@ type HTTPFault struct {
 
 // Delay delays a share of the requests.
 type Delay struct {
-	// Percent is the share, 0 to 100, in ten-thousandths of a percent. Default: 0, which is none.
+	// Percent is the share, from 0 to 100, with up to four decimals. Default: 0, which is no fault.
 	Percent float32 `json:"percent,omitempty"`
 	// FixedDelay is a duration such as 7s, of at least 1ms and at most 1h, in whole milliseconds.
 	FixedDelay string `json:"fixedDelay,omitempty"`
@@ -211,7 +211,7 @@ type Delay struct {
 
 // Abort answers a share of the requests with a status.
 type Abort struct {
-	// Percent is the share, 0 to 100, in ten-thousandths of a percent. Default: 0, which is none.
+	// Percent is the share, from 0 to 100, with up to four decimals. Default: 0, which is no fault.
 	Percent float32 `json:"percent,omitempty"`
 	// HTTPStatus is the status of the answer, 200 to 599.
 	HTTPStatus int32 `json:"httpStatus,omitempty"`
