@@ -72,7 +72,7 @@ It goes on with its last rules where it loses the server, and catches up.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.validate(); err != nil {
+			if err := o.validate(cmd.Flags().Changed); err != nil {
 				return err
 			}
 			if o.sidecar.on {
@@ -103,7 +103,7 @@ It goes on with its last rules where it loses the server, and catches up.`,
 	f.StringVar(&o.sidecar.identity, "identity-dir", "/var/run/sluice/identity", "folder with what the cluster says of the Pod, for --sidecar")
 	f.StringArrayVar(&o.sidecar.listen, "listen", nil, "port on which the application listens, for --sidecar; may be repeated")
 	f.StringArrayVar(&o.sidecar.bypassed, "bypassed", nil, "what of the Pod's traffic does not come here, for --sidecar: sluice status then shows level bypassed; may be repeated")
-	f.StringVar(&o.metrics, "metrics", environment("SLUICE_METRICS", ""), "HOST:PORT on which Prometheus finds /metrics, as in 127.0.0.1:15020 (SLUICE_METRICS)")
+	f.StringVar(&o.metrics, "metrics", environment("SLUICE_METRICS", ""), "HOST:PORT on which Prometheus finds /metrics, as in 127.0.0.1:15090 (SLUICE_METRICS)")
 	f.IntVar(&o.maxSeries, "max-series", metrics.MaxSeries, "series of metrics at most; what finds none is counted as \"other\"")
 	f.StringVar(&o.health, "health", environment("SLUICE_HEALTH", ""), "HOST:PORT on which "+endpoint.HealthPath+" says whether the proxy is ready, as in 127.0.0.1:15021 (SLUICE_HEALTH)")
 	f.StringVar(&o.logLevel, "log-level", environment("SLUICE_LOG_LEVEL", "info"), "debug, info, warn or error (SLUICE_LOG_LEVEL)")
@@ -146,13 +146,15 @@ func (o *options) logger() (*slog.Logger, error) {
 	return nil, fmt.Errorf("--log-format %q must be text or json", o.logFormat)
 }
 
-// validate checks what flags say together.
-func (o *options) validate() error {
+// validate checks what flags say together; changed reports whether one was given.
+func (o *options) validate(changed func(flag string) bool) error {
 	switch {
 	case o.ingress == "" && len(o.ingressRoutes) > 0:
 		return errors.New("--ingress-route needs --ingress")
 	case o.ingress != "" && len(o.ingressRoutes) == 0:
 		return errors.New("--ingress needs at least one --ingress-route")
+	case changed("max-series") && o.metrics == "":
+		return errors.New("--max-series needs --metrics")
 	case o.maxSeries < metrics.MinSeries:
 		return fmt.Errorf("--max-series %d is less than %d", o.maxSeries, metrics.MinSeries)
 	}
@@ -163,8 +165,12 @@ func (o *options) validate() error {
 		return errors.New("--sidecar excludes --ingress and --egress-sockets: it serves its Pod alone")
 	case s.on && o.health != "":
 		return errors.New("--sidecar excludes --health: it has a port of its own for that")
-	case !s.on && (len(s.listen) > 0 || len(s.bypassed) > 0):
-		return errors.New("--listen and --bypassed need --sidecar")
+	case s.on && o.runtimeDir != "":
+		return errors.New("--sidecar excludes --runtime-dir: it has no sockets")
+	case s.on && ownPort(o.metrics):
+		return fmt.Errorf("--metrics %s: the sidecar itself listens on that port; take another, as in 127.0.0.1:15090", o.metrics)
+	case !s.on && (len(s.listen) > 0 || len(s.bypassed) > 0 || s.server != "" || changed("identity-dir")):
+		return errors.New("--server, --identity-dir, --listen and --bypassed need --sidecar")
 	}
 	return run.CheckLimits(o.limits)
 }

@@ -28,6 +28,9 @@ else; sluice kube-inject makes it the first init container of a Pod.`,
 		Example: `  sluice-proxy redirect --proxy-uid 1337`,
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if options.NoInbound && len(includeIn)+len(excludeIn) > 0 {
+				return errors.New("--no-inbound excludes --include-inbound-ports and --exclude-inbound-ports: no port goes through the sidecar")
+			}
 			if uid < 1 || uid >= 1<<32-1 {
 				return fmt.Errorf("--proxy-uid %d must be a user other than root", uid)
 			}

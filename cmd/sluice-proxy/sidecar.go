@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,6 +54,16 @@ func portNumber(text string) (uint16, error) {
 		return 0, fmt.Errorf("%q is not a port from 1 to 65535", text)
 	}
 	return uint16(port), nil
+}
+
+// ownPort reports whether the port of HOST:PORT is one of the sidecar's.
+func ownPort(address string) bool {
+	_, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return false // and it is refused when it is opened
+	}
+	port, err := portNumber(text)
+	return err == nil && slices.Contains([]uint16{capture.PodOutboundPort, capture.PodInboundPort, capture.PodHealthPort, capture.PodDNSPort}, port)
 }
 
 // workload is what the sidecar says of the Pod that it is in.
@@ -157,7 +169,7 @@ func serveSidecar(ctx context.Context, o options) error {
 	defer work.Wait()
 	defer cancel(nil)
 	var ready atomic.Bool
-	health, err := serveHealth(ctx, &ready)
+	health, err := serveHealth(ctx, &ready, log)
 	if err != nil {
 		return err
 	}
@@ -279,22 +291,34 @@ func (d *daemon) serveBeside(ctx context.Context, hello wire.Workload, pod *capt
 	}
 }
 
-// serveHealth answers the start-up probe of the sidecar: 200 once the first snapshot is there.
-func serveHealth(ctx context.Context, ready *atomic.Bool) (io.Closer, error) {
+// serveHealth serves the port of the start-up probe of the sidecar.
+func serveHealth(ctx context.Context, ready *atomic.Bool, log *slog.Logger) (io.Closer, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(capture.PodHealthPort)))
 	if err != nil {
 		return nil, fmt.Errorf("open the port of the start-up probe: %w", err)
 	}
+	server := &http.Server{Handler: answerHealth(ctx, ready), ReadTimeout: healthTime, WriteTimeout: healthTime, IdleTimeout: healthTime, MaxHeaderBytes: healthHead}
+	go func() { // until Close
+		if err := server.Serve(netutil.LimitListener(listener, healthConnections)); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("the port of the start-up probe answers no more", "error", err)
+		}
+	}()
+	return server, nil
+}
+
+// answerHealth says 200 once the first snapshot is there, and until ctx ends.
+func answerHealth(ctx context.Context, ready *atomic.Bool) http.Handler {
 	answers := http.NewServeMux()
 	answers.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
-		if !ready.Load() {
+		switch {
+		case ctx.Err() != nil:
+			http.Error(w, "stopping", http.StatusServiceUnavailable)
+		case !ready.Load():
 			http.Error(w, "no rules yet", http.StatusServiceUnavailable)
-			return
+		default:
+			fmt.Fprintln(w, "ready")
 		}
-		fmt.Fprintln(w, "ready")
 	})
-	server := &http.Server{Handler: answers, ReadTimeout: healthTime, WriteTimeout: healthTime, IdleTimeout: healthTime, MaxHeaderBytes: healthHead}
-	go server.Serve(netutil.LimitListener(listener, healthConnections)) // until Close
-	return server, nil
+	return answers
 }

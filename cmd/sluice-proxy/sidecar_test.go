@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"sluice.dev/sluice/internal/kube/inject"
@@ -24,6 +26,22 @@ func TestTheLabelsOfThePodAreReadAsTheDownwardAPIWritesThem(t *testing.T) {
 	for _, text := range []string{"app", "app=web", `="x"`, "a=\"b\"\nb=\"c"} {
 		if got, err := readLabels(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), `is not key="value"`) {
 			t.Errorf("%q is read as %q, %v", text, got, err)
+		}
+	}
+}
+
+func TestASidecarIsReadyFromItsFirstRulesUntilItStops(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	var ready atomic.Bool
+	for _, step := range []struct {
+		do   func()
+		code int
+	}{{func() {}, 503}, {func() { ready.Store(true) }, 200}, {stop, 503}} {
+		step.do()
+		w := httptest.NewRecorder()
+		answerHealth(ctx, &ready).ServeHTTP(w, httptest.NewRequest("GET", inject.ReadyPath, nil))
+		if w.Code != step.code {
+			t.Errorf("%d %s, want %d", w.Code, w.Body, step.code)
 		}
 	}
 }
@@ -60,29 +78,31 @@ func TestASidecarSaysWhichWorkloadItIsAndAtWhichLevel(t *testing.T) {
 
 // What kube-inject writes is what this program takes.
 func TestTheFlagsOfAnInjectedPodAreKnown(t *testing.T) {
-	text := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","annotations":{
+	for _, inbound := range []string{"80", ""} {
+		text := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","annotations":{
 "traffic.sidecar.istio.io/includeOutboundIPRanges":"10.0.0.0/8","traffic.sidecar.istio.io/excludeOutboundIPRanges":"10.1.0.0/16",
-"traffic.sidecar.istio.io/includeInboundPorts":"80","traffic.sidecar.istio.io/excludeInboundPorts":"81"}},
+"traffic.sidecar.istio.io/includeInboundPorts":"` + inbound + `","traffic.sidecar.istio.io/excludeInboundPorts":"81"}},
 "spec":{"containers":[{"name":"c","ports":[{"containerPort":80}]}]}}`
-	result, err := inject.File("pod", []byte(text), inject.Options{Image: "i:1", AllowBypass: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var pod struct {
-		Spec struct {
-			InitContainers []struct{ Args []string }
-		}
-	}
-	if err := json.Unmarshal(result.Data, &pod); err != nil || len(pod.Spec.InitContainers) != 2 {
-		t.Fatal(err, string(result.Data))
-	}
-	for _, container := range pod.Spec.InitContainers {
-		command, rest, err := newCommand().Find(container.Args)
-		if err == nil {
-			err = command.ParseFlags(rest)
-		}
+		result, err := inject.File("pod", []byte(text), inject.Options{Image: "i:1", AllowBypass: true})
 		if err != nil {
-			t.Errorf("%q: %v", container.Args, err)
+			t.Fatal(err)
+		}
+		var pod struct {
+			Spec struct {
+				InitContainers []struct{ Args []string }
+			}
+		}
+		if err := json.Unmarshal(result.Data, &pod); err != nil || len(pod.Spec.InitContainers) != 2 {
+			t.Fatal(err, string(result.Data))
+		}
+		for _, container := range pod.Spec.InitContainers {
+			command, rest, err := newCommand().Find(container.Args)
+			if err == nil {
+				err = command.ParseFlags(rest)
+			}
+			if err != nil || command.Flags().Changed("no-inbound") && command.Flags().Changed("exclude-inbound-ports") {
+				t.Errorf("%q: %v", container.Args, err)
+			}
 		}
 	}
 }

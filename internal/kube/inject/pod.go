@@ -141,6 +141,9 @@ func (w *worker) initContainer(s *settings) *yaml.Node {
 		name   string
 		values []string
 	}{{"--include-ranges", s.include}, {"--exclude-ranges", s.exclude}, {"--include-inbound-ports", s.includeIn}, {"--exclude-inbound-ports", s.excludeIn}} {
+		if s.noInbound && flag.name == "--exclude-inbound-ports" {
+			continue // no port is left to exclude
+		}
 		if len(flag.values) > 0 {
 			arguments = append(arguments, flag.name, strings.Join(flag.values, ","))
 		}

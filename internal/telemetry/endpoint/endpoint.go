@@ -25,7 +25,7 @@ const (
 // Listen opens the address of a flag, HOST:PORT.
 func Listen(flag, address string) (net.Listener, error) {
 	if _, _, err := net.SplitHostPort(address); err != nil {
-		return nil, fmt.Errorf("--%s %q must be HOST:PORT, as in 127.0.0.1:15020", flag, address)
+		return nil, fmt.Errorf("--%s %q must be HOST:PORT, as in 127.0.0.1:15090", flag, address)
 	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
