@@ -102,17 +102,18 @@ func (p *Place) Command(ctx context.Context, program string, args ...string) *ex
 	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = filepath.Dir(p.Runtime)
-	cmd.Env = append(withoutProxies(os.Environ()), "SLUICE_RUNTIME="+p.Runtime, "SLUICE_DATA="+p.Data, "HOME="+filepath.Dir(p.Runtime))
+	cmd.Env = append(aroundNone(os.Environ()), "SLUICE_RUNTIME="+p.Runtime, "SLUICE_DATA="+p.Data, "HOME="+filepath.Dir(p.Runtime))
 	cmd.WaitDelay = Patience
 	return cmd
 }
 
-// withoutProxies is an environment without the machine's proxy, of which each run would
-// say that it is not passed in.
-func withoutProxies(env []string) []string {
+// aroundNone is an environment without the machine's proxy, of which each run would say
+// that it is not passed in, and without what make gives to those below it: a make of a test
+// would take part in the jobs of the make that runs the tests.
+func aroundNone(env []string) []string {
 	return slices.DeleteFunc(env, func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		return strings.HasSuffix(strings.ToLower(name), "_proxy")
+		return strings.HasSuffix(strings.ToLower(name), "_proxy") || name == "MAKEFLAGS" || name == "MFLAGS" || name == "MAKELEVEL"
 	})
 }
 
