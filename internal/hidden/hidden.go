@@ -6,6 +6,7 @@ package hidden
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,7 +29,13 @@ type Config struct {
 	Getenv  func(string) string // the command's environment
 	Workdir string              // the command's, through no link
 	Masked  []string            // folders of Sluice, which are hidden in any case
-	Given   []string            // unix sockets that the command may connect to, and FIFOs that it was given
+	Given   []Given             // what the command reaches, wherever it lies
+}
+
+// Given is a unix socket that the command may connect to, or a FIFO of its caller's.
+type Given struct {
+	Path string
+	Type fs.FileMode // what it was, and must still be when it is shown
 }
 
 // Plan is what is hidden and seen, and why.
@@ -308,12 +315,12 @@ func (m *maker) see(wanted []wish) error {
 
 // seeOwn adds the working folder, and what else the command was given.
 func (m *maker) seeOwn(in func(string, []string) bool) {
-	for _, path := range append([]string{m.Workdir}, m.Given...) {
-		real, err := filepath.EvalSymlinks(path)
+	for _, given := range append([]Given{{Path: m.Workdir}}, m.Given...) {
+		real, err := filepath.EvalSymlinks(given.Path)
 		if err != nil || !in(real, m.tops) || slices.ContainsFunc(m.plan.Files.Views, func(v sandbox.View) bool { return v.Path == real }) {
 			continue
 		}
-		m.plan.Files.Views = append(m.plan.Files.Views, sandbox.View{Path: real, Mode: sandbox.ViewShown})
+		m.plan.Files.Views = append(m.plan.Files.Views, sandbox.View{Path: real, Mode: sandbox.ViewShown, Type: given.Type})
 	}
 }
 

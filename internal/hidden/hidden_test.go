@@ -3,6 +3,7 @@ package hidden
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -145,9 +146,14 @@ func TestOfTheHomeTheWorkingFolderAloneIsSeen(t *testing.T) {
 	plan, err := Make(Config{
 		List: rules.HiddenFiles(), Homes: []string{home}, Getenv: none, Workdir: home + "/project",
 		Wishes: Wishes{WorkdirOnly: true, ReadOnly: []string{home + "/bin"}, Show: []string{home + "/.config"}},
+		Given:  []Given{{home + "/bin/tool", fs.ModeSocket}, {home + "/gone", fs.ModeNamedPipe}},
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	given := sandbox.View{Path: home + "/bin/tool", Mode: sandbox.ViewShown, Type: fs.ModeSocket} // the sandbox looks
+	if views := plan.Files.Views; views[len(views)-1] != given {
+		t.Errorf("views: %+v", views)
 	}
 	for path, want := range map[string]bool{
 		home: false, home + "/.npmrc": false, home + "/project/f": true, home + "/bin/tool": true, home + "/.config/x": true,

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice.dev/sluice/internal/hidden"
 	"sluice.dev/sluice/internal/sandbox"
 )
 
@@ -76,13 +77,17 @@ func jobserver(flags string) (numbers []int, fifo string) {
 }
 
 // given are files that the command reaches though they may lie in what is hidden: sockets,
-// and the FIFO of a make around it.
-func (c *Config) given() []string {
-	_, fifo := jobserver(c.getenv("MAKEFLAGS"))
-	if info, err := os.Lstat(fifo); err != nil || info.Mode().Type() != os.ModeNamedPipe {
-		return c.Unix
+// and the FIFO of a make around it. The sandbox shows nothing else under their names,
+// whatever has become of them by then.
+func (c *Config) given() (all []hidden.Given) {
+	for _, path := range c.Unix {
+		all = append(all, hidden.Given{Path: path, Type: os.ModeSocket})
 	}
-	return append(slices.Clone(c.Unix), fifo)
+	_, fifo := jobserver(c.getenv("MAKEFLAGS"))
+	if info, err := os.Lstat(fifo); err == nil && info.Mode().Type() == os.ModeNamedPipe {
+		all = append(all, hidden.Given{Path: fifo, Type: os.ModeNamedPipe})
+	}
+	return all
 }
 
 // sayClosed says which pipes the command's arguments name that it will not find open, as

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"path/filepath"
 
@@ -45,6 +46,9 @@ type Hidden struct {
 type View struct {
 	Path string   `json:"path"`
 	Mode ViewMode `json:"mode"`
+	// Type is what has to be there, by that very name and through no link: what Path leads
+	// to may be changed by others until it is looked at. 0 takes whatever Path leads to.
+	Type fs.FileMode `json:"type,omitempty"`
 }
 
 // ViewMode says how a path is seen.

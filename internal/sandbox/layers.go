@@ -119,7 +119,12 @@ func (v *view) take(name string) error {
 	if v.Mode == ViewEmpty {
 		return nil
 	}
-	tree, err := unix.OpenTree(unix.AT_FDCWD, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_SYMLINK_NOFOLLOW)
+	from, flags := unix.AT_FDCWD, uint(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_SYMLINK_NOFOLLOW)
+	path := name
+	if v.found != nil {
+		from, path, flags = int(v.found.Fd()), "", flags|unix.AT_EMPTY_PATH
+	}
+	tree, err := unix.OpenTree(from, path, flags)
 	if err == nil {
 		v.trees[name] = tree
 		if v.readOnly {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -24,16 +25,14 @@ type view struct {
 	readOnly bool
 	names    []string       // beside real: other mounts of what is to be read-only
 	trees    map[string]int // what is to be seen, detached, by its name
+	found    *os.File       // what was found there, where a Type was wanted
 }
 
 func findViews(list []View) (found []*view, err error) {
 	for _, wanted := range list {
-		real, err := filepath.EvalSymlinks(wanted.Path)
-		v := &view{View: wanted, real: real, trees: make(map[string]int)}
-		if err == nil {
-			v.info, err = os.Lstat(real)
-		}
-		if err != nil {
+		v := &view{View: wanted, trees: make(map[string]int)}
+		if err := v.find(); err != nil {
+			closeViews(found)
 			return nil, fmt.Errorf("to be %s: %w", wanted.Mode, Denied(wanted.Path, err))
 		}
 		found = append(found, v)
@@ -50,6 +49,46 @@ func findViews(list []View) (found []*view, err error) {
 		}
 	}
 	return found, nil
+}
+
+func (v *view) find() (err error) {
+	if v.Type != 0 {
+		return v.findTyped()
+	}
+	if v.real, err = filepath.EvalSymlinks(v.Path); err == nil {
+		v.info, err = os.Lstat(v.real)
+	}
+	return err
+}
+
+// findTyped looks once: what was found then is what is shown, whatever the name leads to
+// by that time.
+func (v *view) findTyped() error {
+	var stat unix.Stat_t
+	fd, err := openAt(v.Path, &stat)
+	if err != nil {
+		return err
+	}
+	file := os.NewFile(uintptr(fd), v.Path)
+	v.real, err = os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if err == nil {
+		v.info, err = file.Stat()
+	}
+	if err == nil && (v.real != v.Path || v.info.Mode().Type() != v.Type) {
+		err = errChanges
+	}
+	if err != nil {
+		file.Close()
+		return err
+	}
+	v.found = file
+	return nil
+}
+
+func closeViews(views []*view) {
+	for _, v := range views {
+		v.close()
+	}
 }
 
 // byDepth puts a folder before what is in it.
@@ -99,6 +138,7 @@ func (v *view) close() {
 	for _, tree := range v.trees {
 		unix.Close(tree)
 	}
+	v.found.Close() // nil is closed
 }
 
 // applied is what came of it.
@@ -116,14 +156,10 @@ func applyFiles(h *holder, files *Files) (done applied, err error) {
 	}
 	done.lowered = lowered
 	views, err := findViews(files.Views)
+	defer closeViews(views)
 	if err != nil || len(found)+len(views) == 0 {
 		return done, err
 	}
-	defer func() {
-		for _, v := range views {
-			v.close()
-		}
-	}()
 	if err := h.nameFiles(found, views); err != nil {
 		return done, err
 	}
