@@ -1,6 +1,6 @@
 # A full backlog: a connect that blocks waits, ends in its time, is interrupted and
 # killed as it is without a supervisor; and many threads connect at once.
-import errno, os, signal, socket, tempfile, threading, time
+import errno, os, signal, socket, sys, tempfile, threading, time
 
 os.chdir(tempfile.mkdtemp())
 
@@ -114,4 +114,5 @@ try:
     client.connect(listener.getsockname())
 except OSError as e:
     print("TCP, SO_SNDTIMEO:", errno.errorcode[e.errno])
+sys.stdout.flush()
 os._exit(0)
