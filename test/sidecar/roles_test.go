@@ -154,8 +154,11 @@ func node(podPID string) error {
 		}()
 	}
 	say("ready")
-	_, err := io.Copy(io.Discard, os.Stdin)
-	return err
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() { // said behind what was said before it
+		say("%s", lines.Text())
+	}
+	return lines.Err()
 }
 
 func serveDNS(conn net.PacketConn) {

@@ -52,6 +52,8 @@ type pod struct {
 	node    int    // whose is the node's
 	mu      sync.Mutex
 	visits  []string // what came to the sites
+	mark    io.Writer
+	marked  chan struct{}
 	sidecar *exec.Cmd
 }
 
@@ -84,11 +86,16 @@ func newPod(t *testing.T) *pod {
 	}
 	holder, linked, _ := p.namespace("pod")
 	p.pid = holder
-	nodeID, _, said := p.namespace("node", fmt.Sprint(holder))
-	p.node = nodeID
+	nodeID, mark, said := p.namespace("node", fmt.Sprint(holder))
+	p.node, p.mark, p.marked = nodeID, mark, make(chan struct{}, 1)
 	p.expect(said, "ready")
 	go func() {
+		defer close(p.marked)
 		for said.Scan() {
+			if said.Text() == "mark" {
+				p.marked <- struct{}{}
+				continue
+			}
 			p.mu.Lock()
 			p.visits = append(p.visits, said.Text())
 			p.mu.Unlock()
@@ -263,8 +270,14 @@ func (p *pod) serve(port string) {
 }
 
 // visited returns what came to the sites since the last call. The node has written it before
-// it answered; a packet that it is to have refused is followed by one that comes through.
+// it answered, and before the mark that it repeats; a packet that it is to have refused is
+// followed by one that comes through.
 func (p *pod) visited() []string {
+	p.t.Helper()
+	fmt.Fprintln(p.mark, "mark")
+	if _, ok := <-p.marked; !ok {
+		p.t.Fatal("the node ended")
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	visits := p.visits
