@@ -85,7 +85,7 @@ It goes on with its last rules where it loses the server, and catches up.`,
 	c.CompletionOptions.DisableDefaultCmd = true
 	f := c.Flags()
 	f.Bool("version", false, "version of sluice-proxy") // without -v, which means more words
-	f.StringVar(&o.name, "name", environment("SLUICE_PROXY_NAME", hostname()), "the proxy's name in status (SLUICE_PROXY_NAME)")
+	f.StringVar(&o.name, "name", environment("SLUICE_PROXY_NAME", environment("POD_NAME", hostname())), "the proxy's name in status (SLUICE_PROXY_NAME, POD_NAME)")
 	f.StringVar(&o.runtimeDir, "runtime-dir", "", "folder of the sockets (SLUICE_RUNTIME; /run/sluice for root)")
 	f.StringVar(&o.dataDir, "data-dir", "", "folder of what is kept over restarts (SLUICE_DATA; /var/lib/sluice for root)")
 	f.StringVar(&o.egressSockets, "egress-sockets", environment("SLUICE_EGRESS_SOCKETS", ""), "unix socket of a SocketFactory: the way out is through its namespace (SLUICE_EGRESS_SOCKETS)")
