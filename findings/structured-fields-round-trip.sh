@@ -171,37 +171,4 @@ structured-field-values, dictionary <>: <>
 structured-field-values, item <:aGVsbG8:>: <:aGVsbG8=:>
 structured-field-values, item <@1659578233>: <@1659578233>
 structured-field-values, item <%"caf%c3%a9">: <error>
---- -	2026-11-29 06:49:32.359952622 +0000
-+++ /tmp/tmp.yRsVkP1UdY/out	2026-11-29 06:49:32.333527966 +0000
-@@ -0,0 +1,30 @@
-+httpsfv, list <a;q=1.0, b;q=0.50>: <a;q=1.0, b;q=0.5>
-+httpsfv, list <>: <>
-+httpsfv, dictionary <>: <>
-+httpsfv, item <:aGVsbG8:>: <error>
-+httpsfv, item <@1659578233>: <@1659578233>
-+httpsfv, item <%"caf%c3%a9">: <%"caf%c3%a9">
-+http-sf, list <a;q=1.0, b;q=0.50>: <a;q=1.0, b;q=0.5>
-+http-sf, list <>: <read, not written>
-+http-sf, dictionary <>: <read, not written>
-+http-sf, item <:aGVsbG8:>: <:aGVsbG8=:>
-+http-sf, item <@1659578233>: <@1659578233>
-+http-sf, item <%"caf%c3%a9">: <%"caf%c3%a9">
-+http_sfv, list <a;q=1.0, b;q=0.50>: <a;q=1.0, b;q=0.5>
-+http_sfv, list <>: <error>
-+http_sfv, dictionary <>: <error>
-+http_sfv, item <:aGVsbG8:>: <error>
-+http_sfv, item <@1659578233>: <@1659578233>
-+http_sfv, item <%"caf%c3%a9">: <%"caf%c3%a9">
-+structured-headers, list <a;q=1.0, b;q=0.50>: <a;q=1, b;q=0.5>
-+structured-headers, list <>: <>
-+structured-headers, dictionary <>: <>
-+structured-headers, item <:aGVsbG8:>: <:aGVsbG8=:>
-+structured-headers, item <@1659578233>: <@1659578233>
-+structured-headers, item <%"caf%c3%a9">: <%"caf%c3%a9">
-+structured-field-values, list <a;q=1.0, b;q=0.50>: <a;q=1, b;q=0.5>
-+structured-field-values, list <>: <>
-+structured-field-values, dictionary <>: <>
-+structured-field-values, item <:aGVsbG8:>: <:aGVsbG8=:>
-+structured-field-values, item <@1659578233>: <@1659578233>
-+structured-field-values, item <%"caf%c3%a9">: <error>
 E
