@@ -1,7 +1,8 @@
 // Command bench measures Sluice and its peers and prints tables: what a request
-// on its way out costs, how soon a rule is seen, what a question to DNS costs, and how big everything is.
+// on its way out costs, how soon a rule is seen, what a question to DNS costs, what a
+// command pays inside a sandbox, and how big everything is.
 //
-//	go run ./bench [-only egress,visible,questions,size] [-o markdown|json]
+//	go run ./bench [-only egress,visible,questions,inside,size] [-o markdown|json]
 package main
 
 import (
@@ -31,6 +32,7 @@ type options struct {
 	changes int
 	samples string
 	starts  int
+	inside  int
 	asking  time.Duration
 	egress  egress.Options
 }
@@ -53,6 +55,7 @@ func main() {
 	flag.StringVar(&o.egress.Profile, "profile", "", "egress: folder for a CPU profile of Sluice (which costs CPU itself)")
 	flag.IntVar(&o.changes, "changes", 100, "visible: creates, and as many deletes")
 	flag.DurationVar(&o.asking, "asking", 10*time.Second, "questions: length of one measurement")
+	flag.IntVar(&o.inside, "turns", 9, "inside: rounds")
 	flag.IntVar(&o.starts, "starts", 20, "size: starts of each command")
 	flag.StringVar(&o.samples, "samples", "samples", "size: folder of the samples, for the demo")
 	flag.Parse()
@@ -91,8 +94,8 @@ func run(ctx context.Context, o options) error {
 	if o.egress.Rounds < 1 || o.egress.Duration <= 0 {
 		return fmt.Errorf("-rounds and -duration must be above zero")
 	}
-	if o.changes < 1 || o.starts < 1 {
-		return fmt.Errorf("-changes and -starts must be above zero")
+	if o.changes < 1 || o.starts < 1 || o.inside < 1 {
+		return fmt.Errorf("-changes, -starts and -turns must be above zero")
 	}
 	if o.output != "markdown" && o.output != "json" {
 		return fmt.Errorf("-o %q must be markdown or json", o.output)

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"sluice.dev/sluice/bench/egress"
+	"sluice.dev/sluice/bench/inside"
 	"sluice.dev/sluice/bench/load"
 	"sluice.dev/sluice/bench/report"
 )
@@ -55,6 +57,30 @@ func TestEgressMeasuresSluiceOnItsRealPath(t *testing.T) {
 	}
 }
 
+// What is measured in a sandbox is the same outside.
+func TestEachWorkOfACommandIsDoneAndMeasured(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := inside.Work(self, strings.NewReader("\"stream\"\n\"pair\"\n\"tcp\"\n\"unix\"\n"), &out); err != nil {
+		t.Fatal(err)
+	}
+	figures := strings.Fields(out.String())
+	if len(figures) != 4 {
+		t.Fatalf("figures: %q", figures)
+	}
+	for _, figure := range figures {
+		if took, err := strconv.ParseFloat(figure, 64); err != nil || took <= 0 {
+			t.Errorf("figures: %q, %v", figures, err)
+		}
+	}
+	if err := inside.Work(self, strings.NewReader("\"speed\"\n"), &out); err == nil {
+		t.Error("a work that nobody knows was done")
+	}
+}
+
 func TestWhatIsInterruptedLeavesNothing(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -86,7 +112,7 @@ func TestFlagsAreChecked(t *testing.T) {
 	if got, err := parseConns("16,64"); err != nil || !slices.Equal(got, []int{16, 64}) {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if _, err := chooseSections("egress,speed"); err == nil || !strings.Contains(err.Error(), "egress, visible, questions, size") {
+	if _, err := chooseSections("egress,speed"); err == nil || !strings.Contains(err.Error(), "egress, visible, questions, inside, size") {
 		t.Errorf("an unknown section: %v", err)
 	}
 	if got, err := chooseSections("size,egress"); err != nil || len(got) != 2 || got[0].name != "size" {

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"sluice.dev/sluice/bench/egress"
+	"sluice.dev/sluice/bench/inside"
 	"sluice.dev/sluice/bench/load"
 	"sluice.dev/sluice/bench/questions"
 	"sluice.dev/sluice/bench/report"
@@ -31,6 +32,9 @@ var sections = []section{
 	{questions.Name, func(ctx context.Context, self string, o options, p report.Progress) (report.Section, error) {
 		return questions.Run(ctx, self, questions.Options{Bin: o.bin, Duration: o.asking}, p)
 	}},
+	{inside.Name, func(ctx context.Context, self string, o options, p report.Progress) (report.Section, error) {
+		return inside.Run(ctx, self, inside.Options{Bin: o.bin, Rounds: o.inside}, p)
+	}},
 	{size.Name, func(ctx context.Context, _ string, o options, p report.Progress) (report.Section, error) {
 		return size.Run(ctx, size.Options{Bin: o.bin, Samples: o.samples, Starts: o.starts}, p)
 	}},
@@ -55,6 +59,8 @@ var roles = map[string]role{
 	egress.RoleUpstream: {1, func(_ string, args []string) error { return egress.Upstream(args[0], os.Stdin, os.Stdout) }},
 	egress.RoleSluice:   {2, func(_ string, args []string) error { return egress.Sluice(args[0], args[1], os.Stdin, os.Stdout) }},
 	egress.RoleLoad:     {0, func(string, []string) error { return load.Obey(os.Stdin, os.Stdout) }},
+	inside.RoleWork:     {0, func(self string, _ []string) error { return inside.Work(self, os.Stdin, os.Stdout) }},
+	inside.RoleAnswer:   {0, func(string, []string) error { return inside.Answer() }},
 	questions.RoleAsk:   {2, func(_ string, args []string) error { return questions.Ask(args[0], args[1], os.Stdout) }},
 	visible.RolePoll:    {2, func(_ string, args []string) error { return visible.Poll(args[0], args[1], os.Stdout) }},
 }
