@@ -81,10 +81,11 @@ type Config struct {
 	// own.
 	Ask bool
 
-	asks     *asks       // nil: nobody is asked
-	streams  [3]*os.File // of the command; nil: ours
-	followed *followed   // nil: the rules are not followed
-	proxies  []string    // variables of Env that named a proxy, and were taken out
+	begun    *sandbox.Beginning // nil: init does not start yet
+	asks     *asks              // nil: nobody is asked
+	streams  [3]*os.File        // of the command; nil: ours
+	followed *followed          // nil: the rules are not followed
+	proxies  []string           // variables of Env that named a proxy, and were taken out
 }
 
 // Publish is a port inside the sandbox that is open outside.
@@ -112,6 +113,10 @@ func Run(ctx context.Context, c Config) (int, error) {
 		return ExitFailed, err
 	}
 	defer w.close()
+	if !c.Ask { // or the command gets a terminal, which is made later
+		c.begun = c.begin()
+		defer c.begun.Drop()
+	}
 	if c.Attach != "" {
 		return runAttached(ctx, c, w)
 	}
@@ -145,14 +150,10 @@ func open(ctx context.Context, c Config, w *watch) (*sandbox.Sandbox, error) {
 	if text := c.sayClosed(pipes); text != "" && !c.Quiet {
 		fmt.Fprintf(c.Stderr, "sluice: %s\n", text)
 	}
-	box, err := sandbox.New(ctx, sandbox.Config{
-		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs, Mask: append(slices.Clone(c.Mask), w.hidden()...),
-		Stdin: c.streams[0], Stdout: c.streams[1], Stderr: c.streams[2], Terminal: c.asks != nil,
-		Files: plan.Files, Pipes: pipes,
-		Unix: c.Unix, Unsupervised: c.Unsupervised, NoFileCapabilities: c.NoFileCapabilities, PivotRoot: c.PivotRoot,
-		Resources: c.Resources,
-		Listen:    slices.Compact(slices.Sorted(slices.Values(c.Workload.Ports))), Checks: c.Ready,
-	})
+	if c.begun == nil {
+		c.begun = c.begin()
+	}
+	box, err := c.begun.SetUp(ctx, sandbox.Late{Mask: append(slices.Clone(c.Mask), w.hidden()...), Files: plan.Files, Pipes: pipes})
 	var identity *sandbox.IdentityError
 	if errors.As(err, &identity) {
 		return nil, fmt.Errorf("--run-as: %w", err)
@@ -171,6 +172,17 @@ func open(ctx context.Context, c Config, w *watch) (*sandbox.Sandbox, error) {
 		return nil, err
 	}
 	return box, nil
+}
+
+// begin starts the sandbox's init, which takes as long as much of what is still to be done.
+func (c *Config) begin() *sandbox.Beginning {
+	return sandbox.Begin(sandbox.Config{
+		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs,
+		Stdin: c.streams[0], Stdout: c.streams[1], Stderr: c.streams[2], Terminal: c.asks != nil,
+		Unix: c.Unix, Unsupervised: c.Unsupervised, NoFileCapabilities: c.NoFileCapabilities, PivotRoot: c.PivotRoot,
+		Resources: c.Resources,
+		Listen:    slices.Compact(slices.Sorted(slices.Values(c.Workload.Ports))), Checks: c.Ready,
+	})
 }
 
 // checkLevel says what of the level that is required does not hold.

@@ -44,17 +44,36 @@ func (f *folders) init() string    { return filepath.Join(f.top, "init") }
 func (f *folders) bounds() string  { return filepath.Join(f.top, "limits") }
 func (f *folders) command() string { return filepath.Join(f.top, "limits", "command") }
 
-// makeGroup makes what it can, and fails where a limit cannot be set.
+func newGroup(limits Resources) *group {
+	return &group{limits: limits, gone: make(chan struct{})}
+}
+
+// makeGroup makes one, or nothing.
 func makeGroup(limits Resources) (*group, error) {
-	g := &group{limits: limits, gone: make(chan struct{})}
-	needed := limits.controllers()
+	g := newGroup(limits)
+	if err := g.make(); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// make makes what it can, and fails where a limit cannot be set.
+func (g *group) make() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case <-g.gone:
+		return nil // init has ended already
+	default:
+	}
+	needed := g.limits.controllers()
 	all, err := ownHierarchies()
 	if err != nil && len(needed) > 0 {
-		return nil, &LimitError{needed[0].flag, err.Error()}
+		return &LimitError{needed[0].flag, err.Error()}
 	}
 	if err != nil {
 		g.shared = append(g.shared, err.Error())
-		return g, nil
+		return nil
 	}
 	for _, h := range all {
 		var here []string
@@ -65,7 +84,7 @@ func makeGroup(limits Resources) (*group, error) {
 		}
 		f, err := h.makeFolders(here)
 		if err == nil {
-			err = f.limit(&limits)
+			err = f.limit(&g.limits)
 		}
 		if err != nil {
 			if f != nil {
@@ -74,7 +93,7 @@ func makeGroup(limits Resources) (*group, error) {
 			g.shared = append(g.shared, err.Error())
 			if len(here) > 0 {
 				g.remove()
-				return nil, &LimitError{flagOf(needed, here[0]), fmt.Sprintf("no cgroup with the controller %s can be made here: %v; %s", here[0], err, delegateRemedy())}
+				return &LimitError{flagOf(needed, here[0]), fmt.Sprintf("no cgroup with the controller %s can be made here: %v; %s", here[0], err, delegateRemedy())}
 			}
 			continue
 		}
@@ -83,10 +102,10 @@ func makeGroup(limits Resources) (*group, error) {
 	for _, c := range needed {
 		if !g.limitsBy(c.name) {
 			g.remove()
-			return nil, &LimitError{c.flag, fmt.Sprintf("this machine, or the container around, gives no cgroup controller %s here; %s", c.name, delegateRemedy())}
+			return &LimitError{c.flag, fmt.Sprintf("this machine, or the container around, gives no cgroup controller %s here; %s", c.name, delegateRemedy())}
 		}
 	}
-	return g, nil
+	return nil
 }
 
 func flagOf(needed []controller, name string) string {

@@ -72,10 +72,23 @@ type Config struct {
 	Resources Resources
 }
 
+var errNoCommand = errors.New("sandbox: no command")
+
+// check says what is wrong with it before anything is made.
+func (c *Config) check() error {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	if err := c.checkStreams(); err != nil {
+		return err
+	}
+	return c.checkPipes()
+}
+
 func (c *Config) validate() error {
 	switch {
 	case len(c.Command) == 0 || c.Command[0] == "":
-		return errors.New("sandbox: no command")
+		return errNoCommand
 	case len(c.Mask) > MaxMasks:
 		return fmt.Errorf("sandbox: %d paths to mask, at most %d are taken", len(c.Mask), MaxMasks)
 	}
@@ -133,51 +146,6 @@ type Sandbox struct {
 
 	ended  chan struct{} // closed when init has been waited for
 	status syscall.WaitStatus
-}
-
-// New makes the namespaces and starts init in them; the command waits for Start.
-// The context bounds the set-up only. An *UnavailableError says why this machine
-// does not give a sandbox, and what to do.
-func New(ctx context.Context, config Config) (*Sandbox, error) {
-	if err := config.validate(); err != nil {
-		return nil, err
-	}
-	if err := config.checkStreams(); err != nil {
-		return nil, err
-	}
-	if err := config.checkPipes(); err != nil {
-		return nil, err
-	}
-	control, theirs, err := seqpacket.Pair()
-	if err != nil {
-		return nil, fmt.Errorf("sandbox: %w", err)
-	}
-	s := &Sandbox{control: control, ended: make(chan struct{}), stopped: make(chan struct{}, 1), refused: make(chan struct{}, 1), uid: os.Geteuid()}
-	s.opened.changed = make(chan struct{}, 1)
-	if config.RunAs != nil {
-		s.uid = config.RunAs.UID
-	}
-	if s.group, err = makeGroup(config.Resources); err != nil {
-		theirs.Close()
-		control.Close()
-		return nil, err
-	}
-	err = s.startInit(&config, theirs)
-	theirs.Close()
-	if err != nil {
-		s.group.close()
-		control.Close()
-		return nil, explain(err, "", config.userNamespace())
-	}
-	if err = s.group.enter(s.process.Pid); err == nil { // while it starts
-		err = s.setUp(ctx, &config)
-	}
-	if err != nil {
-		s.Kill()
-		s.Wait()
-		return nil, err
-	}
-	return s, nil
 }
 
 // setUp lets init set the namespaces up and takes what it hands back.
