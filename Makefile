@@ -69,6 +69,10 @@ attack: build ## try to get out of a sandbox, in every way that we know, as whom
 test-kube: build ## try the server's API with the real kubectl, and Sluice on the real API server of Kubernetes (8 minutes and 5 GB of build cache the first time)
 	cd test/kube && $(GO) run ./build && $(GO) vet ./... && $(GO) test -count=1 -timeout $(PATIENCE) ./...
 
+.PHONY: test-chart
+test-chart: ## hold the chart of deploy/helm against Helm's own linter and engine
+	cd hack/chart && $(GO) vet ./... && $(GO) test -count=1 -timeout $(PATIENCE) ./...
+
 .PHONY: images
 images: ## write the images of the server and of the proxy as OCI archives into bin/images, without Docker (HUB=, TAG=, ARCH=)
 	@cd hack/images && $(GO) run . -source ../.. -out $(abspath $(BIN))/images -hub $(or $(HUB),sluice.dev) -arch $(ARCH) -tag $(or $(TAG),$(shell git describe --tags --always --dirty 2>/dev/null || echo devel))

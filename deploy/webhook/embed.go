@@ -2,7 +2,12 @@
 // the rights that its server needs. It links nothing of Kubernetes.
 package webhook
 
-import _ "embed"
+import "embed"
+
+// Files is the manifests of every webhook, at the root.
+//
+//go:embed *.yaml
+var Files embed.FS
 
 // Manifest is YAML of several documents.
 //

@@ -75,7 +75,7 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 	root.AddCommand(
 		newCreateCommand(), newReplaceCommand(), newApplyCommand(), newGetCommand(), newDescribeCommand(), newDeleteCommand(), newValidateCommand(),
 		newBackupCommand(), newRestoreCommand(),
-		newRunCommand(), newKubeInjectCommand(), newDemoCommand(),
+		newRunCommand(), newKubeInjectCommand(), newInstallCommand(), newUninstallCommand(), newDemoCommand(),
 		newWhyCommand(), newStatusCommand(), newFlowsCommand(), newHistoryCommand(),
 		newKubeconfigCommand(),
 		newVersionCommand(), newDoctorCommand(),
@@ -120,7 +120,7 @@ func checkServerFlags(cmd *cobra.Command, _ []string) error {
 			continue
 		}
 		no := name == flagNamespace && slices.Contains([]string{"backup", "restore", "doctor"}, cmd.Name()) // they are of no one namespace
-		if no || slices.Contains([]string{"demo", "version", "kube-inject"}, cmd.Name()) || name == flagKubeconfig && cmd.Name() == "run" {
+		if no || slices.Contains([]string{"demo", "version", "kube-inject", "install", "uninstall"}, cmd.Name()) || name == flagKubeconfig && cmd.Name() == "run" {
 			return usageError(cmd, cmd.Name()+" takes no --"+name)
 		}
 	}

@@ -16,7 +16,8 @@
 //
 // What is there: Config for client-go as system:masters, User for anybody else, Kubectl,
 // Kubeconfig; StopAPIServer and StartAPIServer on the same port for tests of watches.
-// What is not: no controller-manager, so no default ServiceAccount except in the namespaces
+// StartControllers runs controllers of the real controller-manager.
+// What is not: no controller-manager at first, so no default ServiceAccount except in the namespaces
 // of Namespace, no garbage collection, no EndpointSlices, and namespaces stay Terminating.
 // A webhook is reached by clientConfig.url alone. A create of a custom resource takes 2 s
 // where its CRD was established less than 2 s ago.
@@ -71,6 +72,7 @@ type Cluster struct {
 	etcdURL string
 	etcd    *Process
 	api     *Process
+	manager *Process // nil where no controllers run
 }
 
 // Start starts a control plane and waits until it is ready. Where the binaries are missing
@@ -200,7 +202,7 @@ func (c *Cluster) StopAPIServer() { c.api.Kill() }
 
 // Stop ends everything and removes the folder. It may be called more than once.
 func (c *Cluster) Stop() {
-	for _, process := range []*Process{c.api, c.etcd} {
+	for _, process := range []*Process{c.manager, c.api, c.etcd} {
 		if process != nil {
 			process.Kill() // nothing of it is kept
 		}
