@@ -42,7 +42,7 @@ func rendered(t *testing.T, chart *v2.Chart, namespace string, values map[string
 	if err != nil {
 		return nil, err
 	}
-	files, err := engine.Engine{Strict: true}.Render(chart, all)
+	files, err := new(engine.Engine).Render(chart, all)
 	if err != nil {
 		return nil, err
 	}
