@@ -64,7 +64,7 @@ var printing = []string{
 	"status", "status -o json",
 	"flows", "flows -o json", "flows --open",
 	"backup -", "backup BACKUP", "restore BACKUP",
-	"describe egressrule one", "validate -f RULE", "kube-inject -f RULE", "why egress-rule/default/one",
+	"describe egressrule one", "validate -f RULE", "kube-inject -f RULE", "install --print", "uninstall --help", "why egress-rule/default/one",
 	"version", "version --short", "version -o json", "doctor", "doctor -o json",
 	"history er one", "history er one -o yaml", "history er one -o json", "kubeconfig",
 	"completion bash", "completion zsh", "completion fish", "completion powershell", "help", "help get", "--help", "--version",
