@@ -1,6 +1,7 @@
 package test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"os/exec"
@@ -44,7 +45,7 @@ func TestMetricsSayWhatWasCarriedAndDenied(t *testing.T) {
 	}
 	mesh.Eventually(t, func() string {
 		if a := caller.Do(t, agent.Ask{Do: agent.Get, URL: "http://details:9080/health"}); a.Code != 200 {
-			return a.Error
+			return fmt.Sprintf("the health of details: %+v", a)
 		}
 		return ""
 	})
