@@ -20,6 +20,8 @@ const (
 	denialIsDefault   = "what no EgressPolicy or EgressRule allows is denied, so a rule that denies is not needed"
 	laterTelemetry    = "records are written by sluice run --report and shown by sluice flows; other sinks are not supported yet"
 	laterPolicy       = "the policies of Mixer are not supported yet"
+	seeAll            = "; sluice get all -A shows every rule in force"
+	seeStatus         = "sluice status shows the workloads, and which rules each of them runs"
 	laterAccess       = "who may call whom inside the mesh is not supported yet"
 	laterQuota        = "quotas are not supported yet; spec.limits of the MeshConfig bounds connections"
 )
@@ -32,7 +34,7 @@ var foreign = map[string]string{
 	"virtualservice": writeRouteRule, "workloadentry": startWorkload, "workloadgroup": startWorkload,
 	"destinationrule":     "subsets are the labels of a RouteRule's route, TLS to the outside is spec.tls of an EgressPolicy",
 	"gateway":             startIngress + "; a way out needs no gateway: " + writeEgressPolicy,
-	"authorizationpolicy": laterAccess + "; for the way out " + writeEgressPolicy,
+	"authorizationpolicy": laterAccess + "; for the way out: " + writeEgressPolicy,
 	"peerauthentication":  laterAccess, "requestauthentication": laterAccess,
 	"telemetry": laterTelemetry, "envoyfilter": "there is no Envoy here; " + writeEgressPolicy,
 	// Kubernetes, and what runs on it.
@@ -46,19 +48,31 @@ var foreign = map[string]string{
 	"namespace":      "a namespace is there as soon as an object names it",
 	"serviceaccount": "a workload says its own with sluice run --service-account, and spec.from.serviceAccounts of an EgressPolicy selects by it",
 	"configmap":      "settings of the mesh are the MeshConfig named default",
+	"node":           seeStatus,
+	"flow":           "sluice flows shows who went where",
 	"secret":         "client certificates are files below --client-certificates of sluice-proxy",
 	// Istio 0.5.
 	"destinationpolicy": "load balancing is round robin; circuit breakers are not supported yet",
 	"ingressrule":       startIngress,
-	"v1alpha2policy":    laterAccess, "servicerole": laterAccess, "servicerolebinding": laterAccess, "rbac": laterAccess, "authorization": laterAccess,
+	"externalservice":   writeEgressPolicy,
+	"v1alpha2policy":    laterAccess, "policy": laterAccess, "meshpolicy": laterAccess, "rbacconfig": laterAccess, "servicerole": laterAccess, "servicerolebinding": laterAccess, "rbac": laterAccess, "authorization": laterAccess,
 	"enduserauthenticationpolicyspec": laterAccess, "enduserauthenticationpolicyspecbinding": laterAccess,
 	"httpapispec": laterPolicy, "httpapispecbinding": laterPolicy, "apikey": laterPolicy,
-	"rule": laterPolicy, "attributemanifest": laterPolicy, "checknothing": laterPolicy, "opa": laterPolicy, "servicecontrol": laterPolicy, "servicecontrolreport": laterPolicy, "noop": laterPolicy,
+	"rule": laterPolicy + seeAll, "attributemanifest": laterPolicy, "checknothing": laterPolicy, "opa": laterPolicy, "servicecontrol": laterPolicy, "servicecontrolreport": laterPolicy, "noop": laterPolicy, "bypass": laterPolicy, "handler": laterPolicy, "instance": laterPolicy, "adapter": laterPolicy, "template": laterPolicy,
 	"denier": denialIsDefault, "listchecker": denialIsDefault, "listentry": denialIsDefault,
 	"quota": laterQuota, "memquota": laterQuota, "redisquota": laterQuota, "quotaspec": laterQuota, "quotaspecbinding": laterQuota,
 	"metric": laterTelemetry, "logentry": laterTelemetry, "reportnothing": laterTelemetry, "tracespan": laterTelemetry, "prometheus": laterTelemetry, "statsd": laterTelemetry, "stdio": laterTelemetry,
-	"fluentd": laterTelemetry, "stackdriver": laterTelemetry, "circonus": laterTelemetry, "solarwinds": laterTelemetry,
+	"fluentd": laterTelemetry, "stackdriver": laterTelemetry, "circonus": laterTelemetry, "solarwinds": laterTelemetry, "edge": laterTelemetry,
 	"kubernetesenv": "workloads say their labels with sluice run --label", "kubernetes": "workloads say their labels with sluice run --label",
+}
+
+// shortForms are those of kubectl for foreign kinds, and words for what is here no kind.
+var shortForms = map[string]string{
+	"se": "serviceentry", "vs": "virtualservice", "dr": "destinationrule", "gw": "gateway", "ap": "authorizationpolicy", "pa": "peerauthentication", "ra": "requestauthentication", "we": "workloadentry", "wg": "workloadgroup",
+	"netpol": "networkpolicy", "cnp": "ciliumnetworkpolicy", "ciliumnp": "ciliumnetworkpolicy", "ccnp": "ciliumclusterwidenetworkpolicy", "gc": "gatewayclass", "anp": "adminnetworkpolicy",
+	"deploy": "deployment", "po": "pod", "sts": "statefulset", "ds": "daemonset", "rs": "replicaset", "cj": "cronjob", "rc": "replicaset", "replicationcontroller": "replicaset",
+	"svc": "service", "ing": "ingress", "ns": "namespace", "cm": "configmap", "sa": "serviceaccount",
+	"workload": "node", "proxy": "node", "no": "node", "event": "flow", "ev": "flow",
 }
 
 // insteadOf says what to write for a kind or a word for its objects, "" where nothing
@@ -66,6 +80,9 @@ var foreign = map[string]string{
 func insteadOf(word string) string {
 	lower := strings.ToLower(word)
 	for _, singular := range []string{lower, strings.TrimSuffix(lower, "s"), strings.TrimSuffix(lower, "es"), strings.TrimSuffix(lower, "ies") + "y"} {
+		if full := shortForms[singular]; full != "" {
+			singular = full
+		}
 		if text := foreign[singular]; text != "" {
 			return text
 		}

@@ -168,7 +168,19 @@ func Lookup(word string) (*Kind, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("configuration type %s not found, the types are %v%s", word, TypeWords(), colon(insteadOf(name)))
+	if instead := insteadOf(name); instead != "" {
+		return nil, errors.New((&UnknownTypeError{word}).Error() + colon(instead))
+	}
+	return nil, &UnknownTypeError{word}
+}
+
+// UnknownTypeError is the error of a word of which nothing is known; that of a word of others
+// says what to write instead.
+type UnknownTypeError struct{ Word string }
+
+// Error implements error, in the words of Istio 0.5.
+func (e *UnknownTypeError) Error() string {
+	return fmt.Sprintf("configuration type %s not found, the types are %v", e.Word, TypeWords())
 }
 
 // TypeWords returns the singular of every kind, as errors and help list them.

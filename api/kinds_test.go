@@ -72,7 +72,7 @@ func TestKindOfRefusesByName(t *testing.T) {
 		{"", "DestinationPolicy", "kind DestinationPolicy is not supported yet: " + insteadOf("DestinationPolicy")},
 		{"config.istio.io/v1alpha2", "IngressRule", "kind IngressRule is not supported yet: " + startIngress},
 		{"config.istio.io/v1alpha2", "memquota", "kind memquota is not supported yet: " + laterQuota},
-		{"config.istio.io/v1alpha2", "rule", "kind rule is not supported yet: " + laterPolicy},
+		{"config.istio.io/v1alpha2", "rule", "kind rule is not supported yet: " + laterPolicy + seeAll},
 		{"sluice.dev/v1alpha1", "AccessPolicy", "kind AccessPolicy is not supported yet"},
 		{"config.istio.io/v1alpha2", "EndUserAuthenticationPolicySpec", "kind EndUserAuthenticationPolicySpec is not known: " + laterAccess},
 		{"config.istio.io/v1alpha2", "stdio", "kind stdio is not known: " + laterTelemetry},

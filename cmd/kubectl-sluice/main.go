@@ -7,12 +7,16 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 	"k8s.io/kubectl/pkg/cmd/annotate"
 	"k8s.io/kubectl/pkg/cmd/apiresources"
 	"k8s.io/kubectl/pkg/cmd/diff"
@@ -25,6 +29,7 @@ import (
 	"k8s.io/kubectl/pkg/cmd/wait"
 
 	"sluice.dev/sluice/internal/paths"
+	"sluice.dev/sluice/internal/stdout"
 	"sluice.dev/sluice/internal/version"
 )
 
@@ -32,30 +37,49 @@ import (
 const parent = "sluice"
 
 func main() {
-	root := newRootCommand(genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr})
+	klog.SetLogger(logr.Discard()) // of what failed, the command says what matters
+	cmdutil.BehaviorOnFatal(fatal)
+	out := &stdout.Writer{To: os.Stdout}
+	root := newRootCommand(filepath.Base(os.Args[0]), genericiooptions.IOStreams{In: os.Stdin, Out: out, ErrOut: os.Stderr})
 	if args := os.Args[1:]; len(args) > 0 && isOther(root, args[0]) {
 		fmt.Fprintln(os.Stderr, "error:", becomeSluice(args))
 		os.Exit(1)
 	}
-	if err := root.Execute(); err != nil {
-		cmdutil.CheckErr(err)
-	}
+	cmdutil.CheckErr(out.Outcome(root.Execute(), false))
 }
 
-func newRootCommand(streams genericiooptions.IOStreams) *cobra.Command {
+// fatal ends a command as kubectl does. Where no server answered it says so as every other
+// command of sluice does.
+func fatal(message string, code int) {
+	if text, found := strings.CutPrefix(message, "Unable to connect to the server: "); found {
+		message = "error: " + text
+	}
+	if message != "" {
+		fmt.Fprintln(os.Stderr, strings.TrimSuffix(message, "\n"))
+	}
+	os.Exit(code)
+}
+
+// newRootCommand returns the commands; name is how they were called: sluice where that goes
+// on as this program.
+func newRootCommand(name string, streams genericiooptions.IOStreams) *cobra.Command {
+	if name != parent {
+		name = "kubectl-sluice"
+	}
+	server := new(server)
 	root := &cobra.Command{
-		Use:   "kubectl-sluice",
+		Use:   name,
 		Short: "The verbs of kubectl on the rules of a sluice-server",
 		Long: `The verbs of kubectl on the rules of a sluice-server. As a plugin of kubectl it takes every command
 of sluice: kubectl sluice get, kubectl sluice run, and so on.`,
 		Version:       version.String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRun: func(*cobra.Command, []string) {
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
 			rest.SetDefaultWarningHandler(rest.NewWarningWriter(streams.ErrOut, rest.WarningWriterOptions{Deduplicate: true}))
+			return server.kubectlForm(cmd, args)
 		},
 	}
-	server := new(server)
 	server.addFlags(root.PersistentFlags())
 	root.Flags().Bool("version", false, "version of kubectl-sluice")
 	factory := cmdutil.NewFactory(server)
@@ -67,10 +91,22 @@ of sluice: kubectl sluice get, kubectl sluice run, and so on.`,
 		explain.NewCmdExplain(parent, factory, streams),
 		get.NewCmdGet(parent, factory, streams),
 		label.NewCmdLabel(factory, streams),
-		patch.NewCmdPatch(factory, streams),
+		newPatchCommand(factory, streams),
 		wait.NewCmdWait(server, streams),
 	)
 	return root
+}
+
+// newPatchCommand is kubectl's, with a merge patch where no type is said: the strategic one,
+// which is kubectl's default, works for kinds of Kubernetes alone.
+func newPatchCommand(factory cmdutil.Factory, streams genericiooptions.IOStreams) *cobra.Command {
+	cmd := patch.NewCmdPatch(factory, streams)
+	kind := cmd.Flags().Lookup("type")
+	kind.DefValue = "merge"
+	if err := kind.Value.Set(kind.DefValue); err != nil {
+		panic(err) // kubectl's patch has another --type
+	}
+	return cmd
 }
 
 // isOther says whether a word is a command of sluice alone.

@@ -31,11 +31,13 @@ type server struct {
 	address    string // of --server
 	kubeconfig string // a file, in the place of address
 	namespace  string
+	flags      *pflag.FlagSet
 
 	discovery func() (discovery.CachedDiscoveryInterface, error)
 }
 
 func (s *server) addFlags(flags *pflag.FlagSet) {
+	s.flags = flags
 	flags.StringVar(&s.address, "server", os.Getenv("SLUICE_SERVER"), "`ADDR` of sluice-server: its socket, its runtime folder, or a file of sluice kubeconfig (SLUICE_SERVER; default: api.sock in the runtime folder)")
 	flags.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE` of sluice kubeconfig: speak to the server that it names, over TLS")
 	flags.StringVarP(&s.namespace, "namespace", "n", "", "namespace (default \"default\")")
@@ -69,9 +71,9 @@ func (s *server) ToRESTConfig() (*rest.Config, error) {
 		},
 		TLSClientConfig: endpoint.TLS,
 	}
-	config := &rest.Config{Host: endpoint.URL, Transport: transport, QPS: -1} // one command: nobody else waits
+	config := &rest.Config{Host: endpoint.URL, Transport: explaining{transport, &endpoint}, QPS: -1} // one command: nobody else waits
 	if endpoint.TLS == nil {
-		config.Transport = inTheClear{transport, endpoint.At}
+		config.Transport = inTheClear{config.Transport, endpoint.At}
 	}
 	return config, nil
 }
@@ -81,10 +83,27 @@ func (s *server) given() (string, error) {
 	switch {
 	case s.kubeconfig == "":
 		return s.address, nil
+	case s.flags.Changed("server"):
+		return "", errors.New("--server and --kubeconfig name a server each: give one")
 	case !sluice.IsFile(s.kubeconfig):
 		return "", fmt.Errorf("--kubeconfig %s: it is not there, or not a regular file", s.kubeconfig)
 	}
 	return sluice.FileAddress(s.kubeconfig)
+}
+
+// explaining says of a request that got no answer what to do next.
+type explaining struct {
+	http.RoundTripper
+	endpoint *sluice.Endpoint
+}
+
+// RoundTrip implements http.RoundTripper.
+func (e explaining) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := e.RoundTripper.RoundTrip(request)
+	if err != nil && request.Context().Err() == nil {
+		err = e.endpoint.Explain(err)
+	}
+	return response, err
 }
 
 // inTheClear carries requests without TLS, and knows a port that wants TLS by its answer.

@@ -29,11 +29,10 @@ func writeExits(b *bytes.Buffer, s sources) error {
 	b.WriteString("\n## sluice run\n\nThe command's own, and:\n\n")
 	table(b, []string{"status", ""}, [][]string{
 		{fmt.Sprint(run.ExitDenied), "with `--fail-on-denied`: the command ended with 0, and something was denied"},
-		{fmt.Sprint(run.ExitFailed), "there is no sandbox or no proxy, or a rule is wrong, and the command did not run; or the command ended with 0 and its report could not be written"},
+		{fmt.Sprint(run.ExitFailed), "there is no sandbox or no proxy, or a flag or a rule is wrong, and the command did not run; or the command ended with 0 and its report could not be written"},
 		{fmt.Sprint(forbidden.ExitCode()), "the command is there and cannot be executed"},
 		{fmt.Sprint(missing.ExitCode()), "there is no such command"},
 		{"128 + N", "the command ended by signal N"},
-		{"1", "a flag of `sluice run` itself is wrong"},
 	})
 	server, err := exitStatuses(s, "cmd/sluice-server", "Exit statuses.")
 	if err != nil {

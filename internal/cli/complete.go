@@ -60,6 +60,11 @@ func complete(cmd *cobra.Command, flag string, by completion) {
 // completeTypes offers the words for types as the first argument, and behind it the
 // names that the server has.
 func completeTypes(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if cmd.DisableFlagParsing {
+		if args = withoutFlags(cmd, args); args == nil {
+			return completeNamespaces()(cmd, nil, word)
+		}
+	}
 	if len(args) == 0 {
 		words := api.TypeWords()
 		if cmd.Name() == "get" {
@@ -80,6 +85,37 @@ func completeTypes(cmd *cobra.Command, args []string, word string) ([]string, co
 		}
 		return found
 	})(cmd, args, word)
+}
+
+// withoutFlags leaves of the words of a command that reads its flags elsewhere the arguments,
+// and takes the flags that say which server and namespace are meant. nil: the next word is a
+// namespace.
+func withoutFlags(cmd *cobra.Command, words []string) []string {
+	arguments := []string{}
+	for i := 0; i < len(words); i++ {
+		if !strings.HasPrefix(words[i], "-") || words[i] == "-" {
+			arguments = append(arguments, words[i])
+			continue
+		}
+		name, value, inOne := strings.Cut(strings.TrimLeft(words[i], "-"), "=")
+		if name == "n" {
+			name = flagNamespace
+		}
+		if !slices.Contains([]string{flagNamespace, flagServer, flagKubeconfig}, name) {
+			continue // perhaps with a value behind it, which is taken for an argument
+		}
+		if !inOne {
+			if i++; i == len(words) {
+				if name == flagNamespace {
+					return nil
+				}
+				break
+			}
+			value = words[i]
+		}
+		_ = cmd.Flags().Set(name, value)
+	}
+	return arguments
 }
 
 // completeWorkloads offers the instances that have joined.

@@ -37,7 +37,7 @@ the demo that runs, and trusts its CA.`,
   sluice demo --internet real
   sluice demo --print
   eval "$(sluice demo --env)"`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if env {
 				return demo.Env(paths.Runtime(""), cmd.OutOrStdout(), cmd.ErrOrStderr())

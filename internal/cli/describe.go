@@ -60,7 +60,7 @@ denials that it is the reason of.`,
 }
 
 func describe(ctx context.Context, w io.Writer, client *rest.Client, ref reference) error {
-	o, err := client.Get(ctx, ref.kind, ref.namespace, ref.name)
+	o, err := client.Get(ctx, ref.Kind, ref.Namespace, ref.Name)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/record"
@@ -68,10 +69,10 @@ duration is 0: it began at start.`,
 	f.BoolVarP(&o.follow, "follow", "f", false, "go on with each new flow until ^C")
 	f.BoolVar(&o.open, "open", false, "those that are open now, in place of past ones")
 	f.IntVar(&o.last, "last", 100, "how many past flows to show, at most; with --open, how many of the newest")
-	f.StringVarP(&o.workload, "from", "w", "", "only those of this workload: details-v2/1, or details-v2")
+	f.StringVarP(&o.workload, "from", "w", "", "only those of this workload, or of all workloads of a service: details-v2/1, details-v2, books/details-v2/1, or details")
 	f.StringVar(&o.to, "to", "", "only those to this host: what was dialled, the SNI, or the Host of a request")
 	f.StringVar(&o.port, "port", "", "only those to this port")
-	f.StringVar(&o.rule, "rule", "", "only those that this rule decided: egress-rule/default/googleapis")
+	f.StringVar(&o.rule, "rule", "", "only those that this rule decided: egress-rule/default/googleapis, or er/googleapis")
 	f.BoolVar(&o.denied, "denied", false, "only those that were denied")
 	f.BoolVar(&o.failed, "errors", false, "only those that were allowed, and failed")
 	f.DurationVar(&o.since, "since", 0, "only those that began in this time, such as 10m")
@@ -184,21 +185,32 @@ func (o *flowOptions) filter(cmd *cobra.Command) (filter record.Filter, err erro
 	if err := checkOutput(o.output, "text", "wide", "json"); err != nil {
 		return filter, err
 	}
+	if o.rule != "" {
+		if _, err := api.ParseReference(o.rule); err != nil {
+			return filter, fmt.Errorf("--rule: %w", err)
+		}
+		refs, err := parseReferences(cmd, []string{o.rule})
+		if err != nil {
+			return filter, fmt.Errorf("--rule: %w", err)
+		}
+		filter.Rule = refs[0].Kind.ID(refs[0].Namespace, refs[0].Name)
+	}
+	if o.workload, namespace, given, err = workloadFor(cmd, o.workload); err != nil {
+		return filter, err
+	}
+	if given && o.everywhere {
+		return filter, fmt.Errorf("--from names the namespace %s: leave --all-namespaces out", namespace)
+	}
 	if given {
 		o.namespace = namespace
 	}
-	filter.Host, filter.Rule = o.to, o.rule
+	filter.Host = o.to
 	if o.port != "" {
 		port, ok := names.ParsePort(o.port)
 		if !ok {
 			return filter, fmt.Errorf("--port %q must be a port from 1 to 65535", o.port)
 		}
 		filter.Port = port
-	}
-	if o.rule != "" {
-		if _, err := parseObjectID(o.rule); err != nil {
-			return filter, fmt.Errorf("--rule: %w", err)
-		}
 	}
 	switch {
 	case o.denied:
@@ -214,6 +226,7 @@ func (o *flowOptions) filter(cmd *cobra.Command) (filter record.Filter, err erro
 
 // wanted returns what says of a flow whether it is to be shown; nil where all are. It
 // asks the server whether the workload of --from is known, and who is in the namespace.
+// A service means all of its workloads: then o.workload is none of them.
 func (o *flowOptions) wanted(ctx context.Context, client *rest.Client, filter record.Filter) (func(*record.Record) bool, error) {
 	if o.workload == "" && o.namespace == "" {
 		if filter == (record.Filter{}) {
@@ -221,36 +234,37 @@ func (o *flowOptions) wanted(ctx context.Context, client *rest.Client, filter re
 		}
 		return filter.Match, nil
 	}
-	var status inspect.Status
-	if err := client.Sluice(ctx, inspect.StatusPath, nil, &status); err != nil {
+	roster, err := newRoster(ctx, client)
+	if err != nil {
 		return nil, err
 	}
-	inNamespace := make(map[string]bool)
-	named := record.Filter{Workload: o.workload}
-	known := o.workload == ""
-	for i := range status.Workloads {
-		w := &status.Workloads[i]
-		inNamespace[w.Instance] = w.Namespace == o.namespace
-		known = known || named.Match(&record.Record{Workload: w.Instance})
-	}
-	if !known {
-		// One that has left may have flows that are kept.
-		err := client.Follow(ctx, inspect.FlowsPath, url.Values{"n": {"1"}, "workload": {o.workload}}, func([]byte) error {
-			known = true
-			return nil
-		})
-		if err != nil {
-			return nil, err
+	var service string
+	if o.workload != "" {
+		instance, ofService := roster.anyOf(o.workload)
+		if !instance && ofService {
+			service, o.workload, instance = o.workload, "", true
+		}
+		if !instance {
+			if instance, err = keepsFlowOf(ctx, client, o.workload); err != nil {
+				return nil, err
+			}
+		}
+		if !instance {
+			return nil, fmt.Errorf("no workload %s is connected, and no flow of it is kept; sluice status lists those that are", o.workload)
 		}
 	}
-	if !known {
-		return nil, fmt.Errorf("no workload %s is connected, and no flow of it is kept; sluice status lists those that are", o.workload)
-	}
-	if filter == (record.Filter{}) && o.namespace == "" {
+	if filter == (record.Filter{}) && o.namespace == "" && service == "" {
 		return nil, nil
 	}
 	return func(f *record.Record) bool {
-		return filter.Match(f) && (o.namespace == "" || inNamespace[f.Workload])
+		if !filter.Match(f) {
+			return false
+		}
+		if o.namespace == "" && service == "" {
+			return true
+		}
+		who := roster.of(ctx, f.Workload)
+		return (o.namespace == "" || who.namespace == o.namespace) && (service == "" || who.service == service)
 	}, nil
 }
 

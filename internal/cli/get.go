@@ -45,11 +45,19 @@ sorting and selecting, kubectl's own get answers.`,
 			if _, given := namespaceFor(cmd); given && everywhere {
 				return errors.New("--namespace and --all-namespaces exclude each other")
 			}
-			objects, named, err := getObjects(cmd, args, everywhere)
+			objects, missing, named, err := getObjects(cmd, args, everywhere)
 			if err != nil {
 				return err
 			}
-			return write(cmd.OutOrStdout(), objects, shown{list: !named, everywhere: everywhere})
+			if len(missing) == 0 || len(objects) > 0 {
+				if err := write(cmd.OutOrStdout(), objects, shown{list: !named, everywhere: everywhere}); err != nil {
+					return err
+				}
+			}
+			if len(missing) == 1 {
+				return errors.New(missing[0])
+			}
+			return listOf(missing)
 		},
 	}
 	f := cmd.Flags()
@@ -60,42 +68,46 @@ sorting and selecting, kubectl's own get answers.`,
 	return cmd
 }
 
-// getObjects fetches what the arguments of get name. named says that each was named:
-// then one that does not exist is an error.
-func getObjects(cmd *cobra.Command, args []string, everywhere bool) (objects []api.Object, named bool, err error) {
+// getObjects fetches what the arguments of get name. named says that each was named: then
+// missing says of those that do not exist that they do not.
+func getObjects(cmd *cobra.Command, args []string, everywhere bool) (objects []api.Object, missing []string, named bool, err error) {
 	refs, err := getReferences(cmd, args)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, false, err
 	}
-	if refs[0].name != "" && everywhere {
-		return nil, false, errors.New("an object is named in one namespace: leave --all-namespaces out")
+	if refs[0].Name != "" && everywhere {
+		return nil, nil, false, errors.New("an object is named in one namespace: leave --all-namespaces out")
 	}
 	client, err := clientFor(cmd)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, false, err
 	}
 	defer client.Close()
 	for _, ref := range refs {
-		if ref.name != "" {
+		if ref.Name != "" {
 			named = true
-			o, err := client.Get(cmd.Context(), ref.kind, ref.namespace, ref.name)
+			o, err := client.Get(cmd.Context(), ref.Kind, ref.Namespace, ref.Name)
+			if rest.IsNotFound(err) {
+				missing = append(missing, err.Error())
+				continue
+			}
 			if err != nil {
-				return nil, true, err
+				return nil, nil, true, err
 			}
 			objects = append(objects, o)
 			continue
 		}
-		namespace := ref.namespace
+		namespace := ref.Namespace
 		if everywhere {
 			namespace = rest.AllNamespaces
 		}
-		listed, err := client.List(cmd.Context(), ref.kind, namespace)
+		listed, err := client.List(cmd.Context(), ref.Kind, namespace)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, false, err
 		}
 		objects = append(objects, listed...)
 	}
-	return objects, named, nil
+	return objects, missing, named, nil
 }
 
 func getReferences(cmd *cobra.Command, args []string) ([]reference, error) {
@@ -108,7 +120,7 @@ func getReferences(cmd *cobra.Command, args []string) ([]reference, error) {
 	namespace, _ := namespaceFor(cmd)
 	var refs []reference
 	for _, kind := range api.Kinds() {
-		refs = append(refs, reference{kind: kind, namespace: namespace})
+		refs = append(refs, reference{Kind: kind, Namespace: namespace})
 	}
 	return refs, nil
 }

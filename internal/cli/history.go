@@ -39,7 +39,7 @@ object and %d MiB in all; a state that it found, and saw nobody make, is called 
 			if err != nil {
 				return err
 			}
-			if len(refs) != 1 || refs[0].name == "" {
+			if len(refs) != 1 || refs[0].Name == "" {
 				return usageError(cmd, "history is of one object: TYPE NAME, or TYPE/NAME")
 			}
 			client, err := clientFor(cmd)
@@ -50,12 +50,12 @@ object and %d MiB in all; a state that it found, and saw nobody make, is called 
 			ref := refs[0]
 			var answer inspect.History
 			if err := client.Sluice(cmd.Context(), inspect.HistoryPath, url.Values{
-				"resource": {ref.kind.Resource()}, "namespace": {ref.namespace}, "name": {ref.name},
+				"resource": {ref.Kind.Resource()}, "namespace": {ref.Namespace}, "name": {ref.Name},
 			}, &answer); err != nil {
 				return err
 			}
 			if len(answer.Entries) == 0 {
-				return fmt.Errorf("no change of %s is kept: it never existed, or has not changed since the history began", ref.kind.ID(ref.namespace, ref.name))
+				return fmt.Errorf("no change of %s is kept: it never existed, or has not changed since the history began", ref.Kind.ID(ref.Namespace, ref.Name))
 			}
 			switch output {
 			case "json":

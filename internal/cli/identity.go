@@ -112,12 +112,6 @@ func groupNumber(text string, known directory) (int, error) {
 	return parseID("group", gid)
 }
 
-// isNumber says of a text that it is meant as one: a user whose name looks so is
-// named by its number.
-func isNumber(text string) bool {
-	return !strings.ContainsFunc(text, func(r rune) bool { return r < '0' || r > '9' })
-}
-
 func parseID(kind, text string) (int, error) {
 	id, err := strconv.ParseUint(text, 10, 32)
 	if err != nil || id < 1 || id > sandbox.MaxID {

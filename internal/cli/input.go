@@ -128,3 +128,16 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	}
 	return nil
 }
+
+// filesByFlag is noArguments of a command that takes files: what stands alone is said where
+// it belongs.
+func filesByFlag(cmd *cobra.Command, args []string) error {
+	isFile := func(arg string) bool {
+		_, err := os.Stat(arg)
+		return err == nil || arg == "-"
+	}
+	if !slices.ContainsFunc(args, isFile) {
+		return noArguments(cmd, args)
+	}
+	return fmt.Errorf("%s takes files behind -f, each of them: %s -f %s", cmd.Name(), cmd.CommandPath(), strings.Join(args, " -f "))
+}

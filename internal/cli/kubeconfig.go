@@ -15,6 +15,7 @@ import (
 
 	"sluice.dev/sluice/internal/control/authority"
 	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/stdout"
 )
 
 func newKubeconfigCommand() *cobra.Command {
@@ -121,8 +122,8 @@ func isHost(host string) bool {
 // keepPrivate makes a file that we write to readable by its owner alone, before the key
 // is in it. What is no file (a terminal, a pipe) is left.
 func keepPrivate(w io.Writer) error {
-	if wrapped, ok := w.(*output); ok {
-		w = wrapped.to
+	if wrapped, ok := w.(*stdout.Writer); ok {
+		w = wrapped.To
 	}
 	file, ok := w.(*os.File)
 	if !ok {

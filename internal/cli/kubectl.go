@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/paths"
 )
 
@@ -61,48 +60,14 @@ func kubectlCommand(verb, arguments, short, long, example string) *cobra.Command
 // errNoKubectl is wrapped by the error of a machine without kubectlProgram.
 var errNoKubectl = errors.New(kubectlProgram + " is neither beside sluice nor in PATH")
 
-// becomeKubectl goes on as the kubectlProgram beside this binary, or that of PATH. It
-// returns only where there is none.
+// becomeKubectl goes on as the kubectlProgram beside this binary, or that of PATH, under
+// our name, by which it calls itself. It returns only where there is none.
 func becomeKubectl(cmd *cobra.Command, verb string, args []string) error {
-	args, err := kubectlArguments(args)
-	if err != nil {
-		return err
-	}
 	path, err := paths.Program(kubectlProgram)
 	if err != nil {
 		return fmt.Errorf("%s is kubectl's own here, and %w: make build builds it beside sluice", cmd.CommandPath(), errNoKubectl)
 	}
-	return become(path, append([]string{kubectlProgram, verb}, args...))
-}
-
-// kubectlArguments gives names as ours print them the form of kubectl:
-// egress-rule/books/googleapis is egressrules.config.istio.io/googleapis in the
-// namespace books.
-func kubectlArguments(args []string) ([]string, error) {
-	translated, first, namespace := slices.Clone(args), "", ""
-	for i, arg := range args {
-		if arg == "--" {
-			break
-		}
-		ref, err := parseObjectID(arg)
-		if kind, found := api.Lookup(arg); err != nil && found == nil && slices.Contains(kind.Aliases, strings.ToLower(arg)) {
-			translated[i] = kind.Resource() // which means another kind to kubectl
-		}
-		if err != nil {
-			continue // a flag, a value, or a form of kubectl
-		}
-		if namespace != "" && ref.namespace != "" && ref.namespace != namespace {
-			return nil, fmt.Errorf("%s is in another namespace than %s: name each in a command of its own", arg, first)
-		}
-		translated[i] = ref.kind.Resource() + "/" + ref.name
-		if ref.namespace != "" {
-			first, namespace = arg, ref.namespace
-		}
-	}
-	if namespace != "" {
-		translated = append([]string{"--" + flagNamespace + "=" + namespace}, translated...)
-	}
-	return translated, nil
+	return become(path, append([]string{cmd.Root().Name(), verb}, args...))
 }
 
 func isHelp(args []string) bool {
@@ -153,8 +118,5 @@ func getByKubectl(cmd *cobra.Command, args []string) error {
 		}
 		given = append(given, "--"+flag.Name+"="+flag.Value.String())
 	})
-	if len(args) > 0 && args[0] == allTypes {
-		args = append([]string{"sluice"}, args[1:]...) // the category of our kinds
-	}
 	return becomeKubectl(cmd, "get", append(given, args...))
 }

@@ -41,7 +41,7 @@ workload cannot be held by a sidecar, nothing is written. What was injected befo
 injecting it again.`,
 		Example: `  kubectl apply -f <(sluice kube-inject -f bookinfo.yaml)
   sluice kube-inject -f bookinfo.yaml --includeIPRanges=10.0.0.0/8 --meshConfigFile mesh.yaml`,
-		Args: noArguments,
+		Args: filesByFlag,
 		RunE: func(cmd *cobra.Command, _ []string) error { return kubeInject(cmd, &o) },
 	}
 	addFileFlag(cmd, &o.files)

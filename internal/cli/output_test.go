@@ -139,33 +139,3 @@ func TestEveryCommandFailsWhereItsOutputCannotBeWritten(t *testing.T) {
 	}
 	covered(root, "")
 }
-
-func TestAFailedWriteIsToldBesideWhatElseWentWrong(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		want string
-		code int // of an ExitError
-	}{
-		{nil, "cannot write the output: no space left on the disk", 0},
-		{&ExitError{Code: 3}, "cannot write the output: no space left on the disk", 0},
-		{errors.New("no such rule"), "no such rule; and cannot write the output: no space left on the disk", 0},
-		{&ExitError{Code: 125, Err: errors.New("no sandbox")}, "no sandbox; and cannot write the output: no space left on the disk", 125},
-	} {
-		o := &output{to: &full{}}
-		if _, err := o.Write([]byte("x")); !errors.Is(err, errFull) {
-			t.Fatal(err)
-		}
-		o.to = &full{100}
-		if n, err := o.Write([]byte("x")); n != 0 || !errors.Is(err, errFull) {
-			t.Errorf("behind a failed write it wrote %d, %v", n, err)
-		}
-		got := o.outcome(c.err)
-		var exit *ExitError
-		if got.Error() != c.want || errors.As(got, &exit) != (c.code != 0) || exit != nil && exit.Code != c.code {
-			t.Errorf("%v: %v", c.err, got)
-		}
-	}
-	if (&output{to: new(strings.Builder)}).outcome(nil) != nil {
-		t.Error("where nothing failed there is an error")
-	}
-}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -9,34 +10,8 @@ import (
 	"sluice.dev/sluice/api"
 )
 
-// reference is an object as the command line names it.
-type reference struct {
-	kind      *api.Kind
-	word      string // for the kind, as it was written
-	namespace string // "" where none was said
-	name      string // "" means every object of the kind
-}
-
-// parseObjectID reads the name by which everything that Sluice prints calls an object:
-// egress-rule/books/googleapis, and mesh-config/default for one without a namespace.
-func parseObjectID(text string) (reference, error) {
-	parts := strings.Split(text, "/")
-	for _, kind := range api.Kinds() {
-		if parts[0] != kind.Kebab {
-			continue
-		}
-		switch {
-		case kind.Namespaced && len(parts) == 3 && api.IsNamespace(parts[1]) && parts[2] != "":
-			return reference{kind, parts[0], parts[1], parts[2]}, nil
-		case !kind.Namespaced && len(parts) == 2 && parts[1] != "":
-			return reference{kind, parts[0], "", parts[1]}, nil
-		case kind.Namespaced:
-			return reference{}, fmt.Errorf("%q must look like %s/NAMESPACE/NAME, or write %s/NAME", text, kind.Kebab, kind.Singular)
-		}
-		return reference{}, fmt.Errorf("%q must look like %s/NAME", text, kind.Kebab)
-	}
-	return reference{}, fmt.Errorf("%q is not the name of an object: those look like egress-rule/NAMESPACE/NAME", text)
-}
+// reference names an object, or with no name every object of its kind.
+type reference = api.Reference
 
 // parseReferences reads the arguments of a command that takes objects: TYPE [NAME...],
 // TYPE/NAME..., or the names that Sluice prints. TYPE may be several, with commas. Each
@@ -57,11 +32,11 @@ func parseReferences(cmd *cobra.Command, args []string) ([]reference, error) {
 	for i := range refs {
 		ref := &refs[i]
 		switch {
-		case !ref.kind.Namespaced:
-		case ref.namespace == "":
-			ref.namespace = namespace
-		case given && ref.namespace != namespace:
-			return nil, fmt.Errorf("%s/%s is in the namespace %s, and --namespace says %s: leave it out", ref.kind.Kebab, ref.name, ref.namespace, namespace)
+		case !ref.Kind.Namespaced:
+		case ref.Namespace == "":
+			ref.Namespace = namespace
+		case given && ref.Namespace != namespace:
+			return nil, fmt.Errorf("%s/%s is in the namespace %s, and --namespace says %s: leave it out", ref.Kind.Kebab, ref.Name, ref.Namespace, namespace)
 		}
 	}
 	return refs, nil
@@ -74,10 +49,10 @@ func typesAndNames(types string, names []string) (refs []reference, err error) {
 			return nil, err
 		}
 		if len(names) == 0 {
-			refs = append(refs, reference{kind: kind, word: word})
+			refs = append(refs, reference{Kind: kind, Word: word})
 		}
 		for _, name := range names {
-			refs = append(refs, reference{kind: kind, word: word, name: name})
+			refs = append(refs, reference{Kind: kind, Word: word, Name: name})
 		}
 	}
 	return refs, nil
@@ -85,26 +60,20 @@ func typesAndNames(types string, names []string) (refs []reference, err error) {
 
 func slashed(args []string) (refs []reference, err error) {
 	for _, arg := range args {
-		word, name, found := strings.Cut(arg, "/")
+		word, _, found := strings.Cut(arg, "/")
 		if !found {
 			return nil, fmt.Errorf("%q between objects in the form TYPE/NAME: write them all so, or one TYPE and its names", arg)
 		}
-		if strings.Contains(word, "-") { // a name that was printed
-			ref, err := parseObjectID(arg)
-			if err != nil {
+		ref, err := api.ParseReference(arg)
+		if errors.Is(err, api.ErrNoReference) { // because of its type
+			if _, err := lookup(word); err != nil {
 				return nil, err
 			}
-			refs = append(refs, ref)
-			continue
 		}
-		kind, err := lookup(word)
 		if err != nil {
 			return nil, err
 		}
-		if name == "" || strings.Contains(name, "/") {
-			return nil, fmt.Errorf("%q must look like %s/NAME", arg, word)
-		}
-		refs = append(refs, reference{kind: kind, word: word, name: name})
+		refs = append(refs, ref)
 	}
 	return refs, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/internal/stdout"
 	"sluice.dev/sluice/internal/version"
 )
 
@@ -22,8 +23,8 @@ func Execute(ctx context.Context) int {
 	return execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }
 
-func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root, out := newRootCommand(), &output{to: stdout}
+func execute(ctx context.Context, args []string, to, stderr io.Writer) int {
+	root, out := newRootCommand(), &stdout.Writer{To: to}
 	if err := otherCommand(root, args); err != nil {
 		fmt.Fprintln(stderr, "Error:", err)
 		return 1
@@ -31,8 +32,13 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(stderr)
-	err := out.outcome(root.ExecuteContext(ctx))
+	refuseUnknownShell(root) // behind SetOut: it notes where the scripts go
+	ran, err := root.ExecuteContextC(ctx)
 	var exit *ExitError
+	if err != nil && ran.Name() == runName && !errors.As(err, &exit) {
+		err = &ExitError{Code: exitNotRun, Err: err} // no status of the command
+	}
+	err, exit = out.Outcome(err, errors.As(err, &exit) && exit.Err == nil), nil
 	switch {
 	case err == nil:
 		return 0
@@ -68,8 +74,9 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 	complete(root, flagNamespace, completeNamespaces())
 	root.PersistentPreRunE = checkServerFlags
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
+		return fmt.Errorf("%w; see %s --help", plainFlagError(err), cmd.CommandPath())
 	})
+	root.SetHelpCommand(newHelpCommand())
 
 	// What a user writes, then what runs, then what is asked.
 	root.AddCommand(
@@ -84,31 +91,6 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 	return root
 }
 
-// others are commands that people know from elsewhere, and what to write here.
-var others = map[string]string{
-	"logs": "sluice flows shows who went where", "log": "sluice flows shows who went where", "events": "sluice flows shows who went where", "top": "sluice flows --open shows what is open now",
-	"rm": "sluice delete TYPE NAME deletes objects", "remove": "sluice delete TYPE NAME deletes objects",
-	"ls": "sluice get TYPE lists objects, sluice status workloads", "list": "sluice get TYPE lists objects, sluice status workloads",
-	"ps": "sluice status shows workloads", "top-workloads": "sluice status shows workloads",
-	"dump": "sluice backup FILE writes every object to a file", "export": "sluice backup FILE writes every object to a file", "import": "sluice restore FILE brings a backup back",
-	"exec": "sluice run -- COMMAND runs a command in a sandbox", "start": "sluice run -- COMMAND runs a command in a sandbox",
-	"lint": "sluice validate -f FILE checks files", "check": "sluice validate -f FILE checks files", "analyze": "sluice validate -f FILE checks files",
-	"add": "sluice create -f FILE creates objects", "update": "sluice apply -f FILE creates or replaces objects", "set": "sluice apply -f FILE creates or replaces objects",
-	"proxy-status": "sluice status shows which rules each workload runs", "proxy-config": "sluice describe shows a rule and who runs it",
-	"allow": "sluice run --allow HOST lets a command reach a host; sluice create -f FILE stores a rule", "test": "sluice why URL says whether a workload may go there", "curl": "sluice why URL says whether a workload may go there",
-}
-
-// otherCommand says what to write in the place of a command that we do not have.
-func otherCommand(root *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	if instead, known := others[args[0]]; known {
-		return fmt.Errorf("unknown command %q for %q: %s", args[0], root.Name(), instead)
-	}
-	return nil
-}
-
 // checkServerFlags refuses the flags of all commands that speak to the server
 // where a command does not: a flag that is read and ignored misleads. A command
 // with a flag of its own by that name is not meant. A namespace must be one that can
@@ -120,7 +102,7 @@ func checkServerFlags(cmd *cobra.Command, _ []string) error {
 			continue
 		}
 		no := name == flagNamespace && slices.Contains([]string{"backup", "restore", "doctor"}, cmd.Name()) // they are of no one namespace
-		if no || slices.Contains([]string{"demo", "version", "kube-inject", "install", "uninstall"}, cmd.Name()) || name == flagKubeconfig && cmd.Name() == "run" {
+		if no || slices.Contains([]string{"demo", "version", "kube-inject", "install", "uninstall"}, cmd.Name()) || name != flagNamespace && cmd.Name() == "validate" || name == flagKubeconfig && cmd.Name() == "run" {
 			return usageError(cmd, cmd.Name()+" takes no --"+name)
 		}
 	}

@@ -235,6 +235,9 @@ func (o *runOptions) config(cmd *cobra.Command, args []string) (run.Config, erro
 		return c, errors.New("--ask and --audit exclude one another: what no rule allows is asked about, or passes")
 	}
 	if o.service == "" && o.server == "" {
+		if len(o.listen) > 0 {
+			return c, errors.New("--listen is for a workload of the mesh: name it with --service; --publish opens a port of a command that runs alone")
+		}
 		if c.Via, err = o.viaProxy(cmd, args, os.Getenv); err != nil {
 			return c, err
 		}

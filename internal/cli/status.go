@@ -45,11 +45,20 @@ not serve yet, or no longer, STATE says on which port of its --listen, and for h
 			if err := client.Sluice(cmd.Context(), inspect.StatusPath, nil, &status); err != nil {
 				return err
 			}
-			if namespace, given := namespaceFor(cmd); given {
+			namespace, given := namespaceFor(cmd)
+			elsewhere := 0
+			if given {
+				all := len(status.Workloads)
 				status.Workloads = slices.DeleteFunc(status.Workloads, func(w inspect.WorkloadStatus) bool { return w.Namespace != namespace })
+				elsewhere = all - len(status.Workloads)
 			}
 			if output == "json" {
 				return printJSON(cmd.OutOrStdout(), status)
+			}
+			if len(status.Workloads) == 0 && elsewhere > 0 {
+				fmt.Fprintln(cmd.OutOrStdout(), serverLine(&status, time.Now()))
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "No workload of namespace %s has joined; those of others (%d) are shown without --namespace\n", namespace, elsewhere)
+				return err
 			}
 			return printStatus(cmd.OutOrStdout(), &status, time.Now())
 		},
@@ -59,8 +68,13 @@ not serve yet, or no longer, STATE says on which port of its --listen, and for h
 	return cmd
 }
 
+// serverLine is the line of the server.
+func serverLine(s *inspect.Status, now time.Time) string {
+	return fmt.Sprintf("server %s, revision %d, %d objects, up %s", s.Server.Version, s.Revision, s.Rules, age(now.Sub(s.Server.Started)))
+}
+
 func printStatus(w io.Writer, s *inspect.Status, now time.Time) error {
-	fmt.Fprintf(w, "server %s, revision %d, %d objects, up %s\n", s.Server.Version, s.Revision, s.Rules, age(now.Sub(s.Server.Started)))
+	fmt.Fprintln(w, serverLine(s, now))
 	if len(s.Workloads) == 0 {
 		fmt.Fprintln(w, "No workload has joined. Start one with: sluice run --service NAME --listen PORT -- COMMAND")
 		return nil

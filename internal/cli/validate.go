@@ -17,7 +17,7 @@ and apply would. It speaks to no server, so it does not say what exists there al
 Exit status: 0 where all of them are valid, else 1.`,
 		Example: `  sluice validate -f rules.yaml
   sluice validate -f rules/ -f 'more/*.yaml'`,
-		Args: noArguments,
+		Args: filesByFlag,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			objects, err := validated(cmd, files, "validate", warnOnce(cmd))
 			if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/record"
@@ -56,6 +57,11 @@ or names a port that a service of the mesh does not have; 1 where the question c
   sluice why --rules rules.yaml https://pypi.org/
   sluice why --allow db.example.com:5432 --answer 10.1.2.3 db.example.com:5432`,
 		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 2 { // TYPE NAME
+				if _, err := api.Lookup(args[0]); err == nil {
+					return nil
+				}
+			}
 			if len(args) != 1 {
 				return errors.New("why takes one URL, such as https://www.example.com/, one id, or the name of one rule")
 			}
@@ -71,18 +77,28 @@ or names a port that a service of the mesh does not have; 1 where the question c
 			}
 			_, err = record.ParseID(args[0])
 			isID := err == nil
-			rule, err := parseObjectID(args[0])
-			isRule := err == nil
+			rule, isRule, err := ruleAsked(cmd, args)
+			if err != nil {
+				return err
+			}
 			if isID || isRule {
-				if err := refuseQuestion(cmd); err != nil {
+				if err := refuseQuestion(cmd, isRule); err != nil {
 					return err
 				}
 			}
-			namespace, _ := namespaceFor(cmd)
+			from, namespace, _, err := workloadFor(cmd, o.from)
+			if err != nil {
+				return err
+			}
 			query := inspect.WhyQuery{
-				From: o.from, Namespace: namespace, Labels: labels, Account: o.account, URL: args[0], Method: o.method, Answers: o.answers,
+				From: from, Namespace: namespace, Labels: labels, Account: o.account, URL: args[0], Method: o.method, Answers: o.answers,
 			}
 			if o.rules.Any() || len(o.rules.Private) > 0 {
+				for _, name := range []string{flagServer, flagKubeconfig} {
+					if cmd.Flags().Changed(name) {
+						return usageError(cmd, "--rules, --allow, --preset and --private ask no server: leave --"+name+" out")
+					}
+				}
 				return o.offline(cmd, query)
 			}
 			client, err := clientFor(cmd)
@@ -95,7 +111,7 @@ or names a port that a service of the mesh does not have; 1 where the question c
 			}
 			switch {
 			case isRule && o.output != "text":
-				return usageError(cmd, "why RULE prints text: sluice get "+args[0]+" -o json")
+				return usageError(cmd, "why RULE prints text: sluice get "+strings.Join(args, " ")+" -o json")
 			case isRule:
 				return describe(cmd.Context(), cmd.OutOrStdout(), client, rule)
 			case isID:
@@ -106,7 +122,7 @@ or names a port that a service of the mesh does not have; 1 where the question c
 	}
 	cmd.ValidArgsFunction = completeQuestions()
 	f := cmd.Flags()
-	f.StringVar(&o.from, "from", "", "the workload: details-v2/1, details-v2, or a unique beginning")
+	f.StringVar(&o.from, "from", "", "the workload: details-v2/1, details-v2, a unique beginning, or one of these behind its namespace and a slash")
 	complete(cmd, "from", completeWorkloads())
 	f.StringArrayVar(&o.labels, "label", nil, "K=V of a workload that need not run; may be repeated")
 	f.StringVar(&o.account, "service-account", "", "service account of a workload that need not run")
@@ -118,11 +134,26 @@ or names a port that a service of the mesh does not have; 1 where the question c
 	return cmd
 }
 
-// refuseQuestion refuses the flags that say what is asked about, where a decision is
-// opened that was made.
-func refuseQuestion(cmd *cobra.Command) error {
+// ruleAsked says whether the arguments name a rule, and which: TYPE NAME, or one word in
+// any form of an object's name.
+func ruleAsked(cmd *cobra.Command, args []string) (rule reference, isRule bool, err error) {
+	if len(args) == 1 {
+		if _, err := api.ParseReference(args[0]); errors.Is(err, api.ErrNoReference) {
+			return reference{}, false, nil // a URL, a host or an id
+		}
+	}
+	refs, err := parseReferences(cmd, args)
+	if err != nil {
+		return reference{}, false, err
+	}
+	return refs[0], true, nil
+}
+
+// refuseQuestion refuses the flags that say what is asked about, where a rule is shown or
+// a decision that was made is opened. A rule is looked for in a namespace.
+func refuseQuestion(cmd *cobra.Command, isRule bool) error {
 	for _, name := range []string{"from", "label", "service-account", "method", "answer", "rules", "allow", "preset", "private", flagNamespace} {
-		if cmd.Flags().Changed(name) {
+		if cmd.Flags().Changed(name) && !(isRule && name == flagNamespace) {
 			return usageError(cmd, "why ID and why RULE take no --"+name+": what is asked about is there")
 		}
 	}

@@ -40,7 +40,7 @@ type writer func(context.Context, *rest.Client, *api.Object) (stored api.Object,
 // writeOptions are the flags of the commands that store objects.
 type writeOptions struct {
 	files    []string
-	dryRun   bool
+	dryRun   dryRun
 	wait     time.Duration
 	prune    bool
 	selector string
@@ -49,13 +49,14 @@ type writeOptions struct {
 func writeCommand(verb, short, long string, write writer) *cobra.Command {
 	var o writeOptions
 	cmd := &cobra.Command{
-		Use: verb + " -f FILE", Short: short, Long: long, Args: noArguments,
+		Use: verb + " -f FILE", Short: short, Long: long, Args: filesByFlag,
 		Example: "  sluice " + verb + " -f samples/bookinfo/kube/egress-rule-google-apis.yaml\n  sluice " + verb + " -f - < rules.yaml",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd, verb, write) },
 	}
 	f := cmd.Flags()
 	addFileFlag(cmd, &o.files)
-	f.BoolVar(&o.dryRun, "dry-run", false, "have the server check everything, and store nothing")
+	f.Var(&o.dryRun, "dry-run", "have the server check everything, and store nothing")
+	f.Lookup("dry-run").NoOptDefVal = "true"
 	f.DurationVar(&o.wait, "wait", 0, "wait until every connected proxy runs each object, so long at most (without a value: 30s)")
 	f.Lookup("wait").NoOptDefVal = defaultWait.String()
 	if verb == "apply" {
@@ -80,13 +81,13 @@ func (o *writeOptions) run(cmd *cobra.Command, verb string, write writer) error 
 			return err
 		}
 	}
-	client, err := newClient(cmd, rest.Config{Warn: warn, DryRun: o.dryRun})
+	client, err := newClient(cmd, rest.Config{Warn: warn, DryRun: bool(o.dryRun)})
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	say := func(text string) {
-		if o.dryRun {
+		if bool(o.dryRun) {
 			text += " (dry run: nothing is stored)"
 		}
 		fmt.Fprintln(cmd.OutOrStdout(), text)
@@ -123,7 +124,7 @@ func (o *writeOptions) check(cmd *cobra.Command) (selector, error) {
 	switch {
 	case waits && o.wait <= 0:
 		return nil, fmt.Errorf("--wait %s must be longer than 0", o.wait)
-	case waits && o.dryRun:
+	case waits && bool(o.dryRun):
 		return nil, errors.New("--wait and --dry-run exclude each other: nothing comes into force that is not stored")
 	case o.prune && o.selector == "":
 		return nil, errors.New("--prune needs --selector: without labels it would delete what others wrote")
@@ -217,15 +218,15 @@ func deleteNames(cmd *cobra.Command, args []string) error {
 	defer client.Close()
 	var failures []string
 	for _, ref := range refs {
-		err := client.Delete(cmd.Context(), ref.kind, ref.namespace, ref.name)
+		err := client.Delete(cmd.Context(), ref.Kind, ref.Namespace, ref.Name)
 		if errors.Is(err, rest.ErrNoServer) {
 			return err
 		}
 		if err != nil {
-			failures = append(failures, fmt.Sprintf("cannot delete %s: %v", ref.name, err))
+			failures = append(failures, fmt.Sprintf("cannot delete %s: %v", ref.Name, err))
 			continue
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "Deleted config: %s %s\n", ref.word, ref.name)
+		fmt.Fprintf(cmd.OutOrStdout(), "Deleted config: %s %s\n", ref.Word, ref.Name)
 	}
 	return listOf(failures)
 }

@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// column is one column of the text form: a heading, and a width that longer
-// values exceed rather than lose a character.
+// column is one column of the text form: a heading, and a width that longer values exceed
+// rather than lose a character where the line has room for them.
 type column struct {
 	heading string
 	width   int
@@ -46,55 +46,108 @@ var request = column{"REQUEST", 28, false, false, func(b []byte, f *Record) []by
 }}
 
 // Layout is the columns of a list of flows.
-type Layout []column
+type Layout struct {
+	columns []column
+	width   int // of a terminal, which no line exceeds; 0: of nothing
+}
 
 // Plain is the columns that a list of flows has anywhere.
-func Plain() Layout { return columns }
+func Plain() Layout { return Layout{columns: columns} }
 
 // Wide is Plain with the method and the path of each request.
 func Wide() Layout {
-	return slices.Insert(slices.Clone(Layout(columns)), len(columns)-1, request)
+	return Layout{columns: slices.Insert(slices.Clone(columns), len(columns)-1, request)}
 }
 
-// Within is the columns that leave a third of so many characters for the last one; those
-// that matter least are left out, from the right.
+// What a line keeps of a terminal for its last column, and the widths of columns where not
+// even those that matter most fit. Narrower than minWidth no line gets.
+const (
+	lastWidth = 30
+	minWidth  = 60
+)
+
+// narrow are the widths of columns on a terminal that has no room for more, and in which
+// order columns are left out where these do not fit either.
+var (
+	narrow  = map[string]int{"TIME": 8, "WORKLOAD": 16, "DESTINATION": 24}
+	leftOut = []string{"TIME", "WORKLOAD"}
+)
+
+// Within is the columns for a terminal of so many characters: those that matter least are
+// left out, from the right, and the others get narrower. A line that is longer still is cut,
+// column by column: Wide has all of it.
 func (l Layout) Within(width int) Layout {
-	fits := slices.Clone(l)
-	for i := len(fits) - 1; i >= 0 && fits.width() > width*2/3; i-- {
-		if fits[i].spare {
-			fits = slices.Delete(fits, i, i+1)
+	width = max(width, minWidth)
+	fits := Layout{slices.Clone(l.columns), width}
+	for i := len(fits.columns) - 1; i >= 0 && fits.sum() > width-lastWidth; i-- {
+		if fits.columns[i].spare {
+			fits.columns = slices.Delete(fits.columns, i, i+1)
+		}
+	}
+	if fits.sum() <= width-lastWidth {
+		return fits
+	}
+	const least = len("no-rule")
+	for i := range fits.columns {
+		c := &fits.columns[i]
+		if less, found := narrow[c.heading]; found && fits.sum() > width-lastWidth {
+			c.width = max(less, c.width-(fits.sum()-(width-lastWidth)))
+		}
+		if c.heading == "TIME" && c.width < len("15:04:05.000") {
+			c.width, c.value = len("15:04:05"), func(b []byte, f *Record) []byte { return f.Start.AppendFormat(b, "15:04:05") }
+		}
+	}
+	for _, heading := range leftOut {
+		if fits.sum() > width-least {
+			fits.columns = slices.DeleteFunc(fits.columns, func(c column) bool { return c.heading == heading })
 		}
 	}
 	return fits
 }
 
-func (l Layout) width() (sum int) {
-	for _, c := range l {
-		sum += c.width + 2
+func (l Layout) sum() (sum int) {
+	for _, c := range l.columns[:len(l.columns)-1] {
+		sum += c.width + gap
 	}
 	return sum
 }
 
 // AppendHeader appends the line of headings, with its newline, to b.
 func (l Layout) AppendHeader(b []byte) []byte {
-	for i, c := range l {
-		b = appendColumn(b, i, c, func(b []byte) []byte { return append(b, c.heading...) })
-	}
-	return append(b, '\n')
+	return l.appendLine(b, func(b []byte, c *column) []byte { return append(b, c.heading...) })
 }
 
 // AppendText appends f as one line of text for people, with its newline, to b.
 // What a stranger chose is escaped, so that it cannot steer a terminal or forge
 // a line or a column.
 func (l Layout) AppendText(b []byte, f *Record) []byte {
-	for i, c := range l {
-		b = appendColumn(b, i, c, func(b []byte) []byte {
-			start := len(b)
-			if b = c.value(b, f); len(b) == start {
-				b = append(b, '-')
+	return l.appendLine(b, func(b []byte, c *column) []byte {
+		start := len(b)
+		if b = c.value(b, f); len(b) == start {
+			b = append(b, '-')
+		}
+		return b
+	})
+}
+
+// appendLine appends a line of a value for each column, cut where it exceeds the terminal.
+func (l Layout) appendLine(b []byte, value func(b []byte, c *column) []byte) []byte {
+	start := len(b)
+	for _, cut := range []bool{false, true} {
+		b = b[:start]
+		for i := range l.columns {
+			c := &l.columns[i]
+			limit := 0
+			if cut {
+				if limit = c.width; limit == 0 {
+					limit = max(1, l.width-gap-utf8.RuneCount(b[start:]))
+				}
 			}
-			return b
-		})
+			b = appendColumn(b, i, c, limit, value)
+		}
+		if l.width == 0 || utf8.RuneCount(b[start:]) <= l.width {
+			break
+		}
 	}
 	return append(b, '\n')
 }
@@ -116,12 +169,19 @@ func AppendJSON(b []byte, f *Record) []byte {
 	return append(append(b, line...), '\n')
 }
 
-func appendColumn(b []byte, index int, c column, value func([]byte) []byte) []byte {
+// gap is how many spaces are between columns.
+const gap = 2
+
+// appendColumn appends the value of a column, of limit characters at most (0: all).
+func appendColumn(b []byte, index int, c *column, limit int, value func([]byte, *column) []byte) []byte {
 	if index > 0 {
-		b = append(b, ' ', ' ')
+		b = append(b, "  "[:gap]...)
 	}
 	start := len(b)
-	b = value(b)
+	b = value(b, c)
+	if limit > 0 {
+		b = append(b[:start], shortened(b[start:], limit)...)
+	}
 	pad := c.width - utf8.RuneCount(b[start:])
 	for range max(pad, 0) {
 		b = append(b, ' ')
@@ -133,6 +193,15 @@ func appendColumn(b []byte, index int, c column, value func([]byte) []byte) []by
 		}
 	}
 	return b
+}
+
+// shortened is a text of limit characters at most, with an ellipsis where some are missing.
+func shortened(text []byte, limit int) []byte {
+	if utf8.RuneCount(text) <= limit {
+		return text
+	}
+	runes := []rune(string(text))
+	return append([]byte(string(runes[:limit-1])), "…"...)
 }
 
 // appendDestination is where the workload wanted to go: what it called the place

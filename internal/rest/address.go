@@ -39,7 +39,12 @@ type Endpoint struct {
 	URL         string      // the scheme and host of its URLs
 	TLS         *tls.Config // nil: none
 	Namespace   string      // where no other is given
+
+	address address
 }
+
+// Explain says of the error of a request what to do next, in the words of every command.
+func (e *Endpoint) Explain(err error) error { return e.address.explain(err) }
 
 // Resolve reads an address of --server as every command does.
 func Resolve(server string) (Endpoint, error) {
@@ -47,7 +52,7 @@ func Resolve(server string) (Endpoint, error) {
 	if err != nil {
 		return Endpoint{}, err
 	}
-	return Endpoint{found.network, found.at, found.scheme() + "://" + found.host, found.tls, Namespace(server)}, nil
+	return Endpoint{found.network, found.at, found.scheme() + "://" + found.host, found.tls, Namespace(server), found}, nil
 }
 
 // Namespace returns the one that a kubeconfig of --server names, else the default. What

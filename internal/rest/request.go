@@ -142,36 +142,40 @@ func TLSPortError(at string) error {
 }
 
 // explainTLS is explain of a server that a kubeconfig names.
-func (c *Client) explainTLS(err error) error {
+func (a *address) explainTLS(err error) error {
 	var expired x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w at %s, which the kubeconfig names; start it with --api-listen, or write the file anew with sluice kubeconfig --address HOST:PORT", ErrNoServer, c.Address())
+		return fmt.Errorf("%w at %s, which the kubeconfig names; start it with --api-listen, or write the file anew with sluice kubeconfig --address HOST:PORT", ErrNoServer, a.at)
 	case errors.As(err, &unknown), errors.As(err, &expired):
-		return fmt.Errorf("sluice-server at %s: %w: the kubeconfig is of another server, or of an earlier authority of it; write it anew with sluice kubeconfig", c.Address(), err)
-	case errors.Is(err, errTimeout):
-		return fmt.Errorf("sluice-server at %s: no whole answer within %s", c.Address(), c.timeout)
+		return fmt.Errorf("sluice-server at %s: %w: the kubeconfig is of another server, or of an earlier authority of it; write it anew with sluice kubeconfig", a.at, err)
 	}
-	return fmt.Errorf("sluice-server at %s: %w", c.Address(), err)
+	return fmt.Errorf("sluice-server at %s: %w", a.at, err)
 }
 
-// explain says of a failed request what to do next.
-func (c *Client) explain(err error) error {
+// explain says of a request that reached no server, or got no answer, what to do next.
+func (a *address) explain(err error) error {
 	var inner *url.Error
 	if errors.As(err, &inner) {
 		err = inner.Err // without the method and a URL that nobody typed
 	}
-	if c.address.tls != nil {
-		return c.explainTLS(err)
+	if a.tls != nil {
+		return a.explainTLS(err)
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w at %s; start one with sluice-server (or sluice demo) as the same user, or name another with --server", ErrNoServer, c.Address())
+		return fmt.Errorf("%w at %s; start one with sluice-server (or sluice demo) as the same user, or name another with --server", ErrNoServer, a.at)
 	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%w that we may speak to at %s: the socket is another user's; start one of your own with sluice-server, or name another with --server", ErrNoServer, c.Address())
-	case errors.Is(err, errTimeout):
+		return fmt.Errorf("%w that we may speak to at %s: the socket is another user's; start one of your own with sluice-server, or name another with --server", ErrNoServer, a.at)
+	}
+	return fmt.Errorf("sluice-server at %s: %w", a.at, err)
+}
+
+// explain is that of the address, and says how long an answer was waited for.
+func (c *Client) explain(err error) error {
+	if errors.Is(err, errTimeout) {
 		return fmt.Errorf("sluice-server at %s: no whole answer within %s", c.Address(), c.timeout)
 	}
-	return fmt.Errorf("sluice-server at %s: %w", c.Address(), err)
+	return c.address.explain(err)
 }

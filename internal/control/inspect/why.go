@@ -122,7 +122,7 @@ func (e *endpoints) whose(query WhyQuery) (workload wire.Workload, live bool, er
 		service, version, ok := splitBase(query.From)
 		if !ok {
 			return workload, false, failure(http.StatusNotFound,
-				"no workload %s is connected, and its name does not say service and version: give its labels", query.From)
+				"no workload %s is connected, and its name does not say service and version: say what it would be with --label K=V; sluice status lists those that are connected", query.From)
 		}
 		thought.Service, thought.Version = service, version
 	}
