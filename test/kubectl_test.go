@@ -40,6 +40,15 @@ func TestTheVerbsOfKubectlWorkOnRules(t *testing.T) {
 		{"sluice edit egress-rule/default/googleapis", "", 0, said + "edited\n"},
 		{"sluice get er googleapis -o jsonpath={.spec.destination.service}", "", 0, "*.wikipedia.org"},
 		{"sluice explain egresspolicy.spec.to.ports", "", 0, "FIELD: ports <[]Object>"},
+		{"sluice explain ep.spec.to.hosts", "", 0, "FIELD: hosts <[]string>"},
+		{"sluice explain virtualservice", "", 1, "error: configuration type virtualservice not found, the types are [egressrule routerule egresspolicy meshservice meshconfig]: to route calls inside the mesh, write a RouteRule"},
+		{"sluice get po -o wide", "", 1, "error: configuration type po not found, the types are [egressrule routerule egresspolicy meshservice meshconfig]: workloads are no objects here: start one with sluice run"},
+		{"sluice label egress-rule/default/googleapis season-", "", 0, "not labeled"},
+		{"sluice annotate egress-rule/default/googleapis example.com/er=pods/x", "", 0, said + "annotated\n"},
+		{`sluice patch er googleapis -p {"metadata":{"labels":{"team":"films"}}}`, "", 0, said + "patched\n"},
+		{"sluice diff -v=9 -f -", "", 2, "See 'sluice diff -h' for help and examples"},
+		{"kubectl-sluice diff -v=9 -f -", "", 2, "See 'kubectl-sluice diff -h' for help and examples"},
+		{"sluice edit er googleapis --windows", "", 1, "unknown flag: --windows"},
 		{"sluice -n elsewhere label er googleapis a=b", "", 1, `egressrules.config.istio.io "googleapis" not found`},
 		{"sluice label egress-rule/default/a egress-rule/books/b a=b", "", 1, "egress-rule/books/b is in another namespace than egress-rule/default/a"},
 		{"kubectl-sluice get egressrules --no-headers", "", 0, "googleapis   *.wikipedia.org"},
@@ -51,11 +60,33 @@ func TestTheVerbsOfKubectlWorkOnRules(t *testing.T) {
 		cmd.Env = append(cmd.Env, "KUBE_EDITOR=sed -i s/google.com/wikipedia.org/")
 		r := mesh.Finish(t, cmd, step.input)
 		text := r.Stdout
-		if step.code != 0 && !strings.Contains(step.line, " diff ") {
+		if step.code != 0 && (step.code != 1 || !strings.Contains(step.line, " diff ")) {
 			text = r.Stderr
 		}
 		if r.Code != step.code || !strings.Contains(text, step.says) {
 			t.Errorf("%s: exit %d, %q and %q; want %d and %q", step.line, r.Code, r.Stdout, r.Stderr, step.code, step.says)
+		}
+	}
+}
+
+func TestAVerbOfKubectlFailsWhereItsOutputCannotBeWritten(t *testing.T) {
+	place := mesh.NewPlace(t, mesh.User{Name: "user", UID: -1})
+	place.StartServer(t)
+	rule := filepath.Join(place.Samples, "bookinfo", "kube", "egress-rule-google-apis.yaml")
+	if r := place.Run(t, "", "sluice", "create", "-f", rule); r.Code != 0 {
+		t.Fatal(r.Stderr)
+	}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	for _, line := range []string{"get er", "get er -o wide", "get er -o name", "get er -o jsonpath={.items[0].metadata.name}", "explain egressrule", "label er googleapis a=b", "wait er/googleapis --for=condition=Accepted --timeout=30s", "api-resources"} {
+		cmd := place.Command(context.Background(), "kubectl-sluice", strings.Fields(line)...)
+		var said strings.Builder
+		cmd.Stdout, cmd.Stderr = full, &said
+		if err := cmd.Run(); err == nil || !strings.Contains(said.String(), "no space left on device") {
+			t.Errorf("%s: %v, %q", line, err, said.String())
 		}
 	}
 }

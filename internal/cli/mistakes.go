@@ -134,17 +134,18 @@ func plainFlagError(err error) error {
 	return err
 }
 
-// refuseUnknownShell gives cobra's command of the shells an error for a shell that it does
-// not know in place of its help.
+// refuseUnknownShell has cobra's command of the shells refuse one that it does not know, in
+// place of its help.
 func refuseUnknownShell(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
-			c.Args = func(cmd *cobra.Command, args []string) error {
+			c.Args = cobra.ArbitraryArgs
+			c.RunE = func(cmd *cobra.Command, args []string) error {
 				if len(args) > 0 {
 					return usageError(cmd, fmt.Sprintf("completion is for bash, zsh, fish and powershell, and not for %q", args[0]))
 				}
-				return nil
+				return cmd.Help()
 			}
 		}
 	}
