@@ -169,7 +169,7 @@ func (o *flowOptions) run(cmd *cobra.Command) error {
 
 // filter says what is wrong with the flags, and which flows they mean.
 func (o *flowOptions) filter(cmd *cobra.Command) (filter record.Filter, err error) {
-	namespace, given := namespaceFor(cmd)
+	_, given := namespaceFor(cmd)
 	switch {
 	case given && o.everywhere:
 		return filter, errors.New("--namespace and --all-namespaces exclude each other")
@@ -195,15 +195,16 @@ func (o *flowOptions) filter(cmd *cobra.Command) (filter record.Filter, err erro
 		}
 		filter.Rule = refs[0].Kind.ID(refs[0].Namespace, refs[0].Name)
 	}
-	if o.workload, namespace, given, err = workloadFor(cmd, o.workload); err != nil {
+	workload, namespace, given, err := workloadFor(cmd, o.workload)
+	switch {
+	case err != nil:
 		return filter, err
-	}
-	if given && o.everywhere {
+	case given && o.everywhere:
 		return filter, fmt.Errorf("--from names the namespace %s: leave --all-namespaces out", namespace)
-	}
-	if given {
+	case given:
 		o.namespace = namespace
 	}
+	o.workload = workload
 	filter.Host = o.to
 	if o.port != "" {
 		port, ok := names.ParsePort(o.port)

@@ -21,8 +21,8 @@ func (f *full) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// verdict is an error that only sums up what was printed.
-var verdict = errors.New("denied")
+// errVerdict is an error that only sums up what was printed.
+var errVerdict = errors.New("denied")
 
 func TestAFailedWriteIsToldBesideWhatElseWentWrong(t *testing.T) {
 	other := errors.New("no such rule")
@@ -31,7 +31,7 @@ func TestAFailedWriteIsToldBesideWhatElseWentWrong(t *testing.T) {
 		want string
 	}{
 		{nil, "cannot write the output: no space left on the disk"},
-		{verdict, "cannot write the output: no space left on the disk"},
+		{errVerdict, "cannot write the output: no space left on the disk"},
 		{other, "no such rule; and cannot write the output: no space left on the disk"},
 	} {
 		w := &Writer{To: &full{}}
@@ -42,7 +42,7 @@ func TestAFailedWriteIsToldBesideWhatElseWentWrong(t *testing.T) {
 		if n, err := w.Write([]byte("x")); n != 0 || !errors.Is(err, errFull) {
 			t.Errorf("behind a failed write it wrote %d, %v", n, err)
 		}
-		got := w.Outcome(c.err, errors.Is(c.err, verdict))
+		got := w.Outcome(c.err, errors.Is(c.err, errVerdict))
 		if got.Error() != c.want || errors.Is(got, other) != errors.Is(c.err, other) {
 			t.Errorf("%v: %v", c.err, got)
 		}
@@ -50,7 +50,7 @@ func TestAFailedWriteIsToldBesideWhatElseWentWrong(t *testing.T) {
 	if (&Writer{To: new(strings.Builder)}).Outcome(nil, false) != nil {
 		t.Error("where nothing failed there is an error")
 	}
-	if err := (&Writer{To: new(strings.Builder)}).Outcome(verdict, true); !errors.Is(err, verdict) {
+	if err := (&Writer{To: new(strings.Builder)}).Outcome(errVerdict, true); !errors.Is(err, errVerdict) {
 		t.Errorf("what was printed came to %v", err)
 	}
 }

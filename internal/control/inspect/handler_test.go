@@ -164,7 +164,7 @@ func TestWhyDecidesOnWhatTheProxyAcknowledged(t *testing.T) {
 		{"from=ratings-v1" + google, 400, "can mean default/ratings-v1, third/ratings-v1", ""},
 		{"from=details-v1" + google, 409, "no-snapshot", ""},
 		{"from=mongo-v1" + google, 200, "deny", "mongo-v1"},
-		{"from=mongo" + google, 404, "give its labels", ""},
+		{"from=mongo" + google, 404, "say what it would be with --label K=V", ""},
 		{"label=app:mongo&label=version:v3" + google, 200, "deny", "mongo-v3"},
 		{"from=x-v1&namespace=broken" + google, 400, "cannot be compiled", ""},
 		{"from=x-v1&namespace=Not_One" + google, 400, "is not a valid DNS label", ""},
