@@ -28,7 +28,7 @@ const (
 // others are commands of kubectl, istioctl, docker and shells that we do not have.
 var others = map[string]string{
 	"logs": seeFlows, "log": seeFlows, "events": seeFlows, "tail": seeFlows, "top": "sluice flows --open shows what is open now",
-	"rm": useDelete, "remove": useDelete, "uninstall": useDelete + "; make uninstall removes Sluice",
+	"rm": useDelete, "remove": useDelete,
 	"ls": "sluice get TYPE lists objects, sluice status workloads", "list": "sluice get TYPE lists objects, sluice status workloads",
 	"show": "sluice get TYPE lists objects, sluice describe TYPE NAME shows one", "inspect": "sluice describe TYPE NAME shows an object",
 	"ps": seeStatus, "top-workloads": seeStatus, "proxy-status": seeStatus,
@@ -42,11 +42,10 @@ var others = map[string]string{
 	"api-resources": seeExplain, "api-versions": seeExplain, "kustomize": useApply, "plugin": "sluice is a plugin of kubectl: kubectl sluice COMMAND",
 	"lint": useValidate, "check": useValidate, "analyze": useValidate,
 	"add": useApply, "update": useApply, "set": useApply, "put": useApply, "upgrade": "make install replaces the programs: the guide's page Operate says how",
-	"install": "make install copies the programs: the guide's page Operate says how",
 	// istioctl.
 	"proxy-config": "sluice describe shows a rule and who runs it", "pc": "sluice describe shows a rule and who runs it",
 	"register": "sluice run --service NAME --listen PORT -- COMMAND joins the mesh", "deregister": "a workload leaves the mesh when its command ends",
-	"gen-deploy": "make install copies the programs and the units of systemd", "context-create": useKube,
+	"gen-deploy": "sluice install brings Sluice into a Kubernetes cluster, make install onto a machine", "context-create": useKube,
 	"experimental": "no command is experimental here: sluice --help lists all", "x": "no command is experimental here: sluice --help lists all",
 	"shift": useRoutes, "dashboard": "sluice flows and sluice status show it here; --metrics of sluice-proxy and sluice-server is for Prometheus",
 	"allow": "sluice run --allow HOST lets a command reach a host; sluice create -f FILE stores a rule",
