@@ -57,9 +57,7 @@ func (a *asked) probes() [4]policy.Chain {
 // with the first of its protocols that can carry one.
 func (a *asked) requestRules() []policy.Member {
 	var list []policy.Member
-	rules := a.set.Rules()
-	for i := range rules {
-		rule := &rules[i]
+	for rule := range a.set.Rules() {
 		byAddress := len(rule.CIDRs) > 0 || slices.ContainsFunc(rule.Hosts, func(p names.Pattern) bool { _, ok := p.Addr(); return ok })
 		if !byAddress || !rule.NeedsRequest() {
 			continue

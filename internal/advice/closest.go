@@ -26,9 +26,7 @@ func (a *asked) closest() *policy.Rule {
 		near  = 0
 		sites = sitesOf(v.Name)
 	)
-	rules := a.set.Rules()
-	for i := range rules {
-		rule := &rules[i]
+	for rule := range a.set.Rules() {
 		score := nearness(rule, v.Name, v.Addr, sites)
 		if score > 0 && rule.HoldsPort(v.Transport, v.Port) {
 			score++

@@ -83,9 +83,8 @@ func (a *asked) flag() string {
 func (a *asked) allowedWith(rule policy.Rule, instead string) bool {
 	v := a.verdict
 	beside := []policy.Rule{rule}
-	rules := a.set.Rules()
-	for i := range rules {
-		if other := &rules[i]; other.ID != instead && other.HoldsPort(v.Transport, v.Port) && other.Holds(v.Name, v.Addr) {
+	for other := range a.set.Rules() {
+		if other.ID != instead && other.HoldsPort(v.Transport, v.Port) && other.Holds(v.Name, v.Addr) {
 			beside = append(beside, *other)
 		}
 	}

@@ -191,101 +191,6 @@ func TestPatternMatchesAsTheNaiveModel(t *testing.T) {
 	})
 }
 
-func TestTrieFindsTheMostSpecificPatternThatMatches(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		patterns := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Pattern { return drawPattern(t, "p") }), 0, 40).Draw(t, "patterns")
-		var trie Trie[string]
-		distinct := map[Pattern]bool{}
-		for _, p := range patterns {
-			trie.Insert(p, p.String())
-			distinct[p] = true
-		}
-		if trie.Len() != len(distinct) {
-			t.Fatalf("Len() = %d, want %d", trie.Len(), len(distinct))
-		}
-		n := drawName(t, "name")
-		// The model: filter, then take the one with the longest text after "*",
-		// names before wildcards.
-		best, matching := "", 0
-		for p := range distinct {
-			if !naiveMatch(p, n) {
-				continue
-			}
-			matching++
-			bestIsExact, isExact := best != "" && best[0] != '*', p.String()[0] != '*'
-			if best == "" || !bestIsExact && (isExact || len(p.String()) > len(best)) {
-				best = p.String()
-			}
-		}
-		got, ok := trie.Lookup(n)
-		if ok != (matching > 0) || got != best {
-			t.Fatalf("Lookup(%s) = %q, %t; want %q", n, got, ok, best)
-		}
-		seen, last := 0, 1<<20
-		trie.Walk(n, func(text string) bool {
-			seen++
-			s := MustParsePattern(text).Specificity()
-			if s >= last {
-				t.Fatalf("Walk(%s) gives %s too late", n, text)
-			}
-			last = s
-			return true
-		})
-		if seen != matching {
-			t.Fatalf("Walk(%s) gives %d, want %d", n, seen, matching)
-		}
-	})
-}
-
-func TestTrieKeepsNoPatternThatCanMatchNothing(t *testing.T) {
-	var trie Trie[int]
-	for _, s := range []string{"10.0.0.1", "foo.123"} {
-		if trie.Insert(MustParsePattern(s), 1) {
-			t.Errorf("%s was kept", s)
-		}
-	}
-	if _, ok := trie.Lookup(Name{}); ok || trie.Len() != 0 {
-		t.Error("an empty trie finds something")
-	}
-	trie.Insert(MustParsePattern("*"), 1)
-	if _, ok := trie.Lookup(Name{}); ok {
-		t.Error("\"*\" matches no name at all")
-	}
-}
-
-func TestTrieLookupDoesNotAllocate(t *testing.T) {
-	trie := manyPatterns(1000)
-	for _, s := range []string{"www.host500.example.com", "host500.example.com", "a.b.c.nowhere.example"} {
-		n := MustParse(s)
-		if allocs := testing.AllocsPerRun(100, func() { trie.Lookup(n) }); allocs != 0 {
-			t.Errorf("Lookup(%s): %v allocations", s, allocs)
-		}
-	}
-}
-
-func manyPatterns(count int) *Trie[int] {
-	trie := &Trie[int]{}
-	for i := range count {
-		trie.Insert(MustParsePattern(fmt.Sprintf("*.host%d.example.com", i)), i)
-		trie.Insert(MustParsePattern(fmt.Sprintf("host%d.example.com", i)), i)
-	}
-	trie.Insert(MustParsePattern("*"), -1)
-	return trie
-}
-
-func BenchmarkTrieLookup(b *testing.B) {
-	for _, count := range []int{1000, 100_000} {
-		trie := manyPatterns(count)
-		n := MustParse("www.host500.example.com")
-		b.Run(fmt.Sprint(count), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				trie.Lookup(n)
-			}
-		})
-	}
-}
-
 func BenchmarkParse(b *testing.B) {
 	for _, s := range []string{"www.googleapis.com", "WWW.Googleapis.com.", "bücher.example"} {
 		b.Run(s, func(b *testing.B) {
@@ -317,10 +222,12 @@ func FuzzParsePattern(f *testing.F) {
 		if got, want := p.Match(n), naiveMatch(p, n); got != want {
 			t.Fatalf("%q matches %q: %t, want %t", p, n, got, want)
 		}
-		var trie Trie[bool]
-		trie.Insert(p, true)
-		if _, got := trie.Lookup(n); got != p.Match(n) {
-			t.Fatalf("a trie of %q finds %q: %t", p, n, got)
+		var index *Index
+		edit := index.Change()
+		edit.Put(p, 7)
+		index = edit.Done()
+		if got := len(matches(index, n)) == 1; got != p.Match(n) {
+			t.Fatalf("an index of %q finds %q: %t", p, n, got)
 		}
 	})
 }

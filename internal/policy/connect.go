@@ -32,13 +32,14 @@ func (s *Set) AtConnect(transport Transport, port uint16, dialled names.Name, ad
 	if s.deny != "" {
 		return Connect{}
 	}
-	table := s.ports[portOf(transport, port)]
+	key := portOf(transport, port)
+	table := s.ports[key]
 	if table == nil {
 		return Connect{Possible: s.audits()}
 	}
-	bytes := table.asBytes(dialled, addr)
+	bytes := s.asBytes(key, table, dialled, addr)
 	return Connect{
-		Possible: s.audits() || table.mayAllow(dialled), AsBytes: bytes, ServerFirst: bytes,
+		Possible: s.audits() || s.mayAllow(key, table, dialled), AsBytes: bytes, ServerFirst: bytes,
 		Watch: !bytes && !(table.nameProtocols | table.addrProtocols).only(tcpFamily),
 	}
 }
@@ -52,14 +53,14 @@ func (s *Set) RelaysOn(transport Transport, port uint16) bool {
 
 // mayAllow reports whether some chain to the port that begins with the name can be
 // allowed.
-func (t *portTable) mayAllow(dialled names.Name) bool {
+func (s *Set) mayAllow(key portKey, t *portTable, dialled names.Name) bool {
 	switch {
 	case t.hasAddrs():
 		return true // whatever name there is may lead into them
 	case dialled.IsZero():
 		return t.nameProtocols != 0 // an SNI or Host can still be such a name
 	}
-	_, ok := t.names.Lookup(dialled)
+	_, ok := s.nameTier(key, dialled)
 	return ok
 }
 
@@ -67,12 +68,12 @@ func (t *portTable) mayAllow(dialled names.Name) bool {
 // for HTTP or TLS could claim what is said to it. Whoever dials chooses the name under
 // a wildcard, or one that leads into a range, and with it the address: only a name that
 // a tcp rule spells out is taken at its word.
-func (t *portTable) asBytes(dialled names.Name, addr netip.Addr) bool {
+func (s *Set) asBytes(key portKey, t *portTable, dialled names.Name, addr netip.Addr) bool {
 	if !(t.nameProtocols | t.addrProtocols).holdsAny(tcpFamily) {
 		return false
 	}
 	if !dialled.IsZero() {
-		at, ok := t.names.Lookup(dialled)
+		at, ok := s.nameTier(key, dialled)
 		if ok {
 			return at.protocols.only(tcpFamily) && (t.nameProtocols.only(tcpFamily) || at.spellsOut(dialled))
 		}

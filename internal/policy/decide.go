@@ -18,8 +18,9 @@ import (
 // rule allows passes; whatever else is wrong with it is denied all the same.
 func (s *Set) Decide(c *Chain) Verdict {
 	v := Verdict{Port: c.Port, Transport: c.Transport}
-	table := s.ports[portOf(c.Transport, c.Port)]
-	if c.Sniffed == HTTP && table != nil && table.asBytes(c.Dialled, c.Addr) {
+	key := portOf(c.Transport, c.Port)
+	table := s.ports[key]
+	if c.Sniffed == HTTP && table != nil && s.asBytes(key, table, c.Dialled, c.Addr) {
 		bytes := c.withoutRequest()
 		c = &bytes
 	}
@@ -38,7 +39,7 @@ func (s *Set) Decide(c *Chain) Verdict {
 	case table == nil:
 		v.Reason = nothingMatches(c, &v, false)
 	case !v.Name.IsZero():
-		if t, ok := table.names.Lookup(v.Name); ok {
+		if t, ok := s.nameTier(key, v.Name); ok {
 			v.settle(t.judge(c))
 		} else if table.hasAddrs() {
 			v.settle(table.judgeWithin(c))
@@ -49,7 +50,7 @@ func (s *Set) Decide(c *Chain) Verdict {
 		if t, ok := table.lookupAddr(v.Addr); ok {
 			v.settle(t.judge(c))
 		} else {
-			v.Reason = nothingMatches(c, &v, table.names.Len() > 0)
+			v.Reason = nothingMatches(c, &v, table.nameProtocols != 0)
 		}
 	}
 	if v.Reason == refusal.NoRule && s.audits() {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -28,12 +29,13 @@ type Member struct {
 // zero, about an address. Without one, rules on addresses may still decide about a
 // name (NamesByAddress).
 func (s *Set) Tier(transport Transport, port uint16, name names.Name, addr netip.Addr) (Tier, bool) {
-	table := s.ports[portOf(transport, port)]
+	key := portOf(transport, port)
+	table := s.ports[key]
 	if table == nil {
 		return Tier{}, false
 	}
 	if name.IsZero() {
-		if !addr.IsValid() {
+		if !addr.IsValid() || table.addrs == nil {
 			return Tier{}, false
 		}
 		addr = addr.Unmap()
@@ -43,7 +45,7 @@ func (s *Set) Tier(transport Transport, port uint16, name names.Name, addr netip
 		}
 		return found.members(Tier{Range: at}), true
 	}
-	found, ok := table.names.Lookup(name)
+	found, ok := s.nameTier(key, name)
 	if !ok {
 		return Tier{}, false
 	}
@@ -72,8 +74,16 @@ func (s *Set) NamesByAddress(transport Transport, port uint16) bool {
 	return table != nil && table.hasAddrs()
 }
 
-// Rules returns every rule in the order of IDs. Nobody may change them.
-func (s *Set) Rules() []Rule { return s.rules }
+// Rules yields every rule in the order of IDs. Nobody may change them.
+func (s *Set) Rules() iter.Seq[*Rule] {
+	return func(yield func(*Rule) bool) {
+		for _, entry := range s.rules {
+			if !yield(&entry.rule) {
+				return
+			}
+		}
+	}
+}
 
 // Domain returns the mesh's domain, zero where there is none.
 func (s *Set) Domain() names.Name { return s.domain }

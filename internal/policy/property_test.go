@@ -185,7 +185,7 @@ func TestDecideIsTheNaiveModel(t *testing.T) {
 		}
 		want := naive(rules, c)
 		if len(want) == 0 && !v.Name.IsZero() && s.ports[portOf(c.Transport, c.Port)] != nil {
-			if _, ok := s.ports[portOf(c.Transport, c.Port)].names.Lookup(v.Name); !ok {
+			if _, ok := s.nameTier(portOf(c.Transport, c.Port), v.Name); !ok {
 				return // address rules that do not carry it
 			}
 		}

@@ -1,15 +1,13 @@
 package policy
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/gaissmai/bart"
 
-	"sluice.dev/sluice/internal/addresses"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -32,19 +30,29 @@ type Options struct {
 }
 
 // Set is the rules of one class of workloads, compiled. It is immutable and safe
-// for concurrent use.
+// for concurrent use. Change makes another one of it, which shares what stays the same.
 type Set struct {
 	version string
 	deny    refusal.Reason
 	domain  names.Name
-	rules   []Rule // in the order of their IDs
+	rules   []*ruleEntry // in the order of their IDs
 	ports   map[portKey]*portTable
-	named   names.Trie[naming] // every pattern but "*"
-	any     *Rule              // that names "*", with the lowest bound on new names of those
+	names   *names.Index // of the numbers in holders, under every pattern but "*"
+	holders []held
+	free    []uint32 // numbers that nobody has
+	any     *holder  // of "*"; nil where no rule names it
+	entries int      // destinations times ports
 
 	outbound     Action
 	auditRule    Rule
 	auditConsent consentLists // of public addresses alone
+}
+
+// ruleEntry is one rule of a Set.
+type ruleEntry struct {
+	rule    Rule
+	consent *consentLists
+	number  uint32 // of the holder of the patterns that it alone names
 }
 
 // portKey is a transport and a port.
@@ -54,13 +62,36 @@ func portOf(transport Transport, port uint16) portKey {
 	return portKey(transport)<<16 | portKey(port)
 }
 
-// portTable is the tiers of one port.
+// String names the port: "443" or "443/udp".
+func (k portKey) String() string {
+	if Transport(k>>16) == UDP {
+		return fmt.Sprintf("%d/udp", uint16(k))
+	}
+	return fmt.Sprint(uint16(k))
+}
+
+// portTable is what the rules say of one port, but for the tiers on names: those are with
+// the names.
 type portTable struct {
-	names         names.Trie[*tier]
-	addrs         bart.Table[*tier]
+	named, ranged counts // how many destinations rules open by which protocol
 	nameProtocols protocols
 	addrProtocols protocols
+	addrs         *bart.Table[*tier] // nil where no rule holds an address
 	within        within
+}
+
+// counts is a number for each protocol.
+type counts [len(protocolWords)]int32
+
+// add counts, and returns the protocols of which there are some.
+func (c *counts) add(p Protocol, by int) (some protocols) {
+	c[p] += int32(by)
+	for p, n := range c {
+		if n > 0 {
+			some = some.with(Protocol(p))
+		}
+	}
+	return some
 }
 
 // NewSet compiles rules; the order of their IDs decides which of several that
@@ -68,36 +99,18 @@ type portTable struct {
 // fails on a rule that the gate cannot carry, so that a snapshot is taken whole or
 // not at all.
 func NewSet(rules []Rule, opts Options) (*Set, error) {
-	if opts.Outbound == Allow {
-		return nil, errors.New("compile rules: an outbound default of Allow is not supported yet")
+	all := make([]*Rule, len(rules))
+	for i := range rules {
+		all[i] = &rules[i]
 	}
-	s := &Set{
-		version: opts.Version, deny: opts.Deny, domain: opts.Domain, outbound: opts.Outbound, auditRule: Rule{ID: AuditRule},
-		rules: slices.Clone(rules), ports: map[portKey]*portTable{},
-	}
-	slices.SortStableFunc(s.rules, func(a, b Rule) int { return strings.Compare(a.ID, b.ID) })
-	entries := 0
-	for i := range s.rules {
-		rule := &s.rules[i]
-		if entries += (len(rule.Hosts) + len(rule.CIDRs)) * len(rule.Ports); entries > MaxEntries {
-			return nil, fmt.Errorf("compile rules: more than %d destinations and ports", MaxEntries)
-		}
-		if err := s.add(rule); err != nil {
-			return nil, fmt.Errorf("compile rule %s: %w", rule.ID, err)
-		}
-	}
-	for port, table := range s.ports {
-		if !table.hasAddrs() {
-			continue
-		}
-		for _, ours := range addresses.OwnPrefixes() {
-			table.addrs.Insert(ours, &tier{})
-		}
-		if err := table.within.compile(table); err != nil {
-			return nil, fmt.Errorf("compile rules on port %d: %w", uint16(port), err)
-		}
-	}
-	return s, nil
+	return new(Set).Change(nil, all, opts)
+}
+
+// Denying returns a Set of the same rules that denies everything for one reason.
+func (s *Set) Denying(reason refusal.Reason) *Set {
+	denying := *s
+	denying.deny = reason
+	return &denying
 }
 
 // Version returns the version of the snapshot that the Set came with.
@@ -106,10 +119,34 @@ func (s *Set) Version() string { return s.version }
 // Len returns the number of rules.
 func (s *Set) Len() int { return len(s.rules) }
 
-// naming is what rules say of the names of one pattern, on whatever ports.
-type naming struct {
-	exactly bool  // the pattern has no wildcard
-	rule    *Rule // of those with the pattern the one with the lowest bound on new names
+// holder is what the rules that name one pattern say of it, on whatever ports.
+type holder struct {
+	members []*ruleEntry // in the order of rule IDs
+	ports   []portTier   // sorted by port
+	rule    *Rule        // of the members the one with the lowest bound on new names
+}
+
+// portTier is a tier on names on one port.
+type portTier struct {
+	port portKey
+	tier tier
+}
+
+// at returns the tier of a port.
+func (h *holder) at(port portKey) *tier {
+	if len(h.ports) > 8 {
+		i, ok := slices.BinarySearchFunc(h.ports, port, func(t portTier, port portKey) int { return cmp.Compare(t.port, port) })
+		if !ok {
+			return nil
+		}
+		return &h.ports[i].tier
+	}
+	for i := range h.ports {
+		if h.ports[i].port == port {
+			return &h.ports[i].tier
+		}
+	}
+	return nil
 }
 
 // tighter is that one of two rules that bounds new names more; before may be nil.
@@ -120,17 +157,39 @@ func tighter(before, rule *Rule) *Rule {
 	return before
 }
 
+// nameTier returns the tier of the most specific pattern on the port that matches a name.
+func (s *Set) nameTier(port portKey, n names.Name) (found *tier, ok bool) {
+	s.names.Walk(n, func(m names.Match) bool {
+		found = s.holders[m.Value].at(port)
+		return found == nil
+	})
+	if found == nil && s.any != nil && !n.IsZero() {
+		found = s.any.at(port)
+	}
+	return found, found != nil
+}
+
+// naming returns the holder of the most specific pattern but "*" that matches a name, on
+// any port; nil where there is none.
+func (s *Set) naming(n names.Name) (found *holder, exactly bool) {
+	s.names.Walk(n, func(m names.Match) bool {
+		found, exactly = s.holders[m.Value].holder, m.Exact
+		return false
+	})
+	return found, exactly
+}
+
 // Names reports whether a rule more specific than "*" names n, on any port.
 func (s *Set) Names(n names.Name) bool {
-	_, ok := s.named.Lookup(n)
-	return ok
+	found, _ := s.naming(n)
+	return found != nil
 }
 
 // NamesExactly reports whether a rule spells n out, on any port: DNS limits the
 // rate of the other new names, for under a wildcard the workload chooses them.
 func (s *Set) NamesExactly(n names.Name) bool {
-	found, _ := s.named.Lookup(n)
-	return found.exactly
+	_, exactly := s.naming(n)
+	return exactly
 }
 
 // Resolves returns the rule by which DNS outside may be asked for n, before anybody
@@ -140,114 +199,22 @@ func (s *Set) Resolves(n names.Name) (rule *Rule, exactly bool) {
 	if s.deny != "" || !s.domain.IsZero() && n.Within(s.domain) {
 		return nil, false
 	}
-	if found, ok := s.named.Lookup(n); ok {
-		return found.rule, found.exactly
-	}
-	if s.any == nil && s.audits() {
+	switch found, exactly := s.naming(n); {
+	case found != nil:
+		return found.rule, exactly
+	case s.any != nil:
+		return s.any.rule, false
+	case s.audits():
 		return &s.auditRule, false
 	}
-	return s.any, false
-}
-
-// add puts a rule into the tables of its ports.
-func (s *Set) add(rule *Rule) error {
-	switch rule.TLS.Mode {
-	case "":
-		rule.TLS.Mode = TLSAuto
-	case TLSAuto, TLSOriginate, TLSPassthrough:
-	default:
-		return fmt.Errorf("TLS mode %q: not supported yet", rule.TLS.Mode)
-	}
-	for _, cidr := range rule.CIDRs {
-		if !cidr.IsValid() {
-			return fmt.Errorf("an address range is not valid")
-		}
-	}
-	consent := consentOf(rule)
-	for _, pattern := range rule.Hosts {
-		if pattern.IsAny() {
-			s.any = tighter(s.any, rule)
-		} else if slot, _ := s.named.Slot(pattern); slot != nil {
-			_, slot.exactly = pattern.Exact()
-			slot.rule = tighter(slot.rule, rule)
-		}
-	}
-	for _, port := range rule.Ports {
-		if port.Port == 0 {
-			return fmt.Errorf("port 0")
-		}
-		if !port.Protocol.isBuilt() {
-			return fmt.Errorf("protocol %s on port %d: not supported yet", port.Protocol, port.Port)
-		}
-		if port.IdleTimeout < 0 {
-			return fmt.Errorf("idle timeout %s on port %d", port.IdleTimeout, port.Port)
-		}
-		key := portOf(port.Protocol.Transport(), port.Port)
-		table := s.ports[key]
-		if table == nil {
-			table = &portTable{}
-			s.ports[key] = table
-		}
-		table.add(candidate{rule, port.Protocol, consent, port.IdleTimeout})
-	}
-	return nil
-}
-
-// add puts a rule's destinations into the table, for one protocol.
-func (t *portTable) add(c candidate) {
-	for _, pattern := range c.rule.Hosts {
-		if addr, ok := pattern.Addr(); ok {
-			t.addAddr(netip.PrefixFrom(addr, addr.BitLen()), c)
-			continue
-		}
-		slot, found := t.names.Slot(pattern)
-		if slot == nil {
-			continue // no name can match it
-		}
-		if !found {
-			*slot = &tier{}
-		}
-		(*slot).add(c)
-		t.nameProtocols = t.nameProtocols.with(c.protocol)
-	}
-	for _, cidr := range c.rule.CIDRs {
-		t.addAddr(cidr, c)
-	}
-}
-
-func (t *portTable) addAddr(cidr netip.Prefix, c candidate) {
-	cidr = unmapPrefix(cidr)
-	if addresses.InOwn(cidr) {
-		return // Sluice's own: no rule holds it
-	}
-	at, found := t.addrs.Get(cidr)
-	if !found {
-		at = &tier{}
-		t.addrs.Insert(cidr, at)
-	}
-	at.add(c)
-	t.addrProtocols = t.addrProtocols.with(c.protocol)
-}
-
-func (t *tier) add(c candidate) {
-	// A rule that lists the same twice: its candidates stand at the end.
-	for i := len(t.candidates) - 1; i >= 0 && t.candidates[i].rule == c.rule; i-- {
-		if t.candidates[i].protocol == c.protocol {
-			return
-		}
-	}
-	if t.candidates == nil {
-		t.candidates = t.first[:0]
-	}
-	t.candidates = append(t.candidates, c)
-	t.protocols = t.protocols.with(c.protocol)
+	return nil, false
 }
 
 func (t *portTable) hasAddrs() bool { return t.addrProtocols != 0 }
 
 // lookupAddr returns the tier of the longest prefix that holds addr.
 func (t *portTable) lookupAddr(addr netip.Addr) (*tier, bool) {
-	if !addr.IsValid() {
+	if !addr.IsValid() || t.addrs == nil {
 		return nil, false
 	}
 	at, ok := t.addrs.Lookup(addr)

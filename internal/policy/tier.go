@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"time"
 
 	"sluice.dev/sluice/internal/refusal"
@@ -9,9 +10,29 @@ import (
 // tier is the rules that hold one destination, as specific as each other, on one
 // port.
 type tier struct {
-	candidates []candidate  // in the order of rule IDs
-	first      [1]candidate // room for the one that most tiers have
+	candidates []candidate // in the order of rule IDs
 	protocols  protocols
+}
+
+// add puts a candidate behind the others.
+func (t *tier) add(c candidate) {
+	// A rule that lists the same twice: its candidates stand at the end.
+	for i := len(t.candidates) - 1; i >= 0 && t.candidates[i].rule == c.rule; i-- {
+		if t.candidates[i].protocol == c.protocol {
+			return
+		}
+	}
+	t.candidates = append(t.candidates, c)
+	t.protocols = t.protocols.with(c.protocol)
+}
+
+// order puts candidates that were added or taken out in the order of rule IDs.
+func (t *tier) order() {
+	slices.SortStableFunc(t.candidates, func(a, b candidate) int { return compareRules(a.rule, b.rule) })
+	t.protocols = 0
+	for i := range t.candidates {
+		t.protocols = t.protocols.with(t.candidates[i].protocol)
+	}
 }
 
 // candidate is one rule's port in a tier.
