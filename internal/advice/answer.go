@@ -1,7 +1,6 @@
 package advice
 
 import (
-	"errors"
 	"fmt"
 
 	"sluice.dev/sluice/internal/names"
@@ -33,14 +32,11 @@ func (e *QuestionError) Error() string { return e.Text }
 
 // setOf compiles the rules of a snapshot as the proxy does.
 func setOf(snapshot *wire.Snapshot) (*policy.Set, error) {
-	if snapshot.Policy == nil {
-		return nil, errors.New("the snapshot holds no rules part")
-	}
 	options, err := snapshot.PolicyOptions()
 	if err != nil {
 		return nil, fmt.Errorf("compile the rules of snapshot %s: %w", snapshot.Version, err)
 	}
-	set, err := policy.NewSet(snapshot.Policy.Rules, options)
+	set, err := policy.NewSet(snapshot.Rules(), options)
 	if err != nil {
 		return nil, fmt.Errorf("compile the rules of snapshot %s: %w", snapshot.Version, err)
 	}

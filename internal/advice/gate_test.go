@@ -152,7 +152,7 @@ func drawSnapshot(t *rapid.T) *wire.Snapshot {
 	}
 	outbound := rapid.SampledFrom([]string{"Deny", "Audit"}).Draw(t, "outboundDefault")
 	return &wire.Snapshot{
-		Version: "v", Mesh: &wire.Mesh{OutboundDefault: outbound, MaxStale: time.Hour}, Policy: &wire.Policy{Rules: rules},
+		Version: "v", Mesh: &wire.Mesh{OutboundDefault: outbound, MaxStale: time.Hour}, Policies: []*wire.Policy{{Rules: rules}},
 		Routes: &wire.Routes{}, Directory: &wire.Directory{Domain: rapid.SampledFrom([]string{"cluster.local", "a.b"}).Draw(t, "domain")},
 	}
 }
@@ -245,7 +245,7 @@ func acceptAll(t *testing.T) netip.AddrPort {
 func TestARuleOnEverythingIsNoConsentToTheMetadataService(t *testing.T) {
 	from := &wire.Snapshot{
 		Version: "v", Mesh: &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour}, Routes: &wire.Routes{}, Directory: &wire.Directory{},
-		Policy: &wire.Policy{Rules: []policy.Rule{rule("egress-rule/default/all", "0.0.0.0/0 ::/0", "80/tcp")}},
+		Policies: []*wire.Policy{{Rules: []policy.Rule{rule("egress-rule/default/all", "0.0.0.0/0 ::/0", "80/tcp")}}},
 	}
 	q, err := Parse("http://rebind.example.com/", "")
 	if err != nil {

@@ -251,10 +251,10 @@ func accepted(t interface{ Fatalf(string, ...any) }, text string, labels map[str
 	}
 	out := compile.Compile(compile.Input{Objects: objects, Workloads: []wire.Workload{workload}, Created: time.Unix(1, 0)})
 	snapshot, err := out.ForWorkload(workload)
-	if err != nil || len(out.Problems) > 0 || len(snapshot.Policy.Rules) != 1 {
-		t.Fatalf("compiled with %v, %v: %d rules\n%s", err, out.Problems, len(snapshot.Policy.Rules), text)
+	if err != nil || len(out.Problems) > 0 || len(snapshot.Rules()) != 1 {
+		t.Fatalf("compiled with %v, %v: %d rules\n%s", err, out.Problems, len(snapshot.Rules()), text)
 	}
-	return snapshot.Policy.Rules[0]
+	return snapshot.Rules()[0]
 }
 
 // said is a rule in its one form, to be compared.

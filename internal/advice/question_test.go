@@ -46,10 +46,10 @@ func TestWhatIsNoDestinationIsRefusedWithAWayOn(t *testing.T) {
 func testSnapshot() *wire.Snapshot {
 	return &wire.Snapshot{
 		Version: "v1",
-		Policy: &wire.Policy{Rules: []policy.Rule{{
+		Policies: []*wire.Policy{{Rules: []policy.Rule{{
 			ID: "egress-rule/default/googleapis", Hosts: []names.Pattern{names.MustParsePattern("*.googleapis.com")},
 			Ports: []policy.Port{{Port: 443, Protocol: policy.ProtocolHTTPS}},
-		}}},
+		}}}},
 		Directory: &wire.Directory{Domain: "cluster.local", Services: []wire.Service{{
 			Name: names.MustParse("details.default.svc.cluster.local"), Short: "details", Namespace: "default",
 			Ports: []wire.ServicePort{{Port: 9080, Protocol: policy.ProtocolHTTP}},

@@ -14,7 +14,7 @@ import (
 func auditing(rules ...policy.Rule) *wire.Snapshot {
 	return &wire.Snapshot{
 		Version: "now", Mesh: &wire.Mesh{OutboundDefault: "Audit", MaxStale: time.Hour},
-		Policy: &wire.Policy{Rules: rules}, Directory: &wire.Directory{Domain: "cluster.local"},
+		Policies: []*wire.Policy{{Rules: rules}}, Directory: &wire.Directory{Domain: "cluster.local"},
 	}
 }
 

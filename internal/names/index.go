@@ -55,6 +55,7 @@ const (
 // wildLengths says how many wildcards have a suffix of each length, "*" among them.
 type wildLengths struct {
 	bits   [beginnings][4]uint64
+	inside bool // some begin neither with a dot nor with a hyphen
 	counts *[beginnings][longest + 1]uint32
 }
 
@@ -166,6 +167,9 @@ func (x *Index) Walk(n Name, yield func(Match) bool) {
 	for i := len(n.s) - 1; i >= 0; i-- {
 		c := n.s[i]
 		hash = step(hash, c)
+		if c != '.' && c != '-' && !x.wild.inside {
+			continue
+		}
 		length := len(n.s) - i
 		if i > 0 && x.wild.has(c, length) {
 			if found < len(some) {

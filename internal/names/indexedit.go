@@ -135,6 +135,10 @@ func (e *IndexEdit) count(suffix string, by int) {
 	} else {
 		wild.bits[beginning][length>>6] &^= 1 << (length & 63)
 	}
+	// "*" itself is found without a suffix.
+	others := wild.bits[elsewhere]
+	others[0] &^= 1
+	wild.inside = others != [4]uint64{}
 }
 
 func (s *shard) insert(fresh slot) {

@@ -15,14 +15,24 @@ import (
 	"sluice.dev/sluice/internal/names"
 )
 
-// ErrNotThere says that a rule which is to be taken out is not in the Set.
-var ErrNotThere = errors.New("the rule is not among those that are changed")
+// What Change fails on besides what NewSet fails on.
+var (
+	// ErrNotThere says that a rule which is to be taken out is not in the Set.
+	ErrNotThere = errors.New("the rule is not among those that are changed")
+	// ErrTwice says that a Set has two rules of one ID, or would: which is which cannot be told.
+	ErrTwice = errors.New("there are two of it")
+)
 
 // Change returns a Set of other rules: without those of the IDs in gone, and with those
 // added. It costs what the rules that change cost, but for addresses: the ranges of a port
-// on which one changes are compiled anew. s stays as it is. What it fails on is what NewSet
-// fails on, and an ID of gone that is not there.
+// on which one changes are compiled anew. s stays as it is. Where it fails, building anew
+// may not: an ID that is not there or is there twice says nothing of the rules.
 func (s *Set) Change(gone []string, added []*Rule, opts Options) (*Set, error) {
+	return s.change(gone, added, opts, true)
+}
+
+// change is Change; unless distinct, rules may have one ID.
+func (s *Set) change(gone []string, added []*Rule, opts Options, distinct bool) (*Set, error) {
 	if opts.Outbound == Allow {
 		return nil, errors.New("compile rules: an outbound default of Allow is not supported yet")
 	}
@@ -39,7 +49,7 @@ func (s *Set) Change(gone []string, added []*Rule, opts Options) (*Set, error) {
 	if err := e.takeOut(s.rules, gone); err != nil {
 		return nil, fmt.Errorf("compile rules: %w", err)
 	}
-	if err := e.putIn(added); err != nil {
+	if err := e.putIn(added, distinct); err != nil {
 		return nil, err
 	}
 	return e.done()
@@ -91,6 +101,9 @@ func (e *edit) takeOut(rules []*ruleEntry, gone []string) error {
 		if !ok {
 			return fmt.Errorf("rule %s: %w", id, ErrNotThere)
 		}
+		if at+1 < len(rules) && rules[at+1].rule.ID == id {
+			return fmt.Errorf("rule %s: %w", id, ErrTwice)
+		}
 		left = append(left, rules[:at]...)
 		e.remove(rules[at])
 		rules = rules[at+1:]
@@ -100,7 +113,7 @@ func (e *edit) takeOut(rules []*ruleEntry, gone []string) error {
 }
 
 // putIn puts rules in, in the order of their IDs; of equal IDs what was there comes first.
-func (e *edit) putIn(added []*Rule) error {
+func (e *edit) putIn(added []*Rule, distinct bool) error {
 	if len(added) == 0 {
 		return nil
 	}
@@ -117,6 +130,9 @@ func (e *edit) putIn(added []*Rule) error {
 		})
 		all = append(all, before[:at]...)
 		before = before[at:]
+		if distinct && len(all) > 0 && all[len(all)-1].rule.ID == rule.ID {
+			return fmt.Errorf("compile rules: rule %s: %w", rule.ID, ErrTwice)
+		}
 		if e.set.entries += entriesOf(rule); e.set.entries > MaxEntries {
 			return fmt.Errorf("compile rules: more than %d destinations and ports", MaxEntries)
 		}

@@ -148,6 +148,13 @@ func TestAChangeThatCannotBeMadeLeavesTheSetAsItIs(t *testing.T) {
 	if _, err := s.Change([]string{"c"}, nil, Options{}); !errors.Is(err, ErrNotThere) {
 		t.Errorf("a rule was taken out that is not there: %v", err)
 	}
+	again := rule("a", "a.example", "443/https")
+	if _, err := s.Change(nil, []*Rule{&again}, Options{}); !errors.Is(err, ErrTwice) {
+		t.Errorf("a rule was put in beside another of its ID: %v", err)
+	}
+	if _, err := newSet(t, again, again).Change([]string{"a"}, nil, Options{}); !errors.Is(err, ErrTwice) {
+		t.Errorf("one of two rules of an ID was taken out: %v", err)
+	}
 	bad := rule("c", "a.example 192.0.2.0/24", "443/https", "53/udp")
 	if _, err := s.Change([]string{"a"}, []*Rule{&bad}, Options{}); err == nil || !strings.Contains(err.Error(), "compile rule c: protocol udp on port 53") {
 		t.Errorf("a rule was put in that the gate cannot carry: %v", err)

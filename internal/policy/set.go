@@ -103,7 +103,7 @@ func NewSet(rules []Rule, opts Options) (*Set, error) {
 	for i := range rules {
 		all[i] = &rules[i]
 	}
-	return new(Set).Change(nil, all, opts)
+	return new(Set).change(nil, all, opts, false)
 }
 
 // Denying returns a Set of the same rules that denies everything for one reason.

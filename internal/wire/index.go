@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"time"
@@ -22,9 +23,15 @@ type Index struct {
 // VersionOf is the version of an index that names these parts: it depends on
 // nothing else, so equal content has equal versions on every server.
 func VersionOf(parts map[string]Hash) string {
-	sum := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(parts)) {
-		fmt.Fprintf(sum, "%s %s\n", name, parts[name])
+	return versionOf(slices.Sorted(maps.Keys(parts)), parts)
+}
+
+// versionOf is VersionOf with the names in order.
+func versionOf(names []string, parts map[string]Hash) string {
+	sum, line := sha256.New(), make([]byte, 0, MaxPartName+HashLength+2)
+	for _, name := range names {
+		line = append(append(append(append(line[:0], name...), ' '), parts[name]...), '\n')
+		sum.Write(line)
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:16])
 }
@@ -47,7 +54,7 @@ func DecodeIndex(b []byte) (*Index, error) {
 			return nil, fmt.Errorf("index: %q is not the name of a part", name)
 		}
 	}
-	for _, name := range []string{PartMesh, PartPolicyRoot, PartPolicyNamespace, PartPolicyOwn, PartRoutes, PartDirectory} {
+	for _, name := range []string{PartMesh, PartRoutes, PartDirectory} {
 		if _, ok := index.Parts[name]; !ok {
 			return nil, fmt.Errorf("index: part %s is missing", name)
 		}
@@ -63,7 +70,7 @@ func DecodeIndex(b []byte) (*Index, error) {
 // then the snapshot is incomplete and an error.
 func (x *Index) Assemble(part func(name string, hash Hash) any) (*Snapshot, error) {
 	snapshot := &Snapshot{Version: x.Version, Revision: x.Revision, Created: x.Created, Parts: x.Parts}
-	var policies []*Policy
+	policies := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(x.Parts)) {
 		value := part(name, x.Parts[name])
 		fits := false
@@ -73,7 +80,8 @@ func (x *Index) Assemble(part func(name string, hash Hash) any) (*Snapshot, erro
 		case KindPolicy:
 			var policy *Policy
 			policy, fits = value.(*Policy)
-			policies = append(policies, policy)
+			snapshot.Policies = append(snapshot.Policies, policy)
+			io.WriteString(policies, string(x.Parts[name]))
 		case KindRoutes:
 			snapshot.Routes, fits = value.(*Routes)
 		case KindDirectory:
@@ -87,36 +95,6 @@ func (x *Index) Assemble(part func(name string, hash Hash) any) (*Snapshot, erro
 			return nil, fmt.Errorf("snapshot %s: part %s is missing", x.Version, name)
 		}
 	}
-	snapshot.Policy = joinPolicies(policies)
+	snapshot.policyKey = string(policies.Sum(nil))
 	return snapshot, nil
-}
-
-// joinPolicies makes one list of a class's rules. Where one part holds all of
-// them it is shared, not copied.
-func joinPolicies(policies []*Policy) *Policy {
-	var filled []*Policy
-	total := 0
-	for _, policy := range policies {
-		if len(policy.Rules) > 0 {
-			filled = append(filled, policy)
-			total += len(policy.Rules)
-		}
-	}
-	if len(filled) == 1 {
-		return filled[0]
-	}
-	joined := &Policy{}
-	if total > 0 {
-		joined.Rules = slices.Grow(joined.Rules, total)
-	}
-	for _, policy := range filled {
-		joined.Rules = append(joined.Rules, policy.Rules...)
-	}
-	return joined
-}
-
-// PolicyKey is equal for snapshots whose rules are equal: what a proxy shares
-// its compiled rules by.
-func (s *Snapshot) PolicyKey() string {
-	return string(s.Parts[PartPolicyRoot] + s.Parts[PartPolicyNamespace] + s.Parts[PartPolicyOwn])
 }

@@ -27,26 +27,35 @@ const (
 	KindIndex     Kind = "Index"
 )
 
-// Names of parts. The rules of one class of workloads come in three parts, so
-// that what selects many classes is compiled, sent and held once for all of them
-// and a change resends only the part that it touches.
+// Names of parts. The rules of one class of workloads come in many parts of a few small
+// rules or one large one: a change resends and decodes only the part that it touches, and
+// what selects many classes is compiled, sent and held once for all of them. Behind each
+// prefix stands the ID of the part's first rule.
 const (
 	PartMesh            = "mesh"
-	PartPolicyRoot      = "policy/root"      // rules of the root namespace that select every workload
-	PartPolicyNamespace = "policy/namespace" // rules of the workload's namespace that select all of it
-	PartPolicyOwn       = "policy/own"       // rules whose selector the class satisfies
+	PartPolicyRoot      = "policy/root/"      // rules of the root namespace that select every workload
+	PartPolicyNamespace = "policy/namespace/" // rules of the workload's namespace that select all of it
+	PartPolicyOwn       = "policy/own/"       // rules whose selector the class satisfies
 	PartRoutes          = "routes"
 	PartDirectory       = "directory"
 	PartEndpoints       = "endpoints/" // and the full name of the service
 	NameIndex           = "index"      // of the index on the stream
 )
 
+// PolicyPartName names the part of rules whose first has this ID.
+func PolicyPartName(prefix, first string) string {
+	if len(prefix)+len(first) > MaxPartName {
+		first = string(HashOf([]byte(first)))
+	}
+	return prefix + first
+}
+
 // Bounds of what crosses the stream. Past one of them a snapshot is not sent: the
 // proxy is notified that it is not current, and goes on with what it has until that
 // is stale.
 const (
 	MaxPartBytes     = 32 << 20 // JSON of one part, and of the index
-	MaxParts         = 20_000   // named by one index
+	MaxParts         = 60_000   // named by one index
 	MaxSnapshotBytes = 64 << 20 // JSON of all parts that one index names
 )
 
@@ -63,7 +72,7 @@ const (
 //	5: a service may have addresses, be headless or another name for a host; an endpoint
 //	   may have addresses, a name, and ports other than those of its service;
 //	   a route rule redirects, rewrites, appends headers and injects faults,
-//	   and has a time-out and retries
+//	   and has a time-out and retries; rules come in as many parts as are good for a change
 const Format = 5
 
 // onStream is what is read of a stream. Both of its ends are of one format: a
@@ -105,8 +114,6 @@ func KindOf(name string) (Kind, bool) {
 	switch name {
 	case PartMesh:
 		return KindMesh, true
-	case PartPolicyRoot, PartPolicyNamespace, PartPolicyOwn:
-		return KindPolicy, true
 	case PartRoutes:
 		return KindRoutes, true
 	case PartDirectory:
@@ -114,6 +121,11 @@ func KindOf(name string) (Kind, bool) {
 	}
 	if service, ok := strings.CutPrefix(name, PartEndpoints); ok && service != "" {
 		return KindEndpoints, true
+	}
+	for _, prefix := range []string{PartPolicyRoot, PartPolicyNamespace, PartPolicyOwn} {
+		if first, ok := strings.CutPrefix(name, prefix); ok && first != "" {
+			return KindPolicy, true
+		}
 	}
 	return "", false
 }
@@ -125,9 +137,9 @@ type Hash string
 // HashLength is the length of every Hash.
 const HashLength = 32
 
-// MaxPartName bounds the name of a part: a service has a name of at most 253
-// bytes.
-const MaxPartName = len(PartEndpoints) + 253
+// MaxPartName bounds the name of a part, in bytes: a service has a name of at most 253,
+// and so have the name of a rule and its namespace together with its kind.
+const MaxPartName = 400
 
 // HashOf returns the content address of b.
 func HashOf(b []byte) Hash {

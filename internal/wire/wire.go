@@ -38,13 +38,37 @@ type Snapshot struct {
 	Revision  int64        `json:"revision"` // of the store; for people, not part of the version
 	Created   time.Time    `json:"created"`
 	Mesh      *Mesh        `json:"mesh"`
-	Policy    *Policy      `json:"policy"`
+	Policies  []*Policy    `json:"policies"` // together in the order of rule IDs within each kind
 	Routes    *Routes      `json:"routes"`
 	Directory *Directory   `json:"directory"`
 	Endpoints []*Endpoints `json:"endpoints"`
 
 	// Parts is the content address of each part: what the index named.
 	Parts map[string]Hash `json:"parts,omitempty"`
+
+	policyKey string // of what Policies hold, where that came by checked addresses
+}
+
+// Rules returns the rules of all parts in one list of its own.
+func (s *Snapshot) Rules() []policy.Rule {
+	total := 0
+	for _, part := range s.Policies {
+		total += len(part.Rules)
+	}
+	all := make([]policy.Rule, 0, total)
+	for _, part := range s.Policies {
+		all = append(all, part.Rules...)
+	}
+	return all
+}
+
+// PolicyKey is equal for snapshots whose rules are equal: what a proxy shares its compiled
+// rules by. It is "" where nothing is known of their addresses.
+func (s *Snapshot) PolicyKey() string {
+	if len(s.Parts) == 0 {
+		return ""
+	}
+	return s.policyKey
 }
 
 // Mesh is what MeshConfig comes to for a proxy.
@@ -62,7 +86,7 @@ type Limits struct {
 	QueueTimeout        time.Duration `json:"queueTimeout,omitempty"`
 }
 
-// Policy is the egress rules that select one class of workloads.
+// Policy is some of the egress rules that select one class of workloads.
 type Policy struct {
 	Rules []policy.Rule `json:"rules"`
 }

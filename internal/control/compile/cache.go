@@ -3,34 +3,22 @@ package compile
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"sync"
 
-	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/wire"
 )
 
-// cache keeps what one compilation made for the next: objects by identity and
-// parts by content. What one generation did not use is dropped after the next,
+// cache keeps what one compilation made for the next: parts by content, and views. What one generation did not use is dropped after the next,
 // so it holds at most two generations.
 type cache struct {
 	domain  string
 	decoder *wire.Decoder
-	objects generations[objectKey, *cachedObject] // only compile uses it: not locked
-
-	known generations[*Service, *wire.Part] // likewise: the endpoints of those of a census
+	known   generations[*Service, *wire.Part] // endpoints of those of a census; only compile uses it: not locked
 
 	mu    sync.Mutex // parts are made by whoever asks for a view
 	parts generations[string, *wire.Part]
-}
-
-type objectKey struct{ apiVersion, kind, namespace, name string }
-
-// cachedObject is valid while the spec is the same value, or the store says that
-// it is the same version of the same object.
-type cachedObject struct {
-	spec         any
-	uid, version string
-	compiled     *compiled
+	views generations[string, *View] // by class
 }
 
 func newCache(domain string) *cache {
@@ -38,30 +26,29 @@ func newCache(domain string) *cache {
 }
 
 func (c *cache) startGeneration() {
-	c.objects.next()
-	c.known.next()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.parts.next()
+	c.views.next()
 }
 
-// compile returns what the object came to, compiled now or before.
-func (c *cache) compile(object *api.Object) *compiled {
-	meta := &object.Metadata
-	key := objectKey{object.APIVersion, object.Kind, meta.Namespace, meta.Name}
-	if known, ok := c.objects.get(key); ok {
-		sameVersion := meta.UID != "" && meta.UID == known.uid && meta.ResourceVersion != "" && meta.ResourceVersion == known.version
-		if sameVersion || object.Spec != nil && object.Spec == known.spec {
-			return known.compiled
+// policyParts makes the parts of rules, which come in the order of their IDs.
+func (c *cache) policyParts(prefix string, rules []*compiledEgress) ([]*wire.Part, error) {
+	var parts []*wire.Part
+	for len(rules) > 0 {
+		n := chunkLength(rules)
+		part, err := c.policyPart(prefix, rules[:n])
+		if err != nil {
+			return nil, err
 		}
+		parts, rules = append(parts, part), rules[n:]
 	}
-	fresh := &cachedObject{spec: object.Spec, uid: meta.UID, version: meta.ResourceVersion, compiled: compileObject(object, c.domain)}
-	c.objects.put(key, fresh)
-	return fresh.compiled
+	return parts, nil
 }
 
 // policyPart joins the JSON of rules that was made once for each.
-func (c *cache) policyPart(name string, rules []*compiledEgress) (*wire.Part, error) {
+func (c *cache) policyPart(prefix string, rules []*compiledEgress) (*wire.Part, error) {
+	name := wire.PolicyPartName(prefix, rules[0].rule.ID)
 	content := sha256.New()
 	size := len(`{"rules":[]}`)
 	for _, rule := range rules {
@@ -137,6 +124,23 @@ func (c *cache) part(key string, build func() (*wire.Part, error)) (*wire.Part, 
 	defer c.mu.Unlock()
 	c.parts.put(key, fresh)
 	return fresh, nil
+}
+
+// view returns the view of a class that the compilation before made, if it is of these
+// parts.
+func (c *cache) view(class string, of []*wire.Part) *View {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known, ok := c.views.get(class); ok && slices.Equal(known.from, of) {
+		return known
+	}
+	return nil
+}
+
+func (c *cache) keepView(class string, view *View) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.views.put(class, view)
 }
 
 // generations is a map that forgets what was not asked for since the generation

@@ -86,8 +86,6 @@ type Output struct {
 	failed    error           // why no snapshot can be made at all
 	cache     *cache
 	decoder   *wire.Decoder
-	root      func() (*wire.Part, error)
-	namespace map[string]func() (*wire.Part, error)
 
 	population func() *population
 	warnings   func() map[string][]Warning
@@ -103,6 +101,7 @@ type View struct {
 	Created  time.Time
 	Parts    []*wire.Part // sorted by name; never changed
 
+	from     []*wire.Part // the same as they were put together
 	hashes   map[string]wire.Hash
 	snapshot func() (*wire.Snapshot, error)
 }
@@ -119,9 +118,38 @@ func (v *View) Snapshot() (*wire.Snapshot, error) { return v.snapshot() }
 // Compile compiles in. It keeps nothing; a Compiler does.
 func Compile(in Input) *Output { return new(Compiler).Compile(in) }
 
-// Compiler compiles one input after another and does again only what changed.
-// Its zero value is ready. Not safe for concurrent use; the Outputs are.
-type Compiler struct{ cache *cache }
+// Compiler compiles one input after another and does again only what a change touches: the
+// objects that differ, the rules of their namespaces, and of these the part in which each is.
+// What it makes is what Compile makes of the same input. Its zero value is ready. Not safe
+// for concurrent use; the Outputs are.
+type Compiler struct {
+	cache   *cache
+	objects *objectSet
+	rules   ruleSet
+	routes  []*compiledRoute
+	refused []Problem // of routes
+	last    *joined
+}
+
+// joined is the services of the mesh and who serves them, and what they were made of.
+type joined struct {
+	defined  []*compiledService
+	census   uint64
+	spoken   int
+	past     int
+	known    []*Service
+	services *serviceSet
+	shared   []*wire.Part
+	failed   error
+	problems []Problem
+}
+
+// of reports whether the services of an input are the same: of one census there is one
+// population, and the number 0 counts nothing.
+func (j *joined) of(in *Input, defined []*compiledService) bool {
+	return j != nil && in.Census != 0 && in.Census == j.census && len(in.Workloads) == j.spoken && len(in.Past) == j.past &&
+		slices.Equal(in.Services, j.known) && slices.Equal(defined, j.defined)
+}
 
 // Compile compiles in.
 func (c *Compiler) Compile(in Input) *Output {
@@ -129,7 +157,7 @@ func (c *Compiler) Compile(in Input) *Output {
 		in.Domain = DefaultDomain
 	}
 	if c.cache == nil || c.cache.domain != in.Domain {
-		c.cache = newCache(in.Domain)
+		*c = Compiler{cache: newCache(in.Domain), objects: &objectSet{domain: in.Domain}}
 	}
 	c.cache.startGeneration()
 	out := &Output{
@@ -137,67 +165,101 @@ func (c *Compiler) Compile(in Input) *Output {
 		mesh: defaultMesh(), audit: in.Audit, workloads: in.Workloads,
 		cache: c.cache, decoder: c.cache.decoder, views: make(map[string]func() (*View, error)),
 	}
-	var (
-		rules   []*compiledEgress
-		defined []*compiledService
-	)
-	for i := range in.Objects {
-		object := c.cache.compile(&in.Objects[i])
-		out.objects = append(out.objects, object)
+	objects, gone, added := c.objects.take(in.Objects)
+	out.objects = objects
+	c.rules.change(egressOf(gone), egressOf(added), c.cache.policyPart)
+	rerouted := c.routes == nil
+	for _, object := range slices.Concat(gone, added) {
+		rerouted = rerouted || object.route != nil
+	}
+	var routes []*compiledRoute
+	var defined []*compiledService
+	for _, object := range objects {
 		for _, text := range object.problems {
 			out.report(object.id, text)
 		}
 		switch {
 		case object.egress != nil:
-			rules = append(rules, object.egress)
 		case object.route != nil:
-			out.routes = append(out.routes, object.route)
+			routes = append(routes, object.route)
 		case object.service != nil:
 			defined = append(defined, object.service)
 		case object.mesh != nil:
 			out.mesh = object.mesh
 		}
 	}
-	slices.SortFunc(rules, func(a, b *compiledEgress) int { return cmp.Compare(a.rule.ID, b.rule.ID) })
-	rules = out.dropConflicts(rules)
+	if rerouted {
+		if c.routes, c.refused = boundRegexes(routes); c.routes == nil {
+			c.routes = []*compiledRoute{}
+		}
+		slices.SortFunc(c.routes, byPrecedence)
+	}
+	out.routes = c.routes
+	if !c.last.of(&in, defined) {
+		c.last = c.join(&in, defined)
+	}
+	out.services, out.shared, out.failed = c.last.services, c.last.shared, c.last.failed
+	out.egress = c.rules.index
+	if len(in.Allow)+len(in.Private) > 0 {
+		out.egress = out.withFlags(&in)
+	}
+	out.Problems = slices.Concat(out.Problems, c.rules.problems(), c.refused, c.last.problems)
+	out.prepareWarnings()
+	slices.SortFunc(out.Problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Text, b.Text))
+	})
+	return out
+}
+
+// join joins the services of an input and makes the parts that every workload gets.
+func (c *Compiler) join(in *Input, defined []*compiledService) *joined {
+	j := &joined{defined: defined, census: in.Census, spoken: len(in.Workloads), past: len(in.Past), known: slices.Clone(in.Services)}
+	c.cache.known.next()
+	j.services = joinServices(defined, in, in.Domain, func(object, text string) {
+		j.problems = append(j.problems, Problem{Object: object, Text: text})
+	})
+	j.shared, j.failed = sharedParts(j.services, in.Domain, c.cache)
+	return j
+}
+
+// egressOf returns the egress rules among objects.
+func egressOf(objects []*compiled) (rules []*compiledEgress) {
+	for _, object := range objects {
+		if object.egress != nil {
+			rules = append(rules, object.egress)
+		}
+	}
+	return rules
+}
+
+// withFlags is the index of the rules in effect together with those of --allow and with
+// the consent of --private.
+func (o *Output) withFlags(in *Input) *egressIndex {
+	var rules []*compiledEgress
+	for _, of := range o.egress.namespaces {
+		rules = append(rules, of.all...)
+		for _, own := range of.own {
+			rules = append(rules, own...)
+		}
+	}
+	slices.SortFunc(rules, compareEgress)
 	for _, rule := range in.Allow {
 		everyones, err := allowed(rule)
 		if err != nil {
-			out.report(rule.ID, err.Error())
+			o.report(rule.ID, err.Error())
 			continue
 		}
 		rules = append(rules, everyones)
 	}
 	if len(in.Private) > 0 {
-		rules = out.consenting(rules, in.Private)
+		rules = o.consenting(rules, in.Private)
 	}
-	out.egress = indexEgress(rules)
-	out.routes = out.boundRegexes(out.routes)
-	slices.SortFunc(out.routes, byPrecedence)
-	out.services = joinServices(defined, &in, in.Domain, out.report)
-	out.shared, out.failed = sharedParts(out.services, in.Domain, c.cache)
-	out.preparePolicyParts()
-	out.prepareWarnings()
-	slices.SortStableFunc(out.Problems, func(a, b Problem) int { return cmp.Compare(a.Object, b.Object) })
-	return out
+	slices.SortStableFunc(rules, func(a, b *compiledEgress) int { return cmp.Compare(a.rule.ID, b.rule.ID) })
+	return indexEgress(rules, o.cache.policyPart)
 }
 
 func (o *Output) report(object, text string) {
 	o.Problems = append(o.Problems, Problem{Object: object, Text: text})
-}
-
-// preparePolicyParts lets the parts that many classes share be made once, when
-// the first class asks.
-func (o *Output) preparePolicyParts() {
-	o.root = sync.OnceValues(func() (*wire.Part, error) {
-		return o.cache.policyPart(wire.PartPolicyRoot, o.egress.everyone)
-	})
-	o.namespace = make(map[string]func() (*wire.Part, error), len(o.egress.namespaces))
-	for name, rules := range o.egress.namespaces {
-		o.namespace[name] = sync.OnceValues(func() (*wire.Part, error) {
-			return o.cache.policyPart(wire.PartPolicyNamespace, rules.all)
-		})
-	}
 }
 
 // ForWorkload returns the snapshot of one workload, which need not live: `sluice
@@ -231,19 +293,17 @@ func (o *Output) View(w wire.Workload) (*View, error) {
 }
 
 func (o *Output) makeView(w wire.Workload) (*View, error) {
-	root, err := o.root()
+	root, err := o.egress.in(RootNamespace).parts()
 	if err != nil {
 		return nil, err
 	}
-	ofNamespace, ok := o.namespace[w.Namespace]
-	if !ok {
-		ofNamespace = func() (*wire.Part, error) { return o.cache.policyPart(wire.PartPolicyNamespace, nil) }
+	var namespace []*wire.Part
+	if w.Namespace != RootNamespace {
+		if namespace, err = o.egress.in(w.Namespace).parts(); err != nil {
+			return nil, err
+		}
 	}
-	namespace, err := ofNamespace()
-	if err != nil {
-		return nil, err
-	}
-	own, err := o.cache.policyPart(wire.PartPolicyOwn, o.egress.selecting(w))
+	own, err := o.cache.policyParts(wire.PartPolicyOwn, o.egress.selecting(w))
 	if err != nil {
 		return nil, err
 	}
@@ -256,7 +316,14 @@ func (o *Output) makeView(w wire.Workload) (*View, error) {
 		return nil, err
 	}
 	view := &View{Revision: o.Revision, Created: o.Created}
-	view.Parts = append(slices.Clone(o.shared), mesh, root, namespace, own, routes)
+	view.from = slices.Concat(o.shared, []*wire.Part{mesh, routes}, root, namespace, own)
+	class := w.ClassKey()
+	if same := o.cache.view(class, view.from); same != nil {
+		view.Version, view.Parts, view.from, view.hashes = same.Version, same.Parts, same.from, same.hashes
+		view.snapshot = sync.OnceValues(func() (*wire.Snapshot, error) { return view.assemble(o.decoder) })
+		return view, nil
+	}
+	view.Parts = slices.Clone(view.from)
 	if len(view.Parts) > wire.MaxParts {
 		return nil, fmt.Errorf("compile: %d parts are more than the %d that one snapshot may have", len(view.Parts), wire.MaxParts)
 	}
@@ -272,6 +339,7 @@ func (o *Output) makeView(w wire.Workload) (*View, error) {
 	}
 	view.Version = wire.VersionOf(view.hashes)
 	view.snapshot = sync.OnceValues(func() (*wire.Snapshot, error) { return view.assemble(o.decoder) })
+	o.cache.keepView(class, view)
 	return view, nil
 }
 

@@ -1,7 +1,8 @@
 package compile
 
 import (
-	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,23 @@ type compiledEgress struct {
 	domain    string                     // of an EgressRule, for its conflicts; "" for others
 	json      []byte                     // of rule
 	hash      wire.Hash                  // of json
+	ends      bool                       // a part of rules ends behind this one
+}
+
+// chunkBytes is about how much JSON of rules comes in one part.
+const chunkBytes = 2 << 10
+
+// chunkLength says how many of the rules, which come in the order of their IDs, come in one
+// part. Whether a part ends behind a rule is drawn from the rule alone, the likelier the
+// larger it is: so a rule that comes or goes changes the part that it is in, and no other.
+func chunkLength(rules []*compiledEgress) int {
+	n := 1
+	// Rules of one ID, which only a command line or files can have, stay together: the name
+	// of a part is the ID of its first.
+	for n < len(rules) && (!rules[n-1].ends || rules[n].rule.ID == rules[n-1].rule.ID) {
+		n++
+	}
+	return n
 }
 
 // seal fixes the rule's JSON, by which it is addressed.
@@ -34,6 +52,8 @@ func (c *compiledEgress) seal() (*compiledEgress, error) {
 		return nil, fmt.Errorf("encode rule: %w", err)
 	}
 	c.json, c.hash = b, wire.HashOf(b)
+	drawn := sha256.Sum256([]byte(c.rule.ID))
+	c.ends = uint64(binary.BigEndian.Uint32(drawn[:]))*chunkBytes < uint64(len(b))<<32
 	return c, nil
 }
 
@@ -177,16 +197,18 @@ func parseCIDRs(texts []string) ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// egressIndex finds the rules of a class without looking at those of others.
+// egressIndex finds the rules of a class without looking at those of others. It is
+// immutable.
 type egressIndex struct {
-	everyone   []*compiledEgress // of the root namespace, without a selector
-	rootOwn    selectorIndex     // of the root namespace, with one
 	namespaces map[string]*namespaceRules
 }
 
-type namespaceRules struct {
-	all []*compiledEgress // without a selector
-	own selectorIndex
+// in returns the rules of a namespace, perhaps none.
+func (x *egressIndex) in(namespace string) *namespaceRules {
+	if of := x.namespaces[namespace]; of != nil {
+		return of
+	}
+	return &namespaceRules{parts: func() ([]*wire.Part, error) { return nil, nil }}
 }
 
 // selectorIndex files each rule under one label that it asks for, so that a
@@ -196,39 +218,42 @@ type selectorIndex map[label][]*compiledEgress
 
 type label struct{ key, value string }
 
-func (s selectorIndex) add(rule *compiledEgress) {
-	under := label{}
-	if len(rule.from.Labels) > 0 {
-		// The last key in order: what tells workloads apart ("version") rather
-		// than what many share ("app").
-		under.key = slices.Max(slices.Collect(maps.Keys(rule.from.Labels)))
-		under.value = rule.from.Labels[under.key]
+// under returns the label that a rule is filed under: the last key in order, for that tells
+// workloads apart ("version") rather than what many share ("app").
+func (c *compiledEgress) under() (under label) {
+	if len(c.from.Labels) > 0 {
+		under.key = slices.Max(slices.Collect(maps.Keys(c.from.Labels)))
+		under.value = c.from.Labels[under.key]
 	}
-	s[under] = append(s[under], rule)
+	return under
 }
 
-func indexEgress(rules []*compiledEgress) *egressIndex {
-	index := &egressIndex{rootOwn: make(selectorIndex), namespaces: make(map[string]*namespaceRules)}
+// add files a rule. Lists that another index has stay as they are.
+func (s selectorIndex) add(rule *compiledEgress) {
+	under := rule.under()
+	s[under] = append(slices.Clip(s[under]), rule)
+}
+
+// remove takes a rule out. Lists that another index has stay as they are.
+func (s selectorIndex) remove(rule *compiledEgress) {
+	under := rule.under()
+	left := slices.DeleteFunc(slices.Clone(s[under]), func(other *compiledEgress) bool { return other == rule })
+	if s[under] = left; len(left) == 0 {
+		delete(s, under)
+	}
+}
+
+// indexEgress indexes rules of any namespaces, sorted by ID.
+func indexEgress(rules []*compiledEgress, encode encoder) *egressIndex {
+	sorted := make(map[string][]*compiledEgress)
 	for _, rule := range rules {
-		selectsAll := rule.from == nil || len(rule.from.Labels)+len(rule.from.ServiceAccounts) == 0
-		if rule.namespace == RootNamespace {
-			if selectsAll {
-				index.everyone = append(index.everyone, rule)
-			} else {
-				index.rootOwn.add(rule)
-			}
-			continue
-		}
-		of := index.namespaces[rule.namespace]
-		if of == nil {
-			of = &namespaceRules{own: make(selectorIndex)}
-			index.namespaces[rule.namespace] = of
-		}
-		if selectsAll {
-			of.all = append(of.all, rule)
-		} else {
-			of.own.add(rule)
-		}
+		sorted[rule.namespace] = append(sorted[rule.namespace], rule)
+	}
+	index := &egressIndex{namespaces: make(map[string]*namespaceRules)}
+	for namespace, of := range sorted {
+		fresh := indexRules(of)
+		fresh.cut(nil, prefixOf(namespace), encode)
+		index.namespaces[namespace] = fresh
 	}
 	return index
 }
@@ -250,11 +275,11 @@ func (x *egressIndex) selecting(w wire.Workload) []*compiledEgress {
 			try(label{key, value})
 		}
 	}
-	look(x.rootOwn)
-	if of := x.namespaces[w.Namespace]; of != nil {
-		look(of.own)
+	look(x.in(RootNamespace).own)
+	if w.Namespace != RootNamespace {
+		look(x.in(w.Namespace).own)
 	}
-	slices.SortFunc(found, func(a, b *compiledEgress) int { return cmp.Compare(a.rule.ID, b.rule.ID) })
+	slices.SortFunc(found, compareEgress)
 	return found
 }
 

@@ -99,31 +99,25 @@ func (h *portHolder) String() string {
 	return fmt.Sprintf("[%s and %d more]", strings.Join(h.rules, " "), h.more)
 }
 
-// dropConflicts drops each EgressRule that conflicts with one of a smaller key in
-// its namespace: the same destination, or another protocol family on a port. The
-// rules come sorted by key. Policies of our own never conflict.
-func (o *Output) dropConflicts(rules []*compiledEgress) []*compiledEgress {
-	type domainKey struct{ namespace, domain string }
-	type portKey struct {
-		namespace string
-		port      uint16
-	}
-	domains := make(map[domainKey]string)
-	ports := make(map[portKey]*portHolder)
-	kept := rules[:0:0]
+// dropConflicts drops each EgressRule of a namespace that conflicts with one of a smaller
+// key: the same destination, or another protocol family on a port. The rules come sorted by
+// key. Policies of our own never conflict.
+func dropConflicts(rules []*compiledEgress) (kept []*compiledEgress, problems []Problem) {
+	domains := make(map[string]string)
+	ports := make(map[uint16]*portHolder)
+	report := func(id, text string) { problems = append(problems, Problem{Object: id, Text: text}) }
 	for _, rule := range rules {
 		if rule.domain == "" {
 			kept = append(kept, rule)
 			continue
 		}
-		key := domainKey{rule.namespace, rule.domain}
-		if other, ok := domains[key]; ok {
-			o.report(rule.rule.ID, fmt.Sprintf("rule %s conflicts with rule %s on domain %s, is rejected", rule.rule.ID, other, rule.domain))
+		if other, ok := domains[rule.domain]; ok {
+			report(rule.rule.ID, fmt.Sprintf("rule %s conflicts with rule %s on domain %s, is rejected", rule.rule.ID, other, rule.domain))
 			continue
 		}
 		conflict := ""
 		for _, port := range rule.rule.Ports {
-			holder := ports[portKey{rule.namespace, port.Port}]
+			holder := ports[port.Port]
 			if holder != nil && holder.protocol != family(port.Protocol) {
 				conflict = fmt.Sprintf("rule %s is rejected since it conflicts rules %s on port %d, protocol %s vs. protocol %s",
 					rule.rule.ID, holder, port.Port, family(port.Protocol), holder.protocol)
@@ -131,18 +125,17 @@ func (o *Output) dropConflicts(rules []*compiledEgress) []*compiledEgress {
 			}
 		}
 		if conflict != "" {
-			o.report(rule.rule.ID, conflict)
+			report(rule.rule.ID, conflict)
 			continue
 		}
-		domains[key] = rule.rule.ID
+		domains[rule.domain] = rule.rule.ID
 		for _, port := range rule.rule.Ports {
-			key := portKey{rule.namespace, port.Port}
-			if ports[key] == nil {
-				ports[key] = &portHolder{protocol: family(port.Protocol)}
+			if ports[port.Port] == nil {
+				ports[port.Port] = &portHolder{protocol: family(port.Protocol)}
 			}
-			ports[key].add(rule.rule.ID)
+			ports[port.Port].add(rule.rule.ID)
 		}
 		kept = append(kept, rule)
 	}
-	return kept
+	return kept, problems
 }

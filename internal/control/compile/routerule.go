@@ -91,21 +91,22 @@ func compileRouteRule(id, namespace string, spec *istio.RouteRuleSpec, domain st
 
 // boundRegexes drops the RouteRules with which the expressions of a namespace come to more
 // than it may have, in the order of their keys: each workload that calls holds them all.
-func (o *Output) boundRegexes(routes []*compiledRoute) []*compiledRoute {
+func boundRegexes(routes []*compiledRoute) (kept []*compiledRoute, problems []Problem) {
 	sizes := make(map[string]int)
 	slices.SortFunc(routes, func(a, b *compiledRoute) int { return cmp.Compare(a.rule.ID, b.rule.ID) })
-	return slices.DeleteFunc(routes, func(r *compiledRoute) bool {
+	kept = slices.DeleteFunc(routes, func(r *compiledRoute) bool {
 		if r.regexSize == 0 {
 			return false
 		}
 		if sizes[r.namespace]+r.regexSize > route.MaxRegexOfNamespace {
-			o.report(r.rule.ID, fmt.Sprintf("its regular expressions come to %d instructions, and those of the RouteRules of namespace %s may come to %d together: use exact or prefix, or fewer rules",
-				r.regexSize, r.namespace, route.MaxRegexOfNamespace))
+			problems = append(problems, Problem{Object: r.rule.ID, Text: fmt.Sprintf("its regular expressions come to %d instructions, and those of the RouteRules of namespace %s may come to %d together: use exact or prefix, or fewer rules",
+				r.regexSize, r.namespace, route.MaxRegexOfNamespace)})
 			return true
 		}
 		sizes[r.namespace] += r.regexSize
 		return false
 	})
+	return kept, problems
 }
 
 // compileSource reads match.source. The ingress has one name in every mesh: that of

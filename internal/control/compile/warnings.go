@@ -189,13 +189,16 @@ func (c *compiledEgress) selectsNobody() Warning {
 // unselective returns the rules that name workloads and hold for none of these, in
 // time that does not multiply the two: a rule is looked at until it holds for one.
 func (x *egressIndex) unselective(classes []wire.Workload) []*compiledEgress {
-	pending := map[string]selectorIndex{RootNamespace: maps.Clone(x.rootOwn)}
+	pending := make(map[string]selectorIndex)
 	for namespace, rules := range x.namespaces {
 		pending[namespace] = maps.Clone(rules.own)
 	}
 	for _, w := range classes {
 		for _, namespace := range []string{RootNamespace, w.Namespace} {
 			in := pending[namespace]
+			if in == nil {
+				continue
+			}
 			in.drop(label{}, w)
 			for key, value := range w.Labels {
 				in.drop(label{key, value}, w)

@@ -96,7 +96,7 @@ func (c *fakeCompiler) SnapshotFor(w wire.Workload) (*wire.Snapshot, error) {
 		return nil, errors.New("cannot be compiled")
 	}
 	c.asked = w
-	return &wire.Snapshot{Version: "thought", Policy: &wire.Policy{}}, nil
+	return &wire.Snapshot{Version: "thought", Policies: []*wire.Policy{{}}}, nil
 }
 
 func workload(namespace, instance string) WorkloadStatus {
@@ -104,10 +104,10 @@ func workload(namespace, instance string) WorkloadStatus {
 }
 
 func allowing(host string) *wire.Snapshot {
-	return &wire.Snapshot{Version: "acked", Created: time.Now(), Policy: &wire.Policy{Rules: []policy.Rule{{
+	return &wire.Snapshot{Version: "acked", Created: time.Now(), Policies: []*wire.Policy{{Rules: []policy.Rule{{
 		ID: "egress-rule/default/rule", Hosts: []names.Pattern{names.MustParsePattern(host)},
 		Ports: []policy.Port{{Port: 443, Protocol: policy.ProtocolHTTPS}},
-	}}}}
+	}}}}}
 }
 
 func serve(t *testing.T, plane *fakePlane, compiler *fakeCompiler) *httptest.Server {

@@ -19,6 +19,18 @@ import (
 // all changes of that time.
 const compileAtMost = 20 * time.Millisecond
 
+// restFactor is how much longer than a compilation the rest behind it is: however large the
+// mesh is, a storm of changes takes a fifth of a processor to compile. maxRest bounds it.
+const (
+	restFactor = 4
+	maxRest    = 2 * time.Second
+)
+
+// restAfter returns how long nothing is compiled after a compilation that took so long.
+func restAfter(took time.Duration) time.Duration {
+	return max(compileAtMost-took, min(restFactor*took, maxRest))
+}
+
 // Store is where the rules are.
 type Store interface {
 	// Objects returns every object, the revision of the store that they are of,
@@ -73,6 +85,7 @@ func (l *Loop) Run(ctx context.Context) {
 		there := l.config.Census.Now()
 		objects, revision, changed, ready := l.config.Store.Objects()
 		started := time.Now()
+		var took time.Duration
 		if ready {
 			out := compiler.Compile(compile.Input{
 				Objects: objects, Workloads: there.Workloads, Past: there.Past, Services: there.Services, Census: there.Number,
@@ -80,7 +93,8 @@ func (l *Loop) Run(ctx context.Context) {
 			})
 			l.keep(out)
 			l.config.Publish(out)
-			l.log.Debug("compiled", "revision", revision, "objects", len(objects), "workloads", len(there.Workloads), "took", time.Since(started))
+			took = time.Since(started)
+			l.log.Debug("compiled", "revision", revision, "objects", len(objects), "workloads", len(there.Workloads), "took", took)
 		}
 		select {
 		case <-changed:
@@ -88,7 +102,7 @@ func (l *Loop) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if rest := compileAtMost - time.Since(started); rest > 0 {
+		if rest := took + restAfter(took) - time.Since(started); rest > 0 {
 			timer := time.NewTimer(rest)
 			select {
 			case <-timer.C:

@@ -205,7 +205,7 @@ func until(t *testing.T, m *stream.Membership, fits func(*wire.Snapshot) bool) *
 
 func ruleIDs(s *wire.Snapshot) string {
 	var ids []string
-	for _, rule := range s.Policy.Rules {
+	for _, rule := range s.Rules() {
 		ids = append(ids, strings.TrimPrefix(rule.ID, "egress-policy/default/"))
 	}
 	return strings.Join(ids, " ")

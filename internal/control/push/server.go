@@ -51,7 +51,7 @@ const (
 	settleMost = 2 * time.Second
 	// maxRequest bounds one message of a proxy, in bytes. The largest says which of
 	// at most wire.MaxParts parts it holds.
-	maxRequest = 8 << 20
+	maxRequest = 32 << 20
 	// maxHeader bounds the headers of one stream, in bytes.
 	maxHeader = 16 << 10
 	// maxNack bounds the text of a proxy's refusal, in bytes.

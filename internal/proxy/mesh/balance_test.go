@@ -32,7 +32,7 @@ func balanced(t testing.TB, rules []route.Rule, all ...*wire.Endpoints) *snapsho
 		directory.Services = append(directory.Services, wire.Service{Name: of.Service, Ports: []wire.ServicePort{{Port: 9080}, {Port: 9090}}})
 	}
 	s, err := snapshot.Build(&wire.Snapshot{
-		Version: "test", Created: time.Now(), Mesh: &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour}, Policy: &wire.Policy{},
+		Version: "test", Created: time.Now(), Mesh: &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour}, Policies: []*wire.Policy{{}},
 		Routes:    &wire.Routes{Services: []route.ServiceRules{{Service: details, Rules: rules}}},
 		Directory: directory, Endpoints: all,
 	}, snapshot.View{Namespace: "default"})

@@ -27,13 +27,16 @@ type Builder struct {
 	pools       shared[rootPool]
 }
 
-func (b *Builder) policy(from *wire.Snapshot, options policy.Options) (*policy.Set, error) {
+func (b *Builder) policy(from *wire.Snapshot, options policy.Options, base *Snapshot) (*policy.Set, error) {
 	key := from.PolicyKey()
 	if key != "" { // what else the set is made of counts too
 		key += "/" + options.Outbound.String() + "/" + options.Domain.String()
 	}
 	return b.sets.get(key, func() (*policy.Set, error) {
-		return policy.NewSet(from.Policy.Rules, options)
+		if set, ok := changed(base, from.Policies, options); ok {
+			return set, nil
+		}
+		return policy.NewSet(from.Rules(), options)
 	})
 }
 

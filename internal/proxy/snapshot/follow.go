@@ -74,6 +74,7 @@ func Follow(ctx context.Context, c FollowConfig) {
 
 type follower struct {
 	FollowConfig
+	built   *Snapshot           // the last; nil before
 	running string              // version of the last swap that a server sent; "" before
 	refused bool                // what the server sent last cannot be run: running is not current
 	changed chan *wire.Snapshot // the latest that is to be written
@@ -88,7 +89,7 @@ func (f *follower) take(from *wire.Snapshot) {
 		f.Source.Ack(from.Version)
 		return
 	}
-	built, err := f.Builder.Build(from, f.View)
+	built, err := f.Builder.Build(from, f.View, f.built)
 	if err != nil {
 		f.refused = true
 		f.Log.Error("a snapshot is refused, the one before goes on", "version", from.Version, "error", err)
@@ -96,6 +97,7 @@ func (f *follower) take(from *wire.Snapshot) {
 		return
 	}
 	f.Holder.Swap(built)
+	f.built = built
 	f.running, f.refused = from.Version, false
 	f.Source.Ack(from.Version)
 	if f.Store == nil {
@@ -142,7 +144,7 @@ func (f *follower) restore() {
 	}
 	if err == nil {
 		var built *Snapshot
-		if built, err = f.Builder.Build(kept, f.View); err == nil {
+		if built, err = f.Builder.Build(kept, f.View, nil); err == nil {
 			f.Holder.Restore(built, confirmed)
 			return
 		}

@@ -101,12 +101,8 @@ func (h *Holder) expire() bool {
 	if h.stale || h.fresh == nil || h.Age() < h.fresh.MaxStale {
 		return h.stale
 	}
-	denied, err := denying(h.fresh, refusal.StaleSnapshot)
-	if err != nil {
-		denied = none() // cannot be: these rules were compiled once; and it denies as well
-	}
 	h.stale = true
-	h.set(denied)
+	h.set(denying(h.fresh, refusal.StaleSnapshot))
 	return true
 }
 

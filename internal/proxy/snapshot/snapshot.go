@@ -37,7 +37,7 @@ type Snapshot struct {
 
 	Limits wire.Limits // of the workload
 
-	rules    []policy.Rule  // what Policy was made of
+	policies []*wire.Policy // what Policy was made of
 	options  policy.Options // likewise
 	services *services
 }
@@ -69,11 +69,14 @@ func (s *Snapshot) HasInstance(instance string) bool {
 
 // Build makes a snapshot that shares nothing. It fails on a snapshot that cannot
 // be run whole.
-func Build(from *wire.Snapshot, view View) (*Snapshot, error) { return new(Builder).Build(from, view) }
+func Build(from *wire.Snapshot, view View) (*Snapshot, error) {
+	return new(Builder).Build(from, view, nil)
+}
 
-// Build makes a snapshot, sharing what was built of equal content before.
-func (b *Builder) Build(from *wire.Snapshot, view View) (*Snapshot, error) {
-	if from.Mesh == nil || from.Policy == nil || from.Routes == nil || from.Directory == nil {
+// Build makes a snapshot, sharing what was built of equal content before. What base has,
+// which may be nil, is changed where that is less than building anew.
+func (b *Builder) Build(from *wire.Snapshot, view View, base *Snapshot) (*Snapshot, error) {
+	if from.Mesh == nil || from.Routes == nil || from.Directory == nil {
 		return nil, errors.New("build snapshot: it is not whole")
 	}
 	options, err := from.PolicyOptions()
@@ -83,7 +86,7 @@ func (b *Builder) Build(from *wire.Snapshot, view View) (*Snapshot, error) {
 	if from.Mesh.MaxStale <= 0 {
 		return nil, fmt.Errorf("build snapshot: a maxStale of %s", from.Mesh.MaxStale)
 	}
-	set, err := b.policy(from, options)
+	set, err := b.policy(from, options, base)
 	if err != nil {
 		return nil, fmt.Errorf("build snapshot %s: %w", from.Version, err)
 	}
@@ -99,22 +102,16 @@ func (b *Builder) Build(from *wire.Snapshot, view View) (*Snapshot, error) {
 		Version: from.Version, Revision: from.Revision, Created: from.Created, MaxStale: from.Mesh.MaxStale,
 		Policy: set, Routes: routes, Directory: b.directory(from).In(view.Namespace),
 		Roots: roots.pool, RootsID: roots.id, HasOwnRoots: from.Mesh.TrustedRoots != "",
-		Limits: from.Mesh.Limits,
-		rules:  from.Policy.Rules, options: options, services: b.services(from),
+		Limits:   from.Mesh.Limits,
+		policies: from.Policies, options: options, services: b.services(from),
 	}, nil
 }
 
 // denying is s with a policy that denies everything for one reason.
-func denying(s *Snapshot, reason refusal.Reason) (*Snapshot, error) {
-	options := s.options
-	options.Deny = reason
-	set, err := policy.NewSet(s.rules, options)
-	if err != nil {
-		return nil, err
-	}
+func denying(s *Snapshot, reason refusal.Reason) *Snapshot {
 	denied := *s
-	denied.Policy = set
-	return &denied, nil
+	denied.Policy = s.Policy.Denying(reason)
+	return &denied
 }
 
 // none is what a workload runs before its first snapshot: it denies everything

@@ -45,10 +45,10 @@ func sent(t testing.TB, hosts ...string) *wire.Snapshot {
 		own.Rules = append(own.Rules, policy.Rule{ID: host, Hosts: []names.Pattern{names.MustParsePattern(host)}, Ports: []policy.Port{{Port: 443, Protocol: policy.ProtocolHTTPS}}})
 	}
 	values := map[string]any{
-		wire.PartMesh:            &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour},
-		wire.PartPolicyRoot:      &wire.Policy{},
-		wire.PartPolicyNamespace: &wire.Policy{},
-		wire.PartPolicyOwn:       own,
+		wire.PartMesh:                  &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour},
+		wire.PartPolicyRoot + "a":      &wire.Policy{},
+		wire.PartPolicyNamespace + "a": &wire.Policy{},
+		wire.PartPolicyOwn + "a":       own,
 		wire.PartRoutes: &wire.Routes{Services: []wire.ServiceRoutes{{Service: details, Rules: []route.Rule{
 			{ID: "r", Targets: []route.Weighted{{Labels: map[string]string{"version": "v2"}, Weight: 100}}},
 		}}}},
@@ -75,7 +75,7 @@ func sent(t testing.TB, hosts ...string) *wire.Snapshot {
 
 func build(t testing.TB, b *Builder, from *wire.Snapshot) *Snapshot {
 	t.Helper()
-	s, err := b.Build(from, View{Namespace: "default"})
+	s, err := b.Build(from, View{Namespace: "default"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestASnapshotIsWhatWasSent(t *testing.T) {
 }
 
 func TestAShortNameIsSeenFromTheWorkloadsNamespace(t *testing.T) {
-	s, err := new(Builder).Build(sent(t), View{Namespace: "shop"})
+	s, err := new(Builder).Build(sent(t), View{Namespace: "shop"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,6 @@ func TestAShortNameIsSeenFromTheWorkloadsNamespace(t *testing.T) {
 func TestASnapshotThatCannotBeRunWholeIsRefused(t *testing.T) {
 	for what, change := range map[string]func(*wire.Snapshot){
 		"no mesh":                func(s *wire.Snapshot) { s.Mesh = nil },
-		"no policy":              func(s *wire.Snapshot) { s.Policy = nil },
 		"no routes":              func(s *wire.Snapshot) { s.Routes = nil },
 		"no directory":           func(s *wire.Snapshot) { s.Directory = nil },
 		"an unknown default":     func(s *wire.Snapshot) { s.Mesh = &wire.Mesh{OutboundDefault: "Allow", MaxStale: 1} },
@@ -149,7 +148,7 @@ func TestASnapshotThatCannotBeRunWholeIsRefused(t *testing.T) {
 		},
 		"a rule that the gate cannot carry": func(s *wire.Snapshot) {
 			s.Parts = nil
-			s.Policy = &wire.Policy{Rules: []policy.Rule{{ID: "x", Hosts: []names.Pattern{names.MustParsePattern("*")}, Ports: []policy.Port{{Port: 443, Protocol: 99}}}}}
+			s.Policies = []*wire.Policy{{Rules: []policy.Rule{{ID: "x", Hosts: []names.Pattern{names.MustParsePattern("*")}, Ports: []policy.Port{{Port: 443, Protocol: 99}}}}}}
 		},
 		"a route without sense": func(s *wire.Snapshot) {
 			s.Parts = nil
@@ -490,7 +489,7 @@ func TestAProxyThatStartsWithoutItsServerGoesOn(t *testing.T) {
 		}
 	})
 	kept, _, err := store.Load("class")
-	if err != nil || len(kept.Parts) != 0 || kept.Policy.Rules[0].ID != "h19.example.com" {
+	if err != nil || len(kept.Parts) != 0 || kept.Rules()[0].ID != "h19.example.com" {
 		t.Fatalf("kept %+v, %v", kept, err)
 	}
 	// The bubble's clock and the file's are two: what is restored is young.
@@ -590,7 +589,7 @@ func TestAFileOfTheFirstFormatIsUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	kept, _, err := store.Load("class")
-	if err != nil || kept.Policy.Rules[0].ID != "a.example.com" {
+	if err != nil || kept.Rules()[0].ID != "a.example.com" {
 		t.Fatalf("kept %+v, %v", kept, err)
 	}
 	if err := store.Save("class", sent(t, "b.example.com")); err != nil {

@@ -96,7 +96,10 @@ func (s *Store) Save(key string, snapshot *wire.Snapshot) error {
 }
 
 func (s *Store) replace(path string, snapshot *wire.Snapshot) error {
-	b, err := json.Marshal(snapshot)
+	b, err := json.Marshal(keptForm{
+		Version: snapshot.Version, Revision: snapshot.Revision, Created: snapshot.Created, Mesh: snapshot.Mesh,
+		Policy: &wire.Policy{Rules: snapshot.Rules()}, Routes: snapshot.Routes, Directory: snapshot.Directory, Endpoints: snapshot.Endpoints,
+	})
 	if err != nil {
 		return err
 	}
@@ -233,12 +236,30 @@ func readKept(path string) (*wire.Snapshot, time.Time, error) {
 	if sum := sha256.Sum256(content); hex.EncodeToString(sum[:]) != string(said) {
 		return nil, time.Time{}, fmt.Errorf("%s: %w", path, wire.ErrHash)
 	}
-	snapshot := new(wire.Snapshot)
-	if err := wire.DecodeStrict(content, snapshot); err != nil {
+	var kept keptForm
+	if err := wire.DecodeStrict(content, &kept); err != nil {
 		return nil, time.Time{}, fmt.Errorf("%s: %w", path, err)
 	}
-	snapshot.Parts = nil
-	return snapshot, info.ModTime(), nil
+	if kept.Policy == nil {
+		return nil, time.Time{}, fmt.Errorf("%s: it holds no rules", path)
+	}
+	return &wire.Snapshot{
+		Version: kept.Version, Revision: kept.Revision, Created: kept.Created, Mesh: kept.Mesh,
+		Policies: []*wire.Policy{kept.Policy}, Routes: kept.Routes, Directory: kept.Directory, Endpoints: kept.Endpoints,
+	}, info.ModTime(), nil
+}
+
+// keptForm is a snapshot as it is kept: the rules of all parts in one.
+type keptForm struct {
+	Version   string               `json:"version"`
+	Revision  int64                `json:"revision"`
+	Created   time.Time            `json:"created"`
+	Mesh      *wire.Mesh           `json:"mesh"`
+	Policy    *wire.Policy         `json:"policy"`
+	Routes    *wire.Routes         `json:"routes"`
+	Directory *wire.Directory      `json:"directory"`
+	Endpoints []*wire.Endpoints    `json:"endpoints"`
+	Parts     map[string]wire.Hash `json:"parts,omitempty"` // read of earlier builds, and not believed
 }
 
 // oursAlone refuses what another user wrote or could have written.

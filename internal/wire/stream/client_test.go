@@ -130,12 +130,12 @@ func content(t *testing.T, hosts ...string) map[string]*wire.Part {
 	}
 	parts := make(map[string]*wire.Part)
 	for name, value := range map[string]any{
-		wire.PartMesh:            &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour},
-		wire.PartPolicyRoot:      &wire.Policy{},
-		wire.PartPolicyNamespace: &wire.Policy{},
-		wire.PartPolicyOwn:       own,
-		wire.PartRoutes:          &wire.Routes{},
-		wire.PartDirectory:       &wire.Directory{Domain: "cluster.local"},
+		wire.PartMesh:                  &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour},
+		wire.PartPolicyRoot + "a":      &wire.Policy{},
+		wire.PartPolicyNamespace + "a": &wire.Policy{},
+		wire.PartPolicyOwn + "a":       own,
+		wire.PartRoutes:                &wire.Routes{},
+		wire.PartDirectory:             &wire.Directory{Domain: "cluster.local"},
 	} {
 		part, err := wire.EncodePart(name, value)
 		if err != nil {
@@ -193,7 +193,7 @@ func joinDetails(t *testing.T, c *Client) *Membership {
 
 func rulesOf(s *wire.Snapshot) string {
 	var ids []string
-	for _, rule := range s.Policy.Rules {
+	for _, rule := range s.Rules() {
 		ids = append(ids, rule.ID)
 	}
 	return strings.Join(ids, " ")
@@ -238,14 +238,14 @@ func TestAHalfSentSnapshotIsNeverHandedOut(t *testing.T) {
 		p.request(t)
 		parts := content(t, "a.example.com")
 		for name, part := range parts {
-			if name != wire.PartPolicyOwn {
+			if name != wire.PartPolicyOwn+"a" {
 				p.sendPart(t, part)
 			}
 		}
 		p.sendIndex(t, "n", "details-v2/1", parts)
 		again := <-server.streams // the client opens another stream
 		first := again.request(t)
-		if _, claimed := first.GetInitialResourceVersions()[wire.PartPolicyOwn]; claimed || len(first.GetInitialResourceVersions()) != len(parts)-1 {
+		if _, claimed := first.GetInitialResourceVersions()[wire.PartPolicyOwn+"a"]; claimed || len(first.GetInitialResourceVersions()) != len(parts)-1 {
 			t.Errorf("it says it holds %v", first.GetInitialResourceVersions())
 		}
 		select {
@@ -257,7 +257,7 @@ func TestAHalfSentSnapshotIsNeverHandedOut(t *testing.T) {
 			t.Error("it is connected")
 		}
 		// Only what is missing has to be sent.
-		again.sendPart(t, parts[wire.PartPolicyOwn])
+		again.sendPart(t, parts[wire.PartPolicyOwn+"a"])
 		again.sendIndex(t, "n", "details-v2/1", parts)
 		if got := rulesOf(<-m.Snapshots()); got != "a.example.com" {
 			t.Errorf("got %s", got)
@@ -267,8 +267,8 @@ func TestAHalfSentSnapshotIsNeverHandedOut(t *testing.T) {
 
 func TestWhatDoesNotAgreeEndsTheStreamAndIsNotKept(t *testing.T) {
 	good := content(t, "a.example.com")
-	own := good[wire.PartPolicyOwn]
-	other := content(t, "b.example.com")[wire.PartPolicyOwn]
+	own := good[wire.PartPolicyOwn+"a"]
+	other := content(t, "b.example.com")[wire.PartPolicyOwn+"a"]
 	for name, send := range map[string]func(t *testing.T, p *played){
 		"bytes of another hash": func(t *testing.T, p *played) {
 			p.send(t, own.Kind, "n", EncodeResource(own.Name, own.Kind, string(own.Hash), other.Bytes))
@@ -294,9 +294,9 @@ func TestWhatDoesNotAgreeEndsTheStreamAndIsNotKept(t *testing.T) {
 			b, _ := json.Marshal(index)
 			p.send(t, wire.KindIndex, "n", EncodeResource(wire.NameIndex, wire.KindIndex, "0", b))
 		},
-		"an index without the rules": func(t *testing.T, p *played) {
+		"an index without the routes": func(t *testing.T, p *played) {
 			fewer := maps.Clone(good)
-			delete(fewer, wire.PartPolicyOwn)
+			delete(fewer, wire.PartRoutes)
 			p.sendAll(t, "n", fewer)
 		},
 		"no JSON at all": func(t *testing.T, p *played) {
@@ -325,7 +325,7 @@ func TestWhatDoesNotAgreeEndsTheStreamAndIsNotKept(t *testing.T) {
 }
 
 func TestASnapshotOfAnotherFormatEndsTheStreamWithTheReason(t *testing.T) {
-	own := content(t, "a.example.com")[wire.PartPolicyOwn]
+	own := content(t, "a.example.com")[wire.PartPolicyOwn+"a"]
 	for name, response := range map[string]*discoveryv3.DeltaDiscoveryResponse{
 		"an index": {TypeUrl: "type.sluice.dev/wire.v7.Index", Resources: []*discoveryv3.Resource{
 			{Name: wire.NameIndex, Resource: &anypb.Any{TypeUrl: "type.sluice.dev/wire.v7.Index", Value: []byte("in another way")}},
@@ -422,7 +422,7 @@ func TestAfterALossOnlyWhatChangedIsNeeded(t *testing.T) {
 			}
 		}
 		changed := content(t, "b.example.com")
-		p.sendPart(t, changed[wire.PartPolicyOwn])
+		p.sendPart(t, changed[wire.PartPolicyOwn+"a"])
 		p.sendIndex(t, "2", "details-v2/1", changed)
 		if got := rulesOf(<-m.Snapshots()); got != "b.example.com" {
 			t.Errorf("got %s", got)
@@ -498,7 +498,7 @@ func TestWhatIsHeldIsBoundedInBytes(t *testing.T) {
 		}
 		m.bytes = 2 * wire.MaxSnapshotBytes // as if by many
 		m.mu.Unlock()
-		p.sendPart(t, content(t, "a.example.com")[wire.PartPolicyOwn])
+		p.sendPart(t, content(t, "a.example.com")[wire.PartPolicyOwn+"a"])
 		again := <-server.streams
 		again.request(t)
 		if err := m.Err(); err == nil || !strings.Contains(err.Error(), "more than two snapshots") {
