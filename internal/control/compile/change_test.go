@@ -159,6 +159,7 @@ func BenchmarkChange(b *testing.B) {
 			var compiler Compiler
 			in := workload(b, "details-v1/1", "default")
 			b.ReportAllocs()
+			compiler.Compile(Input{Objects: objects, Census: 1})
 			for i := 0; b.Loop(); i++ {
 				objects[count/2] = egressRule("default", fmt.Sprintf("rule-%05d", count/2), fmt.Sprintf("other%d.example.com", i%2), "443/https")
 				if _, err := compiler.Compile(Input{Objects: objects, Census: 1}).View(in); err != nil {
