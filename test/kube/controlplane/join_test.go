@@ -30,7 +30,7 @@ spec:
 	mine, old := "egress-policy/"+namespace+"/mine", "egress-rule/"+namespace+"/googleapis"
 	until(t, member, "the rules", func(w *wire.Snapshot) bool {
 		ids := ruleIDs(w)
-		return strings.Contains(ids, mine) && strings.Contains(ids, old) && len(w.Policy.Rules) == 2
+		return strings.Contains(ids, mine) && strings.Contains(ids, old) && len(w.Rules()) == 2
 	})
 	if got := member.Instance(); got != "details-1."+namespace {
 		t.Errorf("it is called %s", got)

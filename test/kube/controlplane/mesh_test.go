@@ -224,7 +224,7 @@ func said(s *wire.Snapshot) string {
 
 func ruleIDs(s *wire.Snapshot) string {
 	var ids []string
-	for _, rule := range s.Policy.Rules {
+	for _, rule := range s.Rules() {
 		ids = append(ids, rule.ID)
 	}
 	return strings.Join(ids, " ")
