@@ -261,7 +261,8 @@ func TestWhatIsSaidOfAHugeObjectIsBounded(t *testing.T) {
 	if got := problemsOf(&rule); len(got) != 1 || got[0] != "spec.ports: more than 64 ports" {
 		t.Errorf("%d errors, the first %.200s", len(got), got[0])
 	}
-	cors := decodeOne(t, "kind: RouteRule\nmetadata: {name: a, namespace: b}\nspec: {destination: {name: a}, corsPolicy: {allowMethods: ["+strings.Repeat("x,", 10_000)+"]}}\n")
+	bad := strings.Repeat("':',", maxCORSValues)
+	cors := decodeOne(t, "kind: RouteRule\nmetadata: {name: a, namespace: b}\nspec: {destination: {name: a}, corsPolicy: {allowMethods: ["+bad+"], allowHeaders: ["+bad+"], exposeHeaders: ["+bad+"]}}\n")
 	if got := problemsOf(&cors); len(got) != maxProblems {
 		t.Errorf("%d errors", len(got))
 	}

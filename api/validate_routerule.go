@@ -25,6 +25,11 @@ const (
 
 	maxAppendedBytes = 4 << 10   // of appended headers: what a route takes
 	maxDuration      = time.Hour // of a fault, a time-out, an attempt
+	maxAttempts      = 32        // beside the first: what a route takes
+	maxSubnets       = 64        // from which a connection comes, or to which it goes
+	maxCORSValues    = 64        // of each list: what a route takes
+	maxCORSBytes     = 2 << 10   // of each list, joined: what a route takes
+	maxCORSAge       = 365 * 24 * time.Hour
 )
 
 // routeRule validates a RouteRule in the words of Istio 0.5. A field that is valid and
@@ -56,17 +61,18 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 		v.failIf("spec.rewrite.uri", httppath.CheckRewrite(spec.Rewrite.URI))
 		v.address("spec.rewrite", spec.Rewrite.URI, spec.Rewrite.Authority)
 	}
-	v.unsupported("websocketUpgrade", spec.WebsocketUpgrade, func() {
-		if spec.Redirect != nil {
-			v.fail("spec.websocketUpgrade", "WebSocket upgrade is not allowed on redirect rules")
-		}
-	})
+	if spec.WebsocketUpgrade && spec.Redirect != nil {
+		v.fail("spec.websocketUpgrade", "WebSocket upgrade is not allowed on redirect rules")
+	}
 	if t := spec.HTTPReqTimeout; t != nil && t.SimpleTimeout != nil {
 		v.duration("spec.httpReqTimeout.simpleTimeout.timeout", "httpTimeout invalid: ", t.SimpleTimeout.Timeout)
 	}
 	if r := spec.HTTPReqRetries; r != nil && r.SimpleRetry != nil {
 		if r.SimpleRetry.Attempts < 0 {
 			v.fail("spec.httpReqRetries.simpleRetry.attempts", "attempts must be in range [0..]")
+		}
+		if r.SimpleRetry.Attempts > maxAttempts {
+			v.fail("spec.httpReqRetries.simpleRetry.attempts", "more than %d attempts", maxAttempts)
 		}
 		if r.SimpleRetry.PerTryTimeout != "" {
 			v.duration("spec.httpReqRetries.simpleRetry.perTryTimeout", "perTryTimeout invalid: ", r.SimpleRetry.PerTryTimeout)
@@ -81,23 +87,16 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 			v.fail("spec.l4Fault.terminate", "the terminate fault not supported yet")
 		}
 	}
-	v.unsupported("mirror", spec.Mirror != nil, func() { v.service("spec.mirror", spec.Mirror) })
-	v.unsupported("corsPolicy", spec.CorsPolicy != nil, func() { v.cors(spec.CorsPolicy) })
+	if spec.Mirror != nil {
+		v.inMesh("spec.mirror", spec.Mirror)
+		if spec.Redirect != nil {
+			v.fail("spec.mirror", "a rule with redirect sends nothing on that could be mirrored")
+		}
+	}
+	if spec.CorsPolicy != nil {
+		v.cors(spec.CorsPolicy)
+	}
 	v.appended(spec.AppendHeaders)
-}
-
-// unsupported runs the validation of a field that is set, and refuses the field as
-// not supported yet where that found nothing.
-func (v *validation) unsupported(field string, set bool, validate func()) {
-	if !set {
-		return
-	}
-	before := len(v.errors)
-	validate()
-	if len(v.errors) == before {
-		at := "spec." + field
-		v.fail(at, "%s is not supported yet", field[strings.LastIndexByte(field, '.')+1:])
-	}
 }
 
 // inMesh validates a reference to a service of the mesh. In Istio 0.5 the
@@ -165,7 +164,9 @@ func (v *validation) match(m *istio.MatchCondition) {
 	if m.Source != nil {
 		v.inMesh("spec.match.source", m.Source)
 	}
-	v.unsupported("match.tcp", m.TCP != nil, func() { v.subnets("spec.match.tcp", m.TCP) })
+	if m.TCP != nil {
+		v.subnets("spec.match.tcp", m.TCP)
+	}
 	if m.UDP != nil {
 		v.subnets("spec.match.udp", m.UDP)
 		v.fail("spec.match.udp", "UDP protocol not supported yet")
@@ -185,6 +186,10 @@ func (v *validation) match(m *istio.MatchCondition) {
 }
 
 func (v *validation) subnets(at string, m *istio.L4Match) {
+	if len(m.SourceSubnet) > maxSubnets || len(m.DestinationSubnet) > maxSubnets {
+		v.fail(at, "more than %d subnets", maxSubnets)
+		return
+	}
 	for i, subnet := range m.SourceSubnet {
 		_, err := istio.ParseSubnet(subnet)
 		v.failIf(fmt.Sprintf("%s.sourceSubnet[%d]", at, i), err)
@@ -346,25 +351,53 @@ func (v *validation) fault(fault *istio.HTTPFault) {
 }
 
 func (v *validation) cors(cors *istio.CorsPolicy) {
-	methods := []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"}
-	for i, method := range cors.AllowMethods {
-		if !slices.Contains(methods, method) {
-			v.fail(fmt.Sprintf("spec.corsPolicy.allowMethods[%d]", i), "%q is not a supported HTTP method", method)
+	const at = "spec.corsPolicy"
+	v.corsList(at+".allowOrigin", cors.AllowOrigin, func(origin string) error {
+		for i := range len(origin) {
+			if c := origin[i]; c <= ' ' || c > '~' || c == ',' {
+				return fmt.Errorf("origin %q invalid: write it as browsers do, such as https://www.example.com, or *", origin)
+			}
 		}
-	}
-	for i, name := range cors.AllowHeaders {
-		v.failIf(fmt.Sprintf("spec.corsPolicy.allowHeaders[%d]", i), headerName(strings.ToLower(name)))
-	}
-	for i, name := range cors.ExposeHeaders {
-		v.failIf(fmt.Sprintf("spec.corsPolicy.exposeHeaders[%d]", i), headerName(strings.ToLower(name)))
+		return nil
+	})
+	methods := []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"}
+	v.corsList(at+".allowMethods", cors.AllowMethods, func(method string) error {
+		if !slices.Contains(methods, method) {
+			return fmt.Errorf("%q is not a supported HTTP method", method)
+		}
+		return nil
+	})
+	v.corsList(at+".allowHeaders", cors.AllowHeaders, func(name string) error { return headerName(strings.ToLower(name)) })
+	v.corsList(at+".exposeHeaders", cors.ExposeHeaders, func(name string) error { return headerName(strings.ToLower(name)) })
+	if c := cors.AllowCredentials; c != nil && *c && slices.Contains(cors.AllowOrigin, "*") {
+		v.fail(at+".allowCredentials", "credentials cannot be allowed to any origin: list the origins in place of \"*\"")
 	}
 	if cors.MaxAge == "" {
 		return
 	}
 	d, err := milliseconds(cors.MaxAge)
-	v.failIf("spec.corsPolicy.maxAge", err)
-	if err == nil && d%time.Second != 0 {
-		v.fail("spec.corsPolicy.maxAge", "max_age duration is accurate only to seconds precision")
+	v.failIf(at+".maxAge", err)
+	switch {
+	case err != nil:
+	case d%time.Second != 0:
+		v.fail(at+".maxAge", "max_age duration is accurate only to seconds precision")
+	case d > maxCORSAge:
+		v.fail(at+".maxAge", "longer than %v", maxCORSAge)
+	}
+}
+
+// corsList validates one list of a CORS policy.
+func (v *validation) corsList(at string, list []string, check func(string) error) {
+	if len(list) > maxCORSValues || len(strings.Join(list, ",")) > maxCORSBytes {
+		v.fail(at, "more than %d values, or than %d bytes of them", maxCORSValues, maxCORSBytes)
+		return
+	}
+	for i, one := range list {
+		if one == "" {
+			v.fail(fmt.Sprintf("%s[%d]", at, i), "must be non-empty")
+			continue
+		}
+		v.failIf(fmt.Sprintf("%s[%d]", at, i), check(one))
 	}
 }
 

@@ -71,7 +71,8 @@ type RouteRuleSpec struct {
 	Redirect *Redirect `json:"redirect,omitempty"`
 	// Rewrite changes path or authority of a request before it is sent on.
 	Rewrite *Rewrite `json:"rewrite,omitempty"`
-	// WebsocketUpgrade lets connections change to WebSocket. Default: false. Not supported yet.
+	// WebsocketUpgrade lets connections change to WebSocket. Default: false, and such a request is
+	// answered with 403. Where no rule matches they may. Not with redirect.
 	WebsocketUpgrade bool `json:"websocketUpgrade,omitempty"`
 	// HTTPReqTimeout bounds the time from a request's end to its answer's head, retries included.
 	// Default: 15s. It ends no stream and no WebSocket.
@@ -83,9 +84,11 @@ type RouteRuleSpec struct {
 	HTTPFault *HTTPFault `json:"httpFault,omitempty"`
 	// L4Fault is always refused, as it was in Istio 0.5.
 	L4Fault *L4Fault `json:"l4Fault,omitempty"`
-	// Mirror is a service that gets a copy of each request. Not supported yet.
+	// Mirror is a service of the mesh that gets a copy of each request of at most 65536 bytes, with
+	// "-shadow" behind the name in Host; with labels, those instances of it that carry them all. Its
+	// answers reach nobody. Not with redirect.
 	Mirror *Service `json:"mirror,omitempty"`
-	// CorsPolicy answers requests from pages of other origins. Not supported yet.
+	// CorsPolicy answers requests from pages of other origins.
 	CorsPolicy *CorsPolicy `json:"corsPolicy,omitempty"`
 	// AppendHeaders are added to each request: at most 32 of together 4096 bytes, with lower-case
 	// names and values that are not empty. Not those that frame a request, say where it goes or are
@@ -109,7 +112,7 @@ type MatchCondition struct {
 	// Source is the service that calls; with labels, those instances of it that carry them all.
 	// Default: any.
 	Source *Service `json:"source,omitempty"`
-	// TCP matches connections by their subnets. Not supported yet.
+	// TCP matches connections, and the requests on them, by their subnets.
 	TCP *L4Match `json:"tcp,omitempty"`
 	// UDP is always refused, as it was in Istio 0.5.
 	UDP *L4Match `json:"udp,omitempty"`
@@ -119,9 +122,10 @@ type MatchCondition struct {
 
 // L4Match matches connections by subnets.
 type L4Match struct {
-	// SourceSubnet is IPv4 addresses and CIDRs from which a connection comes. Default: any.
+	// SourceSubnet is IPv4 addresses and CIDRs from which a connection comes, at most 64. Default:
+	// any.
 	SourceSubnet []string `json:"sourceSubnet,omitempty"`
-	// DestinationSubnet is IPv4 addresses and CIDRs to which it goes. Default: any.
+	// DestinationSubnet is IPv4 addresses and CIDRs to which it goes, at most 64. Default: any.
 	DestinationSubnet []string `json:"destinationSubnet,omitempty"`
 }
 
@@ -183,7 +187,7 @@ type HTTPRetry struct {
 
 // SimpleRetry is a number of attempts and the time for each.
 type SimpleRetry struct {
-	// Attempts is how often a request is repeated, 0 or more, within a budget of 20 % of the requests
+	// Attempts is how often a request is repeated, 0 to 32, within a budget of 20 % of the requests
 	// or 10 a second. The header x-envoy-max-retries of a request inside the mesh takes its place.
 	Attempts int32 `json:"attempts,omitempty"`
 	// PerTryTimeout is of one attempt: a duration such as 2s, of at least 1ms and at most 1h, in whole
@@ -255,7 +259,8 @@ type Terminate struct {
 
 // CorsPolicy answers cross-origin requests.
 type CorsPolicy struct {
-	// AllowOrigin is the origins that may ask; "*" is any.
+	// AllowOrigin is the origins that may ask, as browsers send them (https://www.example.com); "*" is
+	// any. Each list: at most 64 values of together 2048 bytes.
 	AllowOrigin []string `json:"allowOrigin,omitempty"`
 	// AllowMethods is the methods they may use, in upper case.
 	AllowMethods []string `json:"allowMethods,omitempty"`
@@ -263,8 +268,9 @@ type CorsPolicy struct {
 	AllowHeaders []string `json:"allowHeaders,omitempty"`
 	// ExposeHeaders is the answer's headers that a page may read.
 	ExposeHeaders []string `json:"exposeHeaders,omitempty"`
-	// MaxAge is for how long a browser may keep the answer: a duration in whole seconds, such as 24h.
+	// MaxAge is for how long a browser may keep the answer: a duration in whole seconds, such as 24h,
+	// at most a year.
 	MaxAge string `json:"maxAge,omitempty"`
-	// AllowCredentials says whether cookies and logins may be sent along.
+	// AllowCredentials says whether cookies and logins may be sent along. Not to any origin.
 	AllowCredentials *bool `json:"allowCredentials,omitempty"`
 }

@@ -67,7 +67,7 @@ func (w *Workload) serve(ctx context.Context, conn *gate.Conn, destination netip
 	if name, synthetic := w.config.Names.Pin(destination.Addr()); synthetic {
 		defer w.config.Names.Unpin(destination.Addr())
 		if service := conn.Snapshot().Service(name); service != nil {
-			w.mesh.Serve(ctx, conn, service, destination.Port())
+			w.mesh.Serve(ctx, conn, service, destination)
 			return
 		}
 		chain.Dialled = name

@@ -220,16 +220,18 @@ func TestADelayHoldsARequestUp(t *testing.T) {
 	c.Close()
 
 	m.routes("httpFault: {delay: {percent: 100, fixedDelay: 1h}}")
-	c = m.dial(toDetails, 9080)
-	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: details\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	m.opened(1)
-	c.(*net.TCPConn).SetLinger(0) // it does not merely have no more to say
-	c.Close()
-	m.closed(4) // long before the hour
-	if f := m.lastFlow(); f.Reason != "client-gone" {
-		t.Errorf("recorded: %+v", f)
+	for i, leave := range []func(c *net.TCPConn) error{(*net.TCPConn).Close, func(c *net.TCPConn) error { return c.SetLinger(0) }} {
+		c = m.dial(toDetails, 9080)
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: details\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		m.opened(1)
+		leave(c.(*net.TCPConn))
+		c.Close()
+		m.closed(uint64(4 + i)) // long before the hour
+		if f := m.lastFlow(); f.Reason != "client-gone" {
+			t.Errorf("recorded: %+v", f)
+		}
 	}
 }
 

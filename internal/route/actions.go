@@ -7,6 +7,7 @@ import (
 
 	"sluice.dev/sluice/internal/httpfield"
 	"sluice.dev/sluice/internal/httppath"
+	"sluice.dev/sluice/internal/names"
 )
 
 // Bounds of what a rule does with a request.
@@ -15,6 +16,7 @@ const (
 	MaxAppendedBytes = 4 << 10   // of their names and values
 	MaxDelay         = time.Hour // of a fault
 	MaxTimeout       = time.Hour // of a request, and of an attempt
+	MaxAttempts      = 32        // of a request beside the first, by a rule or by a header
 )
 
 // DefaultTimeout is how long a request inside the mesh waits for the head of its answer, where
@@ -75,6 +77,16 @@ type Actions struct {
 	// default of the way that it goes.
 	Timeout time.Duration `json:"timeout,omitempty"`
 	Retries *Retries      `json:"retries,omitempty"`
+
+	Mirror    *Mirror `json:"mirror,omitempty"` // gets a copy of each request
+	CORS      *CORS   `json:"cors,omitempty"`
+	WebSocket bool    `json:"webSocket,omitempty"` // a request may change to it
+}
+
+// Mirror is who gets a copy of a request: an endpoint of Service that carries all Labels.
+type Mirror struct {
+	Service names.Name        `json:"service"`
+	Labels  map[string]string `json:"labels,omitempty"`
 }
 
 // Retries is how a request that failed is sent again.
@@ -113,8 +125,16 @@ func (a *Actions) check() error {
 	if a.Timeout < 0 || a.Timeout > MaxTimeout {
 		return fmt.Errorf("time-out of %v: at most %v", a.Timeout, MaxTimeout)
 	}
-	if r := a.Retries; r != nil && (r.Attempts < 0 || r.Each < 0 || r.Each > MaxTimeout) {
-		return fmt.Errorf("%d attempts of %v: neither is negative, and the time is at most %v", r.Attempts, r.Each, MaxTimeout)
+	if r := a.Retries; r != nil && (r.Attempts < 0 || r.Attempts > MaxAttempts || r.Each < 0 || r.Each > MaxTimeout) {
+		return fmt.Errorf("%d attempts of %v: at most %d of at most %v, and neither is negative", r.Attempts, r.Each, MaxAttempts, MaxTimeout)
+	}
+	if a.Mirror != nil && a.Mirror.Service.IsZero() {
+		return errors.New("mirror without a service")
+	}
+	if a.CORS != nil {
+		if err := a.CORS.check(); err != nil {
+			return err
+		}
 	}
 	if b := a.Abort; b != nil {
 		if b.Share > Whole {

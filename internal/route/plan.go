@@ -59,6 +59,23 @@ func (p *Plan) Rewritten(target string) (uri string, cut int) {
 	return p.actions.Rewrite.URI, len(path)
 }
 
+// Upgradable reports whether a request may change to a protocol: to WebSocket where the rule
+// says so, to nothing else; to anything where there is no rule.
+func (p *Plan) Upgradable(protocol string) bool {
+	return p.Rule == "" || p.actions != nil && p.actions.WebSocket && strings.EqualFold(protocol, WebSocket)
+}
+
+// WebSocket is the protocol that a rule may let a request change to.
+const WebSocket = "websocket"
+
+// Mirrored returns who gets a copy of the request; false where nobody does.
+func (p *Plan) Mirrored() (Destination, bool) {
+	if p.actions == nil || p.actions.Mirror == nil {
+		return Destination{}, false
+	}
+	return p.actions.mirror, true
+}
+
 // Destination is where one request goes: to an endpoint of Service that carries all
 // Labels.
 type Destination struct {

@@ -4,7 +4,11 @@
 // I/O, has no clock, and randomness is handed in.
 package route
 
-import "sluice.dev/sluice/internal/names"
+import (
+	"net/netip"
+
+	"sluice.dev/sluice/internal/names"
+)
 
 // Rule is one compiled route rule for one destination service, as one class of
 // workloads sees it. A service's rules stand in the order in which they are
@@ -20,6 +24,15 @@ type Rule struct {
 type Match struct {
 	Headers map[string]StringMatch `json:"headers,omitempty"` // lower-case names; ":method", ":authority", ":scheme" for the pseudo ones
 	URI     *StringMatch           `json:"uri,omitempty"`
+
+	// Where the connection comes from and goes to; none: anywhere.
+	Source      []netip.Prefix `json:"source,omitempty"`
+	Destination []netip.Prefix `json:"destination,omitempty"`
+}
+
+// All reports whether it matches everything.
+func (m *Match) All() bool {
+	return len(m.Headers) == 0 && m.URI == nil && len(m.Source) == 0 && len(m.Destination) == 0
 }
 
 // StringMatch matches one string, case-sensitively. Exactly one field is set.

@@ -3,6 +3,7 @@ package route
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -21,7 +22,11 @@ type Request struct {
 	HTTPS     bool   // its target was an https URL
 	Fields    Fields // nil when there are no header fields
 	Look      *Look  // of whoever plans one request after another; may be nil
+	Ends      Ends
 }
+
+// Ends is the two ends of a connection; zero where they are not known.
+type Ends struct{ Source, Destination netip.Addr }
 
 // Fields looks up the header fields of a request.
 type Fields interface {
@@ -43,12 +48,15 @@ type compiledRule struct {
 	targets []target
 	total   uint64
 	actions *actions // nil: none
+
+	source, destination []netip.Prefix // none: any
 }
 
 // actions is the Actions of a rule with what they need of its match.
 type actions struct {
 	Actions
-	prefix int // length of the prefix of the URI that was matched; 0: none was
+	prefix int         // length of the prefix of the URI that was matched; 0: none was
+	mirror Destination // of Mirror
 }
 
 func compileActions(rule *Rule) (*actions, error) {
@@ -61,6 +69,9 @@ func compileActions(rule *Rule) (*actions, error) {
 	a := &actions{Actions: rule.Actions}
 	if uri := rule.Match.URI; uri != nil {
 		a.prefix = len(uri.Prefix)
+	}
+	if m := rule.Mirror; m != nil {
+		a.mirror = compileTarget(&Weighted{Service: m.Service, Labels: m.Labels}).to
 	}
 	return a, nil
 }
@@ -143,6 +154,7 @@ func compile(rule *Rule) (compiledRule, error) {
 		}
 		c.fields = append(c.fields, f)
 	}
+	c.source, c.destination = rule.Match.Source, rule.Match.Destination
 	if rule.Match.URI != nil {
 		f, err := compileField("", *rule.Match.URI)
 		if err != nil {
@@ -172,5 +184,11 @@ func (c *compiledRule) matches(request *Request) bool {
 			return false
 		}
 	}
-	return true
+	return within(request.Ends.Source, c.source) && within(request.Ends.Destination, c.destination)
+}
+
+// within reports whether one of the prefixes holds an address; where there are none, all
+// is within. An address that is not known is in none.
+func within(a netip.Addr, prefixes []netip.Prefix) bool {
+	return len(prefixes) == 0 || slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }

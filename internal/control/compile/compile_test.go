@@ -302,7 +302,7 @@ func TestAnObjectThatCannotBeCompiledIsAProblemAndGrantsNothing(t *testing.T) {
 			TLS: &v1alpha1.EgressTLS{Mode: "Intercept"}}),
 		routeRule("no-destination", &istio.RouteRuleSpec{}),
 		routeRule("external", &istio.RouteRuleSpec{Destination: &istio.Service{Service: "*.googleapis.com"}}),
-		routeRule("mirror", &istio.RouteRuleSpec{Destination: &istio.Service{Name: "details"}, Mirror: &istio.Service{Name: "x"}}),
+		routeRule("mirror", &istio.RouteRuleSpec{Destination: &istio.Service{Name: "details"}, Mirror: &istio.Service{Service: "x.example.com"}}),
 		routeRule("weights", &istio.RouteRuleSpec{Destination: &istio.Service{Name: "details"}, Route: []istio.DestinationWeight{{Weight: 50}, {Weight: 40}}}),
 		object("sluice.dev/v1alpha1", "MeshService", "default", "no-ports", &v1alpha1.MeshServiceSpec{}),
 		object("sluice.dev/v1alpha1", "MeshConfig", "", "other", &v1alpha1.MeshConfigSpec{}),

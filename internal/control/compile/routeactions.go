@@ -12,8 +12,28 @@ import (
 )
 
 // compileActions reads what a RouteRule does beside choosing where a request goes.
-func compileActions(spec *istio.RouteRuleSpec) (route.Actions, error) {
-	var out route.Actions
+func compileActions(spec *istio.RouteRuleSpec, namespace, domain string) (route.Actions, error) {
+	out := route.Actions{WebSocket: spec.WebsocketUpgrade}
+	if m := spec.Mirror; m != nil {
+		service, err := serviceName(m, namespace, domain)
+		if err != nil {
+			return out, fmt.Errorf("mirror: %w", err)
+		}
+		out.Mirror = &route.Mirror{Service: service, Labels: maps.Clone(m.Labels)}
+	}
+	if c := spec.CorsPolicy; c != nil {
+		out.CORS = &route.CORS{
+			Origins: slices.Clone(c.AllowOrigin), Methods: slices.Clone(c.AllowMethods), Headers: slices.Clone(c.AllowHeaders),
+			Expose: slices.Clone(c.ExposeHeaders), Credentials: c.AllowCredentials,
+		}
+		if c.MaxAge != "" {
+			age, err := time.ParseDuration(c.MaxAge)
+			if err != nil {
+				return out, fmt.Errorf("corsPolicy.maxAge invalid: %w", err)
+			}
+			out.CORS.MaxAge = age
+		}
+	}
 	if r := spec.Redirect; r != nil {
 		out.Redirect = &route.Redirect{URI: r.URI, Authority: r.Authority}
 	}

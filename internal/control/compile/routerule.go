@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -68,11 +69,19 @@ func compileRouteRule(id, namespace string, spec *istio.RouteRuleSpec, domain st
 				return nil, err
 			}
 		}
+		if match.TCP != nil {
+			if out.rule.Match.Source, err = compileSubnets(match.TCP.SourceSubnet); err != nil {
+				return nil, fmt.Errorf("match.tcp.sourceSubnet: %w", err)
+			}
+			if out.rule.Match.Destination, err = compileSubnets(match.TCP.DestinationSubnet); err != nil {
+				return nil, fmt.Errorf("match.tcp.destinationSubnet: %w", err)
+			}
+		}
 	}
 	if out.rule.Targets, err = compileTargets(spec.Route, namespace, domain, destination); err != nil {
 		return nil, err
 	}
-	if out.rule.Actions, err = compileActions(spec); err != nil {
+	if out.rule.Actions, err = compileActions(spec, namespace, domain); err != nil {
 		return nil, err
 	}
 	if out.regexSize, err = out.rule.Match.RegexSize(); err != nil {
@@ -128,16 +137,8 @@ func compileSource(source *istio.Service, namespace, domain string) (routeSource
 // if the field were not there.
 func unsupportedRouteField(spec *istio.RouteRuleSpec) string {
 	switch {
-	case spec.WebsocketUpgrade:
-		return "websocketUpgrade"
 	case spec.L4Fault != nil:
 		return "l4Fault"
-	case spec.Mirror != nil:
-		return "mirror"
-	case spec.CorsPolicy != nil:
-		return "corsPolicy"
-	case spec.Match != nil && spec.Match.TCP != nil:
-		return "match.tcp"
 	case spec.Match != nil && spec.Match.UDP != nil:
 		return "match.udp"
 	}
@@ -165,6 +166,18 @@ func serviceName(service *istio.Service, namespace, domain string) (names.Name, 
 		return names.Name{}, fmt.Errorf("%s: %w", full, errExternal)
 	}
 	return name, nil
+}
+
+func compileSubnets(texts []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range texts {
+		subnet, err := istio.ParseSubnet(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, subnet)
+	}
+	return out, nil
 }
 
 func compileRequestMatch(request *istio.MatchRequest) (route.Match, error) {
@@ -263,7 +276,7 @@ func (o *Output) routesOf(w wire.Workload) []*compiledRoute {
 			continue
 		}
 		found = append(found, candidate)
-		if candidate.rule.Match.URI == nil && len(candidate.rule.Match.Headers) == 0 {
+		if candidate.rule.Match.All() {
 			closed[candidate.destination] = true
 		}
 	}

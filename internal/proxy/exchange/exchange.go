@@ -89,6 +89,9 @@ type Direction struct {
 	// client, the connection, or Timeout (0: the engine's time-out for answers). What
 	// it returns may not have a Later again; where it has no ID, this one's counts.
 	Later func(ctx context.Context) Direction
+	// UntilFIN says that a client that ends its side ends Later too, as one that is gone: it
+	// waits for something that nobody else waits for.
+	UntilFIN bool
 
 	ID uint64 // of the decision, 16 hex digits in x-sluice-id where we answer; 0: none
 
@@ -101,6 +104,11 @@ type Direction struct {
 	Set       []Field  // fields in place of all of their name
 	Append    []Field  // fields beside those of their name
 
+	// Answer is what is changed in the answer's head, ours or an upstream's; nil: nothing.
+	Answer *AnswerEdits
+	// Mirror gets what was sent to the Upstream; nil: nobody does.
+	Mirror Mirror
+
 	Timeout time.Duration // until the answer's last byte; 0: the engine's, until its head
 	// HeadTimeout is from the request's end until the answer's head, all attempts
 	// included; 0: the engine's. It is not for what may become a relay.
@@ -111,6 +119,25 @@ type Direction struct {
 	AllowUpgrade bool // pass on a wish to change protocols, and become a relay
 	Explain      bool // tell the client what an upstream's error said
 }
+
+// AnswerEdits is what is changed in the head of an answer. Names are as those of a
+// Direction's fields.
+type AnswerEdits struct {
+	Set    []Field // in place of all of their name
+	Append []Field // beside those of their name
+}
+
+// Mirror gets a copy of a request.
+type Mirror interface {
+	// Mirror is called once with a request as it is sent upstream for the first time, once
+	// all of it is there, unless it is larger than MaxMirrorBytes or asks for another
+	// protocol. It may not block, and keeps nothing of what it is given. It is called on the
+	// connection's goroutine or on the one that sends its request.
+	Mirror(out Message)
+}
+
+// MaxMirrorBytes bounds a request that is copied, head and body.
+const MaxMirrorBytes = 64 << 10
 
 // Retrier decides whether a request is sent again.
 type Retrier interface {

@@ -50,7 +50,7 @@ func (d *conn) answer(u exchange.Stream, n int, p *pump) result {
 	closes := d.closesAfter() || early || kind == closeBody || d.head.http10 && kind == chunkedBody
 	reusable := !early && !h.closes && !h.http10 && kind != closeBody
 	res = result{status: h.status, closes: closes, reusable: reusable}
-	out := d.buildAnswer(kind, closes)
+	out := d.buildAnswer(kind, closes, d.edits)
 	return d.forwardBody(u, out, size, n, kind, res)
 }
 
@@ -131,12 +131,20 @@ func (h *head) appendStatus(out []byte) []byte {
 }
 
 // buildAnswer writes the final head as the client gets it.
-func (d *conn) buildAnswer(kind bodyKind, closes bool) []byte {
+func (d *conn) buildAnswer(kind bodyKind, closes bool, edits *exchange.AnswerEdits) []byte {
 	h := &d.scratch.res
 	if h.status == 204 {
 		h.dropNamed(contentLengthName) // RFC 9110 §8.6 forbids it there
 	}
+	if edits != nil {
+		for i := range edits.Set {
+			h.dropEditable(edits.Set[i].Name)
+		}
+	}
 	out := h.appendStatus(d.scratch.out[:0])
+	if edits != nil {
+		out = appendLines(appendLines(out, edits.Set), edits.Append)
+	}
 	switch {
 	case closes:
 		out = append(out, "connection: close\r\n"...)

@@ -14,7 +14,7 @@ func (d *conn) exchange() next {
 	d.endPatience()
 	start := d.server.now()
 	d.received, d.until = 0, 0
-	d.begun, d.headBy, d.attempts, d.retry = start, 0, 0, nil
+	d.begun, d.headBy, d.attempts, d.retry, d.edits = start, 0, 0, nil, nil
 	if d.alarm.at.Load() != unset { // of an exchange that ended before its answer
 		d.alarm.at.Store(unset)
 	}
@@ -38,6 +38,7 @@ func (d *conn) follow(dir *exchange.Direction, start time.Duration) next {
 	if fault := d.unfollowable(dir); fault != "" {
 		return d.failed(dir, start, result{failure: internal(fault)})
 	}
+	d.edits = dir.Answer
 	if dir.SetHost == "" && d.x.Host == "" {
 		return d.failed(dir, start, result{failure: refusal.New(refusal.NoHost, "")})
 	}
@@ -96,7 +97,9 @@ func (d *conn) decideLater(dir *exchange.Direction, start time.Duration) (_ exch
 	}
 	ctx, done := d.interruptible()
 	defer done()
+	d.untilFIN.Store(dir.UntilFIN)
 	direction := dir.Later(ctx)
+	d.untilFIN.Store(false)
 	if direction.ID == 0 {
 		direction.ID = dir.ID
 	}
@@ -166,16 +169,26 @@ func (d *conn) unfollowable(dir *exchange.Direction) string {
 	case !all([]byte(dir.SetHost), hostByte):
 		return "a SetHost that is not an authority"
 	}
-	if len(dir.Remove) == 0 && len(dir.Set) == 0 && len(dir.Append) == 0 {
-		return ""
-	}
 	for _, name := range dir.Remove {
 		if !exchange.Editable(name) {
 			return fmt.Sprintf("Remove of the field %q", name)
 		}
 	}
+	if len(dir.Set)+len(dir.Append) > 0 {
+		if fault := unaddable(dir.Set, dir.Append); fault != "" {
+			return fault
+		}
+	}
+	if dir.Answer != nil {
+		return unaddable(dir.Answer.Set, dir.Answer.Append)
+	}
+	return ""
+}
+
+// unaddable says what is wrong with fields to add to one head, or "".
+func unaddable(set, appended []exchange.Field) string {
 	size := 0
-	for _, list := range [...][]exchange.Field{dir.Set, dir.Append} {
+	for _, list := range [...][]exchange.Field{set, appended} {
 		for i := range list {
 			f := &list[i]
 			size += len(f.Name) + len(f.Value)

@@ -56,17 +56,20 @@ type conn struct {
 	received int64  // bytes sent to the client in this exchange
 	until    time.Duration
 
-	begun      time.Duration    // when the exchange was decided about
-	headBy     time.Duration    // when the answer's head must be there, attempts included; 0: whenever
-	patienceOf time.Duration    // the time-out of the attempt under way, for its error
-	retry      exchange.Retrier // of the request under way, where all of it is in the buffer
-	attempts   int              // at an answer to it
+	begun      time.Duration         // when the exchange was decided about
+	headBy     time.Duration         // when the answer's head must be there, attempts included; 0: whenever
+	patienceOf time.Duration         // the time-out of the attempt under way, for its error
+	retry      exchange.Retrier      // of the request under way, where all of it is in the buffer
+	attempts   int                   // at an answer to it
+	edits      *exchange.AnswerEdits // of its answer; nil: none
 
 	watch   watch
 	wait    waits
 	alarm   alarm
 	aborted atomic.Bool
 	gone    atomic.Bool
+
+	untilFIN atomic.Bool // what is waited for ends with the client's side
 
 	newer, older *conn // in Server.newest, under its mutex
 	seenWaiting  int64 // the sweeper's

@@ -1,9 +1,13 @@
 package http1
 
 import (
+	"context"
 	"runtime"
 	"strings"
 	"time"
+
+	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // The states of a connection, for tests that let time pass only once one is
@@ -75,4 +79,13 @@ func Causes(l Limits) (texts []string) {
 		}
 	}
 	return texts
+}
+
+// ReadAway reads an answer for nobody.
+func ReadAway(u exchange.Stream) (status int, reason refusal.Reason, reusable bool) {
+	a := away{u: u, method: "GET", buffer: make([]byte, upSize)}
+	if err := a.over(context.Background(), exchange.Message("GET / HTTP/1.1\r\nhost: a\r\n\r\n")); err != nil {
+		reason = refusal.Of(err).Reason
+	}
+	return a.head.status, reason, a.reusable
 }

@@ -31,6 +31,9 @@ func (d *conn) forward(dir *exchange.Direction, start time.Duration) next {
 		if bad != fine {
 			return d.failed(dir, start, result{failure: d.server.limits.request(bad), closes: true})
 		}
+		if d.attempts == 0 && d.mirrors(dir, out) {
+			dir.Mirror.Mirror(out)
+		}
 		u, res := d.attempt(dir, out)
 		if d.again(&res) {
 			d.watched(nil)
@@ -47,6 +50,12 @@ func (d *conn) forward(dir *exchange.Direction, start time.Duration) next {
 		}
 		return d.settle(dir, start, u, res)
 	}
+}
+
+// mirrors reports whether somebody gets a copy of a request. What signs a connection in is
+// for that connection alone.
+func (d *conn) mirrors(dir *exchange.Direction, out exchange.Message) bool {
+	return dir.Mirror != nil && len(out) <= exchange.MaxMirrorBytes && !d.head.signsIn && d.asked == ""
 }
 
 // attempt sends a request that is all there once, and carries its answer. The stream is
@@ -133,6 +142,7 @@ func (d *conn) explain(dir *exchange.Direction, o *exchange.Outcome, then next) 
 		return endNow // half an answer cannot be mended, only cut
 	}
 	reply := failureReply(o.Failure, dir.Explain)
+	reply.Header = withEdits(reply.Header, dir.Answer)
 	o.Status = reply.Status
 	if !d.sendReply(&reply, dir.ID, then != serveNext || d.closesAfter()) {
 		return endNow
@@ -149,6 +159,7 @@ func (d *conn) local(dir *exchange.Direction, start time.Duration) next {
 	if reply.Status == 0 {
 		reply.Status = reply.Reason.Status()
 	}
+	reply.Header = withEdits(reply.Header, dir.Answer)
 	if fault := unsendable(&reply); fault != "" {
 		return d.failed(dir, start, result{failure: internal(fault)})
 	}

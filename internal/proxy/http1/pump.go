@@ -3,6 +3,7 @@ package http1
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,9 @@ type pump struct {
 	buffer *pumpBuffer
 
 	headTimeout time.Duration // from the body's end to the answer's head; 0: the engine's
+
+	mirror exchange.Mirror // gets copied, once it is whole; nil: nobody does
+	copied []byte          // what was sent
 
 	read    int64  // bytes from the client
 	surplus []byte // read past the end of the body, in buffer
@@ -63,6 +67,7 @@ func (p *pump) run() {
 		if last {
 			p.sent.Store(true)
 		}
+		p.copy(piece, last)
 		if len(piece) > 0 {
 			d.watch.set(moving, d.deadline(d.server.limits.TransferTimeout))
 			if _, err := p.u.Write(piece); err != nil {
@@ -77,6 +82,20 @@ func (p *pump) run() {
 			return
 		}
 		d.watch.set(moving, d.deadline(d.server.limits.TransferTimeout))
+	}
+}
+
+// copy keeps a copy of what is sent, within its bound, and hands it on with its end.
+func (p *pump) copy(piece []byte, last bool) {
+	switch {
+	case p.mirror == nil:
+	case len(p.copied)+len(piece) > exchange.MaxMirrorBytes:
+		p.mirror, p.copied = nil, nil
+	default:
+		p.copied = append(p.copied, piece...)
+		if last {
+			p.mirror.Mirror(p.copied)
+		}
 	}
 }
 
@@ -157,12 +176,16 @@ func (d *conn) forwardLong(dir *exchange.Direction, start time.Duration) next {
 	if err != nil {
 		return d.failed(dir, start, result{failure: d.connectFailure(err)})
 	}
+	var copied []byte // what out is a view of is used again once it is sent
+	if !d.request.complete && d.mirrors(dir, out) {
+		copied = slices.Clone(out)
+	}
 	d.watch.set(moving, d.deadline(d.server.limits.TransferTimeout))
 	if err := u.Send(out); err != nil {
 		res := result{failure: d.readFailure(err, nil)}
 		return d.settle(dir, start, u, res)
 	}
-	p := d.startPump(u, dir)
+	p := d.startPump(u, dir, copied)
 	if p == nil {
 		d.watch.set(waiting, d.deadline(d.server.limits.AnswerTimeout))
 	}
@@ -178,8 +201,9 @@ func (d *conn) forwardLong(dir *exchange.Direction, start time.Duration) next {
 	return d.endPump(p, dir, start, u, res)
 }
 
-// startPump starts sending the rest of the request's body, if there is one.
-func (d *conn) startPump(u exchange.Stream, dir *exchange.Direction) *pump {
+// startPump starts sending the rest of the request's body, if there is one. copied is a
+// copy of what was sent of the request; nil: nobody wants one.
+func (d *conn) startPump(u exchange.Stream, dir *exchange.Direction, copied []byte) *pump {
 	if d.request.complete {
 		return nil
 	}
@@ -190,6 +214,9 @@ func (d *conn) startPump(u exchange.Stream, dir *exchange.Direction) *pump {
 		p.chunks = &d.scratch.chunks
 	} else {
 		p.left = h.length - int64(d.request.body)
+	}
+	if copied != nil {
+		p.mirror, p.copied = dir.Mirror, copied
 	}
 	p.buffer = pumpBuffers.Get().(*pumpBuffer)
 	go p.run()

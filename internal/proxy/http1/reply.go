@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +20,20 @@ func failureReply(e *refusal.Error, explain bool) exchange.Reply {
 		r.Header = allowedMethods
 	}
 	return r
+}
+
+// withEdits returns the fields of a Reply as a Direction changes them.
+func withEdits(fields []exchange.Field, edits *exchange.AnswerEdits) []exchange.Field {
+	if edits == nil {
+		return fields
+	}
+	var out []exchange.Field
+	for i := range fields {
+		if !slices.ContainsFunc(edits.Set, func(set exchange.Field) bool { return set.Name == fields[i].Name }) {
+			out = append(out, fields[i])
+		}
+	}
+	return append(append(out, edits.Set...), edits.Append...)
 }
 
 var allowedMethods = []exchange.Field{{Name: "allow", Value: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}}

@@ -117,7 +117,7 @@ func (d *conn) goneMeanwhile(now time.Duration, word int64) bool {
 		return false
 	}
 	gone := false
-	d.raw.Control(func(fd uintptr) { gone = rawio.Gone(fd) })
+	d.raw.Control(func(fd uintptr) { gone = rawio.Gone(fd) || d.untilFIN.Load() && rawio.Ended(fd) })
 	return gone
 }
 

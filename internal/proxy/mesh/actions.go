@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"sluice.dev/sluice/internal/proxy/exchange"
@@ -19,6 +20,12 @@ const afterDelay = 10 * time.Second
 // where it is sent on.
 func (r *Requests) instead(x *exchange.Request, d *Decision, to Target, delayed bool) (exchange.Direction, bool) {
 	actions := d.Plan.Does()
+	if c := actions.CORS; c != nil && r.edits != nil {
+		if reply, ok := r.cors.preflight(x, c); ok {
+			r.Via("", d.Rule, record.End{})
+			return exchange.Direction{ID: uint64(r.ID()), Reply: reply, Answer: r.cors.answer(c, true)}, true
+		}
+	}
 	if actions.Redirect != nil {
 		r.Via("", d.Rule, record.End{})
 		return r.redirect(x, actions.Redirect, to), true
@@ -52,7 +59,7 @@ func (r *Requests) redirect(x *exchange.Request, to *route.Redirect, asked Targe
 		target = x.Target
 	}
 	location := scheme + authority + target
-	return exchange.Direction{ID: uint64(r.ID()), Reply: &exchange.Reply{
+	return exchange.Direction{ID: uint64(r.ID()), Answer: r.edits, Reply: &exchange.Reply{
 		Status: 301, Message: "It is at " + location, Header: []exchange.Field{{Name: "location", Value: location}},
 	}}
 }
@@ -60,7 +67,7 @@ func (r *Requests) redirect(x *exchange.Request, to *route.Redirect, asked Targe
 // abort answers a request with a fault.
 func (r *Requests) abort(status int, rule string) exchange.Direction {
 	direction := r.Fail(refusal.New(refusal.FaultInjected, fmt.Sprintf("fault filter abort by %s", rule)))
-	direction.Reply.Status = status
+	direction.Reply.Status, direction.Answer = status, r.edits
 	return direction
 }
 
@@ -70,7 +77,7 @@ func (r *Requests) abort(status int, rule string) exchange.Direction {
 //
 //go:noinline
 func (r *Requests) later(x *exchange.Request, to Target, wait time.Duration) exchange.Direction {
-	return exchange.Direction{ID: uint64(r.ID()), Timeout: wait + afterDelay, Later: func(ctx context.Context) exchange.Direction {
+	return exchange.Direction{ID: uint64(r.ID()), Timeout: wait + afterDelay, UntilFIN: true, Later: func(ctx context.Context) exchange.Direction {
 		if err := pause(ctx, wait); err != nil {
 			return r.Fail(&refusal.Error{Reason: refusal.ClientGone, Err: err}) // the engine knows better why
 		}
@@ -82,6 +89,16 @@ func (r *Requests) later(x *exchange.Request, to Target, wait time.Duration) exc
 		}
 		return direction
 	}}
+}
+
+// upgrade refuses a request for WebSocket where its rule does not say that connections may
+// change to it: as in Istio 0.5, that is said or is not so.
+func (r *Requests) upgrade(x *exchange.Request, d *Decision) (exchange.Direction, bool) {
+	if x.Upgrade == "" || d.Plan.Upgradable(x.Upgrade) || !strings.EqualFold(x.Upgrade, route.WebSocket) {
+		return exchange.Direction{}, false
+	}
+	r.Via("", d.Rule, record.End{})
+	return r.Fail(refusal.New(refusal.UpgradeForbidden, d.Rule+" does not say websocketUpgrade: true")), true
 }
 
 // pause waits for so long, or until ctx ends.

@@ -32,7 +32,7 @@ type reached struct {
 // reach decides about the connection as a whole and connects to its endpoint. On a port
 // that is http now there are requests alone.
 func (c *connection) reach(ctx context.Context) (r reached) {
-	r.Decision = c.way.decide(c.conn.Snapshot(), c.to, route.Request{})
+	r.Decision = c.way.decide(c.conn.Snapshot(), c.to, route.Request{Ends: route.Ends{Source: c.way.caller.V4, Destination: c.dialled}})
 	if service := r.Snapshot.Service(c.to.Service); service != nil {
 		if spoken, _ := service.Find(c.to.Port); spoken == policy.ProtocolHTTP && r.Verdict.Passes() {
 			r.Verdict = r.Verdict.Denied(refusal.ProtocolMismatch)

@@ -86,7 +86,7 @@ func (w *Way) connect(ctx context.Context, d *Decision, port uint16) (*net.TCPCo
 // and of another's where it refuses the connection.
 type call struct {
 	candidates
-	requests *Requests // whose record it is; nil: nobody's
+	requests *Requests // whose record it is
 	rule     string
 	pool     *upstream.Pool
 }

@@ -66,15 +66,19 @@ func (w *Way) choose(d *Decision, to Target) {
 	if !d.Verdict.Passes() || d.Why != nil {
 		return
 	}
-	chosen := d.Plan.Draw(rand.Uint64())
-	fit, turn := w.balance.pick(setKey{chosen.Service, to.Port, chosen.Set}, d.Snapshot.Endpoints(chosen.Service), chosen.Labels)
+	w.pick(d, d.Plan.Draw(rand.Uint64()), to.Port)
+}
+
+// pick lets an endpoint of what was drawn take its turn.
+func (w *Way) pick(d *Decision, chosen route.Destination, port uint16) {
+	fit, turn := w.balance.pick(setKey{chosen.Service, port, chosen.Set}, d.Snapshot.Endpoints(chosen.Service), chosen.Labels)
 	if len(fit) == 0 {
-		d.Why = refusal.New(noEndpoint, fmt.Sprintf("no healthy upstream: no endpoint of %s%s serves port %d", chosen.Service, labelsText(chosen.Labels), to.Port))
+		d.Why = refusal.New(noEndpoint, fmt.Sprintf("no healthy upstream: no endpoint of %s%s serves port %d", chosen.Service, labelsText(chosen.Labels), port))
 		return
 	}
 	d.fit = fit
-	if d.Endpoint = w.firstOf(fit, turn, to.Port); d.Endpoint == nil {
-		d.Why = w.noneReady(fit, to.Port)
+	if d.Endpoint = w.firstOf(fit, turn, port); d.Endpoint == nil {
+		d.Why = w.noneReady(fit, port)
 	}
 }
 

@@ -42,6 +42,7 @@ type Way struct {
 	findings findings                                     // which ports' servers were seen to speak first
 	pools    pools.Table[poolKey, struct{}]
 	budgets  budgets
+	copies   copies
 }
 
 // New returns a way without connections.
@@ -49,7 +50,9 @@ func New(c Config) *Way {
 	if c.Unready == nil {
 		c.Unready = func(string) ([]wire.Unready, bool) { return nil, false }
 	}
-	return &Way{kit: c.Kit, caller: c.Caller, inward: c.Inward, local: c.Unready}
+	w := &Way{kit: c.Kit, caller: c.Caller, inward: c.Inward, local: c.Unready}
+	w.copies.init()
+	return w
 }
 
 // Recheck closes the pools to endpoints that a new snapshot does not have, and what runs
@@ -72,8 +75,11 @@ func (w *Way) Recheck(s *snapshot.Snapshot) {
 // long; nil where none is idle.
 func (w *Way) LongestIdle() (*upstream.Pool, time.Duration) { return w.pools.LongestIdle() }
 
-// Close ends what runs on the pools.
-func (w *Way) Close() { w.pools.Close() }
+// Close ends what runs on the pools, and the copies that are under way.
+func (w *Way) Close() {
+	w.copies.close()
+	w.pools.Close()
+}
 
 // Pools returns how many pools there are, and their connections.
 func (w *Way) Pools() (int, upstream.Stats) { return w.pools.Stats() }

@@ -44,7 +44,7 @@ func (o *overrides) read(x *exchange.Request, retries bool) {
 		o.lookRetries = func(value string) bool {
 			o.found = true
 			if n, err := strconv.ParseUint(value, 10, 16); err == nil {
-				o.retries = int(n)
+				o.retries = min(int(n), route.MaxAttempts)
 			}
 			return true
 		}

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"net"
+	"net/netip"
 	"strconv"
 
 	"sluice.dev/sluice/internal/names"
@@ -27,6 +28,9 @@ type Requests struct {
 	Append []exchange.Field // fields that each request gets
 	// Denied answers a request that is denied. It must be set before the first.
 	Denied func(s *snapshot.Snapshot, to Target, v policy.Verdict) exchange.Direction
+	// Dialled is the address that the connection is to; zero where a client from outside
+	// knows none of the mesh.
+	Dialled netip.Addr
 
 	way      *Way
 	held     names.Name // the service that the connection's grant is for
@@ -38,6 +42,9 @@ type Requests struct {
 	over     overrides
 	look     route.Look
 	appended []exchange.Field // what it gets
+	cors     cors
+	edits    *exchange.AnswerEdits // of its answer; nil: none
+	mirror   mirror
 }
 
 // Init says of which connection the requests are.
@@ -54,7 +61,8 @@ func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target) e
 
 // route is Route; delayed says that a fault has held the request up already.
 func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, delayed bool) exchange.Direction {
-	d := r.way.planned(s, to, route.Request{Method: x.Method, Path: x.Target, Authority: x.Host, HTTPS: x.HTTPS, Fields: x, Look: &r.look})
+	d := r.way.planned(s, to, route.Request{Method: x.Method, Path: x.Target, Authority: x.Host, HTTPS: x.HTTPS, Fields: x, Look: &r.look,
+		Ends: route.Ends{Source: r.way.caller.V4, Destination: r.Dialled}})
 	r.Decide(&d.Verdict)
 	if !d.Verdict.Passes() {
 		return r.Denied(s, to, d.Verdict) // by value: d stays on the stack
@@ -64,7 +72,16 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		r.Conn().Hold(reachable{to.Service}, s)
 	}
 	actions := d.Plan.Does()
+	r.edits = nil
+	if d.Why == nil {
+		if direction, refused := r.upgrade(x, &d); refused {
+			return direction
+		}
+	}
 	if actions != nil && d.Why == nil {
+		if actions.CORS != nil && r.cors.read(x, actions.CORS) {
+			r.edits = r.cors.answer(actions.CORS, false)
+		}
 		if direction, instead := r.instead(x, &d, to, delayed); instead {
 			return direction
 		}
@@ -82,7 +99,8 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		return r.Fail(refusal.Of(err))
 	}
 	direction := exchange.Direction{
-		Upstream: &r.call, ID: uint64(r.ID()), AllowUpgrade: true, Explain: true, Remove: r.Remove, Append: r.Append,
+		Upstream: &r.call, ID: uint64(r.ID()), AllowUpgrade: d.Plan.Upgradable(x.Upgrade), Explain: true, Remove: r.Remove, Append: r.Append,
+		Answer: r.edits,
 	}
 	if r.Edge || r.id.missing(x) {
 		direction.Set = r.id.fresh()
@@ -92,6 +110,7 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 	}
 	if actions != nil {
 		r.edit(&direction, x, &d)
+		direction.Mirror = r.mirrors(&d, to.Port)
 	}
 	r.bound(&direction, x, actions)
 	return direction
@@ -116,9 +135,10 @@ type served struct {
 	to Target
 }
 
-func newServed(w *Way, conn *gate.Conn, about carry.About, to Target) *served {
-	r := &served{to: to}
-	r.Init(w, conn, about)
+func newServed(c *connection) *served {
+	r := &served{to: c.to}
+	r.Dialled = c.dialled
+	r.Init(c.way, c.conn, c.about)
 	r.Denied = r.denied
 	return r
 }

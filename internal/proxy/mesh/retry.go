@@ -94,7 +94,5 @@ func (c *call) nextAttempt() (*wire.Endpoint, *upstream.Pool) {
 // turn leads the call to another endpoint.
 func (c *call) turn(next *wire.Endpoint, pool *upstream.Pool) {
 	c.current, c.n, c.pool = next, 0, pool
-	if c.requests != nil {
-		c.requests.Via(next.Instance, c.rule, c.requests.endOf(next))
-	}
+	c.requests.Via(next.Instance, c.rule, c.requests.endOf(next))
 }

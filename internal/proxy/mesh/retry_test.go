@@ -8,7 +8,9 @@ import (
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/share"
+	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
@@ -51,12 +53,25 @@ func TestTheBudgetOfRetriesIsAFifthOfTheLoadAboveAFloor(t *testing.T) {
 	})
 }
 
+// calling directs the requests of a connection to details.
+func calling(t *testing.T, w *Way) *Requests {
+	holder := snapshot.NewHolder(snapshot.HolderConfig{})
+	g := gate.New(gate.Config{Holder: holder, Share: share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)})
+	conn, _, why := g.Admit(t.Context(), nil)
+	if why != nil {
+		t.Fatal(why)
+	}
+	r := new(Requests)
+	r.Init(w, conn, carry.About{})
+	return r
+}
+
 // called is a request to details that is sent to its endpoint one, with the retries of a rule.
-func called(now func() time.Time, plan *route.Retries, most int) *retries {
+func called(t *testing.T, now func() time.Time, plan *route.Retries, most int) *retries {
 	stock := share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)
 	w := New(Config{Kit: &carry.Kit{Now: now, Upstream: upstream.Allowance{Open: stock, Handshakes: stock}}})
 	one, two := endpoint("details-v1/1", "v1"), endpoint("details-v1/2", "v1")
-	c := &call{candidates: candidates{way: w, port: 9080, fit: []*wire.Endpoint{&one, &two}, current: &one}}
+	c := &call{requests: calling(t, w), candidates: candidates{way: w, port: 9080, fit: []*wire.Endpoint{&one, &two}, current: &one}}
 	r := new(retries)
 	r.begin(c, plan, most, details)
 	return r
@@ -64,7 +79,7 @@ func called(now func() time.Time, plan *route.Retries, most int) *retries {
 
 func TestARequestIsRepeatedWithinItsAttemptsAndTheBudget(t *testing.T) {
 	now := time.Now()
-	r := called(func() time.Time { return now }, &route.Retries{Attempts: 100, Each: time.Second}, -1)
+	r := called(t, func() time.Time { return now }, &route.Retries{Attempts: 100, Each: time.Second}, -1)
 	if r.AttemptTimeout() != time.Second {
 		t.Errorf("an attempt has %v", r.AttemptTimeout())
 	}
@@ -90,7 +105,7 @@ func TestARequestIsRepeatedWithinItsAttemptsAndTheBudget(t *testing.T) {
 	if _, again := r.Again(exchange.Attempt{Number: 101, Status: 500}); again {
 		t.Error("past its attempts")
 	}
-	r = called(func() time.Time { return now }, &route.Retries{Attempts: 100}, 0)
+	r = called(t, func() time.Time { return now }, &route.Retries{Attempts: 100}, 0)
 	if _, again := r.Again(exchange.Attempt{Number: 1, Status: 500}); again {
 		t.Error("though the request says 0")
 	}
@@ -154,7 +169,7 @@ func TestARequestMayOverrideItsTimes(t *testing.T) {
 	}{
 		{"250", "7", 250 * time.Millisecond, 7},
 		{"0", "0", route.MaxTimeout, 0},
-		{"4294967295", "65535", route.MaxTimeout, 65535},
+		{"4294967295", "65535", route.MaxTimeout, route.MaxAttempts},
 		{"-1", "-1", 0, -1},
 		{"1s", "many", 0, -1},
 		{"99999999999999999999", "99999", 0, -1},

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"sluice.dev/sluice/internal/policy"
@@ -25,15 +26,18 @@ type connection struct {
 	to    Target
 	about carry.About
 	start time.Time
+
+	dialled netip.Addr // that stands for the service
 }
 
 // Serve carries a connection to a service to its end. The address that was dialled
 // decides, and Host passes unchanged. What is spoken on the port says how: on one that
 // is http nothing of a server's is carried before the client has asked; on one that is
 // tcp everything is; and where nobody said it, what the client says counts.
-func (w *Way) Serve(ctx context.Context, conn *gate.Conn, service *wire.Service, port uint16) {
+func (w *Way) Serve(ctx context.Context, conn *gate.Conn, service *wire.Service, dialled netip.AddrPort) {
+	port := dialled.Port()
 	c := &connection{
-		way: w, conn: conn, to: Target{service.Name, port}, start: w.kit.Now(),
+		way: w, conn: conn, dialled: dialled.Addr().Unmap(), to: Target{service.Name, port}, start: w.kit.Now(),
 		about: carry.About{Direction: record.Mesh, Dialled: service.Name.String(), Port: port, Sniffed: policy.Opaque},
 	}
 	spoken, served := service.Find(port)
@@ -105,7 +109,7 @@ func (c *connection) open() *carry.Flow {
 
 // http carries the requests of the connection.
 func (c *connection) http(ctx context.Context, said []byte) {
-	c.way.kit.HTTP.Serve(ctx, c.conn.Down(), said, newServed(c.way, c.conn, c.about, c.to))
+	c.way.kit.HTTP.Serve(ctx, c.conn.Down(), said, newServed(c))
 }
 
 // serverFirst dials one endpoint before the client has said anything, and looks at both

@@ -55,9 +55,24 @@ func Quiet(fd uintptr) bool {
 // Gone says whether the peer of a connection was reset or closed both ways, so
 // that no answer can reach it. A peer that only half-closed is not gone.
 func Gone(fd uintptr) bool {
-	var info [8]byte // struct tcp_info begins with its state
+	const closed = 7 // TCP_CLOSE in linux/tcp_states.h
+	return state(fd) == closed
+}
+
+// Ended says whether the peer of a connection has ended its side: it may be gone, or
+// wait for an answer still. What it sent before need not have been read.
+func Ended(fd uintptr) bool {
+	const closeWait = 8 // TCP_CLOSE_WAIT
+	return state(fd) == closeWait
+}
+
+// state is the state of a connection, as linux/tcp_states.h numbers them; 0: unknown.
+func state(fd uintptr) uint8 {
+	var info [8]byte // struct tcp_info begins with it
 	size := uint32(len(info))
 	_, _, e := syscall.RawSyscall6(syscall.SYS_GETSOCKOPT, fd, syscall.IPPROTO_TCP, syscall.TCP_INFO, uintptr(unsafe.Pointer(&info[0])), uintptr(unsafe.Pointer(&size)), 0)
-	const closed = 7 // TCP_CLOSE in linux/tcp_states.h
-	return e == 0 && info[0] == closed
+	if e != 0 {
+		return 0
+	}
+	return info[0]
 }

@@ -84,10 +84,13 @@ func TestQuietIsAPeerThatNeitherSpokeNorLeft(t *testing.T) {
 
 func TestGoneIsAPeerThatWasReset(t *testing.T) {
 	fd, _, far := pair(t)
+	if Ended(fd) {
+		t.Error("a peer has ended its side that has not")
+	}
 	far.CloseWrite()
 	eventually(t, "the half-close comes", func() bool { return !Quiet(fd) })
-	if Gone(fd) {
-		t.Error("a half-closed peer is gone")
+	if Gone(fd) || !Ended(fd) {
+		t.Errorf("a half-closed peer is gone: %v, has ended its side: %v", Gone(fd), Ended(fd))
 	}
 	far.SetLinger(0)
 	far.Close()
