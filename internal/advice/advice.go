@@ -47,6 +47,7 @@ type Explanation struct {
 	Answers     []Answered     `json:"answers,omitempty"` // of DNS, that were asked about: what the dialer does with each
 	Closest     string         `json:"closest,omitempty"` // the rule that comes closest to allowing it
 	Remedy      *Remedy        `json:"remedy,omitempty"`  // of a denial, and of what passes without a rule (audit)
+	Route       *Routed        `json:"route,omitempty"`   // of what is allowed to a service of the mesh
 }
 
 // Passes reports whether what is explained would get through: it is allowed, or

@@ -16,7 +16,16 @@ func Answer(q Question, snapshot *wire.Snapshot, workload wire.Workload) (Explan
 		if len(q.Answers) > 0 {
 			return Explanation{}, &QuestionError{fmt.Sprintf("%s is a service of the mesh, which no DNS server outside is asked about: leave the answers out", service.Name)}
 		}
-		return inside(service, q.Chain.Port), nil
+		e := inside(service, q.Chain.Port)
+		if e.Verdict != policy.Allow.String() {
+			return e, nil
+		}
+		var err error
+		e.Route, err = routed(&q, service.Name, snapshot)
+		if e.Route != nil && looksAtSubnets(service.Name, snapshot) && q.followed == "" {
+			e.Unseen = append(e.Unseen, "where the connection comes from and goes to, which a RouteRule of this service looks at (match.tcp): it is taken not to match")
+		}
+		return e, err
 	}
 	set, err := setOf(snapshot)
 	if err != nil {
@@ -70,6 +79,18 @@ func inside(service *wire.Service, at uint16) Explanation {
 	e.Verdict, e.Treatment, e.Reason = VerdictError, "", refusal.NoSuchPort
 	e.Sentence = fmt.Sprintf("%s is a service of the mesh; calls between its services are allowed, but it has no port %d.", service.Name, at)
 	return e
+}
+
+// looksAtSubnets reports whether a route rule of a service does.
+func looksAtSubnets(service names.Name, snapshot *wire.Snapshot) bool {
+	for _, of := range snapshot.Routes.Services {
+		for i := range of.Rules {
+			if m := &of.Rules[i].Match; of.Service == service && len(m.Source)+len(m.Destination) > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // serviceOf finds the service that a workload of namespace means by name, as its

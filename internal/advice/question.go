@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"sluice.dev/sluice/internal/httpfield"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/record"
@@ -22,6 +23,61 @@ type Question struct {
 	// Answers are what DNS says of the name that is dialled; nil where nobody asks
 	// what the dialer does with them.
 	Answers []netip.Addr
+
+	target, authority string // of a request, as a route rule sees them: with its query, with its port
+	followed          string // the route rule of a request that was recorded
+}
+
+// Bounds of the headers of one question.
+const (
+	MaxHeaders     = 32
+	MaxHeaderBytes = 16 << 10
+)
+
+// headers are fields of a request that is asked about: a policy.Fields.
+type headers [][2]string
+
+func (h headers) Values(lower string, yield func(string) bool) {
+	for _, one := range h {
+		if one[0] == lower && !yield(one[1]) {
+			return
+		}
+	}
+}
+
+// WithHeaders returns the question with header fields as a person writes them: "Name: value".
+func (q Question) WithHeaders(texts []string) (Question, error) {
+	if len(texts) == 0 {
+		return q, nil
+	}
+	if q.Chain.Sniffed != policy.HTTP {
+		return q, errors.New("headers are seen of plain HTTP alone: ask about http://…, or leave them out")
+	}
+	if len(texts) > MaxHeaders {
+		return q, fmt.Errorf("more than %d headers", MaxHeaders)
+	}
+	var fields headers
+	size := 0
+	for _, text := range texts {
+		name, value, ok := strings.Cut(text, ":")
+		lower := strings.ToLower(name)
+		if err := httpfield.CheckAppended(lower, strings.TrimSpace(value)); !ok || name == "" || err != nil && httpfield.Editable(lower) {
+			return q, fmt.Errorf("header %q must look like NAME: VALUE", text)
+		}
+		value = strings.TrimSpace(value)
+		switch lower {
+		case "host":
+			return q, errors.New("the URL says the host: leave the header out")
+		case "upgrade":
+			q.Chain.Upgrade = value
+		}
+		if size += len(text); size > MaxHeaderBytes {
+			return q, fmt.Errorf("headers of more than %d bytes", MaxHeaderBytes)
+		}
+		fields = append(fields, [2]string{lower, value})
+	}
+	q.Chain.Fields = fields
+	return q, nil
 }
 
 // MaxAnswers bounds the answers of one question.
@@ -121,7 +177,12 @@ func requestTo(host names.Host, method, path string) (Question, error) {
 	if chain.Method == "" {
 		chain.Method = "GET"
 	}
-	return Question{Title: "plain HTTP " + chain.Method + " " + chain.Path + " for " + host.String() + " on port " + port(chain.Port), Chain: chain}, nil
+	q := Question{Title: "plain HTTP " + chain.Method + " " + chain.Path + " for " + host.String() + " on port " + port(chain.Port), Chain: chain}
+	q.target, q.authority = chain.Path, host.String()
+	if target.RawQuery != "" {
+		q.target += "?" + target.RawQuery
+	}
+	return q, nil
 }
 
 func opaqueTo(host names.Host) Question {
@@ -169,7 +230,10 @@ func OfRecord(r *record.Record) (q Question, ok bool) {
 	default:
 		chain.Sniffed = policy.Opaque
 	}
-	q = Question{Title: title + " on port " + port(r.Port), Chain: chain}
+	q = Question{Title: title + " on port " + port(r.Port), Chain: chain, target: r.Path, authority: r.Host}
+	if r.Direction == record.Mesh {
+		q.followed = cmp.Or(r.Rule, "none") // which no rule is called
+	}
 	if reached, err := netip.ParseAddrPort(r.Upstream); err == nil {
 		q.Answers = []netip.Addr{reached.Addr()}
 	}

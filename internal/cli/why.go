@@ -27,6 +27,7 @@ type whyOptions struct {
 	account string
 	method  string
 	answers []string
+	headers []string
 	rules   ruleFlags
 	output  string
 }
@@ -45,6 +46,10 @@ decision, and what came of it, as long as its proxy keeps it (the last 4,096). W
 rule, such as egress-rule/default/googleapis, it says what sluice describe does. With --rules, --allow
 or --preset it needs no server and decides by those.
 
+Of a call to a service of the mesh it says what the route rules do with it: which rule matches, where
+the request goes by which share, its time-out and retries, and what else is done. --method, --header
+and the path of the URL say what the request looks like.
+
 DNS is not asked. --answer says what it is taken to answer for the name, and the verdict is then
 that of the dialer too, which connects to no private, local or reserved address that a rule does not
 consent to.
@@ -53,6 +58,7 @@ Exit status: 0 where it is allowed, or passes because outboundDefault is Audit; 
 or names a port that a service of the mesh does not have; 1 where the question cannot be answered.`,
 		Example: `  sluice why --from details-v2 https://www.googleapis.com/
   sluice why --label app=details https://www.google.com/
+  sluice why --from productpage-v1 --header 'cookie: user=jason' http://reviews:9080/reviews/0
   sluice why 70d350fa85c31e82
   sluice why --rules rules.yaml https://pypi.org/
   sluice why --allow db.example.com:5432 --answer 10.1.2.3 db.example.com:5432`,
@@ -91,7 +97,7 @@ or names a port that a service of the mesh does not have; 1 where the question c
 				return err
 			}
 			query := inspect.WhyQuery{
-				From: from, Namespace: namespace, Labels: labels, Account: o.account, URL: args[0], Method: o.method, Answers: o.answers,
+				From: from, Namespace: namespace, Labels: labels, Account: o.account, URL: args[0], Method: o.method, Answers: o.answers, Headers: o.headers,
 			}
 			if o.rules.Any() || len(o.rules.Private) > 0 {
 				for _, name := range []string{flagServer, flagKubeconfig} {
@@ -127,6 +133,7 @@ or names a port that a service of the mesh does not have; 1 where the question c
 	f.StringArrayVar(&o.labels, "label", nil, "K=V of a workload that need not run; may be repeated")
 	f.StringVar(&o.account, "service-account", "", "service account of a workload that need not run")
 	f.StringVar(&o.method, "method", "GET", "method of the request")
+	f.StringArrayVar(&o.headers, "header", nil, "header of the request, 'NAME: VALUE'; may be repeated")
 	f.StringArrayVar(&o.answers, "answer", nil, "address that DNS is taken to answer for the name; may be repeated")
 	o.rules.add(f)
 	completePresets(cmd)
@@ -152,7 +159,7 @@ func ruleAsked(cmd *cobra.Command, args []string) (rule reference, isRule bool, 
 // refuseQuestion refuses the flags that say what is asked about, where a rule is shown or
 // a decision that was made is opened. A rule is looked for in a namespace.
 func refuseQuestion(cmd *cobra.Command, isRule bool) error {
-	for _, name := range []string{"from", "label", "service-account", "method", "answer", "rules", "allow", "preset", "private", flagNamespace} {
+	for _, name := range []string{"from", "label", "service-account", "method", "header", "answer", "rules", "allow", "preset", "private", flagNamespace} {
 		if cmd.Flags().Changed(name) && !(isRule && name == flagNamespace) {
 			return usageError(cmd, "why ID and why RULE take no --"+name+": what is asked about is there")
 		}
@@ -183,7 +190,7 @@ func missingFrom(ctx context.Context, client *rest.Client) error {
 
 // ask asks the server.
 func (o *whyOptions) ask(cmd *cobra.Command, client *rest.Client, q inspect.WhyQuery) error {
-	query := url.Values{"url": {q.URL}, "namespace": {q.Namespace}, "method": {q.Method}, "answer": q.Answers}
+	query := url.Values{"url": {q.URL}, "namespace": {q.Namespace}, "method": {q.Method}, "answer": q.Answers, "header": q.Headers}
 	if q.From != "" {
 		query.Set("from", q.From)
 	}
@@ -281,6 +288,9 @@ func writeWhy(b *strings.Builder, why *inspect.Why, flow *record.Record) {
 	for _, proof := range why.Proofs {
 		line("seen", proof.Link+" "+proof.Value+": "+proof.ProvedBy)
 	}
+	if why.Route != nil {
+		why.Route.Lines(line)
+	}
 	for _, answer := range why.Answers {
 		line("answer", answer.Address.String()+" "+answer.Text)
 	}
@@ -308,6 +318,9 @@ func outcomeText(f *record.Record) string {
 	if f.Upstream != "" {
 		parts = append(parts, "at "+f.Upstream)
 	}
+	if f.Attempts > 1 {
+		parts = append(parts, fmt.Sprintf("%d attempts", f.Attempts))
+	}
 	if f.Sent+f.Received > 0 {
 		parts = append(parts, fmt.Sprintf("%d bytes sent, %d received", f.Sent, f.Received))
 	}
@@ -328,6 +341,9 @@ func (o *whyOptions) offline(cmd *cobra.Command, q inspect.WhyQuery) error {
 		return err
 	}
 	if question, err = question.WithAnswers(q.Answers); err != nil {
+		return err
+	}
+	if question, err = question.WithHeaders(q.Headers); err != nil {
 		return err
 	}
 	workload := wire.Workload{Namespace: q.Namespace, Account: q.Account, Labels: q.Labels}

@@ -116,6 +116,19 @@ func (p *Plan) Destinations(yield func(Destination) bool) {
 	}
 }
 
+// Shares are the percents of Destinations, one for each.
+func (p *Plan) Shares() (percents []int) {
+	if p.total == 0 {
+		return []int{100}
+	}
+	for i := range p.targets {
+		if p.targets[i].weight > 0 {
+			percents = append(percents, int(p.targets[i].weight*100/p.total))
+		}
+	}
+	return percents
+}
+
 // resolved fills in the service that was asked for.
 func (p *Plan) resolved(to Destination) Destination {
 	if to.Service.IsZero() {

@@ -107,6 +107,7 @@ type WhyQuery struct {
 	// Answers are what DNS is taken to say of the name, in place of nobody asking what the dialer
 	// does with it ("answer=ADDRESS", repeated, at most advice.MaxAnswers).
 	Answers []string
+	Headers []string // of the request, as NAME: VALUE ("header=", repeated, at most advice.MaxHeaders)
 }
 
 // Why is the verdict on what a WhyQuery asked.

@@ -26,6 +26,9 @@ func (e *endpoints) why(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		question, err = question.WithAnswers(query.Answers)
 	}
+	if err == nil {
+		question, err = question.WithHeaders(query.Headers)
+	}
 	if err != nil {
 		writeError(w, failure(http.StatusBadRequest, "%v", err))
 		return
@@ -43,7 +46,7 @@ func (e *endpoints) why(w http.ResponseWriter, r *http.Request) {
 func whyQuery(values url.Values) (WhyQuery, error) {
 	query := WhyQuery{
 		From: values.Get("from"), Namespace: values.Get("namespace"), Account: values.Get("account"),
-		URL: values.Get("url"), Method: values.Get("method"), Answers: values["answer"],
+		URL: values.Get("url"), Method: values.Get("method"), Answers: values["answer"], Headers: values["header"],
 	}
 	if query.URL == "" {
 		return query, failure(http.StatusBadRequest, "url is missing: https://HOST/PATH, http://HOST/PATH or HOST:PORT")
