@@ -21,7 +21,7 @@ func routing(rules ...route.Rule) *wire.Snapshot {
 		return wire.Endpoint{Instance: "reviews-" + version + "/1", Labels: map[string]string{"version": version}, Ports: []uint16{9080}}
 	}
 	return &wire.Snapshot{
-		Policy: &wire.Policy{}, Routes: &wire.Routes{Services: []wire.ServiceRoutes{{Service: reviews, Rules: rules}}},
+		Routes: &wire.Routes{Services: []wire.ServiceRoutes{{Service: reviews, Rules: rules}}},
 		Directory: &wire.Directory{Domain: "cluster.local", Services: []wire.Service{{
 			Name: reviews, Short: "reviews", Namespace: "default", Ports: []wire.ServicePort{{Port: 9080}},
 		}}},
