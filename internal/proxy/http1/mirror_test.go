@@ -176,6 +176,8 @@ func TestWhatIsSentAwayLeavesItsConnectionToOthers(t *testing.T) {
 		"the end":          {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall that there is", 200, "", false},
 		"too much":         {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more", 200, "", false},
 		"too long":         {"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\nok", 200, "", false},
+		"an endless body":  {"HTTP/1.1 200 OK\r\n\r\n" + strings.Repeat("a", 5<<20), 200, "", false},
+		"endless chunks":   {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("400\r\n"+strings.Repeat("a", 1<<10)+"\r\n", 5<<10), 200, "", false},
 		"a sign-in":        {"HTTP/1.1 401 No\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n", 401, "", false},
 		"no answer":        {"SSH-2.0-x\r\n", 0, refusal.UpstreamProtocol, false},
 		"another protocol": {"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", 101, refusal.UpstreamProtocol, false},
