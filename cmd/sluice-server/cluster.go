@@ -17,6 +17,7 @@ import (
 
 	"sluice.dev/sluice/internal/control/compile"
 	"sluice.dev/sluice/internal/control/server"
+	"sluice.dev/sluice/internal/kube/inject"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/notify"
 	"sluice.dev/sluice/internal/paths"
@@ -41,6 +42,7 @@ type clusterOptions struct {
 	pushListen string
 
 	webhookListen string
+	sidecar       inject.Options
 }
 
 func (o *clusterOptions) define(f *pflag.FlagSet) {
@@ -49,12 +51,15 @@ func (o *clusterOptions) define(f *pflag.FlagSet) {
 	f.StringVar(&o.namespace, "namespace", environment("SLUICE_NAMESPACE", compile.RootNamespace), "namespace of Sluice in the cluster (SLUICE_NAMESPACE)")
 	f.StringVar(&o.domain, "cluster-domain", environment("SLUICE_CLUSTER_DOMAIN", compile.DefaultDomain), "domain of the cluster's names (SLUICE_CLUSTER_DOMAIN)")
 	f.StringVar(&o.pushListen, "push-listen", environment("SLUICE_PUSH_LISTEN", defaultPushListen), "`ADDR`ess with a port on which the proxies of Pods are served (SLUICE_PUSH_LISTEN)")
-	f.StringVar(&o.webhookListen, "webhook-listen", environment("SLUICE_WEBHOOK_LISTEN", defaultWebhookListen), "`ADDR`ess with a port on which the cluster's API server asks about each rule that is written (SLUICE_WEBHOOK_LISTEN)")
+	f.StringVar(&o.webhookListen, "webhook-listen", environment("SLUICE_WEBHOOK_LISTEN", defaultWebhookListen), "`ADDR`ess with a port on which the cluster's API server asks about each rule that is written and each Pod that is to have a sidecar (SLUICE_WEBHOOK_LISTEN)")
+	f.StringVar(&o.sidecar.Image, "sidecar-image", environment("SLUICE_SIDECAR_IMAGE", inject.ImageOf(inject.DefaultHub, version.String())), "`IMAGE` of the sidecars that Pods get when they are created (SLUICE_SIDECAR_IMAGE)")
+	f.StringVar(&o.sidecar.PullPolicy, "sidecar-pull-policy", environment("SLUICE_SIDECAR_PULL_POLICY", "IfNotPresent"), "its pull policy: Always, IfNotPresent or Never (SLUICE_SIDECAR_PULL_POLICY)")
+	f.StringVar(&o.sidecar.Server, "sidecar-server", environment("SLUICE_SIDECAR_SERVER", inject.DefaultServer), "`HOST:PORT` at which sidecars reach this server (SLUICE_SIDECAR_SERVER)")
 }
 
 // refuseClusterFlags refuses what says something of a cluster where none is named.
 func refuseClusterFlags(f *pflag.FlagSet) error {
-	for _, name := range []string{"namespace", "cluster-domain", "push-listen", "webhook-listen"} {
+	for _, name := range []string{"namespace", "cluster-domain", "push-listen", "webhook-listen", "sidecar-image", "sidecar-pull-policy", "sidecar-server"} {
 		if f.Changed(name) {
 			return fmt.Errorf("--%s is for a server on Kubernetes: say --in-cluster or --kubeconfig FILE too", name)
 		}
@@ -84,6 +89,9 @@ func (o *clusterOptions) check(all *options) error {
 		if host, port, err := net.SplitHostPort(listen.address); err != nil || !isAddress(host) || !isPort(port) {
 			return fmt.Errorf("%s %q must be an IP address with a port, or a port of every address as in %s", listen.flag, listen.address, listen.example)
 		}
+	}
+	if err := o.sidecar.Check(); err != nil {
+		return fmt.Errorf("--sidecar-image, --sidecar-pull-policy or --sidecar-server: %w", err)
 	}
 	if _, err := names.Parse(o.domain); err != nil {
 		return fmt.Errorf("--cluster-domain: %w", err)
@@ -140,7 +148,7 @@ func serveCluster(ctx context.Context, o options) error {
 	defer cancel()
 	control, err := server.StartCluster(starting, server.ClusterConfig{
 		API: access, Namespace: o.cluster.namespace, Name: strings.ToLower(name), Domain: o.cluster.domain,
-		PushListen: o.cluster.pushListen, WebhookListen: o.cluster.webhookListen,
+		PushListen: o.cluster.pushListen, WebhookListen: o.cluster.webhookListen, Sidecar: o.cluster.sidecar,
 		RuntimeDir: paths.Runtime(o.runtimeDir), Version: version.String(), Peers: peer.Credentials{}, Log: log,
 	})
 	if err != nil {

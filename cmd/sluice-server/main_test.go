@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
+
 	"sluice.dev/sluice/internal/control/server"
 )
 
@@ -25,7 +27,7 @@ func TestExitStatusesTellWhatWentWrong(t *testing.T) {
 func TestWrongFlagsAreRefusedBeforeAnythingStarts(t *testing.T) {
 	for _, arguments := range [][]string{
 		{"--log-level", "loud"}, {"--log-format", "xml"}, {"--api-listen", "15010"}, {"--api-listen", "http://127.0.0.1:15010"}, {"--api-listen", "127.0.0.1:x"}, {"--no-such-flag"}, {"argument"},
-		{"--push-listen", ":15012"}, {"--namespace", "mesh"}, {"--in-cluster", "--kubeconfig", "x"},
+		{"--push-listen", ":15012"}, {"--sidecar-image", "registry.example.com/sluice-proxy:1"}, {"--namespace", "mesh"}, {"--in-cluster", "--kubeconfig", "x"},
 		{"--etcd-servers", "192.0.2.1:2379"}, {"--etcd-cafile", "ca.pem"},
 	} {
 		c := newCommand()
@@ -33,6 +35,24 @@ func TestWrongFlagsAreRefusedBeforeAnythingStarts(t *testing.T) {
 		c.SetOut(new(bytes.Buffer))
 		if err := c.ExecuteContext(t.Context()); exitStatus(err) != exitUsage {
 			t.Errorf("%v: %v", arguments, err)
+		}
+	}
+}
+
+func TestASidecarThatNoPodCouldHaveIsRefused(t *testing.T) {
+	for _, wrong := range []struct{ flag, value string }{
+		{"sidecar-image", ""}, {"sidecar-image", "a b"}, {"sidecar-pull-policy", "Sometimes"}, {"sidecar-server", "sluice-server"}, {"sidecar-server", "a:70000"}, {"", ""},
+	} {
+		var o options
+		f := pflag.NewFlagSet("", pflag.ContinueOnError)
+		o.cluster.define(f)
+		if wrong.flag != "" {
+			if err := f.Set(wrong.flag, wrong.value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := o.cluster.check(&o); (err == nil) != (wrong.flag == "") || err != nil && !strings.HasPrefix(err.Error(), "--sidecar-image, --sidecar-pull-policy or --sidecar-server: ") {
+			t.Errorf("--%s %q: %v", wrong.flag, wrong.value, err)
 		}
 	}
 }

@@ -1,5 +1,5 @@
-// Package webhook holds the manifest of the webhook that judges rules on a cluster, with
-// the rights that its server needs. It links nothing of Kubernetes.
+// Package webhook holds the manifests of the webhooks that judge rules and inject sidecars on
+// a cluster, with the rights that their server needs. It links nothing of Kubernetes.
 package webhook
 
 import "embed"
@@ -9,13 +9,29 @@ import "embed"
 //go:embed *.yaml
 var Files embed.FS
 
-// Manifest is YAML of several documents.
+// Manifest is YAML of several documents: of the webhook that judges rules.
 //
 //go:embed validating.yaml
 var Manifest []byte
 
-// Configuration is the name of the ValidatingWebhookConfiguration in it.
+// InjectManifest is the same of the webhook that injects sidecars.
+//
+//go:embed injecting.yaml
+var InjectManifest []byte
+
+// Configuration is the name of the ValidatingWebhookConfiguration in the first, and of the
+// MutatingWebhookConfiguration in the second.
 const Configuration = "sluice"
 
-// Path is where it asks.
-const Path = "/validate"
+// Where they ask.
+const (
+	Path       = "/validate"
+	InjectPath = "/inject"
+)
+
+// InjectLabel is the label of the namespaces whose Pods get a sidecar, with InjectEnabled as
+// its value.
+const (
+	InjectLabel   = "sluice-injection"
+	InjectEnabled = "enabled"
+)

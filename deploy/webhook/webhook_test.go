@@ -81,3 +81,32 @@ func TestTheWebhookIsAskedAboutEveryKindAndHoldsUpNothingInItsOwnNamespace(t *te
 		}
 	}
 }
+
+func TestPodsAreAskedAboutInNamespacesThatSaySoAndNeverWhereTheServerAndTheClusterRun(t *testing.T) {
+	asked := 0
+	for decoder := yaml.NewDecoder(bytes.NewReader(InjectManifest)); ; {
+		var one configuration
+		err := decoder.Decode(&one)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if one.Kind != "MutatingWebhookConfiguration" {
+			continue
+		}
+		for _, webhook := range one.Webhooks {
+			asked++
+			selector := webhook.NamespaceSelector.MatchExpressions
+			if one.Metadata.Name != Configuration || webhook.FailurePolicy != "Fail" || webhook.ClientConfig.Service.Path != InjectPath || len(selector) != 2 ||
+				selector[0].Key != InjectLabel || selector[0].Operator != "In" || !slices.Equal(selector[0].Values, []string{InjectEnabled}) ||
+				selector[1].Key != "kubernetes.io/metadata.name" || selector[1].Operator != "NotIn" || !slices.Equal(selector[1].Values, []string{istio.RootNamespace, "kube-system"}) {
+				t.Errorf("%+v", webhook)
+			}
+		}
+	}
+	if asked != 1 {
+		t.Errorf("%d webhooks", asked)
+	}
+}

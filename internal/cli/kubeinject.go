@@ -14,9 +14,6 @@ import (
 	"sluice.dev/sluice/internal/version"
 )
 
-// DefaultHub is where the images are named, unless --hub says otherwise.
-const DefaultHub = "sluice.dev"
-
 // injectFlags are the flags of kube-inject, most of them in the words of Istio 0.5.
 type injectFlags struct {
 	files      []string
@@ -47,7 +44,7 @@ injecting it again.`,
 	addFileFlag(cmd, &o.files)
 	f := cmd.Flags()
 	f.StringVarP(&o.output, "output", "o", "", "`FILE` to write to (default -, standard output)")
-	f.StringVar(&o.hub, "hub", DefaultHub, "`PREFIX` of the sidecar's image, which is PREFIX/sluice-proxy")
+	f.StringVar(&o.hub, "hub", inject.DefaultHub, "`PREFIX` of the sidecar's image, which is PREFIX/sluice-proxy")
 	f.StringVar(&o.tag, "tag", version.String(), "`TAG` of the sidecar's image")
 	f.StringVar(&o.options.IncludeIPRanges, "includeIPRanges", "", "`CIDRS` of destinations that go through the sidecar, comma separated; others bypass it, which the MeshConfig must allow")
 	f.IntVar(&o.options.ProxyUID, "sidecarProxyUID", inject.DefaultUID, "`USER` of the sidecar, whose traffic is not redirected")
@@ -88,7 +85,7 @@ func kubeInject(cmd *cobra.Command, o *injectFlags) error {
 	if o.hub == "" || o.tag == "" {
 		return errors.New("--hub and --tag must name the image of the sidecar")
 	}
-	o.options.Image = o.hub + "/sluice-proxy:" + o.tag
+	o.options.Image = inject.ImageOf(o.hub, o.tag)
 	if o.meshConfig != "" {
 		if o.options.AllowBypass, err = allowsBypass(cmd, o.meshConfig); err != nil {
 			return fmt.Errorf("--meshConfigFile: %w", err)

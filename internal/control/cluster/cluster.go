@@ -46,6 +46,8 @@ type Cluster struct {
 	slices   map[key]*slice
 	dirty    map[key]bool // services that are to be built anew
 	behind   map[key][]key
+	sidecars map[string]int // Pods with a sidecar, by namespace
+	joined   chan struct{}  // closed when there are others
 	number   uint64
 	changed  chan struct{}
 	moment   *registry.Moment // of number; nil: to be made
@@ -87,6 +89,7 @@ func newCluster(config Config, client kubernetes.Interface) *Cluster {
 		missing: make(map[string]bool),
 		pods:    make(map[key]*pod), services: make(map[key]*service), slices: make(map[key]*slice),
 		dirty: make(map[key]bool), behind: make(map[key][]key),
+		sidecars: make(map[string]int), joined: make(chan struct{}),
 		changed: make(chan struct{}),
 	}
 	c.tokens.init(client, config.Log)

@@ -45,6 +45,7 @@ func (c *Cluster) putPod(seen *corev1.Pod) {
 		c.config.Log.Warn("a Pod cannot join", "error", fresh.problem)
 	}
 	c.pods[name] = fresh
+	c.countSidecar(name.namespace, old, fresh)
 	c.markBehind(name)
 	c.announce()
 }
@@ -56,10 +57,12 @@ func (p *pod) same(other *pod) bool {
 
 // removePod forgets a Pod. The lock is held.
 func (c *Cluster) removePod(name key) {
-	if c.pods[name] == nil {
+	gone := c.pods[name]
+	if gone == nil {
 		return
 	}
 	delete(c.pods, name)
+	c.countSidecar(name.namespace, gone, nil)
 	c.markBehind(name)
 	c.announce()
 }
@@ -109,7 +112,7 @@ func stripPod(object metav1.Object) {
 	if !ok {
 		return
 	}
-	spec, status := &seen.Spec, &seen.Status
+	spec, status := seen.Spec, seen.Status // copies: both are written anew
 	seen.OwnerReferences, seen.Finalizers = nil, nil
 	seen.Spec = corev1.PodSpec{ServiceAccountName: spec.ServiceAccountName, HostNetwork: spec.HostNetwork}
 	for i := range spec.Volumes {

@@ -269,3 +269,13 @@ func TestAPodThatIsInjectedIsGivenATokenThatJoins(t *testing.T) {
 		t.Errorf("kube-inject asks for a token for %s, the server for one for %s", inject.TokenAudience, stream.TokenAudience)
 	}
 }
+
+func TestAPodThatWasThereBeforeTheServerIsAsWellMeshedAsOneThatComes(t *testing.T) {
+	pod := podNamed("web", "10.1.0.1", map[string]string{"app": "web"})
+	listed := pod.DeepCopy()
+	stripPod(listed)
+	first, second := known(t, pod), known(t, listed)
+	if got := second.pods[keyOf(pod)]; !got.same(first.pods[keyOf(pod)]) || !got.joins || len(got.addresses) != 1 {
+		t.Errorf("of a list it is %+v", got)
+	}
+}

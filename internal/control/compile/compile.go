@@ -94,6 +94,9 @@ type Output struct {
 	views map[string]func() (*View, error) // by class
 }
 
+// AllowsBypass reports whether the MeshConfig lets Pods get around their sidecars.
+func (o *Output) AllowsBypass() bool { return o.mesh.spec.AllowBypass }
+
 // View is what every workload of one class gets.
 type View struct {
 	Version  string

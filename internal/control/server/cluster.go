@@ -22,6 +22,7 @@ import (
 	"sluice.dev/sluice/internal/control/kubeapi"
 	"sluice.dev/sluice/internal/control/push"
 	"sluice.dev/sluice/internal/control/registry"
+	"sluice.dev/sluice/internal/kube/inject"
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/peer"
 )
@@ -35,12 +36,14 @@ type ClusterConfig struct {
 	Domain     string       // of the cluster's names; "" is cluster.local
 	PushListen string       // address with a port for the proxies, over TLS
 	// WebhookListen is the address with a port where the cluster's API server asks about each
-	// rule that is written.
+	// rule that is written and each Pod that is to have a sidecar.
 	WebhookListen string
-	RuntimeDir    string // of api.sock; made 0700 where it is missing
-	Version       string // for /sluice/version
-	Peers         peer.Authenticator
-	Log           *slog.Logger
+	// Sidecar is what such a Pod gets. Whether it may get around it says the MeshConfig.
+	Sidecar    inject.Options
+	RuntimeDir string // of api.sock; made 0700 where it is missing
+	Version    string // for /sluice/version
+	Peers      peer.Authenticator
+	Log        *slog.Logger
 }
 
 // Cluster is a running control plane of a Kubernetes cluster. It keeps nothing: the rules
@@ -69,6 +72,9 @@ func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err er
 	if config.API == nil || config.Namespace == "" || config.Name == "" || config.PushListen == "" || config.Peers == nil || config.Log == nil {
 		return nil, errors.New("server: a field of ClusterConfig is missing")
 	}
+	if err := config.Sidecar.Check(); err != nil {
+		return nil, fmt.Errorf("the sidecar: %w", err)
+	}
 	s := &Cluster{config: config, failed: make(chan error, 3), quiet: kubeapi.RouteLogs(config.Log), cancel: func() {}}
 	defer func() {
 		if err != nil {
@@ -90,8 +96,9 @@ func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err er
 	if s.authority, err = authority.OpenShared(s.cluster.Vault(config.Namespace), s.hosts(), time.Now); err != nil {
 		return nil, err
 	}
+	replicas := s.cluster.Replicas(config.Namespace, config.Name)
 	if s.plane, err = NewPlane(PlaneConfig{
-		Store: &sharedStore{Store: store, replicas: s.cluster.Replicas(config.Namespace, config.Name)}, Joined: registry.New(registry.Config{}), Census: s.cluster, Domain: config.Domain,
+		Store: &sharedStore{Store: store, replicas: replicas}, Joined: registry.New(registry.Config{}), Census: s.cluster, Domain: config.Domain,
 		Remote: &push.Remote{TLS: s.tls(), Attestor: s.cluster}, Log: config.Log,
 		Version: inspect.Version{
 			Version: config.Version, Go: runtime.Version(), PID: os.Getpid(), Started: time.Now(), Runtime: config.RuntimeDir,
@@ -102,6 +109,8 @@ func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err er
 	background, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.running.Go(func() { s.cluster.Run(background) })
+	roots := s.cluster.Roots(s.authority.CA, replicas.Leads)
+	s.running.Go(func() { roots.Run(background) })
 	if err := s.cluster.Ready(ctx); err != nil {
 		return nil, err
 	}

@@ -139,6 +139,13 @@ func (p *Plane) WarningsOf(object *api.Object) []string {
 	return texts
 }
 
+// AllowsBypass reports whether the MeshConfig lets Pods get around their sidecars; not before
+// the rules were read.
+func (p *Plane) AllowsBypass() bool {
+	out, _ := p.loop.Latest()
+	return out != nil && out.AllowsBypass()
+}
+
 // Close ends the control plane and waits for all of it: first the streams to the
 // proxies, then what reads the store.
 func (p *Plane) Close() {

@@ -10,12 +10,15 @@ import (
 
 	hooks "sluice.dev/sluice/deploy/webhook"
 	"sluice.dev/sluice/internal/kube/admission"
+	"sluice.dev/sluice/internal/kube/inject"
+	"sluice.dev/sluice/internal/kube/injector"
 	"sluice.dev/sluice/internal/kube/webhook"
 )
 
 // serveWebhook answers the API server of the cluster, which asks about each rule that is
-// written, and keeps our authority in its configuration, until ctx ends. The plane is there
-// by then: it knows the warnings.
+// written and each Pod that is to have a sidecar, and keeps our authority in its
+// configurations, until ctx ends. The plane is there by then: it knows the warnings, and what
+// the MeshConfig allows.
 func (s *Cluster) serveWebhook(ctx context.Context, access *rest.Config) error {
 	registered, err := v1.NewForConfig(access)
 	if err != nil {
@@ -25,7 +28,14 @@ func (s *Cluster) serveWebhook(ctx context.Context, access *rest.Config) error {
 	config.NextProtos = nil // HTTP's own
 	hook, err := webhook.New(webhook.Config{
 		TLS: config, Log: s.config.Log.With("component", "webhook"),
-		Reviewers: map[string]webhook.Reviewer{hooks.Path: admission.Rules{Warn: s.plane.WarningsOf}.Review},
+		Reviewers: map[string]webhook.Reviewer{
+			hooks.Path: admission.Rules{Warn: s.plane.WarningsOf}.Review,
+			hooks.InjectPath: injector.Pods{Options: func() inject.Options {
+				options := s.config.Sidecar
+				options.AllowBypass = s.plane.AllowsBypass()
+				return options
+			}}.Review,
+		},
 	})
 	if err != nil {
 		return err
@@ -34,7 +44,8 @@ func (s *Cluster) serveWebhook(ctx context.Context, access *rest.Config) error {
 		return fmt.Errorf("open --webhook-listen: %w", err)
 	}
 	keeper := &webhook.Keeper{
-		API: registered, Validating: []string{hooks.Configuration}, CA: s.authority.CA, Log: s.config.Log.With("component", "webhook"),
+		API: registered, Validating: []string{hooks.Configuration}, Mutating: []string{hooks.Configuration},
+		CA: s.authority.CA, Log: s.config.Log.With("component", "webhook"),
 	}
 	s.running.Go(func() { keeper.Run(ctx) })
 	s.serving.Go(func() {

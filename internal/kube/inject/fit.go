@@ -2,6 +2,7 @@ package inject
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,7 @@ func (w *worker) fit(spec *yaml.Node, s *settings) bool {
 	if at := get(spec, "securityContext", "runAsUser"); at != nil && at.Value == uid {
 		s.bypassed = append(s.bypassed, "containers that run as the proxy's user "+uid)
 	}
+	w.resolution(spec, s)
 	var root []string
 	for _, c := range containers(spec) {
 		switch name := text(c.node, "name"); {
@@ -72,6 +74,25 @@ func (w *worker) fit(spec *yaml.Node, s *settings) bool {
 	return len(w.problems) == before
 }
 
+// resolution notes where the sidecar, which lives in the Pod, would resolve names as the Pod
+// says and not as the cluster does.
+func (w *worker) resolution(spec *yaml.Node, s *settings) {
+	if at := get(spec, "dnsConfig", "nameservers"); at != nil && len(at.Content) > 0 {
+		s.bypassed = append(s.bypassed, "the addresses of names, which nameservers of the Pod's own say (dnsConfig)")
+	}
+	server, _, _ := net.SplitHostPort(w.options.Server)
+	isServer := func(name string) bool { return strings.EqualFold(strings.TrimSuffix(name, "."), server) }
+	for _, alias := range list(get(spec, "hostAliases")) {
+		names := get(alias, "hostnames")
+		if names != nil && slices.ContainsFunc(names.Content, func(n *yaml.Node) bool { return isServer(n.Value) }) {
+			w.fail(names, "hostAliases: %s is the server that the sidecar has its rules from: leave it out", server)
+		}
+	}
+	if at := get(spec, "hostnameOverride"); at != nil && isServer(at.Value) {
+		w.fail(at, "hostnameOverride: %s is the server that the sidecar has its rules from: leave it out", server)
+	}
+}
+
 // getsAround says by which right a container gets around the sidecar, "" where by none that
 // the Pod gives it.
 func getsAround(container *yaml.Node, uid string) string {
@@ -81,6 +102,8 @@ func getsAround(container *yaml.Node, uid string) string {
 		return "is privileged"
 	case text(context, "runAsUser") == uid:
 		return "runs as the proxy's user " + uid
+	case slices.Contains([]string{InitName, ProxyName}, text(container, "targetContainerName")):
+		return "shares the processes of the sidecar"
 	}
 	added := get(context, "capabilities", "add")
 	if added == nil {

@@ -434,6 +434,29 @@ func TestTheWebhookGivesThePodOfKubeInject(t *testing.T) {
 	}
 }
 
+func TestAPodCannotSayWhereItsSidecarFindsNamesAndItsServer(t *testing.T) {
+	allowed := options()
+	allowed.AllowBypass = true
+	for _, c := range []struct {
+		name, want string
+		spec       corev1.PodSpec
+		o          Options
+	}{
+		{"nameservers", "the addresses of names, which nameservers of the Pod's own say (dnsConfig) would bypass the sidecar", corev1.PodSpec{DNSPolicy: corev1.DNSNone, DNSConfig: &corev1.PodDNSConfig{Nameservers: []string{"192.0.2.1"}}}, options()},
+		{"nameservers that are allowed", "", corev1.PodSpec{DNSConfig: &corev1.PodDNSConfig{Nameservers: []string{"192.0.2.1"}}}, allowed},
+		{"search", "", corev1.PodSpec{DNSConfig: &corev1.PodDNSConfig{Searches: []string{"example.com"}}}, options()},
+		{"the server's name", "hostAliases: sluice-server.sluice-system.svc is the server that the sidecar has its rules from", corev1.PodSpec{HostAliases: []corev1.HostAlias{{IP: "192.0.2.1", Hostnames: []string{"a", "Sluice-Server.sluice-system.svc."}}}}, allowed},
+		{"another name", "", corev1.PodSpec{HostAliases: []corev1.HostAlias{{IP: "192.0.2.1", Hostnames: []string{"a"}}}}, options()},
+		{"the Pod's name", "hostnameOverride: sluice-server.sluice-system.svc is", corev1.PodSpec{HostnameOverride: new("sluice-server.sluice-system.svc")}, allowed},
+	} {
+		c.spec.Containers = []corev1.Container{{Name: "c"}}
+		data, _ := json.Marshal(&corev1.Pod{Spec: c.spec})
+		if _, _, err := Patch(data, c.o); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
 func TestAPodCannotBringASidecarOfItsOwn(t *testing.T) {
 	always := corev1.ContainerRestartPolicyAlways
 	pod := &corev1.Pod{Spec: corev1.PodSpec{

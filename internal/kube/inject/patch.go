@@ -2,6 +2,7 @@ package inject
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -11,6 +12,47 @@ import (
 // changes as a JSON Patch (RFC 6902); it is empty where nothing does. An error is of the
 // type Problems.
 func Patch(pod []byte, o Options) (patch []byte, notes []Problem, err error) {
+	w, root, err := reading(pod, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	before := copied(root)
+	w.pod(root)
+	if err := w.refused(); err != nil {
+		return nil, nil, err
+	}
+	var out bytes.Buffer
+	difference(&out, "", before, root)
+	if out.Len() == 0 {
+		return nil, w.notes, nil
+	}
+	return append(append([]byte("["), out.Bytes()...), ']'), w.notes, nil
+}
+
+// Added judges the ephemeral containers of a Pod, given as JSON, that has the sidecar: who
+// adds one may not get around it either. A Pod without it may have any. An error is of the
+// type Problems.
+func Added(pod []byte, o Options) (notes []Problem, err error) {
+	w, root, err := reading(pod, o)
+	if err != nil {
+		return nil, err
+	}
+	spec := get(root, "spec")
+	if !slices.ContainsFunc(list(get(spec, "initContainers")), func(c *yaml.Node) bool { return text(c, "name") == ProxyName }) {
+		return nil, nil
+	}
+	remove(spec, "initContainers") // which were judged when the Pod was created, as the rest of it
+	remove(spec, "containers")
+	var s settings
+	w.fit(spec, &s)
+	if len(s.bypassed) > 0 && !w.options.AllowBypass {
+		w.fail(spec, "%s would bypass the sidecar: the MeshConfig does not allow it (spec.allowBypass)", strings.Join(s.bypassed, "; "))
+	}
+	return w.notes, w.refused()
+}
+
+// reading reads a Pod in JSON.
+func reading(pod []byte, o Options) (*worker, *yaml.Node, error) {
 	w := &worker{options: o}
 	if err := w.options.validate(); err != nil {
 		return nil, nil, Problems{{Text: err.Error()}}
@@ -22,23 +64,21 @@ func Patch(pod []byte, o Options) (patch []byte, notes []Problem, err error) {
 	if err != nil {
 		return nil, nil, Problems{{Text: "the Pod cannot be read: " + err.Error()}}
 	}
-	before := copied(root)
-	if get(root, "spec") == nil {
+	if spec := get(root, "spec"); spec == nil || spec.Kind != yaml.MappingNode {
 		return nil, nil, Problems{{Text: "the Pod has no spec"}}
 	}
-	w.pod(root)
-	if len(w.problems) > 0 {
-		for i := range w.problems {
-			w.problems[i].Line = 0 // of the JSON, which nobody wrote
-		}
-		return nil, nil, w.problems
+	return w, root, nil
+}
+
+// refused is what is wrong with a Pod in JSON, nil where that is nothing.
+func (w *worker) refused() error {
+	if len(w.problems) == 0 {
+		return nil
 	}
-	var out bytes.Buffer
-	difference(&out, "", before, root)
-	if out.Len() == 0 {
-		return nil, w.notes, nil
+	for i := range w.problems {
+		w.problems[i].Line = 0 // of the JSON, which nobody wrote
 	}
-	return append(append([]byte("["), out.Bytes()...), ']'), w.notes, nil
+	return w.problems
 }
 
 // difference writes the operations that make one mapping another. What is not a mapping is

@@ -167,6 +167,7 @@ func (w *worker) initContainer(s *settings) *yaml.Node {
 			"runAsUser", 0,
 			"seccompProfile", mapping("type", "RuntimeDefault"),
 		),
+		"volumeMounts", sequence(noToken()),
 	)
 }
 
@@ -213,8 +214,16 @@ func (w *worker) proxyContainer(spec *yaml.Node, s *settings) *yaml.Node {
 		"volumeMounts", sequence(
 			mapping("name", identityVolume, "mountPath", IdentityFolder, "readOnly", true),
 			mapping("name", dataVolume, "mountPath", dataFolder),
+			noToken(),
 		),
 	)
+}
+
+// noToken takes the place where the API server mounts a Pod's token for itself into each
+// container that it sees: the sidecar does not need it. (It would not see those that a
+// webhook puts in.)
+func noToken() *yaml.Node {
+	return mapping("name", dataVolume, "mountPath", "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly", true, "subPath", "nothing")
 }
 
 func resources(memory string) *yaml.Node {

@@ -34,6 +34,15 @@ const (
 // maxRanges bounds the ranges and the ports of one annotation.
 const maxRanges = 64
 
+// Check says what is wrong with the options, whatever Pod they are for.
+func (o Options) Check() error { return o.validate() }
+
+// DefaultHub is where the images are named, unless somebody says otherwise.
+const DefaultHub = "sluice.dev"
+
+// ImageOf is the sidecar's image of a hub.
+func ImageOf(hub, tag string) string { return hub + "/sluice-proxy:" + tag }
+
 func (o *Options) validate() error {
 	if o.PullPolicy == "" {
 		o.PullPolicy = "IfNotPresent"

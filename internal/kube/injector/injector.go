@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -29,33 +30,50 @@ type Pods struct {
 	Options func() inject.Options
 }
 
-// Review answers one request. What is not the creation of a Pod is let through as it is: the
-// webhook's configuration asks about nothing else.
+// Review answers one request. What the webhook's configuration does not ask about is let
+// through as it is.
 func (p Pods) Review(_ context.Context, request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
-	if request.Operation != admissionv1.Create || request.Resource != podResource || request.SubResource != "" {
+	if request.Resource != podResource {
 		return &admissionv1.AdmissionResponse{Allowed: true}
 	}
-	patch, notes, err := inject.Patch(request.Object.Raw, p.Options())
-	if err != nil {
-		return refused(request, err)
+	switch {
+	case request.Operation == admissionv1.Create && request.SubResource == "":
+		patch, notes, err := inject.Patch(request.Object.Raw, p.Options())
+		if err != nil {
+			return refused(request, "gets no sidecar, and is not started without one", err)
+		}
+		answer := allowed(notes)
+		if patch != nil {
+			answer.Patch, answer.PatchType = patch, new(admissionv1.PatchTypeJSONPatch)
+		}
+		return answer
+	case request.SubResource == ephemeral:
+		notes, err := inject.Added(request.Object.Raw, p.Options())
+		if err != nil {
+			return refused(request, "gets no further container", err)
+		}
+		return allowed(notes)
 	}
+	return &admissionv1.AdmissionResponse{Allowed: true}
+}
+
+// ephemeral is the subresource by which containers are added to a Pod that runs.
+const ephemeral = "ephemeralcontainers"
+
+func allowed(notes []inject.Problem) *admissionv1.AdmissionResponse {
 	answer := &admissionv1.AdmissionResponse{Allowed: true}
-	if patch != nil {
-		kind := admissionv1.PatchTypeJSONPatch
-		answer.Patch, answer.PatchType = patch, &kind
-	}
 	for _, note := range notes[:min(len(notes), maxWarnings)] {
 		text := "sluice: " + note.Text
-		answer.Warnings = append(answer.Warnings, text[:min(len(text), maxWarning)])
+		answer.Warnings = append(answer.Warnings, strings.ToValidUTF8(text[:min(len(text), maxWarning)], ""))
 	}
 	return answer
 }
 
 var podResource = metav1.GroupVersionResource{Version: "v1", Resource: string(corev1.ResourcePods)}
 
-// refused says why a Pod is not created. Whoever made its workload reads it in the events of
-// that.
-func refused(request *admissionv1.AdmissionRequest, err error) *admissionv1.AdmissionResponse {
+// refused says why a Pod is not as somebody wants it. Whoever made its workload reads it in
+// the events of that.
+func refused(request *admissionv1.AdmissionRequest, what string, err error) *admissionv1.AdmissionResponse {
 	said := err.Error()
 	var problems inject.Problems
 	if errors.As(err, &problems) && len(problems) > 1 {
@@ -67,6 +85,6 @@ func refused(request *admissionv1.AdmissionRequest, err error) *admissionv1.Admi
 	}
 	return &admissionv1.AdmissionResponse{Result: &metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden,
-		Message: fmt.Sprintf("%s gets no sidecar, and is not started without one: %s", name, said),
+		Message: fmt.Sprintf("%s %s: %s", name, what, said),
 	}}
 }

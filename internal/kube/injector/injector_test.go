@@ -76,6 +76,53 @@ func TestAPodThatASidecarCannotHoldIsNotCreated(t *testing.T) {
 	}
 }
 
+func TestAContainerThatIsAddedToAPodDoesNotGetAroundItsSidecar(t *testing.T) {
+	request := creation(t, corev1.PodSpec{Containers: []corev1.Container{{Name: "c"}}})
+	patch, err := jsonpatch.DecodePatch(pods(false).Review(t.Context(), request).Patch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := patch.Apply(request.Object.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var injected corev1.Pod
+	if err := json.Unmarshal(after, &injected); err != nil {
+		t.Fatal(err)
+	}
+	uid, yes := int64(inject.DefaultUID), true
+	for _, c := range []struct {
+		name, want string
+		edit       func(*corev1.PodSpec, *corev1.EphemeralContainer)
+		allow      bool
+	}{
+		{"harmless", "", func(*corev1.PodSpec, *corev1.EphemeralContainer) {}, false},
+		{"the proxy's user", "runs as the proxy's user 1337 would bypass", func(_ *corev1.PodSpec, e *corev1.EphemeralContainer) {
+			e.SecurityContext = &corev1.SecurityContext{RunAsUser: &uid}
+		}, false},
+		{"a privileged one that is allowed", "", func(_ *corev1.PodSpec, e *corev1.EphemeralContainer) {
+			e.SecurityContext = &corev1.SecurityContext{Privileged: &yes}
+		}, true},
+		{"the sidecar's processes", "shares the processes of the sidecar", func(_ *corev1.PodSpec, e *corev1.EphemeralContainer) { e.TargetContainerName = inject.ProxyName }, false},
+		{"the sidecar's volume", "volume sluice-identity is the sidecar's alone", func(_ *corev1.PodSpec, e *corev1.EphemeralContainer) {
+			e.VolumeMounts = []corev1.VolumeMount{{Name: "sluice-identity"}}
+		}, true},
+		{"a Pod without a sidecar", "", func(s *corev1.PodSpec, e *corev1.EphemeralContainer) {
+			s.InitContainers, e.SecurityContext = nil, &corev1.SecurityContext{RunAsUser: &uid}
+		}, false},
+	} {
+		pod := injected.DeepCopy()
+		pod.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debug"}}}
+		c.edit(&pod.Spec, &pod.Spec.EphemeralContainers[0])
+		request := creation(t, pod.Spec)
+		request.Operation, request.SubResource = admissionv1.Update, ephemeral
+		answer := pods(c.allow).Review(t.Context(), request)
+		if answer.Allowed != (c.want == "") || answer.Patch != nil || !answer.Allowed && !strings.Contains(answer.Result.Message, c.want) {
+			t.Errorf("%s: %+v", c.name, answer)
+		}
+	}
+}
+
 func TestWhatIsNotTheCreationOfAPodIsLeftAlone(t *testing.T) {
 	for _, change := range []func(*admissionv1.AdmissionRequest){
 		func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Update },

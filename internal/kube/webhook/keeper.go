@@ -22,8 +22,9 @@ const (
 	// lookEvery is how often the configurations are looked at: after this time at most they
 	// are right again where somebody applied the manifest anew, or the authority changed.
 	lookEvery = 30 * time.Second
-	// lookSoon is how long after a failure they are looked at again.
-	lookSoon = 2 * time.Second
+	// lookSoon is how long after a failure they are looked at again; after each further one
+	// it is twice as long, and lookEvery in the end.
+	lookSoon = time.Second
 	// lookTime bounds one look.
 	lookTime = 10 * time.Second
 	// maxAuthorities bounds how many authorities a configuration holds; the oldest go first.
@@ -34,6 +35,7 @@ const (
 // one.
 type Configurations interface {
 	ValidatingWebhookConfigurations() clients.ValidatingWebhookConfigurationInterface
+	MutatingWebhookConfigurations() clients.MutatingWebhookConfigurationInterface
 }
 
 // Keeper keeps a certificate authority in the caBundle of each webhook of named
@@ -42,6 +44,7 @@ type Configurations interface {
 type Keeper struct {
 	API        Configurations
 	Validating []string      // names of configurations
+	Mutating   []string      // the same, of the other kind
 	CA         func() []byte // the authority's certificate now, in PEM
 	Log        *slog.Logger
 }
@@ -49,15 +52,17 @@ type Keeper struct {
 // Run keeps them until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
 	said := "" // last, so that a cluster without the configuration is said once
+	soon := lookSoon
 	for {
 		pause := lookEvery
 		if err := k.Look(ctx); err != nil && ctx.Err() == nil {
-			if pause = lookSoon; err.Error() != said {
+			pause, soon = soon, min(2*soon, lookEvery)
+			if err.Error() != said {
 				k.Log.Warn("the configuration of a webhook is not kept", "error", err)
 			}
 			said = err.Error()
 		} else {
-			said = ""
+			said, soon = "", lookSoon
 		}
 		select {
 		case <-ctx.Done():
@@ -74,7 +79,7 @@ func (k *Keeper) Look(ctx context.Context) error {
 	var failed []error
 	for _, name := range k.Validating {
 		api := k.API.ValidatingWebhookConfigurations()
-		failed = append(failed, k.keep(name, func() (bundles, error) {
+		failed = append(failed, k.keep("validating webhook configuration "+name, func() (bundles, error) {
 			found, err := api.Get(ctx, name, metav1.GetOptions{})
 			if err != nil {
 				return bundles{}, err
@@ -85,12 +90,31 @@ func (k *Keeper) Look(ctx context.Context) error {
 			}
 			return b, nil
 		}, func(patch []byte) error {
-			_, err := api.Patch(ctx, name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: "sluice-server"})
+			_, err := api.Patch(ctx, name, types.JSONPatchType, patch, patchOptions)
+			return err
+		}))
+	}
+	for _, name := range k.Mutating {
+		api := k.API.MutatingWebhookConfigurations()
+		failed = append(failed, k.keep("mutating webhook configuration "+name, func() (bundles, error) {
+			found, err := api.Get(ctx, name, metav1.GetOptions{})
+			if err != nil {
+				return bundles{}, err
+			}
+			b := bundles{version: found.ResourceVersion}
+			for i := range found.Webhooks {
+				b.add(&found.Webhooks[i].ClientConfig)
+			}
+			return b, nil
+		}, func(patch []byte) error {
+			_, err := api.Patch(ctx, name, types.JSONPatchType, patch, patchOptions)
 			return err
 		}))
 	}
 	return errors.Join(failed...)
 }
+
+var patchOptions = metav1.PatchOptions{FieldManager: "sluice-server"}
 
 // bundles is the caBundle of each webhook of one configuration, in order.
 type bundles struct {
@@ -109,18 +133,18 @@ type operation struct {
 	Value any    `json:"value"`
 }
 
-func (k *Keeper) keep(name string, get func() (bundles, error), patch func([]byte) error) error {
+func (k *Keeper) keep(what string, get func() (bundles, error), patch func([]byte) error) error {
 	var err error
 	for range 3 { // another replica may be patching
 		err = k.keepOnce(get, patch)
 		if !apierrors.IsConflict(err) && !apierrors.IsInvalid(err) {
 			if err != nil {
-				return fmt.Errorf("webhook configuration %s: %w", name, err)
+				return fmt.Errorf("%s: %w", what, err)
 			}
 			return nil
 		}
 	}
-	return fmt.Errorf("webhook configuration %s: somebody else keeps changing it: %w", name, err)
+	return fmt.Errorf("%s: somebody else keeps changing it: %w", what, err)
 }
 
 func (k *Keeper) keepOnce(get func() (bundles, error), patch func([]byte) error) error {

@@ -30,6 +30,7 @@ type store struct {
 	version int
 	bundles [][]byte
 	patches int
+	looks   int
 	fail    error
 	race    func() // called once between a Get and its Patch
 }
@@ -53,6 +54,29 @@ func (v validating) Get(context.Context, string, metav1.GetOptions) (*admissionr
 	return found, err
 }
 
+func (s *store) MutatingWebhookConfigurations() clients.MutatingWebhookConfigurationInterface {
+	return mutating{store: s}
+}
+
+type mutating struct {
+	clients.MutatingWebhookConfigurationInterface
+	store *store
+}
+
+func (m mutating) Get(context.Context, string, metav1.GetOptions) (*admissionregistrationv1.MutatingWebhookConfiguration, error) {
+	found := new(admissionregistrationv1.MutatingWebhookConfiguration)
+	version, bundles, err := m.store.get()
+	found.ResourceVersion = version
+	for _, bundle := range bundles {
+		found.Webhooks = append(found.Webhooks, admissionregistrationv1.MutatingWebhook{ClientConfig: admissionregistrationv1.WebhookClientConfig{CABundle: bundle}})
+	}
+	return found, err
+}
+
+func (m mutating) Patch(_ context.Context, _ string, _ types.PatchType, patch []byte, _ metav1.PatchOptions, _ ...string) (*admissionregistrationv1.MutatingWebhookConfiguration, error) {
+	return nil, m.store.patch(patch)
+}
+
 func (v validating) Patch(_ context.Context, _ string, _ types.PatchType, patch []byte, _ metav1.PatchOptions, _ ...string) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
 	return nil, v.store.patch(patch)
 }
@@ -60,6 +84,7 @@ func (v validating) Patch(_ context.Context, _ string, _ types.PatchType, patch 
 func (s *store) get() (version string, bundles [][]byte, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.looks++
 	return fmt.Sprint(s.version), append([][]byte{}, s.bundles...), s.fail
 }
 
@@ -213,6 +238,45 @@ func TestAConfigurationThatWasAppliedAnewIsFilledInAgain(t *testing.T) {
 			s.bundles[0], s.version = []byte("nonsense"), s.version+1
 			s.mu.Unlock()
 		}
+		cancel()
+		running.Wait()
+	})
+}
+
+func TestAConfigurationOfEitherKindIsKept(t *testing.T) {
+	a := newAuthority(t)
+	for kind, keeper := range map[string]*Keeper{"validating": {Validating: []string{"sluice"}}, "mutating": {Mutating: []string{"sluice"}}} {
+		s := &store{bundles: make([][]byte, 2)}
+		keeper.API, keeper.CA, keeper.Log = s, a.CA, quiet
+		if err := keeper.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i := range s.bundles {
+			if _, err := shake(a, s.bundle(i)); err != nil {
+				t.Errorf("%s, webhook %d: %v", kind, i, err)
+			}
+		}
+		s.fail = errTest
+		if err := keeper.Look(t.Context()); err == nil || !strings.Contains(err.Error(), kind+" webhook configuration sluice: ") {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
+
+func TestAConfigurationThatIsMissingIsLookedForLessAndLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{bundles: make([][]byte, 1), fail: errTest}
+		keeper := &Keeper{API: s, Validating: []string{"sluice"}, CA: newAuthority(t).CA, Log: quiet}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { keeper.Run(ctx) })
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		s.mu.Lock()
+		if want := 5 + int(time.Hour/lookEvery); s.looks > want || s.looks < want-5 {
+			t.Errorf("looked for %d times in an hour, want %d", s.looks, want)
+		}
+		s.mu.Unlock()
 		cancel()
 		running.Wait()
 	})

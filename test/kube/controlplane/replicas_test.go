@@ -117,6 +117,9 @@ func TestAServerWithoutItsRightsSaysWhichItNeedsAndWithThemItMayDoNoMore(t *test
 	for _, verb := range []string{"get", "list", "watch"} { // every ServiceAccount, of Kubernetes itself
 		want[verb+" certificates.k8s.io clustertrustbundles "] = true
 	}
+	for _, verb := range []string{"list", "watch", "create", "patch", "delete"} {
+		want[verb+"  configmaps sluice-roots"] = true
+	}
 	for _, verb := range []string{"list", "watch"} {
 		for _, resource := range []string{" pods ", " services ", "discovery.k8s.io endpointslices ", "sluice.dev egresspolicies ", "sluice.dev meshservices ", "sluice.dev meshconfigs ", "config.istio.io egressrules ", "config.istio.io routerules "} {
 			want[verb+" "+resource] = true

@@ -147,7 +147,6 @@ func TestUninstallLeavesNothingOfWhatInstallBroughtAndServersMade(t *testing.T) 
 apiVersion: v1
 kind: List
 items:
-- {apiVersion: v1, kind: ConfigMap, metadata: {name: sluice-roots, namespace: NS, labels: {app.kubernetes.io/managed-by: sluice-server}}, data: {root-cert.pem: x}}
 - {apiVersion: config.istio.io/v1alpha2, kind: EgressRule, metadata: {name: rule, namespace: sluice-system}, spec: {destination: {service: a.com}, ports: [{port: 80, protocol: http}]}}
 - apiVersion: v1
   kind: Pod
@@ -160,6 +159,10 @@ items:
 `, "NS", others)
 	if r := c.Kubectl(t, made, "apply", "-f", "-"); r.Code != 0 {
 		t.Fatalf("%+v", r)
+	}
+	roots := `{apiVersion: v1, kind: ConfigMap, metadata: {name: sluice-roots, namespace: ` + others + `, labels: {app.kubernetes.io/managed-by: sluice-server}}, data: {root-cert.pem: x}}`
+	if r := c.Kubectl(t, roots, "apply", "-f", "-", "--as=system:serviceaccount:sluice-system:sluice-server", "--as-group=system:masters"); r.Code != 0 {
+		t.Fatalf("%+v", r) // nobody else may write it
 	}
 
 	there := everything(t, c)
