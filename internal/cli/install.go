@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice.dev/sluice/internal/kube/chart"
+	"sluice.dev/sluice/internal/kube/inject"
 	"sluice.dev/sluice/internal/version"
 )
 
@@ -49,7 +50,7 @@ without a cluster and without kubectl. With Helm: helm install sluice deploy/hel
 	f := cmd.Flags()
 	f.BoolVar(&o.print, "print", false, "write the manifests to standard output and apply nothing")
 	f.StringArrayVar(&o.files, "values", nil, "`FILE` with values of the chart, - for standard input; may be repeated, and the last one counts")
-	f.StringVar(&o.hub, "hub", DefaultHub, "`PREFIX` of the images, which are PREFIX/sluice-server and PREFIX/sluice-proxy")
+	f.StringVar(&o.hub, "hub", inject.DefaultHub, "`PREFIX` of the images, which are PREFIX/sluice-server and PREFIX/sluice-proxy")
 	f.StringVar(&o.tag, "tag", version.String(), "`TAG` of the images")
 	f.StringVar(&o.pullPolicy, "imagePullPolicy", "IfNotPresent", "pull policy of the server's image: Always, IfNotPresent or Never")
 	f.IntVar(&o.replicas, "replicas", 2, "how many servers run")
