@@ -19,6 +19,7 @@ type Object struct {
 // webhook asks before there is somebody to ask.
 var order = []string{
 	"Namespace", "CustomResourceDefinition", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
+	"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
 	"Service", "PodDisruptionBudget", "Deployment", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration",
 }
 
