@@ -12,9 +12,9 @@ import (
 // cors answers for the pages of other origins, as a route rule says. It belongs to one
 // connection.
 type cors struct {
-	origin, method string
-	look           func(value string) bool // sets origin; made once, for a closure is an allocation
-	edits          exchange.AnswerEdits
+	origin string
+	look   func(value string) bool // sets origin; made once, for a closure is an allocation
+	edits  exchange.AnswerEdits
 }
 
 // vary keeps caches from answering one origin with what was for another.
