@@ -41,18 +41,24 @@ func ParseAllow(text string) (policy.Rule, error) {
 
 // withoutPassword is text as an error may say it.
 func withoutPassword(text string) string {
-	scheme, rest, isURL := strings.Cut(text, "://")
-	at := strings.LastIndexByte(rest, '@')
-	if !isURL || at < 0 {
+	at := strings.LastIndexByte(text, '@')
+	if at < 0 {
 		return text
 	}
-	return scheme + "://…" + rest[at:]
+	scheme, _, isURL := strings.Cut(text[:at], "://")
+	if !isURL {
+		return "…" + text[at:]
+	}
+	return scheme + "://…" + text[at:]
 }
 
 func parseAllow(text string) (rule policy.Rule, err error) {
 	var host string
 	if scheme, rest, isURL := strings.Cut(text, "://"); isURL {
 		host, rule.Ports, err = allowedURL(strings.ToLower(scheme), rest)
+	} else if at := strings.LastIndexByte(text, '@'); at >= 0 { // as ssh and git name it
+		host, _, _ = strings.Cut(text[at+1:], ":")
+		return rule, fmt.Errorf("leave the user out: a rule names where to, HOST:PORT, for ssh --allow %s:22/tcp", host)
 	} else {
 		host, rule.Ports, err = splitAllow(text)
 	}

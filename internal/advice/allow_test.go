@@ -89,8 +89,16 @@ func TestTheShortFormOfARule(t *testing.T) {
 	}
 }
 
+func TestAUserBeforeAHostIsAnsweredWithTheHostAlone(t *testing.T) {
+	for _, text := range []string{"git@github.com", "git@github.com:22", "git@github.com:org/repo.git", "a@b@github.com:22/tcp"} {
+		if r, err := ParseAllow(text); err == nil || !strings.Contains(err.Error(), "--allow github.com:22/tcp") {
+			t.Errorf("%q was read as %+v, %v", text, r, err)
+		}
+	}
+}
+
 func TestAPasswordInAURLStaysOutOfTheError(t *testing.T) {
-	for _, text := range []string{"https://anna:hunter2@a.example/", "https://hunter2@a.example", "postgres://anna:hunter2@db.example:5432/x", "https://a:hunter2@x@a.example"} {
+	for _, text := range []string{"https://anna:hunter2@a.example/", "https://hunter2@a.example", "postgres://anna:hunter2@db.example:5432/x", "anna:hunter2@db.example:5432", "https://a:hunter2@x@a.example"} {
 		_, err := ParseAllow(text)
 		if err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", text, err)

@@ -26,12 +26,12 @@ func (w *world) pair(name string) string {
 // inetd starts it. command, where set, takes the place of what the client asks for.
 func (w *world) sshd(t *testing.T, name, command string) {
 	server := w.find(t, "sshd")
-	w.once("keys of ssh", func() {
+	w.once(t, "keys of ssh", func() {
 		for _, key := range []string{"host", "login"} {
 			w.must(t, w.dir, w.find(t, "ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", filepath.Join(w.dir, key))
 		}
 	})
-	w.once("sshd "+name, func() {
+	w.once(t, "sshd "+name, func() {
 		config := filepath.Join(w.dir, "sshd."+name)
 		text := fmt.Sprintf("HostKey %s/host\nAuthorizedKeysFile %s/login.pub\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nPrintMotd no\n", w.dir, w.dir)
 		if command != "" {
@@ -92,7 +92,7 @@ func (w *world) postgres(t *testing.T) {
 	if w.user.User.UID < 0 && os.Geteuid() == 0 {
 		missing(t, "an ordinary user, without whom PostgreSQL does not start,")
 	}
-	w.once("postgres", func() {
+	w.once(t, "postgres", func() {
 		data := filepath.Join(w.dir, "pg")
 		w.must(t, w.dir, filepath.Join(filepath.Dir(server), "initdb"), "-D", data, "-A", "trust", "-U", "app", "--no-sync")
 		w.write(w.t, w.user, filepath.Join(data, "pg_hba.conf"), "local all all trust\n", 0o600)
@@ -104,11 +104,12 @@ func (w *world) postgres(t *testing.T) {
 			"-c", "ssl_cert_file="+pair, "-c", "ssl_key_file="+pair, "-c", "fsync=off")
 		// It listens before it takes anybody.
 		ready := w.find(t, "pg_isready")
-		mesh.Eventually(w.t, func() string {
-			if out, err := exec.Command(ready, "-h", "127.0.0.1", "-p", port).CombinedOutput(); err != nil {
-				return fmt.Sprintf("%v: %s", err, out)
+		w.untilUp(t, func() error {
+			out, err := exec.Command(ready, "-h", "127.0.0.1", "-p", port).CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("%w: %s", err, out)
 			}
-			return ""
+			return err
 		})
 		w.bridge("pg.example.com", 5432, "127.0.0.1:"+port)
 	})
@@ -116,7 +117,7 @@ func (w *world) postgres(t *testing.T) {
 
 func (w *world) mariadb(t *testing.T) {
 	server := w.find(t, "mariadbd")
-	w.once("mariadb", func() {
+	w.once(t, "mariadb", func() {
 		data := w.folder(w.t, w.user, "servers/my")
 		args := []string{"--no-defaults", "--skip-grant-tables", "--skip-networking", "--datadir=" + data, "--socket=" + filepath.Join(data, "s"),
 			"--pid-file=" + filepath.Join(data, "p"), "--innodb=OFF", "--default-storage-engine=MyISAM", "--log-error=" + filepath.Join(data, "log")}
@@ -124,19 +125,19 @@ func (w *world) mariadb(t *testing.T) {
 			args = append(args, "--user=root")
 		}
 		w.daemon(nil, server, args...)
-		w.await("unix", filepath.Join(data, "s"))
+		w.await(t, "unix", filepath.Join(data, "s"))
 		w.net.Publish(w.t, "my.example.com", 3306, filepath.Join(data, "s"))
 	})
 }
 
 func (w *world) redis(t *testing.T) {
 	server := w.find(t, "redis-server")
-	w.once("redis", func() {
+	w.once(t, "redis", func() {
 		port, pair, socket := freePort(t), w.pair("cache.example.com"), filepath.Join(w.dir, "redis")
 		w.daemon(nil, server, "--save", "", "--dir", w.dir, "--port", "0", "--unixsocket", socket, "--bind", "127.0.0.1", "--tls-port", port,
 			"--tls-cert-file", pair, "--tls-key-file", pair, "--tls-ca-cert-file", w.ca, "--tls-auth-clients", "no", "--protected-mode", "no")
-		w.await("unix", socket)
-		w.await("tcp", "127.0.0.1:"+port)
+		w.await(t, "unix", socket)
+		w.await(t, "tcp", "127.0.0.1:"+port)
 		w.net.Publish(w.t, "cache.example.com", 6379, socket)
 		w.bridge("cache.example.com", 6380, "127.0.0.1:"+port)
 	})
@@ -144,7 +145,7 @@ func (w *world) redis(t *testing.T) {
 
 func (w *world) slapd(t *testing.T) {
 	server := w.find(t, "slapd")
-	w.once("slapd", func() {
+	w.once(t, "slapd", func() {
 		data := w.folder(w.t, w.user, "servers/ldap")
 		config, socket := filepath.Join(data, "slapd.conf"), filepath.Join(data, "s")
 		modules := ""
@@ -156,7 +157,7 @@ func (w *world) slapd(t *testing.T) {
 		w.write(w.t, w.user, first, "dn: dc=example,dc=com\nobjectClass: dcObject\nobjectClass: organization\no: Example\ndc: example\n", 0o644)
 		w.must(t, data, w.find(t, "slapadd"), "-f", config, "-l", first)
 		w.daemon(nil, server, "-f", config, "-d", "0", "-h", "ldapi://"+strings.ReplaceAll(socket, "/", "%2F"))
-		w.await("unix", socket)
+		w.await(t, "unix", socket)
 		w.net.Publish(w.t, "ldap.example.com", 389, socket)
 	})
 }
@@ -169,10 +170,10 @@ func (w *world) smtp(t *testing.T) {
 			missing(t, "the server aiosmtpd")
 		}
 	}
-	w.once("smtp", func() {
+	w.once(t, "smtp", func() {
 		port, pair := freePort(t), w.pair("mail.example.com")
 		w.daemon([]string{"PYTHONUNBUFFERED=1"}, python, "-m", "aiosmtpd", "-n", "-l", "127.0.0.1:"+port, "-c", "aiosmtpd.handlers.Sink", "--tlscert", pair, "--tlskey", pair)
-		w.await("tcp", "127.0.0.1:"+port)
+		w.await(t, "tcp", "127.0.0.1:"+port)
 		w.bridge("mail.example.com", 587, "127.0.0.1:"+port)
 	})
 }
@@ -182,19 +183,19 @@ func (w *world) rabbitmq(t *testing.T) {
 	if at := "/usr/lib/rabbitmq/bin/rabbitmq-server"; exec.Command("test", "-x", at).Run() == nil {
 		server = at // the one in sbin is for its own user alone
 	}
-	w.once("rabbitmq", func() {
+	w.once(t, "rabbitmq", func() {
 		data, port, epmd := w.folder(w.t, w.user, "servers/mq"), freePort(t), freePort(t)
 		for _, file := range []string{"plugins", "rabbitmq.conf"} {
 			w.write(w.t, w.user, filepath.Join(data, file), map[string]string{"plugins": "[].\n"}[file], 0o644)
 		}
 		// Erlang starts its name server by itself and leaves it behind; this one is ours.
 		w.daemon([]string{"ERL_EPMD_ADDRESS=127.0.0.1"}, w.find(t, "epmd"), "-port", epmd)
-		w.await("tcp", "127.0.0.1:"+epmd)
+		w.await(t, "tcp", "127.0.0.1:"+epmd)
 		w.daemon([]string{"HOME=" + data, "RABBITMQ_HOME=/usr/lib/rabbitmq", "RABBITMQ_NODENAME=rabbit@localhost", "ERL_EPMD_PORT=" + epmd, "ERL_EPMD_ADDRESS=127.0.0.1",
 			"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1", "RABBITMQ_NODE_PORT=" + port, "RABBITMQ_DIST_PORT=" + freePort(t), "RABBITMQ_MNESIA_BASE=" + data, "RABBITMQ_LOG_BASE=" + data,
 			"RABBITMQ_LOGS=-", "RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(data, "plugins"), "RABBITMQ_CONFIG_FILE=" + filepath.Join(data, "rabbitmq"),
 			"RABBITMQ_CONF_ENV_FILE=/dev/null", "LANG=C.UTF-8"}, server)
-		w.await("tcp", "127.0.0.1:"+port)
+		w.await(t, "tcp", "127.0.0.1:"+port)
 		w.bridge("mq.example.com", 5672, "127.0.0.1:"+port)
 	})
 }

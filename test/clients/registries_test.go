@@ -94,7 +94,7 @@ func tarball(t *testing.T, entries ...entry) []byte {
 
 // pypi is a static index as PEP 503 has it, and the host of its files.
 func (w *world) pypi(t *testing.T) {
-	w.once("pypi", func() {
+	w.once(t, "pypi", func() {
 		const info = "hello_sluice-1.0.dist-info/"
 		wheel := zipped(t, entry{"hello_sluice.py", "print('hello')\n"},
 			entry{info + "METADATA", "Metadata-Version: 2.1\nName: hello-sluice\nVersion: 1.0\n"},
@@ -107,7 +107,7 @@ func (w *world) pypi(t *testing.T) {
 }
 
 func (w *world) npm(t *testing.T) {
-	w.once("npm", func() {
+	w.once(t, "npm", func() {
 		pack := tarball(t, entry{"package/package.json", `{"name":"hello-sluice","version":"1.0.0"}`}, entry{"package/index.js", "console.log('hello')\n"})
 		sum := sha1.Sum(pack)
 		const file = "/hello-sluice/-/hello-sluice-1.0.0.tgz"
@@ -118,7 +118,7 @@ func (w *world) npm(t *testing.T) {
 
 // crates is a sparse index, and the host of its crates.
 func (w *world) crates(t *testing.T) {
-	w.once("crates", func() {
+	w.once(t, "crates", func() {
 		const root = "hello-sluice-1.0.0/"
 		crate := tarball(t, entry{root + "Cargo.toml", "[package]\nname = \"hello-sluice\"\nversion = \"1.0.0\"\nedition = \"2021\"\n"}, entry{root + "src/lib.rs", "pub fn hello() {}\n"})
 		w.https("index.crates.io", files{
@@ -133,7 +133,7 @@ func (w *world) crates(t *testing.T) {
 // goProxy is a static module proxy, and a checksum database of Go's own code. Its key
 // is not that of the real one, so the go command must be given it.
 func (w *world) goProxy(t *testing.T) {
-	w.once("go", func() {
+	w.once(t, "go", func() {
 		const path, version, mod = "example.org/hello", "v1.0.0", "module example.org/hello\n\ngo 1.21\n"
 		dir := filepath.Join(w.dir, "gomodule")
 		if err := os.Mkdir(dir, 0o755); err != nil {
@@ -172,18 +172,27 @@ func (w *world) goProxy(t *testing.T) {
 	})
 }
 
-func (w *world) maven(*testing.T) {
-	w.once("maven", func() {
-		parent := []byte("<project><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId><artifactId>parent</artifactId><version>1.0</version><packaging>pom</packaging></project>\n")
-		sum := sha1.Sum(parent)
-		const file = "/maven2/org/example/parent/1.0/parent-1.0.pom"
-		w.https("repo.maven.apache.org", files{file: parent, file + ".sha1": []byte(hex.EncodeToString(sum[:]))})
+func (w *world) maven(t *testing.T) {
+	w.once(t, "maven", func() {
+		served := make(files)
+		pom := func(artifact, packaging string) []byte {
+			return fmt.Appendf(nil, "<project><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId><artifactId>%s</artifactId><version>1.0</version><packaging>%s</packaging></project>\n", artifact, packaging)
+		}
+		jar := zipped(t, entry{"META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n"})
+		for file, content := range map[string][]byte{
+			"org/example/parent/1.0/parent-1.0.pom": pom("parent", "pom"), "org/example/hello/1.0/hello-1.0.pom": pom("hello", "jar"),
+			"org/example/hello/1.0/hello-1.0.jar": jar, "org/codehaus/plexus/plexus-utils/1.1/plexus-utils-1.1.jar": jar, // which each extension gets
+		} {
+			sum := sha1.Sum(content)
+			served["/maven2/"+file], served["/maven2/"+file+".sha1"] = content, []byte(hex.EncodeToString(sum[:]))
+		}
+		w.https("repo.maven.apache.org", served)
 	})
 }
 
 // gems is an index that gem itself generates.
 func (w *world) gems(t *testing.T) {
-	w.once("gems", func() {
+	w.once(t, "gems", func() {
 		dir := w.folder(w.t, w.user, "servers/rubygems")
 		w.folder(w.t, w.user, "servers/rubygems/gems")
 		w.write(t, w.user, filepath.Join(dir, "hello.gemspec"), "Gem::Specification.new { |s| s.name = 'hello-sluice'; s.version = '1.0'; s.summary = 'hello'; s.authors = ['Sluice']; s.files = [] }\n", 0o644)
@@ -196,8 +205,8 @@ func (w *world) gems(t *testing.T) {
 }
 
 // debian is a repository without a signature, which the row's sources trust.
-func (w *world) debian(*testing.T) {
-	w.once("debian", func() {
+func (w *world) debian(t *testing.T) {
+	w.once(t, "debian", func() {
 		const packages = "Package: hello-sluice\nVersion: 1.0\nArchitecture: all\nMaintainer: Sluice <sluice@example.com>\nDescription: hello\nFilename: hello.deb\nSize: 1\nSHA256: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae\n\n"
 		w.plain("deb.debian.org", files{"/debian/./Packages": []byte(packages), "/debian/Packages": []byte(packages)})
 	})
@@ -206,10 +215,10 @@ func (w *world) debian(*testing.T) {
 // docker is the registry that crane brings, behind TLS.
 func (w *world) docker(t *testing.T) {
 	crane := w.find(t, "crane")
-	w.once("docker", func() {
+	w.once(t, "docker", func() {
 		port := freePort(t)
 		w.daemon(nil, crane, "registry", "serve", "--address", "127.0.0.1:"+port)
-		w.await("tcp", "127.0.0.1:"+port)
+		w.await(t, "tcp", "127.0.0.1:"+port)
 		layer := filepath.Join(w.dir, "layer.tar.gz")
 		w.write(t, w.user, layer, string(tarball(t, entry{"hello", "hello\n"})), 0o644)
 		w.must(t, w.dir, crane, "append", "--insecure", "-f", layer, "-t", "localhost:"+port+"/library/hello-sluice:latest")
@@ -222,7 +231,7 @@ func (w *world) github(t *testing.T) {
 	backend := w.find(t, "git-http-backend")
 	git := w.find(t, "git")
 	repositories := filepath.Join(w.dir, "github")
-	w.once("github", func() {
+	w.once(t, "github", func() {
 		w.folder(w.t, w.user, "servers/github")
 		w.must(t, repositories, git, "init", "-q", "-b", "main", "example")
 		example := filepath.Join(repositories, "example")

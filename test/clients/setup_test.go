@@ -88,6 +88,7 @@ const mavenChild = `<project>
   <parent><groupId>org.example</groupId><artifactId>parent</artifactId><version>1.0</version></parent>
   <artifactId>app</artifactId>
   <packaging>pom</packaging>
+  <build><extensions><extension><groupId>org.example</groupId><artifactId>hello</artifactId><version>1.0</version></extension></extensions></build>
 </project>
 `
 
@@ -103,7 +104,7 @@ func caFile(t *testing.T, w *world, p *mesh.Place, dir string) {
 // javaTrust is a trust store of Java's with the CA.
 func javaTrust(t *testing.T, w *world, _ *mesh.Place, _ string) {
 	keytool := w.find(t, "keytool")
-	w.once("the trust store of Java", func() {
+	w.once(t, "the trust store of Java", func() {
 		store := filepath.Join(w.dir, "trust.p12")
 		w.must(t, w.dir, keytool, "-importcert", "-noprompt", "-storetype", "PKCS12", "-keystore", store, "-storepass", "changeit", "-alias", "simnet", "-file", w.ca)
 		w.env = append(w.env, "JAVA_TOOL_OPTIONS=-Djavax.net.ssl.trustStore="+store+" -Djavax.net.ssl.trustStorePassword=changeit")
@@ -141,5 +142,5 @@ func aptFolder(t *testing.T, w *world, p *mesh.Place, dir string) {
 	w.write(t, p, config, `Dir::State "`+dir+`/state"; Dir::Cache "`+dir+`/cache"; Dir::Etc "`+dir+`/etc"; Dir::State::status "/dev/null";
 Acquire::Retries "0";
 `, 0o644)
-	w.once("the configuration of apt", func() { w.env = append(w.env, "APT_CONFIG="+config) })
+	w.once(t, "the configuration of apt", func() { w.env = append(w.env, "APT_CONFIG="+config) })
 }

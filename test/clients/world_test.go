@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice.dev/sluice/test/mesh"
 )
@@ -121,10 +122,15 @@ func (w *world) find(t *testing.T, program string) string {
 }
 
 // once starts a server the first time that a row needs it.
-func (w *world) once(name string, start func()) {
-	if !w.started[name] {
-		w.started[name] = true
+func (w *world) once(t *testing.T, name string, start func()) {
+	t.Helper()
+	up, tried := w.started[name]
+	if !tried {
+		w.started[name] = false
 		start()
+		w.started[name] = true
+	} else if !up {
+		t.Fatalf("%s did not start for an earlier client", name)
 	}
 }
 
@@ -213,17 +219,32 @@ func (w *world) accept(name string, port uint16, serve func(net.Conn)) {
 }
 
 // await waits until somebody listens.
-func (w *world) await(network, address string) {
-	w.t.Helper()
-	mesh.Eventually(w.t, func() string {
+func (w *world) await(t *testing.T, network, address string) {
+	t.Helper()
+	w.untilUp(t, func() error {
 		c, err := net.Dial(network, address)
-		if err != nil {
-			return err.Error()
+		if err == nil {
+			c.Close()
 		}
-		c.Close()
-		return ""
+		return err
 	})
 }
+
+// untilUp waits for a server, of which some take minutes on a machine that does much else.
+func (w *world) untilUp(t *testing.T, look func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(startPatience); ; time.Sleep(20 * time.Millisecond) {
+		err := look()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %v", startPatience, err)
+		}
+	}
+}
+
+const startPatience = 4 * mesh.Patience
 
 // freePort is a port of the loopback on which nobody listens.
 func freePort(t *testing.T) string {
