@@ -39,7 +39,7 @@ func New(ctx context.Context, config Config) (*Sandbox, error) {
 func Begin(config Config) *Beginning {
 	b := &Beginning{config: config, started: make(chan error, 1)}
 	b.sandbox = &Sandbox{ended: make(chan struct{}), stopped: make(chan struct{}, 1), refused: make(chan struct{}, 1), uid: os.Geteuid()}
-	b.sandbox.opened.changed, b.sandbox.group = make(chan struct{}, 1), newGroup(config.Resources)
+	b.sandbox.opened.changed, b.sandbox.group = make(chan struct{}, 1), newGroup(config.Resources, config.RunAs)
 	if config.RunAs != nil {
 		b.sandbox.uid = config.RunAs.UID
 	}

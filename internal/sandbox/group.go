@@ -22,10 +22,11 @@ import (
 //	sluice-run-…/limits/command  the command: the root of its namespace
 type group struct {
 	limits Resources
+	runAs  *Identity // of the command; nil: us
 
 	mu     sync.Mutex
 	made   []*folders
-	how    string        // see namespace
+	how    string        // cgroupsOwn and the like: how the command has to do with cgroups
 	shared []string      // why there is none in a hierarchy, one reason each
 	gone   chan struct{} // closed with it
 
@@ -44,13 +45,13 @@ func (f *folders) init() string    { return filepath.Join(f.top, "init") }
 func (f *folders) bounds() string  { return filepath.Join(f.top, "limits") }
 func (f *folders) command() string { return filepath.Join(f.top, "limits", "command") }
 
-func newGroup(limits Resources) *group {
-	return &group{limits: limits, gone: make(chan struct{})}
+func newGroup(limits Resources, runAs *Identity) *group {
+	return &group{limits: limits, runAs: runAs, how: cgroupsRefused, gone: make(chan struct{})}
 }
 
 // makeGroup makes one, or nothing.
 func makeGroup(limits Resources) (*group, error) {
-	g := newGroup(limits)
+	g := newGroup(limits, nil)
 	if err := g.make(); err != nil {
 		return nil, err
 	}
@@ -73,6 +74,7 @@ func (g *group) make() error {
 	}
 	if err != nil {
 		g.shared = append(g.shared, err.Error())
+		g.decide()
 		return nil
 	}
 	for _, h := range all {
@@ -105,6 +107,7 @@ func (g *group) make() error {
 			return &LimitError{c.flag, fmt.Sprintf("this machine, or the container around, gives no cgroup controller %s here; %s", c.name, delegateRemedy())}
 		}
 	}
+	g.decide()
 	return nil
 }
 
@@ -158,7 +161,10 @@ func (g *group) enter(init int) error {
 			lost = &LimitError{flagOf(g.limits.controllers(), f.limited[0]), fmt.Sprintf("the command cannot be put into its cgroup: %v; %s", err, delegateRemedy())}
 		}
 	}
-	g.made = kept
+	if len(kept) < len(g.made) {
+		g.made = kept
+		g.decide()
+	}
 	return lost
 }
 
@@ -306,21 +312,25 @@ const (
 	cgroupsRefused = "refused" // it makes none
 )
 
-// namespace says which of them holds, once init was put in.
-func (g *group) namespace(runAs *Identity) string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+// decide says which of them holds for what was made. It looks at the cgroups of others, of
+// which there may be many: it is done while init starts.
+func (g *group) decide() {
 	own := make(map[string]bool)
 	for _, f := range g.made {
 		own[f.controllers] = true
 	}
 	switch {
-	case mayWriteCgroups(runAs, own):
+	case mayWriteCgroups(g.runAs, own):
 		g.how = cgroupsRefused
 	case len(g.made) == 0:
 		g.how = cgroupsShared
 	default:
 		g.how = cgroupsOwn
 	}
+}
+
+func (g *group) namespace() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	return g.how
 }

@@ -165,7 +165,7 @@ func (s *Sandbox) setUp(ctx context.Context, config *Config) error {
 		Format: channelFormat, Mask: config.Mask, RunAs: config.RunAs, Listen: config.Listen, Checks: config.Checks,
 		Unix: config.Unix, Unsupervised: config.Unsupervised, NoFileCapabilities: config.NoFileCapabilities, PivotRoot: config.PivotRoot, OneUser: config.userNamespace(), SSH: ssh.paths,
 		Files:   !config.Files.empty(),
-		Cgroups: s.group.namespace(config.RunAs),
+		Cgroups: s.group.namespace(),
 		Session: config.Terminal,
 		PidSeed: pidSeed(s.process.Pid), Performance: performanceFolders(s.uid),
 		Pipes: pipeNumbers(config.Pipes),
