@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 		os.Exit(capturedRole())
 	case "without-cookie":
 		os.Exit(withoutCookieRole())
+	case "rules":
+		os.Exit(rulesRole())
 	case "internet":
 		os.Exit(internetRole(os.Args[1]))
 	}

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
@@ -101,23 +100,27 @@ func gateOf(address netip.Addr) netip.Addr {
 	return Gate6
 }
 
+const sandboxTable = "sluice"
+
+// Priorities of chains (linux/netfilter_ipv4.h).
+const (
+	priorityMangle = -150
+	priorityFilter = 0
+)
+
 // writeRules writes all rules in one transaction.
 func writeRules(rules []rule) error {
-	conn, err := nftables.New()
-	if err != nil {
-		return err
-	}
-	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "sluice"})
-	chains := map[chain]*nftables.Chain{
-		arriving: conn.AddChain(&nftables.Chain{Name: "arriving", Table: table, Type: nftables.ChainTypeFilter,
-			Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle}),
-		leaving: conn.AddChain(&nftables.Chain{Name: "leaving", Table: table, Type: nftables.ChainTypeFilter,
-			Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityFilter}),
-	}
+	t := newTransaction()
+	t.addTable(sandboxTable)
+	names := map[chain]string{arriving: "arriving", leaving: "leaving"}
+	t.addChain(sandboxTable, names[arriving], unix.NF_INET_PRE_ROUTING, priorityMangle)
+	t.addChain(sandboxTable, names[leaving], unix.NF_INET_LOCAL_OUT, priorityFilter)
 	for _, r := range rules {
-		conn.AddRule(&nftables.Rule{Table: table, Chain: chains[r.chain], Exprs: r.expressions()})
+		if err := t.addRule(sandboxTable, names[r.chain], r.expressions()); err != nil {
+			return err
+		}
 	}
-	return conn.Flush()
+	return t.commit()
 }
 
 func (r rule) expressions() []expr.Any {
