@@ -71,7 +71,7 @@ var refusedSpecs = map[string][]string{
 		"{destination: {name: a}, mirror: {}}",
 		"{destination: {name: a}, corsPolicy: {allowMethods: [FETCH], maxAge: 1500ms}}",
 		"{destination: {name: a}, appendHeaders: {A: b, c: ''}}",
-		"{destination: {name: a}, match: {udp: {}}}",
+		"{destination: {name: a}, mirror: {service: a.example.com}}",
 	},
 	"EgressPolicy": {
 		"{}",
