@@ -16,11 +16,11 @@ import (
 
 // pod is what is held of a Pod.
 type pod struct {
-	uid       types.UID
-	workload  wire.Workload
-	addresses []netip.Addr // none while it has none, or has its node's
-	joins     bool         // it has a token for us: somebody gave it a proxy
-	problem   error        // why it cannot join
+	uid      types.UID
+	workload wire.Workload
+	reached  []netip.Addr // at which it is reached, be they its node's; none while it has none
+	joins    bool         // it has a token for us: somebody gave it a proxy
+	problem  error        // why it cannot join
 }
 
 // InstanceOf is what a Pod is called in the mesh: as Istio called it.
@@ -29,7 +29,7 @@ func InstanceOf(namespace, name string) string { return name + "." + namespace }
 // putPod takes in a Pod as it is now. The lock is held.
 func (c *Cluster) putPod(seen *corev1.Pod) {
 	name := keyOf(seen)
-	fresh := &pod{uid: seen.UID, joins: hasToken(seen), addresses: addressesOf(seen)}
+	fresh := &pod{uid: seen.UID, joins: hasToken(seen), reached: addressesOf(seen)}
 	fresh.workload, fresh.problem = wire.Workload{
 		Instance: InstanceOf(name.namespace, name.name), Namespace: name.namespace,
 		Account: seen.Spec.ServiceAccountName, Labels: seen.Labels, Version: seen.Labels["version"],
@@ -52,7 +52,7 @@ func (c *Cluster) putPod(seen *corev1.Pod) {
 
 func (p *pod) same(other *pod) bool {
 	return p.uid == other.uid && p.joins == other.joins && (p.problem == nil) == (other.problem == nil) &&
-		slices.Equal(p.addresses, other.addresses) && reflect.DeepEqual(p.workload, other.workload)
+		slices.Equal(p.reached, other.reached) && reflect.DeepEqual(p.workload, other.workload)
 }
 
 // removePod forgets a Pod. The lock is held.
@@ -90,11 +90,8 @@ func hasToken(seen *corev1.Pod) bool {
 	return false
 }
 
-// addressesOf returns the addresses that are a Pod's own, sorted.
+// addressesOf returns the addresses at which a Pod is reached, as its kubelet says, sorted.
 func addressesOf(seen *corev1.Pod) []netip.Addr {
-	if seen.Spec.HostNetwork {
-		return nil
-	}
 	var own []netip.Addr
 	for _, one := range seen.Status.PodIPs {
 		if address, err := netip.ParseAddr(one.IP); err == nil {
@@ -114,7 +111,7 @@ func stripPod(object metav1.Object) {
 	}
 	spec, status := seen.Spec, seen.Status // copies: both are written anew
 	seen.OwnerReferences, seen.Finalizers = nil, nil
-	seen.Spec = corev1.PodSpec{ServiceAccountName: spec.ServiceAccountName, HostNetwork: spec.HostNetwork}
+	seen.Spec = corev1.PodSpec{ServiceAccountName: spec.ServiceAccountName}
 	for i := range spec.Volumes {
 		if spec.Volumes[i].Projected != nil {
 			seen.Spec.Volumes = append(seen.Spec.Volumes, spec.Volumes[i])

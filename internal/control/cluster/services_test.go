@@ -275,7 +275,46 @@ func TestAPodThatWasThereBeforeTheServerIsAsWellMeshedAsOneThatComes(t *testing.
 	listed := pod.DeepCopy()
 	stripPod(listed)
 	first, second := known(t, pod), known(t, listed)
-	if got := second.pods[keyOf(pod)]; !got.same(first.pods[keyOf(pod)]) || !got.joins || len(got.addresses) != 1 {
+	if got := second.pods[keyOf(pod)]; !got.same(first.pods[keyOf(pod)]) || !got.joins || len(got.reached) != 1 {
 		t.Errorf("of a list it is %+v", got)
+	}
+}
+
+func TestAnEndpointSliceOfAUserGivesNoPodAnAddressThatItDoesNotHave(t *testing.T) {
+	elsewhere := podNamed("till", "10.2.0.1", nil)
+	elsewhere.Namespace = "bank"
+	shared := podNamed("on-its-node", "192.168.77.1", nil)
+	shared.Spec.HostNetwork = true
+	port := []corev1.ServicePort{{Port: 80}}
+	foreign := behind("till", "10.2.0.1", true)
+	foreign.TargetRef.Namespace = "bank"
+	c := known(t, elsewhere, shared, podNamed("web-1", "10.1.0.1", nil),
+		serviceNamed("web", corev1.ServiceSpec{Selector: map[string]string{"app": "web"}, Ports: port}),
+		serviceNamed("legacy", corev1.ServiceSpec{Ports: port}),
+		sliceOf("web-a", "web", "", 80, behind("web-1", "10.1.0.1", true), behind("on-its-node", "192.168.77.1", true)),
+		sliceOf("web-b", "web", "", 80, behind("web-1", "10.2.0.1", true), behind("web-1", "169.254.169.254", true), foreign,
+			behind("", "10.2.0.1", true), behind("", "169.254.169.254", true), behind("web-9", "10.2.0.1", true)),
+		sliceOf("legacy-a", "legacy", "", 80, behind("", "192.0.2.7", true), behind("", "169.254.169.254", true), behind("", "127.0.0.1", true), behind("", "0.0.0.0", true)),
+	)
+	all := make(map[string][]netip.Addr)
+	for _, service := range []string{"web", "legacy"} {
+		for _, endpoint := range serviceIn(t, c, service).Endpoints {
+			if len(endpoint.Addresses) > 0 {
+				all[endpoint.Instance] = endpoint.Addresses
+			}
+		}
+	}
+	want := map[string][]netip.Addr{
+		"web-1.shop": {netip.MustParseAddr("10.1.0.1")}, "on-its-node.shop": {netip.MustParseAddr("192.168.77.1")}, "192.0.2.7": {netip.MustParseAddr("192.0.2.7")},
+	}
+	if diff := cmp.Diff(want, all, compareAddresses); diff != "" {
+		t.Error(diff)
+	}
+	// A Pod that gets the address later is reached there from then on.
+	put(t, c, podNamed("web-9", "10.2.0.1", nil))
+	for _, endpoint := range serviceIn(t, c, "web").Endpoints {
+		if endpoint.Instance == "web-9.shop" && len(endpoint.Addresses) != 1 {
+			t.Errorf("%+v", endpoint)
+		}
 	}
 }

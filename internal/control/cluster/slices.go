@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"sluice.dev/sluice/internal/addresses"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -145,7 +146,11 @@ func (c *Cluster) endpointsOf(s *service) (joined []wire.Endpoint, pods []key) {
 			if e.state != best || best == away || len(e.addresses) == 0 {
 				continue
 			}
-			fresh := c.endpoint(e)
+			theirs := c.theirs(s, e)
+			if e.pod == (key{}) && len(theirs) == 0 {
+				continue
+			}
+			fresh := c.endpoint(e, theirs)
 			i, known := at[fresh.Instance]
 			if !known {
 				i = len(joined)
@@ -153,7 +158,7 @@ func (c *Cluster) endpointsOf(s *service) (joined []wire.Endpoint, pods []key) {
 				joined = append(joined, fresh)
 			}
 			one := &joined[i]
-			for _, address := range e.addresses {
+			for _, address := range theirs {
 				if !slices.Contains(one.Addresses, address) {
 					one.Addresses = append(one.Addresses, address)
 				}
@@ -169,10 +174,31 @@ func (c *Cluster) endpointsOf(s *service) (joined []wire.Endpoint, pods []key) {
 	return joined, pods
 }
 
-// endpoint is one without its ports and addresses. The lock is held.
-func (c *Cluster) endpoint(e *endpoint) wire.Endpoint {
-	out := wire.Endpoint{Instance: e.addresses[0].String(), Hostname: e.hostname, Ports: []uint16{}}
+// theirs returns the addresses of an endpoint that count. Users write EndpointSlices too: an
+// address of a Pod is one that the Pod has, whatever a slice says of it, and one without a Pod
+// is for a Service without a selector alone, whose endpoints are its user's to say. The lock
+// is held.
+func (c *Cluster) theirs(s *service, e *endpoint) []netip.Addr {
 	if e.pod == (key{}) {
+		if len(s.selector) > 0 {
+			return nil
+		}
+		return slices.DeleteFunc(slices.Clone(e.addresses), func(a netip.Addr) bool {
+			return addresses.Undialable(a) || a.IsLoopback() || a.IsLinkLocalUnicast()
+		})
+	}
+	known := c.pods[e.pod]
+	if known == nil {
+		return nil // until it is
+	}
+	return slices.DeleteFunc(slices.Clone(e.addresses), func(a netip.Addr) bool { return !slices.Contains(known.reached, a) })
+}
+
+// endpoint is one with these addresses, without them and its ports. The lock is held.
+func (c *Cluster) endpoint(e *endpoint, theirs []netip.Addr) wire.Endpoint {
+	out := wire.Endpoint{Hostname: e.hostname, Ports: []uint16{}}
+	if e.pod == (key{}) {
+		out.Instance = theirs[0].String()
 		return out
 	}
 	out.Instance = InstanceOf(e.pod.namespace, e.pod.name)
