@@ -123,7 +123,7 @@ items:
 	}
 	w := until(t, member, "every service", func(w *wire.Snapshot) bool {
 		for _, name := range []string{"web", "db", "legacy"} {
-			if _, endpoints := service(w, name); len(endpoints) != 1 {
+			if _, endpoints := service(w, name); len(endpoints) != 1 || len(endpoints[0].Addresses) != 1 {
 				return false
 			}
 		}
