@@ -25,16 +25,19 @@ import (
 
 // options are the flags.
 type options struct {
-	only    string
-	output  string
-	bin     string
-	conns   string
-	changes int
-	samples string
-	starts  int
-	inside  int
-	asking  time.Duration
-	egress  egress.Options
+	only     string
+	output   string
+	bin      string
+	conns    string
+	changes  int
+	counts   string
+	rules    []int
+	policies int
+	samples  string
+	starts   int
+	inside   int
+	asking   time.Duration
+	egress   egress.Options
 }
 
 func main() {
@@ -54,6 +57,8 @@ func main() {
 	flag.StringVar(&o.conns, "conns", "16,64", "egress: numbers of connections")
 	flag.StringVar(&o.egress.Profile, "profile", "", "egress: folder for a CPU profile of Sluice (which costs CPU itself)")
 	flag.IntVar(&o.changes, "changes", 100, "visible: creates, and as many deletes")
+	flag.StringVar(&o.counts, "rules", "10,1000,10000", "rules: how many there are, one row each")
+	flag.IntVar(&o.policies, "policies", 1000, "among: EgressPolicies of 100 hosts that are there beside")
 	flag.DurationVar(&o.asking, "asking", 10*time.Second, "questions: length of one measurement")
 	flag.IntVar(&o.inside, "turns", 9, "inside: rounds")
 	flag.IntVar(&o.starts, "starts", 20, "size: starts of each command")
@@ -88,8 +93,14 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if o.egress.Conns, err = parseConns(o.conns); err != nil {
+	if o.egress.Conns, err = parseCounts("-conns", o.conns, maxConns); err != nil {
 		return err
+	}
+	if o.rules, err = parseCounts("-rules", o.counts, maxRules); err != nil {
+		return err
+	}
+	if o.policies < 1 || o.policies > maxRules {
+		return fmt.Errorf("-policies %d must be 1 to %d", o.policies, maxRules)
 	}
 	if o.egress.Rounds < 1 || o.egress.Duration <= 0 {
 		return fmt.Errorf("-rounds and -duration must be above zero")
@@ -149,12 +160,12 @@ func chooseSections(only string) ([]section, error) {
 	return chosen, nil
 }
 
-func parseConns(s string) ([]int, error) {
+func parseCounts(flag, s string, most int) ([]int, error) {
 	var all []int
 	for word := range strings.SplitSeq(s, ",") {
 		n, err := strconv.Atoi(word)
-		if err != nil || n < 1 || n > maxConns {
-			return nil, fmt.Errorf("-conns %q must be numbers of 1 to %d, by commas", s, maxConns)
+		if err != nil || n < 1 || n > most {
+			return nil, fmt.Errorf("%s %q must be numbers of 1 to %d, by commas", flag, s, most)
 		}
 		all = append(all, n)
 	}

@@ -105,11 +105,11 @@ func TestWhatIsInterruptedLeavesNothing(t *testing.T) {
 
 func TestFlagsAreChecked(t *testing.T) {
 	for _, bad := range []string{"", "0", "16,", "x", fmt.Sprint(load.MaxConns + 1)} {
-		if _, err := parseConns(bad); err == nil {
+		if _, err := parseCounts("-conns", bad, maxConns); err == nil {
 			t.Errorf("-conns %q was taken", bad)
 		}
 	}
-	if got, err := parseConns("16,64"); err != nil || !slices.Equal(got, []int{16, 64}) {
+	if got, err := parseCounts("-conns", "16,64", maxConns); err != nil || !slices.Equal(got, []int{16, 64}) {
 		t.Errorf("got %v, %v", got, err)
 	}
 	if _, err := chooseSections("egress,speed"); err == nil || !strings.Contains(err.Error(), "egress, visible, questions, inside, size") {

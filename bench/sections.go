@@ -9,11 +9,16 @@ import (
 	"sluice.dev/sluice/bench/load"
 	"sluice.dev/sluice/bench/questions"
 	"sluice.dev/sluice/bench/report"
+	"sluice.dev/sluice/bench/rules"
 	"sluice.dev/sluice/bench/size"
 	"sluice.dev/sluice/bench/visible"
 )
 
-const maxConns = load.MaxConns
+// Bounds of what the flags ask for.
+const (
+	maxConns = load.MaxConns
+	maxRules = 100_000
+)
 
 // section is one subject.
 type section struct {
@@ -28,6 +33,12 @@ var sections = []section{
 	}},
 	{visible.Name, func(ctx context.Context, self string, o options, p report.Progress) (report.Section, error) {
 		return visible.Run(ctx, self, visible.Options{Bin: o.bin, Changes: o.changes}, p)
+	}},
+	{visible.NameAmong, func(ctx context.Context, self string, o options, p report.Progress) (report.Section, error) {
+		return visible.Run(ctx, self, visible.Options{Bin: o.bin, Changes: o.changes, Policies: o.policies, Hosts: 100}, p)
+	}},
+	{rules.Name, func(ctx context.Context, _ string, o options, p report.Progress) (report.Section, error) {
+		return rules.Run(ctx, rules.Options{Bin: o.bin, Counts: o.rules}, p)
 	}},
 	{questions.Name, func(ctx context.Context, self string, o options, p report.Progress) (report.Section, error) {
 		return questions.Run(ctx, self, questions.Options{Bin: o.bin, Duration: o.asking}, p)

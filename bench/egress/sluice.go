@@ -106,7 +106,7 @@ func newHolder() (*snapshot.Holder, error) {
 	}
 	built, err := snapshot.Build(&wire.Snapshot{
 		Version: "bench", Created: time.Now(),
-		Mesh:   &wire.Mesh{OutboundDefault: "Deny", MaxStale: 24 * time.Hour},
+		Mesh:     &wire.Mesh{OutboundDefault: "Deny", MaxStale: 24 * time.Hour},
 		Policies: []*wire.Policy{{Rules: rules}}, Routes: &wire.Routes{}, Directory: &wire.Directory{Domain: "cluster.local"},
 	}, snapshot.View{Namespace: wire.DefaultNamespace})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -23,7 +24,7 @@ import (
 const (
 	startTime = 30 * time.Second // for one process to be ready
 	pollEvery = time.Millisecond
-	maxReply  = 1 << 20 // bytes of an answer of the API
+	maxReply  = 8 << 20 // bytes of an answer of the API
 
 	resolver = "8.8.8.8:53" // of the small internet
 )
@@ -169,6 +170,9 @@ func (m *Mesh) Sandbox(service, version string, argv ...string) (*process.Proces
 // rules is the collection that EgressRules are created in.
 const rules = "/apis/config.istio.io/v1alpha2/namespaces/default/egressrules"
 
+// policies is that of EgressPolicies.
+const policies = "/apis/sluice.dev/v1alpha1/namespaces/default/egresspolicies"
+
 // CreateEgressRule lets every workload reach host on a port, and returns when the
 // server has answered.
 func (m *Mesh) CreateEgressRule(name, host string, port int, protocol string) error {
@@ -186,34 +190,89 @@ func (m *Mesh) DeleteEgressRule(name string) error {
 	return m.call(http.MethodDelete, rules+"/"+name, nil)
 }
 
+// CreateEgressPolicy lets every workload reach hosts on a port, and returns when the server
+// has answered.
+func (m *Mesh) CreateEgressPolicy(name string, hosts []string, port int, protocol string) error {
+	return m.call(http.MethodPost, policies, map[string]any{
+		"apiVersion": "sluice.dev/v1alpha1", "kind": "EgressPolicy", "metadata": map[string]any{"name": name, "namespace": "default"},
+		"spec": map[string]any{"to": map[string]any{
+			"hosts": hosts, "ports": []any{map[string]any{"port": port, "protocol": protocol}},
+		}},
+	})
+}
+
+// DeleteEgressPolicy takes it back.
+func (m *Mesh) DeleteEgressPolicy(name string) error {
+	return m.call(http.MethodDelete, policies+"/"+name, nil)
+}
+
+// Programmed returns how many EgressRules have a status that says that every proxy runs
+// them.
+func (m *Mesh) Programmed() (count int, err error) {
+	next := ""
+	for {
+		var list struct {
+			Metadata struct{ Continue string }
+			Items    []struct {
+				Status struct {
+					Conditions []struct{ Type, Status string }
+				}
+			}
+		}
+		text, err := m.ask(http.MethodGet, rules+"?limit=500&continue="+url.QueryEscape(next), nil)
+		if err == nil {
+			err = json.Unmarshal(text, &list)
+		}
+		if err != nil {
+			return count, err
+		}
+		for _, item := range list.Items {
+			for _, condition := range item.Status.Conditions {
+				if condition.Type == "Programmed" && condition.Status == "True" {
+					count++
+				}
+			}
+		}
+		if next = list.Metadata.Continue; next == "" {
+			return count, nil
+		}
+	}
+}
+
 func (m *Mesh) call(method, path string, body any) error {
+	_, err := m.ask(method, path, body)
+	return err
+}
+
+// ask returns the body of the answer.
+func (m *Mesh) ask(method, path string, body any) ([]byte, error) {
 	var reader io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		reader = bytes.NewReader(text)
 	}
 	request, err := http.NewRequestWithContext(m.ctx, method, "http://sluice"+path, reader)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Accept", "application/json")
 	response, err := m.client.Do(request)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxReply))
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", method, path, err)
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	if response.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: %s: %.300s", method, path, response.Status, text)
+		return nil, fmt.Errorf("%s %s: %s: %.300s", method, path, response.Status, text)
 	}
-	return nil
+	return text, nil
 }
 
 // Stop ends everything, the last started first, and removes the folders.

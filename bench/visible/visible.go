@@ -19,6 +19,8 @@ import (
 type Options struct {
 	Bin     string
 	Changes int // creates, and as many deletes
+	// Policies and Hosts are what is there beside: so many EgressPolicies of so many hosts.
+	Policies, Hosts int
 }
 
 // Name and Title are the section's; RolePoll is the client's role.
@@ -26,6 +28,12 @@ const (
 	Name     = "visible"
 	Title    = "Visible: from `create` returning to the first request that gets the new verdict"
 	RolePoll = "visible-poll"
+)
+
+// NameAmong and TitleAmong are those of the section with many other hosts.
+const (
+	NameAmong  = "among"
+	TitleAmong = "Visible among 100,000 hosts: one change of an EgressPolicy beside 1,000 of 100 hosts"
 )
 
 const (
@@ -44,6 +52,9 @@ type series struct {
 // Run measures.
 func Run(ctx context.Context, self string, o Options, progress report.Progress) (report.Section, error) {
 	section := report.Section{Name: Name, Title: Title}
+	if o.Policies > 0 {
+		section.Name, section.Title = NameAmong, TitleAmong
+	}
 	progress.Say("visible: starting server, proxy and small internet")
 	m, err := mesh.Start(ctx, o.Bin)
 	if errors.Is(err, mesh.ErrNotBuilt) {
@@ -62,14 +73,22 @@ func Run(ctx context.Context, self string, o Options, progress report.Progress) 
 	if _, err := await(client, denied); err != nil {
 		return section, fmt.Errorf("the client's first request: %w", err)
 	}
+	if err := fill(m, o, progress); err != nil {
+		return section, err
+	}
 	var created, deleted series
 	for i := range o.Changes {
 		progress.Say("visible: %d of %d", i+1, o.Changes)
 		name := fmt.Sprintf("bench-%d", i)
-		if err := created.measure(client, allowed, func() error { return m.CreateEgressRule(name, host, port, "http") }); err != nil {
+		create, remove := func() error { return m.CreateEgressRule(name, host, port, "http") }, func() error { return m.DeleteEgressRule(name) }
+		if o.Policies > 0 {
+			create = func() error { return m.CreateEgressPolicy(name, []string{host}, port, "http") }
+			remove = func() error { return m.DeleteEgressPolicy(name) }
+		}
+		if err := created.measure(client, allowed, create); err != nil {
 			return section, fmt.Errorf("create %d: %w", i, err)
 		}
-		if err := deleted.measure(client, denied, func() error { return m.DeleteEgressRule(name) }); err != nil {
+		if err := deleted.measure(client, denied, remove); err != nil {
 			return section, fmt.Errorf("delete %d: %w", i, err)
 		}
 	}
@@ -90,7 +109,35 @@ func Run(ctx context.Context, self string, o Options, progress report.Progress) 
 	section.Notes = []string{
 		"An EgressRule by POST and DELETE on api.sock, one after the other; sluice-server, sluice-proxy, the small internet and a client inside `sluice run --service` that asks http://" + host + "/ every millisecond. Counted until that client's answer was there, so it holds up to 1 ms of waiting and the request itself (after a create with its DNS and dial). 0 where the verdict was seen before the call returned.",
 	}
+	if o.Policies > 0 {
+		section.Notes[0] = "As above, by an EgressPolicy of one host."
+		memory, err := process.ReadMemory(m.Proxy.PID)
+		if err != nil {
+			return section, err
+		}
+		table := report.Table{Columns: []string{"sluice-proxy with these rules", "PSS MB", "of it anonymous"}}
+		table.Add("after the changes", report.Number(float64(memory.PSS)/1e6, 1), report.Number(float64(memory.Anonymous)/1e6, 1))
+		section.Tables = append(section.Tables, table)
+		section.Samples["sluice-proxy, PSS MB"] = []float64{float64(memory.PSS) / 1e6}
+	}
 	return section, nil
+}
+
+// fill creates what is there beside, and waits until a change after it was seen.
+func fill(m *mesh.Mesh, o Options, progress report.Progress) error {
+	for i := range o.Policies {
+		if i%20 == 0 {
+			progress.Say("among: policy %d of %d", i, o.Policies)
+		}
+		hosts := make([]string, o.Hosts)
+		for k := range hosts {
+			hosts[k] = fmt.Sprintf("host-%03d.group-%04d.example.com", k, i)
+		}
+		if err := m.CreateEgressPolicy(fmt.Sprintf("group-%04d", i), hosts, 443, "https"); err != nil {
+			return fmt.Errorf("policy %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // measure makes one change and waits until the client sees it.

@@ -17,14 +17,17 @@ import (
 )
 
 const (
-	// statusRate bounds the writes of statuses, each second; a thousand creates at
-	// once get theirs within twenty seconds and cost no more writes than that.
-	statusRate = 50
+	// statusRate bounds the writes of statuses, each second. It is more than one client
+	// creates in that time, so that statuses keep up with whoever creates thousands.
+	statusRate = 400
 	// statusBurst is how many of them may come at once.
 	statusBurst = 25
 	// statusSettle is how long a report waits for the next before it is written:
 	// a rule that is compiled and programmed in that time costs one write.
 	statusSettle = 250 * time.Millisecond
+	// statusNext is the pause before a newer report is written in place of the one that is
+	// being written. It is short: in a storm of changes each report is soon an old one.
+	statusNext = 10 * time.Millisecond
 	// statusTimeout bounds one write of a status. A write that began is let finish
 	// when the store stops, so it bounds the stop too.
 	statusTimeout = 2 * time.Second
@@ -141,7 +144,7 @@ func (s *Store) writeReport(ctx context.Context, limit *rate.Limiter) (again tim
 		}
 		select {
 		case <-s.reports:
-			return statusSettle
+			return statusNext
 		default:
 		}
 	}

@@ -55,6 +55,23 @@ func (s *Server) Snapshot(namespace, instance string) *wire.Snapshot {
 	return snapshot
 }
 
+// AckedByAll returns the revision of the store of which every joined workload runs what was
+// compiled, or of a later one; 0 where one runs nothing yet, or none is joined.
+func (s *Server) AckedByAll() (revision int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := true
+	for w := range s.streams {
+		if w.progress.acked == nil {
+			return 0
+		}
+		if first || w.progress.ackedRevision < revision {
+			revision, first = w.progress.ackedRevision, false
+		}
+	}
+	return revision
+}
+
 // Acked returns how many of the workloads that are joined run what was compiled of this
 // revision of the store or of a later one, how many there are, and a channel that is
 // closed when that may have changed.

@@ -82,7 +82,7 @@ func (p *Plane) Start(ctx context.Context) error {
 	p.cancel = cancel
 	p.running.Go(func() { p.config.Store.Run(background) })
 	p.running.Go(func() { p.loop.Run(background) })
-	reporter := reporter{compiled: p.loop.Latest, acked: p.push.Acked, report: p.config.Store.Report}
+	reporter := reporter{compiled: p.loop.Latest, acked: p.push.Acked, byAll: p.push.AckedByAll, report: p.config.Store.Report}
 	p.running.Go(func() { reporter.run(background) })
 	for {
 		out, newer := p.loop.Latest()

@@ -22,6 +22,7 @@ const (
 type reporter struct {
 	compiled func() (last *compile.Output, newer <-chan struct{})
 	acked    func(revision int64) (running, connected int, changed <-chan struct{})
+	byAll    func() (revision int64) // every workload runs what was compiled of it
 	report   func(kubeapi.Report)
 }
 
@@ -30,6 +31,7 @@ func (r *reporter) run(ctx context.Context) {
 	var (
 		reported *compile.Output // last
 		ran, of  int             // and how many workloads ran it, of how many
+		all      int64           // the revision that was reported last as run by all
 		late     time.Time       // when what is not acknowledged is reported as pending; zero where nothing waits
 	)
 	timer := time.NewTimer(reportGrace)
@@ -42,12 +44,24 @@ func (r *reporter) run(ctx context.Context) {
 		if out != nil {
 			var running, connected int
 			running, connected, changed = r.acked(out.Revision)
+			grace := !late.IsZero() && !looked.Before(late)
 			switch {
+			case grace && out != reported && running != connected && r.byAll() > all:
+				// In a storm something is always newer than what all run. What they run is not
+				// pending for that.
+				all = r.byAll()
+				older := reportOf(out, connected, connected)
+				older.Revision = all
+				r.report(older)
+				late = looked.Add(reportGrace)
 			case out == reported && (ran == of || running == ran && connected == of):
 				late = time.Time{} // as was said; what all ran stays so when others come
-			case running == connected, out == reported, !late.IsZero() && !looked.Before(late):
+			case running == connected, out == reported, grace:
 				r.report(reportOf(out, running, connected))
 				reported, ran, of, late = out, running, connected, time.Time{}
+				if running == connected {
+					all = out.Revision
+				}
 			case late.IsZero():
 				late = looked.Add(reportGrace)
 			}

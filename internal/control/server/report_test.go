@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -78,6 +79,11 @@ func (m *mesh) reporter() *reporter {
 				return m.connected, m.connected, m.changed
 			}
 			return m.running, m.connected, m.changed
+		},
+		byAll: func() int64 {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return m.acked
 		},
 		report: func(r kubeapi.Report) {
 			m.mu.Lock()
@@ -167,6 +173,26 @@ func TestAMeshThatNeverCatchesUpIsReportedAllTheSame(t *testing.T) {
 		synctest.Wait()
 		if reports, _ := m.said(); len(reports) < 2 || len(reports) > changes/5+1 {
 			t.Errorf("in %s: %v", changes*reportGrace/5, reports)
+		}
+	})
+}
+
+func TestInAStormWhatAllRunIsReportedAsRunWhileNewerIsOnItsWay(t *testing.T) {
+	reporting(t, func(t *testing.T, m *mesh) {
+		for revision := range int64(40) { // each is acknowledged when the next is there
+			m.compile(revision + 2)
+			m.ack(revision + 1)
+			time.Sleep(reportGrace / 10)
+		}
+		synctest.Wait()
+		reports, _ := m.said()
+		if len(reports) < 3 {
+			t.Errorf("in %s: %v", 4*reportGrace, reports)
+		}
+		for _, report := range reports {
+			if strings.HasSuffix(report, "false") {
+				t.Errorf("reported as pending: %s", report)
+			}
 		}
 	})
 }
