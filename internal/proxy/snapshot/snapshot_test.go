@@ -855,9 +855,12 @@ func TestKeptFilesAreOursAloneAndBounded(t *testing.T) {
 	if err := store.Save("class", sent(t, "b.example.com")); err != nil {
 		t.Fatal(err)
 	}
-	entries, err := os.ReadDir(store.folder)
+	entries, err := filepath.Glob(filepath.Join(store.folder, "*"+keptSuffix))
 	if err != nil || len(entries) != MaxKept {
 		t.Errorf("%d files, %v", len(entries), err)
+	}
+	if logs, err := filepath.Glob(filepath.Join(store.folder, "*"+logSuffix)); err != nil || len(logs) != 1 {
+		t.Errorf("logs %v, %v", logs, err)
 	}
 	for key, there := range map[string]bool{"class 0": false, "class 5": false, "class 6": true, "class": true} {
 		if _, err := os.Stat(store.path(key)); errors.Is(err, fs.ErrNotExist) == there {

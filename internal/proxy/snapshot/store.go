@@ -29,7 +29,7 @@ import (
 // Bounds of a Store.
 const (
 	MaxKeptBytes = wire.MaxSnapshotBytes + 1<<20 // of one snapshot: whatever a server may send
-	MaxKept      = 1024                          // snapshots; the one that was confirmed longest ago goes first
+	MaxKept      = 1024                          // snapshots, each with one log; the one that was confirmed longest ago goes first
 )
 
 // keptSuffix ends the name of a kept snapshot.
@@ -50,13 +50,13 @@ const (
 // when its snapshot was last known to be current. A file that is not exactly what
 // was written, or that others could have written, is not used, and one that
 // could not be replaced by a newer snapshot is removed: what was withdrawn must
-// not come back. A file of a later release is neither used nor touched, and while
+// not come back. What changes is written into a log beside the file. A file of a later release is neither used nor touched, and while
 // it is there nothing is kept in its place.
 type Store struct {
 	folder string
 
-	mu   sync.Mutex        // writes
-	kept map[string]string // version of the snapshot that this process keeps, by key
+	mu   sync.Mutex            // writes
+	kept map[string]*keptState // what this process keeps, by key
 }
 
 // NewStore returns the store in folder, which is made with mode 0700. A folder
@@ -65,7 +65,7 @@ func NewStore(folder string) (*Store, error) {
 	if err := paths.Make(folder); err != nil {
 		return nil, fmt.Errorf("keep snapshots: %w", err)
 	}
-	return &Store{folder: folder, kept: make(map[string]string)}, nil
+	return &Store{folder: folder, kept: make(map[string]*keptState)}, nil
 }
 
 func (s *Store) path(key string) string {
@@ -78,36 +78,80 @@ func (s *Store) path(key string) string {
 func (s *Store) Save(key string, snapshot *wire.Snapshot) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if snapshot.Version != "" && s.kept[key] == snapshot.Version && s.touch(key) == nil {
+	state := s.kept[key]
+	if snapshot.Version != "" && state.version() == snapshot.Version && s.touch(key) == nil {
 		return nil // another workload of the class was quicker
 	}
 	delete(s.kept, key)
 	if err := leaveLater(s.path(key)); err != nil {
 		return fmt.Errorf("keep snapshot: %w", err)
 	}
-	if err := s.replace(s.path(key), snapshot); err != nil {
-		if gone := os.Remove(s.path(key)); gone != nil && !errors.Is(gone, os.ErrNotExist) {
-			err = errors.Join(err, gone)
+	if state != nil {
+		switch extended, err := s.extend(key, state, snapshot); {
+		case err != nil:
+			return s.dropped(key, err)
+		case extended:
+			s.kept[key] = state
+			return s.removeOldest()
 		}
-		return fmt.Errorf("keep snapshot: %w", err)
 	}
-	s.kept[key] = snapshot.Version
+	state, err := s.replace(s.path(key), snapshot)
+	if err != nil {
+		return s.dropped(key, err)
+	}
+	s.kept[key] = state
 	return s.removeOldest()
 }
 
-func (s *Store) replace(path string, snapshot *wire.Snapshot) error {
+// dropped removes what could not be replaced by what is newer.
+func (s *Store) dropped(key string, err error) error {
+	delete(s.kept, key)
+	// The whole first: a log alone says nothing.
+	for _, path := range []string{s.path(key), logOf(s.path(key))} {
+		if gone := os.Remove(path); gone != nil && !errors.Is(gone, os.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
+	}
+	return fmt.Errorf("keep snapshot: %w", err)
+}
+
+// version returns the version that is kept, "" where none is.
+func (s *keptState) version() string {
+	if s == nil {
+		return ""
+	}
+	return s.snapshot.Version
+}
+
+// replace writes a snapshot whole. The log of the one before is about another one from then
+// on, and removed.
+func (s *Store) replace(path string, snapshot *wire.Snapshot) (*keptState, error) {
 	b, err := json.Marshal(keptForm{
 		Version: snapshot.Version, Revision: snapshot.Revision, Created: snapshot.Created, Mesh: snapshot.Mesh,
 		Policy: &wire.Policy{Rules: snapshot.Rules()}, Routes: snapshot.Routes, Directory: snapshot.Directory, Endpoints: snapshot.Endpoints,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(b) > MaxKeptBytes {
-		return fmt.Errorf("%d bytes are more than %d", len(b), MaxKeptBytes)
+		return nil, fmt.Errorf("%d bytes are more than %d", len(b), MaxKeptBytes)
 	}
 	sum := sha256.Sum256(b)
-	return atomicfile.WriteBytes(path, 0o600, []byte(keptWord+strconv.Itoa(wire.Format)+keptSum+hex.EncodeToString(sum[:])+"\n"), b)
+	state := &keptState{snapshot: snapshot, sum: hex.EncodeToString(sum[:])}
+	first := []byte(firstLine(state.sum))
+	state.whole = int64(len(first) + len(b))
+	if err := atomicfile.WriteBytes(path, 0o600, first, b); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(logOf(path)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return state, nil
+}
+
+// firstLine begins a file of this build whose content has the sum.
+func firstLine(sum string) string {
+	return keptWord + strconv.Itoa(wire.Format) + keptSum + sum + "\n"
 }
 
 // removeOldest keeps the bound on files. The lock is held.
@@ -121,10 +165,18 @@ func (s *Store) removeOldest() error {
 		time time.Time
 	}
 	var all []kept
+	there := make(map[string]bool, len(entries))
+	for _, entry := range entries {
+		there[entry.Name()] = true
+	}
 	for _, entry := range entries {
 		if atomicfile.IsUnfinished(entry.Name()) {
 			// Of a process that was killed: this one writes under the lock.
 			_ = os.Remove(filepath.Join(s.folder, entry.Name()))
+			continue
+		}
+		if of, ours := strings.CutSuffix(entry.Name(), logSuffix); ours && !there[of+keptSuffix] {
+			_ = os.Remove(filepath.Join(s.folder, entry.Name())) // of what is gone it says nothing
 			continue
 		}
 		if info, err := entry.Info(); err == nil && strings.HasSuffix(entry.Name(), keptSuffix) {
@@ -140,6 +192,9 @@ func (s *Store) removeOldest() error {
 			continue
 		}
 		if err := os.Remove(old.path); err != nil {
+			return fmt.Errorf("keep snapshots: %w", err)
+		}
+		if err := os.Remove(logOf(old.path)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("keep snapshots: %w", err)
 		}
 	}
@@ -180,7 +235,7 @@ func formatOf(first []byte) (sum []byte, err error) {
 func (s *Store) Confirm(key, version string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.kept[key] != version {
+	if s.kept[key] == nil || s.kept[key].version() != version {
 		return nil
 	}
 	return s.touch(key)
@@ -243,10 +298,23 @@ func readKept(path string) (*wire.Snapshot, time.Time, error) {
 	if kept.Policy == nil {
 		return nil, time.Time{}, fmt.Errorf("%s: it holds no rules", path)
 	}
-	return &wire.Snapshot{
+	snapshot := &wire.Snapshot{
 		Version: kept.Version, Revision: kept.Revision, Created: kept.Created, Mesh: kept.Mesh,
 		Policies: []*wire.Policy{kept.Policy}, Routes: kept.Routes, Directory: kept.Directory, Endpoints: kept.Endpoints,
-	}, info.ModTime(), nil
+	}
+	for _, of := range snapshot.Endpoints {
+		if of == nil {
+			return nil, time.Time{}, fmt.Errorf("%s: it holds empty endpoints", path)
+		}
+	}
+	changes, err := readLog(logOf(path), string(said))
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	if err := replay(snapshot, changes); err != nil {
+		return nil, time.Time{}, fmt.Errorf("%s: %w", logOf(path), err)
+	}
+	return snapshot, info.ModTime(), nil
 }
 
 // keptForm is a snapshot as it is kept: the rules of all parts in one.
