@@ -1,8 +1,8 @@
 // Command bench measures Sluice and its peers and prints tables: what a request
-// on its way out costs, how soon a rule is seen, what a question to DNS costs, what a
-// command pays inside a sandbox, and how big everything is.
+// on its way out costs, how soon a rule is seen, what thousands of rules cost, what a
+// question to DNS costs, what a command pays inside a sandbox, and how big everything is.
 //
-//	go run ./bench [-only egress,visible,questions,inside,size] [-o markdown|json]
+//	go run ./bench [-only egress,visible,among,rules,questions,inside,size] [-o markdown|json]
 package main
 
 import (
