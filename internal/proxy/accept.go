@@ -13,8 +13,8 @@ import (
 	"sluice.dev/sluice/internal/record"
 )
 
-// admit waits until a captured connection is let in, and returns what carries it to its
-// end and closes it; nil where it was turned away.
+// admit waits until a captured connection is let in, and returns what serves it; nil where
+// it was turned away.
 func (w *Workload) admit(down *net.TCPConn, destination netip.AddrPort) (serve func()) {
 	if capture.Local(destination) { // the proxy's own port was dialled: it is no way out
 		gate.Reset(down)
@@ -28,8 +28,9 @@ func (w *Workload) admit(down *net.TCPConn, destination netip.AddrPort) (serve f
 	})
 }
 
-// letIn waits until a connection is let in, and returns what serves it to its end and
-// closes it; nil where it was turned away, which has its record.
+// letIn waits until a connection is let in, and returns what serves it: on the goroutine of
+// whoever calls that until it ends or is parked (http1.Life). In the end it is closed. It is
+// nil where it was turned away, which has its record.
 func (w *Workload) letIn(down *net.TCPConn, about func() carry.About, serve func(context.Context, *gate.Conn)) func() {
 	start := w.kit.Now()
 	conn, ctx, why := w.gate.Admit(w.ctx, down)
@@ -37,8 +38,12 @@ func (w *Workload) letIn(down *net.TCPConn, about func() carry.About, serve func
 		w.kit.TurnedAway(start, about(), w.config.Holder.Load().Version, why)
 		return nil
 	}
+	w.work.Add(1)
+	conn.AtEnd(func() {
+		down.Close()
+		w.work.Done()
+	})
 	return func() {
-		defer down.Close()
 		defer conn.Leave()
 		serve(ctx, conn)
 	}
@@ -65,7 +70,7 @@ func (w *Workload) serve(ctx context.Context, conn *gate.Conn, destination netip
 	}
 	chain := policy.Chain{Source: &w.source, Port: destination.Port()}
 	if name, synthetic := w.config.Names.Pin(destination.Addr()); synthetic {
-		defer w.config.Names.Unpin(destination.Addr())
+		conn.AtEnd(func() { w.config.Names.Unpin(destination.Addr()) })
 		if service := conn.Snapshot().Service(name); service != nil {
 			w.mesh.Serve(ctx, conn, service, destination)
 			return
@@ -107,7 +112,7 @@ func aboutEntering(down *net.TCPConn) carry.About {
 }
 
 // accept hands each connection of a listener to take, one after the other, and runs what
-// that returns in a goroutine of its own. While take waits, those that come wait with the
+// that returns, the function of letIn, in a goroutine of its own. While take waits, those that come wait with the
 // kernel, where they cost no descriptor.
 func (w *Workload) accept(listener *net.TCPListener, take func(*net.TCPConn) func()) {
 	failed := func(err error) {
@@ -115,7 +120,7 @@ func (w *Workload) accept(listener *net.TCPListener, take func(*net.TCPConn) fun
 	}
 	carry.Accept(w.ctx, listener, failed, func(conn *net.TCPConn) {
 		if serve := take(conn); serve != nil {
-			w.work.Go(serve)
+			go serve()
 		}
 	})
 }

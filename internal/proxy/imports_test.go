@@ -14,7 +14,7 @@ import (
 // layers are the packages of the data plane from the bottom up: each imports packages of
 // layers below its own alone. The engines below carry know nothing of grants or ways.
 var layers = [][]string{
-	{"rawio", "exchange", "share"},
+	{"rawio", "poller", "exchange", "share"},
 	{"dnsserver", "relay", "resolve", "sniff", "tunnel", "upstream"},
 	{"snapshot", "proof", "http1"},
 	{"gate", "pools"},

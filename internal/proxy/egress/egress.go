@@ -139,7 +139,7 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn, chain policy.Chain) {
 // http carries the requests of the connection.
 func (c *connection) http(ctx context.Context, said *sniff.Buffer) {
 	c.chain.Sniffed = policy.HTTP
-	c.way.kit.HTTP.Serve(ctx, c.conn.Down(), said.Take(), newRequests(c))
+	c.way.kit.HTTP.Serve(ctx, c.conn.Down(), said.Take(), newRequests(c), c.conn)
 }
 
 // sniff reads what the client says first and brings it into the chain.

@@ -14,7 +14,7 @@ import (
 // closed in its favour.
 const relieveEvery = 20 * time.Millisecond
 
-// Admit takes a connection among the live ones, until its Leave. All that is done for it
+// Admit takes a connection among the live ones, with one hold on it: until its Leave. All that is done for it
 // must end with the context that is returned. Where the workload has as many as it may,
 // Admit waits for as long as its share says; whoever comes after one who waited in vain
 // is turned away at once, until there is one who did not. What is turned away is reset;
@@ -48,6 +48,7 @@ func (g *Gate) enter(ctx context.Context, down *net.TCPConn) (*Conn, context.Con
 	ctx, cancel := context.WithCancel(ctx)
 	c := &Conn{gate: g, cancel: cancel}
 	c.down.Store(down)
+	c.holds.Store(1)
 	g.mu.Lock()
 	closed := g.closed
 	if !closed {

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,8 @@ type Conn struct {
 	cancel context.CancelFunc            // ends all that is done for it
 	grant  atomic.Pointer[Grant]         // what lets it live; nil before a verdict
 	ended  atomic.Pointer[refusal.Error] // why the gate ended it; nil where it did not
+	holds  atomic.Int32                  // on its life; it leaves with the last
+	after  []func()                      // done when it leaves
 }
 
 // Down is the connection to the client; nil where it is still to arrive.
@@ -54,9 +57,22 @@ func (c *Conn) Arrive(down *net.TCPConn) {
 // Snapshot returns the snapshot that counts now.
 func (c *Conn) Snapshot() *snapshot.Snapshot { return c.gate.Snapshot() }
 
-// Leave ends what Admit began.
+// AtEnd has f done when the connection leaves, before what was given before. It is called
+// by whoever has the one hold on it.
+func (c *Conn) AtEnd(f func()) { c.after = append(c.after, f) }
+
+// Stay takes a hold on the connection, beside the one that Admit gave.
+func (c *Conn) Stay() { c.holds.Add(1) }
+
+// Leave gives a hold back. The last one ends what Admit began.
 func (c *Conn) Leave() {
+	if c.holds.Add(-1) > 0 {
+		return
+	}
 	c.cancel()
+	for _, f := range slices.Backward(c.after) {
+		f()
+	}
 	g := c.gate
 	g.mu.Lock()
 	delete(g.live, c)

@@ -196,20 +196,23 @@ func TestAnAnswerThatIsLateIsA504AndTheConnectionGoesOn(t *testing.T) {
 func TestATimeOutEndsNoStream(t *testing.T) {
 	const timeout = 50 * time.Millisecond
 	f := newFixture(t, func(c *originConn) {
-		head := c.head()
-		switch {
-		case strings.HasPrefix(head, "GET /upgrade"):
-			time.Sleep(2 * timeout)
-			c.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
-			time.Sleep(2 * timeout)
-			c.send("frame")
-		case strings.HasPrefix(head, "POST"):
-			c.bytes(6)
-			c.send("%s", hello)
-		default:
-			c.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
-			time.Sleep(2 * timeout)
-			c.send("event")
+		for { // a connection that ended after an answer could be taken before that is seen
+			head := c.head()
+			switch {
+			case strings.HasPrefix(head, "GET /upgrade"):
+				time.Sleep(2 * timeout)
+				c.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+				time.Sleep(2 * timeout)
+				c.send("frame")
+				return
+			case strings.HasPrefix(head, "POST"):
+				c.bytes(6)
+				c.send("%s", hello)
+			default:
+				c.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
+				time.Sleep(2 * timeout)
+				c.send("event")
+			}
 		}
 	}, options{direction: func(f *fixture, x *exchange.Request) exchange.Direction {
 		return exchange.Direction{Upstream: f.pool, HeadTimeout: timeout, AllowUpgrade: true}

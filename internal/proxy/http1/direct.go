@@ -18,7 +18,7 @@ func (d *conn) exchange() next {
 	if d.alarm.at.Load() != unset { // of an exchange that ended before its answer
 		d.alarm.at.Store(unset)
 	}
-	if !d.watch.set(waiting, start+d.server.limits.AnswerTimeout) {
+	if !d.awake(waiting, start+d.server.limits.AnswerTimeout) {
 		return endNow
 	}
 	d.describe(d.head)

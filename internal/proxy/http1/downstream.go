@@ -20,12 +20,13 @@ const (
 	readMore   next = iota // wait for bytes, inside the callback
 	serveNext              // there may be another request in the buffer
 	leaveLong              // serve the pending request outside the callback
+	parkNow                // wait for the next request without a goroutine
 	lingerThen             // end, but let the client read its last answer
 	endNow
 )
 
-// conn is one client connection. All of it belongs to the goroutine in Serve,
-// but watch, wait and the atomic flags.
+// conn is one client connection. All of it belongs to the goroutine that serves it,
+// but watch, wait and the atomic flags; to nobody while it is parked.
 type conn struct {
 	server   *Server
 	tcp      *net.TCPConn
@@ -71,6 +72,10 @@ type conn struct {
 
 	untilFIN atomic.Bool // what is waited for ends with the client's side
 
+	life    Life        // nil: it is not to be parked
+	unwatch func() bool // ends the watch on ctx
+	place   parkingPlace
+
 	newer, older *conn // in Server.newest, under its mutex
 	seenWaiting  int64 // the sweeper's
 	seenAt       time.Duration
@@ -110,12 +115,10 @@ func (d *conn) takePrefix(prefix []byte) {
 	d.w = copy(d.scratch.in, prefix)
 }
 
-// serve is the life of the connection: it lives inside one wait of the poller,
-// and leaves it for what takes long.
-func (d *conn) serve() {
-	defer d.release()
-	defer d.endBound()
-	defer d.endAlarm()
+// serve is the life of the connection while it is awake: it lives inside one wait of the
+// poller, and leaves it for what takes long. It reports whether the connection was parked;
+// then it is another's. Else it has ended.
+func (d *conn) serve() (parked bool) {
 	for {
 		err := d.raw.Read(d.stepFunc)
 		d.inside = false
@@ -124,9 +127,11 @@ func (d *conn) serve() {
 		case err == nil:
 		case d.losesPatience(err):
 			then = serveNext
+		case d.followsCall(err):
+			then = parkNow
 		default:
 			d.timedOut()
-			return
+			return false
 		}
 		for then == leaveLong || then == serveNext {
 			if then == leaveLong {
@@ -136,12 +141,32 @@ func (d *conn) serve() {
 			}
 		}
 		switch then {
+		case parkNow:
+			if d.server.park(d) {
+				return true
+			}
 		case lingerThen:
 			d.linger()
-			return
+			return false
 		case endNow:
-			return
+			return false
 		}
+	}
+}
+
+// end gives back all that the connection holds, and closes it.
+func (d *conn) end() {
+	d.release()
+	d.endBound()
+	d.endAlarm()
+	if d.unwatch != nil {
+		d.unwatch()
+	}
+	d.server.parking.forget(d)
+	d.server.remove(d)
+	d.tcp.Close()
+	if d.place.stays {
+		d.life.Leave()
 	}
 }
 
@@ -170,6 +195,10 @@ func (d *conn) step(fd uintptr) bool {
 			// that arrive together give one edge.
 			if d.w == 0 {
 				d.release()
+				if d.maySleep() {
+					d.then = parkNow
+					return true
+				}
 			}
 			d.bePatient()
 			d.inside = false
@@ -243,10 +272,10 @@ func (d *conn) timeRequest() bool {
 	l := &d.server.limits
 	switch {
 	case d.request.parsed:
-		return d.watch.set(reading, d.server.now()+l.TransferTimeout)
+		return d.awake(reading, d.server.now()+l.TransferTimeout)
 	case !d.request.timed:
 		d.request.timed = true
-		return d.watch.set(reading, d.server.now()+l.HeaderTimeout)
+		return d.awake(reading, d.server.now()+l.HeaderTimeout)
 	}
 	return true
 }
@@ -390,6 +419,7 @@ func (d *conn) linger() {
 	if d.scratch == nil {
 		d.scratch = scratches.Get().(*scratch)
 	}
+	d.awake(lingering, d.server.now()+2*lingerTime)
 	d.tcp.SetReadDeadline(time.Now().Add(lingerTime))
 	// Looked at after the deadline was set: an abort sets its own the other way
 	// round, so that one of the two sees the other.

@@ -175,6 +175,7 @@ func (d *conn) local(dir *exchange.Direction, start time.Duration) next {
 // connection: nobody knows where the next one begins.
 func (d *conn) refuse(e *refusal.Error) next {
 	d.received, d.until = 0, 0
+	d.awake(reading, d.server.now()+d.server.limits.HeaderTimeout)
 	o := exchange.Outcome{Failure: e, Sent: int64(d.w - d.r)}
 	then := lingerThen
 	if e.Reason == refusal.HTTP2NotSupported {

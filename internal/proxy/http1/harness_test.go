@@ -38,6 +38,10 @@ type fixture struct {
 	closed    chan exchange.Outcome
 }
 
+// Stay and Leave make a fixture the life of its connections: all may be parked.
+func (f *fixture) Stay()  { f.serving.Add(1) }
+func (f *fixture) Leave() { f.serving.Done() }
+
 func (f *fixture) Direct(x *exchange.Request) exchange.Direction {
 	if f.direction != nil {
 		return f.direction(x)
@@ -139,7 +143,7 @@ func newFixture(t testing.TB, handle func(c *originConn), o options) *fixture {
 			f.serving.Add(1)
 			go func() {
 				defer f.serving.Done()
-				f.server.Serve(ctx, c, []byte(o.prefix), f)
+				f.server.Serve(ctx, c, []byte(o.prefix), f, f)
 			}()
 		}
 	}()

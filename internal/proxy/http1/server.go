@@ -24,8 +24,8 @@ type Config struct {
 }
 
 // Server serves connections, each by its own Director. They run on their callers'
-// goroutines; the Server's own is one that watches deadlines while there are
-// connections.
+// goroutines until they are parked (park.go); the Server's own are one that watches
+// deadlines while there are connections, and one that waits for those that are parked.
 type Server struct {
 	limits     Limits
 	now        func() time.Duration
@@ -33,6 +33,7 @@ type Server struct {
 	holdTime   time.Duration
 	patience   time.Duration
 	draining   atomic.Bool // set under mu
+	parking    parking
 
 	mu          sync.Mutex
 	newest      *conn // of all connections, linked
@@ -60,29 +61,31 @@ func NewServer(config Config) *Server {
 	return s
 }
 
-// Serve runs one client connection to its end on the caller's goroutine, and
-// closes it. prefix is what was read of it already. When ctx ends, the connection
-// does, at once. The error says why it was not served at all: a *refusal.Error
+// Serve runs one client connection on the caller's goroutine to its end, and closes it;
+// or until it is parked: it then has a hold on life, which it gives back at its end. Where
+// life is nil it is never parked. prefix is what was read of it already. When ctx ends, the
+// connection does, at once. The error says why it was not served at all: a *refusal.Error
 // (Overflow, Stopping) that the director and the client know too, or that the
 // socket is not one.
-func (s *Server) Serve(ctx context.Context, tcp *net.TCPConn, prefix []byte, director exchange.Director) error {
-	defer tcp.Close()
+func (s *Server) Serve(ctx context.Context, tcp *net.TCPConn, prefix []byte, director exchange.Director, life Life) error {
 	d, err := newConn(s, tcp, director)
 	if err != nil {
+		tcp.Close()
 		return fmt.Errorf("take the client's socket: %w", err)
 	}
-	d.ctx = ctx
+	d.ctx, d.life = ctx, life
 	if e := s.add(d); e != nil {
 		d.turnAway(e)
+		tcp.Close()
 		return e
 	}
-	defer s.remove(d)
 	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, d.abort)
-		defer stop()
+		d.unwatch = context.AfterFunc(ctx, d.abort)
 	}
 	d.takePrefix(prefix)
-	d.serve()
+	if !d.serve() {
+		d.end()
+	}
 	return nil
 }
 
@@ -146,7 +149,7 @@ func (s *Server) abortAll() {
 
 // Shutdown takes no more connections, ends idle ones, lets the others finish
 // the request that they serve, and returns when all have ended. When ctx ends
-// first, the rest is cut off, and its error returned.
+// first, the rest is cut off, and its error returned. None is parked any more then.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if s.draining.CompareAndSwap(false, true) {
@@ -165,5 +168,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		<-s.empty
 	}
 	s.sweeping.Wait()
+	s.parking.close()
 	return err
 }

@@ -11,12 +11,17 @@ import (
 type phase int64
 
 const (
-	idle    phase = iota // for a request
-	reading              // for the rest of a request
-	waiting              // for an answer's head
-	moving               // for a body, either way
-	fresh                // for the first request
+	idle      phase = iota // for a request
+	reading                // for the rest of a request
+	waiting                // for an answer's head
+	moving                 // for a body, either way
+	fresh                  // for the first request
+	called                 // for a request, but it is to be parked: see park.go
+	lingering              // for a client to have read its last answer
 )
+
+// unused says that nothing is under way on a connection.
+func (p phase) unused() bool { return p == idle || p == fresh || p == called || p == lingering }
 
 // phases is a power of two above them all.
 const phases = 8
@@ -31,17 +36,25 @@ const fired = -1
 // set begins a wait that ends at deadline. It returns false where the sweeper
 // has ended the connection.
 func (w *watch) set(p phase, deadline time.Duration) bool {
-	next := int64(deadline)*int64(phases) | int64(p)
+	_, ok := w.swap(p, deadline)
+	return ok
+}
+
+// swap is set, and returns what was waited for before.
+func (w *watch) swap(p phase, deadline time.Duration) (before phase, ok bool) {
+	next := wordOf(p, deadline)
 	for {
-		before := w.word.Load()
-		if before == fired {
-			return false
+		word := w.word.Load()
+		if word == fired {
+			return 0, false
 		}
-		if w.word.CompareAndSwap(before, next) {
-			return true
+		if w.word.CompareAndSwap(word, next) {
+			return phase(word & int64(phases-1)), true
 		}
 	}
 }
+
+func wordOf(p phase, deadline time.Duration) int64 { return int64(deadline)*int64(phases) | int64(p) }
 
 // fired says whether the sweeper has ended the connection.
 func (w *watch) fired() bool { return w.word.Load() == fired }
@@ -54,6 +67,11 @@ func (w *watch) look() (word int64, p phase, deadline time.Duration) {
 
 // end fires, if the wait is still the one that was seen.
 func (w *watch) end(seen int64) bool { return w.word.CompareAndSwap(seen, fired) }
+
+// turn changes what is waited for, if the wait is still the one that was seen.
+func (w *watch) turn(seen int64, p phase) bool {
+	return w.word.CompareAndSwap(seen, seen&^int64(phases-1)|int64(p))
+}
 
 // sweep ends every wait that is over at now, and those of clients that are
 // gone. It is called by sweepUntilEmpty, and by tests with a time of theirs.
@@ -68,10 +86,12 @@ func (s *Server) sweep(now time.Duration) {
 			if d.watch.end(word) {
 				d.interrupt()
 			}
-		case (p == idle || p == fresh) && s.draining.Load():
+		case p.unused() && s.draining.Load():
 			if d.watch.end(word) {
 				d.interrupt()
 			}
+		case p == idle && d.quietMeanwhile(now, word):
+			d.call(word)
 		case (p == waiting || p == moving) && d.goneMeanwhile(now, word):
 			if d.watch.end(word) {
 				d.gone.Store(true)
@@ -95,7 +115,7 @@ func (s *Server) CloseIdle() bool {
 	var longest *conn
 	var seen int64
 	for d := s.newest; d != nil; d = d.older {
-		if word, p, deadline := d.watch.look(); word != fired && p == idle && deadline <= latest {
+		if word, p, deadline := d.watch.look(); word != fired && (p == idle || p == called) && deadline <= latest {
 			longest, seen, latest = d, word, deadline
 		}
 	}
@@ -106,14 +126,19 @@ func (s *Server) CloseIdle() bool {
 	return true
 }
 
-// goneMeanwhile asks the kernel about a client for whom nothing came for two
-// sweeps. seenWaiting and seenAt belong to the sweeper.
-func (d *conn) goneMeanwhile(now time.Duration, word int64) bool {
+// sameMeanwhile reports whether a connection has waited for the same for two sweeps.
+// seenWaiting and seenAt belong to the sweeper.
+func (d *conn) sameMeanwhile(now time.Duration, word int64) bool {
 	if d.seenWaiting != word {
 		d.seenWaiting, d.seenAt = word, now
 		return false
 	}
-	if now-d.seenAt < goneAfter {
+	return now-d.seenAt >= goneAfter
+}
+
+// goneMeanwhile asks the kernel about a client for whom nothing came for two sweeps.
+func (d *conn) goneMeanwhile(now time.Duration, word int64) bool {
+	if !d.sameMeanwhile(now, word) {
 		return false
 	}
 	gone := false
@@ -125,6 +150,7 @@ func (d *conn) goneMeanwhile(now time.Duration, word int64) bool {
 func (d *conn) interrupt() {
 	d.tcp.SetDeadline(longAgo)
 	d.wait.end()
+	d.wake(false)
 }
 
 // longAgo is a deadline that has passed on every clock.

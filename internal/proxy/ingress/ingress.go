@@ -57,7 +57,7 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn) {
 	r.Edge = true
 	r.Remove, r.Append = forwarding, forwarded(conn.Down())
 	r.Denied = func(_ *snapshot.Snapshot, _ mesh.Target, v policy.Verdict) exchange.Direction { return r.deny(v) }
-	w.kit.HTTP.Serve(ctx, conn.Down(), nil, r)
+	w.kit.HTTP.Serve(ctx, conn.Down(), nil, r, conn)
 }
 
 // requests directs the requests of one connection from outside.
