@@ -10,7 +10,6 @@ import (
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/exchange"
-	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/record"
@@ -36,7 +35,7 @@ type granted struct {
 	snapshot *snapshot.Snapshot
 	rule     *policy.Rule
 	name     names.Name
-	request  requested
+	request  *requested // nil: none was granted yet
 }
 
 func newRequests(c *connection) *requests {
@@ -137,11 +136,11 @@ func authority(v *policy.Verdict) string {
 // than the last one.
 func (r *requests) hold(d *Decision) {
 	g, v := &r.granted, &d.Verdict
-	if g.snapshot == d.Snapshot && g.request.on == r.pool && g.rule == v.Rule && g.name == v.Name && g.request.chain.HTTPS == r.chain.HTTPS && (len(v.Rule.HTTP) == 0 || g.request.sameRequest(&r.chain)) {
+	if g.request != nil && g.snapshot == d.Snapshot && g.request.on == r.pool && g.rule == v.Rule && g.name == v.Name && g.request.chain.HTTPS == r.chain.HTTPS && (len(v.Rule.HTTP) == 0 || g.request.sameRequest(&r.chain)) {
 		return
 	}
-	*g = granted{d.Snapshot, v.Rule, v.Name, requested{allowed{keep(&r.chain)}, r.pool, r.made}}
-	r.Conn().Hold(gate.Grant(g.request), d.Snapshot)
+	*g = granted{d.Snapshot, v.Rule, v.Name, &requested{allowed{keep(&r.chain)}, r.pool, r.made}}
+	r.Conn().Hold(g.request, d.Snapshot)
 }
 
 // sameRequest reports whether the grant is for this very method, path and upgrade.

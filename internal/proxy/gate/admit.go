@@ -15,7 +15,8 @@ import (
 const relieveEvery = 20 * time.Millisecond
 
 // Admit takes a connection among the live ones, with one hold on it: until its Leave. All that is done for it
-// must end with the context that is returned. Where the workload has as many as it may,
+// must end with the context that is returned, which has the values of ctx and ends when
+// the connection does: of itself, by a snapshot or by Close. Where the workload has as many as it may,
 // Admit waits for as long as its share says; whoever comes after one who waited in vain
 // is turned away at once, until there is one who did not. What is turned away is reset;
 // the error says why: Overflow, or Stopping after Close.
@@ -45,8 +46,7 @@ func (g *Gate) AdmitAhead(ctx context.Context) (*Conn, context.Context, bool) {
 // enter makes a connection, which has its unit of the share, one of the live ones; nil
 // after Close.
 func (g *Gate) enter(ctx context.Context, down *net.TCPConn) (*Conn, context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
-	c := &Conn{gate: g, cancel: cancel}
+	c := &Conn{gate: g, life: life{Context: ctx}}
 	c.down.Store(down)
 	c.holds.Store(1)
 	g.mu.Lock()
@@ -56,11 +56,10 @@ func (g *Gate) enter(ctx context.Context, down *net.TCPConn) (*Conn, context.Con
 	}
 	g.mu.Unlock()
 	if closed {
-		cancel()
 		g.config.Share.Give(1)
 		return nil, nil
 	}
-	return c, ctx
+	return c, &c.life
 }
 
 // turn takes a unit of the gate's share, or waits for it.

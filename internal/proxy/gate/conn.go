@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"context"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -32,13 +31,13 @@ type Objection struct {
 
 // Conn is one live connection of a workload.
 type Conn struct {
-	gate   *Gate
-	down   atomic.Pointer[net.TCPConn]   // nil before Arrive of one that was let in ahead of it
-	cancel context.CancelFunc            // ends all that is done for it
-	grant  atomic.Pointer[Grant]         // what lets it live; nil before a verdict
-	ended  atomic.Pointer[refusal.Error] // why the gate ended it; nil where it did not
-	holds  atomic.Int32                  // on its life; it leaves with the last
-	after  []func()                      // done when it leaves
+	gate  *Gate
+	down  atomic.Pointer[net.TCPConn]   // nil before Arrive of one that was let in ahead of it
+	life  life                          // ends all that is done for it
+	grant atomic.Pointer[Grant]         // what lets it live; nil before a verdict
+	ended atomic.Pointer[refusal.Error] // why the gate ended it; nil where it did not
+	holds atomic.Int32                  // on its life; it leaves with the last
+	after []func()                      // done when it leaves
 }
 
 // Down is the connection to the client; nil where it is still to arrive.
@@ -69,7 +68,7 @@ func (c *Conn) Leave() {
 	if c.holds.Add(-1) > 0 {
 		return
 	}
-	c.cancel()
+	c.life.end()
 	for _, f := range slices.Backward(c.after) {
 		f()
 	}
@@ -132,5 +131,5 @@ func (c *Conn) withdraw(reason refusal.Reason) {
 		down.SetLinger(0) // the client sees a reset, not an end
 	}
 	c.ended.CompareAndSwap(nil, refusal.New(reason, "what allowed this connection was withdrawn"))
-	c.cancel()
+	c.life.end()
 }

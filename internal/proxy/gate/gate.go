@@ -82,7 +82,7 @@ func (g *Gate) Close() {
 	g.mu.Unlock()
 	for _, c := range g.list() {
 		c.ended.CompareAndSwap(nil, stopping)
-		c.cancel()
+		c.life.end()
 		if down := c.Down(); down != nil {
 			down.SetDeadline(time.Unix(1, 0)) // one that is being refused waits for its client alone
 		}

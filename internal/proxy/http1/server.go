@@ -79,14 +79,24 @@ func (s *Server) Serve(ctx context.Context, tcp *net.TCPConn, prefix []byte, dir
 		tcp.Close()
 		return e
 	}
-	if ctx.Done() != nil {
-		d.unwatch = context.AfterFunc(ctx, d.abort)
-	}
+	d.watchEnd()
 	d.takePrefix(prefix)
 	if !d.serve() {
 		d.end()
 	}
 	return nil
+}
+
+// watchEnd ends the connection when its context does.
+func (d *conn) watchEnd() {
+	switch ctx := d.ctx.(type) {
+	case interface{ AfterFunc(func()) func() bool }: // what package context would ask, with more to remember
+		d.unwatch = ctx.AfterFunc(d.abort)
+	default:
+		if ctx.Done() != nil {
+			d.unwatch = context.AfterFunc(ctx, d.abort)
+		}
+	}
 }
 
 func (s *Server) add(d *conn) *refusal.Error {
