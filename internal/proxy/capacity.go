@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"cmp"
+	"sync"
 	"syscall"
 	"time"
 
 	"sluice.dev/sluice/internal/proxy/proof"
 	"sluice.dev/sluice/internal/proxy/relay"
+	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/proxy/sniff"
 	"sluice.dev/sluice/internal/wire"
@@ -60,40 +62,75 @@ func workloadsOf(descriptors uint64) int {
 // stocks is how many there are of what the workloads of a process share.
 type stocks struct {
 	down, up   int // connections of workloads, and on their behalf
+	together   int // of both, before there is a workload; 0: as many as both are
 	handshakes int
 	hellos     int // small buffers of first bytes
 	pipes      int
 	alone      bool // there is one workload, ever
 }
 
-// stocksOf shares the descriptors of a process out: three eighths are for connections of
-// workloads, as many for those on their behalf, and the rest is for what the process
-// itself lives on: listeners, the sandboxes' sockets, DNS, pipes. The two are apart, so
-// that clients which wait do not take what they wait for.
+// perWorkload is how many descriptors each workload takes for itself, its listeners, its
+// sandbox's sockets and its DNS; and perProcess how many there are beside all that is
+// counted: logs, the API, pollers.
+const (
+	perWorkload = 8
+	perProcess  = 64
+)
+
+// stocksOf shares the descriptors of a process out: all but what its look-ups, its pipes
+// and it itself take at most are for connections, of workloads and on their behalf. A client
+// that waits for its next request needs no connection on its behalf, so there may be more
+// of the one than of the other; but clients never take all of what they may be waiting for.
 func stocksOf(descriptors uint64, alone bool) stocks {
 	const most = 1 << 20
-	each := max(int(min(descriptors, most)*3/8), 1)
+	descriptors = min(descriptors, most)
+	pipes := max(int(min(descriptors/64, relay.MaxPipes)), 1)
+	together := max(int(descriptors)-2*resolve.LookupsOf(descriptors)-2*pipes-perProcess, 2)
 	return stocks{
-		down: each, up: each, handshakes: proof.MaxHandshakes, hellos: sniff.Units,
-		pipes: max(int(min(descriptors/64, relay.MaxPipes)), 1), alone: alone,
+		down: max(together*3/4, 1), up: max(together/2, 1), together: together,
+		handshakes: proof.MaxHandshakes, hellos: sniff.Units, pipes: pipes, alone: alone,
 	}
 }
 
 // capacity is what the workloads of a process share.
-type capacity struct{ down, up, handshakes, hellos, pipes *share.Stock }
+type capacity struct {
+	down, up, handshakes, hellos, pipes *share.Stock
+
+	mu        sync.Mutex
+	together  int
+	workloads int
+}
 
 func newCapacity(of stocks) *capacity {
-	stock := func(units int) *share.Stock { return share.NewStock(share.Config{Units: units, Alone: of.alone}) }
-	return &capacity{down: stock(of.down), up: stock(of.up), handshakes: stock(of.handshakes), hellos: stock(of.hellos), pipes: stock(of.pipes)}
+	stock := func(units int, beside *share.Stock) *share.Stock {
+		return share.NewStock(share.Config{Units: units, Alone: of.alone, Beside: beside})
+	}
+	c := &capacity{down: stock(of.down, nil), handshakes: stock(of.handshakes, nil), hellos: stock(of.hellos, nil), pipes: stock(of.pipes, nil)}
+	c.up, c.together = stock(of.up, c.down), cmp.Or(of.together, of.down+of.up)
+	c.count(0)
+	return c
+}
+
+// count takes the descriptors of so many more workloads from those for connections.
+func (c *capacity) count(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.workloads += n
+	c.down.SetTogether(max(c.together-perWorkload*max(c.workloads-1, 0), 2))
 }
 
 // portion is one workload's part of the capacity.
-type portion struct{ down, up, handshakes, hellos, pipes *share.Member }
+type portion struct {
+	of                                  *capacity
+	down, up, handshakes, hellos, pipes *share.Member
+}
 
 // join adds a workload. The functions begin to close one of its connections that is
 // idle, and report whether there was one.
 func (c *capacity) join(closeIdle, closeIdleUpstream func() bool) *portion {
+	c.count(1)
 	return &portion{
+		of:         c,
 		down:       c.down.Join(0, closeIdle),
 		up:         c.up.Join(0, closeIdleUpstream),
 		handshakes: c.handshakes.Join(0, nil),
@@ -115,4 +152,5 @@ func (p *portion) leave() {
 	for _, m := range []*share.Member{p.down, p.up, p.handshakes, p.hellos, p.pipes} {
 		m.Leave()
 	}
+	p.of.count(-1)
 }

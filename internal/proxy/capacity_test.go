@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/wire"
@@ -21,10 +22,54 @@ func TestDescriptorsAreSharedOut(t *testing.T) {
 			t.Errorf("%d descriptors: %d workloads, want %d", n, got, want)
 		}
 	}
-	for n, want := range map[uint64]int{1 << 20: 393216, 1024: 384, 0: 1, ^uint64(0): 393216} {
-		if got := stocksOf(n, true); got.down != want || got.up != want || !got.alone {
-			t.Errorf("%d descriptors: %+v, want %d each way", n, got, want)
+	for n, want := range map[uint64]stocks{
+		1 << 20: {down: 784800, up: 523200, together: 1046400}, ^uint64(0): {down: 784800, up: 523200, together: 1046400},
+		20000: {down: 13368, up: 8912, together: 17824}, 1024: {down: 504, up: 336, together: 672}, 0: {down: 1, up: 1, together: 2},
+	} {
+		got := stocksOf(n, true)
+		if got.down != want.down || got.up != want.up || got.together != want.together || !got.alone {
+			t.Errorf("%d descriptors: %+v, want %+v", n, got, want)
 		}
+		if taken := got.together + 2*resolve.LookupsOf(n) + 2*got.pipes; n > perProcess && uint64(taken) > n {
+			t.Errorf("%d of %d descriptors may be taken", taken, n)
+		}
+	}
+}
+
+// At the number of descriptors that many systems give, a workload of a proxy that may serve
+// others has ten thousand clients that wait for their next request, and those have what
+// they may wait for.
+func TestTenThousandClientsThatWaitAreLetInAt20000Descriptors(t *testing.T) {
+	c := newCapacity(stocksOf(20000, false))
+	one := c.join(nil, nil)
+	n := 0
+	for one.down.Try(1) {
+		n++
+	}
+	if n < 10000 {
+		t.Errorf("%d clients are let in", n)
+	}
+	up := 0
+	for one.up.Try(1) {
+		up++
+	}
+	if up < 3000 {
+		t.Errorf("%d connections are left on their behalf", up)
+	}
+	other := c.join(nil, nil)
+	for i := range 500 {
+		if !other.down.Try(1) || !other.up.Try(1) {
+			t.Fatalf("another workload finds no more than %d connections", i)
+		}
+	}
+	for range 100 { // each that joins takes what it lives on from them
+		c.join(nil, nil)
+	}
+	if !one.down.Try(1) {
+		one.down.Give(1000)
+	}
+	if one.down.Try(1) {
+		t.Error("a workload that holds much is let go on though others have come")
 	}
 }
 

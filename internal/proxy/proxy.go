@@ -11,9 +11,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
@@ -76,6 +79,7 @@ type Proxy struct {
 	capacity *capacity
 
 	handshakes handshakes
+	trim       rate.Sometimes // so that it costs little however clients come and go
 
 	mu        sync.Mutex
 	closed    bool
@@ -102,8 +106,13 @@ func New(c Config) (*Proxy, error) {
 		dialer:    resolve.NewDialer(resolve.DialerConfig{Resolver: c.Resolver, Sockets: c.Sockets}),
 		prover:    proof.NewProver(proof.Config{Now: c.Now}),
 		workloads: make(map[string]*Workload),
+		trim:      rate.Sometimes{Interval: time.Minute},
 	}, nil
 }
+
+// giveBack gives the memory back that was taken while many connections came, and is not
+// held by what they are now: the runtime would keep as much again for the next ones.
+func (p *Proxy) giveBack() { p.trim.Do(debug.FreeOSMemory) }
 
 // Attach begins to serve a workload. It is served until its Close.
 func (p *Proxy) Attach(ctx context.Context, c WorkloadConfig) (*Workload, error) {

@@ -88,7 +88,7 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 		source: policy.Source{Namespace: of.Namespace, Account: of.Account, Labels: of.Labels},
 	}
 	w.instance.Store(&of.Instance)
-	w.http = http1.NewServer(http1.Config{})
+	w.http = http1.NewServer(http1.Config{Settled: p.giveBack})
 	w.portion = p.capacity.join(w.http.CloseIdle, w.closeIdleUpstream)
 	w.keepBounds(c.Holder.Load())
 	w.kit = carry.Kit{

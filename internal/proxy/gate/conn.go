@@ -56,7 +56,7 @@ func (c *Conn) Arrive(down *net.TCPConn) {
 // Snapshot returns the snapshot that counts now.
 func (c *Conn) Snapshot() *snapshot.Snapshot { return c.gate.Snapshot() }
 
-// AtEnd has f done when the connection leaves, before what was given before. It is called
+// AtEnd has f done when the connection has left, before what was given before. It is called
 // by whoever has the one hold on it.
 func (c *Conn) AtEnd(f func()) { c.after = append(c.after, f) }
 
@@ -69,14 +69,14 @@ func (c *Conn) Leave() {
 		return
 	}
 	c.life.end()
-	for _, f := range slices.Backward(c.after) {
-		f()
-	}
 	g := c.gate
 	g.mu.Lock()
 	delete(g.live, c)
 	g.mu.Unlock()
 	g.config.Share.Give(1)
+	for _, f := range slices.Backward(c.after) {
+		f()
+	}
 }
 
 // Hold notes what lets the connection live, in place of what it held before, so that

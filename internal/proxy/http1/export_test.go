@@ -56,6 +56,39 @@ func (s *Server) WaitForBodies(d time.Duration) { s.patience = d }
 // Sweep ends what is over at the test's time, without waiting for the sweeper.
 func (s *Server) Sweep() { s.sweep(s.now()) }
 
+// Asleep counts the connections that are parked.
+func (s *Server) Asleep() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for d := s.newest; d != nil; d = d.older {
+		if d.place.parked.Load() {
+			n++
+		}
+	}
+	return n
+}
+
+// Call calls every connection that waits for a request on its goroutine.
+func (s *Server) Call() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for d := s.newest; d != nil; d = d.older {
+		if word, p, _ := d.watch.look(); p == idle && !d.place.parked.Load() {
+			d.call(word)
+		}
+	}
+}
+
+// Settles says how often it is said that many connections have come, where the sweeper
+// finds these numbers of them.
+func Settles(looks ...uint32) (said int) {
+	s := settled{tell: func() { said++ }}
+	for _, taken := range looks {
+		s.look(taken)
+	}
+	return said
+}
+
 // Parked counts the goroutines with this call on their stacks that wait for a
 // socket: "http1.(*pump).run".
 func Parked(call string) (count int) {

@@ -93,6 +93,7 @@ type options struct {
 	direction func(f *fixture, x *exchange.Request) exchange.Direction
 	now       func() time.Duration
 	prefix    string
+	settled   func()
 	quiet     bool          // keep no outcomes: a test counts allocations
 	patience  time.Duration // with the rest of a short body; 0: the engine's
 	hold      time.Duration // of heads of chunked answers; 0: the engine's
@@ -122,7 +123,7 @@ func newFixture(t testing.TB, handle func(c *originConn), o options) *fixture {
 	if o.direction != nil {
 		f.direction = func(x *exchange.Request) exchange.Direction { return o.direction(f, x) }
 	}
-	f.server = http1.NewServer(http1.Config{Limits: o.limits, Now: o.now})
+	f.server = http1.NewServer(http1.Config{Limits: o.limits, Now: o.now, Settled: o.settled})
 	if o.hold > 0 {
 		f.server.HoldHeads(o.hold)
 	}

@@ -82,7 +82,7 @@ func TestWaitsEnd(t *testing.T) {
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			var now clock
-			f := newFixture(t, tc.origin, options{limits: shortLimits, now: now.read, direction: func(f *fixture, x *exchange.Request) exchange.Direction {
+			f := newFixture(t, tc.origin, options{limits: shortLimits, now: now.read, patience: patience, direction: func(f *fixture, x *exchange.Request) exchange.Direction {
 				return exchange.Direction{Upstream: f.pool, AllowUpgrade: true}
 			}})
 			c := f.client()
@@ -290,7 +290,11 @@ func TestAFailureToConnectIsTold(t *testing.T) {
 	for _, tc := range cases {
 		for _, explain := range []bool{false, true} {
 			t.Run(tc.name, func(t *testing.T) {
-				f := newFixture(t, answering(hello), options{pool: upstream.Config{Dial: tc.dial, ConnectTimeout: 10 * time.Millisecond},
+				timeout := patience
+				if tc.name == "never" {
+					timeout = 10 * time.Millisecond
+				}
+				f := newFixture(t, answering(hello), options{pool: upstream.Config{Dial: tc.dial, ConnectTimeout: timeout},
 					direction: func(f *fixture, x *exchange.Request) exchange.Direction {
 						return exchange.Direction{Upstream: f.pool, ID: 1, Explain: explain}
 					}})

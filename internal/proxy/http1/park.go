@@ -46,7 +46,7 @@ type parking struct {
 	places []*conn
 	free   []uint32 // of places
 	closed bool
-	times  uint32 // that a place was taken: an event for whoever had it before is told by it
+	times  uint32 // that a place was taken, from 1: an event for whoever had it before is told by it
 }
 
 // parkingPlace is a connection's part of parking.
@@ -89,6 +89,13 @@ func (p *parking) take(s *Server, d *conn) (of *poller.Poller, known bool, err e
 	}
 	d.place.id = uint64(p.times)<<32 | uint64(at)
 	return p.poller, false, nil
+}
+
+// taken is how many times a place was taken.
+func (p *parking) taken() uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.times
 }
 
 // forget gives a connection's place to the next.
@@ -233,4 +240,23 @@ func (d *conn) endCall() {
 	d.wait.mu.Unlock() //lint:ignore SA2001 whoever called has set the deadline once it is free
 	d.tcp.SetReadDeadline(time.Time{})
 	d.heedInterrupt()
+}
+
+// SettledAfter is after how many connections Config.Settled is called.
+const SettledAfter = 256
+
+// settled finds out when many connections have come and no more do. It is the sweeper's.
+type settled struct {
+	tell  func()
+	seen  uint32 // of parking.taken, at the last look
+	since uint32 // and when it was last told of
+}
+
+func (s *settled) look(taken uint32) {
+	still := taken == s.seen
+	s.seen = taken
+	if still && s.tell != nil && taken-s.since >= SettledAfter {
+		s.since = taken
+		s.tell()
+	}
 }

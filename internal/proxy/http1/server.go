@@ -21,6 +21,10 @@ type Config struct {
 	Limits Limits
 	// Now is a monotonic clock; nil means the machine's.
 	Now func() time.Duration
+	// Settled, where not nil, is called when SettledAfter or more connections have been
+	// parked since the last time, and no further ones come: what took memory to let them in
+	// is not needed any more. It must not block for long.
+	Settled func()
 }
 
 // Server serves connections, each by its own Director. They run on their callers'
@@ -34,6 +38,7 @@ type Server struct {
 	patience   time.Duration
 	draining   atomic.Bool // set under mu
 	parking    parking
+	settled    settled
 
 	mu          sync.Mutex
 	newest      *conn // of all connections, linked
@@ -49,6 +54,7 @@ func NewServer(config Config) *Server {
 	s := &Server{
 		limits:     limits,
 		now:        config.Now,
+		settled:    settled{tell: config.Settled},
 		sweepEvery: sweepInterval(limits),
 		holdTime:   holdTime,
 		patience:   patience,

@@ -167,6 +167,7 @@ func (s *Server) sweepUntilEmpty() {
 		case <-s.empty:
 		}
 		s.sweep(s.now())
+		s.settled.look(s.parking.taken())
 		s.mu.Lock()
 		if s.newest == nil {
 			s.sweeperRuns = false

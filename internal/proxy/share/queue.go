@@ -120,7 +120,8 @@ func (s *Stock) lighterWaits(m *Member) bool {
 }
 
 // Relieve begins to make a unit free for m, of what is held for nothing but its next
-// use: by the member that holds most, where that is not m, else by m. It reports whether
+// use: by the member that holds most, where that is not m, else by m; and where it is the
+// Stock beside that leaves none, by the member that holds most of that. It reports whether
 // there was any.
 func (m *Member) Relieve() bool {
 	s := m.stock
@@ -137,12 +138,30 @@ func (m *Member) Relieve() bool {
 	if heaviest.used <= m.used+1 {
 		heaviest, need = m, 1 // nobody holds more in earnest
 	}
+	var other *Member
+	if m.used < m.max && s.crowded(1, s.commonOf(s.together)) {
+		other = s.beside.heaviest()
+	}
 	s.mu.Unlock()
+	if other != nil && other.yield() {
+		return true
+	}
 	freed := 0
 	for freed < need && heaviest.yield() {
 		freed++
 	}
 	return freed > 0 || heaviest != m && m.yield()
+}
+
+// heaviest returns the member that holds most; nil where nobody holds any. The caller holds
+// mu.
+func (s *Stock) heaviest() (m *Member) {
+	for _, o := range s.members {
+		if o.used > 0 && (m == nil || o.used > m.used) {
+			m = o
+		}
+	}
+	return m
 }
 
 func (m *Member) yield() bool { return m.reclaim != nil && m.reclaim() }

@@ -33,6 +33,10 @@ var (
 // Config is a Stock's.
 type Config struct {
 	Units int
+	// Beside, where not nil, is another Stock whose units are made of the same: of both
+	// together no more are taken than SetTogether says, and of that too a quarter is kept
+	// free. A Stock can count on what the other's Units leave of it.
+	Beside *Stock
 	// Alone says that there is one member, ever, which may have all units.
 	Alone bool
 }
@@ -47,7 +51,12 @@ type Stock struct {
 	units  int
 	common int // units, without what is kept free
 
-	mu      sync.Mutex
+	alone bool
+
+	beside   *Stock // which shares mu; nil: none
+	together int    // that may be taken of both
+
+	mu      *sync.Mutex
 	used    int
 	floor   int // what each member may have in any case
 	members []*Member
@@ -70,13 +79,35 @@ type Member struct {
 
 // NewStock returns a Stock of which nothing is taken.
 func NewStock(c Config) *Stock {
-	s := &Stock{units: max(c.Units, 1)}
-	s.common = s.units
-	if !c.Alone {
-		s.common = max(s.units-s.units/KeptFree, 1)
-	}
+	s := &Stock{units: max(c.Units, 1), alone: c.Alone, mu: new(sync.Mutex)}
+	s.common = s.commonOf(s.units)
 	s.share()
+	if o := c.Beside; o != nil {
+		s.beside, s.mu = o, o.mu
+		s.mu.Lock()
+		o.beside = s
+		s.mu.Unlock()
+		s.SetTogether(s.units + o.units)
+	}
 	return s
+}
+
+// commonOf is what of n units is not kept free.
+func (s *Stock) commonOf(n int) int {
+	if s.alone {
+		return n
+	}
+	return max(n-n/KeptFree, 1)
+}
+
+// SetTogether says how many units of s and of the Stock beside it may be taken. What is
+// taken already stays so.
+func (s *Stock) SetTogether(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.together, s.beside.together = n, n
+	s.serve()
+	s.beside.serve()
 }
 
 // Join adds a member. max, where not 0, bounds what it may hold. reclaim, where not nil,
@@ -151,14 +182,20 @@ func (m *Member) Try(n int) bool {
 // may reports whether m may take n units.
 func (s *Stock) may(m *Member, n int) bool {
 	switch {
-	case m.used+n > m.max || s.used+n > s.units:
+	case m.used+n > m.max || s.used+n > s.units || s.crowded(n, s.together):
 		return false
 	case m.used+n <= min(s.floor, s.units-s.used-n+1): // half of what is left, so that something always is
 		return true
-	case s.used+n > s.common:
+	case s.used+n > s.common || s.crowded(n, s.commonOf(s.together)):
 		return false
 	}
 	return m.used+n <= max(s.common/max(len(s.members), 1), s.common-s.used-n+1)
+}
+
+// crowded reports whether n more units are more than the Stock beside leaves of so many.
+// The caller holds mu.
+func (s *Stock) crowded(n, of int) bool {
+	return s.beside != nil && s.used+s.beside.used+n > of
 }
 
 // Give gives n units back.
@@ -172,6 +209,9 @@ func (m *Member) Give(n int) {
 		panic("share: a unit is given back twice")
 	}
 	s.serve()
+	if s.beside != nil {
+		s.beside.serve()
+	}
 }
 
 // Take takes a unit, and waits for one as Waiter.Wait does.

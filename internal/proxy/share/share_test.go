@@ -69,6 +69,58 @@ func TestSeveralUnitsAtATimeKeepToTheSameBounds(t *testing.T) {
 	}
 }
 
+// What two Stocks have together is neither's: what one gives back goes to who waits for
+// the other, and who holds little finds some of both.
+func TestTwoStocksOfTheSameKindShareWhatThereIs(t *testing.T) {
+	down := NewStock(Config{Units: 80, Alone: true})
+	up := NewStock(Config{Units: 60, Alone: true, Beside: down})
+	down.SetTogether(100)
+	closed := 0
+	d := down.Join(0, func() bool { closed++; return true })
+	u := up.Join(0, nil)
+	if n := fill(d); n != 80 {
+		t.Errorf("one has %d of its 80", n)
+	}
+	if n := fill(u); n != 20 {
+		t.Errorf("the other has %d, want the 20 that are left", n)
+	}
+	w := queued(t, u, nil)
+	if closed != 1 || ready(w) {
+		t.Errorf("%d of what is idle in the other were closed, want one", closed)
+	}
+	d.Give(1)
+	if !ready(w) {
+		t.Error("what one gave back did not go to who waits for the other")
+	}
+	u.Give(21)
+	if n := fill(d); n != 1 {
+		t.Errorf("it has %d more, want the one up to its own 80", n)
+	}
+	if n := fill(u); n != 20 {
+		t.Errorf("the other has %d", n)
+	}
+	down.SetTogether(120)
+	if n := fill(u); n != 20 {
+		t.Errorf("of 20 more it has %d", n)
+	}
+}
+
+// Of what two Stocks have together a quarter is kept for those who hold little.
+func TestWhoComesNextFindsUnitsOfBothStocks(t *testing.T) {
+	down := NewStock(Config{Units: 1000})
+	up := NewStock(Config{Units: 1000, Beside: down})
+	down.SetTogether(1200)
+	d, u := down.Join(0, nil), up.Join(0, nil)
+	if n := fill(d) + fill(u); n < 900 || n > 900+1000/KeptFree {
+		t.Errorf("one that takes all has %d, want what is not kept free of 1,200, and its floor", n)
+	}
+	for range 5 {
+		if !down.Join(0, nil).Try(1) || !up.Join(0, nil).Try(1) {
+			t.Fatalf("the next finds nothing: %d and %d are taken", down.Used(), up.Used())
+		}
+	}
+}
+
 func queued(t *testing.T, m *Member, key any) *Waiter {
 	t.Helper()
 	w, err := m.Queue(key)
