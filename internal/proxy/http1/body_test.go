@@ -476,7 +476,7 @@ func TestIdleConnectionsHoldLittle(t *testing.T) {
 	}
 	each := grown(before) / count
 	t.Logf("an idle connection holds %d bytes", each)
-	if each > 7<<10 {
+	if each > 2<<10 {
 		t.Errorf("an idle connection holds %d bytes", each)
 	}
 }
