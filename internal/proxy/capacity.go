@@ -69,12 +69,12 @@ type stocks struct {
 	alone      bool // there is one workload, ever
 }
 
-// perWorkload is how many descriptors each workload takes for itself, its listeners, its
-// sandbox's sockets and its DNS; and perProcess how many there are beside all that is
-// counted: logs, the API, pollers.
 const (
+	// perWorkload is how many descriptors each workload takes for itself: its listeners, its
+	// sandbox's sockets and its DNS.
 	perWorkload = 8
-	perProcess  = 64
+	// perProcess is how many there are beside all that is counted: logs, the API, pollers.
+	perProcess = 64
 )
 
 // stocksOf shares the descriptors of a process out: all but what its look-ups, its pipes
