@@ -96,11 +96,12 @@ func (m *mirror) Mirror(out exchange.Message) {
 		return
 	}
 	record.Via(d.Endpoint.Instance, w.ends.of(s, d.Endpoint, m.to.Service))
+	at, port := d.Endpoint, m.port // m is the next request's then
 	go func() {
 		defer w.copies.end()
 		ctx, cancel := context.WithTimeout(w.copies.ctx, copyTimeout)
 		defer cancel()
-		pool, err := w.pool(d.Endpoint, m.port)
+		pool, err := w.pool(at, port)
 		status := 0
 		if err == nil {
 			status, _, err = http1.SendAway(ctx, pool, copied)
