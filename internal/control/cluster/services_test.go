@@ -3,6 +3,7 @@ package cluster
 import (
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -188,6 +189,17 @@ func TestAServiceWithoutASelectorHasTheAddressesOfItsSlices(t *testing.T) {
 		sliceOf("by-hand", "legacy", "", 8080, behind("", "192.0.2.7", true)))
 	got := serviceIn(t, c, "legacy")
 	if len(got.Endpoints) != 1 || got.Endpoints[0].Instance != "192.0.2.7" || got.Endpoints[0].Targets[80] != 8080 || got.Endpoints[0].Proxy != "" {
+		t.Errorf("%+v", got.Endpoints)
+	}
+}
+
+func TestASliceGivesAPodOfTheMeshNoAddressButItsOwn(t *testing.T) {
+	c := known(t, podNamed("web-1", "10.1.0.1", nil), serviceNamed("web", corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}),
+		sliceOf("web-a", "web", "", 80, behind("web-1", "169.254.169.254", true)),
+		sliceOf("web-b", "web", "", 80, behind("web-1", "10.1.0.1", true)),
+		sliceOf("web-c", "web", "", 80, behind("web-1", "203.0.113.6", true)))
+	got := serviceIn(t, c, "web")
+	if len(got.Endpoints) != 1 || !slices.Equal(got.Endpoints[0].Addresses, []netip.Addr{netip.MustParseAddr("10.1.0.1")}) {
 		t.Errorf("%+v", got.Endpoints)
 	}
 }

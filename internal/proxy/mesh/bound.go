@@ -14,7 +14,7 @@ func (w *Way) stay(d *Decision, to Target, bound []exchange.Upstream) {
 	for destination := range d.Plan.Destinations {
 		all := d.Snapshot.Endpoints(destination.Service)
 		for i := range all {
-			if fits(&all[i], destination.Labels, to.Port) && w.holds(poolKey{all[i].Instance, to.Port}, bound) {
+			if fits(&all[i], destination.Labels, to.Port) && w.holds(keyOf(&all[i], to.Port), bound) {
 				d.Endpoint, d.Why = &all[i], nil
 				return
 			}

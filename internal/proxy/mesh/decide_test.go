@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -107,17 +108,58 @@ func TestNothingIsChosenWithoutRules(t *testing.T) {
 	}
 }
 
-func TestAnEndpointOfAnotherProxyIsNotReachedAndSaysSo(t *testing.T) {
+func TestAnEndpointThatIsNoPodIsNotReachedAndSaysSo(t *testing.T) {
 	refused := errors.New("nobody listens")
 	w := New(Config{Inward: func(instance string) (Inward, bool) {
 		return func(context.Context, Caller, uint16) (*net.TCPConn, error) { return nil, refused }, instance == "details-v1/1"
 	}})
 	far, near := endpoint("details-v2/1", "v2"), endpoint("details-v1/1", "v1")
 	if _, err := w.dial(t.Context(), &far, 9080); refusal.Of(err).Reason != refusal.NoHealthyUpstream || !strings.Contains(err.Error(), `"far"`) {
-		t.Errorf("of another proxy: %v", err)
+		t.Errorf("of another proxy, without an address: %v", err)
 	}
 	if _, err := w.dial(t.Context(), &near, 9080); refusal.Of(err).Reason != refusal.UpstreamConnect || !errors.Is(err, refused) {
 		t.Errorf("one that does not listen: %v", err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	came := make(chan struct{}, 8)
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			came <- struct{}{}
+			conn.Close()
+		}
+	}()
+	port := listener.Addr().(*net.TCPAddr).AddrPort().Port()
+	// What somebody wrote into an EndpointSlice, of no Pod of the mesh.
+	stranger := wire.Endpoint{Instance: "192.0.2.7", Ports: []uint16{port}, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
+	if _, err := w.dial(t.Context(), &stranger, port); refusal.Of(err).Reason != refusal.NoHealthyUpstream || !strings.Contains(err.Error(), "not a Pod with a sidecar") {
+		t.Errorf("an address that is no Pod's: %v", err)
+	}
+	// A Pod with a sidecar, at its second address, on another port than its service's.
+	pod := wire.Endpoint{Instance: "details-1.default", Proxy: "details-1.default", Ports: []uint16{80}, Targets: map[uint16]uint16{80: port},
+		Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.1")}}
+	conn, err := w.dial(t.Context(), &pod, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	<-came
+	select {
+	case <-came:
+		t.Error("the address of no Pod was connected to")
+	default:
+	}
+	again := pod
+	again.Addresses = pod.Addresses[1:]
+	if keyOf(&pod, 80) == keyOf(&again, 80) {
+		t.Error("a Pod at another address gets the connections to the one before")
 	}
 }
 

@@ -2,9 +2,11 @@ package mesh
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/proxy/upstream"
@@ -26,28 +28,68 @@ func Into(c *capture.Capture) Inward {
 	}
 }
 
-// dial connects to a port of an endpoint, inside its sandbox.
+// connectTimeout bounds a connect to an address of the cluster.
+const connectTimeout = 10 * time.Second
+
+// dial connects to a port of an endpoint: inside its sandbox where that is ours, else at the
+// address of its Pod, whose own sidecar lets it in.
 func (w *Way) dial(ctx context.Context, e *wire.Endpoint, port uint16) (*net.TCPConn, error) {
-	in, ok := w.inward(e.Instance)
-	if !ok {
-		return nil, refusal.New(noEndpoint, fmt.Sprintf("%s is served by proxy %q; calls from one proxy to another are not supported yet", e.Instance, e.Proxy))
+	if in, ok := w.inward(e.Instance); ok {
+		conn, err := in(ctx, w.caller, port)
+		if err != nil {
+			return nil, &refusal.Error{Reason: refusal.UpstreamConnect, Text: fmt.Sprintf("connect to port %d of %s", port, e.Instance), Err: err}
+		}
+		return conn, nil
 	}
-	conn, err := in(ctx, w.caller, port)
-	if err != nil {
-		return nil, &refusal.Error{Reason: refusal.UpstreamConnect, Text: fmt.Sprintf("connect to port %d of %s", port, e.Instance), Err: err}
+	switch {
+	case e.Proxy == "":
+		// Whoever may write where a service is would otherwise say where others may go.
+		return nil, refusal.New(noEndpoint, fmt.Sprintf("%s is not a Pod with a sidecar; calls to it are not supported yet", e.Instance))
+	case len(e.Addresses) == 0:
+		return nil, refusal.New(noEndpoint, fmt.Sprintf("%s is served by proxy %q and has no address of its own; calls from one proxy to another are not supported yet", e.Instance, e.Proxy))
 	}
-	return conn, nil
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	var dialer net.Dialer
+	var failed error
+	for _, address := range e.Addresses { // of each family one
+		conn, err := dialer.DialContext(ctx, "tcp", netip.AddrPortFrom(address, target(e, port)).String())
+		if err == nil {
+			return conn.(*net.TCPConn), nil
+		}
+		failed = errors.Join(failed, err)
+	}
+	return nil, &refusal.Error{Reason: refusal.UpstreamConnect, Text: fmt.Sprintf("connect to port %d of %s", port, e.Instance), Err: failed}
 }
 
-// poolKey says what a pool's connections share.
+// target is the port of an endpoint's addresses on which it serves a port of its service.
+func target(e *wire.Endpoint, port uint16) uint16 {
+	if at, other := e.Targets[port]; other {
+		return at
+	}
+	return port
+}
+
+// poolKey says what a pool's connections share. An instance of the same name may be another
+// Pod later, at another address.
 type poolKey struct {
 	instance string
-	port     uint16
+	port     uint16 // of the service
+	at       netip.AddrPort
+}
+
+// keyOf is the key of the pool to a port of an endpoint.
+func keyOf(e *wire.Endpoint, port uint16) poolKey {
+	key := poolKey{instance: e.Instance, port: port}
+	if len(e.Addresses) > 0 {
+		key.at = netip.AddrPortFrom(e.Addresses[0], target(e, port))
+	}
+	return key
 }
 
 // pool returns the pool of connections to a port of an endpoint.
 func (w *Way) pool(e *wire.Endpoint, port uint16) (*upstream.Pool, error) {
-	pool, _, err := w.pools.Get(poolKey{e.Instance, port}, struct{}{}, func(_, _ struct{}) bool { return true }, func() (upstream.Config, error) {
+	pool, _, err := w.pools.Get(keyOf(e, port), struct{}{}, func(_, _ struct{}) bool { return true }, func() (upstream.Config, error) {
 		return upstream.Config{Allowance: w.kit.Upstream, Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dial(ctx, e, port) }}, nil
 	})
 	return pool, err
