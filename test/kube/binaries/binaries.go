@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -25,6 +26,10 @@ const Variable = "SLUICE_KUBE_BIN"
 // Names is the binaries: each is built from the folder of its name in this module.
 var Names = []string{"kubebox", "kubectl"}
 
+// Node is the binaries that a node needs too: CoreDNS, which is a module of its own, and what
+// is first in a Pod.
+var Node = []string{"coredns", "pause"}
+
 // MissingError says that the binaries were not built yet.
 type MissingError struct{ Path string }
 
@@ -33,13 +38,13 @@ func (e *MissingError) Error() string {
 	return e.Path + " is not there: make test-kube builds it (about 8 minutes and 5 GB of build cache the first time), or name a folder that has it in " + Variable
 }
 
-// Find returns the folder in which all binaries are.
-func Find(module string) (string, error) {
+// Find returns the folder in which all binaries are, and more of them.
+func Find(module string, more ...string) (string, error) {
 	dir, err := folder(module)
 	if err != nil {
 		return "", err
 	}
-	for _, name := range Names {
+	for _, name := range slices.Concat(Names, more) {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			return "", &MissingError{filepath.Join(dir, name)}
 		}
@@ -48,8 +53,8 @@ func Find(module string) (string, error) {
 }
 
 // Build builds what is missing, saying on log what it does, and returns the folder.
-func Build(ctx context.Context, module string, log io.Writer) (string, error) {
-	dir, err := Find(module)
+func Build(ctx context.Context, module string, log io.Writer, more ...string) (string, error) {
+	dir, err := Find(module, more...)
 	var missing *MissingError
 	if !errors.As(err, &missing) {
 		return dir, err
@@ -71,7 +76,7 @@ func Build(ctx context.Context, module string, log io.Writer) (string, error) {
 	minor, _, _ := strings.Cut(rest, ".")
 	const to = " -X k8s.io/component-base/version."
 	ld := "-s -w" + to + "gitVersion=" + version + to + "gitMajor=" + major + to + "gitMinor=" + minor
-	for _, name := range Names {
+	for _, name := range slices.Concat(Names, more) {
 		path := filepath.Join(dir, name)
 		if _, err := os.Stat(path); err == nil {
 			continue
@@ -79,8 +84,8 @@ func Build(ctx context.Context, module string, log io.Writer) (string, error) {
 		fmt.Fprintf(log, "building %s\n", path)
 		// Beside its place first, so that nobody runs a half one.
 		half := fmt.Sprintf("%s.%d", path, os.Getpid())
-		cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", ld, "-o", half, "./"+name)
-		cmd.Dir, cmd.Stdout, cmd.Stderr = module, log, log
+		cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", ld, "-o", half, ".")
+		cmd.Dir, cmd.Stdout, cmd.Stderr = filepath.Join(module, name), log, log
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // static, and one set of cached packages with the product's
 		if err := cmd.Run(); err != nil {
 			_ = os.Remove(half) // perhaps never made

@@ -15,12 +15,17 @@ import (
 
 func main() {
 	check := flag.Bool("check", false, "build nothing; exit with 3 where a binary is missing")
+	node := flag.Bool("node", false, "those of a node too, which make demo-kube and the article need")
 	flag.Parse()
+	var more []string
+	if *node {
+		more = binaries.Node
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	dir, err := binaries.Find(".")
+	dir, err := binaries.Find(".", more...)
 	if err != nil && !*check {
-		dir, err = binaries.Build(ctx, ".", os.Stderr)
+		dir, err = binaries.Build(ctx, ".", os.Stderr, more...)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -25,7 +25,8 @@ type Authority struct {
 	key         *ecdsa.PrivateKey
 }
 
-func newAuthority() (*Authority, error) {
+// NewAuthority makes an authority of its own.
+func NewAuthority() (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -108,6 +109,15 @@ func (c *Cluster) writeCertificates() error {
 		}
 	}
 	return nil
+}
+
+// WriteUser writes a file with which kubectl, or a part of a cluster, is somebody.
+func (c *Cluster) WriteUser(path, name string, groups ...string) error {
+	config, err := c.user(name, groups...)
+	if err != nil {
+		return err
+	}
+	return WriteKubeconfig(path, config)
 }
 
 // user returns how client-go reaches the API server as somebody.

@@ -120,7 +120,7 @@ func start(ctx context.Context, config Config) (c *Cluster, err error) {
 	}
 	c.port, c.etcdURL = ports[0], "http://127.0.0.1:"+strconv.Itoa(ports[1])
 	c.Server = "https://" + net.JoinHostPort(config.Advertise, strconv.Itoa(c.port))
-	if c.Authority, err = newAuthority(); err != nil {
+	if c.Authority, err = NewAuthority(); err != nil {
 		return nil, err
 	}
 	if err := c.writeCertificates(); err != nil {

@@ -8,12 +8,8 @@ import (
 // StartControllers runs controllers of kube-controller-manager by their names, "*" for all of
 // them, with further flags.
 func (c *Cluster) StartControllers(names []string, flags ...string) (err error) {
-	access, err := c.user("system:kube-controller-manager")
-	if err != nil {
-		return err
-	}
 	in := func(name string) string { return filepath.Join(c.Dir, name) }
-	if err := WriteKubeconfig(in("manager.conf"), access); err != nil {
+	if err := c.WriteUser(in("manager.conf"), "system:kube-controller-manager"); err != nil {
 		return err
 	}
 	c.manager, err = Launch(in("manager.log"), filepath.Join(c.Binaries, "kubebox"), append([]string{
