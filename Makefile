@@ -69,6 +69,11 @@ attack: build ## try to get out of a sandbox, in every way that we know, as whom
 test-kube: build ## try the server's API with the real kubectl, and Sluice on the real API server of Kubernetes (8 minutes and 5 GB of build cache the first time)
 	cd test/kube && $(GO) run ./build && $(GO) vet ./... && $(GO) test -count=1 -timeout $(PATIENCE) ./...
 
+.PHONY: demo-kube
+demo-kube: build ## play the article with kubectl on a real cluster of one node, in namespaces of its own (as root; needs containerd, runc and CNI plugins)
+	$(MAKE) images ARCH=$(shell $(GO) env GOARCH)
+	cd test/kube && $(GO) run ./build -node && $(GO) test -count=1 -v -timeout $(PATIENCE) ./article
+
 .PHONY: test-chart
 test-chart: ## hold the chart of deploy/helm against Helm's own linter and engine
 	cd hack/chart && $(GO) vet ./... && $(GO) test -count=1 -timeout $(PATIENCE) ./...
