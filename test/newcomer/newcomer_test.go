@@ -4,6 +4,7 @@
 package newcomer
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -184,6 +185,12 @@ func (n *newcomer) unpack(t *testing.T, source string) {
 		t.Fatal(err)
 	}
 	n.root.Write(t, "/etc/apt/apt.conf.d/90machine", conf)
+	// A proxy of this machine's network may show certificates of its own: they are known as
+	// a local authority, which the package ca-certificates takes in.
+	roots := cmp.Or(os.Getenv("SSL_CERT_FILE"), "/etc/ssl/certs/ca-certificates.crt")
+	if text, err := os.ReadFile(roots); err == nil {
+		n.root.Write(t, "/usr/local/share/ca-certificates/machine.crt", string(text))
+	}
 	for _, file := range []string{"/etc/resolv.conf", "/etc/hosts"} {
 		text, err := os.ReadFile(file)
 		if err != nil {

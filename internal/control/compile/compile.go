@@ -123,14 +123,16 @@ func Compile(in Input) *Output { return new(Compiler).Compile(in) }
 
 // Compiler compiles one input after another and does again only what a change touches: the
 // objects that differ, the rules of their namespaces, and of these the part in which each is.
-// What it makes is what Compile makes of the same input. Its zero value is ready. Not safe
-// for concurrent use; the Outputs are.
+// What it makes is what Compile makes of the same input, but that a MeshConfig with a fault
+// leaves in force what it was before. Its zero value is ready. Not safe for concurrent use;
+// the Outputs are.
 type Compiler struct {
 	cache   *cache
 	objects *objectSet
 	rules   ruleSet
 	routes  []*compiledRoute
-	refused []Problem // of routes
+	refused []Problem     // of routes
+	mesh    *compiledMesh // of the newest MeshConfig without a fault; nil: there is none
 	last    *joined
 }
 
@@ -177,8 +179,14 @@ func (c *Compiler) Compile(in Input) *Output {
 	}
 	var routes []*compiledRoute
 	var defined []*compiledService
+	before := c.mesh
+	c.mesh = nil
 	for _, object := range objects {
+		keeps := object.isMesh && object.mesh == nil && before != nil
 		for _, text := range object.problems {
+			if keeps {
+				text += "; what it was before stays in force"
+			}
 			out.report(object.id, text)
 		}
 		switch {
@@ -188,7 +196,9 @@ func (c *Compiler) Compile(in Input) *Output {
 		case object.service != nil:
 			defined = append(defined, object.service)
 		case object.mesh != nil:
-			out.mesh = object.mesh
+			out.mesh, c.mesh = object.mesh, object.mesh
+		case keeps:
+			out.mesh, c.mesh = before, before
 		}
 	}
 	if rerouted {
@@ -369,6 +379,7 @@ type compiled struct {
 	route    *compiledRoute
 	service  *compiledService
 	mesh     *compiledMesh
+	isMesh   bool // it is the MeshConfig, which has a fault where mesh is nil
 }
 
 // compileObject compiles one object by itself.
@@ -387,6 +398,7 @@ func compileObject(object *api.Object, domain string) *compiled {
 	case *v1alpha1.MeshServiceSpec:
 		out.service, err = compileService(out.id, namespace, object.Metadata.Name, spec, domain)
 	case *v1alpha1.MeshConfigSpec:
+		out.isMesh = object.Metadata.Name == v1alpha1.MeshConfigName
 		out.mesh, err = compileMeshConfig(object.Metadata.Name, spec)
 	default:
 		err = fmt.Errorf("kind %s is not supported yet", object.Kind)

@@ -493,6 +493,44 @@ func TestTheMeshConfigNamedDefaultCounts(t *testing.T) {
 	}
 }
 
+func TestAMeshConfigThatDoesNotCompileLeavesInForceWhatItWas(t *testing.T) {
+	config := func(spec v1alpha1.MeshConfigSpec) []api.Object {
+		return []api.Object{object("sluice.dev/v1alpha1", "MeshConfig", "", "default", &spec)}
+	}
+	good := v1alpha1.MeshConfigSpec{TrustedRoots: "PEM", MaxStale: "1h", Limits: &v1alpha1.Limits{MaxConnections: 7}}
+	bad := v1alpha1.MeshConfigSpec{MaxStale: "soon", OutboundDefault: "Audit"}
+	var compiler Compiler
+	for i, step := range []struct {
+		objects []api.Object
+		roots   string
+		stale   time.Duration
+		limit   int
+		problem string
+	}{
+		{config(bad), "", v1alpha1.DefaultMaxStale, 0, "maxStale: "},
+		{config(good), "PEM", time.Hour, 7, ""},
+		{config(bad), "PEM", time.Hour, 7, "; what it was before stays in force"},
+		{config(bad), "PEM", time.Hour, 7, "; what it was before stays in force"},
+		{nil, "", v1alpha1.DefaultMaxStale, 0, ""},
+		{config(bad), "", v1alpha1.DefaultMaxStale, 0, "maxStale: "}, // what was deleted does not come back
+		{config(good), "PEM", time.Hour, 7, ""},
+		{append(config(good), object("sluice.dev/v1alpha1", "MeshConfig", "", "other", &bad)), "PEM", time.Hour, 7, "the one MeshConfig is named default; this one has no effect"},
+	} {
+		out := compiler.Compile(Input{Objects: step.objects})
+		mesh := snapshotOf(t, out, workload(t, "details-v1/1", "default")).Mesh
+		if mesh.TrustedRoots != step.roots || mesh.MaxStale != step.stale || mesh.Limits.Connections != step.limit || mesh.OutboundDefault != "Deny" {
+			t.Errorf("step %d: %+v", i, mesh)
+		}
+		text := ""
+		for _, problem := range out.Problems {
+			text += problem.Text
+		}
+		if (text == "") != (step.problem == "") || !strings.Contains(text, step.problem) {
+			t.Errorf("step %d says %q: want %q", i, text, step.problem)
+		}
+	}
+}
+
 // Audit holds where it is asked for and nowhere else, and a namespace's default does
 // not keep the others from sharing their parts.
 func TestANamespaceHasItsOwnOutboundDefault(t *testing.T) {

@@ -190,6 +190,9 @@ func statusOf(object *stored, report *Report) (v1alpha1.Status, bool) {
 	text, rejected := report.Problems[object.ID()]
 	if object.fault != "" {
 		text, rejected = object.fault, true
+		if object.inForce != nil {
+			text += "; what it was before stays in force"
+		}
 	}
 	if rejected {
 		accepted.Status, accepted.Reason, accepted.Message = string(metav1.ConditionFalse), reasonRejected, text

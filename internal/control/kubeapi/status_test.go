@@ -1,7 +1,10 @@
 package kubeapi
 
 import (
+	"fmt"
 	"log/slog"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -107,6 +110,84 @@ func TestAStoredObjectThatIsNotValidTakesNoEffectAndSaysWhy(t *testing.T) {
 			bad && !strings.Contains(accepted.Message, "spec.ports[0].port: port number 70000 must be in the range 1..65535") {
 			t.Errorf("%s: %+v", one.object.Metadata.Name, accepted)
 		}
+	}
+}
+
+func TestAMeshConfigWithAFaultLeavesInForceWhatItWas(t *testing.T) {
+	store, err := NewStore(StoreConfig{API: &rest.Config{Host: "http://127.0.0.1:1"}, Kinds: api.Kinds(), Validate: true, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(api.Kinds(), func(k *api.Kind) bool { return k.Name == "MeshConfig" })
+	sink := &kindSink{store: store, kind: api.Kinds()[at]}
+	clear(store.missing)
+	item := func(generation int64, spec map[string]any) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: map[string]any{
+			"metadata": map[string]any{"name": "default", "generation": generation, "resourceVersion": strconv.FormatInt(generation, 10), "uid": "one"}, "spec": spec,
+		}}
+	}
+	inForce := func() string {
+		objects, _, _, _ := store.Objects()
+		if len(objects) != 1 {
+			return fmt.Sprintf("%d objects", len(objects))
+		}
+		return objects[0].Spec.(*v1alpha1.MeshConfigSpec).MaxStale
+	}
+	says := func() string {
+		store.report.Revision = store.revision
+		for _, one := range store.due() {
+			if accepted := conditionOf(one.status, ConditionAccepted); accepted.Status == "False" {
+				return accepted.Message
+			}
+		}
+		return ""
+	}
+	good := func(stale string) map[string]any {
+		return map[string]any{"maxStale": stale, "limits": map[string]any{"maxConnections": int64(7)}}
+	}
+	for i, step := range []struct {
+		add     map[string]any
+		replace bool
+		want    string
+		says    string // of the status
+	}{
+		{good("soon"), false, "0 objects", "maxStale"}, // there was nothing before it
+		{good("1h"), false, "1h", ""},
+		{good("soon"), false, "1h", "what it was before stays in force"},
+		{good("sooner"), false, "1h", "what it was before stays in force"}, // a fault after a fault
+		{map[string]any{"maxStale": int64(5)}, false, "1h", "spec cannot be read: "},
+		{map[string]any{"maxStale": int64(6)}, true, "1h", "what it was before stays in force"},
+		{good("2h"), true, "2h", ""},
+		{good("soon"), true, "2h", "spec.maxStale"},
+	} {
+		fresh := item(int64(i+1), step.add)
+		err := error(nil)
+		if step.replace { // as where the watch broke
+			err = sink.Replace([]any{fresh}, strconv.Itoa(i+1))
+		} else {
+			err = sink.Update(fresh)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Somebody writes a status, which is no change of what is in force.
+		again := fresh.DeepCopy()
+		again.SetResourceVersion(strconv.Itoa(1000 + i))
+		if err := sink.Update(again); err != nil {
+			t.Fatal(err)
+		}
+		if got := inForce(); got != step.want {
+			t.Errorf("step %d: in force is %s: want %s", i, got, step.want)
+		}
+		if got := says(); (got == "") != (step.says == "") || !strings.Contains(got, step.says) {
+			t.Errorf("step %d: the status says %q: want %q", i, got, step.says)
+		}
+	}
+	if err := sink.Delete(item(9, good("soon"))); err != nil {
+		t.Fatal(err)
+	}
+	if got := inForce(); got != "0 objects" {
+		t.Errorf("of one that was deleted %s is in force", got)
 	}
 }
 

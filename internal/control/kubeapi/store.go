@@ -62,6 +62,9 @@ type stored struct {
 	key        objectKey
 	status     v1alpha1.Status
 	fault      string // why the object takes no effect, whatever is compiled; "" as a rule
+	// inForce is what the object was before it had the fault, where that stays in force
+	// (staysInForce); nil else.
+	inForce *api.Object
 	// since is the revision of the newest change that Objects reports; a write of
 	// the status alone moves only the object's resource version.
 	since int64
@@ -151,8 +154,11 @@ func (s *Store) Objects() (objects []api.Object, revision int64, changed <-chan 
 	if s.copied == nil {
 		s.copied = make([]api.Object, 0, len(s.objects))
 		for i := range s.objects {
-			if s.objects[i].fault == "" {
-				s.copied = append(s.copied, s.objects[i].Object)
+			switch each := &s.objects[i]; {
+			case each.fault == "":
+				s.copied = append(s.copied, each.Object)
+			case each.inForce != nil:
+				s.copied = append(s.copied, *each.inForce)
 			}
 		}
 	}
@@ -183,6 +189,12 @@ func (s *Store) putLocked(fresh stored) {
 		return
 	}
 	old := &s.objects[i]
+	if fresh.fault != "" && staysInForce(&fresh.Object) {
+		if fresh.inForce = old.inForce; old.fault == "" {
+			before := old.Object
+			fresh.inForce = &before
+		}
+	}
 	switch {
 	case !sameButStatus(&old.Object, &fresh.Object):
 		s.markChanged()
@@ -193,6 +205,14 @@ func (s *Store) putLocked(fresh stored) {
 		fresh.Spec, fresh.since = old.Spec, old.since
 	}
 	*old = fresh
+}
+
+// staysInForce says of an object whether what it was stays in force while it has a fault. A
+// rule that has one allows nothing; a MeshConfig restricts too, and what it restricts must not
+// fall away.
+func staysInForce(object *api.Object) bool {
+	_, config := object.Spec.(*v1alpha1.MeshConfigSpec)
+	return config
 }
 
 // specOf returns the spec that is held of an object in this generation, or nil, and what
@@ -330,7 +350,7 @@ func (k *kindSink) Replace(seen []any, version string) error {
 	for _, one := range seen {
 		object, err := k.decode(one)
 		if err != nil {
-			// One object that cannot be read must not hide the others; it grants nothing.
+			// What is no object must not hide the others.
 			k.store.config.Log.Error("an object of the store cannot be read", "kind", k.kind.Name, "error", err)
 			continue
 		}
@@ -369,7 +389,9 @@ func (k *kindSink) decode(seen any) (stored, error) {
 	object.Spec = k.kind.NewSpec()
 	if spec, ok := item.Object["spec"].(map[string]any); ok {
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(spec, object.Spec); err != nil {
-			return stored{}, fmt.Errorf("decode the spec of %s: %w", object.ID(), err)
+			// It must not hide the others, nor an earlier form of itself.
+			object.Spec, object.fault = k.kind.NewSpec(), "spec cannot be read: "+err.Error()
+			return object, nil
 		}
 	}
 	if k.store.config.Validate {
