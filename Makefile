@@ -37,6 +37,10 @@ test: ## run every test, or those of PACKAGES; a test whose program is missing i
 test-newcomer: ## type README and guide in a bare Debian (as root, needs debootstrap; NEWCOMER=sample|all|cold)
 	SLUICE_NEWCOMER=$(NEWCOMER) $(GO) test -count=1 -v -timeout 90m ./test/newcomer
 
+.PHONY: test-systemd
+test-systemd: ## boot a bare Debian and try the units under its systemd (as root, needs debootstrap)
+	SLUICE_SYSTEMD=1 $(GO) test -count=1 -v -timeout $(PATIENCE) -run TestTheUnitsUnderASystemdThatBooted ./test/install
+
 .PHONY: test-clients
 test-clients: ## run every client of the table, fetching those that are missing (as root by apt-get too)
 	$(GO) run ./test/clients/install

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -158,17 +157,8 @@ func serveCluster(ctx context.Context, o options) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	log.Info("ready", "cluster", access.Host, "proxies", control.PushAddress(), "webhook", control.WebhookAddress(), "took", time.Since(started).Round(time.Millisecond))
-	systemd.Tell(notify.Ready)
-	debug.FreeOSMemory() // the first lists allocate a multiple of what stays
-	var failure error
-	select {
-	case <-ctx.Done():
-		log.Info("stopping")
-	case failure = <-control.Failed():
-		log.Error("stopping", "error", failure)
-	}
-	systemd.Tell(notify.Stopping)
-	control.Stop()
-	log.Info("stopped")
-	return failure
+	return untilStopped(ctx, systemd, control.Failed(), func() error {
+		control.Stop()
+		return nil
+	}, log)
 }

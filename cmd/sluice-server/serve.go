@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -64,19 +65,24 @@ func serve(ctx context.Context, o options) error {
 	if address := control.APIAddress(); address != "" {
 		log.Info("serving the API over TLS", "address", address)
 	}
-	systemd.Tell(notify.Ready)
-	debug.FreeOSMemory() // starting allocates a third of what then lies idle
+	return untilStopped(ctx, systemd, control.Failed(), control.Stop, log)
+}
 
+// untilStopped says that the server is ready, and stops it when ctx ends or a part of it has
+// failed: the error is the first failure.
+func untilStopped(ctx context.Context, systemd notify.Socket, failed <-chan error, stop func() error, log *slog.Logger) error {
+	systemd.Tell(notify.Ready)
+	debug.FreeOSMemory() // starting allocates a multiple of what then lies idle
 	var failure error
 	select {
 	case <-ctx.Done():
 		log.Info("stopping")
-	case failure = <-control.Failed():
+	case failure = <-failed:
 		log.Error("stopping", "error", failure)
 	}
 	systemd.Tell(notify.Stopping)
 	stopping := time.Now()
-	if err := control.Stop(); err != nil && failure == nil {
+	if err := stop(); err != nil && failure == nil {
 		failure = fmt.Errorf("stop: %w", err)
 	}
 	log.Info("stopped", "took", time.Since(stopping).Round(time.Millisecond))

@@ -124,6 +124,18 @@ func (r *Root) Write(t *testing.T, path, content string) {
 	}
 }
 
+// Link puts a symbolic link into the root, before it is entered.
+func (r *Root) Link(t *testing.T, to, path string) {
+	t.Helper()
+	at := filepath.Join(r.layer, "upper", path)
+	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(to, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // CopyTree puts a folder into the root, but for what is left out at its top.
 func (r *Root) CopyTree(t *testing.T, from, to string, without ...string) {
 	t.Helper()
@@ -155,6 +167,61 @@ type Entered struct {
 	HostNetwork bool
 	// Env is the whole environment.
 	Env []string
+	// Cgroup, of Cgroup, makes the command the first process of a system of its own, as
+	// systemd wants to be: process 1, below that group alone, with the kernel's settings
+	// read-only.
+	Cgroup string
+}
+
+// Cgroup makes a group for a system to boot in, and removes it at the end of the test. It
+// skips the test where there is none of version 2.
+func Cgroup(t *testing.T) string {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Skip(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		front, back, _ := strings.Cut(line, " - ")
+		if fields := strings.Fields(front); strings.HasPrefix(back, "cgroup2 ") && len(fields) > 4 {
+			group, err := os.MkdirTemp(fields[4], "sluice-boot-")
+			if err != nil {
+				t.Skipf("no cgroup can be made: %v", err)
+			}
+			t.Cleanup(func() { removeGroup(t, group) })
+			return group
+		}
+	}
+	t.Skip("no cgroups of version 2 are mounted")
+	return ""
+}
+
+// removeGroup removes a group with those in it, whose processes were killed and may take
+// a moment to be gone.
+func removeGroup(t *testing.T, group string) {
+	deadline := time.Now().Add(leaveTime)
+	for {
+		var inside []string
+		_ = filepath.WalkDir(group, func(path string, entry os.DirEntry, err error) error {
+			if err == nil && entry.IsDir() {
+				inside = append(inside, path)
+			}
+			return nil
+		})
+		slices.Reverse(inside) // the inner ones first
+		var err error
+		for _, each := range inside {
+			err = errors.Join(err, os.Remove(each))
+		}
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("the cgroup of a system that booted stays: %v", err)
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // Command is a command inside. One at a time runs in a root.

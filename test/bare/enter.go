@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sort"
 	"strings"
@@ -41,6 +42,7 @@ func Main() {
 	if !ours {
 		return
 	}
+	runtime.LockOSThread() // a namespace of cgroups is that of a thread
 	var p plan
 	err := json.Unmarshal([]byte(text), &p)
 	if err == nil {
@@ -77,13 +79,16 @@ func (p *plan) enter() error {
 		mount("", "/", "nothing", unix.MS_REC|unix.MS_PRIVATE, ""),
 		mount("bare", root, "overlay", 0, layers),
 		mount("proc", in("proc"), "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""),
-		mount("/sys", in("sys"), "", unix.MS_BIND|unix.MS_REC, ""),
+		p.sys(in("sys")),
 		mount("tmpfs", in("dev"), "tmpfs", unix.MS_NOSUID, "mode=0755"),
 		mount("devpts", in("dev/pts"), "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"),
 		mount("tmpfs", in("dev/shm"), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777"),
 		mount("tmpfs", in("run"), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"),
 		{"open /tmp", func() error { return os.Chmod(in("tmp"), os.ModeSticky|0o777) }}, // a test may have put something there
 		{"fill /dev", func() error { return devices(in("dev")) }},
+	}
+	if p.How.Cgroup != "" {
+		steps = append(ownGroup(p.How.Cgroup), append(steps, systemsOwn(in)...)...)
 	}
 	places := make([]string, 0, len(p.How.Binds))
 	for place := range p.How.Binds {
@@ -112,6 +117,32 @@ func (p *plan) enter() error {
 		}
 	}
 	return nil
+}
+
+// sys is the machine's /sys, or a read-only one of a system of its own: what that would
+// set is the machine's too.
+func (p *plan) sys(at string) step {
+	if p.How.Cgroup != "" {
+		return mount("sysfs", at, "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY, "")
+	}
+	return mount("/sys", at, "", unix.MS_BIND|unix.MS_REC, "")
+}
+
+// ownGroup goes into a group and makes it the root of all groups that are seen.
+func ownGroup(group string) []step {
+	return []step{
+		{"go into " + group, func() error { return os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte("0"), 0) }},
+		{"make it the root", func() error { return unix.Unshare(unix.CLONE_NEWCGROUP) }},
+	}
+}
+
+// systemsOwn are the mounts of a system that boots.
+func systemsOwn(in func(string) string) []step {
+	return []step{
+		mount("cgroup2", in("sys/fs/cgroup"), "cgroup2", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""),
+		mount(in("proc/sys"), in("proc/sys"), "", unix.MS_BIND, ""),
+		mount("", in("proc/sys"), "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""),
+	}
 }
 
 // devices are those that every machine has, as the host's own.
@@ -157,6 +188,9 @@ func (p *plan) run() error {
 				break
 			}
 		}
+	}
+	if p.How.Cgroup != "" {
+		return unix.Exec(path, p.Argv, p.How.Env)
 	}
 	// They are the command's, which gets them as the rest of its group does.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT, unix.SIGHUP)

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/test/bare"
 	"sluice.dev/sluice/test/mesh"
 )
 
@@ -24,6 +25,11 @@ import (
 const patience = 2 * time.Minute
 
 var programs = []string{"kubectl-sluice", "sluice", "sluice-proxy", "sluice-server"}
+
+func TestMain(m *testing.M) {
+	bare.Main()
+	os.Exit(m.Run())
+}
 
 func TestInstallAndItsServices(t *testing.T) {
 	bin := mesh.Build(t, "./cmd/...")
@@ -73,8 +79,8 @@ func within(t *testing.T, folder string) []string {
 	return all
 }
 
-// bare is a root in which something of others is.
-func bare(t *testing.T) string {
+// inhabited is a root in which something of others is.
+func inhabited(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
 	for _, file := range []string{"usr/bin/other", "usr/share/man/man1/other.1"} {
@@ -89,7 +95,7 @@ func bare(t *testing.T) string {
 }
 
 func uninstall(t *testing.T, bin string) {
-	root := bare(t)
+	root := inhabited(t)
 	before := within(t, root)
 	runMake(t, bin, "install", "DESTDIR="+root, "PREFIX=/usr")
 	list, err := os.ReadFile(filepath.Join(root, "usr/share/sluice/installed"))
@@ -120,7 +126,7 @@ func uninstall(t *testing.T, bin string) {
 }
 
 func again(t *testing.T, bin string) {
-	root := bare(t)
+	root := inhabited(t)
 	before := within(t, root)
 	runMake(t, bin, "install", "DESTDIR="+root)
 	list := filepath.Join(root, "usr/local/share/sluice/installed")

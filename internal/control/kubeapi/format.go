@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"sluice.dev/sluice/internal/atomicfile"
 	"sluice.dev/sluice/internal/format"
 )
 
@@ -72,32 +73,8 @@ func writeFormat(dataDir string) error {
 	if held, err := os.ReadFile(path); err == nil && string(held) == string(said) {
 		return nil
 	}
-	if err := replaceFile(path, said); err != nil {
+	if err := errors.Join(atomicfile.Sweep(path), atomicfile.WriteBytes(path, 0o600, said)); err != nil {
 		return fmt.Errorf("note the format of the store: %w", err)
 	}
 	return nil
-}
-
-// replaceFile replaces a small file, whole or not at all, and waits for the disk.
-func replaceFile(path string, content []byte) error {
-	next, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = next.Write(content)
-	if err == nil {
-		err = next.Sync()
-	}
-	if err := errors.Join(err, next.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
-	return folder.Sync()
 }
