@@ -2,14 +2,19 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/spf13/pflag"
 
 	"sluice.dev/sluice/internal/control/server"
+	"sluice.dev/sluice/internal/notify"
 )
 
 func TestExitStatusesTellWhatWentWrong(t *testing.T) {
@@ -69,5 +74,45 @@ func TestHelpShowsExamplesAndVariables(t *testing.T) {
 		if !strings.Contains(out.String(), text) {
 			t.Errorf("%q is missing", text)
 		}
+	}
+}
+
+func TestAServerSaysWhenItIsReadyAndStopsAndEndsWithTheFirstFailure(t *testing.T) {
+	broken, slow := errors.New("the store is gone"), errors.New("a request did not end")
+	for name, c := range map[string]struct {
+		failed, stop error
+		want         string
+	}{
+		"asked to":           {nil, nil, ""},
+		"it cannot stop":     {nil, slow, "stop: a request did not end"},
+		"a part failed":      {broken, nil, "the store is gone"},
+		"and it cannot stop": {broken, slow, "the store is gone"},
+	} {
+		folder := t.TempDir()
+		socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(folder, "n"), Net: "unixgram"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		failed := make(chan error, 1)
+		if c.failed != nil {
+			failed <- c.failed
+		} else {
+			cancel()
+		}
+		stopped := false
+		got := untilStopped(ctx, notify.Socket(filepath.Join(folder, "n")), failed, func() error { stopped = true; return c.stop }, slog.New(slog.DiscardHandler))
+		cancel()
+		if text := fmt.Sprint(got); (got == nil) != (c.want == "") || got != nil && text != c.want || !stopped {
+			t.Errorf("%s: %v, stopped %t", name, got, stopped)
+		}
+		for _, want := range []string{notify.Ready, notify.Stopping} {
+			buffer := make([]byte, 64)
+			n, err := socket.Read(buffer)
+			if err != nil || string(buffer[:n]) != want {
+				t.Errorf("%s: systemd got %q, %v: want %s", name, buffer[:n], err, want)
+			}
+		}
+		socket.Close()
 	}
 }

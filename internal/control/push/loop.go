@@ -11,6 +11,7 @@ import (
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/control/compile"
 	"sluice.dev/sluice/internal/control/registry"
+	"sluice.dev/sluice/internal/pause"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -103,11 +104,7 @@ func (l *Loop) Run(ctx context.Context) {
 			return
 		}
 		if rest := took + restAfter(took) - time.Since(started); rest > 0 {
-			timer := time.NewTimer(rest)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
+			if pause.For(ctx, rest) != nil {
 				return
 			}
 		}

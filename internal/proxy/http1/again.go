@@ -3,6 +3,7 @@ package http1
 import (
 	"time"
 
+	"sluice.dev/sluice/internal/pause"
 	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -59,14 +60,10 @@ func (d *conn) rest(wait time.Duration) *refusal.Error {
 	d.alarm.at.Store(unset) // that attempt is over
 	ctx, done := d.interruptible()
 	defer done()
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
+	if pause.For(ctx, wait) != nil {
 		return d.connectFailure(&refusal.Error{Reason: refusal.UpstreamTimeout, Err: ctx.Err()})
 	}
+	return nil
 }
 
 // wholeAnswer reports whether an answer whose head is size of n bytes in the buffer ends

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice.dev/sluice/internal/pause"
 	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
@@ -78,7 +79,7 @@ func (r *Requests) abort(status int, rule string) exchange.Direction {
 //go:noinline
 func (r *Requests) later(x *exchange.Request, to Target, wait time.Duration) exchange.Direction {
 	return exchange.Direction{ID: uint64(r.ID()), Timeout: wait + afterDelay, UntilFIN: true, Later: func(ctx context.Context) exchange.Direction {
-		if err := pause(ctx, wait); err != nil {
+		if err := pause.For(ctx, wait); err != nil {
 			return r.Fail(&refusal.Error{Reason: refusal.ClientGone, Err: err}) // the engine knows better why
 		}
 		s := r.Conn().Snapshot()
@@ -99,18 +100,6 @@ func (r *Requests) upgrade(x *exchange.Request, d *Decision) (exchange.Direction
 	}
 	r.Via("", d.Rule, record.End{})
 	return r.Fail(refusal.New(refusal.UpgradeForbidden, d.Rule+" does not say websocketUpgrade: true")), true
-}
-
-// pause waits for so long, or until ctx ends.
-func pause(ctx context.Context, wait time.Duration) error {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // bound says for how long a request waits for its answer, and whether it is sent again.

@@ -125,46 +125,25 @@ func (r *Resolver) knownOrRecordFlight(k recordKey, by *Share, limit *Limit) (re
 	if f := r.records.flights[what]; f != nil {
 		return recordsFound{}, f, nil
 	}
-	switch {
-	case r.closed:
-		return recordsFound{}, nil, noRecords(refusal.ResolveFailed, k, errShutdown)
-	case limit != nil && !limit.Take(now):
-		return recordsFound{}, nil, noRecords(refusal.TooManyNames, k, nil)
+	turn, reason, err := r.queue(what.by, limit, now)
+	if turn == nil {
+		return recordsFound{}, nil, noRecords(reason, k, err)
 	}
-	turn, err := what.by.Queue(nil)
-	if err != nil {
-		return recordsFound{}, nil, noRecords(refusal.ResolveFailed, k, errBusy)
-	}
-	r.lookups.Add(1)
 	f := &recordFlight{done: make(chan struct{})}
 	r.records.flights[what] = f
-	r.running.Go(func() { r.flyForRecords(what, f, turn) })
+	timeout := r.lookupTimeout
+	r.running.Go(func() { r.flyForRecords(what, f, timeout, turn) })
 	return recordsFound{}, f, nil
 }
 
 // flyForRecords is fly for records.
-func (r *Resolver) flyForRecords(what recordFlightKey, f *recordFlight, turn *share.Waiter) {
-	ctx, cancel := context.WithTimeout(r.ctx, r.lookupTimeout)
-	defer cancel()
+func (r *Resolver) flyForRecords(what recordFlightKey, f *recordFlight, timeout time.Duration, turn *share.Waiter) {
 	out, keep := recordsFound{err: noRecords(refusal.ResolveFailed, what.recordKey, errBusy)}, time.Duration(0)
-	select {
-	case <-turn.Ready():
-		out, keep = r.lookupRecords(ctx, what.recordKey)
-		what.by.Give(1)
-	case <-ctx.Done():
-		if !turn.Abandon() {
-			what.by.Give(1)
-		}
-	}
-	if out.err != nil && out.err.Reason == refusal.ResolveFailed {
-		r.failures.Add(1)
-	}
+	r.inTurn(what.by, turn, timeout, func(ctx context.Context) { out, keep = r.lookupRecords(ctx, what.recordKey) })
 	f.found = out
 	r.mu.Lock()
 	delete(r.records.flights, what)
-	if keep > 0 {
-		r.records.cache.put(what.recordKey, out, r.now().Add(keep))
-	}
+	settle(r, r.records.cache, what.recordKey, out, out.err, keep)
 	r.mu.Unlock()
 	close(f.done)
 }

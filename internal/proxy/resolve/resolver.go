@@ -237,17 +237,10 @@ func (r *Resolver) knownOrFlight(n names.Name, by *Share, limit *Limit) (found, 
 	if f := r.flights[what]; f != nil {
 		return found{}, f, nil
 	}
-	switch {
-	case r.closed:
-		return found{}, nil, failed(refusal.ResolveFailed, n, nil, errShutdown)
-	case limit != nil && !limit.Take(now):
-		return found{}, nil, failed(refusal.TooManyNames, n, nil, nil)
+	turn, reason, err := r.queue(what.by, limit, now)
+	if turn == nil {
+		return found{}, nil, failed(reason, n, nil, err)
 	}
-	turn, err := what.by.Queue(nil)
-	if err != nil {
-		return found{}, nil, failed(refusal.ResolveFailed, n, nil, errBusy)
-	}
-	r.lookups.Add(1)
 	f := &flight{partly: make(chan struct{}), done: make(chan struct{})}
 	r.flights[what] = f
 	timeout := r.lookupTimeout
@@ -255,32 +248,59 @@ func (r *Resolver) knownOrFlight(n names.Name, by *Share, limit *Limit) (found, 
 	return found{}, f, nil
 }
 
-// fly waits for its turn in the workload's part of the look-ups, and looks up.
-func (r *Resolver) fly(what flightKey, f *flight, timeout time.Duration, turn *share.Waiter) {
-	n, member := what.name, what.by
+// queue gives a new look-up its turn in a workload's part of them, or says why it has none.
+// The lock is held.
+func (r *Resolver) queue(by *share.Member, limit *Limit, now time.Time) (turn *share.Waiter, reason refusal.Reason, err error) {
+	switch {
+	case r.closed:
+		return nil, refusal.ResolveFailed, errShutdown
+	case limit != nil && !limit.Take(now):
+		return nil, refusal.TooManyNames, nil
+	}
+	turn, err = by.Queue(nil)
+	if err != nil {
+		return nil, refusal.ResolveFailed, errBusy
+	}
+	r.lookups.Add(1)
+	return turn, "", nil
+}
+
+// inTurn looks up when its turn has come, unless the time for all of it ends before.
+func (r *Resolver) inTurn(by *share.Member, turn *share.Waiter, timeout time.Duration, look func(ctx context.Context)) {
 	ctx, cancel := context.WithTimeout(r.ctx, timeout)
 	defer cancel()
-	out, keep := found{err: failed(refusal.ResolveFailed, n, nil, errBusy)}, time.Duration(0)
 	select {
 	case <-turn.Ready():
-		out, keep = r.lookup(ctx, n, f)
-		member.Give(1)
+		look(ctx)
+		by.Give(1)
 	case <-ctx.Done():
 		if !turn.Abandon() {
-			member.Give(1)
+			by.Give(1)
 		}
 	}
-	if out.err != nil && out.err.Reason == refusal.ResolveFailed {
+}
+
+// settle remembers an outcome for as long as it holds; err is its failure. One that failed
+// takes no place of another that did not: another part of the look-ups asked too, and what
+// never had its turn is not known to fail. The lock is held.
+func settle[K comparable, F any](r *Resolver, known *cache[K, F], key K, outcome F, err *refusal.Error, keep time.Duration) {
+	if err != nil && err.Reason == refusal.ResolveFailed {
 		r.failures.Add(1)
 	}
+	now := r.now()
+	if _, there := known.get(key, now); keep > 0 && !(there && err != nil) {
+		known.put(key, outcome, now.Add(keep))
+	}
+}
+
+// fly looks up in its turn, and ends its flight.
+func (r *Resolver) fly(what flightKey, f *flight, timeout time.Duration, turn *share.Waiter) {
+	out, keep := found{err: failed(refusal.ResolveFailed, what.name, nil, errBusy)}, time.Duration(0)
+	r.inTurn(what.by, turn, timeout, func(ctx context.Context) { out, keep = r.lookup(ctx, what.name, f) })
 	f.found = out
 	r.mu.Lock()
 	delete(r.flights, what)
-	now := r.now()
-	_, known := r.cache.get(n, now)             // another part of the look-ups asked too
-	if keep > 0 && !(known && out.err != nil) { // what never had its turn is not known to fail
-		r.cache.put(n, out, now.Add(keep))
-	}
+	settle(r, r.cache, what.name, out, out.err, keep)
 	r.mu.Unlock()
 	close(f.done)
 }

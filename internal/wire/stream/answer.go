@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"sluice.dev/sluice/internal/pause"
 	"sluice.dev/sluice/internal/record"
 )
 
@@ -35,7 +36,7 @@ func (c *Client) observe() {
 			}
 			c.log.Log(c.ctx, level, "the stream of questions about flows ended", "error", err, "again", wait)
 		}
-		pause(c.ctx, wait)
+		_ = pause.For(c.ctx, wait)
 		wait = min(time.Duration(float64(wait)*multiplier), MaxBackoff)
 	}
 }

@@ -178,13 +178,3 @@ func (c *Client) Join(ctx context.Context, workload wire.Workload) (*Membership,
 	})
 	return m, nil
 }
-
-// pause waits as long as the attempt calls for, or until ctx ends.
-func pause(ctx context.Context, wait time.Duration) {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"sluice.dev/sluice/internal/pause"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -181,7 +182,7 @@ func (m *Membership) run(ctx context.Context) {
 			wait = MaxBackoff
 		}
 		m.client.log.Warn("the stream of a workload ended", "workload", m.Instance(), "error", err, "again", wait)
-		pause(ctx, time.Duration(float64(wait)*(1-jitter+2*jitter*rand.Float64())))
+		_ = pause.For(ctx, time.Duration(float64(wait)*(1-jitter+2*jitter*rand.Float64())))
 		wait = min(time.Duration(float64(wait)*multiplier), MaxBackoff)
 	}
 }
