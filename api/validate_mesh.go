@@ -67,6 +67,20 @@ func (v *validation) meshConfig(spec *v1alpha1.MeshConfigSpec) {
 		_, err := limits.QueueFor()
 		v.failIf("spec.limits.queueTimeout", err)
 	}
+	if spec.Telemetry != nil {
+		v.telemetry(spec.Telemetry)
+	}
+}
+
+func (v *validation) telemetry(t *v1alpha1.Telemetry) {
+	if m := t.Metrics; m != nil {
+		if m.Compatibility != "" && m.Compatibility != v1alpha1.CompatibilityIstio {
+			v.fail("spec.telemetry.metrics.compatibility", "compatibility %q is not %s", m.Compatibility, v1alpha1.CompatibilityIstio)
+		}
+		if n := m.MaxSeries; n != 0 && (n < v1alpha1.LeastMaxSeries || n > v1alpha1.MostMaxSeries) {
+			v.fail("spec.telemetry.metrics.maxSeries", "%d is not a number from %d to %d", n, v1alpha1.LeastMaxSeries, v1alpha1.MostMaxSeries)
+		}
+	}
 }
 
 // connections checks a bound on connections; 0 is none.

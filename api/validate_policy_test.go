@@ -234,6 +234,9 @@ func TestMeshServiceAndMeshConfigAreValidated(t *testing.T) {
 		{"MeshConfig", "{limits: {maxConnections: -1, maxUpstreamConnections: 1048577, queueTimeout: soon}}",
 			`spec.limits.maxConnections: -1 is not a number from 1 to 1048576|spec.limits.maxUpstreamConnections: 1048577 is not a number from 1 to 1048576|` +
 				`spec.limits.queueTimeout: "soon" is not a duration such as 30s`},
+		{"MeshConfig", "{telemetry: {metrics: {compatibility: istio, maxSeries: 500}}}", ""},
+		{"MeshConfig", "{telemetry: {metrics: {compatibility: statsd, maxSeries: 499}}}",
+			`spec.telemetry.metrics.compatibility: compatibility "statsd" is not istio|spec.telemetry.metrics.maxSeries: 499 is not a number from 500 to 1000000`},
 		{"MeshConfig", "{limits: {queueTimeout: 1h}}", "spec.limits.queueTimeout: 1h0m0s is not in the range 10ms..10m0s"},
 		{"MeshConfig", "{maxStale: 1ms}", "spec.maxStale: 1ms is not in the range 1s..720h0m0s"},
 	} {

@@ -37,6 +37,15 @@ const (
 	MostQueueTimeout  = 10 * time.Minute
 )
 
+// CompatibilityIstio shows metrics under the names of Istio too.
+const CompatibilityIstio = "istio"
+
+// Bounds of the series of a proxy's metrics.
+const (
+	LeastMaxSeries = 500
+	MostMaxSeries  = 1_000_000
+)
+
 // How long a proxy may go on without its server.
 const (
 	DefaultMaxStale = 24 * time.Hour

@@ -135,6 +135,8 @@ type MeshConfigSpec struct {
 	MaxStale string `json:"maxStale,omitempty"`
 	// Limits is what each workload may use at most. Absent: the defaults.
 	Limits *Limits `json:"limits,omitempty"`
+	// Telemetry is what proxies show of the mesh's traffic. Absent: the defaults.
+	Telemetry *Telemetry `json:"telemetry,omitempty"`
 	// AllowBypass lets Pods keep part of their traffic from their sidecar (--includeIPRanges of
 	// kube-inject, annotations, privileges) or have none at all; sluice status marks them as
 	// bypassed. It is asked for by kube-inject alone, so far: who writes a Pod without it is not
@@ -156,6 +158,24 @@ type Limits struct {
 	// QueueTimeout is how long a connection or request waits at one of these: a duration from 10ms
 	// to 10m. Default: 30s.
 	QueueTimeout string `json:"queueTimeout,omitempty"`
+}
+
+// Telemetry is what proxies show of the mesh's traffic. Where it is shown, their flags say.
+type Telemetry struct {
+	// Metrics is for sluice-proxy --metrics. Absent: the defaults.
+	Metrics *Metrics `json:"metrics,omitempty"`
+}
+
+// Metrics is what the metrics of a proxy are called, and how many there are.
+type Metrics struct {
+	// Compatibility is istio: what is counted shows under the names and labels of Istio 1.0 too, as
+	// istio_requests_total. Absent: under our own alone.
+	// +kubebuilder:validation:XValidation:rule="self in ['', 'istio']",messageExpression="'compatibility \"' + self + '\" is not istio'"
+	// +kubebuilder:validation:MaxLength=64
+	Compatibility string `json:"compatibility,omitempty"`
+	// MaxSeries is how many series one proxy shows at most, from 500 to 1000000. What finds none is
+	// counted as other. --max-series of a proxy counts in its place. Default: 10000.
+	MaxSeries int32 `json:"maxSeries,omitempty"`
 }
 
 // NamespaceConfig is the settings of one namespace.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -16,6 +17,7 @@ import (
 
 	"sluice.dev/sluice/internal/pipes"
 	"sluice.dev/sluice/internal/run"
+	"sluice.dev/sluice/internal/telemetry/accesslog"
 	"sluice.dev/sluice/internal/telemetry/endpoint"
 	"sluice.dev/sluice/internal/telemetry/metrics"
 	"sluice.dev/sluice/internal/version"
@@ -38,6 +40,8 @@ type options struct {
 	sidecar       sidecarOptions
 	metrics       string
 	maxSeries     int
+	otlp          string
+	access        accessOptions
 	health        string
 	logLevel      string
 	logFormat     string
@@ -104,7 +108,11 @@ It goes on with its last rules where it loses the server, and catches up.`,
 	f.StringArrayVar(&o.sidecar.listen, "listen", nil, "port on which the application listens, for --sidecar; may be repeated")
 	f.StringArrayVar(&o.sidecar.bypassed, "bypassed", nil, "what of the Pod's traffic does not come here, for --sidecar: sluice status then shows level bypassed; may be repeated")
 	f.StringVar(&o.metrics, "metrics", environment("SLUICE_METRICS", ""), "HOST:PORT on which Prometheus finds /metrics, as in 127.0.0.1:15090 (SLUICE_METRICS)")
-	f.IntVar(&o.maxSeries, "max-series", metrics.MaxSeries, "series of metrics at most; what finds none is counted as \"other\"")
+	f.IntVar(&o.maxSeries, "max-series", 0, "series of metrics at most, in place of what the MeshConfig says; what finds none is counted as \"other\" (default "+strconv.Itoa(metrics.MaxSeries)+")")
+	f.StringVar(&o.otlp, "otlp", environment("SLUICE_OTLP", ""), "`URL` of an OpenTelemetry collector that metrics are sent to by OTLP over HTTP, as in http://127.0.0.1:4318 (SLUICE_OTLP)")
+	f.StringVar(&o.access.to, "access-log", environment("SLUICE_ACCESS_LOG", ""), "`FILE` that gets a line for each request and connection; - is standard output, otlp the collector of --otlp (SLUICE_ACCESS_LOG)")
+	f.StringVar(&o.access.format, "access-log-format", environment("SLUICE_ACCESS_LOG_FORMAT", accesslog.JSON), "json, or a template with attributes as in '{source.name} {request.host} {response.code}' (SLUICE_ACCESS_LOG_FORMAT)")
+	f.Float64Var(&o.access.sample, "access-log-sample", 100, "`PERCENT` of the lines of what was allowed that are written; denials and failures always are")
 	f.StringVar(&o.health, "health", environment("SLUICE_HEALTH", ""), "HOST:PORT on which "+endpoint.HealthPath+" says whether the proxy is ready, as in 127.0.0.1:15021 (SLUICE_HEALTH)")
 	f.StringVar(&o.logLevel, "log-level", environment("SLUICE_LOG_LEVEL", "info"), "debug, info, warn or error (SLUICE_LOG_LEVEL)")
 	f.StringVar(&o.logFormat, "log-format", environment("SLUICE_LOG_FORMAT", "text"), "text or json (SLUICE_LOG_FORMAT)")
@@ -153,22 +161,25 @@ func (o *options) validate(changed func(flag string) bool) error {
 		return errors.New("--ingress-route needs --ingress")
 	case o.ingress != "" && len(o.ingressRoutes) == 0:
 		return errors.New("--ingress needs at least one --ingress-route")
-	case changed("max-series") && o.metrics == "":
-		return errors.New("--max-series needs --metrics")
-	case o.maxSeries < metrics.MinSeries:
+	case changed("max-series") && o.metrics == "" && o.otlp == "":
+		return errors.New("--max-series needs --metrics or --otlp")
+	case changed("max-series") && o.maxSeries < metrics.MinSeries:
 		return fmt.Errorf("--max-series %d is less than %d", o.maxSeries, metrics.MinSeries)
+	}
+	if err := o.access.validate(changed, o.otlp); err != nil {
+		return err
 	}
 	switch s := &o.sidecar; {
 	case s.on && s.server == "":
 		return errors.New("--sidecar needs --server")
 	case s.on && (o.ingress != "" || o.egressSockets != ""):
 		return errors.New("--sidecar excludes --ingress and --egress-sockets: it serves its Pod alone")
-	case s.on && o.health != "":
-		return errors.New("--sidecar excludes --health: it has a port of its own for that")
 	case s.on && o.runtimeDir != "":
 		return errors.New("--sidecar excludes --runtime-dir: it has no sockets")
 	case s.on && ownPort(o.metrics):
 		return fmt.Errorf("--metrics %s: the sidecar itself listens on that port; take another, as in 127.0.0.1:15090", o.metrics)
+	case s.on && ownPort(o.health):
+		return fmt.Errorf("--health %s: the sidecar itself listens on that port; take another, as in :15021", o.health)
 	case !s.on && (len(s.listen) > 0 || len(s.bypassed) > 0 || s.server != "" || changed("identity-dir")):
 		return errors.New("--server, --identity-dir, --listen and --bypassed need --sidecar")
 	}

@@ -1,23 +1,51 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
 
+	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/telemetry/endpoint"
 	"sluice.dev/sluice/internal/telemetry/metrics"
 )
 
-// openMetrics makes the metrics of --metrics; they are asked for once all of the proxy is
-// there.
+// openSeen makes what shows what the proxy carries.
+func (d *daemon) openSeen(ctx context.Context) error {
+	if err := d.openCollector(); err != nil {
+		return err
+	}
+	if err := d.openMetrics(); err != nil {
+		return err
+	}
+	return d.openAccessLog(ctx)
+}
+
+// openMetrics makes the metrics of --metrics and --otlp; they are asked for once all of the
+// proxy is there.
 func (d *daemon) openMetrics() (err error) {
-	if d.options.metrics == "" {
+	if d.options.metrics == "" && d.options.otlp == "" {
 		return nil
 	}
-	d.metrics, err = metrics.NewProxy(d.options.maxSeries, d.state())
+	d.metrics, err = metrics.NewProxy(cmp.Or(d.options.maxSeries, metrics.MaxSeries), d.state())
 	return err
+}
+
+// meshSays takes what a snapshot says of the whole process: the last one counts, for there
+// is one MeshConfig.
+func (d *daemon) meshSays(s *snapshot.Snapshot) {
+	if d.metrics == nil {
+		return
+	}
+	err := d.metrics.Set(metrics.Settings{
+		Series: cmp.Or(d.options.maxSeries, s.Telemetry.MaxSeries, metrics.MaxSeries), Istio: s.Telemetry.Istio, Domain: s.Domain,
+	})
+	if err != nil {
+		d.log.Warn("what the MeshConfig says of metrics is not taken", "error", err)
+	}
 }
 
 // serveSeen serves the addresses of --metrics and --health until ctx ends.
@@ -33,6 +61,15 @@ func (d *daemon) serveSeen(ctx context.Context, work *sync.WaitGroup) error {
 		d.log.Info("serving", "what", flag, "url", "http://"+listener.Addr().String()+path)
 		work.Go(func() { endpoint.Serve(ctx, listener, endpoint.At(path, handler()), d.log) })
 		return nil
+	}
+	d.reopen(ctx, work)
+	if d.collector != nil {
+		end, err := d.collector.Metrics(ctx, d.metrics.Gatherer())
+		if err != nil {
+			return fmt.Errorf("--otlp: %w", err)
+		}
+		work.Go(func() { <-ctx.Done(); end() })
+		d.log.Info("sending metrics", "otlp", d.options.otlp)
 	}
 	if err := serve("metrics", d.options.metrics, metrics.Path, func() http.Handler { return d.metrics.Handler(d.log) }); err != nil {
 		return err
@@ -80,6 +117,7 @@ func (d *daemon) state() *metrics.State {
 		}
 	})
 	s.Counter("sluice_records_dropped_total", "Records that someone who follows flows lost by reading too slowly.", nil, one(func() float64 { return float64(d.flows.Dropped()) }))
+	d.countAccessLog(s)
 	s.Snapshots(func() (all []metrics.Snapshot) {
 		for _, w := range d.proxy.Stats().Workloads {
 			all = append(all, metrics.Snapshot{Version: w.Version, Age: w.Age})

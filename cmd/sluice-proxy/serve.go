@@ -20,8 +20,10 @@ import (
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/run"
+	"sluice.dev/sluice/internal/telemetry/accesslog"
 	"sluice.dev/sluice/internal/telemetry/endpoint"
 	"sluice.dev/sluice/internal/telemetry/metrics"
+	"sluice.dev/sluice/internal/telemetry/otlp"
 	"sluice.dev/sluice/internal/wire/stream"
 )
 
@@ -36,8 +38,13 @@ type daemon struct {
 	flows   *record.Ring   // closed records
 	metrics *metrics.Proxy // nil without --metrics
 	ready   endpoint.Health
-	client  *stream.Client
-	data    string // folder
+
+	collector *otlp.Exporter   // nil without --otlp
+	access    *accesslog.Log   // nil without --access-log
+	reopened  *accesslog.Lines // its file; nil where it is none
+
+	client *stream.Client
+	data   string // folder
 	// stopping is closed when the process is asked to end: nothing new begins.
 	stopping <-chan struct{}
 	kept     *snapshot.Store  // last snapshots
@@ -79,9 +86,10 @@ func serve(ctx context.Context, o options) error {
 	if err := forgetNames(data, time.Now()); err != nil {
 		log.Warn("synthetic addresses of workloads that are long gone could not be removed", "error", err)
 	}
-	if err := d.openMetrics(); err != nil {
+	if err := d.openSeen(ctx); err != nil {
 		return err
 	}
+	defer d.endAccessLog()
 	closeProxy, err := d.openProxy(ctx)
 	if err != nil {
 		return err
@@ -186,9 +194,12 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 	if d.metrics != nil {
 		sinks = append(sinks, d.metrics)
 	}
+	if d.access != nil {
+		sinks = append(sinks, d.access)
+	}
 	d.proxy, err = proxy.New(proxy.Config{
 		Sockets: sockets, Resolver: resolver, Records: record.NewBook(sinks...), Log: d.log,
-		UpstreamRoots: roots, Certificates: certificates, TellAll: d.options.tellAll, Limits: d.options.limits, Alone: d.options.sidecar.on,
+		UpstreamRoots: roots, Certificates: certificates, TellAll: d.options.tellAll, Limits: d.options.limits, Alone: d.options.sidecar.on, Mesh: d.meshSays,
 	})
 	if err != nil {
 		return nil, err

@@ -146,9 +146,10 @@ func serveSidecar(ctx context.Context, o options) error {
 		return err
 	}
 	d := &daemon{options: o, log: log, data: data, kept: kept, stopping: ctx.Done()}
-	if err := d.openMetrics(); err != nil {
+	if err := d.openSeen(ctx); err != nil {
 		return err
 	}
+	defer d.endAccessLog()
 	closeProxy, err := d.openProxy(ctx)
 	if err != nil {
 		return err
@@ -178,6 +179,7 @@ func serveSidecar(ctx context.Context, o options) error {
 		return err
 	}
 	work.Go(func() { cancel(d.drain(served)) })
+	defer context.AfterFunc(ctx, func() { d.ready.Set(false) })()
 	if err := d.serveBeside(served, hello, pod, &ready); err != nil {
 		return err
 	}
@@ -279,6 +281,12 @@ func (d *daemon) serveBeside(ctx context.Context, hello wire.Workload, pod *capt
 	defer w.Close()
 	d.log.Info("ready", "workload", joined.workload.Instance, "level", joined.workload.Level)
 	ready.Store(true)
+	d.ready.Set(true)
+	select {
+	case <-d.stopping:
+		d.ready.Set(false)
+	default:
+	}
 	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
 	for {

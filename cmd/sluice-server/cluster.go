@@ -21,6 +21,7 @@ import (
 	"sluice.dev/sluice/internal/notify"
 	"sluice.dev/sluice/internal/paths"
 	"sluice.dev/sluice/internal/peer"
+	"sluice.dev/sluice/internal/telemetry/metrics"
 	"sluice.dev/sluice/internal/version"
 )
 
@@ -79,8 +80,6 @@ func (o *clusterOptions) check(all *options) error {
 		return errors.New("--etcd-servers and its files make no sense with a cluster, which keeps the rules")
 	case all.apiListen != "":
 		return errors.New("--api-listen makes no sense with a cluster: kubectl speaks to its own API")
-	case all.metrics != "":
-		return errors.New("--metrics is not supported yet for the server of a cluster")
 	}
 	for _, listen := range []struct{ flag, address, example string }{
 		{"--push-listen", o.pushListen, defaultPushListen}, {"--webhook-listen", o.webhookListen, defaultWebhookListen},
@@ -145,10 +144,11 @@ func serveCluster(ctx context.Context, o options) error {
 	started := time.Now()
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	acked := metrics.NewAcknowledged()
 	control, err := server.StartCluster(starting, server.ClusterConfig{
 		API: access, Namespace: o.cluster.namespace, Name: strings.ToLower(name), Domain: o.cluster.domain,
 		PushListen: o.cluster.pushListen, WebhookListen: o.cluster.webhookListen, Sidecar: o.cluster.sidecar,
-		RuntimeDir: paths.Runtime(o.runtimeDir), Version: version.String(), Peers: peer.Credentials{}, Log: log,
+		RuntimeDir: paths.Runtime(o.runtimeDir), Version: version.String(), Peers: peer.Credentials{}, Acked: acked.Observe, Log: log,
 	})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -156,6 +156,12 @@ func serveCluster(ctx context.Context, o options) error {
 		}
 		return fmt.Errorf("start: %w", err)
 	}
+	endMetrics, err := showMetrics(ctx, &o, control, acked, log)
+	if err != nil {
+		control.Stop()
+		return usageError{err}
+	}
+	defer endMetrics()
 	log.Info("ready", "cluster", access.Host, "proxies", control.PushAddress(), "webhook", control.WebhookAddress(), "took", time.Since(started).Round(time.Millisecond))
 	return untilStopped(ctx, systemd, control.Failed(), func() error {
 		control.Stop()

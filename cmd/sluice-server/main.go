@@ -34,6 +34,7 @@ type options struct {
 	cluster    clusterOptions
 	etcd       etcdOptions
 	metrics    string
+	otlp       string
 	logLevel   string
 	logFormat  string
 }
@@ -122,6 +123,7 @@ server uses one of the folders.`,
 	o.cluster.define(f)
 	o.etcd.define(f)
 	f.StringVar(&o.metrics, "metrics", environment("SLUICE_SERVER_METRICS", ""), "`HOST:PORT` on which Prometheus finds /metrics, as in 127.0.0.1:15014 (SLUICE_SERVER_METRICS)")
+	f.StringVar(&o.otlp, "otlp", environment("SLUICE_OTLP", ""), "`URL` of an OpenTelemetry collector that metrics are sent to by OTLP over HTTP, as in http://127.0.0.1:4318 (SLUICE_OTLP)")
 	f.StringVar(&o.logLevel, "log-level", environment("SLUICE_LOG_LEVEL", "info"), "debug, info, warn or error (SLUICE_LOG_LEVEL)")
 	f.StringVar(&o.logFormat, "log-format", environment("SLUICE_LOG_FORMAT", "text"), "text or json (SLUICE_LOG_FORMAT)")
 	return c

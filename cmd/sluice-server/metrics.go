@@ -2,25 +2,48 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 
 	"sluice.dev/sluice/internal/control/server"
 	"sluice.dev/sluice/internal/telemetry/endpoint"
 	"sluice.dev/sluice/internal/telemetry/metrics"
+	"sluice.dev/sluice/internal/telemetry/otlp"
 )
 
-// serveMetrics serves the address of --metrics until end is called or ctx ends.
-func serveMetrics(ctx context.Context, address string, of *server.Server, acked *metrics.Acknowledged, log *slog.Logger) (end func(), err error) {
-	if address == "" {
+// counted is a control plane that says what it does.
+type counted interface{ Stats() server.Stats }
+
+// showMetrics serves the address of --metrics and sends to the collector of --otlp until end
+// is called or ctx ends.
+func showMetrics(ctx context.Context, o *options, of counted, acked *metrics.Acknowledged, log *slog.Logger) (end func(), err error) {
+	if o.metrics == "" && o.otlp == "" {
 		return func() {}, nil
 	}
 	registry, err := metrics.NewRegistry(acked, state(of))
 	if err != nil {
 		return nil, err
 	}
-	listener, err := endpoint.Listen("metrics", address)
+	endSending := func() {}
+	if o.otlp != "" {
+		name, _ := os.Hostname() // without one it has no name
+		exporter, err := otlp.New(otlp.Config{URL: o.otlp, Service: "sluice-server", Instance: name, Log: log})
+		if err != nil {
+			return nil, fmt.Errorf("--otlp: %w", err)
+		}
+		if endSending, err = exporter.Metrics(ctx, registry); err != nil {
+			return nil, fmt.Errorf("--otlp: %w", err)
+		}
+		log.Info("sending metrics", "otlp", o.otlp)
+	}
+	if o.metrics == "" {
+		return endSending, nil
+	}
+	listener, err := endpoint.Listen("metrics", o.metrics)
 	if err != nil {
+		endSending()
 		return nil, err
 	}
 	log.Info("serving", "what", "metrics", "url", "http://"+listener.Addr().String()+metrics.Path)
@@ -30,11 +53,12 @@ func serveMetrics(ctx context.Context, address string, of *server.Server, acked 
 	return func() {
 		cancel()
 		served.Wait()
+		endSending()
 	}, nil
 }
 
 // state is what is asked of the control plane at each scrape.
-func state(of *server.Server) *metrics.State {
+func state(of counted) *metrics.State {
 	s := new(metrics.State)
 	s.Gauge("sluice_server_proxies", "Proxies that are connected.", nil, func(show func(float64, ...string)) { show(float64(of.Stats().Proxies)) })
 	s.Gauge("sluice_server_workloads", "Workloads that proxies have joined.", nil, func(show func(float64, ...string)) { show(float64(of.Stats().Workloads)) })

@@ -51,7 +51,7 @@ func serve(ctx context.Context, o options) error {
 		}
 		return fmt.Errorf("start: %w", err)
 	}
-	endMetrics, err := serveMetrics(ctx, o.metrics, control, acked, log)
+	endMetrics, err := showMetrics(ctx, &o, control, acked, log)
 	if err != nil {
 		return errors.Join(usageError{err}, control.Stop())
 	}

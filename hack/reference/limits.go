@@ -48,6 +48,8 @@ var limitedPackages = []limited{
 	{"Snapshots in the proxy", "internal/proxy/snapshot"},
 	{"Flows", "internal/record"},
 	{"Metrics", "internal/telemetry/metrics"},
+	{"The access log", "internal/telemetry/accesslog"},
+	{"Sending to a collector", "internal/telemetry/otlp"},
 	{"The ports of metrics and health", "internal/telemetry/endpoint"},
 	{"Files and objects", "api"},
 	{"Values of our own kinds", "api/v1alpha1"},

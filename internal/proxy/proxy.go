@@ -25,6 +25,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/proof"
 	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/resolve"
+	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/sniff"
 	"sluice.dev/sluice/internal/proxy/tunnel"
 	"sluice.dev/sluice/internal/record"
@@ -66,6 +67,9 @@ type Config struct {
 	Limits  wire.Limits      // of one workload, where its mesh sets no lower ones
 	Alone   bool             // there is one workload, ever: nothing is kept free for others
 	Now     func() time.Time // time.Now where nil
+	// Mesh is called with each snapshot that a workload runs from then on, for what of it is
+	// the process's; nil: nobody is. It must not block.
+	Mesh func(*snapshot.Snapshot)
 }
 
 // Proxy serves many workloads; each has its own snapshot, names and pools.

@@ -198,6 +198,9 @@ func (w *Workload) recheck(s *snapshot.Snapshot) {
 // whichever are lower.
 func (w *Workload) keepBounds(s *snapshot.Snapshot) {
 	w.portion.keep(lowest(w.proxy.config.Limits, s.Limits))
+	if s.Version != "" && w.proxy.config.Mesh != nil {
+		w.proxy.config.Mesh(s)
+	}
 }
 
 // crowded says that connections wait because the workload has as many as it may.

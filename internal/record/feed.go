@@ -24,9 +24,12 @@ func NewFeed(bound int) *Feed {
 }
 
 // Closed implements Sink. After End it drops.
-func (f *Feed) Closed(r *Record) {
+func (f *Feed) Closed(r *Record) { f.Offer(r, f.bound) }
+
+// Offer is Closed for a record that waits only where fewer than most do.
+func (f *Feed) Offer(r *Record, most int) {
 	f.mu.Lock()
-	full := f.ended || len(f.waiting) >= f.bound
+	full := f.ended || len(f.waiting) >= min(most, f.bound)
 	if !full {
 		f.waiting = append(f.waiting, *r)
 	}
@@ -40,6 +43,13 @@ func (f *Feed) Closed(r *Record) {
 
 // Dropped implements Sink.
 func (f *Feed) Dropped() uint64 { return f.dropped.Load() }
+
+// Waiting returns how many records wait, those that are being read not among them.
+func (f *Feed) Waiting() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.waiting)
+}
 
 // End ends Each once it has read what waits.
 func (f *Feed) End() {
@@ -59,19 +69,31 @@ func (f *Feed) signal() {
 // Each calls do with each record until End, or until do returns an error, which it
 // returns. There may be one call of it at a time; do must not keep the record.
 func (f *Feed) Each(do func(r *Record) error) error {
+	return f.Batches(func(batch []Record) error {
+		for i := range batch {
+			if err := do(&batch[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Batches is Each with all records that wait at a time. do must not keep the batch.
+func (f *Feed) Batches(do func(batch []Record) error) error {
 	var batch []Record
 	for {
 		f.mu.Lock()
 		batch, f.waiting = f.waiting, batch[:0]
 		ended := f.ended
 		f.mu.Unlock()
-		for i := range batch {
-			if err := do(&batch[i]); err != nil {
+		if len(batch) > 0 { // more may come meanwhile
+			if err := do(batch); err != nil {
 				return err
 			}
+			continue
 		}
 		switch {
-		case len(batch) > 0: // more may have come
 		case ended:
 			return nil
 		default:

@@ -85,12 +85,22 @@ type Record struct {
 	Sent      int64            `json:"sent"`               // bytes from the workload
 	Received  int64            `json:"received"`           // bytes to the workload
 	Detail    string           `json:"detail,omitempty"`   // a short text for people
-	Snapshot  string           `json:"snapshot,omitempty"` // version that decided
+	Timings
+	Snapshot string `json:"snapshot,omitempty"` // version that decided
 
 	// What the proxy itself knows besides, for its metrics and logs. A server knows of a
 	// workload more than a record could say.
 	Source      End `json:"-"` // Workload's
 	Destination End `json:"-"` // of the mesh, once it was chosen
+}
+
+// Timings is how long what led to an answer took; 0 where it was not needed, as on a
+// connection that was open already. All of it is within Duration.
+type Timings struct {
+	Queue     time.Duration `json:"queue,omitempty"`     // for a connection that the workload may open
+	Connect   time.Duration `json:"connect,omitempty"`   // for a name's addresses and the connection
+	TLS       time.Duration `json:"tls,omitempty"`       // for handshakes of ours
+	FirstByte time.Duration `json:"firstByte,omitempty"` // from the start to the first byte of the answer
 }
 
 // MaxText is the bound on each string of a Record that a stranger chose, in bytes.

@@ -77,6 +77,13 @@ type Mesh struct {
 	TrustedRoots    string        `json:"trustedRoots,omitempty"` // PEM; "" means the system's
 	MaxStale        time.Duration `json:"maxStale"`               // after which a proxy without its server denies
 	Limits          Limits        `json:"limits,omitzero"`        // of each workload
+	Telemetry       Telemetry     `json:"telemetry,omitzero"`     // of the proxy
+}
+
+// Telemetry is what a proxy shows of its traffic.
+type Telemetry struct {
+	Istio     bool `json:"istio,omitempty"`     // metrics under the names of Istio too
+	MaxSeries int  `json:"maxSeries,omitempty"` // 0: the proxy's default
 }
 
 // Limits is what a workload may use at most; 0 stands for the proxy's default.

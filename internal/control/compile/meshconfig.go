@@ -14,6 +14,7 @@ type compiledMesh struct {
 	spec   *v1alpha1.MeshConfigSpec
 	stale  time.Duration
 	limits wire.Limits
+	seen   wire.Telemetry
 }
 
 func defaultMesh() *compiledMesh {
@@ -23,7 +24,7 @@ func defaultMesh() *compiledMesh {
 // of returns what a workload of a namespace gets: one of few values, so that the
 // classes of the mesh share their parts.
 func (m *compiledMesh) of(namespace string, audit bool) *wire.Mesh {
-	mesh := &wire.Mesh{OutboundDefault: m.spec.OutboundDefaultOf(namespace), TrustedRoots: m.spec.TrustedRoots, MaxStale: m.stale, Limits: m.limits}
+	mesh := &wire.Mesh{OutboundDefault: m.spec.OutboundDefaultOf(namespace), TrustedRoots: m.spec.TrustedRoots, MaxStale: m.stale, Limits: m.limits, Telemetry: m.seen}
 	if audit {
 		mesh.OutboundDefault = v1alpha1.DefaultAudit
 	}
@@ -51,7 +52,27 @@ func compileMeshConfig(name string, spec *v1alpha1.MeshConfigSpec) (*compiledMes
 	if err != nil {
 		return nil, fmt.Errorf("limits: %w", err)
 	}
-	return &compiledMesh{spec: spec, stale: stale, limits: limits}, nil
+	seen, err := compileTelemetry(spec.Telemetry)
+	if err != nil {
+		return nil, fmt.Errorf("telemetry: %w", err)
+	}
+	return &compiledMesh{spec: spec, stale: stale, limits: limits, seen: seen}, nil
+}
+
+func compileTelemetry(t *v1alpha1.Telemetry) (seen wire.Telemetry, err error) {
+	if t == nil {
+		return seen, nil
+	}
+	if m := t.Metrics; m != nil {
+		if m.Compatibility != "" && m.Compatibility != v1alpha1.CompatibilityIstio {
+			return seen, fmt.Errorf("metrics.compatibility %q is not supported", m.Compatibility)
+		}
+		if m.MaxSeries != 0 && (m.MaxSeries < v1alpha1.LeastMaxSeries || m.MaxSeries > v1alpha1.MostMaxSeries) {
+			return seen, fmt.Errorf("metrics.maxSeries %d is not supported", m.MaxSeries)
+		}
+		seen.Istio, seen.MaxSeries = m.Compatibility == v1alpha1.CompatibilityIstio, int(m.MaxSeries)
+	}
+	return seen, nil
 }
 
 func compileLimits(l *v1alpha1.Limits) (wire.Limits, error) {

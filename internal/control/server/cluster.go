@@ -43,6 +43,7 @@ type ClusterConfig struct {
 	RuntimeDir string // of api.sock; made 0700 where it is missing
 	Version    string // for /sluice/version
 	Peers      peer.Authenticator
+	Acked      func(took time.Duration) // see push.Config; may be nil
 	Log        *slog.Logger
 }
 
@@ -99,7 +100,7 @@ func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err er
 	replicas := s.cluster.Replicas(config.Namespace, config.Name)
 	if s.plane, err = NewPlane(PlaneConfig{
 		Store: &sharedStore{Store: store, replicas: replicas}, Joined: registry.New(registry.Config{}), Census: s.cluster, Domain: config.Domain,
-		Remote: &push.Remote{TLS: s.tls(), Attestor: s.cluster}, Log: config.Log,
+		Remote: &push.Remote{TLS: s.tls(), Attestor: s.cluster}, Acked: config.Acked, Log: config.Log,
 		Version: inspect.Version{
 			Version: config.Version, Go: runtime.Version(), PID: os.Getpid(), Started: time.Now(), Runtime: config.RuntimeDir,
 		},
@@ -184,6 +185,10 @@ const (
 	headTimeout = 10 * time.Second // for the head of a question
 	maxHead     = 64 << 10         // bytes of it
 )
+
+// Stats returns what the control plane says of itself: of the proxies that are connected to
+// this server, where there are several.
+func (s *Cluster) Stats() Stats { return s.plane.Stats() }
 
 // PushAddress is where the proxies are served.
 func (s *Cluster) PushAddress() string { return s.proxies.Addr().String() }

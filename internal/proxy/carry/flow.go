@@ -86,6 +86,24 @@ func (f *Flow) Ask(ctx context.Context) bool {
 	return f.kit.Ask != nil && f.kit.ask(ctx, &f.entry)
 }
 
+// Reserve takes one of the connections that may be open on behalf of the workload, as
+// upstream.Allowance does, and notes how long it waited for it.
+func (f *Flow) Reserve(ctx context.Context) error {
+	begun := f.kit.Now()
+	err := f.kit.Upstream.Reserve(ctx)
+	waited := f.kit.Now().Sub(begun)
+	f.entry.Edit(func(r *record.Record) { r.Queue += waited })
+	return err
+}
+
+// Dialled notes how long it took to connect since begun; for so long of it the server was
+// proved.
+func (f *Flow) Dialled(begun time.Time, proved time.Duration) {
+	took := f.kit.Now().Sub(begun)
+	proved = min(proved, took)
+	f.entry.Edit(func(r *record.Record) { r.Connect += took - proved; r.TLS += proved })
+}
+
 // Fail notes why what was allowed did not come about, and returns it: where the gate
 // ended the connection, what its end looked like from below says nothing.
 func (f *Flow) Fail(err error) *refusal.Error {

@@ -100,6 +100,7 @@ func (r *Requests) Reply(reason refusal.Reason, text string) exchange.Direction 
 func (r *Requests) Done(_ *exchange.Request, o exchange.Outcome) {
 	r.entry.Edit(func(f *record.Record) {
 		f.Status, f.Sent, f.Received, f.Duration = o.Status, o.Sent, o.Received, o.Duration
+		f.Timings = record.Timings{Queue: o.Waits.Queue, Connect: o.Waits.Connect, TLS: o.Waits.TLS, FirstByte: o.FirstByte}
 		if o.Attempts > 1 {
 			f.Attempts = o.Attempts
 		}

@@ -61,6 +61,8 @@ func (c *connection) prove(ctx context.Context, d *Decision, at place, seen snif
 	if at.behind != "" {
 		key.Behind, key.Port = at.behind, v.Port
 	}
+	begun := w.kit.Now()
+	defer func() { c.proved.Store(int64(w.kit.Now().Sub(begun))) }()
 	return w.prover.Prove(ctx, proof.Request{
 		Key: key, Roots: roots.pool, Hello: seen, Share: w.kit.Upstream.Handshakes, Progress: progress,
 		Dial: func(ctx context.Context) (*net.TCPConn, error) {

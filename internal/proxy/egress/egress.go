@@ -8,6 +8,7 @@ package egress
 import (
 	"context"
 	"crypto/x509"
+	"sync/atomic"
 	"time"
 
 	"sluice.dev/sluice/internal/policy"
@@ -100,6 +101,8 @@ type connection struct {
 	conn  *gate.Conn
 	chain policy.Chain
 	start time.Time
+	// proved is how long the proof took that the last address was proved by.
+	proved atomic.Int64
 }
 
 // Serve carries a connection to its end. The chain holds its port, and the name behind
@@ -176,12 +179,14 @@ func (c *connection) bytes(ctx context.Context, prefix []byte, seen sniff.Result
 		return
 	}
 	c.conn.Hold(allowed{c.chain}, d.Snapshot)
-	if err := c.way.kit.Upstream.Reserve(ctx); err != nil {
+	if err := flow.Reserve(ctx); err != nil {
 		c.fail(flow, err)
 		return
 	}
 	defer c.way.kit.Upstream.Open.Give(1)
+	begun := c.way.kit.Now()
 	up, at, err := c.dial(ctx, &d, seen)
+	flow.Dialled(begun, time.Duration(c.proved.Load()))
 	if err != nil {
 		c.fail(flow, err)
 		return

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net"
+	"time"
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
@@ -56,10 +57,13 @@ func (c *connection) reach(ctx context.Context, e *early) (err error) {
 		return refusal.New(d.Verdict.Reason, "")
 	}
 	c.conn.Hold(allowed{c.chain}, d.Snapshot)
-	if err := c.way.kit.Upstream.Reserve(ctx); err != nil {
+	if err := e.flow.Reserve(ctx); err != nil {
 		return err
 	}
-	if e.up, e.at, err = c.dial(ctx, d, sniff.Result{}); err != nil {
+	begun := c.way.kit.Now()
+	e.up, e.at, err = c.dial(ctx, d, sniff.Result{})
+	e.flow.Dialled(begun, time.Duration(c.proved.Load()))
+	if err != nil {
 		c.way.kit.Upstream.Open.Give(1)
 		return err
 	}

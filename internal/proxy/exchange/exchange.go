@@ -201,4 +201,29 @@ type Outcome struct {
 	Reused   bool           // the upstream connection was not new
 	Upgraded bool           // the connection became a relay
 	Attempts int            // at an upstream; 0: there was none
+	Waits    Waits          // of all attempts
+	// FirstByte is from the start to the first byte of the answer that was carried; 0: none came.
+	FirstByte time.Duration
+}
+
+// Waits is how long Upstream.Dial waited for what.
+type Waits struct {
+	Queue   time.Duration // for a connection that may be opened
+	Connect time.Duration // for addresses and the connection
+	TLS     time.Duration // for the handshake
+}
+
+type waitsKey struct{}
+
+// WithWaits returns a context in which who dials adds to w what it waits for.
+func WithWaits(ctx context.Context, w *Waits) context.Context {
+	return context.WithValue(ctx, waitsKey{}, w)
+}
+
+// WaitsOf returns where to add what is waited for: nobody looks at it where nobody asked.
+func WaitsOf(ctx context.Context) *Waits {
+	if w, ok := ctx.Value(waitsKey{}).(*Waits); ok {
+		return w
+	}
+	return new(Waits)
 }

@@ -23,6 +23,7 @@ const (
 // the client. Head and what came of the body with it leave in one write. p is
 // the pump that still sends the request's body, if there is one.
 func (d *conn) answer(u exchange.Stream, n int, p *pump) result {
+	d.first = d.server.now()
 	size, n, res := d.finalHead(u, n, p)
 	if size == 0 {
 		return res

@@ -54,7 +54,7 @@ func (d *conn) connect(dir *exchange.Direction) (exchange.Stream, error) {
 func (d *conn) dial(dir *exchange.Direction) (exchange.Stream, error) {
 	ctx, done := d.interruptible()
 	defer done()
-	u, err := dir.Upstream.Dial(ctx)
+	u, err := dir.Upstream.Dial(exchange.WithWaits(ctx, &d.waits))
 	if err != nil {
 		return nil, err
 	}

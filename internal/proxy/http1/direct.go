@@ -15,6 +15,7 @@ func (d *conn) exchange() next {
 	start := d.server.now()
 	d.received, d.until = 0, 0
 	d.begun, d.headBy, d.attempts, d.retry, d.edits = start, 0, 0, nil, nil
+	d.waits, d.first = exchange.Waits{}, 0
 	if d.alarm.at.Load() != unset { // of an exchange that ended before its answer
 		d.alarm.at.Store(unset)
 	}

@@ -63,6 +63,8 @@ type conn struct {
 	retry      exchange.Retrier      // of the request under way, where all of it is in the buffer
 	attempts   int                   // at an answer to it
 	edits      *exchange.AnswerEdits // of its answer; nil: none
+	waits      exchange.Waits        // for connections to send it on
+	first      time.Duration         // when the first byte of its answer came; 0: none has
 
 	watch   watch
 	wait    waits

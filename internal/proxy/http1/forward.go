@@ -123,6 +123,10 @@ func (d *conn) finish(dir *exchange.Direction, start, now time.Duration, res res
 		then = endNow
 	}
 	o.Status, o.Failure, o.Upgraded, o.Attempts = res.status, res.failure, res.upgraded, d.attempts
+	o.Waits = d.waits
+	if d.first > start {
+		o.FirstByte = d.first - start
+	}
 	o.Sent = int64(d.request.size) + d.request.pumped
 	if res.failure != nil {
 		then = d.explain(dir, &o, then)

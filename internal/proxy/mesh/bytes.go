@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"net"
+	"time"
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
@@ -27,6 +28,8 @@ type reached struct {
 	Decision
 	up  *net.TCPConn // nil where nobody was reached
 	err error        // why, where the verdict passes
+
+	queued, connecting time.Duration
 }
 
 // reach decides about the connection as a whole and connects to its endpoint. On a port
@@ -46,10 +49,14 @@ func (c *connection) reach(ctx context.Context) (r reached) {
 		r.err = r.Why
 		return r
 	}
-	if r.err = c.way.kit.Upstream.Reserve(ctx); r.err != nil {
+	begun := c.way.kit.Now()
+	r.err = c.way.kit.Upstream.Reserve(ctx)
+	reserved := c.way.kit.Now()
+	if r.queued = reserved.Sub(begun); r.err != nil {
 		return r
 	}
-	if r.up, r.err = c.way.connect(ctx, &r.Decision, c.to.Port); r.err != nil {
+	r.up, r.err = c.way.connect(ctx, &r.Decision, c.to.Port)
+	if r.connecting = c.way.kit.Now().Sub(reserved); r.err != nil {
 		c.way.kit.Upstream.Open.Give(1)
 	}
 	return r
@@ -74,7 +81,7 @@ func (c *connection) reached(ctx context.Context, flow *carry.Flow, r *reached) 
 		carry.HangUp(c.conn, flow.Sniffed(), r.Verdict.Reason)
 		return false
 	}
-	flow.Edit(func(to *record.Record) { to.Rule = r.Rule })
+	flow.Edit(func(to *record.Record) { to.Rule, to.Queue, to.Connect = r.Rule, r.queued, r.connecting })
 	if r.err != nil {
 		carry.HangUp(c.conn, flow.Sniffed(), flow.Fail(r.err).Reason)
 		return false

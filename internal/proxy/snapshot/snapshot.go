@@ -35,7 +35,9 @@ type Snapshot struct {
 	RootsID     string         // equal for equal Roots
 	HasOwnRoots bool           // the mesh names its roots
 
-	Limits wire.Limits // of the workload
+	Limits    wire.Limits    // of the workload
+	Telemetry wire.Telemetry // of the proxy
+	Domain    string         // of the mesh's names
 
 	policies []*wire.Policy // what Policy was made of
 	options  policy.Options // likewise
@@ -102,7 +104,7 @@ func (b *Builder) Build(from *wire.Snapshot, view View, base *Snapshot) (*Snapsh
 		Version: from.Version, Revision: from.Revision, Created: from.Created, MaxStale: from.Mesh.MaxStale,
 		Policy: set, Routes: routes, Directory: b.directory(from).In(view.Namespace),
 		Roots: roots.pool, RootsID: roots.id, HasOwnRoots: from.Mesh.TrustedRoots != "",
-		Limits:   from.Mesh.Limits,
+		Limits: from.Mesh.Limits, Telemetry: from.Mesh.Telemetry, Domain: from.Directory.Domain,
 		policies: from.Policies, options: options, services: b.services(from),
 	}, nil
 }

@@ -194,6 +194,8 @@ func (p *Pool) turn(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, overflow("upstream connections", err)
 	}
+	waits, since := exchange.WaitsOf(ctx), p.now()
+	defer func() { waits.Queue += p.now() - since }()
 	waiting, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := context.AfterFunc(p.ctx, func() { cancel(withdrawn()) })
@@ -208,9 +210,11 @@ func (p *Pool) turn(ctx context.Context) (*Conn, error) {
 // open dials and shakes hands. A connection that comes with an error has to be
 // shut.
 func (p *Pool) open(ctx context.Context) (*Conn, error) {
+	waits, since := exchange.WaitsOf(ctx), p.now()
 	connecting, cancel := context.WithTimeout(ctx, p.config.ConnectTimeout)
 	tcp, err := p.config.Dial(connecting)
 	cancel()
+	waits.Connect += p.now() - since
 	if err != nil {
 		return nil, connectError(err)
 	}
@@ -228,10 +232,15 @@ func (p *Pool) open(ctx context.Context) (*Conn, error) {
 	if p.config.TLS == nil {
 		return c, nil
 	}
-	if err := p.config.Handshakes.Take(ctx); err != nil {
+	since = p.now()
+	err = p.config.Handshakes.Take(ctx)
+	waits.Queue += p.now() - since
+	if err != nil {
 		return c, overflow("TLS handshakes", err)
 	}
 	defer p.config.Handshakes.Give(1)
+	since = p.now()
+	defer func() { waits.TLS += p.now() - since }()
 	shaking, cancel := context.WithTimeout(ctx, p.config.HandshakeTimeout)
 	defer cancel()
 	err = c.handshake(shaking, p.config.TLS)

@@ -73,6 +73,9 @@ type Attribute struct {
 	Of func(r *record.Record) Value
 }
 
+// Secret reports whether a value may hold a credential: see Value.Redacted.
+func (a *Attribute) Secret() bool { return a.Name == "request.path" }
+
 // Value is the value of an attribute in one record.
 type Value struct {
 	Type   Type
@@ -110,6 +113,9 @@ func duration(d time.Duration) Value { return Value{Type: Duration, number: int6
 // Text returns a string's text, "" for any other.
 func (v Value) Text() string { return v.text }
 
+// Number returns a number, or a duration in nanoseconds; 0 for any other.
+func (v Value) Number() int64 { return v.number }
+
 // Append appends the value as text for people: a duration in Go's form, a time as RFC
 // 3339 has it.
 func (v Value) Append(b []byte) []byte {
@@ -126,6 +132,18 @@ func (v Value) Append(b []byte) []byte {
 		return append(b, time.Duration(v.number).String()...)
 	}
 	return b
+}
+
+// AppendEscaped appends the value as Append does, with what would end a line, a quotation or steer
+// a terminal escaped as in JSON.
+func (v Value) AppendEscaped(b []byte) []byte {
+	if v.Type != String {
+		return v.Append(b)
+	}
+	start := len(b)
+	b = appendQuoted(b, v.text)
+	copy(b[start:], b[start+1:])
+	return b[:len(b)-2]
 }
 
 // AppendJSON appends the value as JSON: a duration in seconds, null where there is none.

@@ -20,6 +20,7 @@ func whole() record.Record {
 		Dialled: "www.googleapis.com", Port: 443, SNI: "sni.example.com", Host: "host.example.com", Method: "GET", Path: "/a?q=1",
 		Upgrade: "websocket", Question: "SRV", Sniffed: policy.HTTP, Verdict: record.Denied, Reason: refusal.NoRule, Rule: "rule",
 		Treatment: policy.Originate, Upstream: "192.0.2.1:443", Status: 403, Attempts: 2, Sent: 1, Received: 2, Detail: "detail", Snapshot: "snapshot",
+		Timings:     record.Timings{Queue: 1, Connect: 2, TLS: 3, FirstByte: 4},
 		Source:      record.NewEnd(record.Party{Workload: "details-v2", Service: "details", Namespace: "default", Version: "v2", Account: "account"}),
 		Destination: record.NewEnd(record.Party{Workload: "ratings-v1", Service: "ratings.default.svc.cluster.local", Namespace: "default", Version: "v1"}),
 	}

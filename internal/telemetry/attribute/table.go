@@ -2,6 +2,7 @@ package attribute
 
 import (
 	"net/netip"
+	"time"
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/record"
@@ -80,7 +81,7 @@ var table = []Attribute{
 		func(r *record.Record) Value { return text(r.Host) }},
 	{"request.method", String, AtRequest, Unbounded, "method of the request",
 		func(r *record.Record) Value { return text(r.Method) }},
-	{"request.path", String, AtRequest, Unbounded, "path and query of the request",
+	{"request.path", String, AtRequest, Unbounded, "path of the request, without its query",
 		func(r *record.Record) Value { return text(r.Path) }},
 	{"request.upgrade", String, AtRequest, Unbounded, "protocol that the request asks to change to",
 		func(r *record.Record) Value { return text(r.Upgrade) }},
@@ -105,6 +106,14 @@ var table = []Attribute{
 		func(r *record.Record) Value { return ofConnection(r, number(r.Received)) }},
 	{"connection.duration", Duration, AtEnd, Unbounded, "from the accept to the end",
 		func(r *record.Record) Value { return ofConnection(r, duration(r.Duration)) }},
+	{"timing.queue", Duration, AtAnswer, Unbounded, "wait for a connection that the workload may open",
+		func(r *record.Record) Value { return waited(r.Queue) }},
+	{"timing.connect", Duration, AtAnswer, Unbounded, "wait for the addresses of a name and for the connection",
+		func(r *record.Record) Value { return waited(r.Connect) }},
+	{"timing.tls", Duration, AtAnswer, Unbounded, "wait for TLS handshakes of ours: for the request, or to prove the server",
+		func(r *record.Record) Value { return waited(r.TLS) }},
+	{"timing.first_byte", Duration, AtAnswer, Unbounded, "from the start to the first byte of the answer, of a request",
+		func(r *record.Record) Value { return waited(r.FirstByte) }},
 	{"dns.question", String, AtRequest, Few, "type that DNS was asked for, where it was answered empty for want of support",
 		func(r *record.Record) Value { return text(r.Question) }},
 
@@ -130,6 +139,14 @@ var table = []Attribute{
 		func(r *record.Record) Value { return text(r.Reason.Flag()) }},
 	{"check.snapshot", String, AtVerdict, Mesh, "version of the rules that decided",
 		func(r *record.Record) Value { return text(r.Snapshot) }},
+}
+
+// waited is a wait that there was.
+func waited(d time.Duration) Value {
+	if d == 0 {
+		return Value{}
+	}
+	return duration(d)
 }
 
 func ofRequest(r *record.Record, v Value) Value {

@@ -73,6 +73,19 @@ func (h *histogram) observe(of *scale, v float64) {
 	}
 }
 
+// plus adds what another one of the same scale has counted.
+func (h *histogram) plus(o *histogram) {
+	for i, n := range o.classic {
+		h.classic[i] += n
+	}
+	for i, n := range o.native {
+		h.native[i] += n
+	}
+	h.zero += o.zero
+	h.count += o.count
+	h.sum += o.sum
+}
+
 // copy is the histogram of a moment.
 func (h *histogram) copy() histogram {
 	c := *h

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,7 +42,40 @@ const (
 type Proxy struct {
 	registry *prometheus.Registry
 	traffic  *traffic
+
+	mu       sync.Mutex
+	settings Settings
 }
+
+// Settings are what may change while a proxy runs.
+type Settings struct {
+	Series int // that are shown at the most; from MinSeries on
+	// Istio shows traffic under the names of Istio 1.0 too.
+	Istio  bool
+	Domain string // of the mesh, in what Istio says of service accounts
+}
+
+// Set changes the settings. It costs little where they are the same.
+func (m *Proxy) Set(s Settings) error {
+	if s.Series < MinSeries {
+		return fmt.Errorf("%d series are fewer than %d", s.Series, MinSeries)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s == m.settings {
+		return nil
+	}
+	m.settings = s
+	var names *istio
+	if s.Istio {
+		names = &istio{domain: s.Domain}
+	}
+	m.traffic.set(s.Series-FixedSeries, names)
+	return nil
+}
+
+// Gatherer is what a scrape shows, for whoever sends it elsewhere.
+func (m *Proxy) Gatherer() prometheus.Gatherer { return m.registry }
 
 // NewProxy returns metrics that make at most so many series. more are what is asked at
 // each scrape.
@@ -49,7 +83,7 @@ func NewProxy(series int, more ...prometheus.Collector) (*Proxy, error) {
 	if series < MinSeries {
 		return nil, fmt.Errorf("%d series are fewer than %d", series, MinSeries)
 	}
-	m := &Proxy{traffic: newTraffic(series - FixedSeries)}
+	m := &Proxy{traffic: newTraffic(series - FixedSeries), settings: Settings{Series: series}}
 	var err error
 	m.registry, err = NewRegistry(append(more, m.traffic)...)
 	return m, err

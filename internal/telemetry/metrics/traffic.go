@@ -3,8 +3,6 @@ package metrics
 import (
 	"net/http"
 	"strconv"
-	"sync"
-	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -40,34 +38,6 @@ type denial struct {
 	reason    string
 }
 
-// counter is the requests of one outcome.
-type counter struct {
-	count atomic.Uint64
-	sizes *sizes
-}
-
-// sizes is what requests of one path took.
-type sizes struct {
-	mu                       sync.Mutex
-	duration, sent, received histogram
-}
-
-// bytes is the connections of one outcome whose bytes were carried.
-type bytes struct{ connections, sent, received atomic.Uint64 }
-
-// traffic is the series that records make. There are as many as there was traffic of, and
-// at most room for.
-type traffic struct {
-	mu          sync.RWMutex
-	left        int // series that may still be made
-	requests    map[outcome]*counter
-	sizes       map[path]*sizes
-	connections map[outcome]*bytes
-	denials     map[denial]*atomic.Uint64
-
-	overflow atomic.Uint64 // how often something was counted as Other
-}
-
 var others = record.NewEnd(record.Party{Workload: Other, Service: Other, Namespace: Other, Version: Other, Account: Other})
 
 var (
@@ -79,46 +49,19 @@ var (
 // otherCode stands for a status that HTTP does not know: a server chooses it.
 const otherCode = -1
 
-// Series that one of each makes.
-var (
-	perSizes       = seconds.series() + 2*octets.series()
-	perConnections = 3
-	perOthers      = 1 + perSizes + perConnections + 1
-)
-
-func newTraffic(most int) *traffic {
-	t := &traffic{
-		left: max(most, perOthers), requests: make(map[outcome]*counter), sizes: make(map[path]*sizes),
-		connections: make(map[outcome]*bytes), denials: make(map[denial]*atomic.Uint64),
-	}
-	t.left -= perOthers // what finds no series is counted, whatever comes
-	return t
-}
-
 // closed counts a record.
 func (t *traffic) closed(r *record.Record) {
 	if r.Question != "" {
 		return // counted where it was answered
 	}
-	rule := path{r.Source, r.Destination, r.Direction.String(), r.Rule, attribute.Protocol(r)}
-	o := outcome{rule, code(r.Status), r.Reason.Flag()}
+	o := outcome{path{r.Source, r.Destination, r.Direction.String(), r.Rule, attribute.Protocol(r)}, code(r.Status), r.Reason.Flag()}
 	if attribute.IsRequest(r) {
-		c := t.counter(&o)
-		c.count.Add(1)
-		s := c.sizes
-		s.mu.Lock()
-		s.duration.observe(&seconds, r.Duration.Seconds())
-		s.sent.observe(&octets, float64(r.Sent))
-		s.received.observe(&octets, float64(r.Received))
-		s.mu.Unlock()
+		t.request(&o, r)
 	} else {
-		b := t.bytes(&o)
-		b.connections.Add(1)
-		b.sent.Add(uint64(max(r.Sent, 0)))
-		b.received.Add(uint64(max(r.Received, 0)))
+		t.connection(&o, r)
 	}
 	if r.Verdict == record.Denied {
-		t.denial(&denial{r.Source, rule.direction, r.Rule, string(r.Reason)}).Add(1)
+		t.denied(&denial{r.Source, o.direction, r.Rule, string(r.Reason)})
 	}
 }
 
@@ -128,78 +71,6 @@ func code(status int) int {
 		return otherCode
 	}
 	return status
-}
-
-// held returns the series of a key, nil where there is none yet.
-func held[K comparable, V any](t *traffic, all map[K]*V, key *K) *V {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return all[*key]
-}
-
-// room takes off the series that a new key needs; it reports false where there are not as
-// many left. The lock is held.
-func (t *traffic) room(series int) bool {
-	if series > t.left {
-		t.overflow.Add(1)
-		return false
-	}
-	t.left -= series
-	return true
-}
-
-func (t *traffic) counter(o *outcome) *counter {
-	if c := held(t, t.requests, o); c != nil {
-		return c
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	key, cost := *o, 1
-	if t.sizes[key.path] == nil {
-		cost += perSizes
-	}
-	if t.requests[key] == nil && !t.room(cost) {
-		key = otherOutcome // whose series were taken off at the start
-	}
-	if t.sizes[key.path] == nil {
-		t.sizes[key.path] = &sizes{duration: newHistogram(&seconds), sent: newHistogram(&octets), received: newHistogram(&octets)}
-	}
-	if t.requests[key] == nil {
-		t.requests[key] = &counter{sizes: t.sizes[key.path]}
-	}
-	return t.requests[key]
-}
-
-func (t *traffic) bytes(o *outcome) *bytes {
-	if b := held(t, t.connections, o); b != nil {
-		return b
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	key := *o
-	if t.connections[key] == nil && !t.room(perConnections) {
-		key = otherOutcome
-	}
-	if t.connections[key] == nil {
-		t.connections[key] = new(bytes)
-	}
-	return t.connections[key]
-}
-
-func (t *traffic) denial(d *denial) *atomic.Uint64 {
-	if n := held(t, t.denials, d); n != nil {
-		return n
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	key := *d
-	if t.denials[key] == nil && !t.room(1) {
-		key = otherDenial
-	}
-	if t.denials[key] == nil {
-		t.denials[key] = new(atomic.Uint64)
-	}
-	return t.denials[key]
 }
 
 var pathLabels = []string{
@@ -212,13 +83,14 @@ func (p *path) labels() []string {
 	return []string{p.direction, from.Workload, from.Namespace, from.Version, to.Workload, to.Namespace, to.Version, p.rule, p.protocol}
 }
 
-func (o *outcome) labels() []string {
-	code := strconv.Itoa(o.code)
+func (o *outcome) codeLabel() string {
 	if o.code == otherCode {
-		code = Other
+		return Other
 	}
-	return append(o.path.labels(), code, o.flag)
+	return strconv.Itoa(o.code)
 }
+
+func (o *outcome) labels() []string { return append(o.path.labels(), o.codeLabel(), o.flag) }
 
 func (d *denial) labels() []string {
 	from := d.source.Party()
@@ -245,42 +117,89 @@ var (
 
 // Describe implements prometheus.Collector.
 func (t *traffic) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{requestsDesc, durationDesc, sentDesc, receivedDesc, connectionsDesc, bytesSentDesc, bytesReceivedDesc, denialsDesc, overflowDesc} {
+	for _, d := range append([]*prometheus.Desc{requestsDesc, durationDesc, sentDesc, receivedDesc, connectionsDesc, bytesSentDesc, bytesReceivedDesc, denialsDesc, overflowDesc}, istioDescs()...) {
 		to <- d
 	}
 }
 
+// shown collects what is sent; each sends it without the lock, for who reads may be slow.
+type shown []prometheus.Metric
+
+func (s *shown) count(desc *prometheus.Desc, n uint64, labels []string) {
+	*s = append(*s, prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), labels...))
+}
+
 // Collect implements prometheus.Collector.
 func (t *traffic) Collect(to chan<- prometheus.Metric) {
-	var all []prometheus.Metric // sent without the lock: who reads may be slow
-	count := func(desc *prometheus.Desc, n uint64, labels []string) {
-		all = append(all, prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), labels...))
-	}
+	t.giveBack()
+	var all shown
 	t.mu.RLock()
-	for o, c := range t.requests {
-		count(requestsDesc, c.count.Load(), o.labels())
-	}
-	for p, s := range t.sizes {
-		labels := p.labels()
-		s.mu.Lock()
-		duration, sent, received := s.duration.copy(), s.sent.copy(), s.received.copy()
-		s.mu.Unlock()
-		all = append(all, observed{durationDesc, &seconds, duration, labels}, observed{sentDesc, &octets, sent, labels}, observed{receivedDesc, &octets, received, labels})
-	}
-	for o, b := range t.connections {
-		labels := o.labels()
-		count(connectionsDesc, b.connections.Load(), labels)
-		count(bytesSentDesc, b.sent.Load(), labels)
-		count(bytesReceivedDesc, b.received.Load(), labels)
-	}
+	requests, paths, connections := t.moment()
+	istio := t.istio
 	for d, n := range t.denials {
-		count(denialsDesc, n.Load(), d.labels())
+		all.count(denialsDesc, n.count.Load(), d.labels())
 	}
 	t.mu.RUnlock()
-	count(overflowDesc, t.overflow.Load(), nil)
+	for o, n := range requests {
+		all.count(requestsDesc, n, o.labels())
+	}
+	for p, s := range paths {
+		labels := p.labels()
+		all = append(all, observed{durationDesc, &seconds, s.duration, labels}, observed{sentDesc, &octets, s.sent, labels}, observed{receivedDesc, &octets, s.received, labels})
+	}
+	for o, b := range connections {
+		labels := o.labels()
+		all.count(connectionsDesc, b.connections, labels)
+		all.count(bytesSentDesc, b.sent, labels)
+		all.count(bytesReceivedDesc, b.received, labels)
+	}
+	if n := t.otherDenials.count.Load(); n > 0 {
+		all.count(denialsDesc, n, otherDenial.labels())
+	}
+	all.count(overflowDesc, t.overflow.Load(), nil)
+	if istio != nil {
+		istio.show(&all, requests, paths, connections)
+	}
 	for _, m := range all {
 		to <- m
 	}
+}
+
+// took is sizes of a moment, carried is bytes of one.
+type (
+	took    struct{ duration, sent, received histogram }
+	carried struct{ connections, sent, received uint64 }
+)
+
+func (s *sizes) now() took {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return took{s.duration.copy(), s.sent.copy(), s.received.copy()}
+}
+
+func (b *bytes) now() carried {
+	return carried{b.connections.Load(), b.sent.Load(), b.received.Load()}
+}
+
+// moment is the requests, what they took and the connections of this moment. The lock is held.
+func (t *traffic) moment() (map[outcome]uint64, map[path]took, map[outcome]carried) {
+	requests, paths, connections := make(map[outcome]uint64, len(t.requests)+1), make(map[path]took, len(t.sizes)+1), make(map[outcome]carried, len(t.connections)+1)
+	for o, c := range t.requests {
+		requests[o] = c.count.Load()
+	}
+	for p, s := range t.sizes {
+		paths[p] = s.now()
+	}
+	for o, b := range t.connections {
+		connections[o] = b.now()
+	}
+	if n := t.otherRequests.count.Load(); n > 0 {
+		requests[otherOutcome], paths[otherPath] = n, t.otherRequests.sizes.now()
+	}
+	if b := t.otherConnections.now(); b.connections > 0 {
+		connections[otherOutcome] = b
+	}
+	return requests, paths, connections
 }
 
 // observed is a histogram of a moment.
