@@ -139,7 +139,7 @@ func (m *Member) Relieve() bool {
 		heaviest, need = m, 1 // nobody holds more in earnest
 	}
 	var other *Member
-	if m.used < m.max && s.crowded(1, s.commonOf(s.together)) {
+	if s.has(m, 1) && s.lacks(m, 1) { // else what is closed there helps others at most
 		other = s.beside.heaviest()
 	}
 	s.mu.Unlock()

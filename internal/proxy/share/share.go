@@ -180,22 +180,38 @@ func (m *Member) Try(n int) bool {
 }
 
 // may reports whether m may take n units.
-func (s *Stock) may(m *Member, n int) bool {
+func (s *Stock) may(m *Member, n int) bool { return s.has(m, n) && !s.lacks(m, n) }
+
+// has reports whether m may take n units, as far as s itself goes.
+func (s *Stock) has(m *Member, n int) bool {
 	switch {
-	case m.used+n > m.max || s.used+n > s.units || s.crowded(n, s.together):
+	case m.used+n > m.max || s.used+n > s.units:
 		return false
-	case m.used+n <= min(s.floor, s.units-s.used-n+1): // half of what is left, so that something always is
+	case s.little(m, n):
 		return true
-	case s.used+n > s.common || s.crowded(n, s.commonOf(s.together)):
+	case s.used+n > s.common:
 		return false
 	}
 	return m.used+n <= max(s.common/max(len(s.members), 1), s.common-s.used-n+1)
 }
 
-// crowded reports whether n more units are more than the Stock beside leaves of so many.
-// The caller holds mu.
-func (s *Stock) crowded(n, of int) bool {
-	return s.beside != nil && s.used+s.beside.used+n > of
+// lacks reports whether the Stock beside leaves m less than n more units. The caller holds
+// mu.
+func (s *Stock) lacks(m *Member, n int) bool {
+	if s.beside == nil {
+		return false
+	}
+	of := s.together
+	if !s.little(m, n) {
+		of = s.commonOf(of)
+	}
+	return s.used+s.beside.used+n > of
+}
+
+// little reports whether m would hold so little with n more units that it may have what is
+// kept free: at most half of what is left, so that something always is.
+func (s *Stock) little(m *Member, n int) bool {
+	return m.used+n <= min(s.floor, s.units-s.used-n+1)
 }
 
 // Give gives n units back.

@@ -121,6 +121,36 @@ func TestWhoComesNextFindsUnitsOfBothStocks(t *testing.T) {
 	}
 }
 
+// One that has its part of its own Stock waits for others of that: what is idle in the
+// Stock beside would be closed for nothing.
+func TestWhoHasItsPartHasNothingClosedInTheStockBeside(t *testing.T) {
+	down := NewStock(Config{Units: 40})
+	up := NewStock(Config{Units: 40, Beside: down})
+	down.SetTogether(60)
+	closed := 0
+	for range 3 {
+		light := down.Join(0, func() bool { closed++; return true })
+		for range 10 {
+			light.Try(1)
+		}
+	}
+	heavy, other := up.Join(0, nil), up.Join(0, nil)
+	if n := fill(heavy); n != 15 || down.Used() != 30 {
+		t.Fatalf("it has %d of one, others %d of the other: want 15 and 30, all that is not kept free", n, down.Used())
+	}
+	w := queued(t, heavy, nil)
+	heavy.Relieve()
+	if closed != 0 || ready(w) {
+		t.Errorf("%d of what others have idle were closed for one that has its part", closed)
+	}
+	for other.Try(1) {
+	}
+	queued(t, other, nil)
+	if closed != 1 {
+		t.Errorf("%d were closed for one that the other Stock alone keeps waiting, want one", closed)
+	}
+}
+
 func queued(t *testing.T, m *Member, key any) *Waiter {
 	t.Helper()
 	w, err := m.Queue(key)
