@@ -152,6 +152,7 @@ func (d *conn) explain(dir *exchange.Direction, o *exchange.Outcome, then next) 
 		return endNow
 	}
 	if then == serveNext && !d.closesAfter() {
+		d.watch.set(idle, d.server.now()+d.server.limits.IdleTimeout) // the answer may have been taken for a body that moves
 		return serveNext
 	}
 	return lingerThen

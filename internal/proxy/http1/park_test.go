@@ -2,11 +2,16 @@ package http1_test
 
 import (
 	"context"
+	"errors"
+	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/http1"
+	"sluice.dev/sluice/internal/proxy/upstream"
 )
 
 // asleep waits until so many connections are parked.
@@ -84,6 +89,42 @@ func TestWhatIsParkedEndsByItsTimeOutAndByShutdown(t *testing.T) {
 		t.Error(err)
 	}
 	c.wantEnd()
+}
+
+// A failure that is told outside of the callback is written as a body is: what comes after
+// is a wait for a request all the same.
+func TestWhatIsParkedAfterAFailureIsIdle(t *testing.T) {
+	for name, end := range map[string]func(f *fixture, now *clock) error{
+		"drain": func(f *fixture, _ *clock) error {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			return f.server.Shutdown(ctx)
+		},
+		"in favour of another": func(f *fixture, now *clock) error {
+			now.advance(time.Second)
+			if !f.server.CloseIdle() {
+				return errors.New("there is none that is idle")
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var now clock
+			refusing := upstream.Config{Dial: func(context.Context) (*net.TCPConn, error) { return nil, syscall.ECONNREFUSED }}
+			f := newFixture(t, answering(hello), options{now: now.read, pool: refusing, direction: func(f *fixture, _ *exchange.Request) exchange.Direction {
+				return exchange.Direction{Later: func(context.Context) exchange.Direction { return exchange.Direction{Upstream: f.pool} }}
+			}})
+			c := f.client()
+			c.send(get)
+			f.asleep(1)
+			if o := f.outcome(); o.Failure == nil {
+				t.Fatal("the request did not fail")
+			}
+			if err := end(f, &now); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 func TestItIsSaidOnceThatManyConnectionsHaveCome(t *testing.T) {
