@@ -59,15 +59,54 @@ func (w *Waiter) Wait(ctx context.Context) error {
 		defer cancel()
 		ctx = limited
 	}
-	select {
-	case <-w.ready:
-		return nil
-	case <-ctx.Done():
-		if w.Abandon() {
-			return context.Cause(ctx)
+	var again <-chan time.Time // nothing tells of what becomes idle in the Stock beside
+	if w.member.stock.beside != nil {
+		tick := time.NewTicker(relieveEvery)
+		defer tick.Stop()
+		again = tick.C
+	}
+	for {
+		select {
+		case <-w.ready:
+			return nil
+		case <-again:
+			w.relieveBeside()
+		case <-ctx.Done():
+			if w.Abandon() {
+				return context.Cause(ctx)
+			}
+			return nil
 		}
+	}
+}
+
+// relieveEvery is how often the first who waits of a member looks for what is idle in the
+// Stock beside.
+const relieveEvery = 100 * time.Millisecond
+
+// relieveBeside is what of Relieve concerns the Stock beside, where w is the first who waits.
+func (w *Waiter) relieveBeside() {
+	m := w.member
+	s := m.stock
+	s.mu.Lock()
+	var other *Member
+	if !w.served && m.queue[0] == w {
+		other = s.besideOf(m)
+	}
+	s.mu.Unlock()
+	if other != nil {
+		other.yield()
+	}
+}
+
+// besideOf returns the member of the Stock beside that is to yield a unit to m; nil where
+// it is not that Stock alone that keeps m waiting: what is closed there would help others
+// at most. The caller holds mu.
+func (s *Stock) besideOf(m *Member) *Member {
+	if !s.has(m, 1) || !s.lacks(m, 1) {
 		return nil
 	}
+	return s.beside.heaviest()
 }
 
 // Abandon ends the wait. It reports false where w is ready already: what it has is the
@@ -138,10 +177,7 @@ func (m *Member) Relieve() bool {
 	if heaviest.used <= m.used+1 {
 		heaviest, need = m, 1 // nobody holds more in earnest
 	}
-	var other *Member
-	if s.has(m, 1) && s.lacks(m, 1) { // else what is closed there helps others at most
-		other = s.beside.heaviest()
-	}
+	other := s.besideOf(m)
 	s.mu.Unlock()
 	if other != nil && other.yield() {
 		return true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -149,6 +150,43 @@ func TestWhoHasItsPartHasNothingClosedInTheStockBeside(t *testing.T) {
 	if closed != 1 {
 		t.Errorf("%d were closed for one that the other Stock alone keeps waiting, want one", closed)
 	}
+}
+
+// What is idle in the Stock beside is not handed over: who waits has to look again.
+func TestWhatBecomesIdleInTheStockBesideIsReclaimedForWhoWaitsAlready(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := NewStock(Config{Units: 80, Alone: true})
+		up := NewStock(Config{Units: 60, Alone: true, Beside: down})
+		down.SetTogether(100)
+		var idle atomic.Int32
+		var d *Member
+		d = down.Join(0, func() bool {
+			if idle.Load() == 0 {
+				return false
+			}
+			idle.Add(-1)
+			d.Give(1)
+			return true
+		})
+		u := up.Join(0, nil)
+		u.SetWait(time.Minute)
+		fill(d)
+		fill(u)
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() {
+				if err := u.Take(t.Context()); err != nil {
+					t.Errorf("it waited in vain: %v", err)
+				}
+			})
+		}
+		time.Sleep(time.Second)
+		idle.Store(10)
+		all.Wait()
+		if left := idle.Load(); left != 7 {
+			t.Errorf("of 10 idle ones %d are left, want all but three", left)
+		}
+	})
 }
 
 func queued(t *testing.T, m *Member, key any) *Waiter {
