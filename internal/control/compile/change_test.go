@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"testing"
+	"weak"
 
 	"pgregory.net/rapid"
 
@@ -146,6 +148,28 @@ func TestOfTenThousandRulesAChangeMakesOnePartAnew(t *testing.T) {
 		}
 		before = after
 	}
+}
+
+func TestARuleThatIsGoneIsHeldByNoPartThatStays(t *testing.T) {
+	var objects []api.Object
+	for i := range 500 {
+		objects = append(objects, egressRule("default", fmt.Sprintf("rule-%03d", i), fmt.Sprintf("host%d.example.com", i), "443/https"))
+	}
+	var compiler Compiler
+	compile := func() {
+		if _, err := compiler.Compile(Input{Objects: objects}).View(workload(t, "details-v1/1", "default")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	compile()
+	gone := weak.Make(compiler.rules.namespaces["default"].rules[250])
+	objects = append(objects[:250:250], objects[251:]...)
+	compile()
+	runtime.GC()
+	if gone.Value() != nil {
+		t.Error("it is still held, and with it all rules of its time")
+	}
+	runtime.KeepAlive(&compiler)
 }
 
 // BenchmarkChange is one rule that changes, with the view of one class.

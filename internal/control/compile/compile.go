@@ -329,11 +329,12 @@ func (o *Output) makeView(w wire.Workload) (*View, error) {
 		return nil, err
 	}
 	view := &View{Revision: o.Revision, Created: o.Created}
+	decoder := o.decoder // alone: a view stays while its parts do, and must not keep its output
 	view.from = slices.Concat(o.shared, []*wire.Part{mesh, routes}, root, namespace, own)
 	class := w.ClassKey()
 	if same := o.cache.view(class, view.from); same != nil {
 		view.Version, view.Parts, view.from, view.hashes = same.Version, same.Parts, same.from, same.hashes
-		view.snapshot = sync.OnceValues(func() (*wire.Snapshot, error) { return view.assemble(o.decoder) })
+		view.snapshot = sync.OnceValues(func() (*wire.Snapshot, error) { return view.assemble(decoder) })
 		return view, nil
 	}
 	view.Parts = slices.Clone(view.from)
@@ -351,7 +352,7 @@ func (o *Output) makeView(w wire.Workload) (*View, error) {
 		return nil, fmt.Errorf("compile: %d bytes are more than the %d that one snapshot may have", size, wire.MaxSnapshotBytes)
 	}
 	view.Version = wire.VersionOf(view.hashes)
-	view.snapshot = sync.OnceValues(func() (*wire.Snapshot, error) { return view.assemble(o.decoder) })
+	view.snapshot = sync.OnceValues(func() (*wire.Snapshot, error) { return view.assemble(decoder) })
 	o.cache.keepView(class, view)
 	return view, nil
 }

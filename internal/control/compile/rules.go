@@ -243,7 +243,7 @@ func (n *namespaceRules) cut(before *namespaceRules, prefix string, encode encod
 			continue
 		}
 		length := chunkLength(rules)
-		of := rules[:length:length]
+		of := slices.Clone(rules[:length]) // a chunk outlives the list, and must not keep it
 		n.chunks = append(n.chunks, &ruleChunk{rules: of, part: sync.OnceValues(func() (*wire.Part, error) { return encode(prefix, of) })})
 		rules = rules[length:]
 	}
