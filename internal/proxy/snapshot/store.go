@@ -256,11 +256,24 @@ func (s *Store) touch(key string) error {
 // nothing that a file says is shared with what a server sent.
 func (s *Store) Load(key string) (*wire.Snapshot, time.Time, error) {
 	snapshot, confirmed, err := readKept(s.path(key))
+	for range readAgain {
+		if !errors.Is(err, errReplaced) {
+			break
+		}
+		snapshot, confirmed, err = readKept(s.path(key))
+	}
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("read kept snapshot: %w", err)
 	}
 	return snapshot, confirmed, nil
 }
+
+// readAgain is how often a kept snapshot is read again that was replaced meanwhile.
+const readAgain = 10
+
+// errReplaced says that the log that was read may be that of another snapshot, or may be gone
+// with this one: without it the snapshot is older than what was kept.
+var errReplaced = errors.New("it was replaced while it was read")
 
 func readKept(path string) (*wire.Snapshot, time.Time, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
@@ -310,6 +323,10 @@ func readKept(path string) (*wire.Snapshot, time.Time, error) {
 	changes, err := readLog(logOf(path), string(said))
 	if err != nil {
 		return nil, time.Time{}, err
+	}
+	// What replaces a snapshot comes to its path before the log goes.
+	if there, err := os.Lstat(path); err != nil || !os.SameFile(info, there) {
+		return nil, time.Time{}, fmt.Errorf("%s: %w", path, errReplaced)
 	}
 	if err := replay(snapshot, changes); err != nil {
 		return nil, time.Time{}, fmt.Errorf("%s: %w", logOf(path), err)

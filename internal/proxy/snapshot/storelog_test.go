@@ -12,7 +12,9 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -243,4 +245,39 @@ func FuzzReplay(f *testing.F) {
 			Build(&kept, View{Namespace: "default"}) // an error or a snapshot, and never a panic
 		}
 	})
+}
+
+func TestASnapshotThatIsReplacedWhileItIsReadIsNotReadWithoutItsLog(t *testing.T) {
+	var hosts []string
+	for i := range 3000 {
+		hosts = append(hosts, fmt.Sprintf("h%04d.example.com", i))
+	}
+	next := newStore(t)
+	save(t, next, hosts[1:10]...)
+	fresh := read(t, next.path("class"))
+	for i := range 12 {
+		store := newStore(t)
+		save(t, store, hosts...)
+		save(t, store, hosts[1:]...) // the first is withdrawn
+		path := store.path("class")
+		newer := path + ".newer"
+		if err := os.WriteFile(newer, fresh, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var loading sync.WaitGroup
+		loading.Go(func() {
+			kept, _, err := store.Load("class")
+			if err != nil {
+				t.Error(err)
+			} else if kept.Rules()[0].ID == hosts[0] {
+				t.Error("a rule that was withdrawn is back")
+			}
+		})
+		time.Sleep(time.Duration(i) * 4 * time.Millisecond)
+		// As another workload of the class keeps what the server sent anew.
+		if err := errors.Join(os.Rename(newer, path), os.Remove(logOf(path))); err != nil {
+			t.Fatal(err)
+		}
+		loading.Wait()
+	}
 }
