@@ -47,6 +47,7 @@ func Follow(ctx context.Context, c FollowConfig) {
 	}
 	f := &follower{FollowConfig: c, changed: make(chan *wire.Snapshot, 1)}
 	if c.Store != nil {
+		defer c.Store.use(c.Key)()
 		f.restore()
 		var writing sync.WaitGroup
 		ending := make(chan struct{})

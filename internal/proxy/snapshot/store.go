@@ -57,6 +57,7 @@ type Store struct {
 
 	mu   sync.Mutex            // writes
 	kept map[string]*keptState // what this process keeps, by key
+	uses map[string]int        // how many follow a key
 }
 
 // NewStore returns the store in folder, which is made with mode 0700. A folder
@@ -65,7 +66,7 @@ func NewStore(folder string) (*Store, error) {
 	if err := paths.Make(folder); err != nil {
 		return nil, fmt.Errorf("keep snapshots: %w", err)
 	}
-	return &Store{folder: folder, kept: make(map[string]*keptState)}, nil
+	return &Store{folder: folder, kept: make(map[string]*keptState), uses: make(map[string]int)}, nil
 }
 
 func (s *Store) path(key string) string {
@@ -101,6 +102,25 @@ func (s *Store) Save(key string, snapshot *wire.Snapshot) error {
 	}
 	s.kept[key] = state
 	return s.removeOldest()
+}
+
+// use says that somebody follows key until done is called. With the last of them goes what is
+// remembered of it but the version, for that is a whole snapshot; the files stay.
+func (s *Store) use(key string) (done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uses[key]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.uses[key]--; s.uses[key] > 0 {
+			return
+		}
+		delete(s.uses, key)
+		if state := s.kept[key]; state != nil {
+			s.kept[key] = &keptState{snapshot: &wire.Snapshot{Version: state.version()}}
+		}
+	}
 }
 
 // dropped removes what could not be replaced by what is newer.

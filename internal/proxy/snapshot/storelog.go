@@ -52,7 +52,7 @@ type keptChange struct {
 // keptState is what this process kept under one key.
 type keptState struct {
 	snapshot *wire.Snapshot
-	sum      string // of the whole one that the log is about
+	sum      string // of the whole one that the log is about; "": of snapshot only the version is known
 	whole    int64  // its bytes
 	log      int64  // bytes of the log; 0: there is none
 }
@@ -100,6 +100,9 @@ func changeOf(before, after *wire.Snapshot) (*keptChange, bool) {
 // extend writes a change behind what is kept. It reports false where the snapshot is to be
 // written whole.
 func (s *Store) extend(key string, state *keptState, to *wire.Snapshot) (bool, error) {
+	if state.sum == "" {
+		return false, nil
+	}
 	change, ok := changeOf(state.snapshot, to)
 	if !ok {
 		return false, nil

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -279,5 +280,20 @@ func TestASnapshotThatIsReplacedWhileItIsReadIsNotReadWithoutItsLog(t *testing.T
 			t.Fatal(err)
 		}
 		loading.Wait()
+	}
+}
+
+func TestOfAClassThatNobodyFollowsNoSnapshotIsRemembered(t *testing.T) {
+	store := newStore(t)
+	follow(t, store, func(t *testing.T, s *source, _ *Holder) {
+		s.snapshots <- sent(t, "a.example.com")
+		synctest.Wait()
+	})
+	if state := store.kept["class"]; state == nil || state.version() == "" || len(state.snapshot.Policies) != 0 {
+		t.Errorf("remembered: %+v", state)
+	}
+	save(t, store, "b.example.com") // whole: how it differs is not known
+	if got := keptIDs(t, store); got != "b.example.com" {
+		t.Errorf("kept: %s", got)
 	}
 }
