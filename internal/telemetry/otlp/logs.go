@@ -2,6 +2,7 @@ package otlp
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -118,8 +119,8 @@ func attributes(to []attribute.KeyValue, of *record.Record) []attribute.KeyValue
 			to = append(to, attribute.Int64(a.Name, v.Number()))
 		case seen.Duration:
 			to = append(to, attribute.Float64(a.Name, time.Duration(v.Number()).Seconds()))
-		default:
-			to = append(to, attribute.String(a.Name, string(v.Append(nil))))
+		default: // a text that is not UTF-8, such as a server name of a client's, would spoil the whole message
+			to = append(to, attribute.String(a.Name, strings.ToValidUTF8(string(v.Append(nil)), "\ufffd")))
 		}
 	}
 	return to

@@ -46,6 +46,7 @@ func TestTheAccessLogGoesToTheCollectorAsAttributes(t *testing.T) {
 		t.Fatal(err)
 	}
 	batch := []record.Record{*recorded(), *recorded()}
+	batch[1].SNI = "\xff.example.com" // a client says what it likes, and may not hide a batch by that
 	if lost, err := l.Write(batch); lost != 0 || err != nil {
 		t.Fatal(lost, err)
 	}
@@ -56,6 +57,12 @@ func TestTheAccessLogGoesToTheCollectorAsAttributes(t *testing.T) {
 	}
 	if len(lines) != 2 || values["check.id"] != "0000000000000007" || values["request.path"] != "/a;key=*" || values["check.error_code"] != "no-rule" || len(values) < 15 {
 		t.Errorf("%v", lines)
+	}
+	for _, a := range lines[1].Attributes {
+		values[a.Key] = a.Value.GetStringValue()
+	}
+	if values["connection.requested_server_name"] != "\ufffd.example.com" {
+		t.Errorf("%v", lines[1])
 	}
 	refuse = true
 	if lost, err := l.Write(batch); lost != 2 || err == nil {
