@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -304,6 +306,60 @@ func TestAFileThatWasRenamedIsOpenedAnew(t *testing.T) {
 	}
 	if lost, err := lines.Write([]record.Record{one}); lost != 0 || err != nil {
 		t.Error(lost, err)
+	}
+}
+
+// Who reads a named pipe may stop: a reopening that waited for it would hold up the end of the
+// program, which waits for the reopening.
+func TestAFileIsOpenedAnewThoughAWriteHangs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := OpenFile(path, format(t, "{check.id}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const records = 1 << 13 // of 17 bytes: more than a pipe holds
+	lost := make(chan int, 1)
+	go func() {
+		n, err := lines.Write(slices.Repeat([]record.Record{*request(record.Allowed)}, records))
+		if err != nil {
+			t.Error(err)
+		}
+		lost <- n
+	}()
+	time.Sleep(100 * time.Millisecond) // until it hangs
+	reopened := make(chan error, 1)
+	go func() { reopened <- lines.Reopen() }()
+	select {
+	case err := <-reopened:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the reopening waits for the write")
+	}
+	read := make(chan []byte, 1)
+	go func() { all, _ := io.ReadAll(reader); read <- all }()
+	if n := <-lost; n != 0 {
+		t.Errorf("%d lines are lost", n)
+	}
+	if err := lines.Close(); err != nil {
+		t.Error(err)
+	}
+	all := <-read
+	for line := range bytes.Lines(all) {
+		if len(line) != 17 {
+			t.Fatalf("a line is torn: %q", line)
+		}
+	}
+	if len(all) != 17*records {
+		t.Errorf("%d bytes, want %d", len(all), 17*records)
 	}
 }
 

@@ -21,9 +21,11 @@ type Lines struct {
 	buffer []byte
 	torn   bool // the last write ended amid a line
 
-	mu   sync.Mutex // of the file: a reopening changes it
-	to   io.Writer
-	file *os.File // nil: it is not ours
+	mu     sync.Mutex // of what a reopening changes; never held while something is written, which may take for ever
+	to     io.Writer
+	file   *os.File // nil: it is not ours
+	opened int      // how often anew
+
 	path string
 }
 
@@ -62,6 +64,7 @@ func (l *Lines) Reopen() error {
 	l.mu.Lock()
 	old := l.file
 	l.to, l.file = file, file
+	l.opened++
 	l.mu.Unlock()
 	return old.Close()
 }
@@ -85,20 +88,39 @@ func (l *Lines) Write(batch []record.Record) (lost int, err error) {
 }
 
 func (l *Lines) write(b []byte) (lost int, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.torn { // half a line is there: what follows begins on one of its own
-		if _, err := l.to.Write([]byte("\n")); err != nil {
+		if _, err := l.writeAll([]byte("\n")); err != nil {
 			return bytes.Count(b, []byte("\n")), err
 		}
 		l.torn = false
 	}
-	n, err := l.to.Write(b)
+	n, err := l.writeAll(b)
 	if err == nil {
 		return 0, nil
 	}
 	l.torn = n > 0 && b[n-1] != '\n'
 	return bytes.Count(b[n:], []byte("\n")), err
+}
+
+// writeAll goes on in the new file where a reopening closes the old one.
+func (l *Lines) writeAll(b []byte) (n int, err error) {
+	for to, opened := l.current(); ; {
+		written, err := to.Write(b[n:])
+		n += written
+		if !errors.Is(err, os.ErrClosed) {
+			return n, err
+		}
+		before := opened
+		if to, opened = l.current(); opened == before {
+			return n, err
+		}
+	}
+}
+
+func (l *Lines) current() (to io.Writer, opened int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.to, l.opened
 }
 
 // Close implements Output.
