@@ -330,3 +330,16 @@ func TestAnEndpointSliceOfAUserGivesNoPodAnAddressThatItDoesNotHave(t *testing.T
 		}
 	}
 }
+
+// The name of a Pod and its namespace may be together what an address is.
+func TestAPodThatIsCalledAsAnAddressIsDoesNotGetIt(t *testing.T) {
+	pod := podNamed("93.184.216", "10.1.0.1", nil)
+	service := serviceNamed("web", corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}})
+	slice := sliceOf("web-a", "web", "", 80, behind("93.184.216", "10.1.0.1", true), behind("", "93.184.216.34", true))
+	pod.Namespace, service.Namespace, slice.Namespace = "34", "34", "34"
+	for _, endpoint := range serviceIn(t, known(t, pod, service, slice), "web").Endpoints {
+		if endpoint.Proxy != "" && !slices.Equal(endpoint.Addresses, []netip.Addr{netip.MustParseAddr("10.1.0.1")}) {
+			t.Errorf("%+v", endpoint)
+		}
+	}
+}

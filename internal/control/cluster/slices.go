@@ -136,6 +136,7 @@ func (c *Cluster) endpointsOf(s *service) (joined []wire.Endpoint, pods []key) {
 		}
 	}
 	at := make(map[string]int)
+	var of []key // the Pod of each that is joined
 	for _, name := range slices.SortedFunc(maps.Keys(s.slices), key.compare) {
 		slice := s.slices[name]
 		for i := range slice.endpoints {
@@ -155,7 +156,9 @@ func (c *Cluster) endpointsOf(s *service) (joined []wire.Endpoint, pods []key) {
 			if !known {
 				i = len(joined)
 				at[fresh.Instance] = i
-				joined = append(joined, fresh)
+				joined, of = append(joined, fresh), append(of, e.pod)
+			} else if of[i] != e.pod {
+				continue // Pod 93.184.216 of namespace 34 is called as an address is, which is not the Pod's
 			}
 			one := &joined[i]
 			for _, address := range theirs {
