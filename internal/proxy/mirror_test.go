@@ -185,6 +185,25 @@ func TestACORSPolicyLetsPagesOfItsOriginsReadAnswers(t *testing.T) {
 	}
 }
 
+// A service may say that answers are for any origin, and that credentials are allowed, which
+// together browsers do not heed. Once the origin is named they would.
+func TestACORSPolicyLetsNoServiceAllowCredentials(t *testing.T) {
+	m := newMesh(t, newFakeNet(t))
+	m.service("details", func(c net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\naccess-control-allow-origin: *\r\nAccess-Control-Allow-Credentials: true\r\ncontent-length: 0\r\n\r\n")
+		}
+	})
+	dial := m.ingressTo(ingress.Route{Paths: []string{"/.*"}, Service: names.MustParse("details"), Port: 9080})
+	for _, x := range []struct{ more, want string }{{"", ""}, {", allowCredentials: false", "false"}} {
+		m.routes("corsPolicy: {allowOrigin: ['*']" + x.more + "}")
+		resp, _ := sends(t, dial(), "GET / HTTP/1.1\r\nHost: x\r\nOrigin: https://c.example\r\n\r\n")
+		if got := resp.Header.Values("access-control-allow-credentials"); strings.Join(got, " ") != x.want || resp.Header.Get("access-control-allow-origin") != "https://c.example" {
+			t.Errorf("%q: %v", x.more, resp.Header)
+		}
+	}
+}
+
 // Where a rule holds, it says whether a connection may become a WebSocket; where none
 // does, it may.
 func TestARouteRuleSaysWhetherAConnectionMayBecomeAWebSocket(t *testing.T) {

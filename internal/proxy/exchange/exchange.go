@@ -123,8 +123,9 @@ type Direction struct {
 // AnswerEdits is what is changed in the head of an answer. Names are as those of a
 // Direction's fields.
 type AnswerEdits struct {
-	Set    []Field // in place of all of their name
-	Append []Field // beside those of their name
+	Remove []string // fields of an upstream's that the client does not get
+	Set    []Field  // in place of all of their name
+	Append []Field  // beside those of their name
 }
 
 // Mirror gets a copy of a request.

@@ -138,6 +138,9 @@ func (d *conn) buildAnswer(kind bodyKind, closes bool, edits *exchange.AnswerEdi
 		h.dropNamed(contentLengthName) // RFC 9110 §8.6 forbids it there
 	}
 	if edits != nil {
+		for _, name := range edits.Remove {
+			h.dropEditable(name)
+		}
 		for i := range edits.Set {
 			h.dropEditable(edits.Set[i].Name)
 		}

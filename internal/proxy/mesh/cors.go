@@ -20,6 +20,10 @@ type cors struct {
 // vary keeps caches from answering one origin with what was for another.
 var vary = []exchange.Field{{Name: "vary", Value: "origin"}}
 
+// credentials is what a service may not allow where the rule does not: to any origin it would
+// have no effect, but what the page gets names its own.
+var credentials = []string{"access-control-allow-credentials"}
+
 // read reads whose page asks; false where it is none, or none that the policy allows.
 func (c *cors) read(x *exchange.Request, policy *route.CORS) bool {
 	if c.look == nil {
@@ -65,5 +69,8 @@ func (c *cors) answer(policy *route.CORS, preflight bool) *exchange.AnswerEdits 
 		set = append(set, exchange.Field{Name: "access-control-expose-headers", Value: strings.Join(policy.Expose, ",")})
 	}
 	c.edits = exchange.AnswerEdits{Set: set, Append: vary}
+	if policy.Credentials == nil {
+		c.edits.Remove = credentials
+	}
 	return &c.edits
 }
