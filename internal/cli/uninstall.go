@@ -75,7 +75,7 @@ func uninstall(cmd *cobra.Command, through *kubectlFlags, force bool) error {
 	if err := k.run(ctx, chart.Text(servers), "delete", "--ignore-not-found", "--cascade=foreground", left, "-f", "-"); err != nil {
 		return err
 	}
-	if err := k.run(ctx, "", "delete", "configmaps", "--all-namespaces", "--selector="+madeByServer, left); err != nil {
+	if err := k.run(ctx, "", "delete", "configmaps", "--all-namespaces", "--selector="+madeByServer, "--field-selector=metadata.name="+inject.RootsConfigMap, left); err != nil {
 		return err
 	}
 	if err := k.run(ctx, chart.Text(rest), "delete", "--ignore-not-found", left, "-f", "-"); err != nil {
@@ -85,7 +85,8 @@ func uninstall(cmd *cobra.Command, through *kubectlFlags, force bool) error {
 	return err
 }
 
-// madeByServer selects what the servers made in the namespaces of others.
+// madeByServer is the label of what the servers made in the namespaces of others, who may have
+// given it to what is theirs.
 const madeByServer = "app.kubernetes.io/managed-by=sluice-server"
 
 // refuseSidecars returns an error that names Pods which have a sidecar.

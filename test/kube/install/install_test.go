@@ -110,6 +110,10 @@ func TestUninstallLeavesNothingOfWhatInstallBroughtAndServersMade(t *testing.T) 
 		r := c.Kubectl(t, "", "get", "configmaps,serviceaccounts", "--all-namespaces", "-o", "name")
 		return strings.Count(r.Stdout, "configmap/kube-root-ca.crt") == 5 && strings.Count(r.Stdout, "serviceaccount/default") == 5 // four of Kubernetes, and ours
 	})
+	theirs := `{apiVersion: v1, kind: ConfigMap, metadata: {name: theirs, namespace: ` + others + `, labels: {app.kubernetes.io/managed-by: sluice-server}}}`
+	if r := c.Kubectl(t, theirs, "apply", "-f", "-"); r.Code != 0 {
+		t.Fatalf("%+v", r)
+	}
 	before := everything(t, c)
 
 	if r := sluice(t, c, "install", "--wait=false"); r.Code != 0 || r.Stderr != "" {
