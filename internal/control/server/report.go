@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"sluice.dev/sluice/internal/control/compile"
@@ -45,11 +46,15 @@ func (r *reporter) run(ctx context.Context) {
 			var running, connected int
 			running, connected, changed = r.acked(out.Revision)
 			grace := !late.IsZero() && !looked.Before(late)
+			var runByAll int64
+			if grace && out != reported && running != connected && sameProblems(reported, out) {
+				runByAll = r.byAll()
+			}
 			switch {
-			case grace && out != reported && running != connected && r.byAll() > all:
+			case runByAll > all:
 				// In a storm something is always newer than what all run. What they run is not
 				// pending for that.
-				all = r.byAll()
+				all = runByAll
 				older := reportOf(out, connected, connected)
 				older.Revision = all
 				r.report(older)
@@ -85,4 +90,13 @@ func (r *reporter) run(ctx context.Context) {
 		case <-timer.C:
 		}
 	}
+}
+
+// sameProblems reports whether a newer compilation refuses what the older did: else its
+// problems are not those of what runs, and would be reported as if they were.
+func sameProblems(older, newer *compile.Output) bool {
+	if older == nil {
+		return len(newer.Problems) == 0
+	}
+	return slices.Equal(older.Problems, newer.Problems)
 }

@@ -30,10 +30,10 @@ func newMesh() *mesh {
 	return &mesh{connected: 3, newer: make(chan struct{}), changed: make(chan struct{})}
 }
 
-func (m *mesh) compile(revision int64) {
+func (m *mesh) compile(revision int64, problems ...compile.Problem) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.out = &compile.Output{Revision: revision}
+	m.out = &compile.Output{Revision: revision, Problems: problems}
 	close(m.newer)
 	m.newer = make(chan struct{})
 }
@@ -194,6 +194,20 @@ func TestInAStormWhatAllRunIsReportedAsRunWhileNewerIsOnItsWay(t *testing.T) {
 				t.Errorf("reported as pending: %s", report)
 			}
 		}
+	})
+}
+
+func TestNoProblemOfWhatIsOnItsWayIsReportedOfWhatRuns(t *testing.T) {
+	reporting(t, func(t *testing.T, m *mesh) {
+		lost := compile.Problem{Object: "egress-rule/default/x", Text: "lost a conflict"}
+		m.ack(1)
+		m.compile(1, lost)
+		expect(t, m, "at first", "1 true")
+		time.Sleep(reportAtMost)
+		m.compile(3) // the winner was deleted; all still run what was before it
+		m.ack(2)
+		time.Sleep(reportGrace)
+		expect(t, m, "when the grace is over", "3 false")
 	})
 }
 
