@@ -50,7 +50,8 @@ const (
 // when its snapshot was last known to be current. A file that is not exactly what
 // was written, or that others could have written, is not used, and one that
 // could not be replaced by a newer snapshot is removed: what was withdrawn must
-// not come back. What changes is written into a log beside the file. A file of a later release is neither used nor touched, and while
+// not come back. What changes is written into a log beside the file, and while there is one its
+// time counts. A file of a later release is neither used nor touched, and while
 // it is there nothing is kept in its place.
 type Store struct {
 	folder string
@@ -118,7 +119,7 @@ func (s *Store) use(key string) (done func()) {
 		}
 		delete(s.uses, key)
 		if state := s.kept[key]; state != nil {
-			s.kept[key] = &keptState{snapshot: &wire.Snapshot{Version: state.version()}}
+			s.kept[key] = &keptState{snapshot: &wire.Snapshot{Version: state.version()}, log: state.log}
 		}
 	}
 }
@@ -186,8 +187,14 @@ func (s *Store) removeOldest() error {
 	}
 	var all []kept
 	there := make(map[string]bool, len(entries))
+	logged := make(map[string]time.Time)
 	for _, entry := range entries {
 		there[entry.Name()] = true
+		if of, ours := strings.CutSuffix(entry.Name(), logSuffix); ours {
+			if info, err := entry.Info(); err == nil {
+				logged[of+keptSuffix] = info.ModTime()
+			}
+		}
 	}
 	for _, entry := range entries {
 		if atomicfile.IsUnfinished(entry.Name()) {
@@ -200,7 +207,11 @@ func (s *Store) removeOldest() error {
 			continue
 		}
 		if info, err := entry.Info(); err == nil && strings.HasSuffix(entry.Name(), keptSuffix) {
-			all = append(all, kept{filepath.Join(s.folder, entry.Name()), info.ModTime()})
+			confirmed := info.ModTime()
+			if later := logged[entry.Name()]; later.After(confirmed) {
+				confirmed = later
+			}
+			all = append(all, kept{filepath.Join(s.folder, entry.Name()), confirmed})
 		}
 	}
 	if len(all) <= MaxKept {
@@ -261,10 +272,13 @@ func (s *Store) Confirm(key, version string) error {
 	return s.touch(key)
 }
 
-// touch gives a file the time of now. The lock is held.
+// touch gives the file of the newest change the time of now. The lock is held.
 func (s *Store) touch(key string) error {
-	now := time.Now()
-	if err := os.Chtimes(s.path(key), now, now); err != nil {
+	now, path := time.Now(), s.path(key)
+	if s.kept[key].log > 0 {
+		path = logOf(path)
+	}
+	if err := os.Chtimes(path, now, now); err != nil {
 		delete(s.kept, key)
 		return fmt.Errorf("confirm kept snapshot: %w", err)
 	}
@@ -340,7 +354,7 @@ func readKept(path string) (*wire.Snapshot, time.Time, error) {
 			return nil, time.Time{}, fmt.Errorf("%s: it holds empty endpoints", path)
 		}
 	}
-	changes, err := readLog(logOf(path), string(said))
+	changes, changed, err := readLog(logOf(path), string(said))
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -350,6 +364,9 @@ func readKept(path string) (*wire.Snapshot, time.Time, error) {
 	}
 	if err := replay(snapshot, changes); err != nil {
 		return nil, time.Time{}, fmt.Errorf("%s: %w", logOf(path), err)
+	}
+	if len(changes) > 0 {
+		return snapshot, changed, nil
 	}
 	return snapshot, info.ModTime(), nil
 }

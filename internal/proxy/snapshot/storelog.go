@@ -25,7 +25,8 @@ import (
 // is written as one rule. The first line names the snapshot that it is about, by its sum;
 // each further one is a change behind its own. A line without an end is of a process that
 // was killed, and did not happen; a log of another snapshot is of one that was killed after
-// it had written this one.
+// it had written this one. While there is a log, it is the log whose time is when the snapshot
+// was last known to be current: were it lost, what it withdrew would come back as if it were new.
 const (
 	logSuffix = ".snapshot.log"
 	logWord   = "sluice-snapshot-log sha256:"
@@ -153,11 +154,6 @@ func (s *Store) extend(key string, state *keptState, to *wire.Snapshot) (bool, e
 	}
 	state.log += int64(len(line))
 	state.snapshot = to
-	// As if it had been written: by the clock of the file system.
-	now := unix.Timespec{Nsec: unix.UTIME_NOW}
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{now, now}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return false, fmt.Errorf("confirm kept snapshot: %w", err)
-	}
 	return true, nil
 }
 
@@ -177,14 +173,15 @@ func (s *keptState) isAt(path string) bool {
 	return err == nil && string(first) == firstLine(s.sum)
 }
 
-// readLog reads the changes of the snapshot with this sum; none where there is no log of it.
-func readLog(path, sum string) ([]keptChange, error) {
+// readLog reads the changes of the snapshot with this sum, and when the last was known to be
+// current; none where there is no log of it.
+func readLog(path, sum string) (changes []keptChange, confirmed time.Time, err error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, confirmed, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, confirmed, err
 	}
 	defer file.Close()
 	info, err := file.Stat()
@@ -192,20 +189,20 @@ func readLog(path, sum string) ([]keptChange, error) {
 		err = oursAlone(info)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, confirmed, fmt.Errorf("%s: %w", path, err)
 	}
 	b, err := io.ReadAll(io.LimitReader(file, MaxKeptBytes+1))
 	if err != nil {
-		return nil, err
+		return nil, confirmed, err
 	}
 	if len(b) > MaxKeptBytes {
-		return nil, fmt.Errorf("%s: more than %d bytes", path, MaxKeptBytes)
+		return nil, confirmed, fmt.Errorf("%s: more than %d bytes", path, MaxKeptBytes)
 	}
-	changes, err := parseLog(b, sum)
+	changes, err = parseLog(b, sum)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, confirmed, fmt.Errorf("%s: %w", path, err)
 	}
-	return changes, nil
+	return changes, info.ModTime(), nil
 }
 
 func parseLog(b []byte, sum string) (changes []keptChange, err error) {

@@ -297,3 +297,29 @@ func TestOfAClassThatNobodyFollowsNoSnapshotIsRemembered(t *testing.T) {
 		t.Errorf("kept: %s", got)
 	}
 }
+
+func TestASnapshotWhoseLogIsLostIsAsOldAsItIs(t *testing.T) {
+	store := newStore(t)
+	save(t, store, "a.example.com", "b.example.com")
+	path, before := store.path("class"), time.Now().Add(-time.Hour).Truncate(time.Second)
+	if err := os.Chtimes(path, before, before); err != nil {
+		t.Fatal(err)
+	}
+	save(t, store, "b.example.com") // the first is withdrawn, in the log
+	version := store.kept["class"].version()
+	if err := store.Confirm("class", version); err != nil {
+		t.Fatal(err)
+	}
+	if _, confirmed, err := store.Load("class"); err != nil || time.Since(confirmed) > time.Minute {
+		t.Errorf("with its log it was confirmed at %v, %v", confirmed, err)
+	}
+	if err := os.Remove(logOf(path)); err != nil {
+		t.Fatal(err)
+	}
+	if _, confirmed, err := store.Load("class"); err != nil || !confirmed.Equal(before) {
+		t.Errorf("without its log it was confirmed at %v, want %v: %v", confirmed, before, err)
+	}
+	if err := store.Confirm("class", version); err == nil {
+		t.Error("what is not there any more was confirmed")
+	}
+}
