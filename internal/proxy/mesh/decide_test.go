@@ -156,10 +156,13 @@ func TestAnEndpointThatIsNoPodIsNotReachedAndSaysSo(t *testing.T) {
 		t.Error("the address of no Pod was connected to")
 	default:
 	}
-	again := pod
-	again.Addresses = pod.Addresses[1:]
-	if keyOf(&pod, 80) == keyOf(&again, 80) {
-		t.Error("a Pod at another address gets the connections to the one before")
+	bare, moved, second := pod, pod, pod
+	bare.Proxy, moved.Addresses = "", pod.Addresses[1:]
+	second.Addresses = []netip.Addr{pod.Addresses[0], netip.MustParseAddr("127.0.0.3")}
+	for what, again := range map[string]*wire.Endpoint{"at another address": &moved, "at another second address": &second, "without a sidecar": &bare} {
+		if keyOf(&pod, 80) == keyOf(again, 80) {
+			t.Errorf("a Pod %s gets the connections to the one before", what)
+		}
 	}
 }
 

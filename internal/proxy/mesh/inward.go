@@ -28,6 +28,9 @@ func Into(c *capture.Capture) Inward {
 	}
 }
 
+// ofEachFamily is how many addresses an endpoint has at most.
+const ofEachFamily = 2
+
 // connectTimeout bounds a connect to an address of the cluster.
 const connectTimeout = 10 * time.Second
 
@@ -52,7 +55,7 @@ func (w *Way) dial(ctx context.Context, e *wire.Endpoint, port uint16) (*net.TCP
 	defer cancel()
 	var dialer net.Dialer
 	var failed error
-	for _, address := range e.Addresses { // of each family one
+	for _, address := range e.Addresses[:min(len(e.Addresses), ofEachFamily)] {
 		conn, err := dialer.DialContext(ctx, "tcp", netip.AddrPortFrom(address, target(e, port)).String())
 		if err == nil {
 			return conn.(*net.TCPConn), nil
@@ -71,18 +74,19 @@ func target(e *wire.Endpoint, port uint16) uint16 {
 }
 
 // poolKey says what a pool's connections share. An instance of the same name may be another
-// Pod later, at another address.
+// Pod later, at other addresses or without a sidecar.
 type poolKey struct {
 	instance string
 	port     uint16 // of the service
-	at       netip.AddrPort
+	proxied  bool
+	at       [ofEachFamily]netip.AddrPort
 }
 
 // keyOf is the key of the pool to a port of an endpoint.
 func keyOf(e *wire.Endpoint, port uint16) poolKey {
-	key := poolKey{instance: e.Instance, port: port}
-	if len(e.Addresses) > 0 {
-		key.at = netip.AddrPortFrom(e.Addresses[0], target(e, port))
+	key := poolKey{instance: e.Instance, port: port, proxied: e.Proxy != ""}
+	for i := range min(len(e.Addresses), len(key.at)) {
+		key.at[i] = netip.AddrPortFrom(e.Addresses[i], target(e, port))
 	}
 	return key
 }
