@@ -1,17 +1,12 @@
 package policy
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
-	"github.com/gaissmai/bart"
-
-	"sluice.dev/sluice/internal/addresses"
 	"sluice.dev/sluice/internal/names"
 )
 
@@ -65,27 +60,6 @@ type edit struct {
 	owned  []uint32           // numbers of these
 	tables map[portKey]bool   // tables that are ours to change; whether their addresses changed
 	tiers  map[*tier]bool     // likewise, of addresses
-}
-
-// held is a holder and how many patterns have its number. A rule counts as one for its own.
-type held struct {
-	*holder
-	patterns int
-	own      bool // the edit made it, of several rules: it may be changed
-}
-
-// joining is a holder and the rule that is put in beside its rules or taken out of them:
-// many patterns of two rules get one holder.
-type joining struct {
-	holder *holder
-	rule   *ruleEntry
-	out    bool
-}
-
-// joined is what came of it, unless the number has another holder by now.
-type joined struct {
-	holder *holder
-	number uint32
 }
 
 // takeOut takes rules out by their IDs and leaves the others in e.set.rules.
@@ -248,22 +222,6 @@ func (r *ruleEntry) patterns() func(yield func(names.Pattern) bool) {
 	}
 }
 
-// ranges yields the ranges of addresses, some perhaps more than once.
-func (r *ruleEntry) ranges() func(yield func(netip.Prefix) bool) {
-	return func(yield func(netip.Prefix) bool) {
-		for _, pattern := range r.rule.Hosts {
-			if addr, ok := pattern.Addr(); ok && !yield(netip.PrefixFrom(addr, addr.BitLen())) {
-				return
-			}
-		}
-		for _, cidr := range r.rule.CIDRs {
-			if !yield(cidr) {
-				return
-			}
-		}
-	}
-}
-
 // changeAny changes the rules that name "*".
 func (e *edit) changeAny(change func([]*ruleEntry) []*ruleEntry) {
 	if !e.ownAny {
@@ -273,100 +231,6 @@ func (e *edit) changeAny(change func([]*ruleEntry) []*ruleEntry) {
 		}
 	}
 	e.any = change(e.any)
-}
-
-// number gives a holder a number.
-func (e *edit) number(h held) uint32 {
-	if n := len(e.set.free); n > 0 {
-		number := e.set.free[n-1]
-		e.set.free = e.set.free[:n-1]
-		e.set.holders[number] = h
-		return number
-	}
-	e.set.holders = append(e.set.holders, h)
-	return uint32(len(e.set.holders) - 1)
-}
-
-// leave says that one pattern less has the number.
-func (e *edit) leave(number uint32) {
-	of := &e.set.holders[number]
-	if of.patterns--; of.patterns == 0 {
-		*of = held{}
-		e.set.free = append(e.set.free, number)
-	}
-}
-
-// join returns the number of the holder that one pattern has after a rule was put in beside
-// those of its holder, or taken out of them.
-func (e *edit) join(number uint32, rule *ruleEntry, out bool) uint32 {
-	of := &e.set.holders[number]
-	key := joining{of.holder, rule, out}
-	made, ok := e.joined[key]
-	if !ok || e.set.holders[made.number].holder != made.holder {
-		if of.own && of.patterns == 1 && !(out && len(of.members) == 2) {
-			of.holder = of.with(of.members, rule, out)
-			return number
-		}
-		made.holder = of.with(slices.Clone(of.members), rule, out)
-		if len(made.holder.members) == 1 {
-			made.number = made.holder.members[0].number
-			made.holder = e.set.holders[made.number].holder
-		} else {
-			made.number = e.number(held{holder: made.holder, own: true})
-			e.owned = append(e.owned, made.number)
-		}
-		e.joined[key] = made
-	}
-	e.set.holders[made.number].patterns++
-	e.leave(number)
-	return made.number
-}
-
-// with returns a holder of one rule more or less, whose tiers are made in the end.
-func (*holder) with(members []*ruleEntry, rule *ruleEntry, out bool) *holder {
-	if out {
-		return &holder{members: withoutRule(members, rule)}
-	}
-	return &holder{members: insertRule(members, rule)}
-}
-
-// insertRule puts a rule into a list in the order of IDs, behind those of the same ID.
-func insertRule(all []*ruleEntry, fresh *ruleEntry) []*ruleEntry {
-	at := len(all)
-	for at > 0 && all[at-1].rule.ID > fresh.rule.ID {
-		at--
-	}
-	return slices.Insert(all, at, fresh)
-}
-
-func withoutRule(all []*ruleEntry, gone *ruleEntry) []*ruleEntry {
-	at := slices.Index(all, gone)
-	if at < 0 {
-		return all
-	}
-	return slices.Delete(all, at, at+1)
-}
-
-// newHolder makes the tiers of rules, which come in the order of IDs.
-func newHolder(members []*ruleEntry) *holder {
-	h := &holder{members: members}
-	for _, member := range members {
-		h.rule = tighter(h.rule, &member.rule)
-		for _, port := range member.rule.Ports {
-			key := portOf(port.Protocol.Transport(), port.Port)
-			at, found := slices.BinarySearchFunc(h.ports, key, func(t portTier, key portKey) int { return cmp.Compare(t.port, key) })
-			if !found {
-				h.ports = slices.Insert(h.ports, at, portTier{port: key})
-			}
-			h.ports[at].tier.add(member.candidate(port))
-		}
-	}
-	h.ports = slices.Clip(h.ports)
-	return h
-}
-
-func (r *ruleEntry) candidate(port Port) candidate {
-	return candidate{&r.rule, port.Protocol, r.consent, port.IdleTimeout}
 }
 
 // table returns the table of a port, to be changed.
@@ -389,73 +253,6 @@ func (e *edit) count(of *ruleEntry, by int) {
 	for _, port := range of.rule.Ports {
 		_, table := e.table(port)
 		table.nameProtocols = table.named.add(port.Protocol, by)
-	}
-}
-
-// addRange puts a rule into the tiers of a range.
-func (e *edit) addRange(cidr netip.Prefix, of *ruleEntry) {
-	if cidr = unmapPrefix(cidr); addresses.InOwn(cidr) {
-		return // Sluice's own: no rule holds it
-	}
-	for _, port := range of.rule.Ports {
-		key, table := e.table(port)
-		e.ownRanges(key, table)
-		at, found := table.addrs.Get(cidr)
-		switch {
-		case !found:
-			at = &tier{}
-		case !e.tiers[at]:
-			at = &tier{candidates: slices.Clone(at.candidates)}
-		}
-		if !found || !e.tiers[at] {
-			e.tiers[at] = true
-			table.addrs.Insert(cidr, at)
-		}
-		at.add(of.candidate(port))
-		table.addrProtocols = table.ranged.add(port.Protocol, 1)
-	}
-}
-
-// removeRange takes a rule out of the tiers of a range. A range that the rule lists more
-// than once was counted as often.
-func (e *edit) removeRange(cidr netip.Prefix, of *ruleEntry) {
-	if cidr = unmapPrefix(cidr); addresses.InOwn(cidr) {
-		return
-	}
-	for _, port := range of.rule.Ports {
-		key, table := e.table(port)
-		e.ownRanges(key, table)
-		table.addrProtocols = table.ranged.add(port.Protocol, -1)
-		at, found := table.addrs.Get(cidr)
-		if !found {
-			continue
-		}
-		if !e.tiers[at] {
-			at = &tier{candidates: slices.Clone(at.candidates)}
-			e.tiers[at] = true
-			table.addrs.Insert(cidr, at)
-		}
-		at.candidates = slices.DeleteFunc(at.candidates, func(c candidate) bool { return c.rule == &of.rule })
-		if len(at.candidates) == 0 {
-			table.addrs.Delete(cidr)
-		}
-	}
-}
-
-// ownRanges makes the ranges of a table ours to change. All of them are compiled anew in
-// the end, so they may as well be copied.
-func (e *edit) ownRanges(key portKey, table *portTable) {
-	if e.tables[key] {
-		return
-	}
-	e.tables[key] = true
-	if table.addrs != nil {
-		table.addrs = table.addrs.Clone()
-		return
-	}
-	table.addrs = new(bart.Table[*tier])
-	for _, ours := range addresses.OwnPrefixes() {
-		table.addrs.Insert(ours, &tier{})
 	}
 }
 
