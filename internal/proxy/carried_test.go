@@ -19,8 +19,8 @@ type arrived struct {
 	body                 string
 }
 
-// keeping is a server that answers "ok" and hands on what it got.
-func keeping(got chan<- arrived) func(net.Conn) {
+// serving is a server that answers each request of a connection with what answer makes of it.
+func serving(answer func(r *http.Request, body string) string) func(net.Conn) {
 	return func(c net.Conn) {
 		requests := bufio.NewReader(c)
 		for {
@@ -32,14 +32,21 @@ func keeping(got chan<- arrived) func(net.Conn) {
 			if err != nil {
 				return
 			}
-			got <- arrived{r.Method, r.RequestURI, r.Host, r.Header, string(body)}
-			answer := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
-			if r.Method != "HEAD" {
-				answer += "ok"
-			}
-			io.WriteString(c, answer)
+			io.WriteString(c, answer(r, string(body)))
 		}
 	}
+}
+
+// keeping is a server that answers "ok" and hands on what it got.
+func keeping(got chan<- arrived) func(net.Conn) {
+	return serving(func(r *http.Request, body string) string {
+		got <- arrived{r.Method, r.RequestURI, r.Host, r.Header, body}
+		answer := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+		if r.Method != "HEAD" {
+			answer += "ok"
+		}
+		return answer
+	})
 }
 
 // A body is a request's, whatever its method: it goes with its head, or a server would

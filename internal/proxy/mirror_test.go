@@ -17,21 +17,10 @@ import (
 
 // heads is what a service was sent, head by head; it answers each with a status of its own.
 func heads(got chan<- string) func(net.Conn) {
-	return func(c net.Conn) {
-		r := bufio.NewReader(c)
-		for {
-			request, err := http.ReadRequest(r)
-			if err != nil {
-				return
-			}
-			body, err := io.ReadAll(request.Body)
-			if err != nil {
-				return
-			}
-			got <- fmt.Sprintf("%s %s %s %q", request.Method, request.Host, request.RequestURI, body)
-			io.WriteString(c, "HTTP/1.1 418 I'm a teapot\r\ncontent-length: 6\r\n\r\nmirror")
-		}
-	}
+	return serving(func(r *http.Request, body string) string {
+		got <- fmt.Sprintf("%s %s %s %q", r.Method, r.Host, r.RequestURI, body)
+		return "HTTP/1.1 418 I'm a teapot\r\ncontent-length: 6\r\n\r\nmirror"
+	})
 }
 
 // flowOf is the closed record of which that holds, once there is one.
