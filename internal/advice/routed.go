@@ -142,21 +142,12 @@ func endpointsOf(snapshot *wire.Snapshot, to route.Destination, port uint16) (n 
 			continue
 		}
 		for i := range of.Endpoints {
-			if e := &of.Endpoints[i]; slices.Contains(e.Ports, port) && carries(e.Labels, to.Labels) {
+			if e := &of.Endpoints[i]; slices.Contains(e.Ports, port) && wire.Carries(e.Labels, to.Labels) {
 				n++
 			}
 		}
 	}
 	return n
-}
-
-func carries(has, wanted map[string]string) bool {
-	for key, value := range wanted {
-		if got, ok := has[key]; !ok || got != value {
-			return false
-		}
-	}
-	return true
 }
 
 // Lines are what the route rules do, line by line, each with what it is about.

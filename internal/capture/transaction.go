@@ -154,7 +154,7 @@ func confirms(datagram []byte, sequence uint32) (done bool, err error) {
 			}
 			done = done || binary.NativeEndian.Uint32(datagram[8:]) == sequence
 		}
-		datagram = datagram[min(len(datagram), int(length+3)&^3):]
+		datagram = datagram[min(uint64(len(datagram)), (uint64(length)+3)&^3):]
 	}
 	return done, nil
 }

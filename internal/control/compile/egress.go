@@ -286,16 +286,6 @@ func (x *egressIndex) selecting(w wire.Workload) []*compiledEgress {
 // selects reports whether the workload carries all labels and, where accounts
 // are listed, runs as one of them.
 func selects(from *v1alpha1.WorkloadSelector, w wire.Workload) bool {
-	return carries(w.Labels, from.Labels) &&
+	return wire.Carries(w.Labels, from.Labels) &&
 		(len(from.ServiceAccounts) == 0 || slices.Contains(from.ServiceAccounts, w.Account))
-}
-
-// carries reports whether has holds every label of wanted.
-func carries(has, wanted map[string]string) bool {
-	for key, value := range wanted {
-		if got, ok := has[key]; !ok || got != value {
-			return false
-		}
-	}
-	return true
 }

@@ -36,7 +36,7 @@ type routeSource struct {
 
 // selects reports whether a caller that is behind these services is meant.
 func (s *routeSource) selects(w wire.Workload, services []names.Name) bool {
-	return carries(w.Labels, s.labels) &&
+	return wire.Carries(w.Labels, s.labels) &&
 		(s.service.IsZero() || slices.Contains(services, s.service) || s.ingress && isIngress(w))
 }
 

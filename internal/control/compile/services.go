@@ -167,7 +167,7 @@ func (s *serviceSet) announce(name names.Name, w wire.Workload, report func(obje
 func (s *serviceSet) of(w wire.Workload) []names.Name {
 	var out []names.Name
 	for _, service := range s.selecting[w.Namespace] {
-		if carries(w.Labels, service.selector) {
+		if wire.Carries(w.Labels, service.selector) {
 			out = append(out, service.service.Name)
 		}
 	}

@@ -137,7 +137,7 @@ func (p *population) ofRoute(r *compiledRoute) (texts []string) {
 		switch {
 		case len(callers) == 0:
 			texts = append(texts, fmt.Sprintf("has a spec.match.source that selects no running workload: none is behind %s", source.service))
-		case !slices.ContainsFunc(callers, func(w wire.Workload) bool { return carries(w.Labels, source.labels) }):
+		case !slices.ContainsFunc(callers, func(w wire.Workload) bool { return wire.Carries(w.Labels, source.labels) }):
 			texts = append(texts, fmt.Sprintf("has a spec.match.source that selects no running workload: none behind %s has %s", source.service, labelText(source.labels)))
 		}
 	}
@@ -153,7 +153,7 @@ func (p *population) ofRoute(r *compiledRoute) (texts []string) {
 			}
 		}
 		serving := p.endpoints[service]
-		if len(serving) > 0 && !slices.ContainsFunc(serving, func(e wire.Endpoint) bool { return carries(e.Labels, target.Labels) }) {
+		if len(serving) > 0 && !slices.ContainsFunc(serving, func(e wire.Endpoint) bool { return wire.Carries(e.Labels, target.Labels) }) {
 			texts = append(texts, fmt.Sprintf("has spec.route[%d].labels that select no running workload: none that serves %s has %s", i, service, labelText(target.Labels)))
 		}
 	}

@@ -88,7 +88,10 @@ func (a *away) run(out exchange.Message) error {
 		if a.head.status >= 200 {
 			return a.body(a.buffer[size:n])
 		}
-		if a.head.status == 101 || interim == maxInterim {
+		if a.head.status == 101 {
+			return a.unread(unaskedSwitch)
+		}
+		if interim == maxInterim {
 			return a.unread(manyInterim)
 		}
 		if n = copy(a.buffer, a.buffer[size:n]); n == 0 {

@@ -124,10 +124,5 @@ func (b *balance) forget(s *snapshot.Snapshot) {
 
 // fits reports whether an endpoint carries the labels and serves the port.
 func fits(e *wire.Endpoint, labels map[string]string, port uint16) bool {
-	for key, value := range labels {
-		if e.Labels[key] != value {
-			return false
-		}
-	}
-	return slices.Contains(e.Ports, port)
+	return wire.Carries(e.Labels, labels) && slices.Contains(e.Ports, port)
 }

@@ -190,3 +190,11 @@ func BenchmarkDecide(b *testing.B) {
 		w.decide(s, Target{details, 9080}, route.Request{})
 	}
 }
+
+func TestALabelThatIsAbsentIsNotAnEmptyOne(t *testing.T) {
+	bare, empty := wire.Endpoint{Ports: []uint16{80}}, wire.Endpoint{Ports: []uint16{80}, Labels: map[string]string{"version": ""}}
+	wanted := map[string]string{"version": ""}
+	if fits(&bare, wanted, 80) || !fits(&empty, wanted, 80) || fits(&empty, wanted, 81) || !fits(&bare, nil, 80) {
+		t.Error("an endpoint takes part by a label that it has not, or not by one that it has")
+	}
+}

@@ -195,7 +195,7 @@ func (s *Stock) has(m *Member, n int) bool {
 	return m.used+n <= max(s.common/max(len(s.members), 1), s.common-s.used-n+1)
 }
 
-// lacks reports whether the Stock beside leaves m less than n more units. The caller holds
+// lacks reports whether the Stock beside leaves m fewer than n more units. The caller holds
 // mu.
 func (s *Stock) lacks(m *Member, n int) bool {
 	if s.beside == nil {

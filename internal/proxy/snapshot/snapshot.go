@@ -40,7 +40,6 @@ type Snapshot struct {
 	Domain    string         // of the mesh's names
 
 	policies []*wire.Policy // what Policy was made of
-	options  policy.Options // likewise
 	services *services
 }
 
@@ -105,7 +104,7 @@ func (b *Builder) Build(from *wire.Snapshot, view View, base *Snapshot) (*Snapsh
 		Policy: set, Routes: routes, Directory: b.directory(from).In(view.Namespace),
 		Roots: roots.pool, RootsID: roots.id, HasOwnRoots: from.Mesh.TrustedRoots != "",
 		Limits: from.Mesh.Limits, Telemetry: from.Mesh.Telemetry, Domain: from.Directory.Domain,
-		policies: from.Policies, options: options, services: b.services(from),
+		policies: from.Policies, services: b.services(from),
 	}, nil
 }
 
