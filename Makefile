@@ -50,7 +50,7 @@ test-clients: ## run every client of the table, fetching those that are missing 
 check: lint race fuzz ## lint, the race detector, FUZZTIME (30s) of each fuzz test
 
 .PHONY: race
-race: ## run the tests of packages under the race detector, shuffled (needs a C compiler); those below test/ run programs that are built without it
+race: ## run the tests under the race detector, shuffled (needs a C compiler), but those below test/, whose programs are built without it
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout $(PATIENCE) $$($(GO) list ./... | grep -v /test)
 
 .PHONY: fuzz

@@ -139,8 +139,8 @@ type MeshConfigSpec struct {
 	Telemetry *Telemetry `json:"telemetry,omitempty"`
 	// AllowBypass lets Pods keep part of their traffic from their sidecar (--includeIPRanges of
 	// kube-inject, annotations, privileges) or have none at all; sluice status marks them as
-	// bypassed. It is asked for by kube-inject alone, so far: who writes a Pod without it is not
-	// held to it. Default: false.
+	// bypassed. sluice kube-inject asks for it, and sluice-server for Pods of namespaces with the
+	// label sluice-injection=enabled. Default: false.
 	AllowBypass bool `json:"allowBypass,omitempty"`
 }
 

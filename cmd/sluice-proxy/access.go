@@ -126,7 +126,7 @@ func (d *daemon) endAccessLog() {
 
 // countAccessLog adds what became of its lines.
 func (d *daemon) countAccessLog(s *metrics.State) {
-	s.Counter("sluice_access_log_lines_total", "Lines of the access log by what became of them: written; lost by the file or collector; dropped, for too many waited; sampled, for it was to be left out.", []string{"outcome"}, func(show func(float64, ...string)) {
+	s.Counter("sluice_access_log_lines_total", "Lines of the access log by what became of them: written; lost by the file or collector; dropped because too many waited; or left out by the sample (sampled).", []string{"outcome"}, func(show func(float64, ...string)) {
 		if d.access == nil {
 			return
 		}

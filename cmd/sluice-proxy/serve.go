@@ -36,7 +36,7 @@ type daemon struct {
 	log     *slog.Logger
 	proxy   *proxy.Proxy
 	flows   *record.Ring   // closed records
-	metrics *metrics.Proxy // nil without --metrics
+	metrics *metrics.Proxy // nil without --metrics and --otlp
 	ready   endpoint.Health
 
 	collector *otlp.Exporter   // nil without --otlp

@@ -28,8 +28,8 @@ import (
 // defaultPushListen is where proxies of Pods are served: Istio's port of that purpose.
 const defaultPushListen = ":15012"
 
-// defaultWebhookListen is where the cluster's API server asks about rules: Istio's port of
-// that purpose.
+// defaultWebhookListen is where the cluster's API server asks about rules and Pods: Istio's
+// port of that purpose.
 const defaultWebhookListen = ":15017"
 
 // clusterOptions are the flags of a server on Kubernetes. Without the first two nothing of

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -49,10 +48,10 @@ without a cluster and without kubectl. With Helm: helm install sluice deploy/hel
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.print, "print", false, "write the manifests to standard output and apply nothing")
-	f.StringArrayVar(&o.files, "values", nil, "`FILE` with values of the chart, - for standard input; may be repeated, and the last one counts")
+	f.StringArrayVar(&o.files, "values", nil, "`FILE` with values of the chart, - for standard input; may be repeated; values of a later file replace those of earlier ones")
 	f.StringVar(&o.hub, "hub", inject.DefaultHub, "`PREFIX` of the images, which are PREFIX/sluice-server and PREFIX/sluice-proxy")
 	f.StringVar(&o.tag, "tag", version.String(), "`TAG` of the images")
-	f.StringVar(&o.pullPolicy, "imagePullPolicy", "IfNotPresent", "pull policy of the server's image: Always, IfNotPresent or Never")
+	f.StringVar(&o.pullPolicy, "imagePullPolicy", "IfNotPresent", "pull policy of the images, of the server and of sidecars: Always, IfNotPresent or Never")
 	f.IntVar(&o.replicas, "replicas", 2, "how many servers run")
 	f.BoolVar(&o.wait, "wait", true, "wait until the servers run and are asked")
 	o.kubectl.define(f)
@@ -92,7 +91,7 @@ func readValues(cmd *cobra.Command, file string) (chart.Values, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	if len(data) > maxValues {
-		return nil, fmt.Errorf("%s has more than %d bytes, which are not the values of a chart", name, maxValues)
+		return nil, fmt.Errorf("%s has more than %d bytes: too long for values of the chart", name, maxValues)
 	}
 	return chart.ReadValues(name, data)
 }
@@ -144,7 +143,7 @@ func install(cmd *cobra.Command, o *installFlags) error {
 	if err := k.untilAsked(ctx, objects); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Sluice %s runs in %s; sluice kube-inject -f FILE puts the sidecar into what you apply\n", version.String(), chart.Namespace)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Sluice runs in %s; sluice kube-inject -f FILE puts the sidecar into what you apply\n", chart.Namespace)
 	return err
 }
 
@@ -179,6 +178,3 @@ func (k *kubectl) untilAsked(ctx context.Context, objects []chart.Object) error 
 func isWebhook(object *chart.Object) bool {
 	return slices.Contains([]string{"ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"}, object.Kind)
 }
-
-// errNoCluster is wrapped where there is no kubectl to go through.
-var errNoCluster = errors.New("kubectl is not in PATH")

@@ -51,11 +51,11 @@ type kubectl struct {
 // find returns the kubectl of PATH.
 func (o *kubectlFlags) find(cmd *cobra.Command) (*kubectl, error) {
 	if o.timeout <= 0 {
-		return nil, fmt.Errorf("--timeout %s must be more than nothing", o.timeout)
+		return nil, fmt.Errorf("--timeout %s must be longer than 0", o.timeout)
 	}
 	program, err := exec.LookPath("kubectl")
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s goes through it; sluice install --print writes the manifests without it", errNoCluster, cmd.CommandPath())
+		return nil, fmt.Errorf("kubectl is not in PATH: %s goes through it; sluice install --print writes the manifests without it", cmd.CommandPath())
 	}
 	k := &kubectl{program: program, out: cmd.OutOrStdout(), errOut: cmd.ErrOrStderr()}
 	if o.kubeconfig != "" {

@@ -13,9 +13,9 @@ import (
 // What Change fails on besides what NewSet fails on.
 var (
 	// ErrNotThere says that a rule which is to be taken out is not in the Set.
-	ErrNotThere = errors.New("the rule is not among those that are changed")
+	ErrNotThere = errors.New("there is no such rule")
 	// ErrTwice says that a Set has two rules of one ID, or would: which is which cannot be told.
-	ErrTwice = errors.New("there are two of it")
+	ErrTwice = errors.New("there are two of that ID")
 )
 
 // Change returns a Set of other rules: without those of the IDs in gone, and with those

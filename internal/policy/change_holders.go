@@ -38,7 +38,7 @@ func (e *edit) number(h held) uint32 {
 	return uint32(len(e.set.holders) - 1)
 }
 
-// leave says that one pattern less has the number.
+// leave says that one pattern fewer has the number.
 func (e *edit) leave(number uint32) {
 	of := &e.set.holders[number]
 	if of.patterns--; of.patterns == 0 {

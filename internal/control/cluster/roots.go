@@ -13,12 +13,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	applycore "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/kubernetes"
+	"sluice.dev/sluice/internal/kube/inject"
 )
 
 const (
 	// RootsConfigMap is what the ConfigMap of each namespace is called by which the sidecars
 	// there know the server.
-	RootsConfigMap = "sluice-roots"
+	RootsConfigMap = inject.RootsConfigMap
 	// rootsKey is the member of it.
 	rootsKey = "root-cert.pem"
 

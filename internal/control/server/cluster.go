@@ -55,7 +55,7 @@ type Cluster struct {
 	plane     *Plane
 	authority *authority.Authority
 	proxies   net.Listener
-	webhook   net.Listener // nil where no WebhookListen
+	webhook   net.Listener
 	http      *http.Server
 	quiet     func()
 	lock      *lock
@@ -70,7 +70,7 @@ type Cluster struct {
 // StartCluster starts the control plane of a cluster and returns when proxies and api.sock
 // are served.
 func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err error) {
-	if config.API == nil || config.Namespace == "" || config.Name == "" || config.PushListen == "" || config.Peers == nil || config.Log == nil {
+	if config.API == nil || config.Namespace == "" || config.Name == "" || config.PushListen == "" || config.WebhookListen == "" || config.Peers == nil || config.Log == nil {
 		return nil, errors.New("server: a field of ClusterConfig is missing")
 	}
 	if err := config.Sidecar.Check(); err != nil {

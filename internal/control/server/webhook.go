@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net"
 
-	"k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
+	v1 "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 	"k8s.io/client-go/rest"
 
 	hooks "sluice.dev/sluice/deploy/webhook"
@@ -56,10 +56,5 @@ func (s *Cluster) serveWebhook(ctx context.Context, access *rest.Config) error {
 	return nil
 }
 
-// WebhookAddress is where the API server's questions are answered; "" where they are not.
-func (s *Cluster) WebhookAddress() string {
-	if s.webhook == nil {
-		return ""
-	}
-	return s.webhook.Addr().String()
-}
+// WebhookAddress is where the API server's questions are answered.
+func (s *Cluster) WebhookAddress() string { return s.webhook.Addr().String() }

@@ -14,13 +14,12 @@ import (
 	seen "sluice.dev/sluice/internal/telemetry/attribute"
 )
 
-// MaxBatch is how many lines or spans one message to the collector holds.
+// MaxBatch is how many lines one message to the collector holds.
 const MaxBatch = 512
 
 // Logs is an accesslog.Output that sends records to the collector.
 type Logs struct {
 	exporter *otlploghttp.Exporter
-	provider *log.LoggerProvider
 	logger   otellog.Logger
 	emitted  emitted
 	scratch  []attribute.KeyValue
@@ -51,8 +50,8 @@ func (e *Exporter) Logs(ctx context.Context) (*Logs, error) {
 		return nil, err
 	}
 	l := &Logs{exporter: exporter}
-	l.provider = log.NewLoggerProvider(log.WithProcessor(&l.emitted), log.WithResource(e.resource), log.WithAttributeCountLimit(-1))
-	l.logger = l.provider.Logger("sluice.dev/sluice/access")
+	provider := log.NewLoggerProvider(log.WithProcessor(&l.emitted), log.WithResource(e.resource), log.WithAttributeCountLimit(-1))
+	l.logger = provider.Logger("sluice.dev/sluice/access")
 	return l, nil
 }
 

@@ -30,12 +30,12 @@ var Names = []string{"kubebox", "kubectl"}
 // is first in a Pod.
 var Node = []string{"coredns", "pause"}
 
-// MissingError says that the binaries were not built yet.
+// MissingError says that a binary is missing.
 type MissingError struct{ Path string }
 
 // Error implements error.
 func (e *MissingError) Error() string {
-	return e.Path + " is not there: make test-kube builds it (about 8 minutes and 5 GB of build cache the first time), or name a folder that has it in " + Variable
+	return e.Path + " is not there: make test-kube builds it (coredns and pause: make demo-kube), about 8 minutes and 5 GB of build cache the first time; or name a folder that has it in " + Variable
 }
 
 // Find returns the folder in which all binaries are, and more of them.

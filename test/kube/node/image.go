@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"runtime"
+	"strings"
 )
 
 // Image is an image that a test makes: files on top of those of another one, or of nothing.
@@ -64,9 +65,12 @@ func ReadImage(archive string) (*Image, error) {
 			Entrypoint, Env []string
 		}
 	}
-	blob := func(d descriptor) []byte { return files["blobs/sha256/"+trimDigest(d.Digest)] }
-	if err := json.Unmarshal(files["index.json"], &index); err != nil || len(index.Manifests) != 1 {
-		return nil, fmt.Errorf("%s holds %d images, %w", archive, len(index.Manifests), err)
+	blob := func(d descriptor) []byte { return files["blobs/sha256/"+strings.TrimPrefix(d.Digest, "sha256:")] }
+	if err := json.Unmarshal(files["index.json"], &index); err != nil {
+		return nil, fmt.Errorf("%s: index.json: %w", archive, err)
+	}
+	if len(index.Manifests) != 1 {
+		return nil, fmt.Errorf("%s holds %d images, not one", archive, len(index.Manifests))
 	}
 	if err := errors.Join(json.Unmarshal(blob(index.Manifests[0]), &manifest), json.Unmarshal(blob(manifest.Config), &config)); err != nil {
 		return nil, fmt.Errorf("%s: %w", archive, err)
@@ -84,11 +88,6 @@ func ReadImage(archive string) (*Image, error) {
 		image.below = append(image.below, content)
 	}
 	return image, nil
-}
-
-func trimDigest(digest string) string {
-	_, sum, _ := bytes.Cut([]byte(digest), []byte(":"))
-	return string(sum)
 }
 
 // Write writes an archive as docker save does, which ctr imports.

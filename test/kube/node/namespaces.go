@@ -98,7 +98,10 @@ func Main(run func() int) (int, error) {
 			if err != nil && !errors.As(err, &exit) {
 				return 1, err
 			}
-			return max(0, cmd.ProcessState.ExitCode()), nil
+			if code := cmd.ProcessState.ExitCode(); code >= 0 {
+				return code, nil
+			}
+			return 1, fmt.Errorf("the program in the namespaces ended: %w", err)
 		}
 	}
 }

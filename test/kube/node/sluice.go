@@ -79,12 +79,12 @@ func (n *Node) ImportBookinfo(ctx context.Context, program string) error {
 }
 
 // ImportPause imports what holds the namespaces of a Pod, which is a program of the caller's.
-func (n *Node) ImportPause(ctx context.Context, program string, arguments ...string) error {
+func (n *Node) ImportPause(ctx context.Context, program string) error {
 	content, err := os.ReadFile(program)
 	if err != nil {
 		return err
 	}
-	return n.importImage(ctx, &Image{Name: pauseImage, Files: map[string][]byte{"pause": content}, Entrypoint: append([]string{"/pause"}, arguments...), User: "1000"})
+	return n.importImage(ctx, &Image{Name: pauseImage, Files: map[string][]byte{"pause": content}, Entrypoint: []string{"/pause"}, User: "1000"})
 }
 
 func (n *Node) importImage(ctx context.Context, image *Image) error {
