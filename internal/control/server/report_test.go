@@ -93,13 +93,16 @@ func (m *mesh) reporter() *reporter {
 	}
 }
 
-// reporting runs a reporter on a mesh in a bubble of time.
+// reporting runs a reporter on a mesh in a bubble of time. It has looked once, at nothing, and so
+// long ago that what comes is seen at once: whether it started before or after the first
+// compilation of a test is not left to luck.
 func reporting(t *testing.T, test func(*testing.T, *mesh)) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh()
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { m.reporter().run(ctx) })
+		time.Sleep(reportAtMost)
 		test(t, m)
 		cancel()
 		running.Wait()
