@@ -19,6 +19,7 @@ var layers = [][]string{
 	{"snapshot", "proof", "http1"},
 	{"gate", "pools"},
 	{"carry"},
+	{"follow"},
 	{"egress", "mesh"},
 	{"ingress"},
 	{"."},

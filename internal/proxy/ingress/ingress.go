@@ -13,6 +13,7 @@ import (
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/proxy/follow"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/snapshot"
@@ -127,4 +128,4 @@ func forwarded(down *net.TCPConn) []exchange.Field {
 // forwarding is the fields that tell of a client: those of the client's own making are
 // removed, for the edge trusts none.
 // Nor may it say how long the mesh is to wait.
-var forwarding = append([]string{"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}, mesh.OverrideFields...)
+var forwarding = append([]string{"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}, follow.OverrideFields...)

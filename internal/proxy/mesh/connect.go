@@ -83,12 +83,15 @@ func (w *Way) connect(ctx context.Context, d *Decision, port uint16) (*net.TCPCo
 }
 
 // call is one request on its way to an endpoint: an exchange.Choice of that one's pool,
-// and of another's where it refuses the connection.
+// and of another's where it refuses the connection. It leads its attempts too.
 type call struct {
 	candidates
 	requests *Requests // whose record it is
 	rule     string
 	pool     *upstream.Pool
+
+	another     *wire.Endpoint // that the next attempt would go to
+	anotherPool *upstream.Pool
 }
 
 // begin is for the next request.
@@ -123,4 +126,22 @@ func (c *call) Dial(ctx context.Context) (exchange.Stream, error) {
 			return stream, nil // its peer was there a moment ago
 		}
 	}
+}
+
+// Another implements follow.Attempts: the endpoint after the current one, or that again where
+// there is no other.
+func (c *call) Another() bool {
+	c.another = c.way.nextOf(c.fit, nil, slices.Index(c.fit, c.current)+1, c.port)
+	if c.another == nil {
+		return false
+	}
+	var err error
+	c.anotherPool, err = c.way.pool(c.another, c.port)
+	return err == nil
+}
+
+// Turn implements follow.Attempts.
+func (c *call) Turn() {
+	c.current, c.n, c.pool = c.another, 0, c.anotherPool
+	c.requests.Via(c.current.Instance, c.rule, c.requests.endOf(c.current))
 }

@@ -10,6 +10,7 @@ import (
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/follow"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/pools"
 	"sluice.dev/sluice/internal/proxy/snapshot"
@@ -41,7 +42,7 @@ type Way struct {
 	ends     ends                                         // what records say of endpoints
 	findings findings                                     // which ports' servers were seen to speak first
 	pools    pools.Table[poolKey, struct{}]
-	budgets  budgets
+	budgets  follow.Budgets
 	copies   copies
 }
 

@@ -1,14 +1,14 @@
 package mesh
 
 import (
-	"net"
 	"net/netip"
-	"strconv"
+	"time"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/proxy/follow"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
@@ -22,7 +22,7 @@ import (
 type Requests struct {
 	carry.Requests
 	// Edge says that the client is none of the mesh's: each request gets a new x-request-id,
-	// and overrides nothing. Its Remove must have OverrideFields.
+	// and overrides nothing. Its Remove must have follow.OverrideFields.
 	Edge   bool
 	Remove []string         // fields that no request keeps
 	Append []exchange.Field // fields that each request gets
@@ -32,25 +32,21 @@ type Requests struct {
 	// knows none of the mesh.
 	Dialled netip.Addr
 
-	way      *Way
-	held     names.Name // the service that the connection's grant is for
-	last     endKey     // whom lastEnd is: mostly the next request's too, which then takes no lock
-	lastEnd  record.End
-	id       requestID
-	call     call    // the request of the moment
-	retries  retries // of it
-	over     overrides
-	look     route.Look
-	appended []exchange.Field // what it gets
-	cors     cors
-	edits    *exchange.AnswerEdits // of its answer; nil: none
-	mirror   mirror
+	way     *Way
+	held    names.Name // the service that the connection's grant is for
+	last    endKey     // whom lastEnd is: mostly the next request's too, which then takes no lock
+	lastEnd record.End
+	id      requestID
+	call    call // the request of the moment
+	plans   follow.Plans
+	mirror  mirror
 }
 
 // Init says of which connection the requests are.
 func (r *Requests) Init(w *Way, conn *gate.Conn, about carry.About) {
 	r.way = w
 	r.Requests.Init(w.kit, conn, about)
+	r.plans.Init(&r.Requests, &w.budgets)
 }
 
 // Route decides about one request to a service, whose record is open, and follows the
@@ -61,7 +57,7 @@ func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target) e
 
 // route is Route; delayed says that a fault has held the request up already.
 func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, delayed bool) exchange.Direction {
-	d := r.way.planned(s, to, route.Request{Method: x.Method, Path: x.Target, Authority: x.Host, HTTPS: x.HTTPS, Fields: x, Look: &r.look,
+	d := r.way.planned(s, to, route.Request{Method: x.Method, Path: x.Target, Authority: x.Host, HTTPS: x.HTTPS, Fields: x, Look: &r.plans.Look,
 		Ends: route.Ends{Source: r.way.caller.V4, Destination: r.Dialled}})
 	r.Decide(&d.Verdict)
 	if !d.Verdict.Passes() {
@@ -71,18 +67,10 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		r.held = to.Service
 		r.Conn().Hold(reachable{to.Service}, s)
 	}
-	actions := d.Plan.Does()
-	r.edits = nil
 	if d.Why == nil {
-		if direction, refused := r.upgrade(x, &d); refused {
-			return direction
-		}
-	}
-	if actions != nil && d.Why == nil {
-		if actions.CORS != nil && r.cors.read(x, actions.CORS) {
-			r.edits = r.cors.answer(actions.CORS, false)
-		}
-		if direction, instead := r.instead(x, &d, to, delayed); instead {
+		if direction, wait, instead := r.plans.Instead(x, &d.Plan, follow.Asked{Name: to.Service, Port: to.Port}, delayed); wait > 0 {
+			return r.later(x, to, wait)
+		} else if instead {
 			return direction
 		}
 	}
@@ -100,20 +88,25 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 	}
 	direction := exchange.Direction{
 		Upstream: &r.call, ID: uint64(r.ID()), AllowUpgrade: d.Plan.Upgradable(x.Upgrade), Explain: true, Remove: r.Remove, Append: r.Append,
-		Answer: r.edits,
+		Answer: r.plans.Answer(),
 	}
 	if r.Edge || r.id.missing(x) {
 		direction.Set = r.id.fresh()
 	}
 	if x.Host == "" { // HTTP/1.0
-		direction.SetHost = to.authority()
+		direction.SetHost = follow.Asked{Name: to.Service, Port: to.Port}.Authority()
 	}
-	if actions != nil {
-		r.edit(&direction, x, &d)
-		direction.Mirror = r.mirrors(&d, to.Port)
-	}
-	r.bound(&direction, x, actions)
+	r.plans.Edit(&direction, x, &d.Plan, r.Append)
+	direction.Mirror = r.mirrors(&d, to.Port)
+	r.plans.Bound(&direction, x, &d.Plan, &follow.Bounds{Timeout: route.DefaultTimeout, Overrides: !r.Edge, Name: r.held, Attempts: &r.call})
 	return direction
+}
+
+// later is apart from route so that a request without a delay allocates nothing.
+//
+//go:noinline
+func (r *Requests) later(x *exchange.Request, to Target, wait time.Duration) exchange.Direction {
+	return r.plans.Later(wait, func(s *snapshot.Snapshot) exchange.Direction { return r.route(s, x, to, true) })
 }
 
 // endOf is who an endpoint is to the request of the moment.
@@ -122,11 +115,6 @@ func (r *Requests) endOf(e *wire.Endpoint) record.End {
 		r.last, r.lastEnd = key, r.way.ends.of(r.Conn().Snapshot(), e, r.held)
 	}
 	return r.lastEnd
-}
-
-// authority is the Host of a request that had none: the service as it is called in full.
-func (t Target) authority() string {
-	return net.JoinHostPort(t.Service.String(), strconv.Itoa(int(t.Port)))
 }
 
 // served directs the requests of a connection whose workload dialled a service.

@@ -1,16 +1,12 @@
-package mesh
+package follow
 
 import (
 	"math/rand/v2"
-	"slices"
 	"time"
 
-	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy/exchange"
-	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
-	"sluice.dev/sluice/internal/wire"
 )
 
 // Waits between two attempts, as those of Istio 0.5's proxy: drawn from 0 to a bound that
@@ -20,40 +16,47 @@ const (
 	mostWait  = 250 * time.Millisecond
 )
 
+// Attempts leads the attempts of a request that is sent again.
+type Attempts interface {
+	// Another reports whether there is where to send it once more.
+	Another() bool
+	// Turn leads the next attempt to what Another found.
+	Turn()
+}
+
 // retries decides whether the request of the moment is sent again: an exchange.Retrier. It
 // belongs to one connection.
 type retries struct {
-	call   *call
+	to     Attempts
 	most   int
 	each   time.Duration
 	budget *budget
+	now    func() time.Time
 }
 
 // begin is for the next request.
-func (r *retries) begin(c *call, plan *route.Retries, most int, to names.Name) {
-	r.call, r.most, r.each = c, plan.Attempts, plan.Each
+func (r *retries) begin(plan *route.Retries, most int, of *budget, now func() time.Time, to Attempts) {
+	r.to, r.most, r.each = to, plan.Attempts, plan.Each
 	if most >= 0 {
 		r.most = most
 	}
-	r.budget = c.way.budgets.get(to)
-	r.budget.asked(c.way.kit.Now())
+	r.budget, r.now = of, now
+	of.asked(now())
 }
 
 // AttemptTimeout implements exchange.Retrier.
 func (r *retries) AttemptTimeout() time.Duration { return r.each }
 
-// Again implements exchange.Retrier: the next attempt goes to the next endpoint, where there
-// is another.
+// Again implements exchange.Retrier.
 func (r *retries) Again(a exchange.Attempt) (wait time.Duration, again bool) {
 	wait = rand.N(longestWait(a.Number))
 	if a.Number > r.most || !mayBeRepeated(a) || a.Left > 0 && wait >= a.Left {
 		return 0, false
 	}
-	next, pool := r.call.nextAttempt()
-	if next == nil || !r.budget.take(r.call.way.kit.Now()) {
+	if !r.to.Another() || !r.budget.take(r.now()) {
 		return 0, false
 	}
-	r.call.turn(next, pool)
+	r.to.Turn()
 	return wait, true
 }
 
@@ -75,24 +78,4 @@ func mayBeRepeated(a exchange.Attempt) bool {
 		return true
 	}
 	return false
-}
-
-// nextAttempt returns the endpoint after the current one, or that again where there is no other; nil
-// where there is none any more.
-func (c *call) nextAttempt() (*wire.Endpoint, *upstream.Pool) {
-	next := c.way.nextOf(c.fit, nil, slices.Index(c.fit, c.current)+1, c.port)
-	if next == nil {
-		return nil, nil
-	}
-	pool, err := c.way.pool(next, c.port)
-	if err != nil {
-		return nil, nil
-	}
-	return next, pool
-}
-
-// turn leads the call to another endpoint.
-func (c *call) turn(next *wire.Endpoint, pool *upstream.Pool) {
-	c.current, c.n, c.pool = next, 0, pool
-	c.requests.Via(next.Instance, c.rule, c.requests.endOf(next))
 }

@@ -1,4 +1,4 @@
-package mesh
+package follow
 
 import (
 	"testing"
@@ -6,15 +6,9 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/names"
-	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/exchange"
-	"sluice.dev/sluice/internal/proxy/gate"
-	"sluice.dev/sluice/internal/proxy/share"
-	"sluice.dev/sluice/internal/proxy/snapshot"
-	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
-	"sluice.dev/sluice/internal/wire"
 )
 
 // takes takes retries until there is none left.
@@ -53,40 +47,27 @@ func TestTheBudgetOfRetriesIsAFifthOfTheLoadAboveAFloor(t *testing.T) {
 	})
 }
 
-// calling directs the requests of a connection to details.
-func calling(t *testing.T, w *Way) *Requests {
-	holder := snapshot.NewHolder(snapshot.HolderConfig{})
-	g := gate.New(gate.Config{Holder: holder, Share: share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)})
-	conn, _, why := g.Admit(t.Context(), nil)
-	if why != nil {
-		t.Fatal(why)
-	}
-	r := new(Requests)
-	r.Init(w, conn, carry.About{})
-	return r
+// attempts counts those that were led elsewhere; none is a destination that is gone.
+type attempts struct {
+	turns int
+	none  bool
 }
 
-// called is a request to details that is sent to its endpoint one, with the retries of a rule.
-func called(t *testing.T, now func() time.Time, plan *route.Retries, most int) *retries {
-	stock := share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)
-	w := New(Config{Kit: &carry.Kit{Now: now, Upstream: upstream.Allowance{Open: stock, Handshakes: stock}}})
-	one, two := endpoint("details-v1/1", "v1"), endpoint("details-v1/2", "v1")
-	c := &call{requests: calling(t, w), candidates: candidates{way: w, port: 9080, fit: []*wire.Endpoint{&one, &two}, current: &one}}
-	r := new(retries)
-	r.begin(c, plan, most, details)
-	return r
-}
+func (a *attempts) Another() bool { return !a.none }
+func (a *attempts) Turn()         { a.turns++ }
 
 func TestARequestIsRepeatedWithinItsAttemptsAndTheBudget(t *testing.T) {
 	now := time.Now()
-	r := called(t, func() time.Time { return now }, &route.Retries{Attempts: 100, Each: time.Second}, -1)
+	var to attempts
+	var of budget
+	var r retries
+	r.begin(&route.Retries{Attempts: 100, Each: time.Second}, -1, &of, func() time.Time { return now }, &to)
 	if r.AttemptTimeout() != time.Second {
 		t.Errorf("an attempt has %v", r.AttemptTimeout())
 	}
 	for n := 1; n <= budgetFloor; n++ {
-		wait, again := r.Again(exchange.Attempt{Number: n, Status: 500})
-		if want := []string{"details-v1/1", "details-v1/2"}[n%2]; !again || wait < 0 || wait >= longestWait(n) || r.call.current.Instance != want {
-			t.Errorf("attempt %d: %v after %v, to %s", n, again, wait, r.call.current.Instance)
+		if wait, again := r.Again(exchange.Attempt{Number: n, Status: 500}); !again || wait < 0 || wait >= longestWait(n) || to.turns != n {
+			t.Errorf("attempt %d: %v after %v, the turn %d", n, again, wait, to.turns)
 		}
 	}
 	if _, again := r.Again(exchange.Attempt{Number: budgetFloor + 1, Status: 500}); again {
@@ -96,26 +77,29 @@ func TestARequestIsRepeatedWithinItsAttemptsAndTheBudget(t *testing.T) {
 	if _, again := r.Again(exchange.Attempt{Number: 100, Status: 500}); !again {
 		t.Error("not in the next second")
 	}
-	was := r.call.current
-	for _, a := range []exchange.Attempt{{Number: 4, Status: 500, Left: 1}, {Number: 4, Status: 200}} {
-		if _, again := r.Again(a); again || r.call.current != was {
-			t.Errorf("%+v: %v, to %s", a, again, r.call.current.Instance)
+	was := to.turns
+	for _, a := range []exchange.Attempt{{Number: 4, Status: 500, Left: 1}, {Number: 4, Status: 200}, {Number: 101, Status: 500}} {
+		if _, again := r.Again(a); again || to.turns != was {
+			t.Errorf("%+v: %v, the turn %d", a, again, to.turns)
 		}
 	}
-	if _, again := r.Again(exchange.Attempt{Number: 101, Status: 500}); again {
-		t.Error("past its attempts")
+	to.none = true
+	if _, again := r.Again(exchange.Attempt{Number: 4, Status: 500}); again || to.turns != was {
+		t.Error("though there is nobody left")
 	}
-	r = called(t, func() time.Time { return now }, &route.Retries{Attempts: 100}, 0)
+	to.none = false
+	r.begin(&route.Retries{Attempts: 100}, 0, &of, func() time.Time { return now }, &to)
 	if _, again := r.Again(exchange.Attempt{Number: 1, Status: 500}); again {
 		t.Error("though the request says 0")
 	}
 }
 
-func TestBudgetsAreEachServicesOwnAndBounded(t *testing.T) {
-	var all budgets
+func TestBudgetsAreEachDestinationsOwnAndBounded(t *testing.T) {
+	var all Budgets
+	details, reviews := names.MustParse("details.default.svc.cluster.local"), names.MustParse("reviews.default.svc.cluster.local")
 	first := all.get(details)
 	if all.get(details) != first || all.get(reviews) == first {
-		t.Error("a budget is not its service's own")
+		t.Error("a budget is not its destination's own")
 	}
 	for i := range maxBudgets + 1 {
 		all.get(names.MustParse("s" + string(rune('a'+i%26)) + string(rune('a'+i/26%26)) + string(rune('a'+i/676)) + ".example"))

@@ -1,4 +1,4 @@
-package mesh
+package follow
 
 import (
 	"maps"
@@ -9,7 +9,7 @@ import (
 	"sluice.dev/sluice/internal/names"
 )
 
-// Bounds of what is sent again to one service, so that retries do not finish off a service
+// Bounds of what is sent again to one destination, so that retries do not finish off one
 // that fails because it has too much to do.
 const (
 	budgetShare = 5  // of so many requests one may be sent again: 20 %
@@ -17,7 +17,7 @@ const (
 	maxBudgets  = 1024
 )
 
-// budget counts the requests to one service that may be sent again, and those that were, in
+// budget counts the requests to one destination that may be sent again, and those that were, in
 // this second and the last. The zero budget is ready.
 type budget struct {
 	mu             sync.Mutex
@@ -60,18 +60,18 @@ func (b *budget) take(now time.Time) bool {
 	return true
 }
 
-// budgets is the budget of each service that has one. They outlive snapshots. Finding one
+// Budgets is the budget of each destination that has one. They outlive snapshots. Finding one
 // that is known takes no lock. The zero value is ready.
-type budgets struct {
+type Budgets struct {
 	mu sync.Mutex // held to change of
 	of atomic.Pointer[map[names.Name]*budget]
 }
 
-// get returns the budget of a service, a new one where there is none. Past maxBudgets all
+// get returns the budget of a destination, a new one where there is none. Past maxBudgets all
 // begin anew.
-func (b *budgets) get(service names.Name) *budget {
+func (b *Budgets) get(of names.Name) *budget {
 	if known := b.of.Load(); known != nil {
-		if found := (*known)[service]; found != nil {
+		if found := (*known)[of]; found != nil {
 			return found
 		}
 	}
@@ -79,7 +79,7 @@ func (b *budgets) get(service names.Name) *budget {
 	defer b.mu.Unlock()
 	next := make(map[names.Name]*budget)
 	if known := b.of.Load(); known != nil {
-		if found := (*known)[service]; found != nil {
+		if found := (*known)[of]; found != nil {
 			return found
 		}
 		if len(*known) < maxBudgets {
@@ -87,7 +87,7 @@ func (b *budgets) get(service names.Name) *budget {
 		}
 	}
 	fresh := new(budget)
-	next[service] = fresh
+	next[of] = fresh
 	b.of.Store(&next)
 	return fresh
 }
