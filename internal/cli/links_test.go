@@ -30,6 +30,27 @@ func TestTheCommandLinksNeitherKubernetesNorEtcd(t *testing.T) {
 	}
 }
 
+// text/template calls methods by names that it reads, so that where it is used the linker keeps
+// each exported method of each type, and sluice grows by 2 MB. cobra imports it and uses it for
+// templates that somebody sets, which nobody does here.
+func TestOnlyCobraImportsWhatKeepsEveryMethod(t *testing.T) {
+	cobra := false
+	for _, line := range listed(t, "-deps", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "sluice.dev/sluice/cmd/sluice") {
+		fields := strings.Fields(line)
+		for _, imported := range fields[1:] {
+			if imported != "text/template" && imported != "html/template" {
+				continue
+			}
+			if cobra = cobra || fields[0] == "github.com/spf13/cobra"; fields[0] != "github.com/spf13/cobra" {
+				t.Errorf("cmd/sluice links %s, which imports %s", fields[0], imported)
+			}
+		}
+	}
+	if !cobra {
+		t.Error("cobra does not import it any more: no package may")
+	}
+}
+
 // The command line is the top: what a command is made of never leads back to it.
 func TestOnlyTheProgramImportsTheCommandLine(t *testing.T) {
 	for _, line := range listed(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "sluice.dev/sluice/...") {

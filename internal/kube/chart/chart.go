@@ -4,15 +4,12 @@
 package chart
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"path"
 	"slices"
 	"strings"
-	"text/template"
 
 	"go.yaml.in/yaml/v4"
 
@@ -121,47 +118,6 @@ func Render(version string, given ...Values) ([]Object, error) {
 	}
 	slices.SortStableFunc(objects, func(a, b Object) int { return a.rank() - b.rank() })
 	return objects, nil
-}
-
-// execute executes one template.
-func execute(name, text, version string, values map[string]any) (string, error) {
-	parsed, err := template.New(path.Base(name)).Option("missingkey=zero").Funcs(words).Parse(text)
-	if err != nil {
-		return "", err
-	}
-	var out bytes.Buffer
-	if err := parsed.Execute(&out, map[string]any{
-		"Values":  values,
-		"Chart":   map[string]any{"AppVersion": version},
-		"Release": map[string]any{"Namespace": Namespace},
-		"Files":   files{},
-	}); err != nil {
-		return "", err
-	}
-	return out.String(), nil
-}
-
-// words are the functions of the chart's templates beside those of Go, as Helm has them.
-var words = template.FuncMap{
-	"default": func(otherwise, value any) any {
-		if text, ok := value.(string); value == nil || ok && text == "" {
-			return otherwise
-		}
-		return value
-	},
-	"fail":  func(why string) (string, error) { return "", errors.New(why) },
-	"quote": func(value any) string { return fmt.Sprintf("%q", fmt.Sprint(value)) },
-	"replace": func(old, with, text string) string {
-		return strings.ReplaceAll(text, old, with)
-	},
-	"nindent": func(spaces int, text string) string {
-		pad := "\n" + strings.Repeat(" ", spaces)
-		return pad + strings.ReplaceAll(text, "\n", pad)
-	},
-	"toYaml": func(value any) (string, error) {
-		out, err := yaml.Marshal(value)
-		return strings.TrimSuffix(string(out), "\n"), err
-	},
 }
 
 // files is .Files of the templates: what the links in deploy/helm/files lead to.

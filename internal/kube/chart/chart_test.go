@@ -2,9 +2,12 @@ package chart
 
 import (
 	"bytes"
+	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"testing"
+	"text/template"
 
 	"go.yaml.in/yaml/v4"
 
@@ -139,10 +142,102 @@ func TestValuesLieOverOneAnother(t *testing.T) {
 	}
 }
 
-func TestATemplateWithAWordThatIsNotKnownIsAnError(t *testing.T) {
-	for _, text := range []string{"{{ include \"a\" . }}", "{{ .Values.a | b64enc }}", `{{ .Files.Get "files/secret/a" }}`, `{{ .Files.Glob "*" }}`, `{{ fail "never" }}`} {
-		if out, err := execute("test.yaml", text, "1.0", map[string]any{"a": "b"}); err == nil {
-			t.Errorf("%s gives %q", text, out)
+// byGo executes a template by text/template, with our functions.
+func byGo(t *testing.T, name, text string, values map[string]any) string {
+	t.Helper()
+	functions := make(template.FuncMap)
+	for name := range words {
+		functions[name] = func(arguments ...any) (any, error) { return call(name, arguments) }
+	}
+	parsed, err := template.New(name).Option("missingkey=zero").Funcs(functions).Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := parsed.Execute(&out, dot("1.0", values)); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func TestTemplatesAreExecutedAsTextTemplateDoes(t *testing.T) {
+	defaults, err := helm.Files.ReadFile("values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]string{
+		"values": `{{ .Values.replicas }} {{ .Values.nothing }} {{ .Values.crds.keep }} {{ .Values.resources }}`,
+		"else":   `{{ if .Values.nothing }}a{{ else if .Values.tolerations }}b{{ else }}c{{ end }}{{ if .Values.hub }}d{{ end }}{{ if .Values.replicas }}e{{ end }}`,
+		"none":   `{{ range $path, $text := .Files.Glob "files/crds/*.txt" }}a{{ else }}{{ .Values.hub }}{{ end }}`,
+		"some":   `{{ range $path, $text := .Files.Glob "files/kubernetes/*.yaml" }}{{ $path }}: {{ . }}{{ $text }}{{ $.Values.hub }}{{ end }}`,
+		"words":  `{{ printf "%s-%d" (.Values.hub | replace "s" "t" | quote) 3 }}{{ if ne .Values.hub "a" }}a{{ end }}{{ "a\nb" | nindent 2 }}`,
+		"text":   "{{- /* a comment */ -}}\n a {{- \"b\" -}} c \n",
+		"empty":  "",
+	}
+	files, err := fs.Glob(helm.Files, "templates/*.yaml")
+	if err != nil || len(files) < 5 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		text, err := helm.Files.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[path.Base(file)] = string(text)
+	}
+	for _, given := range []string{
+		"{}",
+		`{createNamespace: true, tag: "1", crds: {keep: true}, podAnnotations: {a: "b: c"}, nodeSelector: {d: e}, tolerations: [{key: f}], affinity: {g: [{h: i}]}, priorityClassName: j, imagePullSecrets: [{name: k}], replicas: 3}`,
+		`{crds: {install: false}, resources: null, replicas: 0}`,
+	} {
+		under, err := ReadValues("values.yaml", defaults)
+		if err != nil {
+			t.Fatal(err)
+		}
+		over, err := ReadValues("given", []byte(given))
+		if err != nil {
+			t.Fatal(err)
+		}
+		values := merge(under, over)
+		for name, text := range texts {
+			got, err := execute(name, text, "1.0", values)
+			if want := byGo(t, name, text, values); err != nil || got != want {
+				t.Errorf("%s with %s: %v\n%s\nand by text/template\n%s", name, given, err, got, want)
+			}
+		}
+	}
+}
+
+func TestATemplateWithWhatIsNotSupportedIsAnError(t *testing.T) {
+	for text, want := range map[string]string{
+		`{{ include "a" . }}`:               `function "include" not defined`,
+		`{{ .Values.a | b64enc }}`:          `function "b64enc" not defined`,
+		`{{ len .Values.a }}`:               `function "len" not defined`,
+		`{{ .Files.Get "files/secret/a" }}`: "test.yaml:1:3: {{.Files.Get \"files/secret/a\"}}: the chart has no folder files/secret",
+		`{{ .Files.Glob "*" }}`:             "the chart has no folder",
+		`{{ .Files.Lines "a" }}`:            ".Files has no Lines here",
+		`{{ .Files.Get }}`:                  ".Files.Get takes one text",
+		`{{ .Values.a "b" }}`:               ".Values.a takes no arguments",
+		`{{ .Values.a.b }}`:                 "it has no field b",
+		`{{ fail "never" }}`:                "never",
+		`{{ nindent "a" "b" }}`:             "argument 1 of function nindent is of the wrong type: a",
+		`{{ nindent -1 "b" }}`:              "argument 1 of function nindent is of the wrong type: -1",
+		`{{ ne .Values.nothing "b" }}`:      "argument 1 of function ne is of the wrong type: <nil>",
+		`{{ quote }}`:                       "function quote takes 1 arguments, not 0",
+		`{{ quote "a" "b" }}`:               "function quote takes 1 arguments, not 2",
+		`{{ with .Values.a }}{{ end }}`:     "only text, values, if and range are supported",
+		`{{ range .Values.b }}{{ end }}`:    "only range $PATH, $TEXT := .Files.Glob is supported",
+		`{{ $a := .Values.a }}`:             "a variable outside range is not supported",
+		`{{ if $a := .Values.a }}{{ end }}`: "a variable outside range is not supported",
+		`{{ 1.5 }}`:                         "1.5 is not supported here",
+		`{{ define "b" }}{{ end }}`:         "a template within a template is not supported",
+		`{{ .Values.nothing.below }}`:       "it has no field below",
+		`{{ template "a" }}`:                "only text, values, if and range are supported",
+		`{{ if .Values.a }}`:                "unexpected EOF",
+	} {
+		out, err := execute("test.yaml", text, "1.0", map[string]any{"a": "b", "b": []any{"c"}})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s gives %q, %v; want %s", text, out, err, want)
 		}
 	}
 }
