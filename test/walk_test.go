@@ -11,10 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/internal/signaltest"
 	"sluice.dev/sluice/test/mesh"
 )
 
 func TestMain(m *testing.M) {
+	signaltest.Default()
 	code := m.Run()
 	mesh.Clean()
 	os.Exit(code)

@@ -20,6 +20,7 @@ import (
 
 	"sluice.dev/sluice/internal/rulefile"
 	"sluice.dev/sluice/internal/sandbox"
+	"sluice.dev/sluice/internal/signaltest"
 )
 
 // patience bounds every wait of a test; none of them is to last.
@@ -48,6 +49,7 @@ func TestMain(m *testing.M) {
 	}
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // not ignored by what the tests start, where nohup started them
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	signaltest.Default()
 	os.Exit(m.Run())
 }
 

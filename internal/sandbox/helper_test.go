@@ -21,6 +21,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/signaltest"
 )
 
 // roleVariable makes the test binary be a command inside a sandbox, or a parent
@@ -42,6 +43,7 @@ func TestMain(m *testing.M) {
 		os.Exit(role(os.Args[1:]))
 	}
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")) // else each process that we start sleeps a second at its end
+	signaltest.Default()
 	os.Exit(m.Run())
 }
 
@@ -86,7 +88,7 @@ func TestEverythingAgainAsAnOrdinaryUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	copyFile(t, filepath.Join("testdata", waitsScript), filepath.Join(folder, waitsScript))
-	arguments := []string{"-test.v", "-test.timeout=5m"}
+	arguments := []string{"-test.v", "-test.timeout=20m"}
 	if testing.Short() {
 		arguments = append(arguments, "-test.short")
 	}
