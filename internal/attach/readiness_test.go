@@ -77,8 +77,15 @@ func TestWhoIsSlowSeesTheLastOfSeveralReports(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	go client.Attach(t.Context(), Hello{Workload: wire.Workload{Ports: []uint16{80}}}, files(t), nil)
+	welcomed := make(chan error, 1)
+	go func() {
+		_, err := client.Attach(t.Context(), Hello{Workload: wire.Workload{Ports: []uint16{80}}}, files(t), nil)
+		welcomed <- err
+	}()
 	attached := <-a
+	if err := <-welcomed; err != nil { // Report is for after Attach
+		t.Fatal(err)
+	}
 	for i := range 100 {
 		if err := client.Report([]wire.Unready{{Port: 80, Since: time.Unix(int64(i), 0)}}); err != nil {
 			t.Fatal(err)

@@ -153,7 +153,7 @@ func capturedRole() int {
 	go ServeSockets(inside.Sockets)
 	if wanted == "dial" || wanted == "without-ipv6" {
 		for _, address := range []string{"192.0.2.1:80", "[2001:db8::1]:80"} {
-			if conn, err := net.DialTimeout("tcp", address, time.Second); err == nil {
+			if conn, err := net.DialTimeout("tcp", address, patience); err == nil {
 				conn.Close()
 			}
 		}
@@ -229,12 +229,15 @@ func countDescriptors() int {
 	return len(entries)
 }
 
+// patience bounds waits that end as soon as the other side has done its part.
+const patience = time.Minute
+
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 5 s: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
@@ -268,7 +271,7 @@ func TestEverythingAgainAsAnOrdinaryUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), binary, "-test.v", "-test.timeout=60s", "-test.skip=Shape") // whose lists are not there
+	command := exec.CommandContext(t.Context(), binary, "-test.v", "-test.timeout=10m", "-test.skip=Shape") // whose lists are not there
 	command.Dir = temporary
 	command.Env = append(slices.Clone(os.Environ()), "TMPDIR="+temporary)
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
