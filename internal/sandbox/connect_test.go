@@ -185,6 +185,8 @@ func TestAConnectComesToWhatTheProxySays(t *testing.T) {
 			t.Errorf("%s: %s, want %s", args[i], got[i], want[i])
 		}
 	}
+	// The proxy may take a connection after the command that made it has ended.
+	eventually(t, "27 connections are taken", func() bool { return len(p.reached()) >= 27 })
 	connected := make(map[uint16]int)
 	for _, to := range p.reached() {
 		connected[to.Port()]++
