@@ -47,7 +47,6 @@ func TestMain(m *testing.M) {
 	case "shell":
 		os.Exit(shellRole(os.Args[1:]))
 	}
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // not ignored by what the tests start, where nohup started them
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	signaltest.Default()
 	os.Exit(m.Run())
