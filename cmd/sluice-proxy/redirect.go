@@ -15,7 +15,7 @@ const maxRedirects = 64
 
 // newRedirectCommand is what the init container of a Pod runs.
 func newRedirectCommand() *cobra.Command {
-	var uid int64
+	var uid, gid int64
 	var include, exclude, includeIn, excludeIn []string
 	var options capture.PodOptions
 	c := &cobra.Command{
@@ -34,7 +34,10 @@ else; sluice kube-inject makes it the first init container of a Pod.`,
 			if uid < 1 || uid >= 1<<32-1 {
 				return fmt.Errorf("--proxy-uid %d must be a user other than root", uid)
 			}
-			options.ProxyUID = uint32(uid)
+			if gid < 0 || gid >= 1<<32-1 {
+				return fmt.Errorf("--proxy-gid %d is not a group", gid)
+			}
+			options.ProxyUID, options.ProxyGID = uint32(uid), uint32(gid)
 			var errs [4]error
 			options.Include, errs[0] = prefixes("include-ranges", include)
 			options.Exclude, errs[1] = prefixes("exclude-ranges", exclude)
@@ -48,6 +51,7 @@ else; sluice kube-inject makes it the first init container of a Pod.`,
 	}
 	f := c.Flags()
 	f.Int64Var(&uid, "proxy-uid", 1337, "user of the sidecar, whose traffic is not redirected")
+	f.Int64Var(&gid, "proxy-gid", 0, "its group: a user of the same number in another group is redirected (default any)")
 	f.StringSliceVar(&include, "include-ranges", nil, "destinations that go through the sidecar, CIDRs between commas; others bypass it, and names are resolved without it (default all)")
 	f.StringSliceVar(&exclude, "exclude-ranges", nil, "destinations that bypass it, CIDRs between commas; names are resolved without it")
 	f.StringSliceVar(&includeIn, "include-inbound-ports", nil, "ports on which what is sent to the Pod goes through the sidecar (default all)")

@@ -13,6 +13,9 @@ import (
 // PodOptions says what of a Pod's traffic goes through its sidecar.
 type PodOptions struct {
 	ProxyUID uint32 // of the sidecar, whose own traffic is not redirected
+	// ProxyGID is its group: a user of the same number in another one is not the sidecar. Any
+	// group is where it is 0.
+	ProxyGID uint32
 	// Include is the destinations that go through it, all where empty; Exclude those that do
 	// not. With either, names are resolved without it: addresses that stand for names would
 	// bring everything to it.
@@ -78,7 +81,7 @@ func podRules(o *PodOptions) []podChain {
 // sentRules redirects what the Pod sends to loopback, where the sidecar listens.
 func sentRules(o *PodOptions) [][]expr.Any {
 	tcp, udp := protocol(unix.IPPROTO_TCP), protocol(unix.IPPROTO_UDP)
-	rules := [][]expr.Any{join(user(o.ProxyUID), verdictAccept())}
+	rules := [][]expr.Any{join(sidecars(o), verdictAccept())}
 	if !o.bypasses() {
 		// These stand for names, whatever the Pod's own routes say of them.
 		for _, synthetic := range []netip.Prefix{SyntheticPrefix4, SyntheticPrefix6} {
@@ -111,7 +114,7 @@ func sentRules(o *PodOptions) [][]expr.Any {
 func leftRules(o *PodOptions) [][]expr.Any {
 	rules := [][]expr.Any{
 		join(toLocal(), verdictAccept()), // what was redirected (its interface is still the one from before), and what stays in the Pod
-		join(user(o.ProxyUID), verdictAccept()),
+		join(sidecars(o), verdictAccept()),
 		join(answers(), verdictAccept()),
 	}
 	if o.bypasses() {
@@ -195,6 +198,14 @@ func native(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
 
 func user(uid uint32) []expr.Any {
 	return compare(&expr.Meta{Key: expr.MetaKeySKUID, Register: 1}, expr.CmpOpEq, native(uid))
+}
+
+// sidecars matches what the sidecar sends.
+func sidecars(o *PodOptions) []expr.Any {
+	if o.ProxyGID == 0 {
+		return user(o.ProxyUID)
+	}
+	return join(user(o.ProxyUID), compare(&expr.Meta{Key: expr.MetaKeySKGID, Register: 1}, expr.CmpOpEq, native(o.ProxyGID)))
 }
 
 // anyUser matches what a socket of a process sends: without one there is nothing to compare.

@@ -41,6 +41,7 @@ func TestMain(m *testing.M) {
 const (
 	proxyUID       = 1337
 	applicationUID = 2000
+	proxyGID       = 1<<30 | proxyUID // as sluice kube-inject says it
 )
 
 // pod is a Pod with its node, and what runs for it.
@@ -140,12 +141,16 @@ func (p *pod) expect(said *bufio.Scanner, want string) {
 // in is a command in the namespace of a process, as a user without any capability; uid 0 is
 // the init container's, with NET_ADMIN alone.
 func (p *pod) in(pid, uid int, name string, args ...string) *exec.Cmd {
+	return p.inGroup(pid, uid, uid, name, args...)
+}
+
+// inGroup is in, as a user in a group.
+func (p *pod) inGroup(pid, uid, gid int, name string, args ...string) *exec.Cmd {
 	words := []string{"-t", fmt.Sprint(pid), "-n", "--", "setpriv"}
 	if uid == 0 {
 		words = append(words, "--bounding-set=-all,+net_admin", "--inh-caps=-all")
 	} else {
-		id := fmt.Sprint(uid)
-		words = append(words, "--reuid="+id, "--regid="+id, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs")
+		words = append(words, "--reuid="+fmt.Sprint(uid), "--regid="+fmt.Sprint(gid), "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs")
 	}
 	cmd := exec.Command("nsenter", append(append(words, "--", name), args...)...)
 	cmd.Dir = "/"
@@ -173,7 +178,13 @@ func (p *pod) self() string {
 // do runs a role to its end and returns what it prints.
 func (p *pod) do(pid, uid int, role string, args ...string) string {
 	p.t.Helper()
-	cmd := p.in(pid, uid, p.self(), args...)
+	return p.doInGroup(pid, uid, uid, role, args...)
+}
+
+// doInGroup is do, as a user in a group.
+func (p *pod) doInGroup(pid, uid, gid int, role string, args ...string) string {
+	p.t.Helper()
+	cmd := p.inGroup(pid, uid, gid, p.self(), args...)
 	cmd.Env = append(cmd.Env, roleVariable+"="+role)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -232,7 +243,7 @@ func (p *pod) start(cmd *exec.Cmd, until string) {
 // sluice runs a command as the proxy's user, which is the server's too.
 func (p *pod) sluice(input string, args ...string) string {
 	p.t.Helper()
-	cmd := p.in(p.node, proxyUID, filepath.Join(p.bin, "sluice"), args...)
+	cmd := p.inGroup(p.node, proxyUID, proxyGID, filepath.Join(p.bin, "sluice"), args...)
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -251,12 +262,12 @@ spec: {to: {hosts: [www.example.com], ports: [{port: 80, protocol: http}]}}
 // mesh starts the server, the redirect and the sidecar.
 func (p *pod) mesh(redirect, sidecar []string) {
 	p.t.Helper()
-	p.start(p.in(p.node, proxyUID, filepath.Join(p.bin, "sluice-server")), "ready")
+	p.start(p.inGroup(p.node, proxyUID, proxyGID, filepath.Join(p.bin, "sluice-server")), "ready")
 	p.sluice(allowRule, "create", "-f", "-")
-	if out, err := p.in(p.pid, 0, filepath.Join(p.bin, "sluice-proxy"), append([]string{"redirect"}, redirect...)...).CombinedOutput(); err != nil {
+	if out, err := p.in(p.pid, 0, filepath.Join(p.bin, "sluice-proxy"), append([]string{"redirect", "--proxy-gid", fmt.Sprint(proxyGID)}, redirect...)...).CombinedOutput(); err != nil {
 		p.t.Fatalf("redirect: %v\n%s", err, out)
 	}
-	p.sidecar = p.in(p.pid, proxyUID, filepath.Join(p.bin, "sluice-proxy"), append([]string{"--sidecar",
+	p.sidecar = p.inGroup(p.pid, proxyUID, proxyGID, filepath.Join(p.bin, "sluice-proxy"), append([]string{"--sidecar",
 		"--server", filepath.Join(p.dir, "run", "push.sock"), "--identity-dir", filepath.Join(p.dir, "identity"),
 		"--listen", "9080", "--resolver", node4, "--name", "web-1"}, sidecar...)...)
 	p.start(p.sidecar, `msg=ready`)
@@ -346,9 +357,17 @@ func TestASidecarHoldsWhatItsPodSendsAndCarriesWhatItReceives(t *testing.T) {
 			if said := p.do(p.pid, applicationUID, "lookup", "www.example.com", family.site); !strings.Contains(said, family.synthetic) {
 				t.Errorf("DNS of somebody else says %s", said)
 			}
+			// An image may have a user of the proxy's number, as those that were made for Istio do:
+			// in another group it is held as any other.
+			for _, gid := range []int{proxyUID, 0} {
+				p.doInGroup(p.pid, proxyUID, gid, "dial", strings.Replace(family.network, "tcp", "udp", 1), net.JoinHostPort(family.site, "9999"))
+				if said := p.doInGroup(p.pid, proxyUID, gid, "get", family.network, "http://away.example.com/"); strings.Contains(said, "200") {
+					t.Errorf("an image's own user %d in group %d: %s", proxyUID, gid, said)
+				}
+			}
 			// The proxy's user is not redirected: that is why status says so, and how its own
 			// traffic does not come back to it. Its packet comes behind those that were refused.
-			p.do(p.pid, proxyUID, "dial", strings.Replace(family.network, "tcp", "udp", 1), net.JoinHostPort(family.site, "9999"))
+			p.doInGroup(p.pid, proxyUID, proxyGID, "dial", strings.Replace(family.network, "tcp", "udp", 1), net.JoinHostPort(family.site, "9999"))
 			mesh.Eventually(t, func() string {
 				p.mu.Lock()
 				defer p.mu.Unlock()
@@ -452,6 +471,7 @@ func TestRedirectSaysWhatItLacks(t *testing.T) {
 	}{
 		{applicationUID, nil, "operation not permitted"},
 		{0, []string{"--proxy-uid", "0"}, "--proxy-uid 0 must be a user other than root"},
+		{0, []string{"--proxy-gid", "-1"}, "--proxy-gid -1 is not a group"},
 		{0, []string{"--include-ranges", "10.0.0.0"}, `--include-ranges: "10.0.0.0" is not a CIDR such as 10.0.0.0/8`},
 		{0, []string{"--exclude-inbound-ports", "0"}, `--exclude-inbound-ports: "0" is not a port from 1 to 65535`},
 		{0, []string{"--include-inbound-ports", strings.Repeat("1,", 64) + "1"}, "--include-inbound-ports: at most 64 are supported"},

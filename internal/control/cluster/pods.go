@@ -20,6 +20,7 @@ type pod struct {
 	workload wire.Workload
 	reached  []netip.Addr // at which it is reached, be they its node's; none while it has none
 	joins    bool         // it has a token for us: somebody gave it a proxy
+	onNode   bool         // its network is its node's, which no sidecar of it holds
 	problem  error        // why it cannot join
 }
 
@@ -29,7 +30,7 @@ func InstanceOf(namespace, name string) string { return name + "." + namespace }
 // putPod takes in a Pod as it is now. The lock is held.
 func (c *Cluster) putPod(seen *corev1.Pod) {
 	name := keyOf(seen)
-	fresh := &pod{uid: seen.UID, joins: hasToken(seen), reached: addressesOf(seen)}
+	fresh := &pod{uid: seen.UID, joins: hasToken(seen) && !seen.Spec.HostNetwork, onNode: seen.Spec.HostNetwork, reached: addressesOf(seen)}
 	fresh.workload, fresh.problem = wire.Workload{
 		Instance: InstanceOf(name.namespace, name.name), Namespace: name.namespace,
 		Account: seen.Spec.ServiceAccountName, Labels: seen.Labels, Version: seen.Labels["version"],
@@ -51,7 +52,7 @@ func (c *Cluster) putPod(seen *corev1.Pod) {
 }
 
 func (p *pod) same(other *pod) bool {
-	return p.uid == other.uid && p.joins == other.joins && (p.problem == nil) == (other.problem == nil) &&
+	return p.uid == other.uid && p.joins == other.joins && p.onNode == other.onNode && (p.problem == nil) == (other.problem == nil) &&
 		slices.Equal(p.reached, other.reached) && reflect.DeepEqual(p.workload, other.workload)
 }
 
@@ -111,7 +112,7 @@ func stripPod(object metav1.Object) {
 	}
 	spec, status := seen.Spec, seen.Status // copies: both are written anew
 	seen.OwnerReferences, seen.Finalizers = nil, nil
-	seen.Spec = corev1.PodSpec{ServiceAccountName: spec.ServiceAccountName}
+	seen.Spec = corev1.PodSpec{ServiceAccountName: spec.ServiceAccountName, HostNetwork: spec.HostNetwork}
 	for i := range spec.Volumes {
 		if spec.Volumes[i].Projected != nil {
 			seen.Spec.Volumes = append(seen.Spec.Volumes, spec.Volumes[i])

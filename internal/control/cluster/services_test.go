@@ -276,6 +276,24 @@ func TestOnlyPodsWithATokenForTheMeshAreCountedAndOneThatCannotJoinIsNot(t *test
 	}
 }
 
+// A token is one field of a Pod's YAML: with it alone the address of a node would count as held
+// by a sidecar, and everybody on it as that Pod.
+func TestAPodOnTheNetworkOfItsNodeHasNoSidecarWhateverTokenItMounts(t *testing.T) {
+	shared := podNamed("shared", "192.168.77.1", map[string]string{"app": "x"})
+	shared.Spec.HostNetwork = true
+	c := known(t, shared, serviceNamed("web", corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}),
+		sliceOf("web-a", "web", "", 80, behind("shared", "192.168.77.1", true)))
+	if all := c.Now().Workloads; len(all) != 0 {
+		t.Errorf("it is a workload of the mesh: %+v", all)
+	}
+	if all := serviceIn(t, c, "web").Endpoints; len(all) != 1 || all[0].Proxy != "" || all[0].Labels["app"] != "x" {
+		t.Errorf("its endpoint: %+v", all)
+	}
+	if namespaces, _ := c.joining(); len(namespaces) != 0 {
+		t.Errorf("its namespace has a sidecar: %v", namespaces)
+	}
+}
+
 func TestAPodThatIsInjectedIsGivenATokenThatJoins(t *testing.T) {
 	if inject.TokenAudience != stream.TokenAudience {
 		t.Errorf("kube-inject asks for a token for %s, the server for one for %s", inject.TokenAudience, stream.TokenAudience)

@@ -86,6 +86,8 @@ func (c *Cluster) Attest(ctx context.Context, token string) (push.Attested, erro
 		return push.Attested{}, fmt.Errorf("the Pod %s/%s is not known yet", of.pod.namespace, of.pod.name)
 	case known.uid != of.uid:
 		return push.Attested{}, fmt.Errorf("%w: it is of another Pod that was called %s/%s", push.ErrRefused, of.pod.namespace, of.pod.name)
+	case known.onNode:
+		return push.Attested{}, fmt.Errorf("%w: Pod %s/%s shares the network of its node (hostNetwork), which no sidecar holds", push.ErrRefused, of.pod.namespace, of.pod.name)
 	case known.problem != nil:
 		return push.Attested{}, fmt.Errorf("%w: %w", push.ErrRefused, known.problem)
 	case known.workload.Account != of.account:

@@ -111,11 +111,20 @@ func TestATokenThatIsNotBoundToALivingPodForUsIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	// One that shares its node's network has a token and no sidecar that holds it.
+	c, _ := reviewed(t, accepted(), nil)
+	shared := podNamed("web-1", "192.168.77.1", map[string]string{"app": "web"})
+	shared.Spec.HostNetwork = true
+	stripPod(shared)
+	put(t, c, shared)
+	if _, err := c.Attest(t.Context(), jwt(time.Now().Add(time.Hour))); !errors.Is(err, push.ErrRefused) || !strings.Contains(err.Error(), "hostNetwork") {
+		t.Errorf("of a Pod on its node's network: %v", err)
+	}
 	// Of a Pod that is not known the watch may be behind, and a server that does not answer
 	// says nothing: both are asked again.
 	said := accepted()
 	said.User.Extra[podNameClaim] = authenticationv1.ExtraValue{"web-9"}
-	c, _ := reviewed(t, said, nil)
+	c, _ = reviewed(t, said, nil)
 	if _, err := c.Attest(t.Context(), "t"); err == nil || errors.Is(err, push.ErrRefused) {
 		t.Errorf("a Pod that is not known: %v", err)
 	}

@@ -39,12 +39,15 @@ func (w *worker) fit(spec *yaml.Node, s *settings) bool {
 		w.fail(at, "os windows: not supported")
 	}
 	ours := []string{strconv.Itoa(OutboundPort), strconv.Itoa(InboundPort), strconv.Itoa(HealthPort), strconv.Itoa(DNSPort)}
-	uid := strconv.Itoa(w.options.ProxyUID)
-	if at := get(spec, "securityContext", "runAsUser"); at != nil && at.Value == uid {
-		s.bypassed = append(s.bypassed, "containers that run as the proxy's user "+uid)
+	uid, gid := w.options.ProxyUID, proxyGroup(w.options.ProxyUID)
+	if at := get(spec, "securityContext", "runAsUser"); isID(at, uid) {
+		s.bypassed = append(s.bypassed, fmt.Sprintf("containers that run as the proxy's user %d", uid))
+	}
+	if at := get(spec, "securityContext", "runAsGroup"); isID(at, gid) {
+		s.bypassed = append(s.bypassed, fmt.Sprintf("containers that run in the proxy's group %d", gid))
 	}
 	w.resolution(spec, s)
-	var root []string
+	var root, unknown []string
 	for _, c := range containers(spec) {
 		switch name := text(c.node, "name"); {
 		case name == "istio-proxy" || name == "istio-init":
@@ -62,14 +65,19 @@ func (w *worker) fit(spec *yaml.Node, s *settings) bool {
 				w.fail(mount, "%s: volume %s is the sidecar's alone", c.name, name)
 			}
 		}
-		if why := getsAround(c.node, uid); why != "" {
+		if why := getsAround(c.node, uid, gid); why != "" {
 			s.bypassed = append(s.bypassed, c.name+" "+why)
 		} else if mayBeRoot(spec, c.node) {
 			root = append(root, c.name)
+		} else if contextOf(spec, c.node, "runAsUser") == nil && contextOf(spec, c.node, "runAsGroup") == nil {
+			unknown = append(unknown, c.name)
 		}
 	}
 	if len(root) > 0 {
 		w.note(spec, "%s may be or become root, who can take the proxy's user or send raw packets around the sidecar: drop the capabilities SETUID and NET_RAW, or set runAsNonRoot: true and allowPrivilegeEscalation: false", strings.Join(root, ", "))
+	}
+	if len(unknown) > 0 {
+		w.note(spec, "%s: the image alone says as whom it runs, and one that is made for user %d in group %d is taken for the sidecar: set runAsUser or runAsGroup", strings.Join(unknown, ", "), uid, gid)
 	}
 	return len(w.problems) == before
 }
@@ -95,13 +103,15 @@ func (w *worker) resolution(spec *yaml.Node, s *settings) {
 
 // getsAround says by which right a container gets around the sidecar, "" where by none that
 // the Pod gives it.
-func getsAround(container *yaml.Node, uid string) string {
+func getsAround(container *yaml.Node, uid, gid int) string {
 	context := get(container, "securityContext")
 	switch {
 	case isTrue(get(context, "privileged")):
 		return "is privileged"
-	case text(context, "runAsUser") == uid:
-		return "runs as the proxy's user " + uid
+	case isID(get(context, "runAsUser"), uid):
+		return fmt.Sprintf("runs as the proxy's user %d", uid)
+	case isID(get(context, "runAsGroup"), gid):
+		return fmt.Sprintf("runs in the proxy's group %d", gid)
 	case slices.Contains([]string{InitName, ProxyName}, text(container, "targetContainerName")):
 		return "shares the processes of the sidecar"
 	}
@@ -121,14 +131,8 @@ func getsAround(container *yaml.Node, uid string) string {
 // mayBeRoot reports whether a container may run as root, or become it, with the capabilities that runtimes
 // give by default.
 func mayBeRoot(spec, container *yaml.Node) bool {
-	of := func(name string) *yaml.Node {
-		if at := get(container, "securityContext", name); at != nil {
-			return at
-		}
-		return get(spec, "securityContext", name)
-	}
-	user := of("runAsUser")
-	other := isTrue(of("runAsNonRoot")) || user != nil && user.Value != "0"
+	user := contextOf(spec, container, "runAsUser")
+	other := isTrue(contextOf(spec, container, "runAsNonRoot")) || user != nil && !isID(user, 0)
 	if escalates := get(container, "securityContext", "allowPrivilegeEscalation"); other && escalates != nil && !isTrue(escalates) {
 		return false // and no program of its image makes it root
 	}
@@ -139,6 +143,23 @@ func mayBeRoot(spec, container *yaml.Node) bool {
 		}
 	}
 	return !slices.Contains(dropped, "ALL") && !(slices.Contains(dropped, "SETUID") && slices.Contains(dropped, "NET_RAW"))
+}
+
+// contextOf is a field of a container's security context or, where that is silent, the Pod's.
+func contextOf(spec, container *yaml.Node, name string) *yaml.Node {
+	if at := get(container, "securityContext", name); at != nil && !isNull(at) {
+		return at
+	}
+	if at := get(spec, "securityContext", name); at != nil && !isNull(at) {
+		return at
+	}
+	return nil
+}
+
+// isID reports whether a node is the number of a user or group, however YAML writes it.
+func isID(node *yaml.Node, id int) bool {
+	var n float64 // the API server takes 1337.0 too
+	return node != nil && node.Decode(&n) == nil && n == float64(id)
 }
 
 func isTrue(node *yaml.Node) bool {

@@ -319,7 +319,7 @@ func TestIncludeIPRangesIsHonouredWhereTheMeshConfigAllowsIt(t *testing.T) {
 	o.AllowBypass = true
 	result := file(t, text, o)
 	pod := objects(t, result.Data)[0].(*corev1.Pod)
-	if got := pod.Spec.InitContainers[0].Args; !slices.Equal(got, []string{"redirect", "--proxy-uid", "1337", "--include-ranges", "10.0.0.0/24,172.30.0.0/16"}) {
+	if got := pod.Spec.InitContainers[0].Args; !slices.Equal(got, []string{"redirect", "--proxy-uid", "1337", "--proxy-gid", "1073743161", "--include-ranges", "10.0.0.0/24,172.30.0.0/16"}) {
 		t.Errorf("the init container is given %q", got)
 	}
 	if got := pod.Spec.InitContainers[1].Args; !slices.Contains(got, "--bypassed") {
@@ -351,6 +351,10 @@ func TestWhatASidecarCannotHoldIsRefusedWithItsLine(t *testing.T) {
 		{"NET_ADMIN", pod("", "  initContainers: [{name: d, securityContext: {capabilities: {add: [cap_net_admin]}}}]\n"+containers), "init container d has the capability NET_ADMIN would bypass"},
 		{"the proxy's user", pod("", "  containers: [{name: c, securityContext: {runAsUser: 1337}}]\n"), "runs as the proxy's user 1337 would bypass"},
 		{"the proxy's user for all", pod("", "  securityContext: {runAsUser: 1337}\n"+containers), "containers that run as the proxy's user 1337 would bypass"},
+		{"the proxy's user in another notation", pod("", "  containers: [{name: c, securityContext: {runAsUser: 0x539}}]\n"), "runs as the proxy's user 1337 would bypass"},
+		{"the proxy's user as a fraction", pod("", "  securityContext: {runAsUser: 1337.0}\n"+containers), "containers that run as the proxy's user 1337 would bypass"},
+		{"the proxy's group", pod("", "  containers: [{name: c, securityContext: {runAsGroup: 1073743161}}]\n"), "runs in the proxy's group 1073743161 would bypass"},
+		{"the proxy's group for all", pod("", "  securityContext: {runAsGroup: 1073743161}\n"+containers), "containers that run in the proxy's group 1073743161 would bypass"},
 		{"a port of ours", pod("", "  containers: [{name: c, ports: [{containerPort: 15006}]}]\n"), "container c: port 15006 is the sidecar's: take another"},
 		{"a name of ours", pod("", "  containers: [{name: sluice-proxy}]\n"), "container sluice-proxy: that name is the sidecar's"},
 		{"our token", pod("", "  containers: [{name: c, volumeMounts: [{name: sluice-identity, mountPath: /x}]}]\n"), "container c: volume sluice-identity is the sidecar's alone"},
@@ -376,6 +380,28 @@ func TestWhatASidecarCannotHoldIsRefusedWithItsLine(t *testing.T) {
 		var problems Problems
 		if !errors.As(err, &problems) || !strings.Contains(err.Error(), c.want) || result.Data != nil {
 			t.Errorf("%s: got %v\n%s", c.name, err, result.Data)
+		}
+	}
+}
+
+func TestAContainerOfWhichItsImageAloneSaysTheUserIsNoted(t *testing.T) {
+	const restricted = "runAsNonRoot: true, allowPrivilegeEscalation: false"
+	for _, c := range []struct {
+		name, pod, container string
+		noted                bool
+	}{
+		{"nobody says it", "", restricted, true},
+		{"null says nothing", "runAsUser: null", restricted + ", runAsGroup: null", true},
+		{"the container's user", "", restricted + ", runAsUser: 1000", false},
+		{"the container's group", "", restricted + ", runAsGroup: 1000", false},
+		{"the Pod's user", "runAsUser: 1000", restricted, false},
+		{"the Pod's group", "runAsGroup: 1000", restricted, false},
+	} {
+		text := "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  securityContext: {" + c.pod + "}\n  containers: [{name: c, securityContext: {" + c.container + "}}]\n"
+		const want = "container c: the image alone says as whom it runs, and one that is made for user 1337 in group 1073743161 is taken for the sidecar"
+		notes := file(t, text, options()).Notes
+		if got := slices.ContainsFunc(notes, func(p Problem) bool { return strings.Contains(p.Text, want) }); got != c.noted {
+			t.Errorf("%s: %v", c.name, notes)
 		}
 	}
 }

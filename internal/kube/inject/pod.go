@@ -136,7 +136,7 @@ func version(nodes ...*yaml.Node) string {
 
 // initContainer redirects the traffic of the Pod and ends, before anything else of it runs.
 func (w *worker) initContainer(s *settings) *yaml.Node {
-	arguments := []string{"redirect", "--proxy-uid", strconv.Itoa(w.options.ProxyUID)}
+	arguments := []string{"redirect", "--proxy-uid", strconv.Itoa(w.options.ProxyUID), "--proxy-gid", strconv.Itoa(proxyGroup(w.options.ProxyUID))}
 	for _, flag := range []struct {
 		name   string
 		values []string
@@ -206,7 +206,7 @@ func (w *worker) proxyContainer(spec *yaml.Node, s *settings) *yaml.Node {
 			"capabilities", mapping("drop", []string{"ALL"}),
 			"privileged", false,
 			"readOnlyRootFilesystem", true,
-			"runAsGroup", w.options.ProxyUID,
+			"runAsGroup", proxyGroup(w.options.ProxyUID),
 			"runAsNonRoot", true,
 			"runAsUser", w.options.ProxyUID,
 			"seccompProfile", mapping("type", "RuntimeDefault"),

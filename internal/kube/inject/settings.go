@@ -31,6 +31,10 @@ const (
 	DefaultServer = "sluice-server.sluice-system.svc:15012"
 )
 
+// proxyGroup is the group of the sidecar. What a Pod does not say of a container's user and
+// group, its image does: many have a user 1337, and none by accident this group beside it.
+func proxyGroup(uid int) int { return 1<<30 | uid&(1<<30-1) }
+
 // maxRanges bounds the ranges and the ports of one annotation.
 const maxRanges = 64
 

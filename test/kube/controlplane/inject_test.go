@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/google/go-cmp/cmp"
 	"sluice.dev/sluice/deploy/webhook"
@@ -211,6 +212,16 @@ func TestNobodyGetsAroundTheSidecarOfANamespaceUnlessTheMeshConfigAllowsIt(t *te
 		other.Spec.InitContainers[i].Image = "registry.example.com/mine:1"
 		if _, err := m.client.CoreV1().Pods(enabled).Update(t.Context(), other, metav1.UpdateOptions{}); err == nil || !strings.Contains(err.Error(), "the image of the sidecar stays as it is") {
 			t.Errorf("another image of %s: %v", name, err)
+		}
+	}
+	// A program within the sidecar.
+	for _, verb := range []string{"exec", "attach"} {
+		for container, refused := range map[string]bool{inject.InitName: true, inject.ProxyName: true, "web": false, "": false} {
+			err := m.client.CoreV1().RESTClient().Post().Namespace(enabled).Resource("pods").Name(made.Name).SubResource(verb).
+				VersionedParams(&corev1.PodExecOptions{Container: container, Command: []string{"/sluice-proxy"}, Stdout: true}, scheme.ParameterCodec).Do(t.Context()).Error()
+			if got := err != nil && strings.Contains(err.Error(), "nothing is run in the sidecar of a Pod"); got != refused || err == nil {
+				t.Errorf("%s in %q: %v", verb, container, err) // no kubelet answers what is let through
+			}
 		}
 	}
 	other := made.DeepCopy()
