@@ -91,22 +91,24 @@ func connectFrom(fd int, to netip.AddrPort, domain int) error {
 }
 
 func await(fd int) error {
-	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	if pollAgain([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, int(eventuallyWithin.Milliseconds())) != 1 {
+		return errors.New("nothing")
+	}
+	value, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && value != 0 {
+		return unix.Errno(value)
+	}
+	return err
+}
+
+// pollAgain polls, and once more where one of the signals came by which the runtime has its
+// goroutines take turns: no other call that waits is ended by them.
+func pollAgain(fds []unix.PollFd, milliseconds int) (ready int) {
 	for {
-		n, err := unix.Poll(poll, int(eventuallyWithin.Milliseconds()))
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return err
-		case n == 0:
-			return errors.New("nothing")
+		n, err := unix.Poll(fds, milliseconds)
+		if err != unix.EINTR {
+			return n
 		}
-		value, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		if err == nil && value != 0 {
-			return unix.Errno(value)
-		}
-		return err
 	}
 }
 
@@ -264,8 +266,7 @@ func manyConnectsRole(args []string) int {
 	}
 	connected := func(wait int) (n int) {
 		for _, fd := range fds {
-			poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-			if ready, _ := unix.Poll(poll, wait); ready == 1 {
+			if pollAgain([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, wait) == 1 {
 				n++
 			}
 		}
