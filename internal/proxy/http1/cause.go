@@ -29,6 +29,7 @@ const (
 	twoHosts
 	emptyHost
 	badHost
+	badAuthority
 	foldedField
 	spaceBeforeColon
 	noFieldName
@@ -99,6 +100,7 @@ var causeTable = [causes]struct {
 	twoHosts:            {refusal.RequestMalformed, "two Host fields"},
 	emptyHost:           {refusal.RequestMalformed, "an empty Host field"},
 	badHost:             {refusal.RequestMalformed, "a byte in the Host field that no host and port have"},
+	badAuthority:        {refusal.RequestMalformed, "a Host field or URL that is not one host and at most one port"},
 	foldedField:         {refusal.RequestMalformed, "a field line that begins with a space (a folded line)"},
 	spaceBeforeColon:    {refusal.RequestMalformed, "a space before the colon in a field name"},
 	noFieldName:         {refusal.RequestMalformed, "a field line without a name"},

@@ -221,6 +221,7 @@ const (
 	valueByte              // in a field value: RFC 9110 §5.5 without other controls
 	targetByte             // visible ASCII without "#": RFC 9112 §3.2
 	hostByte               // uri-host and port of RFC 9110 §7.2
+	nameByte               // of those in a name: neither of a port, of an escape nor of brackets
 	digitByte
 	hexByte
 )
@@ -230,7 +231,7 @@ var class = func() (t [256]uint8) {
 		letter := 'a' <= c|0x20 && c|0x20 <= 'z' && c < 128
 		digit := '0' <= c && c <= '9'
 		if letter || digit {
-			t[c] |= tokenByte | hostByte
+			t[c] |= tokenByte | hostByte | nameByte
 		}
 		if digit {
 			t[c] |= digitByte | hexByte
@@ -248,7 +249,10 @@ var class = func() (t [256]uint8) {
 	for _, c := range []byte("!#$%&'*+-.^_`|~") {
 		t[c] |= tokenByte
 	}
-	for _, c := range []byte("-._~!$%&'()*+,;=:[]") {
+	for _, c := range []byte("-._~!$&'()*+,;=") {
+		t[c] |= hostByte | nameByte
+	}
+	for _, c := range []byte("%:[]") {
 		t[c] |= hostByte
 	}
 	return t
