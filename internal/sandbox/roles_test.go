@@ -21,7 +21,7 @@ func init() { // not a literal: the roles use what uses them
 		"parent": parentRole,
 		"count":  countRole,
 		"nested": nestedRole,
-		"named":  namedRole, "renaming": renamingRole, "listen-on-input": listenOnInputRole, "own-sockets": ownSocketsRole,
+		"named":  namedRole, "renaming": renamingRole, "listen-on-input": listenOnInputRole, "own-sockets": ownSocketsRole, "pairs": pairsRole,
 		"credentials": credentialsRole, "many-listeners": manyListenersRole, "filter": filterRole, "nested-level": nestedLevelRole,
 		"ways-to-folder": waysToFolderRole, "pivoted": pivotedRole, "aliased": aliasedRole, "cgroup-ways": cgroupWaysRole, "cgroup-nested": cgroupNestedRole,
 		"ways-to-file": waysToFileRole, "aliased-file": aliasedFileRole, "layers": layersRole, "run-secrets": runSecretsRole,

@@ -102,6 +102,80 @@ func TestTheCommandReachesItsOwnSocketsByEveryName(t *testing.T) {
 	}
 }
 
+// pairsRole asks for pairs of unix datagrams that it cannot get, and says what it has open
+// after each.
+func pairsRole([]string) int {
+	open := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			fmt.Println(err)
+		}
+		return len(entries)
+	}
+	before := open()
+	pair := func() (errno unix.Errno, numbers [2]int32) {
+		_, _, errno = unix.Syscall6(unix.SYS_SOCKETPAIR, unix.AF_UNIX, unix.SOCK_DGRAM, 0, uintptr(unsafe.Pointer(&numbers)), 0, 0)
+		return errno, numbers
+	}
+	nowhere, _ := unix.Mmap(-1, 0, 4096, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	for _, address := range []uintptr{0, uintptr(unsafe.Pointer(&nowhere[0]))} {
+		if _, _, errno := unix.Syscall6(unix.SYS_SOCKETPAIR, unix.AF_UNIX, unix.SOCK_DGRAM, 0, address, 0, 0); errno != unix.EFAULT {
+			fmt.Println("a pair into no memory:", errno)
+		}
+	}
+	if now := open(); now != before {
+		fmt.Println("a pair into no memory leaves", now-before)
+	}
+	// All numbers are taken but free ones, which are somewhere in between.
+	const most = 128
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: most}); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	var mine []int
+	for {
+		fd, err := unix.FcntlInt(0, unix.F_DUPFD, 0)
+		if err != nil {
+			break
+		}
+		mine = append(mine, fd)
+	}
+	for free := range 4 {
+		errno, numbers := pair()
+		want := unix.Errno(0)
+		if free < 2 {
+			want = unix.EMFILE
+		}
+		if errno != want {
+			fmt.Println("with", free, "free numbers:", errno)
+		}
+		taken := 0
+		for number := range most {
+			if _, err := unix.FcntlInt(uintptr(number), unix.F_GETFD, 0); err == nil {
+				taken++
+			}
+		}
+		if errno == 0 {
+			taken -= 2
+			unix.Close(int(numbers[0]))
+			unix.Close(int(numbers[1]))
+		}
+		if taken != most-free {
+			fmt.Println("with", free, "free numbers: of", most-free, "are open", taken)
+		}
+		unix.Close(mine[len(mine)/2+7*free])
+	}
+	return 0
+}
+
+func TestAPairOfDatagramsThatFailsLeavesNothingOpen(t *testing.T) {
+	for _, config := range []Config{{Command: []string{"pairs"}}, {Command: []string{"pairs"}, UserNamespace: true}} {
+		if output, exit := newPlace(t, config).run(t); exit != 0 || output != "" {
+			t.Errorf("exit %d\n%s", exit, output)
+		}
+	}
+}
+
 // credentialsRole says what a server of its own sees of its client.
 func credentialsRole(args []string) int {
 	folder, err := os.MkdirTemp("", "peer-")
