@@ -70,14 +70,14 @@ func TestATableCountsAndShowsWhatFailed(t *testing.T) {
 	var out bytes.Buffer
 	table := newTable(&out, "amd64", false)
 	table.kernel = "6.1.0-9"
-	table.row(verdict.Row{ID: "one", Verdict: verdict.OK, Sentence: "it works", Outcome: "quietly"})
+	table.row(verdict.Row{ID: "one", Verdict: verdict.OK, Sentence: "it works", Outcome: "quietly", Seconds: 61.25})
 	table.row(verdict.Row{ID: "two", Verdict: verdict.Fail, Sentence: "it works", Outcome: "why\nnot"})
 	table.row(verdict.Row{ID: "three", Verdict: verdict.Skip, Sentence: "it works", Outcome: "no qemu"})
 	if failed := table.end(); failed != 1 {
 		t.Errorf("%d failed", failed)
 	}
 	text := out.String()
-	if strings.Contains(text, "quietly") || !strings.Contains(text, "        why\n        not\n") || !strings.Contains(text, "1 ok, 1 skipped, 1 failed") {
+	if strings.Contains(text, "quietly") || !strings.Contains(text, "        why\n        not\n") || !strings.Contains(text, "1 ok, 1 skipped, 1 failed, in 61 s") || !strings.Contains(text, "amd64   61.2 s  one") {
 		t.Error(text)
 	}
 }

@@ -3,7 +3,7 @@
 // sandbox's own tests and the table of attacks, as root and as a user, and prints one
 // table. It changes nothing of the machine.
 //
-//	go run ./test/kernels [-arch amd64,arm64] [-rows run,sandbox] [-update] [-v]
+//	go run ./test/kernels [-arch amd64,arm64] [-rows run,attack-root/unix-pair,sandbox-user/TestX] [-update] [-v]
 package main
 
 import (
@@ -33,7 +33,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.architectures, "arch", "amd64,arm64", "processors, by commas")
-	flag.StringVar(&o.rows, "rows", "", "only rows whose id begins so, by commas; boot is always among them (default: all)")
+	flag.StringVar(&o.rows, "rows", "", "only rows whose id begins so, or ROW/NAME for one attempt or test of a row, by commas; boot is always among them (default: all)")
 	flag.StringVar(&o.cache, "cache", ".build/kernels", "folder in which packages and images are kept")
 	flag.DurationVar(&o.patience, "patience", 30*time.Minute, "how long one kernel may take")
 	flag.BoolVar(&o.update, "update", false, "ask apt for newer packages than those that are kept")

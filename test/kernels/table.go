@@ -8,13 +8,14 @@ import (
 	"sluice.dev/sluice/test/kernels/verdict"
 )
 
-// table prints rows as they come: kernel, processor, row, verdict.
+// table prints rows as they come: verdict, kernel, processor, how long it took, row.
 type table struct {
 	out      io.Writer
 	kernel   string
 	arch     string
 	verbose  bool
 	verdicts map[string]int
+	seconds  float64 // of all rows
 }
 
 func newTable(out io.Writer, arch string, verbose bool) *table {
@@ -24,7 +25,12 @@ func newTable(out io.Writer, arch string, verbose bool) *table {
 // row prints one row; what was seen is shown where it failed or was skipped.
 func (t *table) row(r verdict.Row) {
 	t.verdicts[r.Verdict]++
-	fmt.Fprintf(t.out, "%-4s  %-24s %-5s  %s — %s\n", r.Verdict, t.kernel, t.arch, r.ID, r.Sentence)
+	took := ""
+	if r.Seconds > 0 {
+		took = fmt.Sprintf("%.1f s", r.Seconds)
+		t.seconds += r.Seconds
+	}
+	fmt.Fprintf(t.out, "%-4s  %-24s %-5s %8s  %s — %s\n", r.Verdict, t.kernel, t.arch, took, r.ID, r.Sentence)
 	if r.Outcome == "" || r.Verdict == verdict.OK && !t.verbose {
 		return
 	}
@@ -35,6 +41,6 @@ func (t *table) row(r verdict.Row) {
 
 // end sums up and returns how many rows failed.
 func (t *table) end() (failed int) {
-	fmt.Fprintf(t.out, "%s %s: %d ok, %d skipped, %d failed\n", t.kernel, t.arch, t.verdicts[verdict.OK], t.verdicts[verdict.Skip], t.verdicts[verdict.Fail])
+	fmt.Fprintf(t.out, "%s %s: %d ok, %d skipped, %d failed, in %.0f s\n", t.kernel, t.arch, t.verdicts[verdict.OK], t.verdicts[verdict.Skip], t.verdicts[verdict.Fail], t.seconds)
 	return t.verdicts[verdict.Fail]
 }

@@ -62,19 +62,34 @@ func wantedRows() []string {
 }
 
 func (l *lab) wants(id string) bool {
-	for _, beginning := range l.wanted {
-		if strings.HasPrefix(id, beginning) {
+	for _, wanted := range l.wanted {
+		if row, _, below := strings.Cut(wanted, "/"); below && id == row || !below && strings.HasPrefix(id, wanted) {
 			return true
 		}
 	}
 	return len(l.wanted) == 0
 }
 
+// below returns what of a row is wanted alone, as ROW/NAME; none is all of it.
+func (l *lab) below(id string) (names []string) {
+	for _, wanted := range l.wanted {
+		row, name, below := strings.Cut(wanted, "/")
+		switch {
+		case below && id == row:
+			names = append(names, name)
+		case !below && strings.HasPrefix(id, wanted):
+			return nil
+		}
+	}
+	return names
+}
+
 func (l *lab) run(r row) {
 	ctx, cancel := context.WithTimeout(context.Background(), r.limit)
 	defer cancel()
+	began := time.Now()
 	outcome, err := r.try(ctx, l)
-	said := verdict.Row{ID: r.id, Verdict: verdict.OK, Sentence: r.sentence, Outcome: outcome}
+	said := verdict.Row{ID: r.id, Verdict: verdict.OK, Sentence: r.sentence, Outcome: outcome, Seconds: time.Since(began).Seconds()}
 	var skipped skipError
 	switch {
 	case errors.As(err, &skipped):

@@ -48,7 +48,7 @@ func packageTests(id, name string, w who) func(context.Context, *lab) (string, e
 			return "", err
 		}
 		r, err := w.doIn(ctx, place{folder: folder, env: []string{"TMPDIR=" + temporary, "HOME=" + temporary}, copyTo: os.Stdout},
-			"/bin/"+name+".test", "-test.v", "-test.skip=^("+strings.Join(slices.Sorted(maps.Keys(skippedTests)), "|")+")$", "-test.timeout="+(long).String())
+			"/bin/"+name+".test", "-test.v", "-test.run="+only(l.below(id)), "-test.skip=^("+strings.Join(slices.Sorted(maps.Keys(skippedTests)), "|")+")$", "-test.timeout="+(long).String())
 		counted := count(r.stdout)
 		for _, test := range counted.failed {
 			l.say(verdict.Row{ID: id + "/" + test.name, Verdict: verdict.Fail, Sentence: "the test passes", Outcome: test.output})
@@ -75,6 +75,14 @@ func packageTests(id, name string, w who) func(context.Context, *lab) (string, e
 		}
 		return outcome, nil
 	}
+}
+
+// only is the pattern of tests by name; none is all of them.
+func only(names []string) string {
+	if len(names) == 0 {
+		return "."
+	}
+	return "^(" + strings.Join(names, "|") + ")$"
 }
 
 type test struct{ name, output string }

@@ -28,10 +28,11 @@ const (
 
 // Row is one thing that was tried.
 type Row struct {
-	ID       string `json:"id"`
-	Verdict  string `json:"verdict"`
-	Sentence string `json:"sentence"`
-	Outcome  string `json:"outcome,omitempty"`
+	ID       string  `json:"id"`
+	Verdict  string  `json:"verdict"`
+	Sentence string  `json:"sentence"`
+	Outcome  string  `json:"outcome,omitempty"`
+	Seconds  float64 `json:"seconds,omitempty"` // that it took
 	// Last says that nothing follows: a guest that ends without it was cut off.
 	Last bool `json:"last,omitempty"`
 }
