@@ -2,7 +2,7 @@
 // on its way out costs, how soon a rule is seen, what thousands of rules cost, what a
 // question to DNS costs, what a command pays inside a sandbox, and how big everything is.
 //
-//	go run ./bench [-only egress,visible,among,rules,questions,inside,size] [-o markdown|json]
+//	go run ./bench [-only egress,through,visible,among,rules,questions,inside,size] [-o markdown|json]
 package main
 
 import (
@@ -56,6 +56,7 @@ func main() {
 	flag.DurationVar(&o.egress.Duration, "duration", 1500*time.Millisecond, "egress: length of one measurement")
 	flag.StringVar(&o.conns, "conns", "16,64", "egress: numbers of connections")
 	flag.StringVar(&o.egress.Profile, "profile", "", "egress: folder for a CPU profile of Sluice (which costs CPU itself)")
+	flag.StringVar(&o.egress.Before, "before", "", "egress, through: the bench of another build, measured beside this one's (go build -o OLD ./bench)")
 	flag.IntVar(&o.changes, "changes", 100, "visible: creates, and as many deletes")
 	flag.StringVar(&o.counts, "rules", "10,1000,10000", "rules: how many there are, one row each")
 	flag.IntVar(&o.policies, "policies", 1000, "among: EgressPolicies of 100 hosts that are there beside")
@@ -111,7 +112,7 @@ func run(ctx context.Context, o options) error {
 	if o.output != "markdown" && o.output != "json" {
 		return fmt.Errorf("-o %q must be markdown or json", o.output)
 	}
-	for _, path := range []*string{&o.bin, &o.samples, &o.egress.Profile} {
+	for _, path := range []*string{&o.bin, &o.samples, &o.egress.Profile, &o.egress.Before} {
 		if *path == "" {
 			continue
 		}

@@ -57,6 +57,31 @@ func TestEgressMeasuresSluiceOnItsRealPath(t *testing.T) {
 	}
 }
 
+// TLS would end at a wrong byte, and a second build is measured beside this one.
+func TestTLSThatIsPassedThroughIsMeasuredOnItsRealPath(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	section, err := egress.RunThrough(t.Context(), self, egress.Options{Rounds: 1, Duration: time.Millisecond, Before: self}, report.Progress{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if section.Skipped != "" {
+		t.Skip(section.Skipped)
+	}
+	if len(section.Tables) != 5 {
+		t.Fatalf("%d tables, want three of bytes and two of connections", len(section.Tables))
+	}
+	for _, table := range section.Tables {
+		for i, name := range []string{"Sluice", "Sluice before"} {
+			if row := table.Rows[i]; row[0] != name || slices.Contains(row, "–") {
+				t.Errorf("%s: %q", table.Columns[0], row)
+			}
+		}
+	}
+}
+
 // What is measured in a sandbox is the same outside.
 func TestEachWorkOfACommandIsDoneAndMeasured(t *testing.T) {
 	self, err := os.Executable()

@@ -31,6 +31,9 @@ var sections = []section{
 	{egress.Name, func(ctx context.Context, self string, o options, p report.Progress) (report.Section, error) {
 		return egress.Run(ctx, self, o.egress, p)
 	}},
+	{egress.NameThrough, func(ctx context.Context, self string, o options, p report.Progress) (report.Section, error) {
+		return egress.RunThrough(ctx, self, o.egress, p)
+	}},
 	{visible.Name, func(ctx context.Context, self string, o options, p report.Progress) (report.Section, error) {
 		return visible.Run(ctx, self, visible.Options{Bin: o.bin, Changes: o.changes}, p)
 	}},
@@ -68,10 +71,13 @@ type role struct {
 var roles = map[string]role{
 	egress.RoleInside:   {0, func(self string, _ []string) error { return egress.Inside(self, os.Stdin, os.Stdout) }},
 	egress.RoleUpstream: {1, func(_ string, args []string) error { return egress.Upstream(args[0], os.Stdin, os.Stdout) }},
-	egress.RoleSluice:   {2, func(_ string, args []string) error { return egress.Sluice(args[0], args[1], os.Stdin, os.Stdout) }},
-	egress.RoleLoad:     {0, func(string, []string) error { return load.Obey(os.Stdin, os.Stdout) }},
-	inside.RoleWork:     {0, func(self string, _ []string) error { return inside.Work(self, os.Stdin, os.Stdout) }},
-	inside.RoleAnswer:   {0, func(string, []string) error { return inside.Answer() }},
-	questions.RoleAsk:   {2, func(_ string, args []string) error { return questions.Ask(args[0], args[1], os.Stdout) }},
-	visible.RolePoll:    {2, func(_ string, args []string) error { return visible.Poll(args[0], args[1], os.Stdout) }},
+	egress.RolePull:     {1, func(_ string, args []string) error { return egress.Pull(args[0], os.Stdin, os.Stdout) }},
+	egress.RoleSluice: {3, func(_ string, args []string) error {
+		return egress.Sluice(args[0], args[1], args[2], os.Stdin, os.Stdout)
+	}},
+	egress.RoleLoad:   {0, func(string, []string) error { return load.Obey(os.Stdin, os.Stdout) }},
+	inside.RoleWork:   {0, func(self string, _ []string) error { return inside.Work(self, os.Stdin, os.Stdout) }},
+	inside.RoleAnswer: {0, func(string, []string) error { return inside.Answer() }},
+	questions.RoleAsk: {2, func(_ string, args []string) error { return questions.Ask(args[0], args[1], os.Stdout) }},
+	visible.RolePoll:  {2, func(_ string, args []string) error { return visible.Poll(args[0], args[1], os.Stdout) }},
 }

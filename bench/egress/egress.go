@@ -25,6 +25,9 @@ type Options struct {
 	Duration time.Duration `json:"duration"` // of one measurement
 	Conns    []int         `json:"conns"`
 	Profile  string        `json:"profile,omitempty"` // folder for CPU profiles of Sluice
+	// Before, where not empty, is the bench of another build of Sluice: that is measured too.
+	Before  string `json:"before,omitempty"`
+	Through bool   `json:"through,omitempty"` // TLS that is passed on, in place of HTTP
 	// Dir is where what runs keeps its files; Run makes and removes it.
 	Dir string `json:"dir"`
 }
@@ -41,7 +44,16 @@ const (
 	RoleUpstream = "egress-upstream"
 	RoleSluice   = "egress-sluice"
 	RoleLoad     = "egress-load"
+	RolePull     = "egress-pull"
 )
+
+// section is the empty section of what is measured.
+func (o *Options) section() report.Section {
+	if o.Through {
+		return report.Section{Name: NameThrough, Title: TitleThrough}
+	}
+	return report.Section{Name: Name, Title: Title}
+}
 
 // message is what the process in the namespace says, a line each.
 type message struct {
@@ -52,7 +64,7 @@ type message struct {
 
 // Run measures. self is our own program, which takes the roles.
 func Run(ctx context.Context, self string, o Options, progress report.Progress) (report.Section, error) {
-	section := report.Section{Name: Name, Title: Title}
+	section := o.section()
 	if _, _, err := process.CPUs(); err != nil {
 		section.Skipped = err.Error()
 		return section, nil

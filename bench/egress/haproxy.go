@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"sluice.dev/sluice/bench/load"
@@ -48,11 +49,12 @@ type haproxyConfig struct{ path, text string }
 
 // configure returns the contender and its configuration; files are in dir.
 func (v haproxyVariant) configure(dir string, number int) (contender, haproxyConfig) {
-	plain, tls := fmt.Sprintf("127.0.0.1:%d", 8100+2*number), fmt.Sprintf("127.0.0.1:%d", 8101+2*number)
-	ring, log := "", ""
+	plain, tls, through := fmt.Sprintf("127.0.0.1:%d", 8100+3*number), fmt.Sprintf("127.0.0.1:%d", 8101+3*number), fmt.Sprintf("127.0.0.1:%d", 8102+3*number)
+	ring, log, logConns := "", "", ""
 	if v.log {
 		ring = "ring flows\n  format rfc5424\n  maxlen 1200\n  size 1048576\n"
 		log = "  log ring@flows local0\n  option httplog\n"
+		logConns = "  log ring@flows local0\n  option tcplog\n"
 	}
 	gate := log + `  http-request deny unless { req.hdr(host),field(1,:),lower,map(` + filepath.Join(dir, namesFile) + `) -m found }
   http-request del-header keep-alive
@@ -80,6 +82,16 @@ frontend tls
 ` + gate + `  default_backend tls
 backend tls
   server s ` + upstreamAddr + `:443 ssl verify required ca-file ` + filepath.Join(dir, caFile) + ` sni str(` + load.Host + `) verifyhost ` + load.Host + ` ssl-min-ver TLSv1.3 pool-max-conn 4096
+frontend through
+  mode tcp
+  bind ` + through + `
+` + logConns + `  tcp-request inspect-delay 5s
+  tcp-request content reject if { req.ssl_hello_type 1 } !{ req.ssl_sni,lower,map(` + filepath.Join(dir, namesFile) + `) -m found }
+  tcp-request content accept if { req.ssl_hello_type 1 }
+  default_backend through
+backend through
+  mode tcp
+  server s ` + upstreamAddr + `:` + strconv.Itoa(throughPort) + `
 `
-	return contender{name: v.name, plain: plain, tls: tls}, haproxyConfig{filepath.Join(dir, fmt.Sprintf("haproxy-%d.cfg", number)), text}
+	return contender{name: v.name, plain: plain, tls: tls, through: through}, haproxyConfig{filepath.Join(dir, fmt.Sprintf("haproxy-%d.cfg", number)), text}
 }

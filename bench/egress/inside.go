@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"sluice.dev/sluice/bench/load"
@@ -28,6 +29,8 @@ type contender struct {
 	pid   int
 	plain string // address that takes plain HTTP for plain HTTP upstream
 	tls   string // address that takes plain HTTP and originates TLS
+	// through is the address that passes TLS on.
+	through string
 }
 
 // Inside is the role of the process in the namespace: it reads Options, starts
@@ -68,25 +71,34 @@ func measureInside(self string, o Options, say func(string, ...any)) (report.Sec
 	if _, err := upstream.Line(startTime); err != nil {
 		return report.Section{}, err
 	}
-	generator, err := start("load", endsCPU, []string{"GOMAXPROCS=1"}, self, RoleLoad)
+	role := []string{self, RoleLoad}
+	if o.Through {
+		role = []string{self, RolePull, filepath.Join(o.Dir, caFile)}
+	}
+	generator, err := start("load", endsCPU, []string{"GOMAXPROCS=1"}, role...)
 	if err != nil {
 		return report.Section{}, err
 	}
 	defer generator.Stop()
 
 	var contenders []contender
-	sluice, err := start("sluice", proxyCPU, []string{"GOMAXPROCS=1"}, self, RoleSluice, filepath.Join(o.Dir, caFile), o.Profile)
-	if err != nil {
-		return report.Section{}, err
+	for i, build := range []struct{ name, program, profile string }{{"Sluice", self, o.Profile}, {"Sluice before", o.Before, ""}} {
+		if build.program == "" {
+			continue
+		}
+		sluice, err := start(build.name, proxyCPU, []string{"GOMAXPROCS=1"}, build.program, RoleSluice, filepath.Join(o.Dir, caFile), build.profile, strconv.Itoa(i))
+		if err != nil {
+			return report.Section{}, err
+		}
+		defer sluice.Stop()
+		var at listening
+		if err := sluice.Receive(startTime, &at); err != nil {
+			return report.Section{}, err
+		}
+		contenders = append(contenders, contender{name: build.name, pid: sluice.PID, plain: at.Plain, tls: at.TLS, through: at.Through})
 	}
-	defer sluice.Stop()
-	var at listening
-	if err := sluice.Receive(startTime, &at); err != nil {
-		return report.Section{}, err
-	}
-	contenders = append(contenders, contender{name: "Sluice", pid: sluice.PID, plain: at.Plain, tls: at.TLS})
 
-	section := report.Section{Name: Name, Title: Title}
+	section := o.section()
 	path, err := findHAProxy("haproxy", "/usr/sbin/haproxy") // sbin is not on every user's path
 	if err != nil {
 		section.Notes = append(section.Notes, "HAProxy: skipped: "+err.Error())
@@ -106,12 +118,19 @@ func measureInside(self string, o Options, say func(string, ...any)) (report.Sec
 		}
 		section.Notes = append(section.Notes, haproxyVersion(path)+"; nbthread 1; a map of 1,000 names decides by Host, Keep-Alive and Proxy-Connection are dropped, http-reuse always.")
 	}
+	m := measurement{options: o, load: generator, say: say}
 	for _, c := range contenders {
-		if err := ready(c, generator); err != nil {
+		if err := m.ready(c); err != nil {
 			return section, err
 		}
 	}
-	m := measurement{options: o, load: generator, say: say}
+	if o.Through {
+		if err := m.runThrough(contenders); err != nil {
+			return section, err
+		}
+		m.reportThrough(&section, contenders)
+		return section, nil
+	}
 	if err := m.run(contenders); err != nil {
 		return section, err
 	}
@@ -119,12 +138,19 @@ func measureInside(self string, o Options, say func(string, ...any)) (report.Sec
 	return section, nil
 }
 
-// ready waits until a contender serves both of its addresses.
-func ready(c contender, generator *process.Process) error {
+// ready waits until a contender serves what is asked of it.
+func (m *measurement) ready(c contender) error {
 	deadline := time.Now().Add(startTime)
-	for _, address := range []string{c.plain, c.tls} {
+	addresses, try := []string{c.plain, c.tls}, func(address string) error { return tryOnce(address, m.load) }
+	if m.options.Through {
+		addresses, try = []string{c.through}, func(address string) error {
+			_, _, err := m.pull(c, load.Pull{Address: address, Conns: 1, Size: 1})
+			return err
+		}
+	}
+	for _, address := range addresses {
 		for {
-			err := tryOnce(address, generator)
+			err := try(address)
 			if err == nil {
 				break
 			}

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/pprof"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -31,12 +32,14 @@ import (
 type listening struct {
 	Plain string `json:"plain"`
 	TLS   string `json:"tls"`
+	// Through is where TLS is passed on.
+	Through string `json:"through"`
 }
 
 // Sluice is the role of our own proxy: one workload of a real proxy.Proxy, whose
-// captured listeners stand on the synthetic address of load.Host. It ends with
-// its input.
-func Sluice(ca, profile string, in io.Reader, out io.Writer) error {
+// captured listeners stand on the synthetic address of load.Host, which is another for
+// each number. It ends with its input.
+func Sluice(ca, profile, number string, in io.Reader, out io.Writer) error {
 	if profile != "" {
 		signal.Ignore(syscall.SIGTERM) // the profile is written when the input ends
 		stop, err := startProfile(filepath.Join(profile, "sluice.pprof"))
@@ -61,13 +64,17 @@ func Sluice(ca, profile string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := skipAddresses(table, number); err != nil {
+		return err
+	}
 	addresses, err := table.Tell(host, dnsserver.Exactly)
 	if err != nil {
 		return err
 	}
-	at := listening{Plain: netip.AddrPortFrom(addresses.V4, 80).String(), TLS: netip.AddrPortFrom(addresses.V4, 443).String()}
+	on := func(port uint16) string { return netip.AddrPortFrom(addresses.V4, port).String() }
+	at := listening{Plain: on(80), TLS: on(443), Through: on(throughPort)}
 	captured := new(capture.Capture)
-	for _, address := range []string{at.Plain, at.TLS} {
+	for _, address := range []string{at.Plain, at.TLS, at.Through} {
 		l, err := listen(address)
 		if err != nil {
 			return errors.Join(err, captured.Close())
@@ -91,6 +98,18 @@ func Sluice(ca, profile string, in io.Reader, out io.Writer) error {
 	return err
 }
 
+// skipAddresses takes as many of the table's addresses, which it gives out in turn.
+func skipAddresses(table *dnsserver.Table, number string) error {
+	n, err := strconv.Atoi(number)
+	for i := 0; i < n && err == nil; i++ {
+		var name names.Name
+		if name, err = names.Parse(fmt.Sprintf("skipped-%d.example.com", i)); err == nil {
+			_, err = table.Tell(name, dnsserver.Exactly)
+		}
+	}
+	return err
+}
+
 // newHolder holds a snapshot of ruleCount rules, one name each.
 func newHolder() (*snapshot.Holder, error) {
 	var rules []policy.Rule
@@ -101,7 +120,7 @@ func newHolder() (*snapshot.Holder, error) {
 		}
 		rules = append(rules, policy.Rule{
 			ID: fmt.Sprintf("egress-rule/default/rule-%d", i), Hosts: []names.Pattern{pattern},
-			Ports: []policy.Port{{Port: 80, Protocol: policy.ProtocolHTTP}, {Port: 443, Protocol: policy.ProtocolHTTPS}},
+			Ports: []policy.Port{{Port: 80, Protocol: policy.ProtocolHTTP}, {Port: 443, Protocol: policy.ProtocolHTTPS}, {Port: throughPort, Protocol: policy.ProtocolTLS}},
 		})
 	}
 	built, err := snapshot.Build(&wire.Snapshot{
@@ -127,6 +146,15 @@ func readRoots(file string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("%s holds no certificate", file)
 	}
 	return pool, nil
+}
+
+// Pull is the role of the load of TLS that is passed on.
+func Pull(ca string, in io.Reader, out io.Writer) error {
+	roots, err := readRoots(ca)
+	if err != nil {
+		return err
+	}
+	return load.ObeyPulls(roots, in, out)
 }
 
 func startProfile(file string) (stop func(), err error) {

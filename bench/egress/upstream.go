@@ -29,6 +29,7 @@ import (
 const (
 	upstreamAddr = "93.184.215.14"
 	resolverAddr = "8.8.8.8:53"
+	throughPort  = 8443 // where TLS is passed on
 )
 
 // Files that the upstream writes.
@@ -70,14 +71,19 @@ func Upstream(dir string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	through, err := listen(fmt.Sprintf("%s:%d", upstreamAddr, throughPort))
+	if err != nil {
+		return err
+	}
 	questions, err := net.ListenPacket("udp", resolverAddr)
 	if err != nil {
 		return err
 	}
 	config := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13}
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	go func() { failed <- load.Serve(plain) }()
 	go func() { failed <- load.Serve(tls.NewListener(secure, config)) }()
+	go func() { failed <- load.ServePulls(tls.NewListener(through, config)) }()
 	go func() { failed <- answerNames(questions) }()
 	go func() { io.Copy(io.Discard, in); failed <- nil }()
 	fmt.Fprintln(out, "{}")
