@@ -20,6 +20,7 @@ const (
 type Memory struct {
 	buffers sync.Pool
 	hangups hangups
+	marks   marks
 
 	mu    sync.Mutex
 	free  []*pipe // at most MaxPipes

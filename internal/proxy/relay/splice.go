@@ -7,6 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// spliceMost is how many bytes are moved at a time. Others wait for so long: see splice.
+const spliceMost = 256 << 10
+
 const spliceFlags = unix.SPLICE_F_NONBLOCK | unix.SPLICE_F_MOVE
 
 // shouldSplice reports whether the way has moved enough to be worth a pipe, and
@@ -28,7 +31,7 @@ func (w *way) shouldSplice() bool {
 // end. A read does, and takes it along.
 func (w *way) spliceAll(fd uintptr) (more, done bool) {
 	for {
-		n, errno := splice(fd, uintptr(w.pipe.write), w.pipe.size)
+		n, errno := splice(fd, uintptr(w.pipe.write), min(w.pipe.size, spliceMost))
 		switch {
 		case errno == syscall.EAGAIN || errno == 0 && n == 0:
 			w.giveBackPipe() // an idle connection holds none
@@ -99,11 +102,12 @@ func (w *way) giveBackPipe() {
 	w.pipe = nil
 }
 
-// splice moves at most n bytes. One side is a pipe and both are non-blocking; it
-// takes the scheduler's long way round, because moving a megabyte takes a while.
+// splice moves at most n bytes. One side is a pipe and both are non-blocking, so it never
+// waits; the scheduler does not learn of it, for who tells it wakes the thread that watches
+// for long calls, and that costs more than the bytes.
 func splice(from, to uintptr, n int) (int, syscall.Errno) {
 	for {
-		moved, _, errno := syscall.Syscall6(unix.SYS_SPLICE, from, 0, to, 0, uintptr(n), spliceFlags)
+		moved, _, errno := syscall.RawSyscall6(unix.SYS_SPLICE, from, 0, to, 0, uintptr(n), spliceFlags)
 		if errno == syscall.EINTR {
 			continue
 		}

@@ -4,15 +4,21 @@ import (
 	"bytes"
 	"net"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 
 	"sluice.dev/sluice/internal/proxy/rawio"
 )
 
-// spliceAfter is how many bytes a direction must have moved before it is worth a
-// pipe: until then each costs two copies, from then on none.
-const spliceAfter = 128 << 10
+const (
+	// spliceAfter is how many bytes a direction must have moved before it is worth a
+	// pipe: until then each costs two copies, from then on none.
+	spliceAfter = 128 << 10
+	// yieldAfter is how many bytes a direction moves before others get their turn: what it
+	// calls is not seen by the scheduler, which would interrupt it after 10 ms only.
+	yieldAfter = 1 << 20
+)
 
 // way is one direction: from one side's socket to the other's.
 //
@@ -30,6 +36,11 @@ type way struct {
 	paused   bool   // it stopped where it was, for Relay.Pause
 	copyOnly bool   // from or to cannot splice
 	watched  uint64 // by hangups; 0: not yet
+	yielded  int64  // what had moved when others had their turn last
+
+	marked   atomic.Bool  // by marks
+	runsFrom atomic.Int64 // what had moved when the stream began that runs now
+	answered int64        // what had moved the other way by then
 
 	unwritten []byte // for writeBytes
 	left      []byte // what a pause kept from being written
@@ -57,6 +68,7 @@ func (w *way) run() {
 	if w.buffered == 0 || w.failed {
 		w.giveBackPipe()
 	}
+	w.relay.config.Memory.marks.forget(w)
 	switch {
 	case w.failed, w.paused:
 	case err != nil && w.relay.pause(err):
@@ -106,6 +118,7 @@ func (w *way) copySome(fd uintptr) (more, done bool) {
 		n, errno := rawio.Read(fd, buffer[:])
 		switch {
 		case errno == syscall.EAGAIN:
+			w.rest(fd)
 			return false, false
 		case errno != 0:
 			w.failRead(errno)
@@ -180,6 +193,10 @@ func (w *way) written(err error) bool {
 		w.failed = true
 		w.relay.sideFailed(w.to, "write", err)
 		return false
+	}
+	if moved := w.moved.Load(); moved-w.yielded >= yieldAfter {
+		w.yielded = moved
+		runtime.Gosched()
 	}
 	return true
 }
