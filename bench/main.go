@@ -1,6 +1,7 @@
-// Command bench measures Sluice and its peers and prints tables: what a request
-// on its way out costs, how soon a rule is seen, what thousands of rules cost, what a
-// question to DNS costs, what a command pays inside a sandbox, and how big everything is.
+// Command bench measures Sluice and its peers and prints tables: what a request on its
+// way out costs, what TLS that is passed through, how soon a rule is seen, what thousands of
+// rules cost, what a question to DNS costs, what a command pays inside a sandbox, and how
+// big everything is.
 //
 //	go run ./bench [-only egress,through,visible,among,rules,questions,inside,size] [-o markdown|json]
 package main
