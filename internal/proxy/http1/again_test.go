@@ -149,6 +149,7 @@ func TestAnAnswerThatIsLateIsA504AndTheConnectionGoesOn(t *testing.T) {
 		"between the two": {HeadTimeout: 50 * time.Millisecond, Retry: &retrier{each: 30 * time.Millisecond, most: 9, wait: time.Hour, asked: make(chan exchange.Attempt, 16)}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			var now clock
 			f := newFixture(t, func(c *originConn) {
 				for {
 					head := c.head()
@@ -156,12 +157,13 @@ func TestAnAnswerThatIsLateIsA504AndTheConnectionGoesOn(t *testing.T) {
 					case head == "":
 						return
 					case strings.HasPrefix(head, "GET /slow"):
+						now.advance(60 * time.Millisecond) // in which nothing comes
 						c.rest()
 						return
 					}
 					c.send("%s", hello)
 				}
-			}, options{direction: func(f *fixture, x *exchange.Request) exchange.Direction {
+			}, options{now: now.read, direction: func(f *fixture, x *exchange.Request) exchange.Direction {
 				d := dir
 				d.Upstream, d.Explain = f.pool, true
 				return d
@@ -195,38 +197,55 @@ func TestAnAnswerThatIsLateIsA504AndTheConnectionGoesOn(t *testing.T) {
 // relay is ended by it.
 func TestATimeOutEndsNoStream(t *testing.T) {
 	const timeout = 50 * time.Millisecond
+	var now clock
+	pass := func() { // time, also for whoever looks at the machine's whether it is over
+		now.advance(2 * timeout)
+		time.Sleep(2 * timeout)
+	}
+	half, passed := make(chan struct{}), make(chan struct{})
 	f := newFixture(t, func(c *originConn) {
 		for { // a connection that ended after an answer could be taken before that is seen
 			head := c.head()
 			switch {
 			case strings.HasPrefix(head, "GET /upgrade"):
-				time.Sleep(2 * timeout)
+				pass()
 				c.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
-				time.Sleep(2 * timeout)
+				<-passed
 				c.send("frame")
 				return
 			case strings.HasPrefix(head, "POST"):
-				c.bytes(6)
+				c.bytes(3)
+				close(half)
+				c.bytes(3)
 				c.send("%s", hello)
 			default:
 				c.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
-				time.Sleep(2 * timeout)
+				<-passed
 				c.send("event")
 			}
 		}
-	}, options{direction: func(f *fixture, x *exchange.Request) exchange.Direction {
+	}, options{now: now.read, direction: func(f *fixture, x *exchange.Request) exchange.Direction {
 		return exchange.Direction{Upstream: f.pool, HeadTimeout: timeout, AllowUpgrade: true}
 	}, patience: time.Millisecond})
 	c := f.client().send("GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")
-	if got := c.rest(); !strings.HasSuffix(got, "\r\n\r\nevent") {
+	c.head()
+	pass()
+	passed <- struct{}{}
+	if got := c.rest(); got != "event" {
 		t.Errorf("a long answer: %q", got)
 	}
 	c = f.client().send("GET /upgrade HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
-	if got := c.rest(); !strings.HasSuffix(got, "\r\n\r\nframe") {
+	if head := c.head(); status(head) != "101" {
+		t.Errorf("a relay: %q", head)
+	}
+	pass()
+	passed <- struct{}{}
+	if got := c.rest(); got != "frame" {
 		t.Errorf("a relay: %q", got)
 	}
 	c = f.client().send("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 6\r\n\r\nabc")
-	time.Sleep(2 * timeout)
+	<-half
+	pass()
 	c.send("def")
 	if head := c.head(); status(head) != "200" {
 		t.Errorf("a long request: %q", head)
@@ -265,14 +284,16 @@ func TestASignedInRequestIsNotSentAgain(t *testing.T) {
 func TestATimeOutEndsNoAnswerThatBeganEarly(t *testing.T) {
 	const timeout = 50 * time.Millisecond
 	began, sent := make(chan struct{}), make(chan struct{})
+	var now clock
 	f := newFixture(t, func(c *originConn) {
 		c.head()
 		c.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
 		<-sent
 		c.bytes(64 << 10)
-		time.Sleep(3 * timeout)
+		now.advance(3 * timeout)
+		time.Sleep(3 * timeout) // for who looks at the machine's time whether that is over
 		c.send("event")
-	}, options{direction: func(f *fixture, x *exchange.Request) exchange.Direction {
+	}, options{now: now.read, direction: func(f *fixture, x *exchange.Request) exchange.Direction {
 		return exchange.Direction{Upstream: f.pool, HeadTimeout: timeout}
 	}, patience: time.Millisecond})
 	c := f.client().send("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n%s", 64<<10, strings.Repeat("x", 32<<10))

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/http1"
 	"sluice.dev/sluice/internal/proxy/upstream"
@@ -251,12 +253,25 @@ func TestARequestIsNotSentTwiceWhereThatCouldMatter(t *testing.T) {
 	}
 }
 
+// ends ends the connection, and returns when the proxy's kernel knows it.
+func (c *originConn) ends() {
+	c.CloseWrite()
+	raw, err := c.SyscallConn()
+	for known := false; err == nil && !known; time.Sleep(time.Millisecond) {
+		err = raw.Control(func(fd uintptr) {
+			info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+			known = err != nil || info.State != unix.BPF_TCP_ESTABLISHED && info.State != unix.BPF_TCP_FIN_WAIT1
+		})
+	}
+	c.Close()
+}
+
 func TestAnIdleUpstreamThatHasClosedIsNotUsed(t *testing.T) {
 	closed := make(chan struct{}, 2)
 	f := newFixture(t, func(c *originConn) {
 		c.head()
 		c.send(hello)
-		c.Close()
+		c.ends()
 		closed <- struct{}{}
 	}, options{})
 	c := f.client()

@@ -224,15 +224,18 @@ func TestWhatIsSentAwayLeavesItsConnectionToOthers(t *testing.T) {
 }
 
 func TestWhatIsSentAwayEndsWithItsTime(t *testing.T) {
-	o := newOrigin(t, func(c *originConn) { c.rest() })
+	ctx, over := context.WithCancel(t.Context())
+	o := newOrigin(t, func(c *originConn) {
+		c.head()
+		over()
+		c.rest()
+	})
 	defer o.close()
 	pool, err := upstream.NewPool(upstream.Config{Dial: dialTo(o.address()), Allowance: allowance(9)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer pool.Close(true)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
 	if _, _, err := http1.SendAway(ctx, pool, exchange.Message("GET / HTTP/1.1\r\nhost: a\r\n\r\n")); refusal.Of(err).Reason != refusal.UpstreamTimeout {
 		t.Errorf("%v", err)
 	}

@@ -96,7 +96,7 @@ func TestWhatIsParkedEndsByItsTimeOutAndByShutdown(t *testing.T) {
 func TestWhatIsParkedAfterAFailureIsIdle(t *testing.T) {
 	for name, end := range map[string]func(f *fixture, now *clock) error{
 		"drain": func(f *fixture, _ *clock) error {
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			return f.server.Shutdown(ctx)
 		},
