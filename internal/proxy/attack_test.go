@@ -262,7 +262,7 @@ func TestAnUpgradedConnectionIsNoWayElsewhere(t *testing.T) {
 	const inner = "GET / HTTP/1.1\r\nHost: good.example.com\r\n\r\nGET / HTTP/1.1\r\nHost: evil.example.com\r\n\r\n"
 	c := m.dial("ws.example.com", 80)
 	io.WriteString(c, "GET / HTTP/1.1\r\nHost: ws.example.com\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"+inner)
-	c.(*net.TCPConn).CloseWrite()
+	c.CloseWrite()
 	select {
 	case all := <-got:
 		if all != inner {

@@ -157,15 +157,13 @@ func Test1200SlowRequestsToOneHostAreAllUnderWayAndAllAnswered(t *testing.T) {
 // With fewer connections than requests those that come too early wait for their turn.
 func Test1200RequestsOnFewConnectionsAreAllAnswered(t *testing.T) {
 	n := newFakeNet(t)
-	n.changes = append(n.changes, func(c *Config) { c.Limits.UpstreamConnections = 7 })
+	n.changes = append(n.changes, func(c *Config) { c.Limits = wire.Limits{UpstreamConnections: 7, QueueTimeout: time.Hour} })
 	site := newSlow()
 	n.site("www.example.com", "93.184.215.14", 80, site.serve)
 	m := newMesh(t, n, rule(t, "www.example.com:80"))
 	const requests = 1200
 	answered := statuses(m, "www.example.com", requests)
-	for m.workload.portion.up.Waiting() < requests-7 {
-		time.Sleep(time.Millisecond)
-	}
+	until(t, "all others wait", func() bool { return m.workload.portion.up.Waiting() >= requests-7 })
 	close(site.letGo)
 	if got := answered(); got[200] != requests {
 		t.Errorf("answered %v", got)
@@ -263,7 +261,7 @@ func TestAConnectionAboveTheBoundWaitsAndIsThenResetWithARecord(t *testing.T) {
 	if err := ping(held[0]); err != nil {
 		t.Errorf("an open one: %v", err)
 	}
-	held[0].(*net.TCPConn).SetLinger(0)
+	held[0].(*client).SetLinger(0)
 	held[0].Close()
 	for deadline := time.Now().Add(patience); ping(open()) != nil; {
 		if time.Now().After(deadline) {
@@ -307,9 +305,7 @@ func TestSlowHellosOfOneWorkloadLeaveMemoryToAnother(t *testing.T) {
 	for range 40 {
 		io.WriteString(m.dial("www.example.com", 80), "GET / HT")
 	}
-	for flooding.portion.hellos.Waiting() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	until(t, "one waits for memory", func() bool { return flooding.portion.hellos.Waiting() > 0 })
 	if used := flooding.portion.hellos.Used(); used > 16*3/4 {
 		t.Errorf("one workload holds %d of 16 buffers", used)
 	}

@@ -267,9 +267,7 @@ func TestAConnectionThatComesBeforeTheAnswerIsCarriedToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waits := func() bool { return m.proxy.capacity.up.Used() > 0 } // it dials
-	for deadline := time.Now().Add(patience); !waits() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-	}
+	until(t, "it dials", func() bool { return m.proxy.capacity.up.Used() > 0 })
 	if serve := m.workload.admit(down, to); serve != nil { // as after the patience of who asks
 		t.Fatal("it is not handed over")
 	}
@@ -290,20 +288,15 @@ func TestAConnectionThatComesBeforeTheAnswerIsCarriedToo(t *testing.T) {
 // Beyond the bound a connect goes on, to be decided about when it has come.
 func TestConnectionsThatAreDialledAheadAreBounded(t *testing.T) {
 	n := newFakeNet(t)
-	n.site("db.example", "93.184.216.34", 5432, func(c net.Conn) { c.Read(make([]byte, 1)) })
+	n.leads("db.example", "93.184.216.34", errSilent)
 	m := newMesh(t, n, rule(t, tcpRule))
 	to := m.at("db.example", 5432)
 	for i := range egress.MaxAhead {
-		if got := m.foretell(netip.AddrPortFrom(source.Addr(), uint16(i+1)), to); got != (capture.Answer{}) {
-			t.Fatal(got)
-		}
+		m.asking(netip.AddrPortFrom(source.Addr(), uint16(i+1)), to)
 	}
-	before := m.proxy.capacity.up.Used()
-	if got := m.foretell(source, to); got != (capture.Answer{}) || m.proxy.capacity.up.Used() != before {
-		t.Errorf("%+v, and %d upstream connections after %d", got, m.proxy.capacity.up.Used(), before)
-	}
-	if before != egress.MaxAhead {
-		t.Errorf("%d were dialled", before)
+	until(t, "as many are dialled as may be", func() bool { return m.proxy.capacity.up.Used() == egress.MaxAhead })
+	if got := m.foretell(source, to); got != (capture.Answer{}) || m.proxy.capacity.up.Used() != egress.MaxAhead {
+		t.Errorf("%+v, and %d upstream connections after %d", got, m.proxy.capacity.up.Used(), egress.MaxAhead)
 	}
 }
 

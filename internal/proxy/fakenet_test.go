@@ -236,6 +236,7 @@ type meshOf struct {
 	outbound string                      // the outbound default of the snapshots; "" is Deny
 	carrying sync.WaitGroup
 	clock    atomic.Int64 // by which the rules are ahead of the time
+	told     uint64       // records that lastFlow knows of
 }
 
 func newMesh(t testing.TB, n *fakeNet, rules ...policy.Rule) *meshOf {
@@ -380,59 +381,6 @@ func (m *meshOf) turnStale() {
 	}
 }
 
-// dial is the workload's connect to a name: its synthetic address, as DNS gave it.
-func (m *meshOf) dial(name string, port uint16) net.Conn {
-	m.t.Helper()
-	told, err := m.names.Tell(names.MustParse(name), dnsserver.Exactly)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	return m.dialAddress(netip.AddrPortFrom(told.V4, port))
-}
-
-// dialAddress is the workload's connect to an address.
-func (m *meshOf) dialAddress(to netip.AddrPort) net.Conn {
-	m.t.Helper()
-	l := m.listen()
-	ours, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	m.t.Cleanup(func() { ours.Close() })
-	m.dialled.Store(ours.(*net.TCPConn))
-	m.take(l, to)
-	return ours
-}
-
-// listen listens like the socket that captures.
-func (m *meshOf) listen() *net.TCPListener {
-	m.t.Helper()
-	config := net.ListenConfig{Control: capture.ControlUrgent}
-	l, err := config.Listen(m.t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	return l.(*net.TCPListener)
-}
-
-// take carries the next connection of a listener, which was made to that address.
-func (m *meshOf) take(l *net.TCPListener, to netip.AddrPort) {
-	m.t.Helper()
-	defer l.Close()
-	l.SetDeadline(time.Now().Add(patience))
-	down, err := l.AcceptTCP()
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	m.carried.Store(down)
-	workload := m.workload
-	m.carrying.Go(func() {
-		if serve := workload.admit(down, to); serve != nil {
-			serve()
-		}
-	})
-}
-
 // rule is a rule as --allow has it.
 func rule(t testing.TB, text string) policy.Rule {
 	t.Helper()
@@ -443,19 +391,13 @@ func rule(t testing.TB, text string) policy.Rule {
 	return r
 }
 
-// lastFlow waits for the next closed account.
+// lastFlow is the record that was closed last, once there is one that it has not returned yet
+// or passed over.
 func (m *meshOf) lastFlow() record.Record {
 	m.t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		if all := m.ring.Recent(1, record.Filter{}); len(all) == 1 {
-			return all[0]
-		}
-		if time.Now().After(deadline) {
-			m.t.Fatal("no account was closed")
-		}
-		time.Sleep(time.Millisecond)
-	}
+	until(m.t, "one more record is closed", func() bool { return m.ring.Added() > m.told })
+	m.told = m.ring.Added()
+	return m.ring.Recent(1, record.Filter{})[0]
 }
 
 // peer is the workload of that instance.

@@ -39,7 +39,7 @@ func TestNamesUnderAWildcardLeaveAtTheRateOfTheirRule(t *testing.T) {
 			t.Errorf("new name %d: %s, want %s", i, answer, want)
 		}
 	}
-	if f := m.lastFlow(); f.Reason != refusal.TooManyNames || f.Verdict != record.Failed {
+	if f := m.flowOf("one beyond the rate", func(f *record.Record) bool { return f.Reason == refusal.TooManyNames }); f.Verdict != record.Failed {
 		t.Errorf("the record is %v, %s", f.Verdict, f.Reason)
 	}
 	if n.wasAsked("n2.example.com") {

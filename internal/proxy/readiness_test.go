@@ -52,7 +52,7 @@ func (m *meshOf) ask(method, body string) (status int, text string) {
 }
 
 func quiet(why string) []wire.Unready {
-	return []wire.Unready{{Port: 9080, Since: time.Now().Add(-12500 * time.Millisecond), Why: why}}
+	return []wire.Unready{{Port: 9080, Since: time.Now().Add(-12 * time.Hour), Why: why}}
 }
 
 func TestARefusedConnectGoesToAnotherEndpointWhateverTheMethod(t *testing.T) {
@@ -137,11 +137,11 @@ func TestWhereNobodyListensTheAnswerSaysWhoDoesNotAndForHowLong(t *testing.T) {
 	listener.Close()
 	m.peer("details-v1/1").SetUnready(quiet(""))
 	status, text := m.ask("GET", "")
-	if status != 503 || !strings.Contains(text, "details-v1/1 is not listening on 9080 for 12 s") {
+	if status != 503 || !strings.Contains(text, "details-v1/1 is not listening on 9080 for 12 h 0 min") {
 		t.Errorf("%d %s", status, text)
 	}
 	m.closed(2)
-	if r := m.lastFlow(); r.Reason != refusal.NoHealthyUpstream || r.Verdict != record.Failed || !strings.Contains(r.Detail, "not listening on 9080 for 12 s") {
+	if r := m.lastFlow(); r.Reason != refusal.NoHealthyUpstream || r.Verdict != record.Failed || !strings.Contains(r.Detail, "not listening on 9080 for 12 h 0 min") {
 		t.Errorf("the record says %s %s %q", r.Verdict, r.Reason, r.Detail)
 	}
 }
@@ -152,7 +152,7 @@ func TestOneThatItsOwnersCheckHoldsBackIsNeverConnectedTo(t *testing.T) {
 	m.instance("details", 1, numbered(1, &connections))
 	m.peer("details-v1/1").SetUnready(quiet("GET /health was answered with 503"))
 	status, text := m.ask("GET", "")
-	if status != 503 || !strings.Contains(text, "not ready on 9080 for 12 s: GET /health was answered with 503") || connections.Load() != 0 {
+	if status != 503 || !strings.Contains(text, "not ready on 9080 for 12 h 0 min: GET /health was answered with 503") || connections.Load() != 0 {
 		t.Errorf("%d %s, after %d connections", status, text, connections.Load())
 	}
 }

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
@@ -71,7 +69,7 @@ func TestWhatIsLiveIsListedAndClosedOnce(t *testing.T) {
 			if kind.name == "TCP to a server that does not read" {
 				m.allow() // its relay waits for the server alone
 			} else {
-				if tcp, ok := c.(*net.TCPConn); ok {
+				if tcp, ok := c.(*client); ok {
 					tcp.SetLinger(0) // an end alone may be of one direction
 				}
 				c.Close()
@@ -136,7 +134,7 @@ func TestEachOutcomeIsRecordedWithItsReason(t *testing.T) {
 			c := m.dial(host, port)
 			io.WriteString(c, say)
 			<-asked
-			c.(*net.TCPConn).SetLinger(0)
+			c.SetLinger(0)
 			c.Close()
 		}
 	}
@@ -168,14 +166,14 @@ func TestEachOutcomeIsRecordedWithItsReason(t *testing.T) {
 			c := m.dial("wrong.example.com", 443)
 			c.Write([]byte{0x16, 3, 1, 1, 0, 1})
 			m.read()
-			c.(*net.TCPConn).SetLinger(0)
+			c.SetLinger(0)
 			c.Close()
 		}, record.Failed, refusal.ClientGone, policy.Refuse, record.Egress},
 		{"a client that leaves amid a request's head", func(t *testing.T) {
 			c := m.dial("silent.example.com", 80)
 			io.WriteString(c, "GET / HTTP/1.1\r\nHost: silent.exam")
 			m.read()
-			c.(*net.TCPConn).SetLinger(0)
+			c.SetLinger(0)
 			c.Close()
 		}, record.Failed, refusal.ClientGone, policy.Refuse, record.Egress},
 		{"a rule that is withdrawn", func(t *testing.T) {
@@ -232,25 +230,6 @@ func TestARequestFromOutsideIsRecordedAsSuch(t *testing.T) {
 		m.closed(before + 1)
 		if f := m.lastFlow(); f.Direction != record.Ingress || f.Verdict != x.verdict || f.Reason != x.reason || f.Dialled != "ingress" {
 			t.Errorf("%s: the record says %+v", x.path, f)
-		}
-	}
-}
-
-// read waits until the proxy has read what the connection that was dialled last said.
-func (m *meshOf) read() {
-	m.t.Helper()
-	raw, err := m.carried.Load().SyscallConn()
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		waiting := 1
-		raw.Control(func(fd uintptr) { waiting, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
-		if err == nil && waiting == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			m.t.Fatalf("%d bytes wait still: %v", waiting, err)
 		}
 	}
 }

@@ -205,30 +205,39 @@ func TestADelayHoldsARequestUp(t *testing.T) {
 	delayed("delay", "httpFault: {delay: {percent: 100, fixedDelay: 150ms}}", 200)
 	delayed("delay and abort", "httpFault: {delay: {percent: 100, fixedDelay: 150ms}, abort: {percent: 100, httpStatus: 503}}", 503)
 
-	m.routes("httpFault: {delay: {percent: 100, fixedDelay: 500ms}}")
-	c := m.dial(toDetails, 9080)
-	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: details\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	m.opened(1) // it is held up
+	m.closed(2)
 	m.routes("redirect: {uri: /elsewhere}")
-	c.SetDeadline(time.Now().Add(patience))
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil || resp.StatusCode != 301 {
-		t.Errorf("under the rules of later: %v, %v", resp, err)
+	later := m.compile()
+	for changed := false; !changed; {
+		m.routes("httpFault: {delay: {percent: 100, fixedDelay: 500ms}}")
+		before, began := m.ring.Added(), time.Now()
+		c := m.dial(toDetails, 9080)
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: details\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		m.opened(1) // it is held up
+		m.holder.Swap(later)
+		changed = time.Since(began) < 500*time.Millisecond // or it was sent before the rules had changed
+		c.SetDeadline(time.Now().Add(patience))
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if changed && (err != nil || resp.StatusCode != 301) {
+			t.Errorf("under the rules of later: %v, %v", resp, err)
+		}
+		c.Close()
+		m.closed(before + 1)
 	}
-	c.Close()
 
 	m.routes("httpFault: {delay: {percent: 100, fixedDelay: 1h}}")
-	for i, leave := range []func(c *net.TCPConn) error{(*net.TCPConn).Close, func(c *net.TCPConn) error { return c.SetLinger(0) }} {
-		c = m.dial(toDetails, 9080)
+	for _, leave := range []func(c *net.TCPConn) error{(*net.TCPConn).Close, func(c *net.TCPConn) error { return c.SetLinger(0) }} {
+		before := m.ring.Added()
+		c := m.dial(toDetails, 9080)
 		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: details\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		m.opened(1)
-		leave(c.(*net.TCPConn))
+		leave(c.TCPConn)
 		c.Close()
-		m.closed(uint64(4 + i)) // long before the hour
+		m.closed(before + 1) // long before the hour
 		if f := m.lastFlow(); f.Reason != "client-gone" {
 			t.Errorf("recorded: %+v", f)
 		}

@@ -153,7 +153,7 @@ func TestARequestThatComesLateIsRoutedAfresh(t *testing.T) {
 		}
 		ended <- served{first}
 	})
-	c := m.dial("details.default.svc.cluster.local", 9080)
+	c := m.dial("details.default.svc.cluster.local", 9080).waits()
 	within(t, patience, "no endpoint was dialled for a client that is silent", func() { <-accepted })
 	passed.Add(int64(mesh.LookAfter)) // in which the server says nothing
 	if got := got(t, c, "GET /late HTTP/1.1\r\nHost: details:9080\r\n\r\n"); got != "200 ok" {

@@ -254,7 +254,7 @@ func TestADeniedClientThatWaitsForItsServerIsNotKeptWaiting(t *testing.T) {
 // A Java program takes longer than that between its connect and its first ClientHello.
 func TestADeniedClientThatIsSlowToSpeakIsAnsweredInItsProtocol(t *testing.T) {
 	m := newMesh(t, newFakeNet(t))
-	c := m.dial("db.example.com", 443)
+	c := m.dial("db.example.com", 443).waits()
 	time.Sleep(carry.DeniedSilence + 100*time.Millisecond) // longer than others are waited for
 	err := tls.Client(c, &tls.Config{ServerName: "db.example.com"}).Handshake()
 	if err == nil || !strings.Contains(err.Error(), "access denied") {
