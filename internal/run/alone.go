@@ -124,7 +124,7 @@ func runAlone(ctx context.Context, c Config, w *watch) (int, error) {
 	}
 	following := c.follow(ctx, swap)
 	o := outcome{advise: func(r *record.Record) string { return allowAdvice(r, inForce, c.Workload) }}
-	o.exit, o.failed = startAndWait(ctx, box, compiled.Directory.SearchText(), nil, c.asks, w)
+	o.exit, o.failed = startAndWait(ctx, c.signals, box, compiled.Directory.SearchText(), nil, c.asks, w)
 	following()
 	if c.asks != nil {
 		c.asks.end()

@@ -36,7 +36,7 @@ func runAttached(ctx context.Context, c Config, w *watch) (int, error) {
 	sayLevel(c, box)
 	w.start(c, welcome.Instance, box.Enforcement()) // no record comes before the command is there
 	o := outcome{advise: whyAdvice}
-	o.exit, o.failed = startAndWait(ctx, box, welcome.Search, client.Done(), nil, w)
+	o.exit, o.failed = startAndWait(ctx, c.signals, box, welcome.Search, client.Done(), nil, w)
 	o.reached = box.Reached()
 	o.summary, o.dropped, o.unknown = client.Finish()
 	return w.finish(c, o)

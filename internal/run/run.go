@@ -82,6 +82,7 @@ type Config struct {
 	Ask bool
 
 	begun    *sandbox.Beginning // nil: init does not start yet
+	signals  *signals           // until the command has begun, they are for us
 	asks     *asks              // nil: nobody is asked
 	streams  [3]*os.File        // of the command; nil: ours
 	followed *followed          // nil: the rules are not followed
@@ -113,6 +114,8 @@ func Run(ctx context.Context, c Config) (int, error) {
 		return ExitFailed, err
 	}
 	defer w.close()
+	c.signals = catchSignals()
+	defer c.signals.stop()
 	if !c.Ask { // or the command gets a terminal, which is made later
 		c.begun = c.begin()
 		defer c.begun.Drop()
@@ -176,7 +179,7 @@ func open(ctx context.Context, c Config, w *watch) (*sandbox.Sandbox, error) {
 
 // begin starts the sandbox's init, which takes as long as much of what is still to be done.
 func (c *Config) begin() *sandbox.Beginning {
-	return sandbox.Begin(sandbox.Config{
+	return c.signals.begin(sandbox.Config{
 		Command: c.Command, Env: c.Env, Dir: c.Dir, RunAs: c.RunAs,
 		Stdin: c.streams[0], Stdout: c.streams[1], Stderr: c.streams[2], Terminal: c.asks != nil,
 		Unix: c.Unix, Unsupervised: c.Unsupervised, NoFileCapabilities: c.NoFileCapabilities, PivotRoot: c.PivotRoot,
@@ -217,9 +220,8 @@ func sayLevel(c Config, box *sandbox.Sandbox) {
 
 // startAndWait starts the command and forwards signals until it ends. gone, when
 // closed, ends the sandbox: the proxy went away.
-func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, gone <-chan struct{}, asks *asks, w *watch) (int, error) {
-	signals, stop := catchSignals()
-	defer stop()
+func startAndWait(ctx context.Context, signals *signals, box *sandbox.Sandbox, search []string, gone <-chan struct{}, asks *asks, w *watch) (int, error) {
+	received := signals.handOver()
 	if err := box.Start(search); err != nil {
 		return exitOf(err), err
 	}
@@ -250,12 +252,12 @@ func startAndWait(ctx context.Context, box *sandbox.Sandbox, search []string, go
 			default:
 			}
 			return code, err
-		case received := <-signals:
-			if asks != nil && received == os.Signal(unix.SIGWINCH) {
+		case s := <-received:
+			if asks != nil && s == os.Signal(unix.SIGWINCH) {
 				asks.Resize() // of which the kernel tells the command
 				continue
 			}
-			passOn(box, received)
+			passOn(box, s)
 		case <-stopped:
 			stopToo()
 		case <-box.FilterRefused():

@@ -20,8 +20,9 @@ type Late struct {
 type Beginning struct {
 	config  Config
 	sandbox *Sandbox
-	started chan error // of init and its group; it comes once
-	over    bool       // it was set up or dropped
+	started chan struct{} // closed once init and its group are there, or failed by failed
+	failed  error
+	over    bool // it was set up or dropped
 }
 
 // New makes the namespaces and starts init in them; the command waits for Start.
@@ -37,13 +38,16 @@ func New(ctx context.Context, config Config) (*Sandbox, error) {
 // Begin is the first half of New: it starts init, and does not wait for it. What of config
 // is Late is not looked at. What is wrong SetUp says.
 func Begin(config Config) *Beginning {
-	b := &Beginning{config: config, started: make(chan error, 1)}
+	b := &Beginning{config: config, started: make(chan struct{})}
 	b.sandbox = &Sandbox{ended: make(chan struct{}), stopped: make(chan struct{}, 1), refused: make(chan struct{}, 1), uid: os.Geteuid()}
 	b.sandbox.opened.changed, b.sandbox.group = make(chan struct{}, 1), newGroup(config.Resources, config.RunAs)
 	if config.RunAs != nil {
 		b.sandbox.uid = config.RunAs.UID
 	}
-	go func() { b.started <- b.start() }()
+	go func() {
+		defer close(b.started)
+		b.failed = b.start()
+	}()
 	return b
 }
 
@@ -89,8 +93,8 @@ func (b *Beginning) SetUp(ctx context.Context, late Late) (*Sandbox, error) {
 		return nil, err
 	}
 	b.over = true
-	if err := <-b.started; err != nil {
-		return nil, err
+	if <-b.started; b.failed != nil {
+		return nil, b.failed
 	}
 	if err := b.sandbox.setUp(ctx, &b.config); err != nil {
 		b.sandbox.Kill()
@@ -106,7 +110,13 @@ func (b *Beginning) Drop() {
 		return
 	}
 	b.over = true
-	if <-b.started == nil {
+	b.End()
+}
+
+// End ends an init, set up or not, and returns when nothing is left of it. Unlike the rest it
+// may be called while another goroutine sets it up.
+func (b *Beginning) End() {
+	if <-b.started; b.failed == nil {
 		b.sandbox.Kill()
 		b.sandbox.Wait()
 	}
