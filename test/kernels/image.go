@@ -15,7 +15,7 @@ import (
 )
 
 // testData are folders that tests of a package read, by their place in the image.
-var testData = map[string]string{"tests/sandbox/testdata": "internal/sandbox/testdata"}
+var testData = map[string]string{"tests/sandbox/testdata": "internal/sandbox/testdata", "tests/capture/testdata": "internal/capture/testdata"}
 
 // loadable are the modules in the image, with what they need: those that Sluice, its
 // tests and its small internet may ask for, and their neighbours, so that a kernel which
@@ -74,7 +74,7 @@ func makeImage(t target, cache string, p *packages, programs string) (string, er
 func (i *image) system() {
 	for folder, mode := range map[string]cpio.FileMode{
 		"proc": 0o555, "sys": 0o555, "dev": 0o755, "run": 0o755, "etc": 0o755, "sbin": 0o755, "root": 0o700, "tmp": 0o1777, "var/tmp": 0o1777,
-		"home/user": 0o755, "usr/bin": 0o755, "mnt": 0o755,
+		"home/user": 0o755, "usr/bin": 0o755, "mnt": 0o755, "srv": 0o755,
 	} {
 		i.folder(folder, mode)
 	}

@@ -47,7 +47,11 @@ func packageTests(id, name string, w who) func(context.Context, *lab) (string, e
 		if err := errors.Join(os.Chmod(temporary, 0o755), os.Chown(temporary, int(w.uid), int(w.uid))); err != nil {
 			return "", err
 		}
-		r, err := w.doIn(ctx, place{folder: folder, env: []string{"TMPDIR=" + temporary, "HOME=" + temporary}, copyTo: os.Stdout},
+		env := []string{"TMPDIR=" + temporary, "HOME=" + temporary}
+		if w.uid != 0 {
+			env = append(env, "SANDBOX_TEST_CGROUPS=delegated") // see userCgroup
+		}
+		r, err := w.doIn(ctx, place{folder: folder, env: env, copyTo: os.Stdout},
 			"/bin/"+name+".test", "-test.v", "-test.run="+only(l.below(id)), "-test.skip=^("+strings.Join(slices.Sorted(maps.Keys(skippedTests)), "|")+")$", "-test.timeout="+(long).String())
 		counted := count(r.stdout)
 		for _, test := range counted.failed {
