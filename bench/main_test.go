@@ -137,7 +137,7 @@ func TestFlagsAreChecked(t *testing.T) {
 	if got, err := parseCounts("-conns", "16,64", maxConns); err != nil || !slices.Equal(got, []int{16, 64}) {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if _, err := chooseSections("egress,speed"); err == nil || !strings.Contains(err.Error(), "egress, visible, among, rules, questions, inside, size") {
+	if _, err := chooseSections("egress,speed"); err == nil || !strings.Contains(err.Error(), "egress, through, visible, among, rules, questions, inside, size") {
 		t.Errorf("an unknown section: %v", err)
 	}
 	if got, err := chooseSections("size,egress"); err != nil || len(got) != 2 || got[0].name != "size" {
