@@ -87,7 +87,27 @@ duration is 0: it began at start.`,
 	complete(cmd, "to", completeHosts())
 	complete(cmd, "rule", completeRules())
 	addOutputFlag(cmd, &o.output, "text", "wide", "json")
+	for _, name := range []string{"from", "to", "port", "rule"} {
+		flag := f.Lookup(name)
+		flag.Value = &once{Value: flag.Value}
+	}
 	return cmd
+}
+
+// once is the value of a flag that is given once: a second one would silently take the place
+// of the first.
+type once struct {
+	pflag.Value
+	given bool
+}
+
+// Set implements pflag.Value.
+func (o *once) Set(text string) error {
+	if o.given {
+		return fmt.Errorf("it was %s already, and flows shows one: run it once for each", o.Value)
+	}
+	o.given = true
+	return o.Value.Set(text)
 }
 
 func (o *flowOptions) run(cmd *cobra.Command) error {
