@@ -43,6 +43,11 @@ func (v *validation) egressPolicy(spec *v1alpha1.EgressPolicySpec) {
 	}
 	v.requests(spec)
 	v.newNames(spec)
+	if spec.Telemetry != nil && spec.Telemetry.Propagate && !slices.ContainsFunc(spec.To.Ports, func(p v1alpha1.EgressPort) bool {
+		return p.Protocol == v1alpha1.ProtocolHTTP || p.Protocol == v1alpha1.ProtocolHTTPS
+	}) {
+		v.fail("spec.telemetry.propagate", "has no effect: no port of spec.to.ports is http or https, where requests are seen")
+	}
 }
 
 // newNames checks the rate of names that a wildcard alone allows.

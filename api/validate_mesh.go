@@ -73,6 +73,10 @@ func (v *validation) meshConfig(spec *v1alpha1.MeshConfigSpec) {
 }
 
 func (v *validation) telemetry(t *v1alpha1.Telemetry) {
+	if t.Tracing != nil {
+		_, err := t.Tracing.Share()
+		v.failIf("spec.telemetry.tracing.sampling", err)
+	}
 	if m := t.Metrics; m != nil {
 		if m.Compatibility != "" && m.Compatibility != v1alpha1.CompatibilityIstio {
 			v.fail("spec.telemetry.metrics.compatibility", "compatibility %q is not %s", m.Compatibility, v1alpha1.CompatibilityIstio)

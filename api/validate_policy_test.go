@@ -237,6 +237,12 @@ func TestMeshServiceAndMeshConfigAreValidated(t *testing.T) {
 		{"MeshConfig", "{telemetry: {metrics: {compatibility: istio, maxSeries: 500}}}", ""},
 		{"MeshConfig", "{telemetry: {metrics: {compatibility: statsd, maxSeries: 499}}}",
 			`spec.telemetry.metrics.compatibility: compatibility "statsd" is not istio|spec.telemetry.metrics.maxSeries: 499 is not a number from 500 to 1000000`},
+		{"MeshConfig", "{telemetry: {tracing: {}}}", ""},
+		{"MeshConfig", "{telemetry: {tracing: {sampling: 0.5}}}", ""},
+		{"MeshConfig", "{telemetry: {tracing: {sampling: 101}}}", "spec.telemetry.tracing.sampling: 101 is not a number from 0 to 100"},
+		{"EgressPolicy", "{to: {hosts: [a.example.com], ports: [{port: 443, protocol: https}]}, telemetry: {propagate: true}}", ""},
+		{"EgressPolicy", "{to: {hosts: [a.example.com], ports: [{port: 443, protocol: tls}]}, telemetry: {propagate: true}}",
+			"spec.telemetry.propagate: has no effect: no port of spec.to.ports is http or https, where requests are seen"},
 		{"MeshConfig", "{limits: {queueTimeout: 1h}}", "spec.limits.queueTimeout: 1h0m0s is not in the range 10ms..10m0s"},
 		{"MeshConfig", "{maxStale: 1ms}", "spec.maxStale: 1ms is not in the range 1s..720h0m0s"},
 	} {

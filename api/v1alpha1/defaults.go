@@ -3,6 +3,7 @@ package v1alpha1
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -45,6 +46,22 @@ const (
 	LeastMaxSeries = 500
 	MostMaxSeries  = 1_000_000
 )
+
+// DefaultSampling is the percentage of traces that are sampled.
+const DefaultSampling = 1
+
+// Share returns the part of traces that are sampled, in millionths. The error is what
+// Validate says of the field.
+func (t *Tracing) Share() (millionths uint32, err error) {
+	percent := float64(DefaultSampling)
+	if t.Sampling != nil {
+		percent = *t.Sampling
+	}
+	if !(percent >= 0 && percent <= 100) { // NaN is neither
+		return 0, fmt.Errorf("%v is not a number from 0 to 100", percent)
+	}
+	return uint32(math.Round(percent * 10_000)), nil
+}
 
 // How long a proxy may go on without its server.
 const (

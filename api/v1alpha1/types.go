@@ -35,6 +35,16 @@ type EgressPolicySpec struct {
 	// of to.hosts alone allows, 1 to 6000: a name carries what a workload writes into it to whoever
 	// answers for the wildcard's domain. Default: the workload's own rate, 100 a second.
 	MaxNewNamesPerMinute int32 `json:"maxNewNamesPerMinute,omitempty"`
+	// Telemetry is what of the mesh's own the destinations learn. Absent: nothing.
+	Telemetry *EgressTelemetry `json:"telemetry,omitempty"`
+}
+
+// EgressTelemetry is what of the mesh's own the destinations of a rule learn.
+type EgressTelemetry struct {
+	// Propagate lets trace headers, baggage, x-request-id, x-forwarded-client-cert and x-envoy-* leave
+	// with requests, so that the destination goes on with the trace. It needs an http or https port.
+	// Default: false, and they are removed.
+	Propagate bool `json:"propagate,omitempty"`
 }
 
 // WorkloadSelector selects workloads that carry all labels and, where accounts
@@ -164,6 +174,16 @@ type Limits struct {
 type Telemetry struct {
 	// Metrics is for sluice-proxy --metrics. Absent: the defaults.
 	Metrics *Metrics `json:"metrics,omitempty"`
+	// Tracing gives each request and connection a place in a trace, and hands traces on inside the
+	// mesh. Absent: nothing is traced, and what requests say of traces is left as it is.
+	Tracing *Tracing `json:"tracing,omitempty"`
+}
+
+// Tracing is how many traces there are.
+type Tracing struct {
+	// Sampling is the percentage of the traces that are sent to the collector of --otlp of a proxy,
+	// from 0 to 100. A trace that began elsewhere is sent where it was said to be. Default: 1.
+	Sampling *float64 `json:"sampling,omitempty"`
 }
 
 // Metrics is what the metrics of a proxy are called, and how many there are.

@@ -114,14 +114,41 @@ func (d *daemon) reopen(ctx context.Context, work *sync.WaitGroup) {
 	})
 }
 
-// endAccessLog writes what waits.
-func (d *daemon) endAccessLog() {
+// endSeen writes and sends what waits.
+func (d *daemon) endSeen() {
+	if d.spans != nil {
+		d.spans.End()
+	}
 	if d.access == nil {
 		return
 	}
 	if err := d.access.End(); err != nil {
 		d.log.Warn("the end of the access log", "error", err)
 	}
+}
+
+// openSpans opens the way of sampled traces to the collector of --otlp.
+func (d *daemon) openSpans(ctx context.Context) (err error) {
+	if d.collector == nil {
+		return nil
+	}
+	if d.spans, err = d.collector.Spans(ctx); err != nil {
+		return fmt.Errorf("--otlp: %w", err)
+	}
+	return nil
+}
+
+// countSpans adds what became of spans.
+func (d *daemon) countSpans(s *metrics.State) {
+	s.Counter("sluice_spans_total", "Spans of sampled traces by what became of them: sent; lost by the collector; dropped, for too many waited.", []string{"outcome"}, func(show func(float64, ...string)) {
+		if d.spans == nil {
+			return
+		}
+		of := d.spans.Counts()
+		for outcome, n := range map[string]uint64{"sent": of.Sent, "lost": of.Lost, "dropped": of.Dropped} {
+			show(float64(n), outcome)
+		}
+	})
 }
 
 // countAccessLog adds what became of its lines.

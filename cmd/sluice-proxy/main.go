@@ -109,7 +109,7 @@ It goes on with its last rules where it loses the server, and catches up.`,
 	f.StringArrayVar(&o.sidecar.bypassed, "bypassed", nil, "what of the Pod's traffic does not come here, for --sidecar: sluice status then shows level bypassed; may be repeated")
 	f.StringVar(&o.metrics, "metrics", environment("SLUICE_METRICS", ""), "HOST:PORT on which Prometheus finds /metrics, as in 127.0.0.1:15090 (SLUICE_METRICS)")
 	f.IntVar(&o.maxSeries, "max-series", 0, "series of metrics at most, in place of what the MeshConfig says; what finds none is counted as \"other\" (default "+strconv.Itoa(metrics.MaxSeries)+")")
-	f.StringVar(&o.otlp, "otlp", environment("SLUICE_OTLP", ""), "`URL` of an OpenTelemetry collector that metrics are sent to by OTLP over HTTP, as in http://127.0.0.1:4318 (SLUICE_OTLP)")
+	f.StringVar(&o.otlp, "otlp", environment("SLUICE_OTLP", ""), "`URL` of an OpenTelemetry collector that metrics, and spans of sampled traces, are sent to by OTLP over HTTP, as in http://127.0.0.1:4318 (SLUICE_OTLP)")
 	f.StringVar(&o.access.to, "access-log", environment("SLUICE_ACCESS_LOG", ""), "`FILE` that gets a line for each request and connection; - is standard output, otlp the collector of --otlp (SLUICE_ACCESS_LOG)")
 	f.StringVar(&o.access.format, "access-log-format", environment("SLUICE_ACCESS_LOG_FORMAT", accesslog.JSON), "json, or a template with attributes as in '{source.name} {request.host} {response.code}' (SLUICE_ACCESS_LOG_FORMAT)")
 	f.Float64Var(&o.access.sample, "access-log-sample", 100, "`PERCENT` of the lines of what was allowed that are written; denials and failures always are")

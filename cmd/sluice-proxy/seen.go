@@ -21,7 +21,10 @@ func (d *daemon) openSeen(ctx context.Context) error {
 	if err := d.openMetrics(); err != nil {
 		return err
 	}
-	return d.openAccessLog(ctx)
+	if err := d.openAccessLog(ctx); err != nil {
+		return err
+	}
+	return d.openSpans(ctx)
 }
 
 // openMetrics makes the metrics of --metrics and --otlp; they are asked for once all of the
@@ -118,6 +121,7 @@ func (d *daemon) state() *metrics.State {
 	})
 	s.Counter("sluice_records_dropped_total", "Records that someone who follows flows lost by reading too slowly.", nil, one(func() float64 { return float64(d.flows.Dropped()) }))
 	d.countAccessLog(s)
+	d.countSpans(s)
 	s.Snapshots(func() (all []metrics.Snapshot) {
 		for _, w := range d.proxy.Stats().Workloads {
 			all = append(all, metrics.Snapshot{Version: w.Version, Age: w.Age})

@@ -42,6 +42,7 @@ type daemon struct {
 	collector *otlp.Exporter   // nil without --otlp
 	access    *accesslog.Log   // nil without --access-log
 	reopened  *accesslog.Lines // its file; nil where it is none
+	spans     *otlp.Spans      // nil without --otlp
 
 	client *stream.Client
 	data   string // folder
@@ -89,7 +90,7 @@ func serve(ctx context.Context, o options) error {
 	if err := d.openSeen(ctx); err != nil {
 		return err
 	}
-	defer d.endAccessLog()
+	defer d.endSeen()
 	closeProxy, err := d.openProxy(ctx)
 	if err != nil {
 		return err
@@ -196,6 +197,9 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 	}
 	if d.access != nil {
 		sinks = append(sinks, d.access)
+	}
+	if d.spans != nil {
+		sinks = append(sinks, d.spans)
 	}
 	d.proxy, err = proxy.New(proxy.Config{
 		Sockets: sockets, Resolver: resolver, Records: record.NewBook(sinks...), Log: d.log,

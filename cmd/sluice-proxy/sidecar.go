@@ -149,7 +149,7 @@ func serveSidecar(ctx context.Context, o options) error {
 	if err := d.openSeen(ctx); err != nil {
 		return err
 	}
-	defer d.endAccessLog()
+	defer d.endSeen()
 	closeProxy, err := d.openProxy(ctx)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/rest/fakeapi"
+	"sluice.dev/sluice/internal/telemetry/trace"
 )
 
 // full takes so many bytes and fails then, as a disk does.
@@ -44,7 +45,9 @@ func beside() http.Handler {
 		})
 	}
 	answer(inspect.StatusPath, inspect.Status{Format: inspect.Format})
-	answer(inspect.FlowsPath, record.Record{ID: 1, Workload: "details-v2/1"})
+	traced := trace.Context{Span: trace.SpanID{1}}
+	_ = traced.Trace.UnmarshalText([]byte("4bf92f3577b34da6a3ce929d0e0e4736"))
+	answer(inspect.FlowsPath, record.Record{ID: 1, Workload: "details-v2/1", Context: traced})
 	answer(inspect.WhyPath, inspect.Why{Format: inspect.Format, Title: "a question"})
 	answer(inspect.WhyPath+"/", inspect.Opened{Format: inspect.Format, Flow: record.Record{ID: 1}})
 	answer(inspect.HistoryPath, inspect.History{Format: inspect.Format, Entries: []history.Entry{
@@ -62,7 +65,7 @@ var printing = []string{
 	"run --help", "demo --print",
 	"why --from a-v1 https://a.com/", "why --from a-v1 https://a.com/ -o json", "why 00000000000000ab", "why --allow a.com https://a.com/", "why --allow a.com https://b.com/",
 	"status", "status -o json",
-	"flows", "flows -o json", "flows --open",
+	"flows", "flows -o json", "flows --open", "trace 4bf92f3577b34da6a3ce929d0e0e4736",
 	"backup -", "backup BACKUP", "restore BACKUP",
 	"describe egressrule one", "validate -f RULE", "kube-inject -f RULE", "install --print", "uninstall --help", "why egress-rule/default/one",
 	"version", "version --short", "version -o json", "doctor", "doctor -o json",

@@ -22,6 +22,9 @@ type Rule struct {
 	// MaxNewNames is how many names a minute a workload may have resolved that a wildcard
 	// of this rule alone allows; 0: what a workload may have of all rules.
 	MaxNewNames int `json:"maxNewNamesPerMinute,omitempty"`
+
+	// Propagate lets what is the mesh's own leave with requests: trace headers and the like.
+	Propagate bool `json:"propagate,omitempty"`
 }
 
 // Port is one port on which a rule opens its destinations.

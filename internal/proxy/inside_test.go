@@ -74,7 +74,7 @@ func tellID(c net.Conn) {
 }
 
 // Inside the mesh a request without an id is given one and one that has an id keeps it;
-// what comes from outside is always given one; what leaves the mesh is left as it is.
+// what comes from outside is always given one; none leaves the mesh.
 func TestARequestInsideTheMeshHasAnID(t *testing.T) {
 	n := newFakeNet(t)
 	n.site("api.example.com", "93.184.215.16", 80, tellID)
@@ -100,7 +100,7 @@ func TestARequestInsideTheMeshHasAnID(t *testing.T) {
 		{"from outside, without", "details", ingress, "", ""},
 		{"from outside, with one", "details", ingress, mine, ""},
 		{"to outside, without", "api.example.com", outside, "", "none"},
-		{"to outside, with one", "api.example.com", outside, mine, "mine"},
+		{"to outside, with one", "api.example.com", outside, mine, "none"},
 	} {
 		c := x.dial()
 		resp := exchange(t, c, bufio.NewReader(c), "GET / HTTP/1.1\r\nHost: "+x.host+"\r\n"+x.fields+"\r\n")

@@ -13,6 +13,7 @@ import (
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/refusal"
+	"sluice.dev/sluice/internal/telemetry/trace"
 )
 
 // ID is a random 64-bit name of one decision. It stands in the 403, the log and
@@ -86,7 +87,8 @@ type Record struct {
 	Received  int64            `json:"received"`           // bytes to the workload
 	Detail    string           `json:"detail,omitempty"`   // a short text for people
 	Timings
-	Snapshot string `json:"snapshot,omitempty"` // version that decided
+	trace.Context        // where it stands in a trace, where the mesh traces
+	Snapshot      string `json:"snapshot,omitempty"` // version that decided
 
 	// What the proxy itself knows besides, for its metrics and logs. A server knows of a
 	// workload more than a record could say.

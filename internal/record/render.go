@@ -252,6 +252,30 @@ func appendStatus(b []byte, f *Record) []byte {
 	return strconv.AppendInt(b, int64(f.Status), 10)
 }
 
+// AppendStep appends f as one step of a trace: who asked whom for what, and what came of it
+// and when, since the trace began.
+func AppendStep(b []byte, f *Record, began time.Time) []byte {
+	b = append(appendPlain(b, f.Workload), " -> "...)
+	b = appendDestination(b, f)
+	if f.Method != "" {
+		b = request.value(append(b, "  "...), f)
+	}
+	b = append(b, "  "...)
+	b = appendPlain(b, f.Verdict.String())
+	if f.Status != 0 {
+		b = appendStatus(append(b, ' '), f)
+	}
+	b = append(b, "  at "...)
+	b = appendDuration(b, max(0, f.Start.Sub(began)))
+	b = append(b, " for "...)
+	b = appendDuration(b, f.Duration)
+	b = f.ID.Append(append(b, "  "...))
+	if f.Reason != "" {
+		b = AppendWhy(append(b, "  "...), f)
+	}
+	return b
+}
+
 // AppendWhy appends the reason of a denial or failure, else the rule that allowed, and the
 // number of attempts where there were several.
 func AppendWhy(b []byte, f *Record) []byte {

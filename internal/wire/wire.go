@@ -11,6 +11,7 @@ import (
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/route"
+	"sluice.dev/sluice/internal/telemetry/trace"
 )
 
 // Workload is what a proxy says of a workload that joins. Service, labels and
@@ -84,6 +85,9 @@ type Mesh struct {
 type Telemetry struct {
 	Istio     bool `json:"istio,omitempty"`     // metrics under the names of Istio too
 	MaxSeries int  `json:"maxSeries,omitempty"` // 0: the proxy's default
+
+	Tracing  bool        `json:"tracing,omitempty"`
+	Sampling trace.Share `json:"sampling,omitempty"` // of the traces that begin
 }
 
 // Limits is what a workload may use at most; 0 stands for the proxy's default.

@@ -104,6 +104,7 @@ func portNumber(number int32) (uint16, error) {
 func compileEgressPolicy(id, namespace string, spec *v1alpha1.EgressPolicySpec) (*compiledEgress, error) {
 	out := &compiledEgress{namespace: namespace, from: spec.From, rule: policy.Rule{ID: id, MaxNewNames: int(spec.MaxNewNamesPerMinute)}}
 	rule := &out.rule
+	rule.Propagate = spec.Telemetry != nil && spec.Telemetry.Propagate
 	for _, host := range spec.To.Hosts {
 		pattern, err := names.ParsePattern(host)
 		if err != nil {

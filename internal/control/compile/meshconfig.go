@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/api/v1alpha1"
+	"sluice.dev/sluice/internal/telemetry/trace"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -62,6 +63,13 @@ func compileMeshConfig(name string, spec *v1alpha1.MeshConfigSpec) (*compiledMes
 func compileTelemetry(t *v1alpha1.Telemetry) (seen wire.Telemetry, err error) {
 	if t == nil {
 		return seen, nil
+	}
+	if t.Tracing != nil {
+		share, err := t.Tracing.Share()
+		if err != nil {
+			return seen, fmt.Errorf("tracing.sampling: %w", err)
+		}
+		seen.Tracing, seen.Sampling = true, trace.Share(share)
 	}
 	if m := t.Metrics; m != nil {
 		if m.Compatibility != "" && m.Compatibility != v1alpha1.CompatibilityIstio {

@@ -11,6 +11,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
+	"sluice.dev/sluice/internal/telemetry/trace"
 )
 
 // Flow is the record of one connection that is carried as a whole. It is open from
@@ -41,6 +42,9 @@ func (k *Kit) Open(c *gate.Conn, start time.Time, about About, snapshot string) 
 			Port: about.Port, Sniffed: about.Sniffed, SNI: record.Text(about.SNI), Snapshot: snapshot,
 		}
 	})
+	if of := &c.Snapshot().Telemetry; of.Tracing {
+		f.entry.Edit(func(r *record.Record) { r.Context = trace.Begin(of.Sampling) })
+	}
 	k.Recorder.Open(&f.entry)
 	return f
 }

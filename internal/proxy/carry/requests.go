@@ -28,6 +28,7 @@ type Requests struct {
 	upgrade  interned
 	remote   netip.AddrPort
 	remoteAt string
+	tracing  tracing
 }
 
 // Init says of which connection the requests are.
@@ -47,7 +48,9 @@ func (r *Requests) ID() record.ID { return r.id }
 
 // Open opens the record of a request.
 func (r *Requests) Open(x *exchange.Request, s *snapshot.Snapshot) {
+	r.tracing.begin(x, &s.Telemetry, r.about.Direction == record.Ingress)
 	r.begin(s, func(f *record.Record) {
+		f.Context = r.tracing.at
 		f.Method, f.Host, f.Path, f.Upgrade = method(x.Method), r.host.of(x.Host), r.path.of(x.Path), r.upgrade.of(x.Upgrade)
 	})
 }

@@ -28,6 +28,7 @@ type requests struct {
 	pool    *upstream.Pool // nil before the first
 	made    *pool          // what pool was made for
 	granted granted
+	set     []exchange.Field // what a request that goes on with its trace outside gets
 }
 
 // granted says what the connection's grant was made from.
@@ -98,6 +99,12 @@ func (r *requests) follow(d *Decision) exchange.Direction {
 		r.Via(behind, d.Verdict.Rule.ID, record.End{})
 	}
 	direction := exchange.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: r.way.kit.TellAll}
+	if rule := d.Verdict.Rule; rule != nil && rule.Propagate {
+		r.set = r.AppendTrace(r.set[:0])
+		direction.Set = r.set
+	} else {
+		direction.Boundary = true
+	}
 	if r.chain.Host.IsZero() {
 		direction.SetHost = authority(&d.Verdict)
 	}

@@ -101,6 +101,7 @@ type Direction struct {
 	CutTarget int
 	SetHost   string   // replaces the authority where not ""
 	Remove    []string // fields that are not forwarded
+	Boundary  bool     // the mesh ends here: nor are those that are its own affair, of traces and the like
 	Set       []Field  // fields in place of all of their name
 	Append    []Field  // fields beside those of their name
 

@@ -22,6 +22,9 @@ func (d *conn) buildRequest(dir *exchange.Direction) (_ exchange.Message, bad ca
 		out = append(out, host...)
 		out = append(out, "\r\n"...)
 	}
+	if dir.Boundary {
+		h.dropOfMesh()
+	}
 	for _, name := range dir.Remove {
 		h.dropEditable(name)
 	}

@@ -40,6 +40,7 @@ type Requests struct {
 	call    call // the request of the moment
 	plans   follow.Plans
 	mirror  mirror
+	set     []exchange.Field // what it gets in place of what it has
 }
 
 // Init says of which connection the requests are.
@@ -90,9 +91,12 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		Upstream: &r.call, ID: uint64(r.ID()), AllowUpgrade: d.Plan.Upgradable(x.Upgrade), Explain: true, Remove: r.Remove, Append: r.Append,
 		Answer: r.plans.Answer(),
 	}
+	r.set = r.set[:0]
 	if r.Edge || r.id.missing(x) {
-		direction.Set = r.id.fresh()
+		r.set = append(r.set, r.id.fresh()...)
 	}
+	r.set = r.AppendTrace(r.set)
+	direction.Set = r.set
 	if x.Host == "" { // HTTP/1.0
 		direction.SetHost = follow.Asked{Name: to.Service, Port: to.Port}.Authority()
 	}

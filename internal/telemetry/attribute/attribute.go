@@ -21,10 +21,11 @@ const (
 	Int64
 	Timestamp
 	Duration
-	ID // 16 hex digits
+	ID      // 16 hex digits
+	TraceID // 32 hex digits
 )
 
-var typeWords = word.List{"", "string", "int64", "timestamp", "duration", "string"}
+var typeWords = word.List{"", "string", "int64", "timestamp", "duration", "string", "string"}
 
 // String returns the type's word in the reference.
 func (t Type) String() string { return typeWords.Of(uint8(t)) }
@@ -81,6 +82,7 @@ type Value struct {
 	Type   Type
 	text   string
 	number int64
+	high   int64 // of 128 bits the first half
 	time   time.Time
 }
 
@@ -124,6 +126,8 @@ func (v Value) Append(b []byte) []byte {
 		return append(b, v.text...)
 	case Int64:
 		return strconv.AppendInt(b, v.number, 10)
+	case TraceID:
+		return record.ID(v.number).Append(record.ID(v.high).Append(b))
 	case ID:
 		return record.ID(v.number).Append(b)
 	case Timestamp:
@@ -153,9 +157,8 @@ func (v Value) AppendJSON(b []byte) []byte {
 		return appendQuoted(b, v.text)
 	case Int64:
 		return strconv.AppendInt(b, v.number, 10)
-	case ID:
-		b = append(b, '"')
-		return append(record.ID(v.number).Append(b), '"')
+	case ID, TraceID:
+		return append(v.Append(append(b, '"')), '"')
 	case Timestamp:
 		b = append(b, '"')
 		return append(v.time.UTC().AppendFormat(b, timeFormat), '"')

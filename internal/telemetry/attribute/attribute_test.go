@@ -12,6 +12,7 @@ import (
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
+	"sluice.dev/sluice/internal/telemetry/trace"
 )
 
 func whole() record.Record {
@@ -20,6 +21,7 @@ func whole() record.Record {
 		Dialled: "www.googleapis.com", Port: 443, SNI: "sni.example.com", Host: "host.example.com", Method: "GET", Path: "/a?q=1",
 		Upgrade: "websocket", Question: "SRV", Sniffed: policy.HTTP, Verdict: record.Denied, Reason: refusal.NoRule, Rule: "rule",
 		Treatment: policy.Originate, Upstream: "192.0.2.1:443", Status: 403, Attempts: 2, Sent: 1, Received: 2, Detail: "detail", Snapshot: "snapshot",
+		Context:     trace.Context{Trace: trace.ID{1}, Span: trace.SpanID{2}, Parent: trace.SpanID{3}},
 		Timings:     record.Timings{Queue: 1, Connect: 2, TLS: 3, FirstByte: 4},
 		Source:      record.NewEnd(record.Party{Workload: "details-v2", Service: "details", Namespace: "default", Version: "v2", Account: "account"}),
 		Destination: record.NewEnd(record.Party{Workload: "ratings-v1", Service: "ratings.default.svc.cluster.local", Namespace: "default", Version: "v1"}),
@@ -45,7 +47,7 @@ func TestEachFieldOfARecordHasAnAttribute(t *testing.T) {
 }
 
 func TestAnAttributeHasTheTypeAndTheNameThatTheTableSays(t *testing.T) {
-	name := regexp.MustCompile(`^(source|destination|request|response|connection|context|check|dns|timing)\.[a-z_.]+$`)
+	name := regexp.MustCompile(`^(source|destination|request|response|connection|context|check|dns|timing|trace)\.[a-z_.]+$`)
 	request, bytes := whole(), whole()
 	bytes.Method, bytes.Status = "", 0
 	seen := map[string]bool{}

@@ -1,11 +1,13 @@
 package attribute
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"time"
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/telemetry/trace"
 )
 
 // IsRequest reports whether a record is of a request of HTTP; else it is of a connection
@@ -117,6 +119,16 @@ var table = []Attribute{
 	{"dns.question", String, AtRequest, Few, "type that DNS was asked for, where it was answered empty for want of support",
 		func(r *record.Record) Value { return text(r.Question) }},
 
+	{"trace.id", TraceID, AtRequest, Unbounded, "trace that it is part of, where the mesh traces",
+		func(r *record.Record) Value {
+			if r.Trace == (trace.ID{}) {
+				return Value{}
+			}
+			return Value{Type: TraceID, high: int64(binary.BigEndian.Uint64(r.Trace[:8])), number: int64(binary.BigEndian.Uint64(r.Trace[8:]))}
+		}},
+	{"trace.span", ID, AtRequest, Unbounded, "its span in that trace", func(r *record.Record) Value { return spanID(r.Span) }},
+	{"trace.parent", ID, AtRequest, Unbounded, "span that it was made in", func(r *record.Record) Value { return spanID(r.Parent) }},
+
 	{"context.time", Timestamp, AtConnect, Unbounded, "when the connection or request began",
 		func(r *record.Record) Value { return moment(r.Start) }},
 	{"context.protocol", String, AtRequest, Few, "http, https (http whose TLS we originate), tls, tcp, udp or dns",
@@ -139,6 +151,13 @@ var table = []Attribute{
 		func(r *record.Record) Value { return text(r.Reason.Flag()) }},
 	{"check.snapshot", String, AtVerdict, Mesh, "version of the rules that decided",
 		func(r *record.Record) Value { return text(r.Snapshot) }},
+}
+
+func spanID(id trace.SpanID) Value {
+	if id == (trace.SpanID{}) {
+		return Value{}
+	}
+	return Value{Type: ID, number: int64(binary.BigEndian.Uint64(id[:]))}
 }
 
 // waited is a wait that there was.

@@ -20,14 +20,11 @@ type SpanID [8]byte
 
 // Context is where one request stands in its trace.
 type Context struct {
-	Trace   ID
-	Span    SpanID // of this request
-	Parent  SpanID // that it was made in; zero: it is the first
-	Sampled bool   // it is to be sent to whoever collects spans
+	Trace   ID     `json:"trace,omitzero"`
+	Span    SpanID `json:"span,omitzero"`     // of this request
+	Parent  SpanID `json:"parent,omitzero"`   // that it was made in; zero: it is the first
+	Sampled bool   `json:"sampled,omitempty"` // it is to be sent to whoever collects spans
 }
-
-// IsZero reports whether there is no trace.
-func (c *Context) IsZero() bool { return c.Trace == ID{} }
 
 // String returns 32 hex digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }

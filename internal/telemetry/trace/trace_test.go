@@ -75,7 +75,7 @@ func TestARequestGoesOnWithTheTraceThatItNames(t *testing.T) {
 		} else if c.Trace.String() != x.trace || c.Parent.String() != x.parent {
 			t.Errorf("%s: %v of %v", name, c.Trace, c.Parent)
 		}
-		if c.Sampled != x.sampled || c.Span == (SpanID{}) || c.Span == c.Parent || c.IsZero() || hasB3 != (len(x.fields["b3"]) == 1) {
+		if c.Sampled != x.sampled || c.Span == (SpanID{}) || c.Span == c.Parent || c.Trace == (ID{}) || hasB3 != (len(x.fields["b3"]) == 1) {
 			t.Errorf("%s: %+v, b3 %v", name, c, hasB3)
 		}
 	}
@@ -154,7 +154,7 @@ func FuzzWhateverIsReadIsATraceThatCanBeWritten(f *testing.F) {
 	f.Fuzz(func(t *testing.T, w3c, b3, traceID, spanID, said string) {
 		var r Reader
 		c, hasB3 := r.Read(one(Parent, w3c, "b3", b3, "x-b3-traceid", traceID, "x-b3-spanid", spanID, "x-b3-sampled", said), All/2)
-		if c.IsZero() || c.Span == (SpanID{}) {
+		if c.Trace == (ID{}) || c.Span == (SpanID{}) {
 			t.Fatalf("%+v", c)
 		}
 		var w Writer

@@ -1,0 +1,41 @@
+package carry
+
+import (
+	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/telemetry/trace"
+	"sluice.dev/sluice/internal/wire"
+)
+
+// tracing is where the requests of one connection stand in their traces, one after the
+// other, without an allocation for each.
+type tracing struct {
+	reader trace.Reader
+	writer trace.Writer
+	at     trace.Context // of the request under way
+	traced bool          // the mesh traces
+	hasB3  bool
+}
+
+// begin finds the trace of a request. From outside the mesh none is taken: whoever names
+// one could join it, and have it sampled.
+func (t *tracing) begin(x *exchange.Request, of *wire.Telemetry, outside bool) {
+	switch t.traced, t.hasB3 = of.Tracing, false; {
+	case !of.Tracing:
+		t.at = trace.Context{}
+	case outside:
+		t.at = trace.Begin(of.Sampling)
+	default:
+		t.at, t.hasB3 = t.reader.Read(x, of.Sampling)
+	}
+}
+
+// AppendTrace appends the fields by which whoever gets the request goes on with its trace:
+// none where the mesh does not trace. They are views, until the next request.
+func (r *Requests) AppendTrace(to []exchange.Field) []exchange.Field {
+	t := &r.tracing
+	if !t.traced {
+		return to
+	}
+	t.writer.Write(&t.at, t.hasB3, func(name, value string) { to = append(to, exchange.Field{Name: name, Value: value}) })
+	return to
+}
