@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -17,7 +18,7 @@ import (
 
 // ofTheMesh is a request's fields that are the mesh's own affair.
 const ofTheMesh = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\ntracestate: a=b\r\nb3: 4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1\r\n" +
-	"X-B3-TraceId: 4bf92f3577b34da6a3ce929d0e0e4736\r\nX-B3-SpanId: 00f067aa0ba902b7\r\nx-b3-sampled: 1\r\nx_b3_flags: 1\r\nx-ot-span-context: x\r\nBaggage: user=alice\r\n" +
+	"X-B3-TraceId: 4bf92f3577b34da6a3ce929d0e0e4736\r\nX-B3-SpanId: 00f067aa0ba902b7\r\nx-b3-sampled: 1\r\nx_b3_flags: 1\r\nx-b3-parentspanid: 00f067aa0ba902b8\r\nx-ot-span-context: x\r\nBaggage: user=alice\r\n" +
 	"x-request-id: mine\r\nX_Request_Id: mine\r\nx-forwarded-client-cert: By=spiffe://a\r\nx-envoy-decorator-operation: a\r\nX-Envoy-Peer-Metadata: b\r\nx-envoy--expected-rq-timeout-ms: 1\r\n" +
 	"uber-trace-id: 1:1:0:1\r\nuberctx-user: alice\r\ngrpc-trace-bin: AAAA\r\nx-cloud-trace-context: 1/1\r\nx-amzn-trace-id: Root=1\r\nx-datadog-trace-id: 1\r\nx-sluice-id: 1\r\n"
 
@@ -102,7 +103,7 @@ func TestWhatIsTheMeshsOwnDoesNotLeaveIt(t *testing.T) {
 					}
 				}
 				for _, name := range namesIn(ofTheMesh) {
-					if _, there := got[name]; there != (propagate && name != "x-sluice-id") && !(propagate && tracing && strings.HasPrefix(name, "x_b3")) {
+					if _, there := got[name]; there != (propagate && name != "x-sluice-id") && !(propagate && tracing && (strings.HasPrefix(name, "x_b3") || name == "x-b3-parentspanid")) {
 						t.Errorf("%s: %s reaches it: %v", what, name, there)
 					}
 				}
@@ -110,6 +111,36 @@ func TestWhatIsTheMeshsOwnDoesNotLeaveIt(t *testing.T) {
 					t.Errorf("%s: it goes on with %v", what, parent)
 				}
 			}
+		}
+	}
+}
+
+// Nor does it leave behind the body.
+func TestNorDoTrailersTellOfTheMesh(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("plain.example.com", "93.184.215.16", 80, func(c net.Conn) {
+		request, err := http.ReadRequest(bufio.NewReader(c))
+		if err != nil {
+			return
+		}
+		io.Copy(io.Discard, request.Body)
+		body := fmt.Sprint(slices.Sorted(maps.Keys(request.Trailer)))
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	})
+	m := newMesh(t, n)
+	for propagate, want := range map[bool]string{false: "[Checksum]", true: "[Baggage Checksum X-B3-Traceid]"} {
+		one := rule(t, "plain.example.com:80")
+		one.Propagate = propagate
+		m.allow(one)
+		for what, body := range map[string]string{"at once": "0\r\n", "later": strings.Repeat("10000\r\n"+strings.Repeat("x", 1<<16)+"\r\n", 8) + "0\r\n"} {
+			c := m.dial("plain.example.com", 80)
+			resp := exchange(t, c, bufio.NewReader(c), "POST / HTTP/1.1\r\nHost: plain.example.com\r\nTransfer-Encoding: chunked\r\n\r\n"+
+				body+"baggage: user=alice\r\nchecksum: a\r\nX-B3-TraceId: 4bf92f3577b34da6a3ce929d0e0e4736\r\n\r\n")
+			got, err := io.ReadAll(resp.Body)
+			if err != nil || string(got) != want {
+				t.Errorf("propagate %v, %s: %s %q, want %q (%v)", propagate, what, resp.Status, got, want, err)
+			}
+			c.Close()
 		}
 	}
 }
@@ -153,8 +184,10 @@ func TestARequestInsideTheMeshIsAStepOfItsTrace(t *testing.T) {
 				t.Errorf("%s: %s is %q, want %s", x.what, name, got[name], want)
 			}
 		}
-		if _, there := got["tracestate"]; there {
-			t.Errorf("%s: the state of a stranger's trace came in", x.what)
+		for _, name := range []string{"tracestate", "b3", "x-b3-flags", "x-b3-parentspanid"} {
+			if value, there := got[name]; there && (name != "x-b3-parentspanid" || !x.joins || !slices.Equal(value, []string{f.Parent.String()})) {
+				t.Errorf("%s: %s of a stranger's trace came in: %v", x.what, name, value)
+			}
 		}
 		if len(got["x-request-id"]) != 1 {
 			t.Errorf("%s: x-request-id is %q", x.what, got["x-request-id"])

@@ -29,6 +29,20 @@ func (t *tracing) begin(x *exchange.Request, of *wire.Telemetry, outside bool) {
 	}
 }
 
+// AppendReplaced appends the names of the fields that a request does not keep: none where
+// the mesh does not trace. What of a trace is not written anew would speak of another one:
+// a service that copies x-b3-flags of a stranger's would have its own sampled.
+func (r *Requests) AppendReplaced(to []string) []string {
+	t := &r.tracing
+	if !t.traced {
+		return to
+	}
+	if t.at.Parent == (trace.SpanID{}) {
+		to = append(to, trace.State)
+	}
+	return append(to, trace.Replaced...)
+}
+
 // AppendTrace appends the fields by which whoever gets the request goes on with its trace:
 // none where the mesh does not trace. They are views, until the next request.
 func (r *Requests) AppendTrace(to []exchange.Field) []exchange.Field {

@@ -29,6 +29,7 @@ type requests struct {
 	made    *pool          // what pool was made for
 	granted granted
 	set     []exchange.Field // what a request that goes on with its trace outside gets
+	removed []string         // and does not keep
 }
 
 // granted says what the connection's grant was made from.
@@ -101,7 +102,8 @@ func (r *requests) follow(d *Decision) exchange.Direction {
 	direction := exchange.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: r.way.kit.TellAll}
 	if rule := d.Verdict.Rule; rule != nil && rule.Propagate {
 		r.set = r.AppendTrace(r.set[:0])
-		direction.Set = r.set
+		r.removed = r.AppendReplaced(r.removed[:0])
+		direction.Set, direction.Remove = r.set, r.removed
 	} else {
 		direction.Boundary = true
 	}

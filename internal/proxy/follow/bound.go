@@ -33,7 +33,8 @@ func (p *Plans) Bound(direction *exchange.Direction, x *exchange.Request, plan *
 			direction.HeadTimeout = p.over.timeout
 		}
 		if p.over.found {
-			direction.Remove = OverrideFields
+			p.removed = append(append(p.removed[:0], direction.Remove...), OverrideFields...)
+			direction.Remove = p.removed
 		}
 		most = p.over.retries
 	}

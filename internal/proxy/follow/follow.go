@@ -25,6 +25,7 @@ type Plans struct {
 	over     overrides
 	retries  retries
 	appended []exchange.Field      // what the request of the moment gets
+	removed  []string              // and does not keep
 	answer   *exchange.AnswerEdits // of its answer; nil: none
 }
 

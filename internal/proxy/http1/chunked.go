@@ -33,6 +33,7 @@ const (
 // there too. None of it is sent on: the data is framed anew, without extensions.
 type chunkDecoder struct {
 	answer     bool // of an answer: blanks may stand behind a size that has no extension
+	boundary   bool // of a request that leaves the mesh: no more may its trailers tell of it
 	state      chunkState
 	digits     uint8
 	extension  int   // bytes of this chunk's
@@ -221,6 +222,9 @@ func (d *chunkDecoder) appendEnd(out []byte) (_ []byte, bad cause) {
 	}
 	if bad := section.dropListed(); bad != fine {
 		return out, bad
+	}
+	if d.boundary {
+		section.dropOfMesh()
 	}
 	out = section.appendFields(out)
 	return append(out, "\r\n"...), fine

@@ -22,7 +22,7 @@ func (d *conn) buildRequest(dir *exchange.Direction) (_ exchange.Message, bad ca
 		out = append(out, host...)
 		out = append(out, "\r\n"...)
 	}
-	if dir.Boundary {
+	if d.scratch.chunks.boundary = dir.Boundary; dir.Boundary {
 		h.dropOfMesh()
 	}
 	for _, name := range dir.Remove {

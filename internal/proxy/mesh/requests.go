@@ -40,6 +40,7 @@ type Requests struct {
 	call    call // the request of the moment
 	plans   follow.Plans
 	mirror  mirror
+	removed []string         // what it does not keep
 	set     []exchange.Field // what it gets in place of what it has
 }
 
@@ -88,9 +89,11 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		return r.Fail(refusal.Of(err))
 	}
 	direction := exchange.Direction{
-		Upstream: &r.call, ID: uint64(r.ID()), AllowUpgrade: d.Plan.Upgradable(x.Upgrade), Explain: true, Remove: r.Remove, Append: r.Append,
+		Upstream: &r.call, ID: uint64(r.ID()), AllowUpgrade: d.Plan.Upgradable(x.Upgrade), Explain: true, Append: r.Append,
 		Answer: r.plans.Answer(),
 	}
+	r.removed = r.AppendReplaced(append(r.removed[:0], r.Remove...))
+	direction.Remove = r.removed
 	r.set = r.set[:0]
 	if r.Edge || r.id.missing(x) {
 		r.set = append(r.set, r.id.fresh()...)

@@ -134,6 +134,9 @@ const (
 	b3Flags   = "x-b3-flags"
 )
 
+// Replaced is the fields that Write may not write: whoever writes the others removes them.
+var Replaced = []string{B3, b3Parent, b3Flags}
+
 // Reader reads the fields of one request after the other without an allocation. It must
 // not be copied once it is used.
 type Reader struct {
