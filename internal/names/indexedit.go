@@ -31,12 +31,16 @@ func (e *IndexEdit) Done() *Index {
 		if !e.owns(uint32(at)) {
 			continue
 		}
-		switch {
-		case s.used == 0:
+		if s.used == 0 {
 			e.index.shards[at] = nil
 			continue
-		case 8*s.used < len(s.slots):
-			s.resize(len(s.slots) / 4)
+		}
+		slots := len(s.slots)
+		for 8*s.used < slots {
+			slots /= 4 // at most half of them are in use then
+		}
+		if slots < len(s.slots) {
+			s.resize(slots)
 		}
 		if cap(s.text) > len(s.text)+len(s.text)/4+16 {
 			s.text = slices.Clip(slices.Clone(s.text))
