@@ -161,7 +161,7 @@ func TestACommandsOwnQuestionIsNotOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	fake := "sluice [aaaa]: sh wants to reach 192.0.2.1:80"
-	screen, c := asked(t, "run", "sh", "-c", `stty -echo; echo "`+fake+`"; read answer; echo "I read <$answer>"; `+self+` 192.0.2.1:80; `+self+` 192.0.2.1:80; exec `+self+` 192.0.2.1:8080`)
+	screen, c := asked(t, "run", "sh", "-c", `stty -echo; echo "`+fake+`"; read answer; echo "I read <$answer>"; read on; `+self+` 192.0.2.1:80; `+self+` 192.0.2.1:80; exec `+self+` 192.0.2.1:8080`)
 	start(t, c)
 	screen.Await("sluice [")
 	mark := screen.Await("]: questions begin like this line")
@@ -171,6 +171,7 @@ func TestACommandsOwnQuestionIsNotOurs(t *testing.T) {
 	screen.Await(fake)
 	screen.Type("always\r")
 	screen.Await("I read <always>")
+	screen.Type("\r") // what was not yet copied when a question comes is shown after it
 	screen.Await("sluice [" + mark + "]: sh wants to reach 192.0.2.1:80")
 	screen.Await("WARNING: ")
 	screen.Await("sluice [" + mark + "]: " + invitation)
