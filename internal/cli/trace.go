@@ -73,7 +73,7 @@ func runTrace(cmd *cobra.Command, text, output string) error {
 		return err
 	}
 	if len(steps) == 0 {
-		return fmt.Errorf("no proxy keeps a flow of trace %s", id)
+		return fmt.Errorf("no proxy keeps a flow of trace %s among the last 4,096 of the mesh", id)
 	}
 	var b []byte
 	if output == "json" {

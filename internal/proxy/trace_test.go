@@ -20,10 +20,10 @@ import (
 const ofTheMesh = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\ntracestate: a=b\r\nb3: 4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1\r\n" +
 	"X-B3-TraceId: 4bf92f3577b34da6a3ce929d0e0e4736\r\nX-B3-SpanId: 00f067aa0ba902b7\r\nx-b3-sampled: 1\r\nx_b3_flags: 1\r\nx-b3-parentspanid: 00f067aa0ba902b8\r\nx-ot-span-context: x\r\nBaggage: user=alice\r\n" +
 	"x-request-id: mine\r\nX_Request_Id: mine\r\nx-forwarded-client-cert: By=spiffe://a\r\nx-envoy-decorator-operation: a\r\nX-Envoy-Peer-Metadata: b\r\nx-envoy--expected-rq-timeout-ms: 1\r\n" +
-	"uber-trace-id: 1:1:0:1\r\nuberctx-user: alice\r\ngrpc-trace-bin: AAAA\r\nx-cloud-trace-context: 1/1\r\nx-amzn-trace-id: Root=1\r\nx-datadog-trace-id: 1\r\nx-sluice-id: 1\r\n"
+	"uber-trace-id: 1:1:0:1\r\nuberctx-user: alice\r\njaeger-baggage: user=alice\r\nJaeger-Debug-Id: 1\r\nbaggage-user: alice\r\nx-client-trace-id: 1\r\ngrpc-trace-bin: AAAA\r\nx-cloud-trace-context: 1/1\r\nx-amzn-trace-id: Root=1\r\nx-datadog-trace-id: 1\r\nx-sluice-id: 1\r\n"
 
 // kept is a request's fields that look like those, and are not.
-const kept = "x-request-identity: a\r\nx-b3: b\r\nb33: c\r\ntrace: d\r\nx-forwarded-for: 192.0.2.1\r\nauthorization: Bearer t\r\nx-environment: e\r\n"
+const kept = "jaeger: a\r\nbaggages: a\r\nx-request-identity: a\r\nx-b3: b\r\nb33: c\r\ntrace: d\r\nx-forwarded-for: 192.0.2.1\r\nauthorization: Bearer t\r\nx-environment: e\r\n"
 
 // tellFields answers with the names and values of the fields that came, in their order.
 func tellFields(c net.Conn) {

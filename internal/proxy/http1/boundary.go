@@ -21,7 +21,9 @@ func isOfMesh(name []byte) bool {
 	case 't':
 		return foldsTo(name, "traceparent") || foldsTo(name, "tracestate")
 	case 'b':
-		return foldsTo(name, "b3") || foldsTo(name, "baggage")
+		return foldsTo(name, "b3") || foldsTo(name, "baggage") || foldsFrom(name, "baggage-")
+	case 'j':
+		return foldsTo(name, "jaeger-baggage") || foldsTo(name, "jaeger-debug-id")
 	case 'g':
 		return foldsTo(name, "grpc-trace-bin")
 	case 'u':
@@ -29,7 +31,7 @@ func isOfMesh(name []byte) bool {
 	case 'o':
 		return foldsFrom(name, "ot-tracer-") || foldsFrom(name, "ot-baggage-")
 	case 'x':
-		return foldsTo(name, "x-request-id") || foldsFrom(name, "x-b3-") || foldsFrom(name, "x-envoy-") || foldsTo(name, "x-forwarded-client-cert") ||
+		return foldsTo(name, "x-request-id") || foldsTo(name, "x-client-trace-id") || foldsFrom(name, "x-b3-") || foldsFrom(name, "x-envoy-") || foldsTo(name, "x-forwarded-client-cert") ||
 			foldsTo(name, "x-ot-span-context") || foldsTo(name, "x-cloud-trace-context") || foldsTo(name, "x-amzn-trace-id") || foldsFrom(name, "x-datadog-")
 	}
 	return false

@@ -161,15 +161,19 @@ func (s *Spans) make(r *record.Record) {
 	span.End(oteltrace.WithTimestamp(r.Start.Add(r.Duration)))
 }
 
-// name is what a span is called: by what the mesh knows, for strangers choose paths.
+// name is what a span is called: by what the mesh knows, for strangers choose paths and methods.
 func name(r *record.Record) string {
 	to := r.Destination.Party().Service
 	if to == "" {
 		to = r.Dialled
 	}
 	what := r.Method
-	if what == "" {
+	switch what {
+	case "GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS":
+	case "":
 		what = strings.ToUpper(r.Transport.String())
+	default:
+		what = "HTTP" // strangers choose it; it is in request.method
 	}
 	return what + " " + to
 }

@@ -41,6 +41,8 @@ func TestTheSpanOfASampledRecordIsSentUnderTheIDsThatItWentOnWith(t *testing.T) 
 	}
 	s.Closed(traced(false))
 	s.Closed(traced(true))
+	s.feed.End()
+	<-s.done // sent, however long it takes
 	s.End()
 	all := (<-got).ResourceSpans[0].ScopeSpans[0].Spans
 	want := traced(true)
@@ -92,5 +94,13 @@ func TestSpansThatNobodyTakesAreDroppedAndCounted(t *testing.T) {
 	<-s.done // it gives up what it was sending
 	if c := s.Counts(); c.Lost == 0 || c.Sent != 0 {
 		t.Errorf("%+v", c)
+	}
+}
+
+func TestASpanIsNotNamedByAMethodThatAStrangerMadeUp(t *testing.T) {
+	r := traced(true)
+	r.Method = "AAAA1"
+	if got := name(r); got != "HTTP www.example.com" {
+		t.Errorf("it is named %q", got)
 	}
 }
