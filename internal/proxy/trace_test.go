@@ -189,6 +189,11 @@ func TestARequestInsideTheMeshIsAStepOfItsTrace(t *testing.T) {
 				t.Errorf("%s: %s of a stranger's trace came in: %v", x.what, name, value)
 			}
 		}
+		for _, name := range []string{"baggage", "x-forwarded-client-cert", "x-ot-span-context"} {
+			if x.what == "from outside" && got[name] != nil {
+				t.Errorf("%s: %s came in: %v", x.what, name, got[name])
+			}
+		}
 		if len(got["x-request-id"]) != 1 {
 			t.Errorf("%s: x-request-id is %q", x.what, got["x-request-id"])
 		}
