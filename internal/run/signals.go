@@ -56,9 +56,14 @@ func catchSignals() *signals {
 	return s
 }
 
-// begin begins a sandbox of which nothing is to be left.
+// begin begins a sandbox of which nothing is to be left. It does not return where a signal ends
+// us.
 func (s *signals) begin(config sandbox.Config) *sandbox.Beginning {
 	s.mu.Lock()
+	if s.whose == endsUs {
+		s.mu.Unlock()
+		select {} // the signal is on its way
+	}
 	defer s.mu.Unlock()
 	s.begun = sandbox.Begin(config)
 	return s.begun

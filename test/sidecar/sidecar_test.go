@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 const (
 	proxyUID       = 1337
 	applicationUID = 2000
-	proxyGID       = 1<<30 | proxyUID // as sluice kube-inject says it
+	proxyGID       = 1<<15 | proxyUID // as sluice kube-inject says it
 )
 
 // pod is a Pod with its node, and what runs for it.

@@ -170,6 +170,7 @@ func TestTemplatesAreExecutedAsTextTemplateDoes(t *testing.T) {
 		"else":   `{{ if .Values.nothing }}a{{ else if .Values.tolerations }}b{{ else }}c{{ end }}{{ if .Values.hub }}d{{ end }}{{ if .Values.replicas }}e{{ end }}`,
 		"none":   `{{ range $path, $text := .Files.Glob "files/crds/*.txt" }}a{{ else }}{{ .Values.hub }}{{ end }}`,
 		"some":   `{{ range $path, $text := .Files.Glob "files/kubernetes/*.yaml" }}{{ $path }}: {{ . }}{{ $text }}{{ $.Values.hub }}{{ end }}`,
+		"nested": `{{ range $path, $text := .Files.Glob "files/kubernetes/*.yaml" }}{{ range $path, $text := $.Files.Glob "files/crds/*.yaml" }}{{ $path }}{{ end }}{{ $path }}{{ end }}`,
 		"words":  `{{ printf "%s-%d" (.Values.hub | replace "s" "t" | quote) 3 }}{{ if ne .Values.hub "a" }}a{{ end }}{{ "a\nb" | nindent 2 }}`,
 		"text":   "{{- /* a comment */ -}}\n a {{- \"b\" -}} c \n",
 		"empty":  "",

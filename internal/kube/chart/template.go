@@ -115,6 +115,8 @@ func (e *execution) each(dot any, n *parse.RangeNode) error {
 	if len(found) == 0 {
 		return e.list(dot, n.ElseList)
 	}
+	around := maps.Clone(e.variables)
+	defer func() { e.variables = around }()
 	for _, name := range slices.Sorted(maps.Keys(found)) {
 		e.variables[n.Pipe.Decl[0].Ident[0]], e.variables[n.Pipe.Decl[1].Ident[0]] = name, found[name]
 		if err := e.list(found[name], n.List); err != nil {

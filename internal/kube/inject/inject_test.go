@@ -319,7 +319,7 @@ func TestIncludeIPRangesIsHonouredWhereTheMeshConfigAllowsIt(t *testing.T) {
 	o.AllowBypass = true
 	result := file(t, text, o)
 	pod := objects(t, result.Data)[0].(*corev1.Pod)
-	if got := pod.Spec.InitContainers[0].Args; !slices.Equal(got, []string{"redirect", "--proxy-uid", "1337", "--proxy-gid", "1073743161", "--include-ranges", "10.0.0.0/24,172.30.0.0/16"}) {
+	if got := pod.Spec.InitContainers[0].Args; !slices.Equal(got, []string{"redirect", "--proxy-uid", "1337", "--proxy-gid", "34105", "--include-ranges", "10.0.0.0/24,172.30.0.0/16"}) {
 		t.Errorf("the init container is given %q", got)
 	}
 	if got := pod.Spec.InitContainers[1].Args; !slices.Contains(got, "--bypassed") {
@@ -353,8 +353,8 @@ func TestWhatASidecarCannotHoldIsRefusedWithItsLine(t *testing.T) {
 		{"the proxy's user for all", pod("", "  securityContext: {runAsUser: 1337}\n"+containers), "containers that run as the proxy's user 1337 would bypass"},
 		{"the proxy's user in another notation", pod("", "  containers: [{name: c, securityContext: {runAsUser: 0x539}}]\n"), "runs as the proxy's user 1337 would bypass"},
 		{"the proxy's user as a fraction", pod("", "  securityContext: {runAsUser: 1337.0}\n"+containers), "containers that run as the proxy's user 1337 would bypass"},
-		{"the proxy's group", pod("", "  containers: [{name: c, securityContext: {runAsGroup: 1073743161}}]\n"), "runs in the proxy's group 1073743161 would bypass"},
-		{"the proxy's group for all", pod("", "  securityContext: {runAsGroup: 1073743161}\n"+containers), "containers that run in the proxy's group 1073743161 would bypass"},
+		{"the proxy's group", pod("", "  containers: [{name: c, securityContext: {runAsGroup: 34105}}]\n"), "runs in the proxy's group 34105 would bypass"},
+		{"the proxy's group for all", pod("", "  securityContext: {runAsGroup: 34105}\n"+containers), "containers that run in the proxy's group 34105 would bypass"},
 		{"a port of ours", pod("", "  containers: [{name: c, ports: [{containerPort: 15006}]}]\n"), "container c: port 15006 is the sidecar's: take another"},
 		{"a name of ours", pod("", "  containers: [{name: sluice-proxy}]\n"), "container sluice-proxy: that name is the sidecar's"},
 		{"our token", pod("", "  containers: [{name: c, volumeMounts: [{name: sluice-identity, mountPath: /x}]}]\n"), "container c: volume sluice-identity is the sidecar's alone"},
@@ -398,7 +398,7 @@ func TestAContainerOfWhichItsImageAloneSaysTheUserIsNoted(t *testing.T) {
 		{"the Pod's group", "runAsGroup: 1000", restricted, false},
 	} {
 		text := "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  securityContext: {" + c.pod + "}\n  containers: [{name: c, securityContext: {" + c.container + "}}]\n"
-		const want = "container c: the image alone says as whom it runs, and one that is made for user 1337 in group 1073743161 is taken for the sidecar"
+		const want = "container c: the image alone says as whom it runs, and one that is made for user 1337 in group 34105 is taken for the sidecar"
 		notes := file(t, text, options()).Notes
 		if got := slices.ContainsFunc(notes, func(p Problem) bool { return strings.Contains(p.Text, want) }); got != c.noted {
 			t.Errorf("%s: %v", c.name, notes)

@@ -32,8 +32,9 @@ const (
 )
 
 // proxyGroup is the group of the sidecar. What a Pod does not say of a container's user and
-// group, its image does: many have a user 1337, and none by accident this group beside it.
-func proxyGroup(uid int) int { return 1<<30 | uid&(1<<30-1) }
+// group, its image does: many have a user 1337, and none by accident this group beside it. It is
+// below 65,536, for a Pod in a user namespace of its own has no others.
+func proxyGroup(uid int) int { return 1<<15 | uid&(1<<15-1) }
 
 // maxRanges bounds the ranges and the ports of one annotation.
 const maxRanges = 64

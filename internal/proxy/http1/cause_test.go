@@ -52,6 +52,8 @@ func requestsNotTaken() []rejected {
 		{field(hostLine), malformed, "two Host fields"},
 		{"GET / HTTP/1.1\r\nHost:\r\n\r\n", malformed, "an empty Host field"},
 		{"GET / HTTP/1.1\r\nHost: b@a.example\r\n\r\n", malformed, "a byte in the Host field that no host and port have"},
+		{"GET / HTTP/1.1\r\nHost: a::\r\n\r\n", malformed, "a Host field or URL that is not one host and at most one port"},
+		{"GET / HTTP/1.1\r\nHost: [::1]::\r\n\r\n", malformed, "a Host field or URL that is not one host and at most one port"},
 		{"GET / HTTP/1.1\r\nHost: a:80:80\r\n\r\n", malformed, "a Host field or URL that is not one host and at most one port"},
 		{"GET / HTTP/1.1\r\nHost: a:http\r\n\r\n", malformed, "a Host field or URL that is not one host and at most one port"},
 		{"GET / HTTP/1.1\r\nHost: a:800000\r\n\r\n", malformed, "a Host field or URL that is not one host and at most one port"},

@@ -131,12 +131,12 @@ func (h *head) authority(s span) (span, cause) {
 	return s, fine
 }
 
-// isAuthority reports whether bytes that a host and port may have are one host, by name or as
+// isAuthority reports whether bytes that a host and port may have, without an empty port, are one host, by name or as
 // an IPv6 address in brackets with or without a zone (RFC 3986, section 3.2.2), and at most one
 // port of digits. A name has no escapes: no zone of the DNS does.
 func isAuthority(b []byte) bool {
 	name, port := splitAuthority(b)
-	if len(port) > 5 || !all(port, digitByte) {
+	if b[len(b)-1] == ':' || len(port) > 5 || !all(port, digitByte) {
 		return false
 	}
 	if name[0] != '[' {
