@@ -109,7 +109,7 @@ func obeyPull(p Pull, roots *x509.CertPool, orders *json.Decoder, said *json.Enc
 	}
 	var ready Ready
 	if p.Conns < 1 || p.Conns > MaxConns || p.Size < 1 {
-		ready.Error = fmt.Sprintf("%d connections of %d bytes cannot be had", p.Conns, p.Size)
+		ready.Error = fmt.Sprintf("%d connections of %d bytes are not possible", p.Conns, p.Size)
 	} else {
 		ready.Error = each(func(one *puller) error { _, err := one.ask(time.Now()); return err }) // proof, session, connection
 	}

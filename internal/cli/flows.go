@@ -104,7 +104,7 @@ type once struct {
 // Set implements pflag.Value.
 func (o *once) Set(text string) error {
 	if o.given {
-		return fmt.Errorf("it was %s already, and flows shows one: run it once for each", o.Value)
+		return fmt.Errorf("one value is allowed, and %s was given before; run sluice flows once for each", o.Value)
 	}
 	o.given = true
 	return o.Value.Set(text)

@@ -5,6 +5,7 @@ package httpfield
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 )
 
@@ -45,14 +46,57 @@ func CheckAppended(lower, value string) error {
 // CheckAuthority refuses what cannot stand in a Host field: a name or an address, with or
 // without a port.
 func CheckAuthority(authority string) error {
-	for i := range len(authority) {
-		c := authority[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte(".-_:[]", c) >= 0) {
-			return fmt.Errorf("authority %q is not a host with or without a port", authority)
-		}
-	}
-	if authority == "" || len(authority) > 253+len(":65535") || authority[0] == ':' {
+	if len(authority) > 253+len(":65535") || strings.Trim(authority, letters+digits+".-_:[]") != "" || !IsAuthority(authority) {
 		return fmt.Errorf("authority %q is not a host with or without a port", authority)
 	}
 	return nil
+}
+
+const (
+	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	digits  = "0123456789"
+)
+
+// IsAuthority reports whether a text is one host, by name or as an IPv6 address in brackets with
+// or without a zone (RFC 3986, section 3.2.2, and RFC 6874), and at most one port of digits. A
+// name has no escapes: no zone of the DNS does.
+func IsAuthority(text string) bool {
+	name, port := text, ""
+	if at := strings.LastIndexByte(text, ':'); at > strings.LastIndexByte(text, ']') {
+		if name, port = text[:at], text[at+1:]; port == "" || len(port) > 5 {
+			return false
+		}
+	}
+	for i := range len(port) {
+		if port[i] < '0' || port[i] > '9' {
+			return false
+		}
+	}
+	if name == "" || name[0] != '[' {
+		return isName(name)
+	}
+	if name[len(name)-1] != ']' {
+		return false
+	}
+	name = name[1 : len(name)-1]
+	if at := strings.IndexByte(name, '%'); at >= 0 {
+		zone, escaped := strings.CutPrefix(name[at:], "%25")
+		if !escaped || !isName(zone) {
+			return false
+		}
+		name = name[:at]
+	}
+	address, err := netip.ParseAddr(name)
+	return err == nil && address.Is6()
+}
+
+// isName reports whether a text is the name of a host (reg-name of RFC 3986 without escapes).
+func isName(text string) bool {
+	for i := range len(text) {
+		c := text[i]
+		if !('a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=", c) >= 0) {
+			return false
+		}
+	}
+	return text != ""
 }

@@ -23,6 +23,7 @@ func TestAFieldThatFramesARequestCannotBeAppended(t *testing.T) {
 func TestAnAuthorityIsAHostWithOrWithoutAPort(t *testing.T) {
 	for text, ok := range map[string]bool{
 		"a": true, "a.example:80": true, "[::1]:80": true, "10.0.0.1": true, "a_b.example": true,
+		"a:80:80": false, "a:http": false, "a:800000": false, "a:": false, "[": false, "[]": false, "a[::1]": false, "[::1]a": false, "[1.2.3.4]": false, "[::1]:": false,
 		"": false, ":80": false, "a/b": false, "a b": false, "u@a": false, "a\r\nx: y": false, strings.Repeat("a", 260): false,
 	} {
 		if err := CheckAuthority(text); (err == nil) != ok {

@@ -164,6 +164,7 @@ func TestARequestInsideTheMeshIsAStepOfItsTrace(t *testing.T) {
 	}{
 		{"inside, by B3", func() net.Conn { return m.dial(toDetails, 9080) }, fields, true},
 		{"inside, by W3C", func() net.Conn { return m.dial(toDetails, 9080) }, "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\r\n", true},
+		{"inside, by B3 beside the state of another", func() net.Conn { return m.dial(toDetails, 9080) }, fields + "tracestate: a=b\r\n", true},
 		{"inside, by nothing", func() net.Conn { return m.dial(toDetails, 9080) }, "", false},
 		{"from outside", ingress, ofTheMesh, false},
 	} {

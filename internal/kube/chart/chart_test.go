@@ -172,6 +172,7 @@ func TestTemplatesAreExecutedAsTextTemplateDoes(t *testing.T) {
 		"some":   `{{ range $path, $text := .Files.Glob "files/kubernetes/*.yaml" }}{{ $path }}: {{ . }}{{ $text }}{{ $.Values.hub }}{{ end }}`,
 		"nested": `{{ range $path, $text := .Files.Glob "files/kubernetes/*.yaml" }}{{ range $path, $text := $.Files.Glob "files/crds/*.yaml" }}{{ $path }}{{ end }}{{ $path }}{{ end }}`,
 		"words":  `{{ printf "%s-%d" (.Values.hub | replace "s" "t" | quote) 3 }}{{ if ne .Values.hub "a" }}a{{ end }}{{ "a\nb" | nindent 2 }}`,
+		"number": `{{ if 0 }}a{{ end }}{{ if 1 }}b{{ end }}`,
 		"text":   "{{- /* a comment */ -}}\n a {{- \"b\" -}} c \n",
 		"empty":  "",
 	}

@@ -1,7 +1,8 @@
 // Package inject puts Sluice's sidecar into Pods: into the templates of workloads in YAML,
 // with comments and order kept, and into a Pod that is being created. The command
 // kube-inject calls File, and package injector, the server's webhook, Patch and Added; both
-// give the same Pod. It never talks to a cluster, links no Kubernetes, and never leaves a Pod out without saying so.
+// give the same Pod. It never talks to a cluster, links no Kubernetes, and never leaves a
+// Pod out without saying so.
 package inject
 
 import (

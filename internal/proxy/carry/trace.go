@@ -13,19 +13,19 @@ type tracing struct {
 	writer trace.Writer
 	at     trace.Context // of the request under way
 	traced bool          // the mesh traces
-	hasB3  bool
+	had    trace.Had
 }
 
 // begin finds the trace of a request. From outside the mesh none is taken: whoever names
 // one could join it, and have it sampled.
 func (t *tracing) begin(x *exchange.Request, of *wire.Telemetry, outside bool) {
-	switch t.traced, t.hasB3 = of.Tracing, false; {
+	switch t.traced, t.had = of.Tracing, (trace.Had{}); {
 	case !of.Tracing:
 		t.at = trace.Context{}
 	case outside:
 		t.at = trace.Begin(of.Sampling)
 	default:
-		t.at, t.hasB3 = t.reader.Read(x, of.Sampling)
+		t.at, t.had = t.reader.Read(x, of.Sampling)
 	}
 }
 
@@ -37,7 +37,7 @@ func (r *Requests) AppendReplaced(to []string) []string {
 	if !t.traced {
 		return to
 	}
-	if t.at.Parent == (trace.SpanID{}) {
+	if !t.had.W3C {
 		to = append(to, trace.State)
 	}
 	return append(to, trace.Replaced...)
@@ -50,6 +50,6 @@ func (r *Requests) AppendTrace(to []exchange.Field) []exchange.Field {
 	if !t.traced {
 		return to
 	}
-	t.writer.Write(&t.at, t.hasB3, func(name, value string) { to = append(to, exchange.Field{Name: name, Value: value}) })
+	t.writer.Write(&t.at, t.had.B3, func(name, value string) { to = append(to, exchange.Field{Name: name, Value: value}) })
 	return to
 }

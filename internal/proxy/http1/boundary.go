@@ -36,27 +36,3 @@ func isOfMesh(name []byte) bool {
 	}
 	return false
 }
-
-// foldsFrom says whether a name begins with lower, to a reader as that of foldsTo.
-func foldsFrom(name []byte, lower string) bool {
-	at := 0
-	for i, c := range name {
-		if at == len(lower) {
-			break
-		}
-		if c == '_' {
-			c = '-'
-		}
-		if c == '-' && i > 0 && (name[i-1] == '-' || name[i-1] == '_') {
-			continue
-		}
-		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
-		}
-		if c != lower[at] {
-			return false
-		}
-		at++
-	}
-	return at == len(lower)
-}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"sluice.dev/sluice/internal/httpfield"
 	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/refusal"
 )
@@ -167,7 +168,7 @@ func (d *conn) unfollowable(dir *exchange.Direction) string {
 		return "a Direction without Upstream, Reply and Later"
 	case dir.Reply != nil:
 		return "a Direction with Upstream and Reply"
-	case !all([]byte(dir.SetHost), hostByte):
+	case dir.SetHost != "" && !httpfield.IsAuthority(dir.SetHost):
 		return "a SetHost that is not an authority"
 	}
 	for _, name := range dir.Remove {

@@ -156,8 +156,20 @@ func isWithoutSeparators(name []byte, lower string) bool {
 // foldsTo says whether a name is lower to a reader who takes "_" for "-", and several of
 // them for one: who sends X_Forwarded_For wants it taken for the real field.
 func foldsTo(name []byte, lower string) bool {
+	begins, more := folded(name, lower)
+	return begins && !more
+}
+
+// foldsFrom says whether a name begins with lower, to such a reader.
+func foldsFrom(name []byte, lower string) bool {
+	begins, _ := folded(name, lower)
+	return begins
+}
+
+// folded says whether a name begins with lower to such a reader, and whether more comes.
+func folded(name []byte, lower string) (begins, more bool) {
 	if len(name) < len(lower) {
-		return false
+		return false, false
 	}
 	at := 0
 	for i, c := range name {
@@ -167,15 +179,18 @@ func foldsTo(name []byte, lower string) bool {
 		if c == '-' && i > 0 && (name[i-1] == '-' || name[i-1] == '_') {
 			continue
 		}
+		if at == len(lower) {
+			return true, true
+		}
 		if 'A' <= c && c <= 'Z' {
 			c |= 0x20
 		}
-		if at == len(lower) || c != lower[at] {
-			return false
+		if c != lower[at] {
+			return false, false
 		}
 		at++
 	}
-	return at == len(lower)
+	return at == len(lower), false
 }
 
 // equalFold compares b with lower, which is lower case ASCII.
@@ -221,7 +236,6 @@ const (
 	valueByte              // in a field value: RFC 9110 §5.5 without other controls
 	targetByte             // visible ASCII without "#": RFC 9112 §3.2
 	hostByte               // uri-host and port of RFC 9110 §7.2
-	nameByte               // of those in a name: neither of a port, of an escape nor of brackets
 	digitByte
 	hexByte
 )
@@ -231,7 +245,7 @@ var class = func() (t [256]uint8) {
 		letter := 'a' <= c|0x20 && c|0x20 <= 'z' && c < 128
 		digit := '0' <= c && c <= '9'
 		if letter || digit {
-			t[c] |= tokenByte | hostByte | nameByte
+			t[c] |= tokenByte | hostByte
 		}
 		if digit {
 			t[c] |= digitByte | hexByte
@@ -249,10 +263,7 @@ var class = func() (t [256]uint8) {
 	for _, c := range []byte("!#$%&'*+-.^_`|~") {
 		t[c] |= tokenByte
 	}
-	for _, c := range []byte("-._~!$&'()*+,;=") {
-		t[c] |= hostByte | nameByte
-	}
-	for _, c := range []byte("%:[]") {
+	for _, c := range []byte("-._~!$%&'()*+,;=:[]") {
 		t[c] |= hostByte
 	}
 	return t

@@ -2,8 +2,8 @@ package http1
 
 import (
 	"bytes"
-	"net/netip"
-	"unsafe"
+
+	"sluice.dev/sluice/internal/httpfield"
 )
 
 // parseRequest reads one request head at the start of b. It returns its size,
@@ -125,36 +125,10 @@ func (h *head) authority(s span) (span, cause) {
 		return s, emptyHost
 	case !all(text, hostByte):
 		return s, badHost
-	case !isAuthority(text):
+	case !httpfield.IsAuthority(h.text(s)):
 		return s, badAuthority
 	}
 	return s, fine
-}
-
-// isAuthority reports whether bytes that a host and port may have, without an empty port, are one host, by name or as
-// an IPv6 address in brackets with or without a zone (RFC 3986, section 3.2.2), and at most one
-// port of digits. A name has no escapes: no zone of the DNS does.
-func isAuthority(b []byte) bool {
-	name, port := splitAuthority(b)
-	if b[len(b)-1] == ':' || len(port) > 5 || !all(port, digitByte) {
-		return false
-	}
-	if name[0] != '[' {
-		return all(name, nameByte)
-	}
-	if name[len(name)-1] != ']' {
-		return false
-	}
-	name = name[1 : len(name)-1]
-	if at := bytes.IndexByte(name, '%'); at >= 0 {
-		zone, escaped := bytes.CutPrefix(name[at:], []byte("%25"))
-		if !escaped || len(zone) == 0 || !all(zone, nameByte) {
-			return false
-		}
-		name = name[:at]
-	}
-	address, err := netip.ParseAddr(unsafe.String(unsafe.SliceData(name), len(name)))
-	return err == nil && address.Is6()
 }
 
 // normaliseTarget brings absolute-form to origin-form, RFC 9112 §3.2.2: its

@@ -164,16 +164,21 @@ func (r *Reader) one(of Fields, name string) string {
 	return value
 }
 
+// Had is what a request has of a trace.
+type Had struct {
+	W3C bool // the trace is that of traceparent, of which tracestate speaks too
+	B3  bool // the one field b3, which is to be set too
+}
+
 // Read returns the context of a request that goes on with the trace that its fields name:
 // W3C's, or else B3's; and of one that begins a trace, where they name none that is valid.
-// Where a trace leaves open whether it is sampled, share decides. hasB3 says that the
-// request has the one field b3, which is to be set too.
-func (r *Reader) Read(of Fields, share Share) (c Context, hasB3 bool) {
+// Where a trace leaves open whether it is sampled, share decides.
+func (r *Reader) Read(of Fields, share Share) (c Context, had Had) {
 	single := r.one(of, B3)
-	hasB3 = single != ""
-	if readW3C(&c, r.one(of, Parent)) {
+	had.B3 = single != ""
+	if had.W3C = readW3C(&c, r.one(of, Parent)); had.W3C {
 		c.Span = newSpanID()
-		return c, hasB3
+		return c, had
 	}
 	decided := false
 	switch {
@@ -182,8 +187,8 @@ func (r *Reader) Read(of Fields, share Share) (c Context, hasB3 bool) {
 	default:
 		if text := r.one(of, b3Trace); text != "" {
 			decided = r.readB3(&c, of, text)
-		} else if r.one(of, b3Sampled) == "0" {
-			decided = true // it names no trace, and says that the one that begins is not sampled
+		} else { // it names no trace, and may say whether the one that begins is sampled
+			decided = r.readSampled(&c, of)
 		}
 	}
 	if c.Trace == (ID{}) {
@@ -192,13 +197,13 @@ func (r *Reader) Read(of Fields, share Share) (c Context, hasB3 bool) {
 		if decided {
 			c.Sampled = sampled
 		}
-		return c, hasB3
+		return c, had
 	}
 	c.Span = newSpanID()
 	if !decided {
 		c.Sampled = share.samples(c.Trace)
 	}
-	return c, hasB3
+	return c, had
 }
 
 // readW3C reads traceparent, W3C Trace Context section 3.2: of version 00, or of a later
@@ -250,6 +255,11 @@ func (r *Reader) readB3(c *Context, of Fields, traceID string) (decided bool) {
 	if !b3IDs(c, traceID, r.one(of, b3Span)) {
 		return false
 	}
+	return r.readSampled(c, of)
+}
+
+// readSampled reads the decision alone.
+func (r *Reader) readSampled(c *Context, of Fields) (decided bool) {
 	if r.one(of, b3Flags) == "1" {
 		c.Sampled = true
 		return true

@@ -54,6 +54,8 @@ func TestARequestGoesOnWithTheTraceThatItNames(t *testing.T) {
 		"B3 for debugging":        {one("x-b3-traceid", id, "x-b3-spanid", span, "x-b3-flags", "1"), 0, id, span, true},
 		"B3 that leaves it open":  {one("x-b3-traceid", id, "x-b3-spanid", span), 0, id, span, false},
 		"B3 that says no":         {one("x-b3-sampled", "0"), All, "", "", false},
+		"B3 that says yes":        {one("x-b3-sampled", "1"), 0, "", "", true},
+		"B3 that says debugging":  {one("x-b3-flags", "1", "x-b3-sampled", "0"), 0, "", "", true},
 		"nothing":                 {one(), All, "", "", true},
 		"nothing, and no sample":  {one(), 0, "", "", false},
 		"W3C of version ff":       {one(Parent, "ff-"+id+"-"+span+"-01"), 0, "", "", false},
@@ -67,7 +69,7 @@ func TestARequestGoesOnWithTheTraceThatItNames(t *testing.T) {
 		"B3 with another's bytes": {one("x-b3-traceid", id[:31]+"\n", "x-b3-spanid", span), 0, "", "", false},
 	} {
 		var r Reader
-		c, hasB3 := r.Read(x.fields, x.share)
+		c, had := r.Read(x.fields, x.share)
 		if x.trace == "" {
 			if c.Trace.String() == id || c.Trace.String() == other || c.Parent != (SpanID{}) {
 				t.Errorf("%s: it goes on with %v of %v", name, c.Trace, c.Parent)
@@ -75,8 +77,8 @@ func TestARequestGoesOnWithTheTraceThatItNames(t *testing.T) {
 		} else if c.Trace.String() != x.trace || c.Parent.String() != x.parent {
 			t.Errorf("%s: %v of %v", name, c.Trace, c.Parent)
 		}
-		if c.Sampled != x.sampled || c.Span == (SpanID{}) || c.Span == c.Parent || c.Trace == (ID{}) || hasB3 != (len(x.fields["b3"]) == 1) {
-			t.Errorf("%s: %+v, b3 %v", name, c, hasB3)
+		if c.Sampled != x.sampled || c.Span == (SpanID{}) || c.Span == c.Parent || c.Trace == (ID{}) || had.B3 != (len(x.fields["b3"]) == 1) || had.W3C != (strings.HasPrefix(name, "W3C") && c.Trace.String() == id) {
+			t.Errorf("%s: %+v, %+v", name, c, had)
 		}
 	}
 }
@@ -139,8 +141,8 @@ func TestARequestOfATraceAllocatesNothing(t *testing.T) {
 	n := 0
 	set := func(string, string) { n++ }
 	if got := testing.AllocsPerRun(1000, func() {
-		c, b3 := r.Read(f, All)
-		w.Write(&c, b3, set)
+		c, had := r.Read(f, All)
+		w.Write(&c, had.B3, set)
 	}); got != 0 || n == 0 {
 		t.Errorf("%v allocations", got)
 	}
@@ -153,12 +155,12 @@ func FuzzWhateverIsReadIsATraceThatCanBeWritten(f *testing.F) {
 	f.Add("cc-"+id+"-"+span+"-01-", "0", id[16:], span, "true")
 	f.Fuzz(func(t *testing.T, w3c, b3, traceID, spanID, said string) {
 		var r Reader
-		c, hasB3 := r.Read(one(Parent, w3c, "b3", b3, "x-b3-traceid", traceID, "x-b3-spanid", spanID, "x-b3-sampled", said), All/2)
+		c, had := r.Read(one(Parent, w3c, "b3", b3, "x-b3-traceid", traceID, "x-b3-spanid", spanID, "x-b3-sampled", said), All/2)
 		if c.Trace == (ID{}) || c.Span == (SpanID{}) {
 			t.Fatalf("%+v", c)
 		}
 		var w Writer
-		w.Write(&c, hasB3, func(name, value string) {
+		w.Write(&c, had.B3, func(name, value string) {
 			if strings.Trim(value, "0123456789abcdef-") != "" || len(value) > 68 {
 				t.Errorf("%s: %q", name, value)
 			}
@@ -173,7 +175,7 @@ func BenchmarkATrace(b *testing.B) {
 	set := func(string, string) {}
 	b.ReportAllocs()
 	for b.Loop() {
-		c, b3 := r.Read(f, All/100)
-		w.Write(&c, b3, set)
+		c, had := r.Read(f, All/100)
+		w.Write(&c, had.B3, set)
 	}
 }
