@@ -8,11 +8,12 @@
 #   and what is not printable ASCII is escaped, the rest need not be; who reads it takes
 #   every "%" HEXDIG HEXDIG for the byte that it names ("Responses", Status-Message).
 #
-# Seen: a server with tonic escapes more than it must, blank, # and ? among it. grpcio reads the text that was meant. grpc-js decodes with JavaScript's
-#   decodeURI, which leaves the escapes of the characters that separate parts of a URI,
-#   ; / ? : @ & = + $ , # as they are: "why?" arrives as "why%3F". The same function gives
-#   up at the first "%" that begins no escape, and then decodes nothing at all, where grpcio
-#   decodes the rest.
+# Seen: a server with tonic escapes more than it must, blank, # and ? among it. grpcio
+#   reads the text that was meant. grpc-js decodes with JavaScript's decodeURI, which
+#   leaves the escapes of the characters that separate parts of a URI, ; / ? : @ & = + $ ,
+#   and #, as they are: "why?" arrives as "why%3F". The same function gives up at the first
+#   "%" that begins no escape, and then decodes nothing at all, where grpcio decodes the
+#   rest.
 #
 # Why it matters here: a proxy that answers for an upstream writes the reason and the rule
 #   that would allow the call into grpc-message. It escapes what it must and nothing more:
