@@ -38,7 +38,7 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 	if d := spec.Destination; d == nil {
 		v.fail("spec.destination", "route rule must have a destination service")
 	} else {
-		v.inMesh("spec.destination", d)
+		v.routed("spec.destination", d)
 		if len(d.Labels) > 0 {
 			v.fail("spec.destination.labels", "route rule destination labels must be empty")
 		}
@@ -46,7 +46,7 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 	if spec.Match != nil {
 		v.match(spec.Match)
 	}
-	v.weights(spec.Route)
+	v.weights(spec)
 
 	if spec.Redirect != nil {
 		v.redirect(spec)
@@ -88,7 +88,9 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 		}
 	}
 	if spec.Mirror != nil {
-		v.inMesh("spec.mirror", spec.Mirror)
+		if host := v.target("spec.mirror", spec.Mirror, spec.Destination); host != "" && len(spec.Mirror.Labels) > 0 {
+			v.fail("spec.mirror.labels", outsideLabels, host)
+		}
 		if spec.Redirect != nil {
 			v.fail("spec.mirror", "a rule with redirect sends nothing on that could be mirrored")
 		}
@@ -99,14 +101,45 @@ func (v *validation) routeRule(spec *istio.RouteRuleSpec) {
 	v.appended(spec.AppendHeaders)
 }
 
-// inMesh validates a reference to a service of the mesh. In Istio 0.5 the
-// host of an EgressRule could be given there too.
+// inMesh validates a reference to a service of the mesh.
 func (v *validation) inMesh(at string, s *istio.Service) {
+	if host := v.routed(at, s); host != "" {
+		v.fail(at, "%s is not a service of the mesh", host)
+	}
+}
+
+// routed validates a reference to a service of the mesh, or to hosts outside it: host is what
+// stands for these, "" for a service.
+func (v *validation) routed(at string, s *istio.Service) (host string) {
 	before := len(v.errors)
 	v.service(at, s)
-	if len(v.errors) == before && !strings.HasSuffix(s.FullName(DefaultNamespace, istio.ClusterDomain), ".svc."+istio.ClusterDomain) {
-		v.fail(at, "routes for external hosts are not supported yet")
+	if len(v.errors) > before {
+		return ""
 	}
+	full := s.FullName(DefaultNamespace, istio.ClusterDomain)
+	if strings.HasSuffix(full, ".svc."+istio.ClusterDomain) && !strings.HasPrefix(full, "*") {
+		return ""
+	}
+	if s.Service == "" {
+		v.fail(at, "%s is not a service of the mesh: a host outside it is given as service", full)
+		return ""
+	}
+	_, err := route.ParseHosts(full)
+	v.failIf(at, err)
+	return full
+}
+
+// outsideLabels is why labels are refused beside a host.
+const outsideLabels = "labels select instances of a service; %s is outside the mesh"
+
+// target validates where a rule sends requests: a service, or one host, which it returns.
+func (v *validation) target(at string, s, destination *istio.Service) (host string) {
+	host = v.routed(at, s)
+	same := destination != nil && host == destination.FullName(DefaultNamespace, istio.ClusterDomain)
+	if strings.HasPrefix(host, "*") && (!same || at == "spec.mirror") {
+		v.fail(at, "%s stands for many hosts: name the one to send to", host)
+	}
+	return host
 }
 
 // service validates a reference to a service.
@@ -244,7 +277,8 @@ func headerName(name string) error {
 	return nil
 }
 
-func (v *validation) weights(routes []istio.DestinationWeight) {
+func (v *validation) weights(spec *istio.RouteRuleSpec) {
+	routes := spec.Route
 	if len(routes) > maxRoutes {
 		v.fail("spec.route", "more than %d routes", maxRoutes)
 		return
@@ -252,11 +286,15 @@ func (v *validation) weights(routes []istio.DestinationWeight) {
 	total := int64(0)
 	for i, route := range routes {
 		at := fmt.Sprintf("spec.route[%d]", i)
+		to := spec.Destination
 		if route.Destination != nil {
-			v.inMesh(at+".destination", route.Destination)
-			if len(route.Destination.Labels) > 0 {
+			to = route.Destination
+			v.outside(at, v.target(at+".destination", to, spec.Destination), spec, &route)
+			if len(to.Labels) > 0 {
 				v.fail(at+".destination.labels", "labels of a route belong beside its destination, not in it")
 			}
+		} else if to != nil {
+			v.outside(at, outsideHost(to), spec, &route)
 		}
 		v.tags(at+".labels", route.Labels)
 		v.percent(at+".weight", "weight invalid: ", float64(route.Weight))
@@ -267,6 +305,28 @@ func (v *validation) weights(routes []istio.DestinationWeight) {
 	}
 	if total != 100 {
 		v.fail("spec.route", "route weights total %v (must total 100)", total)
+	}
+}
+
+// outsideHost is what a valid reference names outside the mesh, "" for a service.
+func outsideHost(s *istio.Service) string {
+	return new(validation).routed("", s)
+}
+
+// outside validates a route to a host outside the mesh; host is "" where it is to a service.
+func (v *validation) outside(at, host string, spec *istio.RouteRuleSpec, to *istio.DestinationWeight) {
+	if host == "" {
+		return
+	}
+	if len(to.Labels) > 0 {
+		v.fail(at+".labels", outsideLabels, host)
+	}
+	if spec.Rewrite == nil || spec.Rewrite.Authority == "" || to.Destination == nil {
+		return
+	}
+	authority, err := names.ParseHost(spec.Rewrite.Authority)
+	if err == nil && authority.Name.String() != host {
+		v.fail("spec.rewrite.authority", "%s is sent to %s by %s: a host outside the mesh is called by its own name", spec.Rewrite.Authority, host, at)
 	}
 }
 

@@ -2,10 +2,12 @@ package advice
 
 import (
 	"fmt"
+	"slices"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/refusal"
+	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -20,10 +22,10 @@ func Answer(q Question, snapshot *wire.Snapshot, workload wire.Workload) (Explan
 		if e.Verdict != policy.Allow.String() {
 			return e, nil
 		}
-		var err error
-		e.Route, err = routed(&q, service.Name, snapshot)
-		if e.Route != nil && looksAtSubnets(service.Name, snapshot) && q.followed == "" {
-			e.Unseen = append(e.Unseen, "where the connection comes from and goes to, which a RouteRule of this service looks at (match.tcp): it is taken not to match")
+		r, denied, err := routed(&q, route.Destination{Service: service.Name}, snapshot)
+		e = led(e, r, denied, Options{Namespace: workload.Namespace, Labels: workload.Labels})
+		if r != nil {
+			e.lookAtSubnets(&q, snapshot.Routes.Services, func(of *route.Rules) bool { return of.Service == service.Name })
 		}
 		return e, err
 	}
@@ -31,7 +33,27 @@ func Answer(q Question, snapshot *wire.Snapshot, workload wire.Workload) (Explan
 	if err != nil {
 		return Explanation{}, err
 	}
-	return ask(set, &q, Options{Namespace: workload.Namespace, Labels: workload.Labels}), nil
+	opts := Options{Namespace: workload.Namespace, Labels: workload.Labels}
+	e, v := ask(set, &q, opts)
+	if !v.Passes() || v.Name.IsZero() || v.Treatment != policy.Forward && v.Treatment != policy.Originate {
+		return e, nil
+	}
+	r, denied, err := routed(&q, route.Destination{Host: v.Name}, snapshot)
+	e = led(e, r, denied, opts)
+	if snapshot.Routes != nil {
+		e.lookAtSubnets(&q, snapshot.Routes.Hosts, func(of *route.Rules) bool { return of.Host.Match(v.Name) })
+	}
+	return e, err
+}
+
+// led explains what the route rules do with what is allowed; where they lead to what is denied
+// alone, it is that.
+func led(e Explanation, r *Routed, denied *deniedTo, opts Options) Explanation {
+	if denied != nil {
+		e = Explain(denied.set, &denied.chain, denied.verdict, opts)
+	}
+	e.Route = r
+	return e
 }
 
 // QuestionError is a question that cannot be answered as it is asked.
@@ -53,14 +75,14 @@ func setOf(snapshot *wire.Snapshot) (*policy.Set, error) {
 }
 
 // ask explains what a proxy with these rules does with what is asked about.
-func ask(set *policy.Set, q *Question, opts Options) Explanation {
+func ask(set *policy.Set, q *Question, opts Options) (Explanation, policy.Verdict) {
 	o := follow(set, &q.Chain, q.Answers)
 	if len(o.refused) > 0 {
 		opts.Refused = o.refused[0]
 	}
 	e := Explain(set, &q.Chain, o.verdict, opts)
 	e.Answers = o.answers
-	return e
+	return e, o.verdict
 }
 
 // inside answers for a service of the mesh: there the address that was dialled
@@ -81,16 +103,13 @@ func inside(service *wire.Service, at uint16) Explanation {
 	return e
 }
 
-// looksAtSubnets reports whether a route rule of a service does.
-func looksAtSubnets(service names.Name, snapshot *wire.Snapshot) bool {
-	for _, of := range snapshot.Routes.Services {
-		for i := range of.Rules {
-			if m := &of.Rules[i].Match; of.Service == service && len(m.Source)+len(m.Destination) > 0 {
-				return true
-			}
-		}
+// lookAtSubnets says that a route rule of a destination does, which nobody who asks shows.
+func (e *Explanation) lookAtSubnets(q *Question, all []route.Rules, of func(*route.Rules) bool) {
+	if q.followed == "" && slices.ContainsFunc(all, func(r route.Rules) bool {
+		return of(&r) && slices.ContainsFunc(r.Rules, func(rule route.Rule) bool { return len(rule.Match.Source)+len(rule.Match.Destination) > 0 })
+	}) {
+		e.Unseen = append(e.Unseen, "where the connection comes from and goes to, which a RouteRule of this destination looks at (match.tcp): it is taken not to match")
 	}
-	return false
 }
 
 // serviceOf finds the service that a workload of namespace means by name, as its

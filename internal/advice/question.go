@@ -231,8 +231,11 @@ func OfRecord(r *record.Record) (q Question, ok bool) {
 		chain.Sniffed = policy.Opaque
 	}
 	q = Question{Title: title + " on port " + port(r.Port), Chain: chain, target: r.Path, authority: r.Host}
-	if r.Direction == record.Mesh {
-		q.followed = cmp.Or(r.Rule, "none") // which no rule is called
+	switch r.Direction {
+	case record.Mesh:
+		q.followed = cmp.Or(r.Route, r.Rule, "none") // which no rule is called
+	case record.Egress:
+		q.followed = cmp.Or(r.Route, "none")
 	}
 	if reached, err := netip.ParseAddrPort(r.Upstream); err == nil {
 		q.Answers = []netip.Addr{reached.Addr()}

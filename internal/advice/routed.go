@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/onward"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -28,55 +30,117 @@ type RoutedTo struct {
 	Destination string            `json:"destination"` // a service, or a host
 	Labels      map[string]string `json:"labels,omitempty"`
 	Percent     int               `json:"percent"`
-	Endpoints   int               `json:"endpoints"` // of a service, that carry the labels and serve the port
+	Endpoints   int               `json:"endpoints"`         // of a service, that carry the labels and serve the port
+	Outside     bool              `json:"outside,omitempty"` // it is a host outside the mesh
+	Rule        string            `json:"rule,omitempty"`    // of a host: that allows it
+	Reason      refusal.Reason    `json:"reason,omitempty"`  // of a host: why it is denied
 }
 
 // routed says what the route rules of a snapshot do with what is asked about: by the code
-// of the proxy, or, where a record tells it, by the rule that was followed.
-func routed(q *Question, service names.Name, snapshot *wire.Snapshot) (*Routed, error) {
-	if snapshot.Routes == nil {
-		return nil, nil
+// of the proxy, or, where a record tells it, by the rule that was followed. nil: none is
+// known. denied is the destination that is denied, where the rules lead to no other.
+func routed(q *Question, asked route.Destination, snapshot *wire.Snapshot) (r *Routed, denied *deniedTo, err error) {
+	plan, ok, err := planOf(q, asked, snapshot)
+	if err != nil || !ok {
+		return nil, nil, err
 	}
-	of := slices.IndexFunc(snapshot.Routes.Services, func(s wire.ServiceRoutes) bool { return s.Service == service })
-	var rules []route.Rule
-	if of >= 0 {
-		rules = snapshot.Routes.Services[of].Rules
-	}
-	if q.followed != "" {
-		rules = slices.DeleteFunc(slices.Clone(rules), func(r route.Rule) bool { return r.ID != q.followed })
-		for i := range rules {
-			rules[i].Match = route.Match{}
-		}
-		if len(rules) == 0 {
-			return nil, nil // it is gone meanwhile
-		}
-	}
-	table, err := route.NewTable([]route.ServiceRules{{Service: service, Rules: rules}})
+	set, err := setOf(snapshot)
 	if err != nil {
-		return nil, fmt.Errorf("compile the route rules of snapshot %s: %w", snapshot.Version, err)
+		return nil, nil, err
+	}
+	r = &Routed{Rule: plan.Rule}
+	shares, leads := plan.Shares(), false
+	for to := range plan.Destinations {
+		one := RoutedTo{Destination: to.Service.String(), Labels: to.Labels, Percent: shares[len(r.To)]}
+		if to.Service.IsZero() {
+			chain, v := outside(q, &plan, &to, set)
+			one.Outside, one.Destination, one.Reason = true, v.Name.String(), v.Reason
+			if v.Name.IsZero() {
+				one.Destination = v.Addr.String()
+			}
+			if v.Passes() {
+				one.Rule, leads = v.Rule.ID, true
+			} else if denied == nil {
+				denied = &deniedTo{set, chain, v}
+			}
+		} else {
+			one.Endpoints, leads = endpointsOf(snapshot, to, q.Chain.Port), true
+		}
+		r.To = append(r.To, one)
+	}
+	if q.Chain.Sniffed == policy.HTTP {
+		r.requests(&plan, q, !asked.Service.IsZero())
+	}
+	if leads || len(r.To) == 0 { // it is answered in its place
+		denied = nil
+	}
+	return r, denied, nil
+}
+
+// deniedTo is a destination that a route rule names and the rules deny.
+type deniedTo struct {
+	set     *policy.Set
+	chain   policy.Chain
+	verdict policy.Verdict
+}
+
+// outside decides about a request that its plan sends to a host, as the proxy does.
+func outside(q *Question, plan *route.Plan, to *route.Destination, set *policy.Set) (policy.Chain, policy.Verdict) {
+	request := onward.Request{Asked: q.Chain, Target: q.target}
+	chain, _ := request.Chain(plan, to, names.ParseHost)
+	return chain, set.Decide(&chain)
+}
+
+// planOf is the plan of what is asked about; ok is false where the rule that a record names is
+// gone meanwhile, or where there is none for a host.
+func planOf(q *Question, asked route.Destination, snapshot *wire.Snapshot) (plan route.Plan, ok bool, err error) {
+	if snapshot.Routes == nil {
+		return route.Plan{}, false, nil
+	}
+	all := slices.Concat(snapshot.Routes.Services, snapshot.Routes.Hosts)
+	if q.followed != "" {
+		if all = followed(q.followed, asked, all); all == nil {
+			return route.Plan{}, false, nil
+		}
+	}
+	table, err := route.NewTable(all)
+	if err != nil {
+		return route.Plan{}, false, fmt.Errorf("compile the route rules of snapshot %s: %w", snapshot.Version, err)
 	}
 	var request route.Request
 	if c := &q.Chain; c.Sniffed == policy.HTTP {
 		request = route.Request{Method: c.Method, Path: q.target, Authority: q.authority, HTTPS: c.HTTPS, Fields: c.Fields}
 	}
-	plan := table.Plan(service, request)
-	r := &Routed{Rule: plan.Rule}
-	for to := range plan.Destinations {
-		r.To = append(r.To, RoutedTo{Destination: to.Service.String(), Labels: to.Labels, Endpoints: endpointsOf(snapshot, to, q.Chain.Port)})
+	if !asked.Service.IsZero() {
+		return table.Plan(asked.Service, request), true, nil
 	}
-	shares := plan.Shares()
-	for i := range r.To {
-		r.To[i].Percent = shares[i]
+	plan = table.PlanHost(asked.Host, request)
+	return plan, plan.Rule != "", nil
+}
+
+// followed is the rule of that ID as the only one of what was asked for, whatever it looks at;
+// nil where it is gone.
+func followed(id string, asked route.Destination, all []route.Rules) []route.Rules {
+	for _, of := range all {
+		if of.Service != asked.Service {
+			continue
+		}
+		for _, rule := range of.Rules {
+			if rule.ID != id {
+				continue
+			}
+			rule.Match = route.Match{}
+			return []route.Rules{{Service: of.Service, Host: of.Host, Rules: []route.Rule{rule}}}
+		}
 	}
-	if q.Chain.Sniffed == policy.HTTP {
-		r.requests(&plan, q)
-	}
-	return r, nil
+	return nil
 }
 
 // requests says what is done with a request beside choosing where it goes.
-func (r *Routed) requests(plan *route.Plan, q *Question) {
-	r.Timeout = route.DefaultTimeout
+func (r *Routed) requests(plan *route.Plan, q *Question, inMesh bool) {
+	if inMesh {
+		r.Timeout = route.DefaultTimeout
+	}
 	say := func(format string, args ...any) { r.Does = append(r.Does, fmt.Sprintf(format, args...)) }
 	if u := q.Chain.Upgrade; u != "" && !plan.Upgradable(u) {
 		say("no change of protocol: the rule does not say websocketUpgrade: true")
@@ -112,7 +176,11 @@ func (r *Routed) requests(plan *route.Plan, q *Question) {
 		say("with %s: %s", h.Name, h.Value)
 	}
 	if to, ok := plan.Mirrored(); ok {
-		say("copied to %s%s", to.Service, labelsText(to.Labels))
+		text := to.Service.String()
+		if to.Service.IsZero() {
+			text = to.Host.String()
+		}
+		say("copied to %s%s", text, labelsText(to.Labels))
 	}
 	if does.CORS != nil {
 		say("answered for pages of %s", strings.Join(does.CORS.Origins, ", "))
@@ -164,6 +232,12 @@ func (r *Routed) Lines(each func(what, text string)) {
 			ready = "no workload: 503"
 		case 1:
 			ready = "1 workload"
+		}
+		if to.Outside {
+			ready = "outside the mesh, allowed by " + to.Rule
+			if to.Reason != "" {
+				ready = "outside the mesh, denied: " + string(to.Reason)
+			}
 		}
 		each("to", fmt.Sprintf("%d %% %s%s (%s)", to.Percent, to.Destination, labelsText(to.Labels), ready))
 	}

@@ -21,7 +21,7 @@ func routing(rules ...route.Rule) *wire.Snapshot {
 		return wire.Endpoint{Instance: "reviews-" + version + "/1", Labels: map[string]string{"version": version}, Ports: []uint16{9080}}
 	}
 	return &wire.Snapshot{
-		Routes: &wire.Routes{Services: []wire.ServiceRoutes{{Service: reviews, Rules: rules}}},
+		Routes: &wire.Routes{Services: []route.Rules{{Service: reviews, Rules: rules}}},
 		Directory: &wire.Directory{Domain: "cluster.local", Services: []wire.Service{{
 			Name: reviews, Short: "reviews", Namespace: "default", Ports: []wire.ServicePort{{Port: 9080}},
 		}}},
@@ -116,6 +116,60 @@ func TestTheRouteOfARecordIsThatOfTheRuleThatItFollowed(t *testing.T) {
 		if (want == "") != (got == "") || !strings.Contains(got, want) {
 			t.Errorf("%s: %q, want %q", rule, got, want)
 		}
+	}
+}
+
+// The route of a request to a host outside is explained like one inside, and each host that it
+// leads to is decided about; where all are denied so is the request.
+func TestTheRouteOfARequestToAHostOutsideIsExplained(t *testing.T) {
+	host := func(name string, weight int) route.Weighted {
+		return route.Weighted{Host: names.MustParse(name), Weight: weight}
+	}
+	uri := func(prefix string) route.Match { return route.Match{URI: &route.StringMatch{Prefix: prefix}} }
+	s := routing()
+	s.Mesh = &wire.Mesh{OutboundDefault: "Deny"}
+	s.Policies = []*wire.Policy{{Rules: []policy.Rule{
+		{ID: "egress-rule/default/a", Hosts: []names.Pattern{names.MustParsePattern("*.example.com")}, Ports: []policy.Port{{Port: 80, Protocol: policy.ProtocolHTTP}}},
+	}}}
+	s.Routes.Hosts = []route.Rules{{Host: names.MustParsePattern("*.example.com"), Rules: []route.Rule{
+		{ID: "split", Match: uri("/split"), Targets: []route.Weighted{host("b.example.com", 30), host("c.example.org", 20), {Service: s.Directory.Services[0].Name, Weight: 40}, {Weight: 10}}},
+		{ID: "away", Match: uri("/away"), Targets: []route.Weighted{host("c.example.org", 100)}},
+		{ID: "called", Match: uri("/called"), Actions: route.Actions{Rewrite: &route.Rewrite{URI: "/x", Authority: "c.example.org"}}},
+		{ID: "moved", Match: uri("/moved"), Actions: route.Actions{Redirect: &route.Redirect{Authority: "c.example.org"}}},
+		{ID: "slow", Match: uri("/slow"), Actions: route.Actions{Timeout: 3 * time.Second, Mirror: &route.Mirror{Host: names.MustParse("c.example.org")}}},
+	}}}
+	for path, want := range map[string]struct{ verdict, lines string }{
+		"/split": {"allow", "route split\nto 30 % b.example.com (outside the mesh, allowed by egress-rule/default/a)\nto 20 % c.example.org (outside the mesh, denied: no-rule)\n" +
+			"to 40 % reviews.default.svc.cluster.local (no workload: 503)\nto 10 % a.example.com (outside the mesh, allowed by egress-rule/default/a)"},
+		"/away":   {"deny", "route away\nto 100 % c.example.org (outside the mesh, denied: no-rule)"},
+		"/called": {"deny", "route called\nto 100 % c.example.org (outside the mesh, denied: no-rule)\ndoes sent on as /x\ndoes sent on for c.example.org"},
+		"/moved":  {"allow", "route moved\ndoes redirected to c.example.org"},
+		"/slow":   {"allow", "route slow\nto 100 % a.example.com (outside the mesh, allowed by egress-rule/default/a)\ndoes copied to c.example.org\ntime-out 3s"},
+		"/other":  {"allow", ""},
+	} {
+		q, err := Parse("http://a.example.com"+path, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := Answer(q, s, wire.Workload{Namespace: "default"})
+		got := ""
+		if e.Route != nil {
+			got = linesOf(e.Route)
+		}
+		if err != nil || e.Verdict != want.verdict || got != want.lines {
+			t.Errorf("%s: %s, %v\n%s\nwant\n%s", path, e.Verdict, err, got, want.lines)
+		}
+	}
+	q, _ := Parse("http://a.example.org/", "")
+	if e, err := Answer(q, s, wire.Workload{Namespace: "default"}); err != nil || e.Verdict != "deny" || e.Route != nil {
+		t.Errorf("a host that is denied: %+v, %v", e, err)
+	}
+	opened, err := Reopen(&record.Record{
+		Direction: record.Egress, Dialled: "a.example.com", Port: 80, Sniffed: policy.HTTP, Host: "a.example.com", Method: "GET", Path: "/",
+		Verdict: record.Allowed, Rule: "egress-rule/default/a", Route: "slow",
+	}, s, wire.Workload{Namespace: "default"})
+	if err != nil || opened.Then.Route == nil || opened.Then.Route.Rule != "slow" {
+		t.Errorf("a record is not explained by the rule that it followed: %+v, %v", opened.Then, err)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
 	"sluice.dev/sluice/internal/proxy/egress"
+	"sluice.dev/sluice/internal/proxy/follow"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/http1"
 	"sluice.dev/sluice/internal/proxy/mesh"
@@ -59,6 +60,7 @@ type Workload struct {
 	egress   *egress.Way
 	lookups  *resolve.Share
 	mesh     *mesh.Way
+	ways     *follow.Ways
 	inward   mesh.Inward // into its sandbox; nil where nothing listens inside: an ingress
 	instance atomic.Pointer[string]
 	caller   mesh.Caller // its own addresses in the mesh
@@ -104,9 +106,11 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 	w.kit.Denials = carry.NewDenials(w.denialsWait)
 	w.gate = gate.New(gate.Config{Holder: c.Holder, Share: w.portion.down, Crowded: w.crowded})
 	w.lookups = p.config.Resolver.Join()
-	w.egress = egress.New(egress.Config{Kit: &w.kit, Dialer: p.dialer, Prover: p.prover, Roots: p.config.UpstreamRoots, Certificates: p.config.Certificates, Via: p.config.Via, Lookups: w.lookups})
 	w.caller.V4, w.caller.V6 = capture.WorkloadAddresses(place + 1)
-	w.mesh = mesh.New(mesh.Config{Kit: &w.kit, Caller: w.caller, Inward: p.inward, Unready: p.unready.of})
+	w.ways = follow.NewWays()
+	w.egress = egress.New(egress.Config{Ways: w.ways, Source: &w.source, Address: w.caller.V4, Kit: &w.kit, Dialer: p.dialer, Prover: p.prover, Roots: p.config.UpstreamRoots, Certificates: p.config.Certificates, Via: p.config.Via, Lookups: w.lookups})
+	w.mesh = mesh.New(mesh.Config{Kit: &w.kit, Caller: w.caller, Inward: p.inward, Unready: p.unready.of, Ways: w.ways})
+	w.ways.Services, w.ways.Hosts = w.mesh, w.egress
 	switch {
 	case c.Inward != nil:
 		w.inward = c.Inward
@@ -294,6 +298,7 @@ func (w *Workload) Close() {
 		if w.config.Capture != nil {
 			w.config.Capture.Close()
 		}
+		w.ways.Close()
 		w.egress.Close()
 		w.lookups.Leave()
 		w.mesh.Close()

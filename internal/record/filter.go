@@ -26,7 +26,7 @@ func (w Filter) Match(f *Record) bool {
 		(w.Verdict == Pending || f.Verdict == w.Verdict) &&
 		(w.Reason == "" || f.Reason == w.Reason) &&
 		(w.Port == 0 || f.Port == w.Port) &&
-		(w.Rule == "" || f.Rule == w.Rule) &&
+		(w.Rule == "" || f.Rule == w.Rule || f.Route == w.Rule) &&
 		(w.Since.IsZero() || !f.Start.Before(w.Since)) &&
 		(w.Host == "" || sameHost(f.Dialled, w.Host) || sameHost(f.SNI, w.Host) || sameHost(f.Host, w.Host))
 }

@@ -79,6 +79,7 @@ type Record struct {
 	Verdict   Verdict          `json:"verdict,omitempty"` // absent: not decided yet
 	Reason    refusal.Reason   `json:"reason,omitempty"`  // of a denial, a failure, or of what a rule is missing for (audit)
 	Rule      string           `json:"rule,omitempty"`    // of egress, or the route rule inside the mesh
+	Route     string           `json:"route,omitempty"`   // the route rule, where Rule is of egress
 	Treatment policy.Treatment `json:"treatment,omitempty"`
 	Upstream  string           `json:"upstream,omitempty"` // address or instance that was dialled; of a denial the address that was refused
 	Status    int              `json:"status,omitempty"`   // HTTP status towards the workload

@@ -83,9 +83,11 @@ type Actions struct {
 	WebSocket bool    `json:"webSocket,omitempty"` // a request may change to it
 }
 
-// Mirror is who gets a copy of a request: an endpoint of Service that carries all Labels.
+// Mirror is who gets a copy of a request: an endpoint of Service that carries all Labels, or
+// Host, outside the mesh. Exactly one of the two is set.
 type Mirror struct {
-	Service names.Name        `json:"service"`
+	Service names.Name        `json:"service,omitzero"`
+	Host    names.Name        `json:"host,omitzero"`
 	Labels  map[string]string `json:"labels,omitempty"`
 }
 
@@ -128,8 +130,13 @@ func (a *Actions) check() error {
 	if r := a.Retries; r != nil && (r.Attempts < 0 || r.Attempts > MaxAttempts || r.Each < 0 || r.Each > MaxTimeout) {
 		return fmt.Errorf("%d attempts of %v: at most %d of at most %v, and neither is negative", r.Attempts, r.Each, MaxAttempts, MaxTimeout)
 	}
-	if a.Mirror != nil && a.Mirror.Service.IsZero() {
-		return errors.New("mirror without a service")
+	if m := a.Mirror; m != nil {
+		if m.Service.IsZero() == m.Host.IsZero() {
+			return errors.New("a mirror is a service or a host")
+		}
+		if !m.Host.IsZero() && len(m.Labels) > 0 {
+			return errLabels
+		}
 	}
 	if a.CORS != nil {
 		if err := a.CORS.check(); err != nil {
@@ -171,6 +178,8 @@ func CheckStatus(status int) error {
 	}
 	return nil
 }
+
+var errLabels = errors.New("a host outside the mesh has no labels")
 
 var errAppended = errors.New("more headers to append than a request may get")
 

@@ -37,7 +37,7 @@ func TestActionsThatCannotBeDoneAreRefused(t *testing.T) {
 		"an abort with status 600":        {Abort: &Abort{Share: 1, Status: 600}},
 	} {
 		rule := acting(a)
-		if _, err := NewTable([]ServiceRules{{Service: reviews, Rules: []Rule{rule}}}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := NewTable([]Rules{{Service: reviews, Rules: []Rule{rule}}}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 		if err := rule.Check(); err == nil || !strings.Contains(err.Error(), want) {
@@ -49,7 +49,7 @@ func TestActionsThatCannotBeDoneAreRefused(t *testing.T) {
 func TestAFaultMeetsItsShareOfTheRandomNumbers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		share := Share(rapid.Uint32Range(0, uint32(Whole)).Draw(t, "share"))
-		table, err := NewTable([]ServiceRules{{Service: reviews, Rules: []Rule{acting(Actions{
+		table, err := NewTable([]Rules{{Service: reviews, Rules: []Rule{acting(Actions{
 			Delay: &Delay{Share: share, For: time.Second}, Abort: &Abort{Share: share, Status: 418},
 		})}}})
 		if err != nil {
@@ -73,7 +73,7 @@ func TestAFaultMeetsItsShareOfTheRandomNumbers(t *testing.T) {
 }
 
 func TestAPlanWithoutActionsDoesNothing(t *testing.T) {
-	table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r"}}})
+	table := newTable(t, Rules{Service: reviews, Rules: []Rule{{ID: "r"}}})
 	for _, plan := range []Plan{table.Plan(reviews, Request{}), table.Plan(details, Request{})} {
 		uri, cut := plan.Rewritten("/a")
 		if plan.Does() != nil || plan.Delayed(0) != 0 || plan.Aborted(0) != 0 || uri != "" || cut != 0 {

@@ -14,8 +14,9 @@ import (
 type Plan struct {
 	Rule string // ID of the rule that made it; "" where none matched
 
-	service names.Name
-	targets []target // empty: the service itself
+	service names.Name // that was asked for; zero where host was
+	host    names.Name
+	targets []target // empty: what was asked for
 	total   uint64   // of their weights
 	actions *actions // nil: none
 }
@@ -77,9 +78,10 @@ func (p *Plan) Mirrored() (Destination, bool) {
 }
 
 // Destination is where one request goes: to an endpoint of Service that carries all
-// Labels.
+// Labels, or to Host, outside the mesh. Exactly one of the two is set.
 type Destination struct {
-	Service names.Name        // never zero
+	Service names.Name
+	Host    names.Name
 	Labels  map[string]string // nobody may change it
 	Set     string            // the labels as one text: equal for equal labels, "" for none
 }
@@ -129,10 +131,13 @@ func (p *Plan) Shares() (percents []int) {
 	return percents
 }
 
-// resolved fills in the service that was asked for.
+// Elsewhere reports whether a destination is another one than was asked for.
+func (p *Plan) Elsewhere(to *Destination) bool { return to.Service != p.service || to.Host != p.host }
+
+// resolved fills in what was asked for.
 func (p *Plan) resolved(to Destination) Destination {
-	if to.Service.IsZero() {
-		to.Service = p.service
+	if to.Service.IsZero() && to.Host.IsZero() {
+		to.Service, to.Host = p.service, p.host
 	}
 	return to
 }

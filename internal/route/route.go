@@ -5,14 +5,15 @@
 package route
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 
 	"sluice.dev/sluice/internal/names"
 )
 
-// Rule is one compiled route rule for one destination service, as one class of
-// workloads sees it. A service's rules stand in the order in which they are
-// tried.
+// Rule is one compiled route rule for one destination, as one class of workloads sees
+// it. A destination's rules stand in the order in which they are tried.
 type Rule struct {
 	ID      string     `json:"id"` // "route-rule/default/details-v2"
 	Match   Match      `json:"match,omitzero"`
@@ -43,16 +44,34 @@ type StringMatch struct {
 }
 
 // Weighted is one target and its share in percent; the shares of a rule add up
-// to 100. An endpoint fits when it carries all Labels.
+// to 100. At most one of Service and Host is set; neither: the destination itself. An
+// endpoint of a service fits when it carries all Labels; a host has none.
 type Weighted struct {
-	Service names.Name        `json:"service,omitzero"` // zero: the destination itself
+	Service names.Name        `json:"service,omitzero"`
+	Host    names.Name        `json:"host,omitzero"` // outside the mesh
 	Labels  map[string]string `json:"labels,omitempty"`
 	Weight  int               `json:"weight"`
 }
 
-// ServiceRules is the route rules of one destination, in the order in which they
-// are tried.
-type ServiceRules struct {
-	Service names.Name `json:"service"`
-	Rules   []Rule     `json:"rules"`
+// Rules is the route rules of one destination, in the order in which they are tried. Exactly
+// one of Service and Host is set.
+type Rules struct {
+	Service names.Name    `json:"service,omitzero"`
+	Host    names.Pattern `json:"host,omitzero"` // of hosts outside the mesh
+	Rules   []Rule        `json:"rules"`
+}
+
+// ParseHosts reads what a rule says of hosts outside the mesh.
+func ParseHosts(text string) (names.Pattern, error) {
+	if strings.Contains(text, "/") {
+		return names.Pattern{}, fmt.Errorf("%s is a range of addresses: a route rule is about a service or a host", text)
+	}
+	hosts, err := names.ParseIstioPattern(text)
+	if err != nil {
+		return names.Pattern{}, err
+	}
+	if _, literal := hosts.Addr(); literal {
+		return names.Pattern{}, fmt.Errorf("%s is an address: a route rule is about a service or a host", text)
+	}
+	return hosts, nil
 }

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -11,7 +12,7 @@ import (
 	"sluice.dev/sluice/internal/names"
 )
 
-// MaxRules is the bound on the route rules of all services of a Table.
+// MaxRules is the bound on the route rules of all destinations of a Table.
 const MaxRules = 1 << 16
 
 // Request is what a route rule may look at.
@@ -39,6 +40,8 @@ type Fields interface {
 // and safe for concurrent use.
 type Table struct {
 	services map[names.Name][]compiledRule
+	hosts    *names.Index     // outside the mesh: at of ofHosts; nil: none
+	ofHosts  [][]compiledRule // by what hosts holds
 }
 
 // compiledRule is one rule with its matchers ready.
@@ -71,14 +74,14 @@ func compileActions(rule *Rule) (*actions, error) {
 		a.prefix = len(uri.Prefix)
 	}
 	if m := rule.Mirror; m != nil {
-		a.mirror = compileTarget(&Weighted{Service: m.Service, Labels: m.Labels}).to
+		a.mirror = compileTarget(&Weighted{Service: m.Service, Host: m.Host, Labels: m.Labels}).to
 	}
 	return a, nil
 }
 
 // target is one destination with its share.
 type target struct {
-	to     Destination // its Service is zero for the service that was asked for
+	to     Destination // the zero Destination for what was asked for
 	weight uint64
 }
 
@@ -88,26 +91,46 @@ func compileTarget(w *Weighted) target {
 	for _, key := range slices.Sorted(maps.Keys(w.Labels)) {
 		fmt.Fprintf(&set, "%q=%q ", key, w.Labels[key])
 	}
-	return target{to: Destination{Service: w.Service, Labels: w.Labels, Set: set.String()}, weight: uint64(w.Weight)}
+	return target{to: Destination{Service: w.Service, Host: w.Host, Labels: w.Labels, Set: set.String()}, weight: uint64(w.Weight)}
 }
 
 // NewTable compiles route rules. It keeps what they point to: they must not
-// change afterwards. A service that stands there twice has the rules of both, in
+// change afterwards. A destination that is there twice has the rules of both, in
 // that order.
-func NewTable(services []ServiceRules) (*Table, error) {
-	t := &Table{services: make(map[names.Name][]compiledRule, len(services))}
+func NewTable(of []Rules) (*Table, error) {
+	t := &Table{services: make(map[names.Name][]compiledRule, len(of))}
+	edit := t.hosts.Change()
 	count := 0
-	for _, service := range services {
-		if count += len(service.Rules); count > MaxRules {
+	for _, destination := range of {
+		if destination.Service.IsZero() == destination.Host.IsZero() {
+			return nil, errors.New("compile route rules: a destination is a service or a host")
+		}
+		if count += len(destination.Rules); count > MaxRules {
 			return nil, fmt.Errorf("compile route rules: more than %d", MaxRules)
 		}
-		for i := range service.Rules {
-			rule, err := compile(&service.Rules[i])
+		compiled := make([]compiledRule, 0, len(destination.Rules))
+		for i := range destination.Rules {
+			rule, err := compile(&destination.Rules[i])
 			if err != nil {
-				return nil, fmt.Errorf("compile route rule %s: %w", service.Rules[i].ID, err)
+				return nil, fmt.Errorf("compile route rule %s: %w", destination.Rules[i].ID, err)
 			}
-			t.services[service.Service] = append(t.services[service.Service], rule)
+			compiled = append(compiled, rule)
 		}
+		if destination.Host.IsZero() {
+			t.services[destination.Service] = append(t.services[destination.Service], compiled...)
+			continue
+		}
+		if at, known := edit.Get(destination.Host); known {
+			t.ofHosts[at] = append(t.ofHosts[at], compiled...)
+			continue
+		}
+		if !edit.Put(destination.Host, uint32(len(t.ofHosts))) {
+			continue // an address, or what else no name matches
+		}
+		t.ofHosts = append(t.ofHosts, compiled)
+	}
+	if len(t.ofHosts) > 0 {
+		t.hosts = edit.Done()
 	}
 	return t, nil
 }
@@ -123,6 +146,14 @@ func compile(rule *Rule) (compiledRule, error) {
 	for i := range rule.Targets {
 		if weight := rule.Targets[i].Weight; weight < 0 || weight > 100 {
 			return c, fmt.Errorf("weight %d is not within 0 and 100", weight)
+		}
+		if w := &rule.Targets[i]; !w.Host.IsZero() {
+			switch {
+			case !w.Service.IsZero():
+				return c, errors.New("a target is a service or a host, not both")
+			case len(w.Labels) > 0:
+				return c, errLabels
+			}
 		}
 		c.targets = append(c.targets, compileTarget(&rule.Targets[i]))
 		c.total += c.targets[i].weight
@@ -169,13 +200,30 @@ func compile(rule *Rule) (compiledRule, error) {
 // request that none matches goes to the service itself. With a Look it does not allocate but
 // where a rule looks at a field that is repeated.
 func (t *Table) Plan(service names.Name, request Request) Plan {
-	rules := t.services[service]
+	return first(t.services[service], &request, Destination{Service: service})
+}
+
+// RoutesHosts reports whether PlanHost may find a rule.
+func (t *Table) RoutesHosts() bool { return t.hosts != nil }
+
+// PlanHost is Plan for a host outside the mesh. Of the patterns that match it the most
+// specific decides: no other's rules are tried.
+func (t *Table) PlanHost(host names.Name, request Request) Plan {
+	var rules []compiledRule
+	t.hosts.Walk(host, func(m names.Match) bool {
+		rules = t.ofHosts[m.Value]
+		return false
+	})
+	return first(rules, &request, Destination{Host: host})
+}
+
+func first(rules []compiledRule, request *Request, asked Destination) Plan {
 	for i := range rules {
-		if rule := &rules[i]; rule.matches(&request) {
-			return Plan{Rule: rule.id, service: service, targets: rule.targets, total: rule.total, actions: rule.actions}
+		if rule := &rules[i]; rule.matches(request) {
+			return Plan{Rule: rule.id, service: asked.Service, host: asked.Host, targets: rule.targets, total: rule.total, actions: rule.actions}
 		}
 	}
-	return Plan{service: service}
+	return Plan{service: asked.Service, host: asked.Host}
 }
 
 func (c *compiledRule) matches(request *Request) bool {

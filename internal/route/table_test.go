@@ -17,7 +17,7 @@ var (
 	ratings = names.MustParse("ratings.default.svc.cluster.local")
 )
 
-func newTable(t *testing.T, services ...ServiceRules) *Table {
+func newTable(t *testing.T, services ...Rules) *Table {
 	t.Helper()
 	table, err := NewTable(services)
 	if err != nil {
@@ -50,7 +50,7 @@ func version(v string, weight int) Weighted {
 }
 
 func TestWithoutARuleTheDestinationItselfIsPicked(t *testing.T) {
-	for _, table := range []*Table{newTable(t), newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r", Targets: []Weighted{version("v1", 100)}}}})} {
+	for _, table := range []*Table{newTable(t), newTable(t, Rules{Service: reviews, Rules: []Rule{{ID: "r", Targets: []Weighted{version("v1", 100)}}}})} {
 		got, id := table.pick(details, Request{Path: "/"}, 7)
 		if id != "" || got.Service != details || len(got.Labels) != 0 || got.Set != "" {
 			t.Errorf("got %v by %q", got, id)
@@ -59,7 +59,7 @@ func TestWithoutARuleTheDestinationItselfIsPicked(t *testing.T) {
 }
 
 func TestTheFirstRuleThatMatchesWins(t *testing.T) {
-	table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{
+	table := newTable(t, Rules{Service: reviews, Rules: []Rule{
 		{ID: "jason", Match: Match{Headers: map[string]StringMatch{"cookie": {Regex: `^(.*?;)?(user=jason)(;.*)?$`}}}, Targets: []Weighted{version("v2", 100)}},
 		{ID: "all", Targets: []Weighted{version("v1", 100)}},
 		{ID: "never", Targets: []Weighted{version("v3", 100)}},
@@ -82,7 +82,7 @@ func TestTheFirstRuleThatMatchesWins(t *testing.T) {
 }
 
 func TestEachValueOfARepeatedFieldIsLookedAt(t *testing.T) {
-	table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{
+	table := newTable(t, Rules{Service: reviews, Rules: []Rule{
 		{ID: "exact", Match: Match{Headers: map[string]StringMatch{"foo": {Exact: "two"}}}},
 		{ID: "list", Match: Match{Headers: map[string]StringMatch{"foo": {Exact: "one, 2"}}}},
 		{ID: "prefix", Match: Match{Headers: map[string]StringMatch{"bar": {Prefix: "b"}}}},
@@ -134,7 +134,7 @@ func TestMatchers(t *testing.T) {
 		{"uri regex", Match{URI: &StringMatch{Regex: "/api/v[0-9]+/.*"}}, true},
 		{"uri and header", Match{URI: &StringMatch{Prefix: "/api/"}, Headers: map[string]StringMatch{"foo": {Exact: "no"}}}, false},
 	} {
-		table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r", Match: c.match, Targets: []Weighted{version("v2", 100)}}}})
+		table := newTable(t, Rules{Service: reviews, Rules: []Rule{{ID: "r", Match: c.match, Targets: []Weighted{version("v2", 100)}}}})
 		if _, id := table.pick(reviews, request, 0); (id != "") != c.want {
 			t.Errorf("%s: matched by %q, want %t", c.say, id, c.want)
 		}
@@ -142,14 +142,14 @@ func TestMatchers(t *testing.T) {
 }
 
 func TestATargetMayBeAnotherService(t *testing.T) {
-	table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r", Targets: []Weighted{{Service: ratings}}}}})
+	table := newTable(t, Rules{Service: reviews, Rules: []Rule{{ID: "r", Targets: []Weighted{{Service: ratings}}}}})
 	if got, _ := table.pick(reviews, Request{}, 1<<63); got.Service != ratings {
 		t.Errorf("got %v", got)
 	}
 }
 
 func TestARuleWithoutTargetsKeepsTheDestination(t *testing.T) {
-	table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r"}}})
+	table := newTable(t, Rules{Service: reviews, Rules: []Rule{{ID: "r"}}})
 	if got, id := table.pick(reviews, Request{}, 5); id != "r" || got.Service != reviews {
 		t.Errorf("got %v by %q", got, id)
 	}
@@ -157,8 +157,8 @@ func TestARuleWithoutTargetsKeepsTheDestination(t *testing.T) {
 
 func TestRulesOfAServiceThatStandsTwiceAreJoined(t *testing.T) {
 	table := newTable(t,
-		ServiceRules{Service: reviews, Rules: []Rule{{ID: "a", Match: Match{URI: &StringMatch{Exact: "/a"}}}}},
-		ServiceRules{Service: reviews, Rules: []Rule{{ID: "b"}}})
+		Rules{Service: reviews, Rules: []Rule{{ID: "a", Match: Match{URI: &StringMatch{Exact: "/a"}}}}},
+		Rules{Service: reviews, Rules: []Rule{{ID: "b"}}})
 	for path, want := range map[string]string{"/a": "a", "/b": "b"} {
 		if _, id := table.pick(reviews, Request{Path: path}, 0); id != want {
 			t.Errorf("%s: %q", path, id)
@@ -179,11 +179,11 @@ func TestNewTableRefuses(t *testing.T) {
 		"regular expression of 1025": {Match: Match{URI: &StringMatch{Regex: strings.Repeat("a", MaxRegex+1)}}},
 	} {
 		rule.ID = "route-rule/default/x"
-		if _, err := NewTable([]ServiceRules{{Service: reviews, Rules: []Rule{rule}}}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), rule.ID) {
+		if _, err := NewTable([]Rules{{Service: reviews, Rules: []Rule{rule}}}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), rule.ID) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
-	if _, err := NewTable([]ServiceRules{{Service: reviews, Rules: make([]Rule, MaxRules)}, {Service: details, Rules: make([]Rule, 1)}}); err == nil {
+	if _, err := NewTable([]Rules{{Service: reviews, Rules: make([]Rule, MaxRules)}, {Service: details, Rules: make([]Rule, 1)}}); err == nil {
 		t.Error("more rules than MaxRules were taken")
 	}
 }
@@ -199,7 +199,7 @@ func TestWeightsAreSharesOfTheRandomNumbers(t *testing.T) {
 			}
 			targets, left = append(targets, version(fmt.Sprint(i), w)), left-w
 		}
-		table, err := NewTable([]ServiceRules{{Service: reviews, Rules: []Rule{{ID: "r", Targets: targets}}}})
+		table, err := NewTable([]Rules{{Service: reviews, Rules: []Rule{{ID: "r", Targets: targets}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +225,7 @@ func TestAPlanByLiteralsDoesNotAllocate(t *testing.T) {
 }
 
 func literalTable(t testing.TB) (*Table, Request) {
-	table, err := NewTable([]ServiceRules{{Service: reviews, Rules: []Rule{
+	table, err := NewTable([]Rules{{Service: reviews, Rules: []Rule{
 		{ID: "a", Match: Match{Headers: map[string]StringMatch{"foo": {Exact: "x"}, ":method": {Exact: "POST"}}}, Targets: []Weighted{version("v1", 100)}},
 		{ID: "jason", Match: Match{Headers: map[string]StringMatch{"foo": {Exact: "x"}, "cookie": {Exact: "user=jason"}}}, Targets: []Weighted{version("v1", 100)}},
 		{ID: "b", Match: Match{URI: &StringMatch{Prefix: "/reviews/"}}, Targets: []Weighted{version("v1", 50), version("v3", 50)}},
@@ -246,7 +246,7 @@ func BenchmarkPlan(b *testing.B) {
 
 func TestEqualLabelsAreOneSetAndOthersAreNot(t *testing.T) {
 	set := func(labels map[string]string) string {
-		table := newTable(t, ServiceRules{Service: reviews, Rules: []Rule{{ID: "r", Targets: []Weighted{{Labels: labels, Weight: 100}}}}})
+		table := newTable(t, Rules{Service: reviews, Rules: []Rule{{ID: "r", Targets: []Weighted{{Labels: labels, Weight: 100}}}}})
 		got, _ := table.pick(reviews, Request{}, 0)
 		return got.Set
 	}
@@ -259,5 +259,59 @@ func TestEqualLabelsAreOneSetAndOthersAreNot(t *testing.T) {
 				t.Errorf("%v and %v are one set: %v", all[i], all[j], equal)
 			}
 		}
+	}
+}
+
+// The rules of a host are those of the most specific pattern, wherever that is in the list; a
+// pattern that is there twice has the rules of both.
+func TestTheMostSpecificPatternHasTheRulesOfAHost(t *testing.T) {
+	of := func(pattern, id string) Rules {
+		return Rules{Host: names.MustParsePattern(pattern), Rules: []Rule{{ID: id, Match: Match{URI: &StringMatch{Prefix: "/" + id}}}}}
+	}
+	table := newTable(t, of("*", "any"), of("*.example.com", "wild"), of("a.example.com", "exact"), of("*.example.com", "too"), of("10.0.0.1", "address"))
+	for _, x := range []struct{ host, path, want string }{
+		{"a.example.com", "/exact", "exact"}, {"a.example.com", "/wild", ""}, {"b.example.com", "/wild", "wild"}, {"b.example.com", "/too", "too"},
+		{"b.example.com", "/any", ""}, {"example.com", "/any", "any"}, {"details.default.svc.cluster.local", "/any", "any"},
+	} {
+		plan := table.PlanHost(names.MustParse(x.host), Request{Path: x.path})
+		if to := plan.Draw(0); plan.Rule != x.want || to.Host.String() != x.host || !to.Service.IsZero() || plan.Elsewhere(&to) {
+			t.Errorf("%s%s: %q to %+v, want %q", x.host, x.path, plan.Rule, to, x.want)
+		}
+	}
+	if plan := table.Plan(details, Request{Path: "/any"}); plan.Rule != "" {
+		t.Errorf("a service is routed by %q, a rule of hosts", plan.Rule)
+	}
+	if newTable(t, of("10.0.0.1", "address")).RoutesHosts() || newTable(t).RoutesHosts() {
+		t.Error("a table without hosts says that it has some")
+	}
+}
+
+func TestWhatNoProxyCanRouteToIsRefused(t *testing.T) {
+	host := names.MustParse("a.example.com")
+	for what, rules := range map[string]Rules{
+		"neither a service nor a host":  {},
+		"both":                          {Service: details, Host: names.MustParsePattern("a.example.com")},
+		"labels of a host":              {Service: details, Rules: []Rule{{Targets: []Weighted{{Host: host, Labels: map[string]string{"a": "b"}}}}}},
+		"a target that is both":         {Service: details, Rules: []Rule{{Targets: []Weighted{{Host: host, Service: details}}}}},
+		"a mirror that is neither":      {Service: details, Rules: []Rule{{Actions: Actions{Mirror: &Mirror{}}}}},
+		"a mirror that is both":         {Service: details, Rules: []Rule{{Actions: Actions{Mirror: &Mirror{Service: details, Host: host}}}}},
+		"a mirror outside, with labels": {Service: details, Rules: []Rule{{Actions: Actions{Mirror: &Mirror{Host: host, Labels: map[string]string{"a": "b"}}}}}},
+	} {
+		if _, err := NewTable([]Rules{rules}); err == nil {
+			t.Errorf("%s is not refused", what)
+		}
+	}
+}
+
+func BenchmarkPlanHost(b *testing.B) {
+	table, err := NewTable([]Rules{{Host: names.MustParsePattern("*.example.com"), Rules: []Rule{{ID: "r", Match: Match{URI: &StringMatch{Prefix: "/a/"}}}}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	host := names.MustParse("www.example.com")
+	b.ReportAllocs()
+	for b.Loop() {
+		plan := table.PlanHost(host, Request{Path: "/a/b"})
+		plan.Draw(42)
 	}
 }

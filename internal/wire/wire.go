@@ -102,14 +102,12 @@ type Policy struct {
 	Rules []policy.Rule `json:"rules"`
 }
 
-// Routes is the route rules of one class, by destination service, each list in
-// the order in which it is tried.
+// Routes is the route rules of one class, by destination, each list in the order in which
+// it is tried.
 type Routes struct {
-	Services []ServiceRoutes `json:"services"`
+	Services []route.Rules `json:"services"`        // of the mesh
+	Hosts    []route.Rules `json:"hosts,omitempty"` // outside it
 }
-
-// ServiceRoutes is the route rules of one destination.
-type ServiceRoutes = route.ServiceRules
 
 // Directory is every mesh service, so that DNS can answer for it.
 type Directory struct {

@@ -16,6 +16,7 @@ import (
 	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/route"
 )
 
 func rules(hosts ...string) *Policy {
@@ -33,7 +34,7 @@ func values() map[string]any {
 		PartPolicyRoot + "a":             rules("root.example.com"),
 		PartPolicyNamespace + "a":        rules(),
 		PartPolicyOwn + "a":              rules("own.example.com", "*.own.example.com"),
-		PartRoutes:                       &Routes{Services: []ServiceRoutes{{Service: service}}},
+		PartRoutes:                       &Routes{Services: []route.Rules{{Service: service}}},
 		PartDirectory:                    &Directory{Domain: "cluster.local", Services: []Service{{Name: service, Short: "details", Namespace: "default"}}},
 		PartEndpoints + service.String(): &Endpoints{Service: service, Endpoints: []Endpoint{{Instance: "details-v1/1", Ports: []uint16{9080}}}},
 	}

@@ -301,8 +301,9 @@ func TestAnObjectThatCannotBeCompiledIsAProblemAndGrantsNothing(t *testing.T) {
 			To:  v1alpha1.EgressDestinations{Hosts: []string{"cnn.com"}, Ports: []v1alpha1.EgressPort{{Port: 443, Protocol: "https"}}},
 			TLS: &v1alpha1.EgressTLS{Mode: "Intercept"}}),
 		routeRule("no-destination", &istio.RouteRuleSpec{}),
-		routeRule("external", &istio.RouteRuleSpec{Destination: &istio.Service{Service: "*.googleapis.com"}}),
-		routeRule("mirror", &istio.RouteRuleSpec{Destination: &istio.Service{Name: "details"}, Mirror: &istio.Service{Service: "x.example.com"}}),
+		routeRule("address", &istio.RouteRuleSpec{Destination: &istio.Service{Service: "10.0.0.1"}}),
+		routeRule("elsewhere", &istio.RouteRuleSpec{Destination: &istio.Service{Name: "details", Domain: "example.org"}}),
+		routeRule("mirror", &istio.RouteRuleSpec{Destination: &istio.Service{Name: "details"}, Mirror: &istio.Service{Service: "*.example.com"}}),
 		routeRule("weights", &istio.RouteRuleSpec{Destination: &istio.Service{Name: "details"}, Route: []istio.DestinationWeight{{Weight: 50}, {Weight: 40}}}),
 		object("sluice.dev/v1alpha1", "MeshService", "default", "no-ports", &v1alpha1.MeshServiceSpec{}),
 		object("sluice.dev/v1alpha1", "MeshConfig", "", "other", &v1alpha1.MeshConfigSpec{}),
@@ -314,7 +315,7 @@ func TestAnObjectThatCannotBeCompiledIsAProblemAndGrantsNothing(t *testing.T) {
 		t.Errorf("%d problems of %d objects: %v", len(out.Problems), len(bad), out.Problems)
 	}
 	snapshot := snapshotOf(t, out, workload(t, "details-v2/1", "default"))
-	if len(snapshot.Rules())+len(snapshot.Routes.Services)+len(snapshot.Directory.Services) != 0 {
+	if len(snapshot.Rules())+len(snapshot.Routes.Services)+len(snapshot.Routes.Hosts)+len(snapshot.Directory.Services) != 0 {
 		t.Errorf("something was granted: %+v", snapshot)
 	}
 	if snapshot.Mesh.OutboundDefault != v1alpha1.DefaultDeny {
@@ -822,6 +823,27 @@ func TestTheExpressionsOfANamespaceAreBoundedTogether(t *testing.T) {
 	if len(out.Problems) != 2 || out.Problems[0].Object != "route-rule/default/r11" || !strings.Contains(out.Problems[1].Text, "RouteRules of namespace default may come to 20000 together") {
 		t.Errorf("%d problems: %+v", len(out.Problems), out.Problems)
 	}
+}
+
+// The rules of a host outside come to a list of their own, under the text that names it, and may
+// name services; those of services may name hosts.
+func TestARouteRuleOfAHostOutsideIsCompiled(t *testing.T) {
+	wild := &istio.Service{Service: "*.example.com"}
+	out := Compile(Input{Objects: []api.Object{
+		routeRule("wild", &istio.RouteRuleSpec{Destination: wild, Precedence: 1, Route: []istio.DestinationWeight{
+			{Destination: wild, Weight: 25}, {Destination: &istio.Service{Service: "b.example.org"}, Weight: 25}, {Destination: &istio.Service{Name: "details"}, Weight: 50}}}),
+		routeRule("never", &istio.RouteRuleSpec{Destination: wild}),
+		routeRule("in", &istio.RouteRuleSpec{Destination: &istio.Service{Name: "details"}, Mirror: &istio.Service{Service: "copy.example.com"},
+			Route: []istio.DestinationWeight{{Destination: &istio.Service{Service: "b.example.org"}}}}),
+	}})
+	if len(out.Problems) > 0 {
+		t.Fatalf("%+v", out.Problems)
+	}
+	routes := snapshotOf(t, out, workload(t, "productpage-v1/1", "default")).Routes
+	equal(t, "of hosts", routes.Hosts, json.RawMessage(`[{"host":"*.example.com","rules":[{"id":"route-rule/default/wild","targets":[{"weight":25},{"host":"b.example.org","weight":25},`+
+		`{"service":"details.default.svc.cluster.local","weight":50}]}]}]`))
+	equal(t, "of services", routes.Services, json.RawMessage(`[{"service":"details.default.svc.cluster.local","rules":[{"id":"route-rule/default/in","targets":[{"host":"b.example.org","weight":100}],`+
+		`"mirror":{"host":"copy.example.com"}}]}]`))
 }
 
 func TestWhatARouteRuleDoesIsCompiled(t *testing.T) {

@@ -15,11 +15,11 @@ import (
 func compileActions(spec *istio.RouteRuleSpec, namespace, domain string) (route.Actions, error) {
 	out := route.Actions{WebSocket: spec.WebsocketUpgrade}
 	if m := spec.Mirror; m != nil {
-		service, err := serviceName(m, namespace, domain)
+		service, host, err := compileTarget(m, namespace, domain)
 		if err != nil {
 			return out, fmt.Errorf("mirror: %w", err)
 		}
-		out.Mirror = &route.Mirror{Service: service, Labels: maps.Clone(m.Labels)}
+		out.Mirror = &route.Mirror{Service: service, Host: host, Labels: maps.Clone(m.Labels)}
 	}
 	if c := spec.CorsPolicy; c != nil {
 		out.CORS = &route.CORS{

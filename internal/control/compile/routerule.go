@@ -19,12 +19,26 @@ import (
 // compiledRoute is one RouteRule and whose calls it routes.
 type compiledRoute struct {
 	rule        route.Rule
-	destination names.Name
+	destination routed
 	precedence  int32
 	source      routeSource
 	hash        wire.Hash // of the rule's JSON
 	namespace   string    // of the object
 	regexSize   int       // of the expressions of its match
+}
+
+// routed is what a RouteRule is about: a service of the mesh, or hosts outside it. Exactly
+// one of the two is set.
+type routed struct {
+	service names.Name
+	hosts   names.Pattern
+}
+
+func (r *routed) String() string {
+	if r.service.IsZero() {
+		return r.hosts.String()
+	}
+	return r.service.String()
 }
 
 // routeSource says whose calls a RouteRule routes; the zero one, everybody's.
@@ -53,7 +67,7 @@ func compileRouteRule(id, namespace string, spec *istio.RouteRuleSpec, domain st
 	if field := unsupportedRouteField(spec); field != "" {
 		return nil, fmt.Errorf("spec.%s is not supported yet", field)
 	}
-	destination, err := serviceName(spec.Destination, namespace, domain)
+	destination, err := compileDestination(spec.Destination, namespace, domain)
 	if err != nil {
 		return nil, fmt.Errorf("route rule must have a destination service: %w", err)
 	}
@@ -145,27 +159,47 @@ func unsupportedRouteField(spec *istio.RouteRuleSpec) string {
 	return ""
 }
 
-// errExternal refuses routes for what is not a service of the mesh.
-var errExternal = errors.New("routes for external hosts are not supported yet")
+// compileDestination reads what a RouteRule refers to: a service of the mesh, or hosts
+// outside it.
+func compileDestination(service *istio.Service, namespace, domain string) (routed, error) {
+	if service == nil || service.Name == "" && service.Service == "" {
+		return routed{}, errors.New("name or service is mandatory for a service reference")
+	}
+	full := service.FullName(namespace, domain)
+	if name, err := names.Parse(full); err == nil && strings.HasSuffix(name.String(), ".svc."+domain) {
+		return routed{service: name}, nil
+	}
+	if service.Service == "" {
+		return routed{}, fmt.Errorf("%s is not a service of the mesh: a host outside it is given as service", full)
+	}
+	hosts, err := route.ParseHosts(full)
+	if err != nil {
+		return routed{}, err
+	}
+	return routed{hosts: hosts}, nil
+}
+
+// compileTarget reads where a rule sends requests: a service, or one host.
+func compileTarget(service *istio.Service, namespace, domain string) (of, host names.Name, err error) {
+	to, err := compileDestination(service, namespace, domain)
+	if err != nil || !to.service.IsZero() {
+		return to.service, names.Name{}, err
+	}
+	host, ok := to.hosts.Exact()
+	if !ok {
+		return names.Name{}, names.Name{}, fmt.Errorf("%s stands for many hosts: name the one to send to", to.hosts)
+	}
+	return names.Name{}, host, nil
+}
 
 // serviceName is the full name of a service: service as it is, or
 // name.namespace.domain with the object's namespace and svc.DOMAIN by default.
 func serviceName(service *istio.Service, namespace, domain string) (names.Name, error) {
-	if service == nil || service.Name == "" && service.Service == "" {
-		return names.Name{}, errors.New("name or service is mandatory for a service reference")
+	of, err := compileDestination(service, namespace, domain)
+	if err == nil && of.service.IsZero() {
+		err = fmt.Errorf("%s is not a service of the mesh", of.hosts)
 	}
-	full := service.FullName(namespace, domain)
-	if strings.HasPrefix(full, "*") {
-		return names.Name{}, fmt.Errorf("%s: %w", full, errExternal)
-	}
-	name, err := names.Parse(full)
-	if err != nil {
-		return names.Name{}, err
-	}
-	if !strings.HasSuffix(name.String(), ".svc."+domain) {
-		return names.Name{}, fmt.Errorf("%s: %w", full, errExternal)
-	}
-	return name, nil
+	return of.service, err
 }
 
 func compileSubnets(texts []string) ([]netip.Prefix, error) {
@@ -228,7 +262,7 @@ func compileStringMatch(match istio.StringMatch) (route.StringMatch, error) {
 
 // compileTargets reads the weights. Without any the whole service is the target,
 // as in Istio 0.5.
-func compileTargets(weights []istio.DestinationWeight, namespace, domain string, destination names.Name) ([]route.Weighted, error) {
+func compileTargets(weights []istio.DestinationWeight, namespace, domain string, destination routed) ([]route.Weighted, error) {
 	if len(weights) == 0 {
 		return []route.Weighted{{Weight: 100}}, nil
 	}
@@ -236,13 +270,10 @@ func compileTargets(weights []istio.DestinationWeight, namespace, domain string,
 	total := 0
 	for _, weight := range weights {
 		target := route.Weighted{Labels: maps.Clone(weight.Labels), Weight: int(weight.Weight)}
-		if weight.Destination != nil {
-			name, err := serviceName(weight.Destination, namespace, domain)
-			if err != nil {
+		if d := weight.Destination; d != nil && d.FullName(namespace, domain) != destination.String() {
+			var err error
+			if target.Service, target.Host, err = compileTarget(d, namespace, domain); err != nil {
 				return nil, fmt.Errorf("route destination: %w", err)
-			}
-			if name != destination {
-				target.Service = name
 			}
 		}
 		if len(weights) == 1 && target.Weight == 0 {
@@ -265,7 +296,7 @@ func compileTargets(weights []istio.DestinationWeight, namespace, domain string,
 func (o *Output) routesOf(w wire.Workload) []*compiledRoute {
 	var (
 		found   []*compiledRoute
-		closed  = make(map[names.Name]bool)
+		closed  = make(map[routed]bool)
 		callers = o.services.of(w)
 	)
 	for _, candidate := range o.routes {
@@ -285,16 +316,19 @@ func (o *Output) routesOf(w wire.Workload) []*compiledRoute {
 
 // routesValue groups routes by destination.
 func routesValue(routes []*compiledRoute) *wire.Routes {
-	byDestination := make(map[names.Name][]route.Rule)
+	byDestination := make(map[routed][]route.Rule)
 	for _, r := range routes {
 		byDestination[r.destination] = append(byDestination[r.destination], r.rule)
 	}
-	out := &wire.Routes{Services: []wire.ServiceRoutes{}}
-	for destination, rules := range byDestination {
-		out.Services = append(out.Services, wire.ServiceRoutes{Service: destination, Rules: rules})
+	out := &wire.Routes{Services: []route.Rules{}}
+	for of, rules := range byDestination {
+		if of.service.IsZero() {
+			out.Hosts = append(out.Hosts, route.Rules{Host: of.hosts, Rules: rules})
+		} else {
+			out.Services = append(out.Services, route.Rules{Service: of.service, Rules: rules})
+		}
 	}
-	slices.SortFunc(out.Services, func(a, b wire.ServiceRoutes) int {
-		return cmp.Compare(a.Service.String(), b.Service.String())
-	})
+	slices.SortFunc(out.Services, func(a, b route.Rules) int { return cmp.Compare(a.Service.String(), b.Service.String()) })
+	slices.SortFunc(out.Hosts, func(a, b route.Rules) int { return cmp.Compare(a.Host.String(), b.Host.String()) })
 	return out
 }

@@ -141,12 +141,18 @@ func (p *population) ofRoute(r *compiledRoute) (texts []string) {
 			texts = append(texts, fmt.Sprintf("has a spec.match.source that selects no running workload: none behind %s has %s", source.service, labelText(source.labels)))
 		}
 	}
-	if len(p.endpoints[r.destination]) == 0 {
-		texts = append(texts, fmt.Sprintf("has a spec.destination that selects no running workload: none serves %s", r.destination))
+	if r.destination.service.IsZero() {
+		return texts
+	}
+	if len(p.endpoints[r.destination.service]) == 0 {
+		texts = append(texts, fmt.Sprintf("has a spec.destination that selects no running workload: none serves %s", r.destination.service))
 	}
 	for i := range r.rule.Targets {
 		target := &r.rule.Targets[i]
-		service := r.destination
+		if !target.Host.IsZero() {
+			continue
+		}
+		service := r.destination.service
 		if !target.Service.IsZero() {
 			if service = target.Service; len(p.endpoints[service]) == 0 {
 				texts = append(texts, fmt.Sprintf("has a spec.route[%d].destination that selects no running workload: none serves %s", i, service))

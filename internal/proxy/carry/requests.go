@@ -1,7 +1,9 @@
 package carry
 
 import (
+	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"sluice.dev/sluice/internal/policy"
@@ -81,6 +83,35 @@ func (r *Requests) Decide(v *policy.Verdict) {
 // proxy, and by which rule. to is the workload, where it is one of the mesh.
 func (r *Requests) Via(upstream, rule string, to record.End) {
 	r.entry.Edit(func(f *record.Record) { f.Upstream, f.Rule, f.Destination = upstream, rule, to })
+}
+
+// Routed notes the route rule that the request follows, beside the rule that lets it out.
+func (r *Requests) Routed(rule string) {
+	r.entry.Edit(func(f *record.Record) { f.Route = rule })
+}
+
+// DeniedWhere notes that what is denied is not the request as it was asked, but what its route
+// rule makes of it: whoever allows something is to allow that.
+func (r *Requests) DeniedWhere(c *policy.Chain, v *policy.Verdict) {
+	r.entry.Edit(func(f *record.Record) {
+		f.Detail = record.Text(f.Route + " leads there from " + f.Dialled)
+		f.Dialled, f.Path = c.Dialled.String(), record.Text(c.Path)
+		if c.Dialled.IsZero() {
+			f.Dialled = c.Addr.String()
+		}
+		if f.Rule = ""; v.Rule != nil {
+			f.Rule = v.Rule.ID
+		}
+		f.Host = f.Dialled
+		if c.Host.Port != 0 {
+			f.Host = net.JoinHostPort(f.Host, strconv.Itoa(int(c.Host.Port)))
+		}
+	})
+}
+
+// Reached notes to which workload the request goes; the rules stay.
+func (r *Requests) Reached(upstream string, to record.End) {
+	r.entry.Edit(func(f *record.Record) { f.Upstream, f.Destination = upstream, to })
 }
 
 // Fail notes why what was allowed does not come about, and answers the client with it.

@@ -14,6 +14,9 @@ type tracing struct {
 	at     trace.Context // of the request under way
 	traced bool          // the mesh traces
 	had    trace.Had
+
+	set     []exchange.Field // what the request under way gets
+	removed []string         // and does not keep
 }
 
 // begin finds the trace of a request. From outside the mesh none is taken: whoever names
@@ -52,4 +55,18 @@ func (r *Requests) AppendTrace(to []exchange.Field) []exchange.Field {
 	}
 	t.writer.Write(&t.at, t.had.B3, func(name, value string) { to = append(to, exchange.Field{Name: name, Value: value}) })
 	return to
+}
+
+// Trace has a request go on with its trace, in place of whatever it says of one; or, where the
+// mesh ends and no rule says that more may leave, without all that is the mesh's own affair.
+// It is for a direction without Set.
+func (r *Requests) Trace(direction *exchange.Direction, on bool) {
+	if !on {
+		direction.Boundary = true
+		return
+	}
+	t := &r.tracing
+	t.set = r.AppendTrace(t.set[:0])
+	t.removed = r.AppendReplaced(append(t.removed[:0], direction.Remove...))
+	direction.Set, direction.Remove = t.set, t.removed
 }

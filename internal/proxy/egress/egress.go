@@ -8,12 +8,14 @@ package egress
 import (
 	"context"
 	"crypto/x509"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
+	"sluice.dev/sluice/internal/proxy/follow"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/pools"
 	"sluice.dev/sluice/internal/proxy/proof"
@@ -39,6 +41,11 @@ type Config struct {
 	Certificates *Certificates
 	// Via, where not nil, is the proxy that connections leave through.
 	Via *tunnel.Proxy
+	// Ways is the workload's, by which route rules lead to services; nil: they do not.
+	Ways *follow.Ways
+	// Source is the workload, and Address its own in the mesh, at which route rules look.
+	Source  *policy.Source
+	Address netip.Addr
 }
 
 // Way is the way out of one workload.
@@ -56,13 +63,19 @@ type Way struct {
 	asked    asked         // of it, under a limit
 	pools    pools.Table[poolKey, *pool]
 	ahead    ahead
+	ways     *follow.Ways
+	source   *policy.Source
+	address  netip.Addr
 }
 
 // New returns a way without connections.
 func New(c Config) *Way {
+	if c.Ways == nil {
+		c.Ways = follow.NewWays()
+	}
 	all := resolve.NewLimit(dnsserver.NewNamesPerSecond, dnsserver.NewNamesBurst)
 	return &Way{
-		kit: c.Kit, dialer: c.Dialer, prover: c.Prover, given: c.Roots, share: c.Lookups, shown: c.Certificates, via: c.Via,
+		kit: c.Kit, dialer: c.Dialer, prover: c.Prover, given: c.Roots, share: c.Lookups, shown: c.Certificates, via: c.Via, ways: c.Ways, source: c.Source, address: c.Address,
 		lookups: newNames{now: c.Kit.Now, all: all}, services: all.Of(ServicesPerMinute),
 	}
 }

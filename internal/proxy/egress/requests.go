@@ -10,39 +10,28 @@ import (
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/exchange"
-	"sluice.dev/sluice/internal/proxy/snapshot"
-	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/proxy/follow"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
+	"sluice.dev/sluice/internal/route"
 )
 
 // requests directs the HTTP requests of one connection. It remembers from one to the
 // next what a steady one need not parse, look up or allocate again.
 type requests struct {
 	carry.Requests
-	way   *Way
+	pooled
 	chain policy.Chain
 	host  names.LastHost
-
-	last    Decision       // that led to pool
-	pool    *upstream.Pool // nil before the first
-	made    *pool          // what pool was made for
-	granted granted
-	set     []exchange.Field // what a request that goes on with its trace outside gets
-	removed []string         // and does not keep
-}
-
-// granted says what the connection's grant was made from.
-type granted struct {
-	snapshot *snapshot.Snapshot
-	rule     *policy.Rule
-	name     names.Name
-	request  *requested // nil: none was granted yet
+	plans follow.Plans
+	asked beside // what planned held
 }
 
 func newRequests(c *connection) *requests {
-	r := &requests{way: c.way, chain: c.chain}
+	r := &requests{chain: c.chain}
 	r.Init(c.way.kit, c.conn, about(&c.chain, ""))
+	r.pooled = pooled{way: c.way, records: &r.Requests}
+	r.plans.Init(&r.Requests, c.way.ways, true)
 	return r
 }
 
@@ -57,7 +46,7 @@ func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	r.Decide(&d.Verdict)
 	switch {
 	case d.Verdict.Passes():
-		return r.follow(&d)
+		return r.pass(x, &d, false)
 	case r.Asks():
 		return r.askLater(x, d)
 	}
@@ -84,29 +73,39 @@ func (r *requests) ask(ctx context.Context, x *exchange.Request, d Decision) exc
 		r.Decide(&d.Verdict)
 	}
 	if d.Verdict.Passes() {
-		return r.follow(&d)
+		return r.pass(x, &d, false)
 	}
 	return r.DenyNow(ctx, d.Snapshot, &r.chain, &d.Verdict)
 }
 
-// follow directs a request that passes.
-func (r *requests) follow(d *Decision) exchange.Direction {
-	pool, err := r.poolFor(d)
+// pass directs a request that passes, by the route rules of its host; delayed says that a
+// fault has held it up already.
+func (r *requests) pass(x *exchange.Request, d *Decision, delayed bool) exchange.Direction {
+	if v := &d.Verdict; d.Snapshot.Routes.RoutesHosts() && !v.Name.IsZero() {
+		plan := d.Snapshot.Routes.PlanHost(v.Name, route.Request{Method: x.Method, Path: x.Target, Authority: x.Host, HTTPS: x.HTTPS, Fields: x, Look: &r.plans.Look,
+			Ends: route.Ends{Source: r.way.address, Destination: r.chain.Addr}})
+		if plan.Rule != "" {
+			return r.planned(x, d, plan, delayed)
+		}
+	}
+	return r.forward(d)
+}
+
+// forward directs a request to the host that it is for.
+func (r *requests) forward(d *Decision) exchange.Direction {
+	pool, err := r.poolFor(d, &r.chain)
 	if err != nil {
 		return r.Fail(refusal.Of(err))
 	}
-	r.hold(d)
+	if g, fresh := r.grant(d, &r.chain); fresh || r.asked.own != nil {
+		r.asked = beside{}
+		r.Conn().Hold(g, d.Snapshot)
+	}
 	if behind := r.made.behind; behind != "" {
 		r.Via(behind, d.Verdict.Rule.ID, record.End{})
 	}
 	direction := exchange.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: r.way.kit.TellAll}
-	if rule := d.Verdict.Rule; rule != nil && rule.Propagate {
-		r.set = r.AppendTrace(r.set[:0])
-		r.removed = r.AppendReplaced(r.removed[:0])
-		direction.Set, direction.Remove = r.set, r.removed
-	} else {
-		direction.Boundary = true
-	}
+	r.Trace(&direction, propagates(&d.Verdict))
 	if r.chain.Host.IsZero() {
 		direction.SetHost = authority(&d.Verdict)
 	}
@@ -128,6 +127,9 @@ func (r *requests) forget() {
 	r.chain.Method, r.chain.Path, r.chain.HTTPS, r.chain.Upgrade, r.chain.Fields = "", "", false, "", nil
 }
 
+// propagates reports whether the rule that lets a request out has it go on with its trace.
+func propagates(v *policy.Verdict) bool { return v.Rule != nil && v.Rule.Propagate }
+
 // authority is the Host of a request that had none (HTTP/1.0): the name that was
 // dialled, as its server knows it (RFC 9110, section 7.2).
 func authority(v *policy.Verdict) string {
@@ -139,39 +141,4 @@ func authority(v *policy.Verdict) string {
 		return host
 	}
 	return net.JoinHostPort(host, strconv.Itoa(int(v.Port)))
-}
-
-// hold renews the connection's grant where this request is let pass by something else
-// than the last one.
-func (r *requests) hold(d *Decision) {
-	g, v := &r.granted, &d.Verdict
-	if g.request != nil && g.snapshot == d.Snapshot && g.request.on == r.pool && g.rule == v.Rule && g.name == v.Name && g.request.chain.HTTPS == r.chain.HTTPS && (len(v.Rule.HTTP) == 0 || g.request.sameRequest(&r.chain)) {
-		return
-	}
-	*g = granted{d.Snapshot, v.Rule, v.Name, &requested{allowed{keep(&r.chain)}, r.pool, r.made}}
-	r.Conn().Hold(g.request, d.Snapshot)
-}
-
-// sameRequest reports whether the grant is for this very method, path and upgrade.
-func (g *allowed) sameRequest(c *policy.Chain) bool {
-	return g.chain.Method == c.Method && g.chain.Path == c.Path && g.chain.Upgrade == c.Upgrade
-}
-
-// poolFor returns the pool that a decision leads to: the last one where the decision
-// says the same. Its snapshot counts too, for the roots are its.
-func (r *requests) poolFor(d *Decision) (*upstream.Pool, error) {
-	last, v := &r.last.Verdict, &d.Verdict
-	if r.pool != nil && r.last.Snapshot == d.Snapshot && last.Rule == v.Rule && last.Name == v.Name && last.Addr == v.Addr && last.Treatment == v.Treatment && !r.pool.Closed() &&
-		v.Rule.TLS.ClientCertificate == (policy.ClientCertificate{}) { // one may have been renewed
-		return r.pool, nil
-	}
-	pool, made, err := r.way.pool(d, &r.chain)
-	if err != nil {
-		return nil, err
-	}
-	r.last, r.pool, r.made = *d, pool, made
-	if now := r.Conn().Snapshot(); now != d.Snapshot {
-		r.way.Recheck(now) // it was swapped in before the pool could be asked
-	}
-	return pool, nil
 }

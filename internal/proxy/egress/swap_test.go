@@ -45,15 +45,16 @@ func TestAPoolOfRulesThatWereSwappedOutMeanwhileTakesNoRequests(t *testing.T) {
 	defer conn.Leave()
 	w := New(Config{Kit: &carry.Kit{Upstream: upstream.Allowance{Open: one, Handshakes: one}}})
 	defer w.Close()
-	r := &requests{way: w, chain: policy.Chain{Port: 80, Dialled: names.MustParse("api.example.com"), Sniffed: policy.HTTP}}
+	r := &requests{chain: policy.Chain{Port: 80, Dialled: names.MustParse("api.example.com"), Sniffed: policy.HTTP}}
 	r.Init(w.kit, conn, carry.About{})
+	r.pooled = pooled{way: w, records: &r.Requests}
 	d := decide(old, &r.chain)
-	pool, err := r.poolFor(&d)
+	pool, err := r.poolFor(&d, &r.chain)
 	if err != nil || !pool.Closed() {
 		t.Errorf("%v; it takes requests to the addresses of the old rules", err)
 	}
 	now := decide(conn.Snapshot(), &r.chain)
-	if pool, err := r.poolFor(&now); err != nil || pool.Closed() {
+	if pool, err := r.poolFor(&now, &r.chain); err != nil || pool.Closed() {
 		t.Errorf("the next request has no pool: %v", err)
 	}
 }

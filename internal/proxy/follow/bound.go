@@ -39,7 +39,7 @@ func (p *Plans) Bound(direction *exchange.Direction, x *exchange.Request, plan *
 		most = p.over.retries
 	}
 	if again != nil {
-		p.retries.begin(again, most, p.budgets.get(b.Name), p.records.Kit().Now, b.Attempts)
+		p.retries.begin(again, most, p.ways.budgets.get(b.Name), p.records.Kit().Now, b.Attempts)
 		direction.Retry = &p.retries
 	}
 }

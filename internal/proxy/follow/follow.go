@@ -20,18 +20,23 @@ type Plans struct {
 	Look route.Look // for whoever plans
 
 	records  *carry.Requests
-	budgets  *Budgets
+	ways     *Ways
+	out      bool   // of a connection that is not to a service
+	services Leader // to services; nil before the first
+	hosts    Leader // likewise, outside the mesh
 	cors     cors
 	over     overrides
 	retries  retries
 	appended []exchange.Field      // what the request of the moment gets
 	removed  []string              // and does not keep
 	answer   *exchange.AnswerEdits // of its answer; nil: none
+	mirror   mirror
 }
 
-// Init says whose requests they are, and which budgets their retries are taken from.
-func (p *Plans) Init(records *carry.Requests, budgets *Budgets) {
-	p.records, p.budgets = records, budgets
+// Init says whose requests they are. out says that they leave the mesh: their records name
+// the rule that lets them beside the route rule.
+func (p *Plans) Init(records *carry.Requests, ways *Ways, out bool) {
+	p.records, p.ways, p.out = records, ways, out
 }
 
 // Answer is what is changed in the answer of the request that Instead was last asked about;

@@ -55,7 +55,13 @@ func (p *Plans) Instead(x *exchange.Request, plan *route.Plan, asked Asked, dela
 }
 
 // nowhere notes the rule of a request that goes nowhere, or not yet.
-func (p *Plans) nowhere(plan *route.Plan) { p.records.Via("", plan.Rule, record.End{}) }
+func (p *Plans) nowhere(plan *route.Plan) {
+	if p.out {
+		p.records.Routed(plan.Rule)
+		return
+	}
+	p.records.Via("", plan.Rule, record.End{})
+}
 
 // redirect answers with another address. Istio 0.5's proxy answered with 301 and dropped
 // the query where the path was replaced.

@@ -29,6 +29,23 @@ type Objection struct {
 	MayReturn bool
 }
 
+// Both is a grant of what needs two.
+func Both(a, b Grant) Grant { return both{a, b} }
+
+type both struct{ a, b Grant }
+
+// Recheck implements Grant.
+func (g both) Recheck(s *snapshot.Snapshot) Objection {
+	first := g.a.Recheck(s)
+	if first.Reason != "" && !first.MayReturn {
+		return first
+	}
+	if second := g.b.Recheck(s); second.Reason != "" {
+		return second
+	}
+	return first
+}
+
 // Conn is one live connection of a workload.
 type Conn struct {
 	gate  *Gate

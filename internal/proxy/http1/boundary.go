@@ -1,5 +1,35 @@
 package http1
 
+import (
+	"bytes"
+
+	"sluice.dev/sluice/internal/proxy/exchange"
+)
+
+// Outside returns a copy of a whole request, as it was written for an upstream, for a server
+// outside the mesh: without what is the mesh's own affair, in its head and behind its body.
+func Outside(out exchange.Message) exchange.Message {
+	head, body, _ := bytes.Cut(out, []byte("\r\n\r\n"))
+	left, chunked := make(exchange.Message, 0, len(out)), false
+	for i, line := range bytes.Split(head, []byte("\r\n")) {
+		name, _, _ := bytes.Cut(line, []byte(":"))
+		if i > 0 && isOfMesh(name) {
+			continue
+		}
+		chunked = chunked || i > 0 && foldsTo(name, "transfer-encoding")
+		left = append(append(left, line...), "\r\n"...)
+	}
+	left = append(left, "\r\n"...)
+	if !chunked {
+		return append(left, body...)
+	}
+	decoder := chunkDecoder{boundary: true}
+	data := bytes.Clone(body) // the request itself is still to be sent
+	n, _, _ := decoder.decode(data)
+	left, _ = appendChunk(left, data[:n], &decoder) // we wrote it: it is well formed
+	return left
+}
+
 // dropOfMesh drops the fields that are the mesh's own affair: a server outside learns
 // nothing of traces, of who called whom and of the proxies in between.
 func (h *head) dropOfMesh() {

@@ -12,8 +12,8 @@ import (
 	"sluice.dev/sluice/internal/wire"
 )
 
-// calling directs the requests of a connection to details.
-func calling(t *testing.T, w *Way) *Requests {
+// calling is the records of a connection to details.
+func calling(t *testing.T, w *Way) *noted {
 	holder := snapshot.NewHolder(snapshot.HolderConfig{})
 	g := gate.New(gate.Config{Holder: holder, Share: share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)})
 	conn, _, why := g.Admit(t.Context(), nil)
@@ -22,14 +22,14 @@ func calling(t *testing.T, w *Way) *Requests {
 	}
 	r := new(Requests)
 	r.Init(w, conn, carry.About{})
-	return r
+	return &r.noted
 }
 
 func TestEachAttemptGoesToTheNextEndpoint(t *testing.T) {
 	stock := share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)
 	w := New(Config{Kit: &carry.Kit{Now: time.Now, Upstream: upstream.Allowance{Open: stock, Handshakes: stock}}})
 	one, two := endpoint("details-v1/1", "v1"), endpoint("details-v1/2", "v1")
-	c := &call{requests: calling(t, w), candidates: candidates{way: w, port: 9080, fit: []*wire.Endpoint{&one, &two}, current: &one}}
+	c := &call{noted: calling(t, w), candidates: candidates{way: w, port: 9080, fit: []*wire.Endpoint{&one, &two}, current: &one}}
 	for n, want := range []string{"details-v1/2", "details-v1/1", "details-v1/2"} {
 		before := c.current
 		if !c.Another() || c.current != before {

@@ -33,7 +33,7 @@ func balanced(t testing.TB, rules []route.Rule, all ...*wire.Endpoints) *snapsho
 	}
 	s, err := snapshot.Build(&wire.Snapshot{
 		Version: "test", Created: time.Now(), Mesh: &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour}, Policies: []*wire.Policy{{}},
-		Routes:    &wire.Routes{Services: []route.ServiceRules{{Service: details, Rules: rules}}},
+		Routes:    &wire.Routes{Services: []route.Rules{{Service: details, Rules: rules}}},
 		Directory: directory, Endpoints: all,
 	}, snapshot.View{Namespace: "default"})
 	if err != nil {

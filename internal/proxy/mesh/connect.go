@@ -86,19 +86,20 @@ func (w *Way) connect(ctx context.Context, d *Decision, port uint16) (*net.TCPCo
 // and of another's where it refuses the connection. It leads its attempts too.
 type call struct {
 	candidates
-	requests *Requests // whose record it is
-	rule     string
-	pool     *upstream.Pool
+	noted *noted
+	rule  string
+	pool  *upstream.Pool
 
 	another     *wire.Endpoint // that the next attempt would go to
 	anotherPool *upstream.Pool
 }
 
 // begin is for the next request.
-func (c *call) begin(r *Requests, d *Decision, port uint16) error {
-	pool, err := r.way.pool(d.Endpoint, port)
-	c.candidates = candidates{way: r.way, port: port, fit: d.fit, current: d.Endpoint}
-	c.requests, c.rule, c.pool = r, d.Rule, pool
+func (c *call) begin(n *noted, d *Decision, port uint16) error {
+	n.via(d.Endpoint, d.Rule)
+	pool, err := n.way.pool(d.Endpoint, port)
+	c.candidates = candidates{way: n.way, port: port, fit: d.fit, current: d.Endpoint}
+	c.noted, c.rule, c.pool = n, d.Rule, pool
 	return err
 }
 
@@ -118,7 +119,7 @@ func (c *call) Dial(ctx context.Context) (exchange.Stream, error) {
 		if !c.next(err) {
 			return nil, c.explain(err)
 		}
-		c.requests.Via(c.current.Instance, c.rule, c.requests.endOf(c.current))
+		c.noted.via(c.current, c.rule)
 		if c.pool, err = c.way.pool(c.current, c.port); err != nil {
 			return nil, err
 		}
@@ -143,5 +144,5 @@ func (c *call) Another() bool {
 // Turn implements follow.Attempts.
 func (c *call) Turn() {
 	c.current, c.n, c.pool = c.another, 0, c.anotherPool
-	c.requests.Via(c.current.Instance, c.rule, c.requests.endOf(c.current))
+	c.noted.via(c.current, c.rule)
 }

@@ -49,28 +49,41 @@ func (w *Way) planned(s *snapshot.Snapshot, to Target, r route.Request) Decision
 	if !d.Verdict.Passes() {
 		return d
 	}
-	if service := s.Service(to.Service); service != nil {
-		if _, ok := service.Find(to.Port); !ok {
-			d.Why = refusal.New(refusal.NoSuchPort, noSuchPort(service, to.Port))
-			return d
-		}
+	if !served(&d, to.Service, to.Port) {
+		return d
 	}
 	d.Plan = s.Routes.Plan(to.Service, r)
 	d.Rule = d.Plan.Rule
 	return d
 }
 
-// choose is the second half, for a call that goes on: the plan draws a service and labels,
-// and the endpoints that carry them take turns.
+// served reports whether a service has a port; else d.Why says so.
+func served(d *Decision, of names.Name, port uint16) bool {
+	if service := d.Snapshot.Service(of); service != nil {
+		if _, ok := service.Find(port); !ok {
+			d.Why = refusal.New(refusal.NoSuchPort, noSuchPort(service, port))
+			return false
+		}
+	}
+	return true
+}
+
+// choose is the second half, for a connection that goes on as a whole: the plan draws a
+// service and labels, and the endpoints that carry them take turns.
 func (w *Way) choose(d *Decision, to Target) {
 	if !d.Verdict.Passes() || d.Why != nil {
 		return
 	}
-	w.pick(d, d.Plan.Draw(rand.Uint64()), to.Port)
+	chosen := d.Plan.Draw(rand.Uint64())
+	if chosen.Service.IsZero() {
+		d.Why = refusal.New(noEndpoint, fmt.Sprintf("%s leads to %s, outside the mesh: that is for HTTP requests alone", d.Rule, chosen.Host))
+		return
+	}
+	w.pick(d, &chosen, to.Port)
 }
 
 // pick lets an endpoint of what was drawn take its turn.
-func (w *Way) pick(d *Decision, chosen route.Destination, port uint16) {
+func (w *Way) pick(d *Decision, chosen *route.Destination, port uint16) {
 	fit, turn := w.balance.pick(setKey{chosen.Service, port, chosen.Set}, d.Snapshot.Endpoints(chosen.Service), chosen.Labels)
 	if len(fit) == 0 {
 		d.Why = refusal.New(noEndpoint, fmt.Sprintf("no healthy upstream: no endpoint of %s%s serves port %d", chosen.Service, labelsText(chosen.Labels), port))

@@ -38,7 +38,7 @@ func meshed(t *testing.T, rules ...route.Rule) *snapshot.Snapshot {
 	t.Helper()
 	s, err := snapshot.Build(&wire.Snapshot{
 		Version: "test", Created: time.Now(), Mesh: &wire.Mesh{OutboundDefault: "Deny", MaxStale: time.Hour},
-		Policies: []*wire.Policy{{}}, Routes: &wire.Routes{Services: []route.ServiceRules{{Service: details, Rules: rules}}},
+		Policies: []*wire.Policy{{}}, Routes: &wire.Routes{Services: []route.Rules{{Service: details, Rules: rules}}},
 		Directory: &wire.Directory{Domain: "cluster.local", Services: []wire.Service{{Name: details, Ports: at9080}, {Name: reviews, Ports: at9080}}},
 		Endpoints: []*wire.Endpoints{
 			{Service: details, Endpoints: []wire.Endpoint{endpoint("details-v1/1", "v1"), endpoint("details-v1/2", "v1"), endpoint("details-v2/1", "v2")}},

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/wire"
@@ -48,6 +49,28 @@ func (k *ends) of(s *snapshot.Snapshot, e *wire.Endpoint, service names.Name) re
 	}
 	k.known[key] = end
 	return end
+}
+
+// noted notes on the records of one connection's requests to which endpoint each goes.
+type noted struct {
+	way     *Way
+	records *carry.Requests
+	service names.Name // that the request of the moment is for
+	led     bool       // by a rule that is not of this way, whose records name their rules
+
+	last    endKey // whom lastEnd is: mostly the next request's too, which then takes no lock
+	lastEnd record.End
+}
+
+func (n *noted) via(e *wire.Endpoint, rule string) {
+	if key := (endKey{e, n.service}); n.last != key {
+		n.last, n.lastEnd = key, n.way.ends.of(n.records.Conn().Snapshot(), e, n.service)
+	}
+	if n.led {
+		n.records.Reached(e.Instance, n.lastEnd)
+		return
+	}
+	n.records.Via(e.Instance, rule, n.lastEnd)
 }
 
 // forget lets go of the endpoints of the snapshot before: those of the new one are looked

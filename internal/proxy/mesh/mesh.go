@@ -30,6 +30,8 @@ type Config struct {
 	// is false where it serves none of that name. Of others a snapshot says it. nil: all
 	// that it serves are ready.
 	Unready func(instance string) (unready []wire.Unready, ok bool)
+	// Ways is the workload's, by which route rules lead out of the mesh; nil: they do not.
+	Ways *follow.Ways
 }
 
 // Way is the way of one workload to the services of the mesh.
@@ -42,8 +44,7 @@ type Way struct {
 	ends     ends                                         // what records say of endpoints
 	findings findings                                     // which ports' servers were seen to speak first
 	pools    pools.Table[poolKey, struct{}]
-	budgets  follow.Budgets
-	copies   copies
+	ways     *follow.Ways
 }
 
 // New returns a way without connections.
@@ -51,9 +52,10 @@ func New(c Config) *Way {
 	if c.Unready == nil {
 		c.Unready = func(string) ([]wire.Unready, bool) { return nil, false }
 	}
-	w := &Way{kit: c.Kit, caller: c.Caller, inward: c.Inward, local: c.Unready}
-	w.copies.init()
-	return w
+	if c.Ways == nil {
+		c.Ways = follow.NewWays()
+	}
+	return &Way{kit: c.Kit, caller: c.Caller, inward: c.Inward, local: c.Unready, ways: c.Ways}
 }
 
 // Recheck closes the pools to endpoints that a new snapshot does not have, and what runs
@@ -76,11 +78,8 @@ func (w *Way) Recheck(s *snapshot.Snapshot) {
 // long; nil where none is idle.
 func (w *Way) LongestIdle() (*upstream.Pool, time.Duration) { return w.pools.LongestIdle() }
 
-// Close ends what runs on the pools, and the copies that are under way.
-func (w *Way) Close() {
-	w.copies.close()
-	w.pools.Close()
-}
+// Close ends what runs on the pools. Copies of requests are the Ways'.
+func (w *Way) Close() { w.pools.Close() }
 
 // Pools returns how many pools there are, and their connections.
 func (w *Way) Pools() (int, upstream.Stats) { return w.pools.Stats() }

@@ -14,7 +14,6 @@ import (
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
-	"sluice.dev/sluice/internal/wire"
 )
 
 // Requests routes the HTTP requests of one connection to services, and keeps their
@@ -34,12 +33,11 @@ type Requests struct {
 
 	way     *Way
 	held    names.Name // the service that the connection's grant is for
-	last    endKey     // whom lastEnd is: mostly the next request's too, which then takes no lock
-	lastEnd record.End
+	beside  gate.Grant // for which it is besides; nil: for nothing
+	noted   noted
 	id      requestID
 	call    call // the request of the moment
 	plans   follow.Plans
-	mirror  mirror
 	removed []string         // what it does not keep
 	set     []exchange.Field // what it gets in place of what it has
 }
@@ -48,7 +46,8 @@ type Requests struct {
 func (r *Requests) Init(w *Way, conn *gate.Conn, about carry.About) {
 	r.way = w
 	r.Requests.Init(w.kit, conn, about)
-	r.plans.Init(&r.Requests, &w.budgets)
+	r.plans.Init(&r.Requests, w.ways, false)
+	r.noted = noted{way: w, records: &r.Requests}
 }
 
 // Route decides about one request to a service, whose record is open, and follows the
@@ -66,17 +65,24 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		return r.Denied(s, to, d.Verdict) // by value: d stays on the stack
 	}
 	if r.held != to.Service {
-		r.held = to.Service
-		r.Conn().Hold(reachable{to.Service}, s)
+		r.hold(s, to.Service, nil)
 	}
 	if d.Why == nil {
 		if direction, wait, instead := r.plans.Instead(x, &d.Plan, follow.Asked{Name: to.Service, Port: to.Port}, delayed); wait > 0 {
+			r.hold(s, to.Service, nil)
 			return r.later(x, to, wait)
 		} else if instead {
 			return direction
 		}
 	}
-	r.way.choose(&d, to)
+	if d.Why == nil {
+		chosen := r.plans.Draw(s, x, &d.Plan, to.Port)
+		if chosen.Service.IsZero() {
+			return r.outside(s, x, d.Plan, chosen, to)
+		}
+		r.hold(s, to.Service, nil)
+		r.way.pick(&d, &chosen, to.Port)
+	}
 	if len(x.Bound) > 0 {
 		r.way.stay(&d, to, x.Bound)
 	}
@@ -84,8 +90,8 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		r.Via("", d.Rule, record.End{})
 		return r.Fail(d.Why)
 	}
-	r.Via(d.Endpoint.Instance, d.Rule, r.endOf(d.Endpoint))
-	if err := r.call.begin(r, &d, to.Port); err != nil {
+	r.noted.service = to.Service
+	if err := r.call.begin(&r.noted, &d, to.Port); err != nil {
 		return r.Fail(refusal.Of(err))
 	}
 	direction := exchange.Direction{
@@ -104,8 +110,8 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		direction.SetHost = follow.Asked{Name: to.Service, Port: to.Port}.Authority()
 	}
 	r.plans.Edit(&direction, x, &d.Plan, r.Append)
-	direction.Mirror = r.mirrors(&d, to.Port)
-	r.plans.Bound(&direction, x, &d.Plan, &follow.Bounds{Timeout: route.DefaultTimeout, Overrides: !r.Edge, Name: r.held, Attempts: &r.call})
+	direction.Mirror = r.plans.Mirror(x, &d.Plan, to.Port)
+	r.plans.Bound(&direction, x, &d.Plan, &follow.Bounds{Timeout: route.DefaultTimeout, Overrides: !r.Edge, Name: to.Service, Attempts: &r.call})
 	return direction
 }
 
@@ -116,22 +122,52 @@ func (r *Requests) later(x *exchange.Request, to Target, wait time.Duration) exc
 	return r.plans.Later(wait, func(s *snapshot.Snapshot) exchange.Direction { return r.route(s, x, to, true) })
 }
 
-// endOf is who an endpoint is to the request of the moment.
-func (r *Requests) endOf(e *wire.Endpoint) record.End {
-	if key := (endKey{e, r.held}); r.last != key {
-		r.last, r.lastEnd = key, r.way.ends.of(r.Conn().Snapshot(), e, r.held)
+// outside directs a request to a host outside the mesh, which is decided about as if the
+// workload had dialled it.
+func (r *Requests) outside(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, chosen route.Destination, to Target) exchange.Direction {
+	r.Via("", plan.Rule, record.End{})
+	if r.Edge {
+		return r.Fail(refusal.New(noEndpoint, plan.Rule+" leads outside the mesh: an ingress does not"))
 	}
-	return r.lastEnd
+	r.Routed(plan.Rule)
+	led, refused, ok := r.plans.Lead(s, x, plan, chosen, to.Port)
+	if !ok {
+		return refused
+	}
+	r.hold(s, to.Service, led.Grant)
+	direction := exchange.Direction{
+		Upstream: led.Upstream, ID: uint64(r.ID()), AllowUpgrade: plan.Upgradable(x.Upgrade), Explain: r.Kit().TellAll, Remove: r.Remove,
+		SetHost: led.SetHost, Answer: r.plans.Answer(),
+	}
+	r.Trace(&direction, led.Traced)
+	r.plans.Edit(&direction, x, &plan, nil)
+	direction.Mirror = r.plans.Mirror(x, &plan, to.Port)
+	r.plans.Bound(&direction, x, &plan, &follow.Bounds{Timeout: route.DefaultTimeout, Overrides: !r.Edge, Name: chosen.Host, Attempts: led.Attempts})
+	return direction
 }
 
-// served directs the requests of a connection whose workload dialled a service.
-type served struct {
+// hold renews the connection's grant where it is not for the service, and for what a route
+// rule leads to beside.
+func (r *Requests) hold(s *snapshot.Snapshot, service names.Name, beside gate.Grant) {
+	if r.held == service && r.beside == beside {
+		return
+	}
+	r.held, r.beside = service, beside
+	var grant gate.Grant = reachable{service}
+	if beside != nil {
+		grant = gate.Both(grant, beside)
+	}
+	r.Conn().Hold(grant, s)
+}
+
+// calls directs the requests of a connection whose workload dialled a service.
+type calls struct {
 	Requests
 	to Target
 }
 
-func newServed(c *connection) *served {
-	r := &served{to: c.to}
+func newCalls(c *connection) *calls {
+	r := &calls{to: c.to}
 	r.Dialled = c.dialled
 	r.Init(c.way, c.conn, c.about)
 	r.Denied = r.denied
@@ -139,12 +175,12 @@ func newServed(c *connection) *served {
 }
 
 // Direct implements exchange.Director.
-func (r *served) Direct(x *exchange.Request) exchange.Direction {
+func (r *calls) Direct(x *exchange.Request) exchange.Direction {
 	s := r.Conn().Snapshot()
 	r.Open(x, s)
 	return r.Route(s, x, r.to)
 }
 
-func (r *served) denied(s *snapshot.Snapshot, to Target, v policy.Verdict) exchange.Direction {
+func (r *calls) denied(s *snapshot.Snapshot, to Target, v policy.Verdict) exchange.Direction {
 	return r.Deny(s, &policy.Chain{Port: to.Port, Dialled: to.Service, Sniffed: policy.HTTP}, &v)
 }

@@ -109,7 +109,7 @@ func (c *connection) open() *carry.Flow {
 
 // http carries the requests of the connection.
 func (c *connection) http(ctx context.Context, said []byte) {
-	c.way.kit.HTTP.Serve(ctx, c.conn.Down(), said, newServed(c), c.conn)
+	c.way.kit.HTTP.Serve(ctx, c.conn.Down(), said, newCalls(c), c.conn)
 }
 
 // serverFirst dials one endpoint before the client has said anything, and looks at both

@@ -49,7 +49,7 @@ func sent(t testing.TB, hosts ...string) *wire.Snapshot {
 		wire.PartPolicyRoot + "a":      &wire.Policy{},
 		wire.PartPolicyNamespace + "a": &wire.Policy{},
 		wire.PartPolicyOwn + "a":       own,
-		wire.PartRoutes: &wire.Routes{Services: []wire.ServiceRoutes{{Service: details, Rules: []route.Rule{
+		wire.PartRoutes: &wire.Routes{Services: []route.Rules{{Service: details, Rules: []route.Rule{
 			{ID: "r", Targets: []route.Weighted{{Labels: map[string]string{"version": "v2"}, Weight: 100}}},
 		}}}},
 		wire.PartDirectory: &wire.Directory{Domain: "cluster.local", Services: []wire.Service{
@@ -152,7 +152,7 @@ func TestASnapshotThatCannotBeRunWholeIsRefused(t *testing.T) {
 		},
 		"a route without sense": func(s *wire.Snapshot) {
 			s.Parts = nil
-			s.Routes = &wire.Routes{Services: []wire.ServiceRoutes{{Service: details, Rules: []route.Rule{{ID: "x", Match: route.Match{URI: &route.StringMatch{Regex: "("}}, Targets: []route.Weighted{{Weight: 100}}}}}}}
+			s.Routes = &wire.Routes{Services: []route.Rules{{Service: details, Rules: []route.Rule{{ID: "x", Match: route.Match{URI: &route.StringMatch{Regex: "("}}, Targets: []route.Weighted{{Weight: 100}}}}}}}
 		},
 	} {
 		from := *sent(t)

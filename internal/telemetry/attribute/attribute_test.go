@@ -19,7 +19,7 @@ func whole() record.Record {
 	return record.Record{
 		ID: 7, Start: time.Unix(1, 0), Duration: time.Second, Workload: "details-v2/1", Direction: record.Egress,
 		Dialled: "www.googleapis.com", Port: 443, SNI: "sni.example.com", Host: "host.example.com", Method: "GET", Path: "/a?q=1",
-		Upgrade: "websocket", Question: "SRV", Sniffed: policy.HTTP, Verdict: record.Denied, Reason: refusal.NoRule, Rule: "rule",
+		Upgrade: "websocket", Question: "SRV", Sniffed: policy.HTTP, Verdict: record.Denied, Reason: refusal.NoRule, Rule: "rule", Route: "route",
 		Treatment: policy.Originate, Upstream: "192.0.2.1:443", Status: 403, Attempts: 2, Sent: 1, Received: 2, Detail: "detail", Snapshot: "snapshot",
 		Context:     trace.Context{Trace: trace.ID{1}, Span: trace.SpanID{2}, Parent: trace.SpanID{3}},
 		Timings:     record.Timings{Queue: 1, Connect: 2, TLS: 3, FirstByte: 4},

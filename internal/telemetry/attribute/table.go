@@ -141,6 +141,8 @@ var table = []Attribute{
 		func(r *record.Record) Value { return Value{Type: ID, number: int64(r.ID)} }},
 	{"check.rule", String, AtVerdict, Mesh, "rule that allowed or came closest, or the route rule that chose",
 		func(r *record.Record) Value { return text(r.Rule) }},
+	{"check.route", String, AtVerdict, Mesh, "route rule that a request out of the mesh followed",
+		func(r *record.Record) Value { return text(r.Route) }},
 	{"check.treatment", String, AtVerdict, Few, "how it is carried: forward, originate, passthrough, relay or mesh",
 		func(r *record.Record) Value { return text(r.Treatment.String()) }},
 	{"check.error_code", String, AtEnd, Few, "reason of a denial or failure",

@@ -1,0 +1,65 @@
+package egress
+
+import (
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/upstream"
+)
+
+// pooled is where the last request of a connection went, and what let it: what a steady one
+// need not look up or allocate again.
+type pooled struct {
+	way     *Way
+	records *carry.Requests
+
+	last    Decision       // that led to pool
+	pool    *upstream.Pool // nil before the first
+	made    *pool          // what pool was made for
+	granted granted
+}
+
+// granted says what a grant was made from.
+type granted struct {
+	snapshot *snapshot.Snapshot
+	rule     *policy.Rule
+	name     names.Name
+	request  *requested // nil: none was granted yet
+}
+
+// grant returns what lets a request be on the pool that poolFor returned for it; fresh says
+// that something else let the last one.
+func (p *pooled) grant(d *Decision, chain *policy.Chain) (of *requested, fresh bool) {
+	g, v := &p.granted, &d.Verdict
+	if g.request != nil && g.snapshot == d.Snapshot && g.request.on == p.pool && g.rule == v.Rule && g.name == v.Name && g.request.sameRequest(v.Rule, chain) {
+		return g.request, false
+	}
+	*g = granted{d.Snapshot, v.Rule, v.Name, &requested{allowed{keep(chain)}, p.pool, p.made}}
+	return g.request, true
+}
+
+// sameRequest reports whether the grant is for a request that the rule does not tell from
+// this one: where it looks at requests, of this very method, path and upgrade.
+func (g *allowed) sameRequest(rule *policy.Rule, c *policy.Chain) bool {
+	return g.chain.HTTPS == c.HTTPS && (len(rule.HTTP) == 0 || g.chain.Method == c.Method && g.chain.Path == c.Path && g.chain.Upgrade == c.Upgrade)
+}
+
+// poolFor returns the pool that a decision leads to: the last one where the decision
+// says the same. Its snapshot counts too, for the roots are its.
+func (p *pooled) poolFor(d *Decision, chain *policy.Chain) (*upstream.Pool, error) {
+	last, v := &p.last.Verdict, &d.Verdict
+	if p.pool != nil && p.last.Snapshot == d.Snapshot && last.Rule == v.Rule && last.Name == v.Name && last.Addr == v.Addr && last.Treatment == v.Treatment && !p.pool.Closed() &&
+		v.Rule.TLS.ClientCertificate == (policy.ClientCertificate{}) { // one may have been renewed
+		return p.pool, nil
+	}
+	pool, made, err := p.way.pool(d, chain)
+	if err != nil {
+		return nil, err
+	}
+	p.last, p.pool, p.made = *d, pool, made
+	if now := p.records.Conn().Snapshot(); now != d.Snapshot {
+		p.way.Recheck(now) // it was swapped in before the pool could be asked
+	}
+	return pool, nil
+}
