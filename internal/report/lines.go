@@ -106,7 +106,7 @@ func writeLine(b *strings.Builder, outcome Outcome, r *record.Record, count uint
 		fmt.Fprintf(b, ", rule %s", Printable(r.Rule))
 	}
 	if r.Route != "" {
-		fmt.Fprintf(b, ", sent there by %s", Printable(r.Route))
+		fmt.Fprintf(b, ", routed by %s", Printable(r.Route))
 	}
 	if count > 1 {
 		fmt.Fprintf(b, ", %d times", count)
