@@ -14,8 +14,8 @@ import (
 type Plan struct {
 	Rule string // ID of the rule that made it; "" where none matched
 
-	service names.Name // that was asked for; zero where host was
-	host    names.Name
+	asked   names.Name // a service or, with outside, a host
+	outside bool
 	targets []target // empty: what was asked for
 	total   uint64   // of their weights
 	actions *actions // nil: none
@@ -88,20 +88,16 @@ type Destination struct {
 
 // Draw picks a destination by weight with the random number r. It is taken modulo
 // the total: over 64 random bits the bias is below 2^-57.
-func (p *Plan) Draw(r uint64) Destination {
-	var drawn Destination
+func (p *Plan) Draw(r uint64) (to Destination) {
 	if p.total > 0 {
-		r %= p.total
-		for i := range p.targets {
-			t := &p.targets[i]
-			drawn = t.to
-			if r < t.weight {
-				break
-			}
-			r -= t.weight
+		at := 0
+		for r %= p.total; r >= p.targets[at].weight; at++ {
+			r -= p.targets[at].weight
 		}
+		to = p.targets[at].to
 	}
-	return p.resolved(drawn)
+	p.resolve(&to)
+	return to
 }
 
 // Destinations calls yield with each destination that may be drawn, until it returns
@@ -112,7 +108,8 @@ func (p *Plan) Destinations(yield func(Destination) bool) {
 		return
 	}
 	for i := range p.targets {
-		if p.targets[i].weight > 0 && !yield(p.resolved(p.targets[i].to)) {
+		to := p.targets[i].to
+		if p.resolve(&to); p.targets[i].weight > 0 && !yield(to) {
 			return
 		}
 	}
@@ -132,12 +129,20 @@ func (p *Plan) Shares() (percents []int) {
 }
 
 // Elsewhere reports whether a destination is another one than was asked for.
-func (p *Plan) Elsewhere(to *Destination) bool { return to.Service != p.service || to.Host != p.host }
-
-// resolved fills in what was asked for.
-func (p *Plan) resolved(to Destination) Destination {
-	if to.Service.IsZero() && to.Host.IsZero() {
-		to.Service, to.Host = p.service, p.host
+func (p *Plan) Elsewhere(to *Destination) bool {
+	if p.outside {
+		return to.Host != p.asked
 	}
-	return to
+	return to.Service != p.asked
+}
+
+// resolve fills in what was asked for.
+func (p *Plan) resolve(to *Destination) {
+	switch {
+	case !to.Service.IsZero() || !to.Host.IsZero():
+	case p.outside:
+		to.Host = p.asked
+	default:
+		to.Service = p.asked
+	}
 }

@@ -200,7 +200,7 @@ func compile(rule *Rule) (compiledRule, error) {
 // request that none matches goes to the service itself. With a Look it does not allocate but
 // where a rule looks at a field that is repeated.
 func (t *Table) Plan(service names.Name, request Request) Plan {
-	return first(t.services[service], &request, Destination{Service: service})
+	return first(t.services[service], &request, service, false)
 }
 
 // RoutesHosts reports whether PlanHost may find a rule.
@@ -214,16 +214,16 @@ func (t *Table) PlanHost(host names.Name, request Request) Plan {
 		rules = t.ofHosts[m.Value]
 		return false
 	})
-	return first(rules, &request, Destination{Host: host})
+	return first(rules, &request, host, true)
 }
 
-func first(rules []compiledRule, request *Request, asked Destination) Plan {
+func first(rules []compiledRule, request *Request, asked names.Name, outside bool) Plan {
 	for i := range rules {
 		if rule := &rules[i]; rule.matches(request) {
-			return Plan{Rule: rule.id, service: asked.Service, host: asked.Host, targets: rule.targets, total: rule.total, actions: rule.actions}
+			return Plan{Rule: rule.id, asked: asked, outside: outside, targets: rule.targets, total: rule.total, actions: rule.actions}
 		}
 	}
-	return Plan{service: asked.Service, host: asked.Host}
+	return Plan{asked: asked, outside: outside}
 }
 
 func (c *compiledRule) matches(request *Request) bool {
