@@ -5,6 +5,7 @@ package onward
 
 import (
 	"strings"
+	"unsafe"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
@@ -15,6 +16,9 @@ import (
 type Request struct {
 	Asked  policy.Chain // of its names the plan keeps none
 	Target string       // path and query
+	// Buffer is what a path that is rewritten is put together in; nil: a new one. The chain
+	// is for as long as it is not used again.
+	Buffer *[]byte
 }
 
 // Chain is the chain of a request that goes to a destination of its plan, which is a host.
@@ -31,7 +35,7 @@ func (r *Request) Chain(plan *route.Plan, to *route.Destination, parse func(stri
 		return chain, ""
 	}
 	if uri, cut := plan.Rewritten(r.Target); cut > 0 {
-		chain.Path, _, _ = strings.Cut(uri+r.Target[cut:], "?")
+		chain.Path, _, _ = strings.Cut(r.join(uri, r.Target[cut:]), "?")
 	}
 	if setHost = actions.Rewrite.Authority; setHost != "" {
 		host, err := parse(setHost)
@@ -41,4 +45,12 @@ func (r *Request) Chain(plan *route.Plan, to *route.Destination, parse func(stri
 		}
 	}
 	return chain, setHost
+}
+
+func (r *Request) join(a, b string) string {
+	if r.Buffer == nil {
+		return a + b
+	}
+	*r.Buffer = append(append((*r.Buffer)[:0], a...), b...)
+	return unsafe.String(unsafe.SliceData(*r.Buffer), len(*r.Buffer))
 }

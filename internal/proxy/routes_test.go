@@ -335,28 +335,37 @@ func TestARouteRuleBoundsHowLongARequestWaits(t *testing.T) {
 	}
 }
 
-// steadily returns what sends one request after another over one connection to a service
-// that answers each alike.
-func steadily(t testing.TB, m *meshOf) (once func()) {
-	answer := []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-	m.service("details", func(c net.Conn) {
-		buf := make([]byte, 4096)
-		for {
-			if _, err := c.Read(buf); err != nil {
-				return
-			}
-			if _, err := c.Write(answer); err != nil {
-				return
-			}
+// steadyAnswer is the answer of each request to a steady server.
+const steadyAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+// steady answers each request alike, and allocates nothing for it.
+func steady(c net.Conn) {
+	answer, buf := []byte(steadyAnswer), make([]byte, 4096)
+	for {
+		if _, err := c.Read(buf); err != nil {
+			return
 		}
-	})
-	c := m.dial(toDetails, 9080)
-	request, buf := []byte("GET /books/x HTTP/1.1\r\nHost: details:9080\r\nAccept: */*\r\nx-request-id: mine\r\n\r\n"), make([]byte, 4096)
+		if _, err := c.Write(answer); err != nil {
+			return
+		}
+	}
+}
+
+// steadily returns what sends one request after another over one connection to a steady
+// service.
+func steadily(t testing.TB, m *meshOf) (once func()) {
+	m.service("details", steady)
+	return repeating(t, m.dial(toDetails, 9080), "details:9080")
+}
+
+// repeating returns what sends one request after another over a connection.
+func repeating(t testing.TB, c net.Conn, host string) (once func()) {
+	request, buf := []byte("GET /books/x HTTP/1.1\r\nHost: "+host+"\r\nAccept: */*\r\nx-request-id: mine\r\n\r\n"), make([]byte, 4096)
 	return func() {
 		if _, err := c.Write(request); err != nil {
 			t.Fatal(err)
 		}
-		for got := 0; got < len(answer); {
+		for got := 0; got < len(steadyAnswer); {
 			k, err := c.Read(buf)
 			if err != nil {
 				t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 type led struct {
 	pooled
 	authority names.LastHost // of rewrites
+	path      []byte         // likewise
 	now       policy.Chain   // of the request of the moment
 }
 
@@ -47,7 +48,7 @@ func (l *led) Lead(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, t
 	}
 	l.records.Reached(l.made.behind, record.End{})
 	if setHost == "" && plan.Elsewhere(&to) {
-		setHost = authority(&d.Verdict)
+		setHost = l.named(&d.Verdict)
 	}
 	g, _ := l.grant(&d, chain)
 	return follow.Led{Upstream: pool, SetHost: setHost, Attempts: (*again)(&l.pooled), Grant: g, Traced: propagates(&d.Verdict)}, exchange.Direction{}, true
@@ -55,7 +56,7 @@ func (l *led) Lead(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, t
 
 // chain is what a request would show if the workload had dialled a destination of its plan.
 func (l *led) chain(x *exchange.Request, plan *route.Plan, to *route.Destination, port uint16) (chain policy.Chain, setHost string) {
-	r := onward.Request{Target: x.Target, Asked: policy.Chain{
+	r := onward.Request{Target: x.Target, Buffer: &l.path, Asked: policy.Chain{
 		Source: l.way.source, Port: port, Method: x.Method, Path: x.Path, HTTPS: x.HTTPS, Upgrade: x.Upgrade, Fields: x,
 	}}
 	return r.Chain(plan, to, l.parse)

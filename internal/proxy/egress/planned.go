@@ -36,7 +36,7 @@ func (r *requests) planned(x *exchange.Request, d *Decision, plan route.Plan, de
 		Upstream: led.Upstream, ID: uint64(r.ID()), AllowUpgrade: plan.Upgradable(x.Upgrade), Explain: r.way.kit.TellAll, SetHost: led.SetHost, Answer: r.plans.Answer(),
 	}
 	if direction.SetHost == "" && r.chain.Host.IsZero() {
-		direction.SetHost = authority(v)
+		direction.SetHost = r.named(v)
 	}
 	r.Trace(&direction, led.Traced)
 	r.plans.Edit(&direction, x, &plan, nil)

@@ -1,6 +1,8 @@
 package egress
 
 import (
+	"net/netip"
+
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
@@ -18,6 +20,24 @@ type pooled struct {
 	pool    *upstream.Pool // nil before the first
 	made    *pool          // what pool was made for
 	granted granted
+	name    named
+}
+
+// named is what a verdict's destination is called in Host.
+type named struct {
+	name      names.Name
+	addr      netip.Addr
+	port      uint16
+	treatment policy.Treatment
+	text      string
+}
+
+// named is authority, put together anew only where the last one was of something else.
+func (p *pooled) named(v *policy.Verdict) string {
+	if n := &p.name; n.text == "" || n.name != v.Name || n.addr != v.Addr || n.port != v.Port || n.treatment != v.Treatment {
+		*n = named{v.Name, v.Addr, v.Port, v.Treatment, authority(v)}
+	}
+	return p.name.text
 }
 
 // granted says what a grant was made from.

@@ -107,7 +107,7 @@ func (r *requests) forward(d *Decision) exchange.Direction {
 	direction := exchange.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: r.way.kit.TellAll}
 	r.Trace(&direction, propagates(&d.Verdict))
 	if r.chain.Host.IsZero() {
-		direction.SetHost = authority(&d.Verdict)
+		direction.SetHost = r.named(&d.Verdict)
 	}
 	return direction
 }
