@@ -9,6 +9,7 @@ import (
 	"net/http/httputil"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -294,6 +295,7 @@ func FuzzSmuggling(f *testing.F) {
 				return
 			}
 			checkParts(t, out)
+			checkOutside(t, out)
 			source := bufio.NewReader(bytes.NewReader(out))
 			r, err := http.ReadRequest(source)
 			if err != nil {
@@ -311,6 +313,41 @@ func FuzzSmuggling(f *testing.F) {
 			d.requestServed()
 		}
 	})
+}
+
+// checkOutside holds that a copy for a server outside is the same one request, without what is
+// the mesh's own.
+func checkOutside(t *testing.T, out exchange.Message) {
+	t.Helper()
+	was, before := readWhole(t, out)
+	now, after := readWhole(t, Outside(out))
+	if now.Method != was.Method || now.RequestURI != was.RequestURI || now.Host != was.Host || before != after {
+		t.Errorf("of %q, %q leaves", out, Outside(out))
+	}
+	for _, fields := range [][2]http.Header{{was.Header, now.Header}, {was.Trailer, now.Trailer}} {
+		for name, values := range fields[0] {
+			if left := fields[1][name]; isOfMesh([]byte(name)) && left != nil || !isOfMesh([]byte(name)) && !slices.Equal(left, values) {
+				t.Errorf("of %q, %q leaves", out, Outside(out))
+			}
+		}
+	}
+}
+
+func readWhole(t *testing.T, m exchange.Message) (*http.Request, string) {
+	t.Helper()
+	source := bufio.NewReader(bytes.NewReader(m))
+	r, err := http.ReadRequest(source)
+	if err != nil {
+		t.Fatalf("%q: %v", m, err)
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatalf("the body of %q: %v", m, err)
+	}
+	if _, err := http.ReadRequest(source); !errors.Is(err, io.EOF) {
+		t.Fatalf("%q is more than one request", m)
+	}
+	return r, string(body)
 }
 
 // checkParts holds that who takes a request's parts from the Message sends what is
