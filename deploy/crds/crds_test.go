@@ -27,7 +27,7 @@ type definition struct {
 			Name            string
 			Served, Storage bool
 			Subresources    map[string]any
-			Columns         []map[string]string `yaml:"additionalPrinterColumns"`
+			Columns         []map[string]any `yaml:"additionalPrinterColumns"`
 			Schema          struct {
 				OpenAPIV3Schema map[string]any `yaml:"openAPIV3Schema"`
 			}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -88,37 +87,19 @@ func columns(o *api.Object) (headers, cells []string) {
 	case *v1alpha1.EgressPolicySpec:
 		var ports []string
 		for _, p := range spec.To.Ports {
-			ports = append(ports, portText(p.Port, p.Protocol))
+			ports = append(ports, api.PortText(p.Port, p.Protocol))
 		}
-		return []string{"TO", "PORTS"}, []string{some(append(spec.To.Hosts, spec.To.CIDRs...)), some(ports)}
+		return []string{"TO", "PORTS"}, []string{orDash(api.ShortList(append(spec.To.Hosts, spec.To.CIDRs...))), orDash(api.ShortList(ports))}
 	case *v1alpha1.MeshServiceSpec:
 		var ports []string
 		for _, p := range spec.Ports {
-			ports = append(ports, portText(p.Port, p.Protocol))
+			ports = append(ports, api.PortText(p.Port, p.Protocol))
 		}
-		return []string{"PORTS"}, []string{some(ports)}
+		return []string{"PORTS"}, []string{orDash(api.ShortList(ports))}
 	case *v1alpha1.MeshConfigSpec:
 		return []string{"OUTBOUND"}, []string{orDash(spec.OutboundDefault)}
 	}
 	return nil, nil
-}
-
-func portText(port int32, protocol string) string {
-	text := strconv.Itoa(int(port))
-	if protocol != "" {
-		text += "/" + protocol
-	}
-	return text
-}
-
-// maxShown is how many of a list a table shows; -o yaml and describe show all.
-const maxShown = 3
-
-func some(texts []string) string {
-	if len(texts) > maxShown {
-		return fmt.Sprintf("%s + %d more", strings.Join(texts[:maxShown], ","), len(texts)-maxShown)
-	}
-	return orDash(strings.Join(texts, ","))
 }
 
 // statusOfObject reads what the server says of an object; the zero Status where it has said

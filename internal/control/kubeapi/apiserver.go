@@ -76,7 +76,7 @@ func newCRDServer(store storage, dial func(context.Context) (net.Conn, error), c
 	config.Authorization.Authorizer = authorizer.AuthorizerFunc(authorize)
 	config.AdmissionControl = admission.NewChainHandler(plugin, changes)
 	config.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
-		return refuseProtobuf(refuseHeavy(genericapiserver.DefaultBuildHandlerChain(changes.note(handler), c)))
+		return refuseProtobuf(refuseHeavy(genericapiserver.DefaultBuildHandlerChain(changes.note(readableTables(handler)), c)))
 	}
 	if err := etcdOptions.ApplyTo(&config.Config); err != nil {
 		return nil, err
