@@ -18,7 +18,9 @@ const (
 	startIngress      = "the way in is sluice-proxy --ingress HOST:PORT --ingress-route PATH=SERVICE:PORT"
 	startWorkload     = "workloads are no objects here: start one with sluice run --service NAME --listen PORT -- COMMAND"
 	denialIsDefault   = "what no EgressPolicy or EgressRule allows is denied, so a rule that denies is not needed"
-	laterTelemetry    = "records are written by sluice run --report and shown by sluice flows; other sinks are not supported yet"
+	seeLogs           = "sluice flows shows who went where; sluice-proxy --access-log FILE writes a line of each request, or sends it to the collector of --otlp URL"
+	seeMetrics        = "sluice-proxy --metrics HOST:PORT is for Prometheus; with --otlp URL they are sent to a collector"
+	seeTraces         = "spec.telemetry.tracing of the MeshConfig samples traces, sluice-proxy --otlp URL sends them to a collector"
 	laterPolicy       = "the policies of Mixer are not supported yet"
 	seeAll            = "; sluice get all -A shows every rule in force"
 	seeStatus         = "sluice status shows the workloads, and which rules each of them runs"
@@ -36,7 +38,7 @@ var foreign = map[string]string{
 	"gateway":             startIngress + "; a way out needs no gateway: " + writeEgressPolicy,
 	"authorizationpolicy": laterAccess + "; for the way out: " + writeEgressPolicy,
 	"peerauthentication":  laterAccess, "requestauthentication": laterAccess,
-	"telemetry": laterTelemetry, "envoyfilter": "there is no Envoy here; " + writeEgressPolicy,
+	"telemetry": seeLogs + "; " + seeMetrics + "; " + seeTraces, "envoyfilter": "there is no Envoy here; " + writeEgressPolicy,
 	// Kubernetes, and what runs on it.
 	"httproute": writeRouteRule, "grpcroute": writeRouteRule, "tcproute": writeRouteRule, "tlsroute": writeRouteRule,
 	"gatewayclass": startIngress, "ingress": startIngress,
@@ -61,8 +63,8 @@ var foreign = map[string]string{
 	"rule": laterPolicy + seeAll, "attributemanifest": laterPolicy, "checknothing": laterPolicy, "opa": laterPolicy, "servicecontrol": laterPolicy, "servicecontrolreport": laterPolicy, "noop": laterPolicy, "bypass": laterPolicy, "handler": laterPolicy, "instance": laterPolicy, "adapter": laterPolicy, "template": laterPolicy,
 	"denier": denialIsDefault, "listchecker": denialIsDefault, "listentry": denialIsDefault,
 	"quota": laterQuota, "memquota": laterQuota, "redisquota": laterQuota, "quotaspec": laterQuota, "quotaspecbinding": laterQuota,
-	"metric": laterTelemetry, "logentry": laterTelemetry, "reportnothing": laterTelemetry, "tracespan": laterTelemetry, "prometheus": laterTelemetry, "statsd": laterTelemetry, "stdio": laterTelemetry,
-	"fluentd": laterTelemetry, "stackdriver": laterTelemetry, "circonus": laterTelemetry, "solarwinds": laterTelemetry, "edge": laterTelemetry,
+	"metric": seeMetrics, "prometheus": seeMetrics, "statsd": seeMetrics, "circonus": seeMetrics, "solarwinds": seeMetrics, "tracespan": seeTraces,
+	"logentry": seeLogs, "reportnothing": seeLogs, "stdio": seeLogs, "fluentd": seeLogs, "stackdriver": seeLogs, "edge": seeLogs,
 	"kubernetesenv": "workloads say their labels with sluice run --label", "kubernetes": "workloads say their labels with sluice run --label",
 }
 

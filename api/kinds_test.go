@@ -75,7 +75,7 @@ func TestKindOfRefusesByName(t *testing.T) {
 		{"config.istio.io/v1alpha2", "rule", "kind rule is not supported yet: " + laterPolicy + seeAll},
 		{"sluice.dev/v1alpha1", "AccessPolicy", "kind AccessPolicy is not supported yet"},
 		{"config.istio.io/v1alpha2", "EndUserAuthenticationPolicySpec", "kind EndUserAuthenticationPolicySpec is not known: " + laterAccess},
-		{"config.istio.io/v1alpha2", "stdio", "kind stdio is not known: " + laterTelemetry},
+		{"config.istio.io/v1alpha2", "stdio", "kind stdio is not known: " + seeLogs},
 		{"", "EgressPolicy", "kind EgressPolicy is not known in config.istio.io: write apiVersion: sluice.dev/v1alpha1"},
 		{"sluice.dev/v1alpha1", "EgressRule", "kind EgressRule is not known in sluice.dev: write apiVersion: config.istio.io/v1alpha2"},
 		{"sluice.dev/v1", "EgressPolicy", "kind EgressPolicy is not known: apiVersion sluice.dev/v1 is not served, use sluice.dev/v1alpha1"},

@@ -84,6 +84,28 @@ var (
 // IsNamespace reports whether s can be the name of a namespace: a label of RFC 1123.
 func IsNamespace(s string) bool { return dnsLabel().MatchString(s) }
 
+// CheckNamespace says of a namespace of the command line why it cannot be one.
+func CheckNamespace(s string) error {
+	if IsNamespace(s) {
+		return nil
+	}
+	return fmt.Errorf("--namespace %q cannot be a namespace: lower-case letters, digits and inner hyphens, at most 63", s)
+}
+
+// CheckNamespaced refuses a namespace of the command line where nothing that is named is
+// in any: it would be read and ignored.
+func CheckNamespaced(kinds ...*Kind) error {
+	for _, kind := range kinds {
+		if kind.Namespaced {
+			return nil
+		}
+	}
+	if len(kinds) == 0 {
+		return nil
+	}
+	return fmt.Errorf("a %s is the whole mesh's and in no namespace: leave --namespace out", kinds[0].Name)
+}
+
 func (v *validation) metadata(kind *Kind, m *Meta) {
 	switch {
 	case m.Name == "":

@@ -21,6 +21,11 @@ const (
 // the words for types that mean another kind to kubectl. A type of others is answered with
 // what to write here.
 func (s *server) kubectlForm(verb *cobra.Command, args []string) error {
+	if s.namespace != "" {
+		if err := api.CheckNamespace(s.namespace); err != nil {
+			return err
+		}
+	}
 	if len(args) == 0 {
 		return nil
 	}
@@ -28,9 +33,9 @@ func (s *server) kubectlForm(verb *cobra.Command, args []string) error {
 		return explained(args)
 	}
 	if !strings.Contains(args[0], "/") {
-		return typed(args)
+		return s.typed(args)
 	}
-	first := ""
+	first, kinds := "", []*api.Kind(nil)
 	for i, arg := range args {
 		ref, err := api.ParseReference(arg)
 		if errors.Is(err, api.ErrNoReference) {
@@ -46,6 +51,7 @@ func (s *server) kubectlForm(verb *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
+		kinds = append(kinds, ref.Kind)
 		if args[i] = ref.Kind.Resource() + "/" + ref.Name; ref.Namespace == "" {
 			continue
 		}
@@ -57,25 +63,34 @@ func (s *server) kubectlForm(verb *cobra.Command, args []string) error {
 		}
 		first, s.namespace = arg, ref.Namespace
 	}
+	if s.namespace != "" {
+		return api.CheckNamespaced(kinds...)
+	}
 	return nil
 }
 
 // typed translates TYPE[,TYPE...].
-func typed(args []string) error {
+func (s *server) typed(args []string) error {
+	var kinds []*api.Kind
 	words := strings.Split(args[0], ",")
 	for i, word := range words {
 		if strings.EqualFold(word, allTypes) {
 			words[i] = category
+			kinds = append(kinds, api.Kinds()...)
 			continue
 		}
 		kind, err := api.Lookup(word)
 		if err == nil {
 			words[i] = kind.Resource()
+			kinds = append(kinds, kind)
 		} else if err := foreign(word); err != nil {
 			return err
 		}
 	}
 	args[0] = strings.Join(words, ",")
+	if s.namespace != "" && len(kinds) == len(words) { // the server knows the others
+		return api.CheckNamespaced(kinds...)
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -58,6 +59,22 @@ func TestArgumentsGetTheFormOfKubectl(t *testing.T) {
 	}
 	if err := s.kubectlForm(&cobra.Command{Use: "get"}, []string{"egress-rule/books/a"}); err != nil {
 		t.Error(err)
+	}
+	for line, want := range map[string]string{
+		"Not_A er":        `--namespace "Not_A" cannot be a namespace: lower-case letters, digits and inner hyphens, at most 63`,
+		"Not_A":           `--namespace "Not_A" cannot be a namespace: lower-case letters, digits and inner hyphens, at most 63`,
+		"books mc":        "a MeshConfig is the whole mesh's and in no namespace: leave --namespace out",
+		"books mc/x mc/y": "a MeshConfig is the whole mesh's and in no namespace: leave --namespace out",
+		"books mc,er":     "",
+		"books all":       "",
+		"books crd":       "",
+		"books":           "",
+	} {
+		words := strings.Fields(line)
+		err := (&server{namespace: words[0]}).kubectlForm(&cobra.Command{Use: "get"}, words[1:])
+		if got := fmt.Sprint(err); got != want && (err != nil || want != "") {
+			t.Errorf("%s: %s", line, got)
+		}
 	}
 }
 

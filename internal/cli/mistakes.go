@@ -39,8 +39,10 @@ var others = map[string]string{
 	"port-forward": usePublish, "expose": usePublish, "proxy": "sluice-server --api-listen opens the API to kubectl: sluice kubeconfig --help",
 	"config": useKube, "context": useKube, "cluster-info": "sluice status shows the server, sluice doctor this machine", "login": useKube,
 	"auth": "sluice kubeconfig --role reader or editor says what the bearer of the file may do", "certificate": "sluice kubeconfig writes a certificate of a client",
-	"api-resources": seeExplain, "api-versions": seeExplain, "kustomize": useApply, "plugin": "sluice is a plugin of kubectl: kubectl sluice COMMAND",
-	"lint": useValidate, "check": useValidate, "analyze": useValidate,
+	"api-resources": seeExplain, "api-versions": seeExplain, "kustomize": useApply, "alpha": "no command is experimental here: sluice --help lists all",
+	"options": "sluice --help shows the flags of all commands", "kuberc": "no file of preferences is read: flags and variables are all there is, sluice --help shows them",
+	"plugin": "sluice is a plugin of kubectl: kubectl sluice COMMAND",
+	"lint":   useValidate, "check": useValidate, "analyze": useValidate,
 	"add": useApply, "update": useApply, "set": useApply, "put": useApply, "upgrade": "make install replaces the programs: the guide's page Operate says how",
 	// istioctl.
 	"proxy-config": "sluice describe shows a rule and who runs it", "pc": "sluice describe shows a rule and who runs it",

@@ -8,8 +8,8 @@ import (
 // TestEveryCommandOfKubectlAndIstioctlIsOursOrAnswered has the commands of kubectl 1.37 and of
 // istioctl 0.5.
 func TestEveryCommandOfKubectlAndIstioctlIsOursOrAnswered(t *testing.T) {
-	const theirs = `annotate api-resources api-versions apply attach auth autoscale certificate cluster-info completion config
-		cordon cp create debug delete describe diff drain edit events exec explain expose get help kustomize label logs patch plugin
+	const theirs = `alpha annotate api-resources api-versions apply attach auth autoscale certificate cluster-info completion config
+		cordon cp create debug delete describe diff drain edit events exec explain expose get help kuberc kustomize label logs options patch plugin
 		port-forward proxy replace rollout run scale set taint top uncordon version wait
 		context-create deregister experimental gen-deploy kube-inject proxy-config register`
 	root := newRootCommand()

@@ -29,14 +29,21 @@ func parseReferences(cmd *cobra.Command, args []string) ([]reference, error) {
 		return nil, err
 	}
 	namespace, given := namespaceFor(cmd)
+	var kinds []*api.Kind
 	for i := range refs {
 		ref := &refs[i]
+		kinds = append(kinds, ref.Kind)
 		switch {
 		case !ref.Kind.Namespaced:
 		case ref.Namespace == "":
 			ref.Namespace = namespace
 		case given && ref.Namespace != namespace:
-			return nil, fmt.Errorf("%s/%s is in the namespace %s, and --namespace says %s: leave it out", ref.Kind.Kebab, ref.Name, ref.Namespace, namespace)
+			return nil, fmt.Errorf("%s/%s/%s is in the namespace %s, and --namespace says %s: leave it out", ref.Kind.Kebab, ref.Namespace, ref.Name, ref.Namespace, namespace)
+		}
+	}
+	if given {
+		if err := api.CheckNamespaced(kinds...); err != nil {
+			return nil, err
 		}
 	}
 	return refs, nil

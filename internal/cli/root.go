@@ -102,6 +102,7 @@ func checkServerFlags(cmd *cobra.Command, _ []string) error {
 			continue
 		}
 		no := name == flagNamespace && slices.Contains([]string{"backup", "restore", "doctor"}, cmd.Name()) // they are of no one namespace
+		no = no || cmd.HasParent() && cmd.Parent().Name() == "completion"
 		if no || slices.Contains([]string{"demo", "version", "kube-inject", "install", "uninstall"}, cmd.Name()) || name != flagNamespace && cmd.Name() == "validate" || name == flagKubeconfig && cmd.Name() == "run" {
 			return usageError(cmd, cmd.Name()+" takes no --"+name)
 		}
@@ -109,8 +110,8 @@ func checkServerFlags(cmd *cobra.Command, _ []string) error {
 	if kubeconfig, server := cmd.Flags().Lookup(flagKubeconfig), cmd.Flags().Lookup(flagServer); kubeconfig != nil && server != nil && kubeconfig.Changed && server.Changed {
 		return usageError(cmd, "--server and --kubeconfig name a server each: give one")
 	}
-	if namespace, given := namespaceFor(cmd); given && !api.IsNamespace(namespace) {
-		return fmt.Errorf("--namespace %q cannot be a namespace: lower-case letters, digits and inner hyphens, at most 63", namespace)
+	if namespace, given := namespaceFor(cmd); given {
+		return api.CheckNamespace(namespace)
 	}
 	return nil
 }

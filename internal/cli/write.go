@@ -156,19 +156,28 @@ func replace(ctx context.Context, client *rest.Client, o *api.Object) (api.Objec
 	if err != nil {
 		return api.Object{}, "", err
 	}
-	return updated, fmt.Sprintf("Updated config %s to revision %s", updated.ID(), updated.Metadata.ResourceVersion), nil
+	return updated, saidOfUpdate(client, &updated), nil
+}
+
+// saidOfUpdate says the new revision, which a dry run has not got.
+func saidOfUpdate(client *rest.Client, updated *api.Object) string {
+	said := "Updated config " + updated.ID()
+	if !client.DryRun() {
+		said += " to revision " + updated.Metadata.ResourceVersion
+	}
+	return said
 }
 
 // apply creates or updates. Where somebody else creates or deletes the object in
 // between, it begins again, once.
 func apply(ctx context.Context, client *rest.Client, o *api.Object) (api.Object, string, error) {
 	for try := 1; ; try++ {
-		updated, before, err := client.Update(ctx, o, rest.Apply)
+		updated, changed, err := client.Update(ctx, o, rest.Apply)
 		switch {
-		case err == nil && updated.Metadata.ResourceVersion == before:
-			return updated, fmt.Sprintf("Unchanged config %s at revision %s", updated.ID(), before), nil
+		case err == nil && !changed:
+			return updated, fmt.Sprintf("Unchanged config %s at revision %s", updated.ID(), updated.Metadata.ResourceVersion), nil
 		case err == nil:
-			return updated, fmt.Sprintf("Updated config %s to revision %s", updated.ID(), updated.Metadata.ResourceVersion), nil
+			return updated, saidOfUpdate(client, &updated), nil
 		case !rest.IsNotFound(err):
 			return api.Object{}, "", err
 		}

@@ -10,9 +10,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -80,6 +82,9 @@ func New(c Config) (*Client, error) {
 	}
 	return &Client{address: at, timeout: c.Timeout, dryRun: c.DryRun, warn: c.Warn, http: client}, nil
 }
+
+// DryRun reports whether nothing that it writes is stored.
+func (c *Client) DryRun() bool { return c.dryRun }
 
 // Address returns where the server is, for messages.
 func (c *Client) Address() string { return c.address.at }
@@ -184,32 +189,45 @@ const (
 // Update replaces the spec of an object that is there by the one given, and its
 // labels and annotations as how says; what else the store holds of it (finalizers,
 // owners, status) stays. An object that names a resource version is written only
-// over that one; else the newest is, against other writers too. before is the
-// resource version that was there.
-func (c *Client) Update(ctx context.Context, o *api.Object, how Update) (updated api.Object, before string, err error) {
+// over that one; else the newest is, against other writers too. changed says whether
+// it became another, or would: a dry run leaves the resource version as it is.
+func (c *Client) Update(ctx context.Context, o *api.Object, how Update) (updated api.Object, changed bool, err error) {
 	kind, err := api.KindOf(o.APIVersion, o.Kind)
 	if err != nil {
-		return api.Object{}, "", err
+		return api.Object{}, false, err
 	}
 	at, err := member(kind, o.Metadata.Namespace, o.Metadata.Name)
 	if err != nil {
-		return api.Object{}, "", err
+		return api.Object{}, false, err
 	}
 	for try := 1; ; try++ {
 		stored, err := c.do(ctx, http.MethodGet, at, nil, nil)
 		if err != nil {
-			return api.Object{}, "", err
+			return api.Object{}, false, err
 		}
 		body, before, err := merge(stored, o, how)
 		if err != nil {
-			return api.Object{}, "", err
+			return api.Object{}, false, err
 		}
 		updated, err := c.object(ctx, http.MethodPut, at, body)
 		if isConflict(err) && o.Metadata.ResourceVersion == "" && try < conflicts {
 			continue
 		}
-		return updated, before, err
+		if err != nil {
+			return api.Object{}, false, err
+		}
+		changed := updated.Metadata.ResourceVersion != before
+		if c.dryRun && !changed {
+			was, err := api.DecodeJSON(stored)
+			changed = err != nil || !same(&was, &updated)
+		}
+		return updated, changed, nil
 	}
+}
+
+// same says whether two forms of an object ask for the same.
+func same(a, b *api.Object) bool {
+	return reflect.DeepEqual(a.Spec, b.Spec) && maps.Equal(a.Metadata.Labels, b.Metadata.Labels) && maps.Equal(a.Metadata.Annotations, b.Metadata.Annotations)
 }
 
 // merge lays the new form of an object over its stored JSON and returns the JSON

@@ -90,7 +90,8 @@ func TestObjectsAreCreatedReadListedAndDeleted(t *testing.T) {
 
 func TestUpdateKeepsWhatTheStoreAloneHolds(t *testing.T) {
 	server := fakeapi.New()
-	client := newClient(t, Config{Server: server.Start(t)})
+	address := server.Start(t)
+	client := newClient(t, Config{Server: address})
 	stored := func() map[string]any {
 		return map[string]any{
 			"apiVersion": "config.istio.io/v1alpha2", "kind": "EgressRule",
@@ -103,9 +104,25 @@ func TestUpdateKeepsWhatTheStoreAloneHolds(t *testing.T) {
 		server.Put(rulePath, stored())
 		o := rule("b.com")
 		o.Metadata.Labels = map[string]string{"new": "2"}
-		_, before, err := client.Update(context.Background(), o, how)
-		if err != nil || before == "" {
-			t.Fatal(before, err)
+		if _, changed, err := client.Update(context.Background(), o, how); err != nil || !changed {
+			t.Fatal(changed, err)
+		}
+		if _, changed, err := client.Update(context.Background(), o, how); err != nil || changed {
+			t.Errorf("%v: the same once more is a change: %v", how, err)
+		}
+		// A dry run says what would be.
+		trying := newClient(t, Config{Server: address, DryRun: true})
+		if _, changed, err := trying.Update(context.Background(), o, how); err != nil || changed {
+			t.Errorf("%v: a dry run of the same is a change: %v", how, err)
+		}
+		other := rule("c.com")
+		other.Metadata.Labels = o.Metadata.Labels
+		labelled := rule("b.com")
+		labelled.Metadata.Labels = map[string]string{"new": "3"}
+		for _, o := range []*api.Object{other, labelled} {
+			if _, changed, err := trying.Update(context.Background(), o, how); err != nil || !changed {
+				t.Errorf("%v: a dry run of another is no change: %v", how, err)
+			}
 		}
 		got := server.Object(rulePath)
 		metadata := got["metadata"].(map[string]any)
