@@ -132,9 +132,6 @@ func (o *flowOptions) run(cmd *cobra.Command) error {
 	} else if width, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
 		p.layout = p.layout.Within(width)
 	}
-	if err := p.begin(); err != nil {
-		return err
-	}
 	query := url.Values{"n": {strconv.Itoa(o.last)}}
 	filtered := wanted != nil
 	if filtered && o.last > 0 {
@@ -157,6 +154,13 @@ func (o *flowOptions) run(cmd *cobra.Command) error {
 		return p.add(line, &f)
 	}
 	if o.follow {
+		// The header stands there while nothing happens yet, once there is a server.
+		if err := client.Follow(ctx, inspect.FlowsPath, url.Values{"n": {"0"}}, each); err != nil {
+			return err
+		}
+		if err := p.begin(); err != nil {
+			return err
+		}
 		query.Set("follow", "1")
 		if filtered {
 			query.Set("n", "0") // the past ones come first, in a question of their own
@@ -298,12 +302,15 @@ type flowPrinter struct {
 	keep   int
 	holds  bool
 	held   [][]byte
+	begun  bool
 }
 
+// begin prints the header, once.
 func (p *flowPrinter) begin() error {
-	if p.json {
+	if p.begun || p.json {
 		return nil
 	}
+	p.begun = true
 	_, err := p.out.Write(p.layout.AppendHeader(nil))
 	return err
 }
@@ -319,6 +326,9 @@ func (p *flowPrinter) add(line []byte, f *record.Record) error {
 		text = p.layout.AppendText(nil, f)
 	}
 	if !p.holds {
+		if err := p.begin(); err != nil {
+			return err
+		}
 		_, err := p.out.Write(text)
 		return err
 	}
@@ -331,6 +341,9 @@ func (p *flowPrinter) add(line []byte, f *record.Record) error {
 // release prints what is held, and holds nothing from then on.
 func (p *flowPrinter) release() error {
 	p.holds = false
+	if err := p.begin(); err != nil {
+		return err
+	}
 	for _, text := range p.held {
 		if _, err := p.out.Write(text); err != nil {
 			return err
