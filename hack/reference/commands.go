@@ -99,6 +99,7 @@ type help struct {
 	about           string
 	usage, examples []string
 	commands        []string
+	summaries       map[string]string // of commands
 	flags           []flagHelp
 }
 
@@ -123,9 +124,11 @@ func parseHelp(text string) help {
 		parts[at] = append(parts[at], strings.TrimRight(line, " "))
 	}
 	h := help{about: strings.TrimSpace(strings.Join(parts[""], "\n")), usage: indented(parts["Usage"]), examples: indented(parts["Examples"])}
+	h.summaries = map[string]string{}
 	for _, line := range parts["Available Commands"] {
 		if words := strings.Fields(line); len(words) > 0 {
 			h.commands = append(h.commands, words[0])
+			h.summaries[words[0]] = strings.Join(words[1:], " ")
 		}
 	}
 	h.flags = parseFlags(parts["Flags"])

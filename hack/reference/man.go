@@ -37,7 +37,7 @@ func writeManual(s sources, folder string) error {
 			return err
 		}
 		s := sources{root: s.root, binaries: alone}
-		if err := manualOf(s, []string{m.program}, m.section, m.below, pages); err != nil {
+		if err := manualOf(s, []string{m.program}, "", m.section, m.below, pages); err != nil {
 			return err
 		}
 	}
@@ -69,8 +69,9 @@ func copyProgram(program, folder string) error {
 	return os.WriteFile(filepath.Join(folder, filepath.Base(program)), content, 0o755)
 }
 
-// manualOf adds the page of one command, and of those below it.
-func manualOf(s sources, words []string, section string, below bool, pages map[string]string) error {
+// manualOf adds the page of one command, and of those below it. summary is what the command
+// above says of it.
+func manualOf(s sources, words []string, summary, section string, below bool, pages map[string]string) error {
 	text, err := helpOf(s, words)
 	if err != nil {
 		return err
@@ -84,29 +85,32 @@ func manualOf(s sources, words []string, section string, below bool, pages map[s
 		}
 	}
 	h.commands = commands
-	pages[name+"."+section] = manualPage(h, words, section, below)
+	pages[name+"."+section] = manualPage(h, words, summary, section, below)
 	if !below {
 		return nil
 	}
 	for _, c := range h.commands {
-		if err := manualOf(s, append(words[:len(words):len(words)], c), section, below, pages); err != nil {
+		if err := manualOf(s, append(words[:len(words):len(words)], c), h.summaries[c], section, below, pages); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// manualPage is a page in the macros of man(7).
-func manualPage(h help, words []string, section string, below bool) string {
+// manualPage is a page in the macros of man(7). Its line of NAME, which apropos(1) shows, is
+// the summary, of a program the first sentence.
+func manualPage(h help, words []string, summary, section string, below bool) string {
 	var b bytes.Buffer
 	name := strings.Join(words, "-")
-	first, _, _ := strings.Cut(h.about, "\n\n")
-	first = strings.Join(strings.Fields(first), " ")
-	for _, end := range []string{". ", ": "} {
-		first, _, _ = strings.Cut(first, end)
+	if summary == "" {
+		first, _, _ := strings.Cut(h.about, "\n\n")
+		summary = strings.Join(strings.Fields(first), " ")
+		for _, end := range []string{". ", ": "} {
+			summary, _, _ = strings.Cut(summary, end)
+		}
 	}
 	fmt.Fprintf(&b, ".\\\" Written from --help by hack/man.sh; do not edit.\n.TH %s %s \"\" Sluice \"Sluice Manual\"\n", strings.ToUpper(roff(name)), section)
-	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(name), roff(strings.TrimRight(first, ".:")))
+	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(name), roff(strings.TrimRight(summary, ".:")))
 	literal := func(title string, lines []string) {
 		if len(lines) == 0 {
 			return
