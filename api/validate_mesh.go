@@ -31,11 +31,11 @@ func (v *validation) meshService(spec *v1alpha1.MeshServiceSpec) {
 			portNames[port.Name] = true
 		}
 		switch port.Protocol {
-		case "", v1alpha1.ProtocolHTTP, v1alpha1.ProtocolTCP:
-		case v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS, v1alpha1.ProtocolMongo, "http2", "grpc", "udp", "quic", "redis":
+		case "", v1alpha1.ProtocolHTTP, "http2", "grpc", v1alpha1.ProtocolTCP:
+		case v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS, v1alpha1.ProtocolMongo, "udp", "quic", "redis":
 			v.fail(at+".protocol", "protocol %s is not supported yet for a service", port.Protocol)
 		default:
-			v.fail(at+".protocol", "protocol %q is not one of http, tcp", port.Protocol)
+			v.fail(at+".protocol", "protocol %q is not one of http, http2, grpc, tcp", port.Protocol)
 		}
 	}
 	v.labels("spec.selector", spec.Selector)

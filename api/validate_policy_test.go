@@ -217,7 +217,7 @@ func TestMeshServiceAndMeshConfigAreValidated(t *testing.T) {
 		{"MeshService", "{}", "spec.ports: must list at least one port"},
 		{"MeshService", "{ports: [{port: 1}, {port: 1}, {port: 0}]}", "spec.ports[1].port: duplicate port: 1|spec.ports[2].port: port number 0 must be in the range 1..65535"},
 		{"MeshService", "{ports: [{port: 1, name: a}, {port: 2, name: a}, {port: 3, name: A}]}", `spec.ports[1].name: duplicate port name: a|spec.ports[2].name: "A" is not a DNS label`},
-		{"MeshService", "{ports: [{port: 1, protocol: grpc}, {port: 2, protocol: x}]}", `spec.ports[0].protocol: protocol grpc is not supported yet for a service|spec.ports[1].protocol: protocol "x" is not one of http, tcp`},
+		{"MeshService", "{ports: [{port: 1, protocol: udp}, {port: 2, protocol: x}, {port: 3, protocol: http2}, {port: 4, protocol: grpc}]}", `spec.ports[0].protocol: protocol udp is not supported yet for a service|spec.ports[1].protocol: protocol "x" is not one of http, http2, grpc, tcp`},
 		{"MeshService", "{ports: [{port: 1}], selector: {'': a}}", `spec.selector[]: "" is not a label's name`},
 		{"MeshConfig", "{}", ""},
 		{"MeshConfig", "{outboundDefault: Deny, maxStale: 90m}", ""},

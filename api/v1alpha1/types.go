@@ -223,9 +223,10 @@ type ServicePort struct {
 	Name string `json:"name,omitempty"`
 	// Port is a number from 1 to 65535.
 	Port int32 `json:"port"`
-	// Protocol is http or tcp (others: not supported yet). http: each request is routed, and
-	// nothing of the server reaches a client that has not spoken. tcp: the bytes are carried as
-	// they are. Absent: what the client says first decides.
+	// Protocol is http, http2, grpc or tcp (others: not supported yet). http, http2 and grpc: each
+	// request is routed, and nothing of the server reaches a client that has not spoken; http2
+	// and grpc: the server is spoken to in HTTP/2 by prior knowledge, whatever the client speaks.
+	// tcp: the bytes are carried as they are. Absent: what the client says first decides.
 	Protocol string `json:"protocol,omitempty"`
 }
 

@@ -42,6 +42,7 @@ var limitedPackages = []limited{
 	{"Proving a server before TLS is passed through", "internal/proxy/proof"},
 	{"One HTTP exchange", "internal/proxy/exchange"},
 	{"HTTP/1.1", "internal/proxy/http1"},
+	{"HTTP/2", "internal/proxy/http2"},
 	{"Pools of a workload", "internal/proxy/pools"},
 	{"Connections to upstreams", "internal/proxy/upstream"},
 	{"Relaying bytes", "internal/proxy/relay"},

@@ -18,7 +18,7 @@ func parseListen(texts []string) (ports []uint16, protocols map[uint16]policy.Pr
 		number, word, said := strings.Cut(text, "/")
 		port, ok := names.ParsePort(number)
 		if !ok {
-			return nil, nil, fmt.Errorf("--listen %q must be a port from 1 to 65535, with /http or /tcp behind it where it is known what is spoken there", text)
+			return nil, nil, fmt.Errorf("--listen %q must be a port from 1 to 65535, with /http, /http2, /grpc or /tcp behind it where it is known what is spoken there", text)
 		}
 		protocol := policy.ProtocolNone
 		if said {

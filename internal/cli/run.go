@@ -110,7 +110,7 @@ that the report could not be written, 126 and 127 that the command could not be 
 	f.StringVarP(&o.namespace, "namespace", "n", "default", "namespace of the workload")
 	f.StringVar(&o.account, "service-account", "", "service account of the workload")
 	f.StringArrayVar(&o.labels, "label", nil, "K=V, a label of the workload; may be repeated")
-	f.StringSliceVar(&o.listen, "listen", nil, "PORT[/PROTOCOL] on which the command serves; PROTOCOL is http or tcp (default: what a client says first decides); may be repeated")
+	f.StringSliceVar(&o.listen, "listen", nil, "PORT[/PROTOCOL] on which the command serves; PROTOCOL is http, http2, grpc or tcp (default: what a client says first decides); may be repeated")
 	f.BoolVar(&o.watch, "watch", false, "follow the files of --rules while the command runs; their folders are hidden from it")
 	f.StringArrayVar(&o.publish, "publish", nil, "`[ADDR:]PORT[:PORT]`: open a port of the command outside, on 127.0.0.1 without ADDR; may be repeated")
 	f.StringArrayVar(&o.reachHost, "reach-host", nil, "`PORT` of this machine's loopback that the command may reach, as host.sluice.internal; may be repeated")

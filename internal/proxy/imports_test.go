@@ -15,6 +15,7 @@ import (
 // layers below its own alone. The engines below carry know nothing of grants or ways.
 var layers = [][]string{
 	{"rawio", "poller", "exchange", "share"},
+	{"http2"},
 	{"dnsserver", "relay", "resolve", "sniff", "tunnel", "upstream"},
 	{"snapshot", "proof", "http1"},
 	{"gate", "pools"},

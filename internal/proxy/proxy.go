@@ -190,6 +190,7 @@ func (p *Proxy) Drain(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, w := range p.list() {
 		all.Go(func() { w.http.Shutdown(ctx) })
+		all.Go(func() { w.http2.Shutdown(ctx) })
 	}
 	all.Wait()
 }

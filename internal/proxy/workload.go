@@ -22,6 +22,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/follow"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/http1"
+	"sluice.dev/sluice/internal/proxy/http2"
 	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
@@ -54,6 +55,8 @@ type Workload struct {
 	source   policy.Source
 	dns      *dnsserver.Server
 	http     *http1.Server
+	http2    *http2.Server
+	sessions upstream.Sessions
 	kit      carry.Kit
 	portion  *portion // of what the workloads of the process share
 	gate     *gate.Gate
@@ -90,14 +93,14 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 		source: policy.Source{Namespace: of.Namespace, Account: of.Account, Labels: of.Labels},
 	}
 	w.instance.Store(&of.Instance)
-	w.http = http1.NewServer(http1.Config{Settled: p.giveBack})
-	w.portion = p.capacity.join(w.http.CloseIdle, w.closeIdleUpstream)
+	w.http, w.http2 = engines(p.giveBack)
+	w.portion = p.capacity.join(func() bool { return w.http.CloseIdle() || w.http2.CloseIdle() }, w.closeIdleUpstream)
 	w.keepBounds(c.Holder.Load())
 	w.kit = carry.Kit{
 		Instance: w.Instance, Source: record.NewEnd(record.Party{Workload: of.Base(), Service: of.Service, Namespace: of.Namespace, Version: of.Version, Account: of.Account}), For: advice.Options{Namespace: of.Namespace, Labels: of.Labels}, TellAll: p.config.TellAll,
 		Recorder: p.config.Records, HTTP: w.http, Buffers: &p.buffers, Memory: &p.memory, Now: p.config.Now,
 		Hellos: w.portion.hellos, Pipes: w.portion.pipes,
-		Upstream: upstream.Allowance{Open: w.portion.up, Handshakes: w.portion.handshakes, Shaken: p.shaken},
+		Upstream: upstream.Allowance{Open: w.portion.up, Handshakes: w.portion.handshakes, Shaken: p.shaken, Sessions: &w.sessions},
 	}
 	w.kit.Ask = c.Ask
 	if c.Sink != nil {
@@ -303,7 +306,9 @@ func (w *Workload) Close() {
 		w.lookups.Leave()
 		w.mesh.Close()
 		w.work.Wait()
-		w.http.Shutdown(w.ctx) // has no connection left; its sweeper ends
+		w.sessions.Close()
+		w.http2.Shutdown(w.ctx) // has no connection left; its sweeper ends
+		w.http.Shutdown(w.ctx)  // likewise
 		w.portion.leave()
 		w.proxy.detach(w)
 	})

@@ -156,7 +156,7 @@ var table = [...]facts{
 	{ConnectNotSupported, ByMessage, 501, "CONNECT is not supported yet."},
 	{TraceRefused, ByMessage, 405, "TRACE is refused."},
 	{VersionNotSupported, ByMessage, 505, "This proxy speaks HTTP/1.1 and HTTP/1.0."},
-	{HTTP2NotSupported, ByMessage, 505, "HTTP/2 by prior knowledge is not supported yet; use HTTP/1.1."},
+	{HTTP2NotSupported, ByMessage, 505, "HTTP/2 is taken as the first thing on a connection alone, and not while the proxy is ending; use HTTP/1.1."},
 	{ClientGone, ClientsDoing, 499, "The client went away."},
 	{ClientStalled, ClientsDoing, 499, "The client stopped reading its answer."},
 }

@@ -113,7 +113,7 @@ func TestEachReasonHasItsLine(t *testing.T) {
 		"CONNECT":            {said(refusal.ConnectNotSupported, ""), "denied www.example.com:80 (CONNECT is not supported yet.)"},
 		"TRACE":              {said(refusal.TraceRefused, ""), "denied www.example.com:80 (TRACE is refused.)"},
 		"HTTP/0.9":           {said(refusal.VersionNotSupported, ""), "denied www.example.com:80 (This proxy speaks HTTP/1.1 and HTTP/1.0.)"},
-		"HTTP/2":             {said(refusal.HTTP2NotSupported, ""), "denied www.example.com:80 (HTTP/2 by prior knowledge is not supported yet; use HTTP/1.1.)"},
+		"HTTP/2":             {said(refusal.HTTP2NotSupported, ""), "denied www.example.com:80 (HTTP/2 is taken as the first thing on a connection alone, and not while the proxy is ending; use HTTP/1.1.)"},
 	} {
 		var b strings.Builder
 		Print(&b, summaryOf(c.record), nil)

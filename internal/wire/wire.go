@@ -133,7 +133,7 @@ type Service struct {
 }
 
 // ServicePort is a port of a service and what is spoken on it: ProtocolHTTP,
-// ProtocolTCP or, where nobody said it, ProtocolNone. Then what the client says first
+// ProtocolHTTP2, ProtocolGRPC, ProtocolTCP or, where nobody said it, ProtocolNone. Then what the client says first
 // counts.
 type ServicePort struct {
 	Port     uint16          `json:"port"`
@@ -143,10 +143,10 @@ type ServicePort struct {
 // CheckServiceProtocol refuses a protocol that a port of a service cannot have.
 func CheckServiceProtocol(p policy.Protocol) error {
 	switch p {
-	case policy.ProtocolNone, policy.ProtocolHTTP, policy.ProtocolTCP:
+	case policy.ProtocolNone, policy.ProtocolHTTP, policy.ProtocolHTTP2, policy.ProtocolGRPC, policy.ProtocolTCP:
 		return nil
 	}
-	return fmt.Errorf("protocol %s is not supported yet for a service; use http or tcp", p)
+	return fmt.Errorf("protocol %s is not supported yet for a service; use http, http2, grpc or tcp", p)
 }
 
 // Find returns what is spoken on a port; ok is false where the service does not have it.

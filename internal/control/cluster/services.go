@@ -168,6 +168,10 @@ func spoken(p *corev1.ServicePort) policy.Protocol {
 	switch said {
 	case "http", "ws":
 		return policy.ProtocolHTTP
+	case "http2", "h2c":
+		return policy.ProtocolHTTP2
+	case "grpc":
+		return policy.ProtocolGRPC
 	case "tcp", "tls", "https", "wss", "mongo", "mysql", "redis", "postgresql", "postgres":
 		return policy.ProtocolTCP
 	}

@@ -45,6 +45,9 @@ func (r *Requests) Kit() *Kit { return r.kit }
 // Conn returns what Init was given.
 func (r *Requests) Conn() *gate.Conn { return r.conn }
 
+// About returns what Init was given.
+func (r *Requests) About() About { return r.about }
+
 // ID is of the request under way.
 func (r *Requests) ID() record.ID { return r.id }
 

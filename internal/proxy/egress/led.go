@@ -42,7 +42,7 @@ func (l *led) Lead(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, t
 		l.records.DeniedWhere(chain, &d.Verdict)
 		return follow.Led{}, l.records.Deny(s, chain, &d.Verdict), false
 	}
-	pool, err := l.poolFor(&d, chain)
+	pool, err := l.poolFor(&d, chain, versionsOf(&d.Verdict, x.PriorKnowledge))
 	if err != nil {
 		return follow.Led{}, l.records.Fail(refusal.Of(err)), false
 	}
@@ -73,7 +73,7 @@ func (l *led) Holds(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, 
 	if !d.Verdict.Passes() {
 		return false
 	}
-	key, _, err := l.way.key(s, &d.Verdict)
+	key, _, err := l.way.key(s, &d.Verdict, versionsOf(&d.Verdict, x.PriorKnowledge))
 	if err != nil {
 		return false
 	}
@@ -101,7 +101,7 @@ func (l *led) Copy(out exchange.Message, c follow.Copy) {
 		record.Close(0, nil)
 		return
 	}
-	pool, _, err := l.way.pool(&d, &chain)
+	pool, _, err := l.way.pool(&d, &chain, versionsOf(&d.Verdict, c.PriorKnowledge))
 	if err != nil {
 		record.Close(0, err)
 		return

@@ -51,7 +51,7 @@ func (r *requests) lead(x *exchange.Request, d *Decision, plan route.Plan, to ro
 	if plan.Elsewhere(&to) || plan.Does() != nil && plan.Does().Rewrite != nil {
 		return r.plans.Lead(d.Snapshot, x, plan, to, d.Verdict.Port)
 	}
-	pool, err := r.poolFor(d, &r.chain)
+	pool, err := r.poolFor(d, &r.chain, versionsOf(&d.Verdict, x.PriorKnowledge))
 	if err != nil {
 		return follow.Led{}, r.Fail(refusal.Of(err)), false
 	}

@@ -16,9 +16,10 @@ type pooled struct {
 	way     *Way
 	records *carry.Requests
 
-	last    Decision       // that led to pool
-	pool    *upstream.Pool // nil before the first
-	made    *pool          // what pool was made for
+	last    Decision          // that led to pool
+	spoken  upstream.Versions // with it
+	pool    *upstream.Pool    // nil before the first
+	made    *pool             // what pool was made for
 	granted granted
 	name    named
 }
@@ -65,19 +66,32 @@ func (g *allowed) sameRequest(rule *policy.Rule, c *policy.Chain) bool {
 	return g.chain.HTTPS == c.HTTPS && (len(rule.HTTP) == 0 || g.chain.Method == c.Method && g.chain.Path == c.Path && g.chain.Upgrade == c.Upgrade)
 }
 
+// versionsOf is which versions of HTTP are spoken with the server of a request that passes.
+// One of HTTP/2 in the clear came by prior knowledge of that server, which is asked for it
+// likewise; where TLS is ours to begin, the server chooses.
+func versionsOf(v *policy.Verdict, known bool) upstream.Versions {
+	switch {
+	case !known:
+		return upstream.HTTP11
+	case v.Treatment == policy.Originate:
+		return upstream.Either
+	}
+	return upstream.HTTP2
+}
+
 // poolFor returns the pool that a decision leads to: the last one where the decision
 // says the same. Its snapshot counts too, for the roots are its.
-func (p *pooled) poolFor(d *Decision, chain *policy.Chain) (*upstream.Pool, error) {
+func (p *pooled) poolFor(d *Decision, chain *policy.Chain, spoken upstream.Versions) (*upstream.Pool, error) {
 	last, v := &p.last.Verdict, &d.Verdict
-	if p.pool != nil && p.last.Snapshot == d.Snapshot && last.Rule == v.Rule && last.Name == v.Name && last.Addr == v.Addr && last.Treatment == v.Treatment && !p.pool.Closed() &&
+	if p.pool != nil && p.spoken == spoken && p.last.Snapshot == d.Snapshot && last.Rule == v.Rule && last.Name == v.Name && last.Addr == v.Addr && last.Treatment == v.Treatment && !p.pool.Closed() &&
 		v.Rule.TLS.ClientCertificate == (policy.ClientCertificate{}) { // one may have been renewed
 		return p.pool, nil
 	}
-	pool, made, err := p.way.pool(d, chain)
+	pool, made, err := p.way.pool(d, chain, spoken)
 	if err != nil {
 		return nil, err
 	}
-	p.last, p.pool, p.made = *d, pool, made
+	p.last, p.spoken, p.pool, p.made = *d, spoken, pool, made
 	if now := p.records.Conn().Snapshot(); now != d.Snapshot {
 		p.way.Recheck(now) // it was swapped in before the pool could be asked
 	}

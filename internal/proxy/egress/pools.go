@@ -29,11 +29,13 @@ type poolKey struct {
 	roots      string
 	minVersion policy.TLSVersion
 	shown      certificateID
+	versions   upstream.Versions
 }
 
 // pool is what a pool was made for, and where it led.
 type pool struct {
 	chain   policy.Chain
+	spoken  upstream.Versions
 	target  resolve.Target
 	behind  string // the proxy that it goes through; "" for none
 	reached reached
@@ -85,16 +87,16 @@ func (r *reached) leads(consent policy.Consent) bool {
 
 // pool returns the pool of connections to what a decision lets pass: plain, or with TLS
 // that we originate and verify.
-func (w *Way) pool(d *Decision, chain *policy.Chain) (*upstream.Pool, *pool, error) {
+func (w *Way) pool(d *Decision, chain *policy.Chain, spoken upstream.Versions) (*upstream.Pool, *pool, error) {
 	v := &d.Verdict
-	key, shown, err := w.key(d.Snapshot, v)
+	key, shown, err := w.key(d.Snapshot, v, spoken)
 	if err != nil {
 		return nil, nil, err
 	}
 	to, _ := w.behind(v)
-	made := &pool{chain: keep(chain), target: w.target(v), behind: to.behind}
+	made := &pool{chain: keep(chain), spoken: spoken, target: w.target(v), behind: to.behind}
 	return w.pools.Get(key, made, sameTarget, func() (upstream.Config, error) {
-		config := upstream.Config{Allowance: w.kit.Upstream, Behind: made.behind, Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dialPool(ctx, made) }}
+		config := upstream.Config{Allowance: w.kit.Upstream, Versions: spoken, Behind: made.behind, Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dialPool(ctx, made) }}
 		if key.tls {
 			var err error
 			if config.TLS, err = w.tlsConfig(d.Snapshot, v, shown); err != nil {
@@ -107,8 +109,8 @@ func (w *Way) pool(d *Decision, chain *policy.Chain) (*upstream.Pool, *pool, err
 
 // key says which pool serves a verdict, and the client certificate of its connections:
 // nil where the rule names none.
-func (w *Way) key(s *snapshot.Snapshot, v *policy.Verdict) (key poolKey, shown *clientCertificate, err error) {
-	key = poolKey{rule: v.Rule.ID, name: v.Name, address: v.Addr, port: v.Port}
+func (w *Way) key(s *snapshot.Snapshot, v *policy.Verdict, spoken upstream.Versions) (key poolKey, shown *clientCertificate, err error) {
+	key = poolKey{rule: v.Rule.ID, name: v.Name, address: v.Addr, port: v.Port, versions: spoken}
 	if v.Treatment != policy.Originate {
 		return key, nil, nil
 	}
@@ -160,7 +162,7 @@ func (w *Way) fateOf(key poolKey, of *pool, s *snapshot.Snapshot) pools.Fate {
 	case of.leads(v.Consent):
 		return pools.Abort
 	}
-	if now, _, err := w.key(s, &v); err != nil || now != key || !sameTarget(of, &pool{target: w.target(&v)}) {
+	if now, _, err := w.key(s, &v, of.spoken); err != nil || now != key || !sameTarget(of, &pool{target: w.target(&v)}) {
 		return pools.End
 	}
 	return pools.Keep

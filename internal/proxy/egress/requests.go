@@ -11,6 +11,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/follow"
+	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
@@ -28,11 +29,25 @@ type requests struct {
 }
 
 func newRequests(c *connection) *requests {
-	r := &requests{chain: c.chain}
-	r.Init(c.way.kit, c.conn, about(&c.chain, ""))
-	r.pooled = pooled{way: c.way, records: &r.Requests}
-	r.plans.Init(&r.Requests, c.way.ways, true)
+	return requestsOn(c.way, c.conn, c.chain, about(&c.chain, ""))
+}
+
+func requestsOn(w *Way, conn *gate.Conn, chain policy.Chain, about carry.About) *requests {
+	r := &requests{chain: chain}
+	r.Init(w.kit, conn, about)
+	r.pooled = pooled{way: w, records: &r.Requests}
+	r.plans.Init(&r.Requests, w.ways, true)
 	return r
+}
+
+// Branch implements exchange.Multiplexed: each of the requests that go side by side has a
+// chain, a verdict and a grant of its own.
+func (r *requests) Branch() (exchange.Branch, bool) {
+	conn, ctx, ok := r.Conn().Branch()
+	if !ok {
+		return exchange.Branch{}, false
+	}
+	return exchange.Branch{Context: ctx, Director: requestsOn(r.way, conn, r.chain, r.About()), Leave: conn.Leave}, true
 }
 
 // Direct implements exchange.Director: the name chain, the verdict, and the pool that
@@ -88,12 +103,12 @@ func (r *requests) pass(x *exchange.Request, d *Decision, delayed bool) exchange
 			return r.planned(x, d, plan, delayed)
 		}
 	}
-	return r.forward(d)
+	return r.forward(x, d)
 }
 
 // forward directs a request to the host that it is for.
-func (r *requests) forward(d *Decision) exchange.Direction {
-	pool, err := r.poolFor(d, &r.chain)
+func (r *requests) forward(x *exchange.Request, d *Decision) exchange.Direction {
+	pool, err := r.poolFor(d, &r.chain, versionsOf(&d.Verdict, x.PriorKnowledge))
 	if err != nil {
 		return r.Fail(refusal.Of(err))
 	}

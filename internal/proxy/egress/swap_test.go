@@ -49,12 +49,12 @@ func TestAPoolOfRulesThatWereSwappedOutMeanwhileTakesNoRequests(t *testing.T) {
 	r.Init(w.kit, conn, carry.About{})
 	r.pooled = pooled{way: w, records: &r.Requests}
 	d := decide(old, &r.chain)
-	pool, err := r.poolFor(&d, &r.chain)
+	pool, err := r.poolFor(&d, &r.chain, upstream.HTTP11)
 	if err != nil || !pool.Closed() {
 		t.Errorf("%v; it takes requests to the addresses of the old rules", err)
 	}
 	now := decide(conn.Snapshot(), &r.chain)
-	if pool, err := r.poolFor(&now, &r.chain); err != nil || pool.Closed() {
+	if pool, err := r.poolFor(&now, &r.chain, upstream.HTTP11); err != nil || pool.Closed() {
 		t.Errorf("the next request has no pool: %v", err)
 	}
 }

@@ -29,6 +29,22 @@ type Director interface {
 	Refused(o Outcome)
 }
 
+// Multiplexed is a Director whose connection may carry requests side by side, as HTTP/2 does.
+// Of itself it gets what Refused tells; each Branch directs one request after the other.
+type Multiplexed interface {
+	Director
+	// Branch opens one; ok is false where no more may be served at once. It does not wait.
+	Branch() (b Branch, ok bool)
+}
+
+// Branch is what one of the requests that a connection carries side by side is served with,
+// and those after it. Leave ends it.
+type Branch struct {
+	Context  context.Context // ends with what lets the request live
+	Director Director
+	Leave    func()
+}
+
 // Request is the head of one request. It belongs to the engine, which uses one
 // value for all requests of a connection: neither it nor a string in it may be
 // kept after Done has returned (strings.Clone keeps one; a Later may use them).
@@ -41,7 +57,10 @@ type Request struct {
 	HTTPS   bool   // the target was an https URL (absolute form, RFC 9112 section 3.2.2)
 	Upgrade string // the protocol that the client asks to change to and that may be passed on; ""
 	Version Version
-	Fields  Fields // the header fields; nil: none
+	// PriorKnowledge says that the client speaks HTTP/2, and by that that its server does.
+	PriorKnowledge bool
+	GRPC           bool   // it is a call of gRPC, in HTTP/2: no server of HTTP/1.1 can answer it
+	Fields         Fields // the header fields; nil: none
 	// Bound is where connections are held for this client alone, because it signed in
 	// there or was asked to (NTLM, Negotiate): a Director that has a choice chooses one
 	// of these; none of them is a Choice. Nil for nearly all.
@@ -68,12 +87,16 @@ type Version uint8
 const (
 	HTTP11 Version = iota
 	HTTP10
+	HTTP2
 )
 
 // String returns "HTTP/1.1", as logs have it.
 func (v Version) String() string {
-	if v == HTTP10 {
+	switch v {
+	case HTTP10:
 		return "HTTP/1.0"
+	case HTTP2:
+		return "HTTP/2"
 	}
 	return "HTTP/1.1"
 }

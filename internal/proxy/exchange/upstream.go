@@ -3,6 +3,7 @@ package exchange
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/netip"
 	"unsafe"
 )
@@ -26,6 +27,10 @@ type Upstream interface {
 	// Dial opens a new Stream. Its error is a *refusal.Error.
 	Dial(ctx context.Context) (Stream, error)
 }
+
+// ErrNotBegun is what a Stream fails with where its server has not begun with the exchange:
+// it may be sent again, whatever it is.
+var ErrNotBegun = errors.New("the server has not begun with the request")
 
 // Choice is implemented by an Upstream that stands for the one that it has chosen. It is
 // for the requests of one client connection, used by that one's goroutine alone, and what

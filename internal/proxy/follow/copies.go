@@ -89,6 +89,8 @@ type Copy struct {
 	Port  uint16
 	Rule  string // that says so
 	HTTPS bool   // the target of the request was an https URL
+	// PriorKnowledge is the request's.
+	PriorKnowledge bool
 }
 
 // mirror sends a copy of the request of the moment elsewhere: an exchange.Mirror. It
@@ -110,7 +112,7 @@ func (p *Plans) Mirror(x *exchange.Request, plan *route.Plan, port uint16) excha
 	if !ok {
 		return nil
 	}
-	p.mirror = mirror{leader: p.leader(&to), copy: Copy{To: to, Port: port, Rule: plan.Rule, HTTPS: x.HTTPS}}
+	p.mirror = mirror{leader: p.leader(&to), copy: Copy{To: to, Port: port, Rule: plan.Rule, HTTPS: x.HTTPS, PriorKnowledge: x.PriorKnowledge}}
 	return &p.mirror
 }
 

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"context"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -68,6 +69,17 @@ func (c *Conn) Arrive(down *net.TCPConn) {
 		down.SetLinger(0)
 		down.SetDeadline(time.Unix(1, 0))
 	}
+}
+
+// Branch lets one of the requests that a connection carries side by side live by a grant of
+// its own, as a connection does; it counts as one. It has one hold on it. ok is false where
+// the workload has as many as it may, or the connection has ended.
+func (c *Conn) Branch() (branch *Conn, ctx context.Context, ok bool) {
+	if c.Ended() != nil || c.life.Err() != nil || !c.gate.config.Share.Try(1) {
+		return nil, nil, false
+	}
+	branch, ctx = c.gate.enter(c.life.Context, nil)
+	return branch, ctx, branch != nil
 }
 
 // Snapshot returns the snapshot that counts now.

@@ -13,6 +13,7 @@ import (
 // exchange asks about the request at r and follows the answer.
 func (d *conn) exchange() next {
 	d.endPatience()
+	d.later = true
 	start := d.server.now()
 	d.received, d.until = 0, 0
 	d.begun, d.headBy, d.attempts, d.retry, d.edits = start, 0, 0, nil, nil

@@ -29,8 +29,9 @@ const (
 // but watch, wait and the atomic flags; to nobody while it is parked.
 type conn struct {
 	server   *Server
-	tcp      *net.TCPConn
+	tcp      client
 	raw      syscall.RawConn
+	stream   Stream // tcp, where that is one; raw is nil then
 	stepFunc func(uintptr) bool
 	ctx      context.Context
 	director exchange.Director
@@ -77,6 +78,8 @@ type conn struct {
 	life    Life        // nil: it is not to be parked
 	unwatch func() bool // ends the watch on ctx
 	place   parkingPlace
+	turned  *turn // to HTTP/2; nil: it is not
+	later   bool  // a request was served
 
 	newer, older *conn // in Server.newest, under its mutex
 	seenWaiting  int64 // the sweeper's
@@ -122,7 +125,7 @@ func (d *conn) takePrefix(prefix []byte) {
 // then it is another's. Else it has ended.
 func (d *conn) serve() (parked bool) {
 	for {
-		err := d.raw.Read(d.stepFunc)
+		err := d.read()
 		d.inside = false
 		then := d.then
 		switch {
@@ -175,7 +178,7 @@ func (d *conn) end() {
 // step serves what has come. It returns false to wait for more, inside the
 // callback, and true to leave it with then set.
 func (d *conn) step(fd uintptr) bool {
-	d.inside, d.fd = true, fd
+	d.inside, d.fd = d.stream == nil, fd
 	for {
 		if d.scratch == nil {
 			d.scratch = scratches.Get().(*scratch)
@@ -190,7 +193,7 @@ func (d *conn) step(fd uintptr) bool {
 			d.then = d.refuse(d.server.limits.request(longHead))
 			return true
 		}
-		n, errno := rawio.Read(fd, d.scratch.in[d.w:])
+		n, errno := d.readNow(d.scratch.in[d.w:])
 		switch {
 		case errno == syscall.EAGAIN:
 			// Reading until here, and not until a short read: data and FIN
@@ -252,6 +255,9 @@ func (d *conn) serveBuffered() next {
 			continue
 		}
 		ready, bad := d.ready()
+		if bad == http2Preface && d.turns() {
+			return endNow
+		}
 		if bad != fine {
 			return d.refuse(d.server.limits.request(bad))
 		}

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"errors"
 	"time"
 
 	"sluice.dev/sluice/internal/proxy/exchange"
@@ -70,7 +71,7 @@ func (d *conn) attempt(dir *exchange.Direction, out exchange.Message) (exchange.
 	}
 	up := d.scratch.up[headRoom : len(d.scratch.up)-tailRoom]
 	n, err := u.Exchange(out, up)
-	if err != nil && u.Reused() && replayable && !d.watch.fired() && !isTimeout(err) {
+	if err != nil && (u.Reused() && replayable || errors.Is(err, exchange.ErrNotBegun)) && !d.watch.fired() && !isTimeout(err) {
 		// An upstream that closed an idle connection while we wrote: nothing of
 		// an answer came, and sending the request again changes nothing.
 		d.watched(nil)

@@ -56,6 +56,9 @@ func unsendable(r *exchange.Reply) string {
 // is gone.
 func (d *conn) sendReply(r *exchange.Reply, id uint64, closes bool) bool {
 	head := d.head // nil: the request could not be read
+	if d.isGRPC() {
+		return d.write(grpcReply(r, id))
+	}
 	body, contentType := replyBody(r, id, head != nil && prefersJSON(head))
 	out := make([]byte, 0, 512+len(body))
 	out = append(out, "HTTP/1.1 "...)

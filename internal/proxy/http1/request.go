@@ -12,10 +12,14 @@ func (d *conn) describe(h *head) {
 	}
 	x.HTTPS = h.https
 	x.Upgrade, _ = h.upgradesTo()
-	x.Version = exchange.HTTP11
-	if h.http10 {
+	x.Version, x.GRPC = exchange.HTTP11, false
+	switch {
+	case d.stream != nil:
+		x.Version, x.GRPC = exchange.HTTP2, d.stream.GRPC()
+	case h.http10:
 		x.Version = exchange.HTTP10
 	}
+	x.PriorKnowledge = x.Version == exchange.HTTP2 && x.Upgrade == "" // a connection that changes its protocol is of HTTP/1.1
 	x.Fields = h
 	x.Bound = d.bound
 }

@@ -25,6 +25,9 @@ type Config struct {
 	// parked since the last time, and no further ones come: what took memory to let them in
 	// is not needed any more. It must not block for long.
 	Settled func()
+	// HTTP2, where not nil, takes a connection whose client speaks HTTP/2 by prior knowledge
+	// and whose Director is Multiplexed, with what was read of it, until it ends.
+	HTTP2 func(ctx context.Context, tcp *net.TCPConn, said []byte, director exchange.Multiplexed)
 }
 
 // Server serves connections, each by its own Director. They run on their callers'
@@ -39,6 +42,7 @@ type Server struct {
 	draining   atomic.Bool // set under mu
 	parking    parking
 	settled    settled
+	http2      func(ctx context.Context, tcp *net.TCPConn, said []byte, director exchange.Multiplexed)
 
 	mu          sync.Mutex
 	newest      *conn // of all connections, linked
@@ -59,6 +63,7 @@ func NewServer(config Config) *Server {
 		holdTime:   holdTime,
 		patience:   patience,
 		empty:      make(chan struct{}),
+		http2:      config.HTTP2,
 	}
 	if s.now == nil {
 		start := time.Now()
@@ -87,7 +92,11 @@ func (s *Server) Serve(ctx context.Context, tcp *net.TCPConn, prefix []byte, dir
 	}
 	d.watchEnd()
 	d.takePrefix(prefix)
-	if !d.serve() {
+	switch {
+	case d.serve(): // it is parked
+	case d.turned != nil:
+		d.endTurned(ctx, tcp)
+	default:
 		d.end()
 	}
 	return nil

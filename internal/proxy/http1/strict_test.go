@@ -434,8 +434,8 @@ func TestHTTP2ByPriorKnowledgeIsToldToUseHTTP1(t *testing.T) {
 	if goaway[3] != 7 || goaway[16] != 0xd {
 		t.Errorf("goaway %q", goaway)
 	}
-	c.want("HTTP/2 by prior knowledge is not supported yet; use HTTP/1.1.")
-	if got := c.bytes(0); got != "" || int(goaway[2]) != 8+len("HTTP/2 by prior knowledge is not supported yet; use HTTP/1.1.") {
+	c.want("HTTP/2 is taken as the first thing on a connection alone, and not while the proxy is ending; use HTTP/1.1.")
+	if got := c.bytes(0); got != "" || int(goaway[2]) != 8+len("HTTP/2 is taken as the first thing on a connection alone, and not while the proxy is ending; use HTTP/1.1.") {
 		t.Errorf("the frame's length is %d", goaway[2])
 	}
 	c.CloseWrite()

@@ -141,6 +141,9 @@ func (d *conn) goneMeanwhile(now time.Duration, word int64) bool {
 	if !d.sameMeanwhile(now, word) {
 		return false
 	}
+	if d.stream != nil {
+		return false // it calls leaveAlone
+	}
 	gone := false
 	d.raw.Control(func(fd uintptr) { gone = rawio.Gone(fd) || d.untilFIN.Load() && rawio.Ended(fd) })
 	return gone

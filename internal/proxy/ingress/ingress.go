@@ -53,12 +53,26 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn) {
 	if local, ok := conn.Down().LocalAddr().(*net.TCPAddr); ok {
 		about.Port = local.AddrPort().Port()
 	}
+	w.kit.HTTP.Serve(ctx, conn.Down(), nil, w.requestsOf(conn, about, forwarded(conn.Down())), conn)
+}
+
+// requestsOf directs requests of a client of which a service learns what appended says.
+func (w *Way) requestsOf(conn *gate.Conn, about carry.About, appended []exchange.Field) *requests {
 	r := &requests{way: w}
 	r.Init(w.mesh, conn, about)
 	r.Edge = true
-	r.Remove, r.Append = forwarding, forwarded(conn.Down())
+	r.Remove, r.Append = forwarding, appended
 	r.Denied = func(_ *snapshot.Snapshot, _ mesh.Target, v policy.Verdict) exchange.Direction { return r.deny(v) }
-	w.kit.HTTP.Serve(ctx, conn.Down(), nil, r, conn)
+	return r
+}
+
+// Branch implements exchange.Multiplexed.
+func (r *requests) Branch() (exchange.Branch, bool) {
+	conn, ctx, ok := r.Conn().Branch()
+	if !ok {
+		return exchange.Branch{}, false
+	}
+	return exchange.Branch{Context: ctx, Director: r.way.requestsOf(conn, r.About(), r.Append), Leave: conn.Leave}, true
 }
 
 // requests directs the requests of one connection from outside.
@@ -72,6 +86,7 @@ type requests struct {
 func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	s := r.Conn().Snapshot()
 	r.Open(x, s)
+	x.PriorKnowledge = x.PriorKnowledge && x.GRPC // a client from outside knows the edge alone
 	if reason := s.Policy.DeniesAll(); reason != "" {
 		return r.deny(policy.Verdict{Reason: reason})
 	}

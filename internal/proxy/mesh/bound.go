@@ -14,7 +14,7 @@ func (w *Way) stay(d *Decision, to Target, bound []exchange.Upstream) {
 	for destination := range d.Plan.Destinations {
 		all := d.Snapshot.Endpoints(destination.Service)
 		for i := range all {
-			if fits(&all[i], destination.Labels, to.Port) && w.holds(keyOf(&all[i], to.Port), bound) {
+			if fits(&all[i], destination.Labels, to.Port) && w.holds(keyOf(&all[i], to.Port, d.Versions), bound) {
 				d.Endpoint, d.Why = &all[i], nil
 				return
 			}

@@ -23,6 +23,11 @@ func (c *connection) bytes(ctx context.Context, said []byte, release func()) {
 	}
 }
 
+// speaksHTTP reports whether there are requests alone on a port.
+func speaksHTTP(p policy.Protocol) bool {
+	return p == policy.ProtocolHTTP || p == policy.ProtocolHTTP2 || p == policy.ProtocolGRPC
+}
+
 // reached is what came of a decision about the connection as a whole.
 type reached struct {
 	Decision
@@ -33,11 +38,11 @@ type reached struct {
 }
 
 // reach decides about the connection as a whole and connects to its endpoint. On a port
-// that is http now there are requests alone.
+// that is http, http2 or grpc now there are requests alone.
 func (c *connection) reach(ctx context.Context) (r reached) {
 	r.Decision = c.way.decide(c.conn.Snapshot(), c.to, route.Request{Ends: route.Ends{Source: c.way.caller.V4, Destination: c.dialled}})
 	if service := r.Snapshot.Service(c.to.Service); service != nil {
-		if spoken, _ := service.Find(c.to.Port); spoken == policy.ProtocolHTTP && r.Verdict.Passes() {
+		if spoken, _ := service.Find(c.to.Port); speaksHTTP(spoken) && r.Verdict.Passes() {
 			r.Verdict = r.Verdict.Denied(refusal.ProtocolMismatch)
 		}
 	}

@@ -19,12 +19,13 @@ const maxTries = 5
 
 // candidates is the endpoints that may take one call, and those that did not.
 type candidates struct {
-	way     *Way
-	port    uint16
-	fit     []*wire.Endpoint
-	current *wire.Endpoint
-	tried   [maxTries]*wire.Endpoint
-	n       int
+	way      *Way
+	versions upstream.Versions
+	port     uint16
+	fit      []*wire.Endpoint
+	current  *wire.Endpoint
+	tried    [maxTries]*wire.Endpoint
+	n        int
 }
 
 // next goes on to another endpoint, where the current one did not take the connection
@@ -97,8 +98,8 @@ type call struct {
 // begin is for the next request.
 func (c *call) begin(n *noted, d *Decision, port uint16) error {
 	n.via(d.Endpoint, d.Rule)
-	pool, err := n.way.pool(d.Endpoint, port)
-	c.candidates = candidates{way: n.way, port: port, fit: d.fit, current: d.Endpoint}
+	pool, err := n.way.pool(d.Endpoint, port, d.Versions)
+	c.candidates = candidates{way: n.way, versions: d.Versions, port: port, fit: d.fit, current: d.Endpoint}
 	c.noted, c.rule, c.pool = n, d.Rule, pool
 	return err
 }
@@ -120,7 +121,7 @@ func (c *call) Dial(ctx context.Context) (exchange.Stream, error) {
 			return nil, c.explain(err)
 		}
 		c.noted.via(c.current, c.rule)
-		if c.pool, err = c.way.pool(c.current, c.port); err != nil {
+		if c.pool, err = c.way.pool(c.current, c.port, c.versions); err != nil {
 			return nil, err
 		}
 		if stream := c.pool.Take(); stream != nil {
@@ -137,7 +138,7 @@ func (c *call) Another() bool {
 		return false
 	}
 	var err error
-	c.anotherPool, err = c.way.pool(c.another, c.port)
+	c.anotherPool, err = c.way.pool(c.another, c.port, c.versions)
 	return err == nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
@@ -32,6 +33,8 @@ type Decision struct {
 	Plan     route.Plan     // if it passes and the service has the port
 	Endpoint *wire.Endpoint // where to, if it passes and Why is nil; the snapshot's
 	Why      *refusal.Error // why there is no endpoint, if it passes
+
+	Versions upstream.Versions // of HTTP, that its endpoints are spoken to in
 
 	fit []*wire.Endpoint // Endpoint, and those that may take its place
 }
@@ -57,15 +60,36 @@ func (w *Way) planned(s *snapshot.Snapshot, to Target, r route.Request) Decision
 	return d
 }
 
-// served reports whether a service has a port; else d.Why says so.
+// served reports whether a service has a port, and notes what is spoken there; else d.Why says so.
 func served(d *Decision, of names.Name, port uint16) bool {
 	if service := d.Snapshot.Service(of); service != nil {
-		if _, ok := service.Find(port); !ok {
+		spoken, ok := service.Find(port)
+		if !ok {
 			d.Why = refusal.New(refusal.NoSuchPort, noSuchPort(service, port))
 			return false
 		}
+		d.Versions = versionsOf(spoken, false)
 	}
 	return true
+}
+
+// spokenOn is what is spoken on a port of a service: ProtocolNone where nobody says it.
+func spokenOn(s *snapshot.Snapshot, of names.Name, port uint16) policy.Protocol {
+	service := s.Service(of)
+	if service == nil {
+		return policy.ProtocolNone
+	}
+	spoken, _ := service.Find(port)
+	return spoken
+}
+
+// versionsOf is in which versions of HTTP the servers of a port are spoken to: in HTTP/2 where
+// that is spoken there, or where the client of a request knows it.
+func versionsOf(spoken policy.Protocol, known bool) upstream.Versions {
+	if known || spoken == policy.ProtocolHTTP2 || spoken == policy.ProtocolGRPC {
+		return upstream.HTTP2
+	}
+	return upstream.HTTP11
 }
 
 // choose is the second half, for a connection that goes on as a whole: the plan draws a

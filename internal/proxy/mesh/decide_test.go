@@ -160,7 +160,7 @@ func TestAnEndpointThatIsNoPodIsNotReachedAndSaysSo(t *testing.T) {
 	bare.Proxy, moved.Addresses = "", pod.Addresses[1:]
 	second.Addresses = []netip.Addr{pod.Addresses[0], netip.MustParseAddr("127.0.0.3")}
 	for what, again := range map[string]*wire.Endpoint{"at another address": &moved, "at another second address": &second, "without a sidecar": &bare} {
-		if keyOf(&pod, 80) == keyOf(again, 80) {
+		if keyOf(&pod, 80, upstream.HTTP11) == keyOf(again, 80, upstream.HTTP11) {
 			t.Errorf("a Pod %s gets the connections to the one before", what)
 		}
 	}
@@ -171,11 +171,11 @@ func TestAPoolLastsAsLongAsItsEndpoint(t *testing.T) {
 	kit := &carry.Kit{Upstream: upstream.Allowance{Open: one, Handshakes: one}}
 	w := New(Config{Kit: kit, Inward: func(string) (Inward, bool) { return nil, false }})
 	there, gone := endpoint("details-v1/1", "v1"), endpoint("details-v1/9", "v1")
-	kept, err := w.pool(&there, 9080)
+	kept, err := w.pool(&there, 9080, upstream.HTTP11)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended, err := w.pool(&gone, 9080)
+	ended, err := w.pool(&gone, 9080, upstream.HTTP11)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestAPoolLastsAsLongAsItsEndpoint(t *testing.T) {
 	if kept.Closed() || !ended.Closed() || w.pools.Len() != 1 {
 		t.Errorf("kept is closed: %v, ended is closed: %v, %d of %d pools", kept.Closed(), ended.Closed(), w.pools.Len(), pools.MaxPools)
 	}
-	if again, err := w.pool(&there, 9080); again != kept || err != nil {
+	if again, err := w.pool(&there, 9080, upstream.HTTP11); again != kept || err != nil {
 		t.Errorf("another pool for the same port: %v", err)
 	}
 	w.Recheck(snapshot.NewHolder(snapshot.HolderConfig{}).Load())

@@ -79,12 +79,13 @@ type poolKey struct {
 	instance string
 	port     uint16 // of the service
 	proxied  bool
+	versions upstream.Versions
 	at       [ofEachFamily]netip.AddrPort
 }
 
 // keyOf is the key of the pool to a port of an endpoint.
-func keyOf(e *wire.Endpoint, port uint16) poolKey {
-	key := poolKey{instance: e.Instance, port: port, proxied: e.Proxy != ""}
+func keyOf(e *wire.Endpoint, port uint16, versions upstream.Versions) poolKey {
+	key := poolKey{instance: e.Instance, port: port, proxied: e.Proxy != "", versions: versions}
 	for i := range min(len(e.Addresses), len(key.at)) {
 		key.at[i] = netip.AddrPortFrom(e.Addresses[i], target(e, port))
 	}
@@ -92,9 +93,9 @@ func keyOf(e *wire.Endpoint, port uint16) poolKey {
 }
 
 // pool returns the pool of connections to a port of an endpoint.
-func (w *Way) pool(e *wire.Endpoint, port uint16) (*upstream.Pool, error) {
-	pool, _, err := w.pools.Get(keyOf(e, port), struct{}{}, func(_, _ struct{}) bool { return true }, func() (upstream.Config, error) {
-		return upstream.Config{Allowance: w.kit.Upstream, Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dial(ctx, e, port) }}, nil
+func (w *Way) pool(e *wire.Endpoint, port uint16, versions upstream.Versions) (*upstream.Pool, error) {
+	pool, _, err := w.pools.Get(keyOf(e, port, versions), struct{}{}, func(_, _ struct{}) bool { return true }, func() (upstream.Config, error) {
+		return upstream.Config{Allowance: w.kit.Upstream, Versions: versions, Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dial(ctx, e, port) }}, nil
 	})
 	return pool, err
 }

@@ -7,6 +7,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/follow"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 )
@@ -34,6 +35,9 @@ func (l *led) Lead(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, t
 		return follow.Led{}, records.Deny(s, &policy.Chain{Port: port, Dialled: to.Service, Sniffed: policy.HTTP}, &d.Verdict), false
 	}
 	if served(&d, to.Service, port) {
+		if x.PriorKnowledge {
+			d.Versions = upstream.HTTP2
+		}
 		l.way.pick(&d, &to, port)
 	}
 	if len(x.Bound) > 0 {
@@ -53,9 +57,10 @@ func (l *led) Lead(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, t
 
 // Holds implements follow.Leader.
 func (l *led) Holds(s *snapshot.Snapshot, x *exchange.Request, _ route.Plan, to route.Destination, port uint16) bool {
+	versions := versionsOf(spokenOn(s, to.Service, port), x.PriorKnowledge)
 	all := s.Endpoints(to.Service)
 	for i := range all {
-		if fits(&all[i], to.Labels, port) && l.way.holds(keyOf(&all[i], port), x.Bound) {
+		if fits(&all[i], to.Labels, port) && l.way.holds(keyOf(&all[i], port, versions), x.Bound) {
 			return true
 		}
 	}
@@ -74,10 +79,11 @@ func (l *led) Copy(out exchange.Message, c follow.Copy) {
 		record.Close(0, nil)
 		return
 	}
+	d.Versions = versionsOf(spokenOn(s, c.To.Service, c.Port), c.PriorKnowledge)
 	if w.pick(&d, &c.To, c.Port); d.Why != nil {
 		record.Close(0, d.Why)
 		return
 	}
 	record.Via(d.Endpoint.Instance, w.ends.of(s, d.Endpoint, c.To.Service))
-	w.ways.SendCopy(record, func() (exchange.Upstream, error) { return w.pool(d.Endpoint, c.Port) }, copied)
+	w.ways.SendCopy(record, func() (exchange.Upstream, error) { return w.pool(d.Endpoint, c.Port, d.Versions) }, copied)
 }

@@ -11,6 +11,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/follow"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
@@ -60,6 +61,9 @@ func (r *Requests) Route(s *snapshot.Snapshot, x *exchange.Request, to Target) e
 func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, delayed bool) exchange.Direction {
 	d := r.way.planned(s, to, route.Request{Method: x.Method, Path: x.Target, Authority: x.Host, HTTPS: x.HTTPS, Fields: x, Look: &r.plans.Look,
 		Ends: route.Ends{Source: r.way.caller.V4, Destination: r.Dialled}})
+	if x.PriorKnowledge {
+		d.Versions = upstream.HTTP2
+	}
 	r.Decide(&d.Verdict)
 	if !d.Verdict.Passes() {
 		return r.Denied(s, to, d.Verdict) // by value: d stays on the stack
@@ -167,11 +171,24 @@ type calls struct {
 }
 
 func newCalls(c *connection) *calls {
-	r := &calls{to: c.to}
-	r.Dialled = c.dialled
-	r.Init(c.way, c.conn, c.about)
+	return callsOn(c.way, c.conn, c.about, c.to, c.dialled)
+}
+
+func callsOn(w *Way, conn *gate.Conn, about carry.About, to Target, dialled netip.Addr) *calls {
+	r := &calls{to: to}
+	r.Dialled = dialled
+	r.Init(w, conn, about)
 	r.Denied = r.denied
 	return r
+}
+
+// Branch implements exchange.Multiplexed.
+func (r *calls) Branch() (exchange.Branch, bool) {
+	conn, ctx, ok := r.Conn().Branch()
+	if !ok {
+		return exchange.Branch{}, false
+	}
+	return exchange.Branch{Context: ctx, Director: callsOn(r.way, conn, r.About(), r.to, r.Dialled), Leave: conn.Leave}, true
 }
 
 // Direct implements exchange.Director.

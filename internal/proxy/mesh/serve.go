@@ -42,7 +42,7 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn, service *wire.Service,
 	}
 	spoken, served := service.Find(port)
 	switch {
-	case spoken == policy.ProtocolHTTP:
+	case speaksHTTP(spoken):
 		if !c.sniffed(ctx, sniff.DefaultSilence) { // bytes are refused: reach
 			c.http(ctx, nil)
 		}

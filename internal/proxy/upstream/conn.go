@@ -10,18 +10,20 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/proxy/http2"
 	"sluice.dev/sluice/internal/proxy/rawio"
 )
 
 // Conn is one connection to an upstream: an exchange.Stream, whose comments hold.
 type Conn struct {
-	pool   *Pool
-	tcp    *net.TCPConn
-	raw    syscall.RawConn
-	fd     uintptr
-	tls    *tls.Conn // nil: plain
-	under  *underTLS // what tls reads from and writes to
-	remote netip.AddrPort
+	pool    *Pool
+	tcp     *net.TCPConn
+	raw     syscall.RawConn
+	fd      uintptr
+	tls     *tls.Conn     // nil: plain
+	under   *underTLS     // what tls reads from and writes to
+	session *http2.Client // where HTTP/2 is spoken on it, as a whole
+	remote  netip.AddrPort
 
 	stepFunc func(uintptr) bool // made once: no closure for each exchange
 	out, in  []byte             // of the exchange under way

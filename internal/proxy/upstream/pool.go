@@ -1,4 +1,4 @@
-// Package upstream keeps HTTP/1 connections to one upstream: dialled, proved by
+// Package upstream keeps HTTP/1.1 and HTTP/2 connections to one upstream: dialled, proved by
 // TLS where the rule says so, and used again. An engine takes one for each
 // exchange. It must never share a pool between names, identities or client certificates,
 // and never decides where a connection may go: that is the caller's Dial.
@@ -37,6 +37,8 @@ type Allowance struct {
 	Handshakes *share.Member
 	// Shaken is called after each of these, with what came of it; nil: nobody is.
 	Shaken func(err error)
+	// Sessions is where connections of HTTP/2 are ended with the workload; nil: nowhere.
+	Sessions *Sessions
 }
 
 // Reserve takes one of the connections for what is carried outside of a pool, and waits
@@ -60,8 +62,10 @@ type Config struct {
 	// is then not the server.
 	Behind string
 	// TLS, when not nil, is how the server is verified. It is copied; the copy
-	// offers http/1.1 alone and keeps sessions.
+	// offers the protocols that Versions says, and keeps sessions.
 	TLS *tls.Config
+	// Versions is what is spoken with the server; the zero value is HTTP/1.1 alone.
+	Versions Versions
 
 	MaxIdle          int           // idle connections kept
 	IdleTimeout      time.Duration // after which an idle connection is closed
@@ -85,6 +89,7 @@ type Pool struct {
 	cancel  context.CancelFunc
 	kept    int         // of all, held back by Keep
 	sweeper *time.Timer // runs while there are idle or kept ones
+	shared  shared      // connections of HTTP/2
 }
 
 // NewPool returns a pool without connections.
@@ -93,7 +98,7 @@ func NewPool(config Config) (*Pool, error) {
 		return nil, errors.New("upstream: Config.Dial and Config.Allowance must be set")
 	}
 	if config.TLS != nil {
-		own, err := clientConfig(config.TLS)
+		own, err := clientConfig(config.TLS, config.Versions)
 		if err != nil {
 			return nil, err
 		}
@@ -121,6 +126,11 @@ func orDefault[T int | time.Duration](v, otherwise T) T {
 
 // Take implements exchange.Upstream.
 func (p *Pool) Take() exchange.Stream {
+	if p.config.Versions != HTTP11 {
+		if st := p.takeShared(); st != nil {
+			return st
+		}
+	}
 	for {
 		c := p.pop()
 		if c == nil {
@@ -153,6 +163,18 @@ func (p *Pool) pop() *Conn {
 // may, it waits for one. The reasons are Withdrawn after Close, Overflow where none
 // became free in time, and those of the dial and the handshake.
 func (p *Pool) Dial(ctx context.Context) (exchange.Stream, error) {
+	if p.config.Versions != HTTP11 {
+		return p.dialShared(ctx)
+	}
+	c, err := p.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// dial opens a connection, or waits for one of HTTP/1.1 that another exchange is done with.
+func (p *Pool) dial(ctx context.Context) (*Conn, error) {
 	c, err := p.turn(ctx)
 	switch {
 	case err != nil:
@@ -310,6 +332,10 @@ func (p *Pool) CloseLongestIdle() bool {
 		return false
 	case c.kept:
 		p.letGo(func(o *Conn) bool { return o == c })
+	case c.session != nil:
+		c.session.Close(false)
+		p.mu.Unlock()
+		return true
 	default:
 		p.idle = slices.Delete(p.idle, 0, 1)
 	}
@@ -322,6 +348,9 @@ func (p *Pool) CloseLongestIdle() bool {
 func (p *Pool) longestIdle() (longest *Conn) {
 	if len(p.idle) > 0 {
 		longest = p.idle[0]
+	}
+	if s := p.longestIdleShared(); s != nil && (longest == nil || s.idleSince < longest.idleSince) {
+		longest = s
 	}
 	if p.kept == 0 {
 		return longest
@@ -357,7 +386,8 @@ func (p *Pool) sweep() {
 	clear(p.idle[len(kept):])
 	p.idle = kept
 	stale = append(stale, p.letGo(func(c *Conn) bool { return c.stale(now) })...)
-	if len(kept)+p.kept > 0 && !p.closed.Load() {
+	p.checkShared()
+	if len(kept)+p.kept+len(p.shared.all) > 0 && !p.closed.Load() {
 		p.sweeper.Reset(p.sweepEvery())
 	} else {
 		p.sweeper = nil
@@ -402,6 +432,7 @@ func (p *Pool) Close(abort bool) {
 			c.Abort()
 		}
 	}
+	idle = append(idle, p.closeShared(abort)...)
 	p.mu.Unlock()
 	for _, c := range idle {
 		c.close()
@@ -418,5 +449,6 @@ type Stats struct{ Idle, Busy int }
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return Stats{Idle: len(p.idle), Busy: len(p.all) - len(p.idle)}
+	idle := len(p.idle) + p.idleShared()
+	return Stats{Idle: idle, Busy: len(p.all) - idle}
 }

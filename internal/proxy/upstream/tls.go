@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -131,23 +132,28 @@ func (c *Conn) handshake(ctx context.Context, config *tls.Config) error {
 		}
 		return c.tlsError(config.ServerName, err)
 	}
-	if p := c.tls.ConnectionState().NegotiatedProtocol; p != "" && p != "http/1.1" {
-		return c.tlsError(config.ServerName, fmt.Errorf("the server chose the protocol %q, this pool speaks http/1.1", p))
+	p, versions := c.tls.ConnectionState().NegotiatedProtocol, c.pool.config.Versions
+	switch {
+	case p == "h2" && versions != HTTP11, p == "http/1.1" && versions != HTTP2, p == "" && versions != HTTP2:
+	case p == "":
+		return c.tlsError(config.ServerName, errors.New("the server chose no protocol by ALPN, this pool speaks h2"))
+	default:
+		return c.tlsError(config.ServerName, fmt.Errorf("the server chose the protocol %q, this pool speaks %s", p, strings.Join(versions.protocols(), " and ")))
 	}
 	c.under.blocking = false
 	return nil
 }
 
-// clientConfig is the pool's own copy: TLS 1.2 at least, HTTP/1.1 only, sessions
+// clientConfig is the pool's own copy: TLS 1.2 at least, sessions
 // kept for this pool alone, and full records from the first on (dynamic sizing
 // would cut a head into 1.2 KB pieces).
-func clientConfig(config *tls.Config) (*tls.Config, error) {
+func clientConfig(config *tls.Config, versions Versions) (*tls.Config, error) {
 	own := config.Clone()
 	if own.VerifyConnection == nil && (own.InsecureSkipVerify || own.ServerName == "") {
 		return nil, errors.New("upstream: a TLS configuration that verifies nobody")
 	}
 	own.MinVersion = max(own.MinVersion, tls.VersionTLS12)
-	own.NextProtos = []string{"http/1.1"}
+	own.NextProtos = versions.protocols()
 	own.DynamicRecordSizingDisabled = true
 	// A resumed session is not verified anew by its roots, so none is taken over
 	// from another pool, whose roots may be others.

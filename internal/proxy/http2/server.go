@@ -1,0 +1,612 @@
+// Package http2 speaks HTTP/2 with clients and with servers, and HTTP/1.1 with the rest of the
+// proxy: each stream is read and written as the text of a message, which the HTTP/1.1 engine
+// serves and directs. proxy hands it connections of clients, and upstream those to servers. It
+// never decides anything, and never lets a peer that does not read, or that asks for nothing
+// of use, hold more than its limits say.
+package http2
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// Config is a Server's. Serve is required.
+type Config struct {
+	Limits Limits
+	// Serve serves one line to its end, by a Director of its own.
+	Serve func(ctx context.Context, line *Line, director exchange.Director)
+	// Now is a monotonic clock; nil means the machine's.
+	Now func() time.Duration
+}
+
+// Server serves connections of clients. Each runs on its caller's goroutine, and each stream
+// that is under way on one of its own.
+type Server struct {
+	config Config
+	now    func() time.Duration
+
+	mu       sync.Mutex
+	all      map[*served]struct{}
+	draining bool
+	empty    chan struct{} // closed when draining and there are none
+	sweeps   bool
+	sweeping sync.WaitGroup
+}
+
+// NewServer returns a server without connections.
+func NewServer(config Config) *Server {
+	config.Limits = config.Limits.withDefaults()
+	s := &Server{config: config, now: config.Now, all: make(map[*served]struct{}), empty: make(chan struct{})}
+	if s.now == nil {
+		start := time.Now()
+		s.now = func() time.Duration { return time.Since(start) }
+	}
+	return s
+}
+
+// served is one connection of a client.
+type served struct {
+	session
+	server   *Server
+	director exchange.Multiplexed
+	lines    sync.WaitGroup
+
+	// Under the session's mu.
+	idle []*Line // that wait for the next stream
+	busy int     // lines that serve one, or that have not ended since
+}
+
+// Serve serves one connection to its end, and closes it. said is what was read of it already.
+// When ctx ends, the connection does, at once. The error says why it was not served at all.
+func (s *Server) Serve(ctx context.Context, conn net.Conn, said []byte, director exchange.Multiplexed) error {
+	c := &served{server: s, director: director}
+	c.init(conn, &s.config.Limits, s.now, c)
+	if !s.add(c) {
+		conn.Close()
+		return refusal.New(refusal.Stopping, "")
+	}
+	defer s.remove(c)
+	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(longAgo) })
+	defer stop()
+	c.out = c.hello(c.out,
+		setting{settingMaxConcurrentStreams, uint32(s.config.Limits.MaxStreams)},
+		setting{settingMaxHeaderListSize, uint32(s.config.Limits.MaxHeaderBytes)},
+		setting{settingEnableConnect, 1})
+	c.fail(c.serve(said))
+	c.endIdle()
+	c.lines.Wait()
+	c.linger()
+	return nil
+}
+
+var longAgo = time.Unix(1, 0)
+
+// serve reads the preface and then frames, until the connection ends.
+func (c *served) serve(said []byte) error {
+	c.in = inBuffers.Get().(*[inSize]byte)
+	if len(said) > len(c.in) {
+		return broken(codeProtocol, "more was said before the connection was known than fits")
+	}
+	c.w = copy(c.in[:], said)
+	for c.w-c.r < len(preface) {
+		if there := string(c.in[c.r:c.w]); there != preface[:len(there)] {
+			return broken(codeProtocol, "a preface that is not HTTP/2's")
+		}
+		if err := c.fill(); err != nil {
+			return err
+		}
+	}
+	if string(c.in[c.r:c.r+len(preface)]) != preface {
+		return broken(codeProtocol, "a preface that is not HTTP/2's")
+	}
+	c.r += len(preface)
+	return c.run()
+}
+
+// linger closes the connection once what was to be written is, or cannot be.
+func (c *served) linger() {
+	c.mu.Lock()
+	for c.writing {
+		c.room.Wait()
+	}
+	c.mu.Unlock()
+	defer c.conn.Close()
+	if _, ours := c.err.(*fault); !ours {
+		return
+	}
+	buffer := inBuffers.Get().(*[inSize]byte)
+	defer inBuffers.Put(buffer)
+	for read := 0; read < lingerBytes; {
+		n, err := c.conn.Read(buffer[:])
+		if err != nil {
+			return
+		}
+		read += n
+	}
+}
+
+func (s *Server) add(c *served) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return false
+	}
+	s.all[c] = struct{}{}
+	if !s.sweeps {
+		s.sweeps = true
+		s.sweeping.Add(1)
+		go s.sweep()
+	}
+	return true
+}
+
+func (s *Server) remove(c *served) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, c)
+	if s.draining && len(s.all) == 0 {
+		close(s.empty)
+	}
+}
+
+// sweep looks at the connections once a second, while there are any.
+func (s *Server) sweep() {
+	defer s.sweeping.Done()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.empty:
+		}
+		now := s.now()
+		s.mu.Lock()
+		if len(s.all) == 0 {
+			s.sweeps = false
+			s.mu.Unlock()
+			return
+		}
+		for c := range s.all {
+			c.check(now)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// idleLeast is for how long a connection must have had no stream before CloseIdle takes it for
+// idle: less is the pause of a client that goes on.
+const idleLeast = 100 * time.Millisecond
+
+// CloseIdle ends the connection that has had no stream for longest, so that another may take
+// its place. It reports whether there was one, and does not wait for its end.
+func (s *Server) CloseIdle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var longest *served
+	most := idleLeast
+	for c := range s.all {
+		if d, ok := c.idleFor(s.now()); ok && d > most {
+			longest, most = c, d
+		}
+	}
+	return longest != nil && longest.endIfIdle()
+}
+
+// idleFor returns for how long a connection has had no stream; ok is false where it has one.
+func (c *served) idleFor(now time.Duration) (d time.Duration, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return now - c.idleSince, len(c.streams) == 0 && !c.closing
+}
+
+// endIfIdle ends a connection that still has no stream.
+func (c *served) endIfIdle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.streams) > 0 || c.closing {
+		return false
+	}
+	c.endLocked(codeNone, "")
+	return true
+}
+
+// Count returns how many connections there are.
+func (s *Server) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
+}
+
+// Shutdown takes no more connections and no more streams, lets those that are under way
+// finish, and returns when all have ended. When ctx ends first, the rest is cut off.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.draining {
+		s.draining = true
+		if len(s.all) == 0 {
+			close(s.empty)
+		}
+	}
+	for c := range s.all {
+		c.goAwaySoon()
+	}
+	s.mu.Unlock()
+	var err error
+	select {
+	case <-s.empty:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+		s.mu.Lock()
+		for c := range s.all {
+			c.conn.SetDeadline(longAgo)
+		}
+		s.mu.Unlock()
+		<-s.empty
+	}
+	s.sweeping.Wait()
+	return err
+}
+
+// goAwaySoon tells the client to begin nothing more, and a moment later, when what it had
+// begun before it heard of that has come, takes nothing more (RFC 9113, section 6.8).
+func (c *served) goAwaySoon() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || c.goingAway {
+		return
+	}
+	c.out = appendGoAway(c.out, maxWindow, codeNone, "")
+	c.flushLocked()
+	time.AfterFunc(drainGrace, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.closing || c.goingAway {
+			return
+		}
+		c.goingAway = true
+		c.out = appendGoAway(c.out, c.last, codeNone, "")
+		c.closing = len(c.streams) == 0
+		c.flushLocked()
+	})
+}
+
+// goneAway implements owner: a client that begins nothing more may wait for what it began.
+func (c *served) goneAway(uint32, errorCode) {}
+
+// ended implements owner.
+func (c *served) ended(st *stream) {
+	st.abandonIfUnread()
+	if c.goingAway && len(c.streams) == 0 && !c.closing {
+		c.closing = true
+		c.flushLocked()
+	}
+}
+
+// headers implements owner.
+func (c *served) headers(id uint32, st *stream, ended bool) *fault {
+	if st != nil {
+		return c.takeTrailers(id, st, ended)
+	}
+	c.mu.Lock()
+	if id <= c.last {
+		defer c.mu.Unlock()
+		if c.wasReset(id) {
+			return c.spend()
+		}
+		return broken(codeStreamClosed, "HEADERS for a stream that has ended")
+	}
+	c.last = id
+	over, full := c.goingAway, c.busy >= c.limits.MaxStreams
+	var line *Line
+	if n := len(c.idle); n > 0 && !over && !full && !c.section.over {
+		line, c.idle = c.idle[n-1], c.idle[:n-1]
+		line.count()
+	}
+	c.mu.Unlock()
+	switch {
+	case over:
+		return nil // it was told so before
+	case full:
+		return broken(codeRefused, "more streams than its limit").of(id)
+	case c.section.over:
+		return c.refuse(id, ended, refusal.New(refusal.HeadersTooLarge, ""))
+	}
+	bad := c.section.request(&c.scratch, ended)
+	if bad == nil && line == nil {
+		line = c.newLine()
+		if line == nil {
+			bad = broken(codeRefused, "this workload has as many connections and streams as it may")
+		}
+	}
+	if bad != nil {
+		if line != nil {
+			c.putBack(line)
+		}
+		if bad.code != codeRefused {
+			c.director.Refused(exchange.Outcome{Failure: &refusal.Error{Reason: refusal.RequestMalformed, Text: bad.text}, Sent: 1})
+		}
+		return bad.of(id)
+	}
+	c.mu.Lock()
+	line.assign(id, &c.scratch, ended)
+	c.mu.Unlock()
+	return nil
+}
+
+// putBack puts a line that was taken for nothing among the idle ones.
+func (c *served) putBack(line *Line) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	line.uncount()
+	if !line.closed {
+		c.idle = append(c.idle, line)
+	}
+}
+
+func (c *served) takeTrailers(id uint32, st *stream, ended bool) *fault {
+	switch {
+	case !ended:
+		return malformed("a second head that does not end its stream").of(id)
+	case c.section.over || c.section.size > maxTrailerBytes:
+		return broken(codeCalm, "more than 8 KiB of trailers").of(id)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !st.live || st.id != id {
+		return nil
+	}
+	var bad *fault
+	if st.trailers, bad = c.section.trailers(st.trailers[:0]); bad != nil {
+		return bad.of(id)
+	}
+	if bad := st.receive(nil, true); bad != nil {
+		return bad.of(id)
+	}
+	return nil
+}
+
+// refuse answers a stream without a line.
+func (c *served) refuse(id uint32, ended bool, why *refusal.Error) *fault {
+	c.mu.Lock()
+	c.encoder.block = c.encoder.block[:0]
+	status := statusText(why.Reason.Status())
+	c.encoder.field(":status", status)
+	c.encoder.field("server", "sluice")
+	c.encoder.field("x-sluice-reason", string(why.Reason))
+	block := c.encoder.block
+	c.out = append(appendFrame(c.out, len(block), frameHeaders, flagEndHeaders|flagEndStream, id), block...)
+	if !ended {
+		c.reset(id, codeNone)
+	}
+	c.mu.Unlock()
+	c.director.Refused(exchange.Outcome{Failure: why, Status: why.Reason.Status(), Sent: int64(c.section.size)})
+	return c.spendReset()
+}
+
+func statusText(status int) string {
+	return string([]byte{byte('0' + status/100), byte('0' + status/10%10), byte('0' + status%10)})
+}
+
+// endIdle ends the lines that wait.
+func (c *served) endIdle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range c.idle {
+		l.closed = true
+		l.readable.Broadcast()
+	}
+	c.idle = nil
+}
+
+// Line is a connection of HTTP/1.1 that there is not: it serves one stream of a connection of
+// HTTP/2 after the other, as requests.
+type Line struct {
+	stream
+	of       *served
+	assigned bool // under mu
+	counted  bool // in busy
+	halfDone bool // CloseWrite was called
+}
+
+// newLine begins a line, if the way lets it.
+func (c *served) newLine() *Line {
+	branch, ok := c.director.Branch()
+	if !ok {
+		return nil
+	}
+	l := &Line{of: c}
+	l.init(&c.session)
+	c.mu.Lock()
+	l.count()
+	c.mu.Unlock()
+	c.lines.Add(1)
+	go func() {
+		defer c.lines.Done()
+		defer branch.Leave()
+		c.server.config.Serve(branch.Context, l, branch.Director)
+	}()
+	return l
+}
+
+// count and uncount keep how many lines there are beside the idle ones. They are called with mu held.
+func (l *Line) count() { l.counted = true; l.of.busy++ }
+
+func (l *Line) uncount() {
+	if l.counted {
+		l.counted = false
+		l.of.busy--
+	}
+}
+
+// assign gives a line its next stream. It is called with mu held.
+func (l *Line) assign(id uint32, m *message, ended bool) {
+	l.begin(id)
+	l.message, *m = *m, l.message // the text changes places with the last one's
+	l.head = append(l.head[:0], l.message.text...)
+	l.bodyLeft = l.message.announced
+	l.assigned = true
+	l.ended = ended
+	l.readable.Broadcast()
+	if l.closed {
+		l.turnDown()
+	}
+}
+
+// turnDown refuses a stream that came to a line which has ended of itself.
+func (l *Line) turnDown() {
+	l.s.reset(l.id, codeRefused)
+	l.s.drop(&l.stream)
+	l.s.flushLocked()
+}
+
+// served reports whether the request that it was given was read and answered.
+func (l *Line) done() bool { return l.assigned && l.textEnded && l.sentEnd && !l.live }
+
+// Wait waits until ReadNow has something to say, or the deadline has passed.
+func (l *Line) Wait() error {
+	s := l.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flushLocked()
+	if l.done() && l.err == nil && !l.closed && !l.halfDone {
+		l.assigned = false
+		l.rest()
+		l.uncount()
+		if s.closing || s.err != nil || len(l.of.idle) >= maxIdleLines {
+			l.closed = true
+		} else {
+			l.of.idle = append(l.of.idle, l)
+		}
+	}
+	for {
+		switch {
+		case l.readDead.passed:
+			return errAborted
+		case l.assigned && l.hasText(), l.closed, l.err != nil:
+			return nil
+		}
+		l.readable.Wait()
+	}
+}
+
+// Read implements net.Conn for what is read outside of the engine's loop.
+func (l *Line) Read(b []byte) (int, error) {
+	s := l.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if l.readDead.passed {
+			return 0, errAborted
+		}
+		n, errno := l.readLocked(b)
+		switch {
+		case n > 0:
+			s.flushLocked()
+			return n, nil
+		case errno == 0 || l.halfDone && l.sentEnd:
+			return 0, io.EOF
+		case l.err != nil:
+			return 0, l.err
+		}
+		s.flushLocked()
+		l.readable.Wait()
+	}
+}
+
+// WhenGone says whom to call when the client has given up the stream that is under way.
+func (l *Line) WhenGone(f func()) {
+	l.s.mu.Lock()
+	l.gone = f
+	err := l.err
+	l.s.mu.Unlock()
+	if err != nil {
+		f()
+	}
+}
+
+// CloseWrite ends the direction to the client.
+func (l *Line) CloseWrite() error {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	l.halfDone = true
+	l.endRaw()
+	l.s.flushLocked()
+	return nil
+}
+
+// endRaw ends a body whose end is that of the connection.
+func (l *Line) endRaw() {
+	if l.live && l.sending.headSent && l.sending.kind == rawBody && !l.sentEnd && !l.sending.reset {
+		l.s.out = appendFrame(l.s.out, 0, frameData, flagEndStream, l.id)
+		l.finished()
+	}
+}
+
+// SetLinger says, with 0, that what was sent is to be taken for broken.
+func (l *Line) SetLinger(sec int) error {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	l.sending.reset = sec == 0
+	return nil
+}
+
+// Close ends the line. A stream that is under way ends by a reset: NO_ERROR where its answer
+// was sent, REFUSED_STREAM where nobody has begun with it.
+func (l *Line) Close() error {
+	s := l.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.closed && !l.assigned {
+		return nil
+	}
+	l.endRaw()
+	l.closed = true
+	l.uncount()
+	l.assigned = false
+	l.of.idle = remove(l.of.idle, l)
+	if l.live {
+		code := codeInternal
+		switch {
+		case l.sentEnd:
+			code = codeNone
+		case l.headAt == 0:
+			code = codeRefused
+		}
+		s.reset(l.id, code)
+		s.drop(&l.stream)
+	}
+	l.abandon()
+	l.readDead.at(time.Time{})
+	l.writeDead.at(time.Time{})
+	s.flushLocked()
+	return nil
+}
+
+func remove(lines []*Line, l *Line) []*Line {
+	for i := range lines {
+		if lines[i] == l {
+			last := len(lines) - 1
+			lines[i] = lines[last]
+			lines[last] = nil
+			return lines[:last]
+		}
+	}
+	return lines
+}
+
+// GRPC reports whether the request under way is one of gRPC, whose client reads no other
+// answer than its own.
+func (l *Line) GRPC() bool { return l.message.grpc }
+
+// abandonIfUnread gives back the window of what nobody will read.
+func (st *stream) abandonIfUnread() {
+	if st.err != nil {
+		st.abandon()
+	}
+}

@@ -1,0 +1,192 @@
+package upstream
+
+import (
+	"context"
+	"net"
+	"slices"
+
+	"sluice.dev/sluice/internal/proxy/exchange"
+	"sluice.dev/sluice/internal/proxy/http2"
+	"sluice.dev/sluice/internal/refusal"
+)
+
+// Versions says which versions of HTTP a pool speaks with its server.
+type Versions uint8
+
+const (
+	HTTP11 Versions = iota // HTTP/1.1 alone
+	HTTP2                  // HTTP/2 alone: by prior knowledge, or chosen by ALPN
+	Either                 // what the server chooses by ALPN
+)
+
+// protocols are the names of ALPN, the one that is preferred first.
+func (v Versions) protocols() []string {
+	switch v {
+	case HTTP2:
+		return []string{"h2"}
+	case Either:
+		return []string{"h2", "http/1.1"}
+	}
+	return []string{"http/1.1"}
+}
+
+// shared is the connections of a pool that carry several exchanges side by side. It is
+// guarded by the pool's mu.
+type shared struct {
+	all     []*Conn
+	opening chan struct{} // closed once the one that is opened now is there, or is not; nil: none is
+	one     bool          // the server chose HTTP/1.1: each exchange opens for itself
+}
+
+// takeShared returns a stream of a connection that is there; nil where none has one left.
+func (p *Pool) takeShared() exchange.Stream {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed.Load() {
+		return nil
+	}
+	for _, c := range slices.Backward(p.shared.all) {
+		if st := c.session.Take(); st != nil {
+			return st
+		}
+	}
+	return nil
+}
+
+// dialShared opens a connection, one at a time where many exchanges can share it.
+func (p *Pool) dialShared(ctx context.Context) (exchange.Stream, error) {
+	for {
+		p.mu.Lock()
+		opening := p.shared.opening
+		if opening == nil || p.shared.one {
+			if !p.shared.one {
+				p.shared.opening = make(chan struct{})
+			}
+			p.mu.Unlock()
+			return p.openShared(ctx)
+		}
+		p.mu.Unlock()
+		waits, since := exchange.WaitsOf(ctx), p.now()
+		select {
+		case <-opening:
+			waits.Connect += p.now() - since
+		case <-ctx.Done():
+			return nil, connectError(ctx.Err())
+		}
+		if st := p.Take(); st != nil {
+			return st, nil
+		}
+	}
+}
+
+// openShared opens a connection, and returns a stream of it where HTTP/2 is spoken.
+func (p *Pool) openShared(ctx context.Context) (_ exchange.Stream, err error) {
+	defer p.opened()
+	c, err := p.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c.tls != nil && c.tls.ConnectionState().NegotiatedProtocol != "h2" {
+		p.mu.Lock()
+		p.shared.one = true
+		p.mu.Unlock()
+		return c, nil
+	}
+	if !p.config.Sessions.begin(c) {
+		c.close()
+		return nil, withdrawn()
+	}
+	session := http2.NewClient(c.transport(), c.remote, http2.Limits{IdleTimeout: p.config.IdleTimeout}, p.now, func() { p.endShared(c) })
+	settling, cancel := context.WithTimeout(ctx, p.config.HandshakeTimeout)
+	defer cancel()
+	if err := session.Ready(settling); err != nil {
+		session.Close(true)
+		return nil, &refusal.Error{Reason: refusal.UpstreamProtocol, Text: "the server does not answer as one of HTTP/2", Err: err}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shared.one = false
+	c.session = session
+	st := session.Take()
+	if st == nil || p.closed.Load() { // it takes none, or has ended already
+		session.Close(true)
+		return nil, connectError(net.ErrClosed)
+	}
+	p.shared.all = append(p.shared.all, c)
+	p.startSweeper()
+	return st, nil
+}
+
+// opened lets those go on who wait for a connection that is opened.
+func (p *Pool) opened() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shared.opening != nil {
+		close(p.shared.opening)
+		p.shared.opening = nil
+	}
+}
+
+// transport is what HTTP/2 is spoken on: from several goroutines.
+func (c *Conn) transport() net.Conn {
+	if c.tls == nil {
+		return c.tcp
+	}
+	c.setBlocking(true)
+	return c.tls
+}
+
+// endShared is called once a connection of HTTP/2 has ended.
+func (p *Pool) endShared(c *Conn) {
+	p.mu.Lock()
+	if i := slices.Index(p.shared.all, c); i >= 0 {
+		p.shared.all = slices.Delete(p.shared.all, i, i+1)
+	}
+	p.mu.Unlock()
+	c.aborted.Store(true) // its session has said what there was to say
+	c.close()
+	p.config.Sessions.end(c)
+}
+
+// checkShared ends those that are idle for too long, or late. It is called with mu held.
+func (p *Pool) checkShared() {
+	for _, c := range p.shared.all {
+		c.session.Check()
+	}
+}
+
+// closeShared lets what runs on them end, and nothing more begin; where it is to end at once,
+// it returns them to be closed. It is called with mu held.
+func (p *Pool) closeShared(abort bool) (now []*Conn) {
+	for _, c := range p.shared.all {
+		c.session.Close(abort)
+		if abort {
+			c.aborted.Store(true)
+			now = append(now, c)
+		}
+	}
+	return now
+}
+
+// idleShared is how many carry nothing. It is called with mu held.
+func (p *Pool) idleShared() (n int) {
+	for _, c := range p.shared.all {
+		if _, idle := c.session.Idle(); idle {
+			n++
+		}
+	}
+	return n
+}
+
+// longestIdleShared returns the one that carries nothing for longest. It is called with mu held.
+func (p *Pool) longestIdleShared() (longest *Conn) {
+	for _, c := range p.shared.all {
+		if d, idle := c.session.Idle(); idle && c.session.Usable() {
+			c.idleSince = p.now() - d
+			if longest == nil || c.idleSince < longest.idleSince {
+				longest = c
+			}
+		}
+	}
+	return longest
+}
