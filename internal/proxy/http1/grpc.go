@@ -85,7 +85,9 @@ func grpcText(r *exchange.Reply, id uint64) string {
 	if id != 0 {
 		text += "\nid: " + formatID(id)
 	}
-	return text[:min(len(text), maxGRPCMessage)]
+	// Cut within a character it would be shown with all its escapes by clients that read
+	// UTF-8 or nothing (grpc-js).
+	return strings.ToValidUTF8(text[:min(len(text), maxGRPCMessage)], "")
 }
 
 // appendGRPCMessage percent-encodes a message.
