@@ -19,8 +19,11 @@ import (
 
 // Bounds of what the terminal holds.
 const (
-	maxKeys   = 64       // pieces of input that the command has not taken; more are dropped
-	maxAnswer = 16       // bytes of an answer
+	maxKeys   = 64 // pieces of input that the command has not taken; more are dropped
+	maxAnswer = 16 // bytes of an answer
+	// maxOutput is how much output is shown before the screen is another's: more than a
+	// terminal of Linux holds, so that a question comes after all that was written before it.
+	maxOutput = 64 << 10
 	maxWords  = 64 << 10 // bytes of ours that wait while a question stands; more are dropped
 	// drainTime bounds the wait for a terminal that takes no output any more.
 	drainTime = 2 * time.Second
@@ -43,7 +46,8 @@ type Terminal struct {
 	before *term.State
 
 	plain  io.Writer  // where our words go when the terminal has been given back
-	screen sync.Mutex // held by who writes to the user's terminal; given back by free
+	screen sync.Mutex // held by who reads the command's output or writes to the user's terminal; given back by free
+	output [32 << 10]byte
 
 	words sync.Mutex
 	given bool   // back: it is not ours any more
@@ -76,6 +80,18 @@ func Open(mark string, plain io.Writer) (*Terminal, error) {
 }
 
 func open(user *os.File, mark string, plain io.Writer) (*Terminal, error) {
+	t, err := takeOver(user, mark, plain)
+	if err != nil {
+		return nil, err
+	}
+	go t.guarded(t.copyOut)
+	go t.guarded(t.copyIn)
+	go t.guarded(t.type_)
+	return t, nil
+}
+
+// takeOver makes a Terminal that copies nothing yet.
+func takeOver(user *os.File, mark string, plain io.Writer) (*Terminal, error) {
 	settings, err := termios(user)
 	if err != nil {
 		return nil, fmt.Errorf("read the terminal's settings: %w", err)
@@ -94,9 +110,6 @@ func open(user *os.File, mark string, plain io.Writer) (*Terminal, error) {
 		t.release()
 		return nil, fmt.Errorf("take over the terminal: %w", err)
 	}
-	go t.guarded(t.copyOut)
-	go t.guarded(t.copyIn)
-	go t.guarded(t.type_)
 	return t, nil
 }
 
@@ -116,18 +129,28 @@ func (t *Terminal) RestoreOnPanic() {
 // copyOut copies what the command writes, but while a question stands.
 func (t *Terminal) copyOut() {
 	defer close(t.drained)
-	buffer := make([]byte, 32<<10)
-	for {
-		n, err := t.master.Read(buffer) // EIO: nobody has the other end any more
-		if n > 0 {
-			t.screen.Lock()
-			t.user.Write(buffer[:n]) // nobody may look
-			t.free()
-		}
+	for pty.AwaitOutput(t.master) == nil {
+		t.screen.Lock()
+		err := t.showOutput()
+		t.free()
 		if err != nil {
 			return
 		}
 	}
+}
+
+// showOutput shows what the command has written until now, at most maxOutput bytes. The
+// caller holds the screen: nothing that was read waits for it elsewhere.
+func (t *Terminal) showOutput() error {
+	for left := maxOutput; left > 0; {
+		n, err := pty.ReadOutput(t.master, t.output[:min(left, len(t.output))])
+		if n <= 0 || err != nil {
+			return err
+		}
+		t.user.Write(t.output[:n]) // nobody may look
+		left -= n
+	}
+	return nil
 }
 
 // copyIn takes what the user types: for the answer of a question that stands, or for the
@@ -298,10 +321,12 @@ const recoverScreen = "\x18\x1b\\" + // cancel; end a string
 	"\x1b]104\x1b\\\x1b]110\x1b\\\x1b]111\x1b\\" + // the colours' own values
 	"\x1b[!p\x1b[0m\x0f\x1b(B\x1b[?25h\r\n"
 
-// Prompt puts a question on the terminal until ctx ends.
+// Prompt puts a question on the terminal until ctx ends. What the command wrote before is
+// shown before.
 func (t *Terminal) Prompt(ctx context.Context, q Question) (Answer, error) {
 	t.screen.Lock()
 	defer t.free()
+	_ = t.showOutput()                 // copyOut meets the end of it too
 	t.listen(newLine(func(string) {})) // nobody reads it
 	defer t.listen(nil)
 	text := recoverScreen + t.begin() + q.Program + " wants to reach " + q.Destination + ": " + q.Reason + "\n"

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -26,6 +27,11 @@ type taken struct {
 }
 
 func take(t *testing.T) *taken {
+	t.Helper()
+	return takeBy(t, open)
+}
+
+func takeBy(t *testing.T, open func(*os.File, string, io.Writer) (*Terminal, error)) *taken {
 	t.Helper()
 	screen := askingtest.New(t)
 	user, err := os.OpenFile(screen.Device.Name(), os.O_RDWR|unix.O_NOCTTY, 0)
@@ -133,6 +139,38 @@ func TestWhileAQuestionStandsTheCommandIsNeitherSeenNorHeard(t *testing.T) {
 	}
 	if got, err := lines.ReadString('\n'); got != "hello\n" {
 		t.Errorf("the command reads %q, %v", got, err)
+	}
+}
+
+// A question comes after all that was written before it: where nobody has copied it yet, and
+// where the copier and the question come for the screen at once.
+func TestAQuestionComesAfterWhatTheCommandWroteBefore(t *testing.T) {
+	const lines = 400 // fewer bytes than a terminal holds
+	for name, open := range map[string]func(*os.File, string, io.Writer) (*Terminal, error){"nobody copies": takeOver, "it is copied": open} {
+		k := takeBy(t, open)
+		k.Terminal.screen.Lock()
+		if _, err := k.Command.WriteString(strings.Repeat("before it\n", lines)); err != nil {
+			t.Fatal(err)
+		}
+		k.Terminal.screen.Unlock()
+		ctx, cancel := context.WithCancel(t.Context())
+		out := make(chan answered, 1)
+		go func() {
+			a, err := k.Prompt(ctx, Question{Program: "curl", Destination: "a.example.com:443", Reason: "No rule."})
+			out <- answered{a, err}
+		}()
+		before := k.screen.Await("curl wants to reach a.example.com:443: No rule.\r\n")
+		if got := strings.Count(before, "before it\r\n"); got != lines {
+			t.Errorf("%s: before the question stand %d of %d lines", name, got, lines)
+		}
+		cancel()
+		if got := <-out; got.answer != No || got.err == nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if name == "nobody copies" {
+			close(k.drained) // whom Close waits for
+		}
+		k.Close()
 	}
 }
 

@@ -49,6 +49,38 @@ func Control(file *os.File, f func(fd int) error) error {
 	return errors.Join(err, failed)
 }
 
+// AwaitOutput waits until programs have written something to a terminal, or the last one
+// closed its end, and takes nothing of it. It fails when terminal is closed.
+func AwaitOutput(terminal *os.File) error {
+	raw, err := terminal.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Read(func(fd uintptr) bool {
+		look := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(look, 0)
+		return n > 0 || err != nil && err != unix.EINTR
+	})
+}
+
+// ReadOutput reads what programs have written to a terminal; 0 says that it is all read.
+// The kernel passes on what was written before it says so. It does not wait for whoever
+// waits in AwaitOutput. EIO says that nobody has the other end any more.
+func ReadOutput(terminal *os.File, into []byte) (n int, err error) {
+	err = Control(terminal, func(fd int) (err error) {
+		for {
+			switch n, err = unix.Read(fd, into); err {
+			case unix.EINTR:
+				continue
+			case unix.EAGAIN:
+				n, err = 0, nil
+			}
+			return err
+		}
+	})
+	return max(n, 0), err
+}
+
 // Size returns the size of a terminal.
 func Size(file *os.File) (size unix.Winsize, err error) {
 	err = Control(file, func(fd int) error {
