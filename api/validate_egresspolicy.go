@@ -187,6 +187,7 @@ func (v *validation) egressPorts(spec *v1alpha1.EgressPolicySpec) {
 			v.fail(at, "duplicate port: %d %s", port.Port, port.Protocol)
 		}
 		v.idleTimeout(at+".idleTimeout", spec, &port)
+		v.upstream(at+".upstream", spec, &port)
 		switch port.Protocol {
 		case v1alpha1.ProtocolTCP, v1alpha1.ProtocolMongo, v1alpha1.ProtocolHTTP, v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS:
 		case "http2", "grpc", "udp", "quic":
@@ -201,6 +202,30 @@ func (v *validation) egressPorts(spec *v1alpha1.EgressPolicySpec) {
 			v.fail(at+".protocol", "protocol %q is not one of %s%s", port.Protocol, strings.Join(protocols, ", "), hint)
 		}
 	}
+}
+
+// upstream validates where the requests of a port go outside.
+func (v *validation) upstream(at string, spec *v1alpha1.EgressPolicySpec, port *v1alpha1.EgressPort) {
+	up := port.Upstream
+	if up == nil {
+		return
+	}
+	v.portNumber(at+".port", up.Port)
+	switch {
+	case port.Protocol != v1alpha1.ProtocolHTTP:
+		v.fail(at, "is for ports of protocol http, on which each request is read; what is said on %s port %d goes to that port", port.Protocol, port.Port)
+	case up.Protocol != v1alpha1.ProtocolHTTP && up.Protocol != v1alpha1.ProtocolHTTPS:
+		v.fail(at+".protocol", "protocol %q is not one of http, https", up.Protocol)
+	case up.Protocol == v1alpha1.ProtocolHTTPS && spec.TLSMode() == v1alpha1.ModePassthrough:
+		v.fail(at+".protocol", "https is TLS that Sluice originates, and in tls.mode Passthrough it originates none")
+	}
+}
+
+// originates reports whether requests of some port leave by TLS of ours.
+func originates(spec *v1alpha1.EgressPolicySpec) bool {
+	return slices.ContainsFunc(spec.To.Ports, func(p v1alpha1.EgressPort) bool {
+		return p.Protocol == v1alpha1.ProtocolHTTPS || p.Upstream != nil && p.Upstream.Protocol == v1alpha1.ProtocolHTTPS
+	})
 }
 
 // idleTimeout validates that of a port, and that bytes are carried there.
@@ -222,7 +247,7 @@ func (v *validation) egressTLS(spec *v1alpha1.EgressPolicySpec) {
 	hasPort := func(protocol string) bool {
 		return slices.ContainsFunc(spec.To.Ports, func(p v1alpha1.EgressPort) bool { return p.Protocol == protocol })
 	}
-	https := hasPort(v1alpha1.ProtocolHTTPS)
+	https := originates(spec)
 	switch mode := spec.TLSMode(); mode {
 	case v1alpha1.ModeAuto, v1alpha1.ModePassthrough:
 		if !https && !hasPort(v1alpha1.ProtocolTLS) && len(spec.To.Ports) > 0 {

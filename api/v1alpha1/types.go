@@ -81,6 +81,17 @@ type EgressPort struct {
 	// that is passed through) may move nothing, either way, before it is reset: a duration from 1s
 	// to 168h. Default: 1h. It counts for connections that begin after it was set.
 	IdleTimeout string `json:"idleTimeout,omitempty"`
+	// Upstream is where requests go outside, where that is not what the workload speaks: an http
+	// port alone has one. Absent: to port, as protocol says.
+	Upstream *UpstreamPort `json:"upstream,omitempty"`
+}
+
+// UpstreamPort is a port of the destination, as Sluice speaks to it.
+type UpstreamPort struct {
+	// Port is a number from 1 to 65535.
+	Port int32 `json:"port"`
+	// Protocol is https, for TLS that Sluice makes, or http.
+	Protocol string `json:"protocol"`
 }
 
 // EgressTLS says how TLS towards the destination is done.

@@ -24,6 +24,9 @@ func asPolicy(rule *policy.Rule, who *Options) (api.Object, bool) {
 		if p.IdleTimeout != 0 {
 			port.IdleTimeout = p.IdleTimeout.String()
 		}
+		if up := p.Upstream; up != (policy.Upstream{}) {
+			port.Upstream = &v1alpha1.UpstreamPort{Port: int32(up.Port), Protocol: up.Protocol.String()}
+		}
 		spec.To.Ports = append(spec.To.Ports, port)
 	}
 	if rule.TLS != (policy.TLS{Mode: policy.TLSAuto}) {
@@ -55,7 +58,7 @@ func plainTLS(r *policy.Rule) {
 	holds := func(p policy.Protocol) bool {
 		return slices.ContainsFunc(r.Ports, func(port policy.Port) bool { return port.Protocol == p })
 	}
-	https := holds(policy.ProtocolHTTPS)
+	https := holds(policy.ProtocolHTTPS) || slices.ContainsFunc(r.Ports, func(p policy.Port) bool { return p.Upstream.Protocol == policy.ProtocolHTTPS })
 	switch {
 	case !https && !holds(policy.ProtocolTLS):
 		r.TLS = policy.TLS{}

@@ -20,11 +20,15 @@ func (a *asked) passing() string {
 
 // treatmentWords says how a connection that passes is carried.
 func treatmentWords(v *policy.Verdict) string {
+	to := ""
+	if v.Upstream != 0 {
+		to = fmt.Sprintf(" to port %d", v.Upstream)
+	}
 	switch v.Treatment {
 	case policy.Forward:
-		return "the request is forwarded as plain HTTP"
+		return "the request is forwarded as plain HTTP" + to
 	case policy.Originate:
-		return "the request is sent over TLS that Sluice makes and verifies"
+		return "the request is sent" + to + " over TLS that Sluice makes and verifies"
 	case policy.Passthrough:
 		if v.Name.IsZero() {
 			return "its TLS is passed through undecrypted, after the server proved its address to Sluice"

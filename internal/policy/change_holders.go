@@ -117,5 +117,5 @@ func newHolder(members []*ruleEntry) *holder {
 }
 
 func (r *ruleEntry) candidate(port Port) candidate {
-	return candidate{&r.rule, port.Protocol, r.consent, port.IdleTimeout}
+	return candidate{&r.rule, port.Protocol, r.consent, port.IdleTimeout, port.Upstream}
 }

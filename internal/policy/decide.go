@@ -101,5 +101,6 @@ func (v *Verdict) settle(j judgement) {
 	v.Rule, v.Protocol, v.Reason = j.rule, j.protocol, j.reason
 	if j.reason == "" {
 		v.Action, v.Treatment, v.Consent, v.IdleTimeout = Allow, j.treatment, Consent{j.consent}, j.idle
+		v.Upstream = j.upstream
 	}
 }

@@ -35,6 +35,16 @@ type Port struct {
 	// IdleTimeout is how long a connection whose bytes are carried may move nothing; 0
 	// is the default.
 	IdleTimeout time.Duration `json:"idleTimeout,omitempty"`
+
+	// Upstream is where requests go where that is another port, or with TLS of ours; zero:
+	// to Port. An http port alone has one.
+	Upstream Upstream `json:"upstream,omitzero"`
+}
+
+// Upstream is a port outside and what is spoken there: http or https.
+type Upstream struct {
+	Port     uint16   `json:"port"`
+	Protocol Protocol `json:"protocol"`
 }
 
 // TLS says how TLS towards the destination is done.

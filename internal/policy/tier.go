@@ -41,6 +41,7 @@ type candidate struct {
 	protocol Protocol
 	consent  *consentLists // the rule's
 	idle     time.Duration // its port's
+	upstream Upstream      // its port's
 }
 
 // judgement is what a tier says of a chain.
@@ -51,6 +52,7 @@ type judgement struct {
 	reason    refusal.Reason // "" allows
 	consent   *consentLists
 	idle      time.Duration
+	upstream  uint16
 }
 
 // judge returns the first rule that carries what was sniffed, or why none does.
@@ -67,7 +69,7 @@ func (t *tier) judge(c *Chain) judgement {
 		candidate := &t.candidates[i]
 		treatment, reason := candidate.carry(c, meant)
 		if reason == "" {
-			return judgement{rule: candidate.rule, protocol: candidate.protocol, treatment: treatment, consent: candidate.consent, idle: candidate.idle}
+			return judgement{rule: candidate.rule, protocol: candidate.protocol, treatment: treatment, consent: candidate.consent, idle: candidate.idle, upstream: candidate.upstream.Port}
 		}
 		if denied.rule == nil || denied.reason == refusal.ProtocolMismatch && reason != refusal.ProtocolMismatch {
 			denied.rule, denied.protocol = candidate.rule, candidate.protocol
@@ -93,7 +95,7 @@ func (d *candidate) carry(c *Chain, meant bool) (Treatment, refusal.Reason) {
 		switch {
 		case d.protocol == ProtocolTLS, d.protocol == ProtocolHTTPS && mode == TLSPassthrough:
 			return Refuse, refusal.ProtocolMismatch
-		case d.protocol == ProtocolHTTPS:
+		case d.protocol == ProtocolHTTPS, d.upstream.Protocol == ProtocolHTTPS:
 			treatment = Originate
 		}
 		if c.Host.IsZero() && c.Dialled.IsZero() {

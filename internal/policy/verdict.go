@@ -47,6 +47,7 @@ type Verdict struct {
 	Name      names.Name // the name that was decided on; zero when only an address was
 	Addr      netip.Addr // the address, when no name was
 	Port      uint16
+	Upstream  uint16 // the port that is dialled in its place; 0: that
 	Transport Transport
 	Protocol  Protocol // of the rule's port that matched
 	Consent   Consent  // what may be dialled
@@ -60,6 +61,14 @@ type Verdict struct {
 	ECH bool
 
 	Obligations []Obligation // shared, not to be changed
+}
+
+// DialPort is the port that is dialled.
+func (v *Verdict) DialPort() uint16 {
+	if v.Upstream != 0 {
+		return v.Upstream
+	}
+	return v.Port
 }
 
 // Passes reports whether the connection or request may go on.

@@ -113,13 +113,13 @@ func TestRulesOfEachFormBecomeRulesOfPolicy(t *testing.T) {
 		{"a policy with all that it can say", object("sluice.dev/v1alpha1", "EgressPolicy", "default", "r", &v1alpha1.EgressPolicySpec{
 			To: v1alpha1.EgressDestinations{
 				Hosts: []string{"api.example.com"}, CIDRs: []string{"2001:db8::/32", "203.0.113.7"},
-				Ports: []v1alpha1.EgressPort{{Port: 443, Protocol: "HTTPS"}, {Port: 5432, Protocol: "tcp", IdleTimeout: "90m"}},
+				Ports: []v1alpha1.EgressPort{{Port: 443, Protocol: "HTTPS"}, {Port: 5432, Protocol: "tcp", IdleTimeout: "90m"}, {Port: 80, Protocol: "http", Upstream: &v1alpha1.UpstreamPort{Port: 443, Protocol: "https"}}},
 			},
 			PrivateAnswers: []string{"10.0.0.0/8"},
 			TLS: &v1alpha1.EgressTLS{Mode: "Originate", ServerName: "Other.Example.com", CABundle: "PEM", MinVersion: "1.3",
 				ClientCertificate: &v1alpha1.ClientCertificate{CertFile: "partner/a.pem", KeyFile: "a.key"}},
 			HTTP: []v1alpha1.HTTPMatch{{Methods: []string{"get"}, Paths: []string{"/a", "/b/*"}, Upgrades: []string{"WebSocket", "SPDY/3.1"}}},
-		}), `{"hosts":["api.example.com"],"cidrs":["2001:db8::/32","203.0.113.7/32"],"ports":[{"port":443,"protocol":"https"},{"port":5432,"protocol":"tcp","idleTimeout":5400000000000}],` +
+		}), `{"hosts":["api.example.com"],"cidrs":["2001:db8::/32","203.0.113.7/32"],"ports":[{"port":443,"protocol":"https"},{"port":5432,"protocol":"tcp","idleTimeout":5400000000000},{"port":80,"protocol":"http","upstream":{"port":443,"protocol":"https"}}],` +
 			`"privateAnswers":["10.0.0.0/8"],"tls":{"mode":"Originate","serverName":"other.example.com","caBundle":"PEM","minVersion":"1.3",` +
 			`"clientCertificate":{"namespace":"default","certFile":"partner/a.pem","keyFile":"a.key"}},` +
 			`"http":[{"methods":["GET"],"paths":["/a","/b/*"],"upgrades":["websocket","spdy/3.1"]}]}`},

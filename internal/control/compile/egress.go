@@ -137,6 +137,13 @@ func compileEgressPolicy(id, namespace string, spec *v1alpha1.EgressPolicySpec) 
 				return nil, fmt.Errorf("idleTimeout of port %d: %w", port.Port, err)
 			}
 		}
+		if up := port.Upstream; up != nil {
+			to, err := compilePort(up.Port, up.Protocol)
+			if err != nil {
+				return nil, fmt.Errorf("upstream of port %d: %w", port.Port, err)
+			}
+			compiled.Upstream = policy.Upstream{Port: to.Port, Protocol: to.Protocol}
+		}
 		rule.Ports = append(rule.Ports, compiled)
 	}
 	if rule.PrivateAnswers, err = parseCIDRs(spec.PrivateAnswers); err != nil {

@@ -59,7 +59,7 @@ func (c *connection) prove(ctx context.Context, d *Decision, at place, seen snif
 	}
 	key := proof.Key{Name: v.Name, Verify: v.Rule.TLS.ServerName, Addr: at.address, RootsID: roots.id}
 	if at.behind != "" {
-		key.Behind, key.Port = at.behind, v.Port
+		key.Behind, key.Port = at.behind, v.DialPort()
 	}
 	begun := w.kit.Now()
 	defer func() { c.proved.Store(int64(w.kit.Now().Sub(begun))) }()
@@ -78,5 +78,5 @@ func (c *connection) prove(ctx context.Context, d *Decision, at place, seen snif
 // workload's rate of new names bounds the look-ups, and the rule's own: a wildcard is a
 // channel.
 func (w *Way) target(v *policy.Verdict) resolve.Target {
-	return resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.Port, Consent: v.Consent, Limit: w.lookups.of(v), Share: w.share, Open: w.kit.Upstream.Open}
+	return resolve.Target{Name: v.Name, Addr: v.Addr, Port: v.DialPort(), Consent: v.Consent, Limit: w.lookups.of(v), Share: w.share, Open: w.kit.Upstream.Open}
 }

@@ -47,7 +47,7 @@ func (l *led) Lead(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, t
 		return follow.Led{}, l.records.Fail(refusal.Of(err)), false
 	}
 	l.records.Reached(l.made.behind, record.End{})
-	if setHost == "" && plan.Elsewhere(&to) {
+	if setHost == "" && (plan.Elsewhere(&to) || d.Verdict.Upstream != 0) {
 		setHost = l.named(&d.Verdict)
 	}
 	g, _ := l.grant(&d, chain)

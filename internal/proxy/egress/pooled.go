@@ -35,8 +35,8 @@ type named struct {
 
 // named is authority, put together anew only where the last one was of something else.
 func (p *pooled) named(v *policy.Verdict) string {
-	if n := &p.name; n.text == "" || n.name != v.Name || n.addr != v.Addr || n.port != v.Port || n.treatment != v.Treatment {
-		*n = named{v.Name, v.Addr, v.Port, v.Treatment, authority(v)}
+	if n := &p.name; n.text == "" || n.name != v.Name || n.addr != v.Addr || n.port != v.DialPort() || n.treatment != v.Treatment {
+		*n = named{v.Name, v.Addr, v.DialPort(), v.Treatment, authority(v)}
 	}
 	return p.name.text
 }
@@ -83,7 +83,7 @@ func versionsOf(v *policy.Verdict, known bool) upstream.Versions {
 // says the same. Its snapshot counts too, for the roots are its.
 func (p *pooled) poolFor(d *Decision, chain *policy.Chain, spoken upstream.Versions) (*upstream.Pool, error) {
 	last, v := &p.last.Verdict, &d.Verdict
-	if p.pool != nil && p.spoken == spoken && p.last.Snapshot == d.Snapshot && last.Rule == v.Rule && last.Name == v.Name && last.Addr == v.Addr && last.Treatment == v.Treatment && !p.pool.Closed() &&
+	if p.pool != nil && p.spoken == spoken && p.last.Snapshot == d.Snapshot && last.Rule == v.Rule && last.Name == v.Name && last.Addr == v.Addr && last.Treatment == v.Treatment && last.Upstream == v.Upstream && !p.pool.Closed() &&
 		v.Rule.TLS.ClientCertificate == (policy.ClientCertificate{}) { // one may have been renewed
 		return p.pool, nil
 	}

@@ -110,7 +110,7 @@ func (w *Way) pool(d *Decision, chain *policy.Chain, spoken upstream.Versions) (
 // key says which pool serves a verdict, and the client certificate of its connections:
 // nil where the rule names none.
 func (w *Way) key(s *snapshot.Snapshot, v *policy.Verdict, spoken upstream.Versions) (key poolKey, shown *clientCertificate, err error) {
-	key = poolKey{rule: v.Rule.ID, name: v.Name, address: v.Addr, port: v.Port, versions: spoken}
+	key = poolKey{rule: v.Rule.ID, name: v.Name, address: v.Addr, port: v.DialPort(), versions: spoken}
 	if v.Treatment != policy.Originate {
 		return key, nil, nil
 	}

@@ -121,10 +121,16 @@ func (r *requests) forward(x *exchange.Request, d *Decision) exchange.Direction 
 	}
 	direction := exchange.Direction{Upstream: pool, ID: uint64(r.ID()), AllowUpgrade: true, Explain: r.way.kit.TellAll}
 	r.Trace(&direction, propagates(&d.Verdict))
-	if r.chain.Host.IsZero() {
+	if r.misses(&d.Verdict) {
 		direction.SetHost = r.named(&d.Verdict)
 	}
 	return direction
+}
+
+// misses reports whether the Host of the request is none that names the port that is dialled: it
+// has none, or that of a port in whose place another is.
+func (r *requests) misses(v *policy.Verdict) bool {
+	return r.chain.Host.IsZero() || v.Upstream != 0 && v.Upstream != r.chain.Host.Port && (r.chain.Host.Port != 0 || r.named(v) != r.chain.Host.Name.String())
 }
 
 // read brings a request into the chain. What it says are views, which forget takes out.
@@ -152,8 +158,9 @@ func authority(v *policy.Verdict) string {
 	if v.Name.IsZero() {
 		host = v.Addr.String()
 	}
-	if v.Treatment == policy.Originate && v.Port == 443 || v.Treatment == policy.Forward && v.Port == 80 {
+	port := v.DialPort()
+	if v.Treatment == policy.Originate && port == 443 || v.Treatment == policy.Forward && port == 80 {
 		return host
 	}
-	return net.JoinHostPort(host, strconv.Itoa(int(v.Port)))
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }

@@ -48,12 +48,12 @@ func (p place) judge(v *policy.Verdict) refusal.Reason {
 // behind returns where a verdict leads through the proxy; ok is false where it leads
 // there directly.
 func (w *Way) behind(v *policy.Verdict) (to place, ok bool) {
-	if w.via == nil || !w.via.Carries(destination(v.Name, v.Addr), v.Port) {
+	if w.via == nil || !w.via.Carries(destination(v.Name, v.Addr), v.DialPort()) {
 		return place{}, false
 	}
 	to = place{name: v.Name, behind: w.via.String()}
 	if v.Name.IsZero() {
-		to.address = netip.AddrPortFrom(v.Addr, v.Port)
+		to.address = netip.AddrPortFrom(v.Addr, v.DialPort())
 	}
 	return to, true
 }

@@ -60,16 +60,16 @@ func (b *budget) take(now time.Time) bool {
 	return true
 }
 
-// Budgets is the budget of each destination that has one. They outlive snapshots. Finding one
+// budgets is the budget of each destination that has one. They outlive snapshots. Finding one
 // that is known takes no lock. The zero value is ready.
-type Budgets struct {
+type budgets struct {
 	mu sync.Mutex // held to change of
 	of atomic.Pointer[map[names.Name]*budget]
 }
 
 // get returns the budget of a destination, a new one where there is none. Past maxBudgets all
 // begin anew.
-func (b *Budgets) get(of names.Name) *budget {
+func (b *budgets) get(of names.Name) *budget {
 	if known := b.of.Load(); known != nil {
 		if found := (*known)[of]; found != nil {
 			return found

@@ -95,7 +95,7 @@ func TestARequestIsRepeatedWithinItsAttemptsAndTheBudget(t *testing.T) {
 }
 
 func TestBudgetsAreEachDestinationsOwnAndBounded(t *testing.T) {
-	var all Budgets
+	var all budgets
 	details, reviews := names.MustParse("details.default.svc.cluster.local"), names.MustParse("reviews.default.svc.cluster.local")
 	first := all.get(details)
 	if all.get(details) != first || all.get(reviews) == first {

@@ -16,7 +16,7 @@ import (
 type Ways struct {
 	Services, Hosts Way // nil: nothing is led there
 
-	budgets Budgets
+	budgets budgets
 	copies  copies
 }
 
