@@ -240,7 +240,7 @@ func allowedHost(host string) ([]names.Pattern, []netip.Prefix, error) {
 // short form cannot say it.
 func allowForm(rule *policy.Rule) string {
 	plain := policy.TLS{Mode: rule.TLS.Mode}
-	if len(rule.Ports) != 1 || !isShort(rule.Ports[0].Protocol) || len(rule.HTTP)+len(rule.PrivateAnswers) > 0 ||
+	if len(rule.Ports) != 1 || rule.Ports[0] != (policy.Port{Port: rule.Ports[0].Port, Protocol: rule.Ports[0].Protocol}) || !isShort(rule.Ports[0].Protocol) || len(rule.HTTP)+len(rule.PrivateAnswers) > 0 ||
 		rule.TLS != plain || plain.Mode != "" && plain.Mode != policy.TLSAuto || len(rule.Hosts)+len(rule.CIDRs) != 1 {
 		return ""
 	}

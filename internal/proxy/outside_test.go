@@ -367,34 +367,3 @@ func TestARequestThatIsLedElsewhereEndsWhenThatRuleIsWithdrawn(t *testing.T) {
 		ends(t, conn)
 	}
 }
-
-// What the workload asks for in the clear on port 80 leaves over TLS to port 443, so that no
-// redirect is needed; Host names the port that is reached, and route rules see it as ever.
-func TestAnHTTPPortLeadsToHTTPSOutside(t *testing.T) {
-	n := newFakeNet(t)
-	n.site("site.example.com", "93.184.216.34", 443, n.overTLS(tellHead, "site.example.com"))
-	n.site("site.example.com", "93.184.216.34", 8080, tellHead)
-	m := newMesh(t, n)
-	for _, x := range []struct {
-		upstream, request, routes string
-		want                      string
-	}{
-		{"{port: 443, protocol: https}", get("site.example.com", "/a"), "", "GET /a HTTP/1.1\nHost: site.example.com\n"},
-		{"{port: 443, protocol: https}", get("site.example.com:80", "/a"), "", "GET /a HTTP/1.1\nhost: site.example.com\n"},
-		{"{port: 443, protocol: https}", "GET /a HTTP/1.0\r\n\r\n", "", "host: site.example.com\n"},
-		{"{port: 8080, protocol: http}", get("site.example.com", "/a"), "", "GET /a HTTP/1.1\nhost: site.example.com:8080\n"},
-		{"{port: 443, protocol: https}", get("site.example.com:80", "/a"), "rewrite: {uri: /b}", "GET /b HTTP/1.1\nhost: site.example.com\n"},
-		{"{port: 443, protocol: https}", get("site.example.com:80", "/a"), "appendHeaders: {x-a: b}", "GET /a HTTP/1.1\nhost: site.example.com\nx-a: b\n"},
-	} {
-		m.objects = nil
-		m.object("apiVersion: sluice.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: site, namespace: default}\nspec:\n  to: {hosts: [site.example.com], ports: [{port: 80, protocol: http, upstream: " + x.upstream + "}]}\n")
-		if x.routes != "" {
-			m.object("apiVersion: config.istio.io/v1alpha2\nkind: RouteRule\nmetadata: {name: r, namespace: default}\nspec:\n  destination: {service: site.example.com}\n  " + x.routes + "\n")
-		}
-		m.allow()
-		resp, got, f := m.recorded(m.dial("site.example.com", 80), x.request)
-		if resp.StatusCode != 200 || !strings.Contains(got, x.want) || f.Port != 80 {
-			t.Errorf("%s, %q: %s\n%s\nrecorded %+v", x.upstream, x.request, resp.Status, got, f)
-		}
-	}
-}

@@ -77,6 +77,8 @@ var refusedSpecs = map[string][]string{
 		"{}",
 		"{to: {hosts: [a..b, 10.0.0.1], cidrs: [10.0.0.1/8], ports: [{port: 80, protocol: quic}]}}",
 		"{to: {hosts: [a.b], ports: [{port: 443, protocol: https}]}, http: [{paths: [/a]}]}",
+		"{to: {hosts: [a.b], ports: [{port: 443, protocol: https, upstream: {port: 0, protocol: tls}}, {port: 80, protocol: http, upstream: {}}]}}",
+		"{to: {hosts: [a.b], ports: [{port: 80, protocol: http, upstream: {port: 443, protocol: https}}]}, tls: {mode: Passthrough}}",
 	},
 	"MeshService": {"{}", "{ports: [{port: 0, name: A, protocol: x}]}"},
 	"MeshConfig":  {"{outboundDefault: Allow, maxStale: soon, trustedRoots: none}"},

@@ -28,7 +28,8 @@ const storeFile = "store.json"
 //	   an oldest version and a client certificate, and the policy a rate of new names; a
 //	   port of a MeshService without a protocol, which was http, is what a client says
 //	4: a RouteRule redirects, rewrites, injects faults, appends headers, and bounds and
-//	   repeats requests; a MeshConfig lets Pods bypass their proxy
+//	   repeats requests; a MeshConfig lets Pods bypass their proxy; a
+//	   port of an EgressPolicy leads to another outside
 const storeFormat = 4
 
 // maxStoreFile bounds the file, in bytes.
