@@ -30,7 +30,7 @@ spec:
 
 // What Istio 0.5 held of route rules on hosts outside: faults on a host, on a wildcard and
 // where TLS is originated, appended headers, redirects to another path and another host,
-// rewrites, and the time-out of its task. HTTP/2 outside is not supported yet.
+// rewrites, and the time-out of its task. Rules of protocol http2 are not supported yet.
 func TestRouteRulesOnHostsOutsideDoWhatTheyDidInIstio(t *testing.T) {
 	curl, err := exec.LookPath("curl")
 	if err != nil {
