@@ -447,8 +447,9 @@ func (l *Line) uncount() {
 // assign gives a line its next stream. It is called with mu held.
 func (l *Line) assign(id uint32, m *message, ended bool) {
 	l.begin(id)
-	l.message, *m = *m, l.message // the text changes places with the last one's
-	l.head = append(l.head[:0], l.message.text...)
+	spare := l.head[:0] // changes places with the text
+	l.message = *m
+	l.head, l.message.text, m.text = m.text, nil, spare
 	l.bodyLeft = l.message.announced
 	l.assigned = true
 	l.ended = ended

@@ -78,14 +78,13 @@ func (st *stream) begin(id uint32) {
 
 // rest gives back the memory of a stream that has ended. It is called with mu held.
 func (st *stream) rest() {
-	const most = 4 << 10
-	if cap(st.body) > most {
+	if cap(st.body) > mostKept {
 		st.body = nil
 	}
-	if cap(st.head) > most {
+	if cap(st.head) > mostKept {
 		st.head = nil
 	}
-	if cap(st.message.text) > most {
+	if cap(st.message.text) > mostKept {
 		st.message.text = nil
 	}
 	st.body, st.head, st.bodyAt, st.headAt = st.body[:0], st.head[:0], 0, 0
@@ -172,6 +171,10 @@ func (st *stream) readLocked(b []byte) (n int, errno syscall.Errno) {
 	if st.headAt < len(st.head) {
 		n = copy(b, st.head[st.headAt:])
 		st.headAt += n
+		if st.headAt == len(st.head) && cap(st.head) > mostKept && !st.s.client && st.message.kind != noBody {
+			st.head = nil // its body may take as long as it likes
+			return n, 0
+		}
 		if st.headAt < len(st.head) || st.message.kind == noBody {
 			st.textEnded = st.headAt == len(st.head) && st.ended
 			return n, 0
