@@ -69,6 +69,10 @@ generate: ## write the CRDs, the deep copies and the reference anew
 attack: build ## try to get out of a sandbox, in every way that we know, as whom we can
 	@$(BIN)/attack -sluice $(BIN)/sluice
 
+.PHONY: flood
+flood: ## flood the proxy with HTTP/2 for FLOOD (60s) in each way, and hold its memory and a neighbour's calls
+	SLUICE_FLOOD=$(or $(FLOOD),60s) $(GO) test -count=1 -v -timeout $(PATIENCE) -run TestAFloodOfHTTP2CostsNeitherMemoryNorANeighbour ./test
+
 .PHONY: test-kube
 test-kube: build ## try the server's API with the real kubectl, and Sluice on the real API server of Kubernetes (8 minutes and 5 GB of build cache the first time)
 	cd test/kube && $(GO) run ./build && $(GO) vet ./... && $(GO) test -count=1 -timeout $(PATIENCE) ./...

@@ -1,7 +1,7 @@
 // Command http2 is both ends of HTTP/2 in the clear for tests, as net/http has them: "http2 serve
 // ADDRESS" answers in either version with the version, the method and the body of each request,
-// and "http2 post URL TEXT" posts by prior knowledge and says what came of it. Tests run it in
-// sandboxes. It never retries.
+// (GET /long with 64 MiB), and "http2 post URL TEXT" posts by prior knowledge and says what came
+// of it. Tests run it in sandboxes. It never retries.
 package main
 
 import (
@@ -35,6 +35,14 @@ func serve(address string) error {
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetUnencryptedHTTP2(true)
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/long" {
+			for range 1 << 10 {
+				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+			return
+		}
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("Trailer", "X-Length")
 		fmt.Fprintf(w, "%s %s %s", r.Proto, r.Method, body)
