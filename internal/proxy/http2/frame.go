@@ -20,6 +20,7 @@ const (
 	frameContinuation frameType = 9
 )
 
+// The bits of a frame's flags.
 const (
 	flagEndStream  = 0x1 // of DATA and HEADERS
 	flagAck        = 0x1 // of SETTINGS and PING

@@ -396,6 +396,7 @@ func parseLength(s string) int64 {
 	return n
 }
 
+// Classes of bytes.
 const (
 	tokenByte  = 1 << iota // RFC 9110, section 5.6.2
 	upperByte              // of a token, and not of a field name

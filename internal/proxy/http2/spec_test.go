@@ -11,7 +11,7 @@ import (
 )
 
 // TestServeForAConformanceTool serves for as long as SLUICE_HTTP2_SERVE says, on the address
-// that it logs: what h2spec is run against (make h2spec).
+// that it writes into the file SLUICE_HTTP2_ADDRESS: what h2spec is run against.
 func TestServeForAConformanceTool(t *testing.T) {
 	for_, err := time.ParseDuration(os.Getenv("SLUICE_HTTP2_SERVE"))
 	if err != nil {
