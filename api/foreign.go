@@ -34,7 +34,7 @@ var foreign = map[string]string{
 	// Istio, as it is today.
 	"serviceentry": writeEgressPolicy, "sidecar": writeEgressPolicy,
 	"virtualservice": writeRouteRule, "workloadentry": startWorkload, "workloadgroup": startWorkload,
-	"destinationrule":     "subsets are the labels of a RouteRule's route, TLS to the outside is spec.tls of an EgressPolicy",
+	"destinationrule":     "subsets are the labels of a RouteRule's route, load balancing is a DestinationPolicy (apiVersion " + istio.Group + "/" + istio.Version + "), TLS to the outside is spec.tls of an EgressPolicy",
 	"gateway":             startIngress + "; a way out needs no gateway: " + writeEgressPolicy,
 	"authorizationpolicy": laterAccess + "; for the way out: " + writeEgressPolicy,
 	"peerauthentication":  laterAccess, "requestauthentication": laterAccess,
@@ -54,10 +54,9 @@ var foreign = map[string]string{
 	"flow":           "sluice flows shows who went where",
 	"secret":         "client certificates are files below --client-certificates of sluice-proxy",
 	// Istio 0.5.
-	"destinationpolicy": "load balancing is round robin; circuit breakers are not supported yet",
-	"ingressrule":       startIngress,
-	"externalservice":   writeEgressPolicy,
-	"v1alpha2policy":    laterAccess, "policy": laterAccess, "meshpolicy": laterAccess, "rbacconfig": laterAccess, "servicerole": laterAccess, "servicerolebinding": laterAccess, "rbac": laterAccess, "authorization": laterAccess,
+	"ingressrule":     startIngress,
+	"externalservice": writeEgressPolicy,
+	"v1alpha2policy":  laterAccess, "policy": laterAccess, "meshpolicy": laterAccess, "rbacconfig": laterAccess, "servicerole": laterAccess, "servicerolebinding": laterAccess, "rbac": laterAccess, "authorization": laterAccess,
 	"enduserauthenticationpolicyspec": laterAccess, "enduserauthenticationpolicyspecbinding": laterAccess,
 	"httpapispec": laterPolicy, "httpapispecbinding": laterPolicy, "apikey": laterPolicy,
 	"rule": laterPolicy + seeAll, "attributemanifest": laterPolicy, "checknothing": laterPolicy, "opa": laterPolicy, "servicecontrol": laterPolicy, "servicecontrolreport": laterPolicy, "noop": laterPolicy, "bypass": laterPolicy, "handler": laterPolicy, "instance": laterPolicy, "adapter": laterPolicy, "template": laterPolicy,

@@ -38,6 +38,11 @@ var kinds = []*Kind{
 		newSpec: func() any { return new(istio.RouteRuleSpec) },
 	},
 	{
+		Name: "DestinationPolicy", Plural: "destinationpolicies", Singular: "destinationpolicy", ShortNames: []string{"dp"}, Kebab: "destination-policy",
+		Group: istio.Group, Version: istio.Version, Namespaced: true,
+		newSpec: func() any { return new(istio.DestinationPolicySpec) },
+	},
+	{
 		Name: "EgressPolicy", Plural: "egresspolicies", Singular: "egresspolicy", ShortNames: []string{"egp"}, Aliases: []string{"ep"}, Kebab: "egress-policy",
 		Group: v1alpha1.Group, Version: v1alpha1.Version, Namespaced: true,
 		newSpec: func() any { return new(v1alpha1.EgressPolicySpec) },
@@ -58,17 +63,16 @@ var kinds = []*Kind{
 // group; each kind with its plural.
 var unsupported = map[string]map[string]string{
 	istio.Group: {
-		"DestinationPolicy": "destinationpolicies",
-		"IngressRule":       "ingressrules",
-		"rule":              "rules",
-		"denier":            "deniers",
-		"listchecker":       "listcheckers",
-		"memquota":          "memquotas",
-		"checknothing":      "checknothings",
-		"listentry":         "listentries",
-		"quota":             "quotas",
-		"QuotaSpec":         "quotaspecs",
-		"QuotaSpecBinding":  "quotaspecbindings",
+		"IngressRule":      "ingressrules",
+		"rule":             "rules",
+		"denier":           "deniers",
+		"listchecker":      "listcheckers",
+		"memquota":         "memquotas",
+		"checknothing":     "checknothings",
+		"listentry":        "listentries",
+		"quota":            "quotas",
+		"QuotaSpec":        "quotaspecs",
+		"QuotaSpecBinding": "quotaspecbindings",
 	},
 	v1alpha1.Group: {
 		"AccessPolicy": "accesspolicies",

@@ -35,6 +35,8 @@ func Validate(o *Object) []FieldError {
 		v.egressRule(spec)
 	case *istio.RouteRuleSpec:
 		v.routeRule(spec)
+	case *istio.DestinationPolicySpec:
+		v.destinationPolicy(spec)
 	case *v1alpha1.EgressPolicySpec:
 		v.egressPolicy(spec)
 	case *v1alpha1.MeshServiceSpec:

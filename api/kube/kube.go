@@ -39,6 +39,8 @@ func New(kind *api.Kind) (Typed, runtime.Object, error) {
 		return new(istiov1alpha2.EgressRule), new(istiov1alpha2.EgressRuleList), nil
 	case "RouteRule":
 		return new(istiov1alpha2.RouteRule), new(istiov1alpha2.RouteRuleList), nil
+	case "DestinationPolicy":
+		return new(istiov1alpha2.DestinationPolicy), new(istiov1alpha2.DestinationPolicyList), nil
 	case "EgressPolicy":
 		return new(sluicev1alpha1.EgressPolicy), new(sluicev1alpha1.EgressPolicyList), nil
 	case "MeshService":
@@ -60,6 +62,8 @@ func Plain(typed Typed) (api.Object, error) {
 		kind, spec, status = "EgressRule", &typed.Spec, &typed.Status
 	case *istiov1alpha2.RouteRule:
 		kind, spec, status = "RouteRule", &typed.Spec, &typed.Status
+	case *istiov1alpha2.DestinationPolicy:
+		kind, spec, status = "DestinationPolicy", &typed.Spec, &typed.Status
 	case *sluicev1alpha1.EgressPolicy:
 		kind, spec, status = "EgressPolicy", &typed.Spec, &typed.Status
 	case *sluicev1alpha1.MeshService:

@@ -68,6 +68,7 @@ func routed(q *Question, asked route.Destination, snapshot *wire.Snapshot) (r *R
 		}
 		r.To = append(r.To, one)
 	}
+	r.spread(&plan)
 	if q.Chain.Sniffed == policy.HTTP {
 		r.requests(&plan, q, !asked.Service.IsZero())
 	}
@@ -103,7 +104,7 @@ func planOf(q *Question, asked route.Destination, snapshot *wire.Snapshot) (plan
 			return route.Plan{}, false, nil
 		}
 	}
-	table, err := route.NewTable(all)
+	table, err := route.NewTable(all, snapshot.Routes.Destinations...)
 	if err != nil {
 		return route.Plan{}, false, fmt.Errorf("compile the route rules of snapshot %s: %w", snapshot.Version, err)
 	}
@@ -134,6 +135,15 @@ func followed(id string, asked route.Destination, all []route.Rules) []route.Rul
 		}
 	}
 	return nil
+}
+
+// spread says by which policies endpoints are picked.
+func (r *Routed) spread(plan *route.Plan) {
+	for to := range plan.Destinations {
+		if to.Policy != nil {
+			r.Does = append(r.Does, fmt.Sprintf("at %s%s to %s, as %s says", to.Service, labelsText(to.Labels), to.Policy.Balance.Text(), to.Policy.ID))
+		}
+	}
 }
 
 // requests says what is done with a request beside choosing where it goes.

@@ -18,7 +18,7 @@ var layers = [][]string{
 	{"http2"},
 	{"dnsserver", "relay", "resolve", "sniff", "tunnel", "upstream"},
 	{"snapshot", "proof", "http1"},
-	{"gate", "pools"},
+	{"gate", "pools", "balance"},
 	{"carry"},
 	{"follow"},
 	{"egress", "mesh"},

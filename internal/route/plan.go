@@ -19,6 +19,8 @@ type Plan struct {
 	targets []target // empty: what was asked for
 	total   uint64   // of their weights
 	actions *actions // nil: none
+
+	policy *DestinationPolicy // of the service itself, where no rule matched
 }
 
 // Does returns what the rule does beside choosing where the request goes; nil: nothing.
@@ -84,6 +86,8 @@ type Destination struct {
 	Host    names.Name
 	Labels  map[string]string // nobody may change it
 	Set     string            // the labels as one text: equal for equal labels, "" for none
+
+	Policy *DestinationPolicy // of calls that are led here; nil: none
 }
 
 // Draw picks a destination by weight with the random number r. It is taken modulo
@@ -95,6 +99,8 @@ func (p *Plan) Draw(r uint64) (to Destination) {
 			r -= p.targets[at].weight
 		}
 		to = p.targets[at].to
+	} else {
+		to.Policy = p.policy
 	}
 	p.resolve(&to)
 	return to

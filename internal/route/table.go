@@ -42,6 +42,7 @@ type Table struct {
 	services map[names.Name][]compiledRule
 	hosts    *names.Index     // outside the mesh: at of ofHosts; nil: none
 	ofHosts  [][]compiledRule // by what hosts holds
+	policies map[policyKey]*DestinationPolicy
 }
 
 // compiledRule is one rule with its matchers ready.
@@ -87,18 +88,44 @@ type target struct {
 
 // compileTarget makes the text of the labels once, not for each request.
 func compileTarget(w *Weighted) target {
+	return target{to: Destination{Service: w.Service, Host: w.Host, Labels: w.Labels, Set: SetOf(w.Labels)}, weight: uint64(w.Weight)}
+}
+
+// SetOf is labels as one text: Destination.Set.
+func SetOf(labels map[string]string) string {
 	var set strings.Builder
-	for _, key := range slices.Sorted(maps.Keys(w.Labels)) {
-		fmt.Fprintf(&set, "%q=%q ", key, w.Labels[key])
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		fmt.Fprintf(&set, "%q=%q ", key, labels[key])
 	}
-	return target{to: Destination{Service: w.Service, Host: w.Host, Labels: w.Labels, Set: set.String()}, weight: uint64(w.Weight)}
+	return set.String()
+}
+
+// governed gives the destinations of a rule their policies; service is what it is for, zero of a
+// host.
+func (t *Table) governed(rule *compiledRule, service names.Name) {
+	for i := range rule.targets {
+		to := &rule.targets[i].to
+		switch {
+		case !to.Service.IsZero():
+			to.Policy = t.PolicyOf(to.Service, to.Set)
+		case to.Host.IsZero():
+			to.Policy = t.PolicyOf(service, to.Set)
+		}
+	}
+	if rule.actions != nil && rule.actions.Mirror != nil {
+		to := &rule.actions.mirror
+		to.Policy = t.PolicyOf(to.Service, to.Set)
+	}
 }
 
 // NewTable compiles route rules. It keeps what they point to: they must not
 // change afterwards. A destination that is there twice has the rules of both, in
-// that order.
-func NewTable(of []Rules) (*Table, error) {
+// that order; of several policies for one destination the first holds.
+func NewTable(of []Rules, policies ...DestinationPolicy) (*Table, error) {
 	t := &Table{services: make(map[names.Name][]compiledRule, len(of))}
+	if err := t.addPolicies(policies); err != nil {
+		return nil, err
+	}
 	edit := t.hosts.Change()
 	count := 0
 	for _, destination := range of {
@@ -114,6 +141,7 @@ func NewTable(of []Rules) (*Table, error) {
 			if err != nil {
 				return nil, fmt.Errorf("compile route rule %s: %w", destination.Rules[i].ID, err)
 			}
+			t.governed(&rule, destination.Service)
 			compiled = append(compiled, rule)
 		}
 		if destination.Host.IsZero() {
@@ -200,7 +228,11 @@ func compile(rule *Rule) (compiledRule, error) {
 // request that none matches goes to the service itself. With a Look it does not allocate but
 // where a rule looks at a field that is repeated.
 func (t *Table) Plan(service names.Name, request Request) Plan {
-	return first(t.services[service], &request, service, false)
+	plan := first(t.services[service], &request, service, false)
+	if plan.total == 0 {
+		plan.policy = t.PolicyOf(service, "")
+	}
+	return plan
 }
 
 // RoutesHosts reports whether PlanHost may find a rule.

@@ -73,7 +73,8 @@ const (
 //	   may have addresses, a name, and ports other than those of its service;
 //	   a route rule redirects, rewrites, appends headers and injects faults,
 //	   and has a time-out and retries, and is about hosts outside too; rules come in as many
-//	   parts as are good for a change; a port of a rule may lead to another port outside
+//	   parts as are good for a change; a port of a rule may lead to another port outside;
+//	   a destination may have a policy
 const Format = 5
 
 // onStream is what is read of a stream. Both of its ends are of one format: a

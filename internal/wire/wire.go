@@ -107,6 +107,8 @@ type Policy struct {
 type Routes struct {
 	Services []route.Rules `json:"services"`        // of the mesh
 	Hosts    []route.Rules `json:"hosts,omitempty"` // outside it
+	// Destinations is how calls are spread over endpoints; of one destination the first holds.
+	Destinations []route.DestinationPolicy `json:"destinations,omitempty"`
 }
 
 // Directory is every mesh service, so that DNS can answer for it.

@@ -23,7 +23,7 @@ var GroupVersion = schema.GroupVersion{Group: istio.Group, Version: istio.Versio
 
 // AddToScheme makes the kinds of this package known to a scheme.
 func AddToScheme(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &EgressRule{}, &EgressRuleList{}, &RouteRule{}, &RouteRuleList{})
+	scheme.AddKnownTypes(GroupVersion, &EgressRule{}, &EgressRuleList{}, &RouteRule{}, &RouteRuleList{}, &DestinationPolicy{}, &DestinationPolicyList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }
@@ -84,4 +84,33 @@ type RouteRuleList struct {
 	metav1.ListMeta `json:"metadata,omitempty"`
 
 	Items []RouteRule `json:"items"`
+}
+
+// DestinationPolicy says how the calls to a service are spread over its instances, in the form
+// of Istio 0.5.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=destinationpolicies,singular=destinationpolicy,shortName=dp,categories=sluice
+// +kubebuilder:printcolumn:name=Destination,type=string,JSONPath=`.spec.destination.name`
+// +kubebuilder:printcolumn:name=Balancing,type=string,JSONPath=`.spec.loadBalancing.name`
+// +kubebuilder:printcolumn:name=Accepted,type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name=Programmed,type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
+type DestinationPolicy struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   istio.DestinationPolicySpec `json:"spec,omitempty"`
+	Status v1alpha1.Status             `json:"status,omitempty"`
+}
+
+// DestinationPolicyList is a list of them.
+//
+// +kubebuilder:object:root=true
+type DestinationPolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []DestinationPolicy `json:"items"`
 }

@@ -71,14 +71,18 @@ func (c *cache) policyPart(prefix string, rules []*compiledEgress) (*wire.Part, 
 	})
 }
 
-// routesPart encodes routes unless a class had the same ones.
-func (c *cache) routesPart(routes []*compiledRoute) (*wire.Part, error) {
+// routesPart encodes routes and policies of destinations unless a class had the same ones.
+func (c *cache) routesPart(routes []*compiledRoute, destinations []*compiledDestination) (*wire.Part, error) {
 	content := sha256.New()
 	for _, route := range routes {
 		content.Write([]byte(route.hash))
 	}
+	content.Write([]byte{0}) // no hash of a rule is one of a policy
+	for _, destination := range destinations {
+		content.Write([]byte(destination.hash))
+	}
 	key := wire.PartRoutes + "\x00" + string(content.Sum(nil))
-	return c.part(key, func() (*wire.Part, error) { return wire.EncodePart(wire.PartRoutes, routesValue(routes)) })
+	return c.part(key, func() (*wire.Part, error) { return wire.EncodePart(wire.PartRoutes, routesValue(routes, destinations)) })
 }
 
 // encode makes a part of a value; one of equal content made before is returned

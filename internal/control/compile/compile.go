@@ -16,7 +16,8 @@
 //     different namespaces never conflict: a namespace must not be able to drop
 //     another one's rule.
 //   - A RouteRule applies to whoever calls its destination, as in Istio 0.5, unless
-//     its match.source names somebody else.
+//     its match.source names somebody else. So does a DestinationPolicy, with its
+//     source; of several for one destination the smallest key holds.
 //
 // An object that cannot be compiled is a Problem and grants nothing.
 package compile
@@ -75,9 +76,12 @@ type Output struct {
 	Created  time.Time
 	Problems []Problem // sorted by object
 
-	egress    *egressIndex
-	routes    []*compiledRoute // in the order in which they are tried
-	services  *serviceSet
+	egress   *egressIndex
+	routes   []*compiledRoute // in the order in which they are tried
+	services *serviceSet
+
+	destinations []*compiledDestination // in the order of their keys
+
 	shared    []*wire.Part // parts that every workload gets: directory, endpoints
 	mesh      *compiledMesh
 	audit     bool
@@ -179,6 +183,7 @@ func (c *Compiler) Compile(in Input) *Output {
 	}
 	var routes []*compiledRoute
 	var defined []*compiledService
+	var destinations []*compiledDestination
 	before := c.mesh
 	c.mesh = nil
 	for _, object := range objects {
@@ -193,6 +198,8 @@ func (c *Compiler) Compile(in Input) *Output {
 		case object.egress != nil:
 		case object.route != nil:
 			routes = append(routes, object.route)
+		case object.destination != nil:
+			destinations = append(destinations, object.destination)
 		case object.service != nil:
 			defined = append(defined, object.service)
 		case object.mesh != nil:
@@ -208,6 +215,8 @@ func (c *Compiler) Compile(in Input) *Output {
 		slices.SortFunc(c.routes, byPrecedence)
 	}
 	out.routes = c.routes
+	slices.SortFunc(destinations, byKey)
+	out.destinations = destinations
 	if !c.last.of(&in, defined) {
 		c.last = c.join(&in, defined)
 	}
@@ -320,7 +329,7 @@ func (o *Output) makeView(w wire.Workload) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes, err := o.cache.routesPart(o.routesOf(w))
+	routes, err := o.cache.routesPart(o.routesOf(w), o.destinationsOf(w))
 	if err != nil {
 		return nil, err
 	}
@@ -379,8 +388,11 @@ type compiled struct {
 	egress   *compiledEgress
 	route    *compiledRoute
 	service  *compiledService
-	mesh     *compiledMesh
-	isMesh   bool // it is the MeshConfig, which has a fault where mesh is nil
+
+	destination *compiledDestination
+
+	mesh   *compiledMesh
+	isMesh bool // it is the MeshConfig, which has a fault where mesh is nil
 }
 
 // compileObject compiles one object by itself.
@@ -396,6 +408,8 @@ func compileObject(object *api.Object, domain string) *compiled {
 		out.egress, err = compileEgressPolicy(out.id, namespace, spec)
 	case *istio.RouteRuleSpec:
 		out.route, err = compileRouteRule(out.id, namespace, spec, domain)
+	case *istio.DestinationPolicySpec:
+		out.destination, err = compileDestinationPolicy(out.id, namespace, spec, domain)
 	case *v1alpha1.MeshServiceSpec:
 		out.service, err = compileService(out.id, namespace, object.Metadata.Name, spec, domain)
 	case *v1alpha1.MeshConfigSpec:

@@ -315,7 +315,7 @@ func (o *Output) routesOf(w wire.Workload) []*compiledRoute {
 }
 
 // routesValue groups routes by destination.
-func routesValue(routes []*compiledRoute) *wire.Routes {
+func routesValue(routes []*compiledRoute, destinations []*compiledDestination) *wire.Routes {
 	byDestination := make(map[routed][]route.Rule)
 	for _, r := range routes {
 		byDestination[r.destination] = append(byDestination[r.destination], r.rule)
@@ -330,5 +330,8 @@ func routesValue(routes []*compiledRoute) *wire.Routes {
 	}
 	slices.SortFunc(out.Services, func(a, b route.Rules) int { return cmp.Compare(a.Service.String(), b.Service.String()) })
 	slices.SortFunc(out.Hosts, func(a, b route.Rules) int { return cmp.Compare(a.Host.String(), b.Host.String()) })
+	for _, destination := range destinations {
+		out.Destinations = append(out.Destinations, destination.policy)
+	}
 	return out
 }

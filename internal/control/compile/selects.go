@@ -24,11 +24,10 @@ func Selects(object *api.Object, w wire.Workload) bool {
 		if err != nil {
 			return false
 		}
-		var behind []names.Name
-		if name, err := names.Parse(w.Service + "." + w.Namespace + ".svc." + DefaultDomain); err == nil {
-			behind = append(behind, name)
-		}
-		return rule.source.selects(w, behind)
+		return rule.source.selects(w, alone(w))
+	case *istio.DestinationPolicySpec:
+		policy, err := compileDestinationPolicy(object.ID(), namespace, spec, DefaultDomain)
+		return err == nil && policy.source.selects(w, alone(w))
 	case *v1alpha1.MeshServiceSpec:
 		return w.Namespace == namespace && w.Service == object.Metadata.Name
 	case *v1alpha1.MeshConfigSpec:
@@ -40,4 +39,13 @@ func Selects(object *api.Object, w wire.Workload) bool {
 // holdsIn reports whether the egress rules of a namespace hold for a workload.
 func holdsIn(namespace string, w wire.Workload) bool {
 	return namespace == RootNamespace || namespace == w.Namespace
+}
+
+// alone is the services that a workload is behind by what it says of itself.
+func alone(w wire.Workload) []names.Name {
+	name, err := names.Parse(w.Service + "." + w.Namespace + ".svc." + DefaultDomain)
+	if err != nil {
+		return nil
+	}
+	return []names.Name{name}
 }

@@ -82,6 +82,8 @@ func (o *Output) unselective(object *compiled) []Warning {
 	switch {
 	case object.route != nil:
 		texts = o.population().ofRoute(object.route)
+	case object.destination != nil:
+		texts = o.population().ofDestination(object.destination)
 	case object.mesh != nil:
 		for _, namespace := range slices.Sorted(maps.Keys(object.mesh.spec.Namespaces)) {
 			if !slices.ContainsFunc(o.population().classes, func(w wire.Workload) bool { return w.Namespace == namespace }) {
@@ -123,24 +125,44 @@ func (o *Output) countPopulation() *population {
 	return p
 }
 
-// ofRoute says what of a route rule selects nothing.
-func (p *population) ofRoute(r *compiledRoute) (texts []string) {
-	if source := &r.source; !source.service.IsZero() {
-		callers := p.behind[source.service]
-		if source.ingress {
-			for _, w := range p.classes {
-				if isIngress(w) {
-					callers = append(slices.Clip(callers), w)
-				}
+// ofSource says whether nobody calls whom a rule is about.
+func (p *population) ofSource(field string, source *routeSource) []string {
+	if source.service.IsZero() {
+		return nil
+	}
+	callers := p.behind[source.service]
+	if source.ingress {
+		for _, w := range p.classes {
+			if isIngress(w) {
+				callers = append(slices.Clip(callers), w)
 			}
 		}
-		switch {
-		case len(callers) == 0:
-			texts = append(texts, fmt.Sprintf("has a spec.match.source that selects no running workload: none is behind %s", source.service))
-		case !slices.ContainsFunc(callers, func(w wire.Workload) bool { return wire.Carries(w.Labels, source.labels) }):
-			texts = append(texts, fmt.Sprintf("has a spec.match.source that selects no running workload: none behind %s has %s", source.service, labelText(source.labels)))
-		}
 	}
+	switch {
+	case len(callers) == 0:
+		return []string{fmt.Sprintf("has a %s that selects no running workload: none is behind %s", field, source.service)}
+	case !slices.ContainsFunc(callers, func(w wire.Workload) bool { return wire.Carries(w.Labels, source.labels) }):
+		return []string{fmt.Sprintf("has a %s that selects no running workload: none behind %s has %s", field, source.service, labelText(source.labels))}
+	}
+	return nil
+}
+
+// ofDestination says what of a policy selects nothing.
+func (p *population) ofDestination(d *compiledDestination) []string {
+	texts := p.ofSource("spec.source", &d.source)
+	serving := p.endpoints[d.policy.Service]
+	switch {
+	case len(serving) == 0:
+		texts = append(texts, fmt.Sprintf("has a spec.destination that selects no running workload: none serves %s", d.policy.Service))
+	case !slices.ContainsFunc(serving, func(e wire.Endpoint) bool { return wire.Carries(e.Labels, d.policy.Labels) }):
+		texts = append(texts, fmt.Sprintf("has spec.destination.labels that select no running workload: none that serves %s has %s", d.policy.Service, labelText(d.policy.Labels)))
+	}
+	return texts
+}
+
+// ofRoute says what of a route rule selects nothing.
+func (p *population) ofRoute(r *compiledRoute) (texts []string) {
+	texts = p.ofSource("spec.match.source", &r.source)
 	if r.destination.service.IsZero() {
 		return texts
 	}

@@ -47,6 +47,15 @@ var refusedSpecs = map[string][]string{
 		"{destination: [a.com], ports: 80}",
 		"{destination: {service: 5}, ports: [{port: 80, protocol: true}], useEgressProxy: 'yes'}",
 	},
+	"DestinationPolicy": {
+		"{}",
+		"{destination: {name: a}}",
+		"{destination: {name: A, labels: {a b: c}}, source: {}, loadBalancing: {}}",
+		"{destination: {name: a}, loadBalancing: {name: MAGLEV}}",
+		"{destination: {name: a}, loadBalancing: {custom: {ringHash: {header: X, maxLoad: 1}}}}",
+		"{destination: {name: a}, loadBalancing: {name: RANDOM, custom: {}}, circuitBreaker: {simpleCb: {maxConnections: -1}}}",
+		"{destination: {name: 5}, loadBalancing: {name: [RANDOM]}}",
+	},
 	"RouteRule": {
 		"{}",
 		"{destination: {}}",
@@ -86,8 +95,11 @@ var refusedSpecs = map[string][]string{
 
 // acceptedSpecs is what the objects are that the refused specs are to replace.
 var acceptedSpecs = map[string]string{
-	"EgressRule":   "{destination: {service: a.com}, ports: [{port: 443, protocol: https}]}",
-	"RouteRule":    "{destination: {name: a}}",
+	"EgressRule": "{destination: {service: a.com}, ports: [{port: 443, protocol: https}]}",
+	"RouteRule":  "{destination: {name: a}}",
+
+	"DestinationPolicy": "{destination: {name: a}, loadBalancing: {name: RANDOM}}",
+
 	"EgressPolicy": "{to: {hosts: [a.b], ports: [{port: 443, protocol: https}]}}",
 	"MeshService":  "{ports: [{port: 80}]}",
 	"MeshConfig":   "{maxStale: 1h}",

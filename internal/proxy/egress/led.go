@@ -66,6 +66,9 @@ func (l *led) parse(authority string) (names.Host, error) {
 	return l.authority.Parse(unsafe.Slice(unsafe.StringData(authority), len(authority)))
 }
 
+// Done implements follow.Leader.
+func (l *led) Done() {}
+
 // Holds implements follow.Leader.
 func (l *led) Holds(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, to route.Destination, port uint16) bool {
 	chain, _ := l.chain(x, &plan, &to, port)
@@ -106,5 +109,5 @@ func (l *led) Copy(out exchange.Message, c follow.Copy) {
 		record.Close(0, err)
 		return
 	}
-	l.way.ways.SendCopy(record, func() (exchange.Upstream, error) { return pool, nil }, follow.ForHost(out, host, propagates(&d.Verdict)))
+	l.way.ways.SendCopy(record, func() (exchange.Upstream, error) { return pool, nil }, follow.ForHost(out, host, propagates(&d.Verdict)), func() {})
 }

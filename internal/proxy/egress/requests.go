@@ -133,6 +133,12 @@ func (r *requests) misses(v *policy.Verdict) bool {
 	return r.chain.Host.IsZero() || v.Upstream != 0 && v.Upstream != r.chain.Host.Port && (r.chain.Host.Port != 0 || r.named(v) != r.chain.Host.Name.String())
 }
 
+// Done implements exchange.Director.
+func (r *requests) Done(x *exchange.Request, o exchange.Outcome) {
+	r.plans.Done()
+	r.Requests.Done(x, o)
+}
+
 // read brings a request into the chain. What it says are views, which forget takes out.
 func (r *requests) read(x *exchange.Request) {
 	c := &r.chain

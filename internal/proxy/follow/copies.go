@@ -64,14 +64,16 @@ func (c *copies) close() {
 }
 
 // SendCopy sends a copy of a request whose record is open, without waiting, and closes the
-// record with what becomes of it. to returns where it is sent.
-func (w *Ways) SendCopy(record *carry.Copied, to func() (exchange.Upstream, error), copied exchange.Message) {
+// record with what becomes of it. to returns where it is sent; over is called when it is over.
+func (w *Ways) SendCopy(record *carry.Copied, to func() (exchange.Upstream, error), copied exchange.Message, over func()) {
 	if !w.copies.begin() {
+		over()
 		record.Close(0, refusal.New(refusal.Overflow, "as many copies of requests are under way as one workload may have"))
 		return
 	}
 	go func() {
 		defer w.copies.end()
+		defer over()
 		ctx, cancel := context.WithTimeout(w.copies.ctx, copyTimeout)
 		defer cancel()
 		pool, err := to()

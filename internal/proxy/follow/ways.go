@@ -42,6 +42,8 @@ type Leader interface {
 	// Lead says how a request that its plan sends to a destination gets there, on the port
 	// that was dialled. Where ok is false, refused answers it.
 	Lead(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, to route.Destination, port uint16) (led Led, refused exchange.Direction, ok bool)
+	// Done says that the request of the moment is over.
+	Done()
 	// Holds reports whether one of these connections, which are held for the client alone,
 	// leads to a destination.
 	Holds(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, to route.Destination, port uint16) bool
@@ -80,6 +82,16 @@ func (p *Plans) Lead(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan,
 	return p.leader(&to).Lead(s, x, plan, to, port)
 }
 
+// Done says that the request of the moment is over, wherever it was led.
+func (p *Plans) Done() {
+	if p.services != nil {
+		p.services.Done()
+	}
+	if p.hosts != nil {
+		p.hosts.Done()
+	}
+}
+
 // Draw picks a destination of a plan: by weight or, where connections are held for the client,
 // one that they lead to.
 func (p *Plans) Draw(s *snapshot.Snapshot, x *exchange.Request, plan *route.Plan, port uint16) route.Destination {
@@ -102,6 +114,9 @@ var errNowhere = refusal.New(refusal.NoHealthyUpstream, "a route rule leads wher
 func (n nowhere) Lead(*snapshot.Snapshot, *exchange.Request, route.Plan, route.Destination, uint16) (Led, exchange.Direction, bool) {
 	return Led{}, n.records.Fail(errNowhere), false
 }
+
+// Done implements Leader.
+func (n nowhere) Done() {}
 
 // Holds implements Leader.
 func (n nowhere) Holds(*snapshot.Snapshot, *exchange.Request, route.Plan, route.Destination, uint16) bool {

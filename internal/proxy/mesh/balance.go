@@ -9,6 +9,7 @@ import (
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -36,39 +37,47 @@ type balance struct {
 type set struct {
 	turn    atomic.Uint64
 	fitting atomic.Pointer[fitting]
+
+	mu      sync.Mutex          // held to change members
+	members map[poolKey]*member // of a set with a policy
 }
 
 // fitting is the endpoints of a set, picked out of all those of its service.
 type fitting struct {
-	all []wire.Endpoint // the snapshot's; never nil
-	fit []*wire.Endpoint
+	all      []wire.Endpoint // the snapshot's; never nil
+	policy   *route.DestinationPolicy
+	fit      []*wire.Endpoint
+	governed *governed // by the policy; nil where there is none
 }
 
-// of reports whether f was picked out of these endpoints. Snapshots share the list of a
-// service for as long as it does not change.
-func (f *fitting) of(all []wire.Endpoint) bool {
-	return f != nil && len(f.all) == len(all) && unsafe.SliceData(f.all) == unsafe.SliceData(all)
+// none is the fitting of a set without endpoints.
+var none fitting
+
+// of reports whether f was picked out of these endpoints, under this policy. Snapshots share
+// the list of a service for as long as it does not change, and policies with the route rules.
+func (f *fitting) of(all []wire.Endpoint, policy *route.DestinationPolicy) bool {
+	return f != nil && len(f.all) == len(all) && unsafe.SliceData(f.all) == unsafe.SliceData(all) && f.policy == policy
 }
 
-// pick returns the endpoints of all that fit, and whose turn it is: that of the one at
+// turn returns the endpoints of all that fit, and whose turn it is: that of the one at
 // turn modulo their number. all is the endpoints of the key's service in a stable order,
-// labels is what its set carries. Nobody may change what it returns.
-func (b *balance) pick(key setKey, all []wire.Endpoint, labels map[string]string) (fit []*wire.Endpoint, turn uint64) {
+// to is what its set carries and by what policy. Nobody may change what it returns.
+func (w *Way) turn(key setKey, all []wire.Endpoint, to *route.Destination) (f *fitting, turn uint64) {
+	b := &w.balance
 	if len(all) == 0 {
-		return nil, 0
+		return &none, 0
 	}
 	var s *set
 	if sets := b.sets.Load(); sets != nil {
 		s = (*sets)[key]
 	}
-	var f *fitting
 	if s != nil {
 		f = s.fitting.Load()
 	}
-	if !f.of(all) {
-		f = &fitting{all: all}
+	if !f.of(all, to.Policy) {
+		f = &fitting{all: all, policy: to.Policy}
 		for i := range all {
-			if fits(&all[i], labels, key.port) {
+			if fits(&all[i], to.Labels, key.port) {
 				f.fit = append(f.fit, &all[i])
 			}
 		}
@@ -76,13 +85,16 @@ func (b *balance) pick(key setKey, all []wire.Endpoint, labels map[string]string
 			s = b.add(key)
 		}
 		if s != nil {
+			if f.policy != nil {
+				f.governed = w.govern(s, f, key.port)
+			}
 			s.fitting.Store(f)
 		}
 	}
 	if len(f.fit) == 0 {
-		return nil, 0
+		return &none, 0
 	}
-	return f.fit, s.turn.Add(1) - 1
+	return f, s.turn.Add(1) - 1
 }
 
 // add returns the set of a key, a new one where there is none.

@@ -151,18 +151,19 @@ func TestCallsAtOnceAreSharedOutEvenly(t *testing.T) {
 }
 
 func TestTheSetsThatAreKeptAreBoundedAndAPortThatNobodyServesTakesNone(t *testing.T) {
-	var b balance
+	w := New(Config{})
+	b := &w.balance
 	all := listed(details, "v1", "v1").Endpoints
 	for port := range uint16(3000) {
-		if fit, _ := b.pick(setKey{details, port, ""}, all, nil); len(fit) > 0 {
-			t.Fatalf("port %d leads to %s", port, fit[0].Instance)
+		if f, _ := w.turn(setKey{details, port, ""}, all, new(route.Destination)); len(f.fit) > 0 {
+			t.Fatalf("port %d leads to %s", port, f.fit[0].Instance)
 		}
 	}
 	if b.sets.Load() != nil {
 		t.Errorf("%d sets are kept", len(*b.sets.Load()))
 	}
 	for i := range 2 * MaxSets {
-		if fit, _ := b.pick(setKey{details, 9080, fmt.Sprint(i)}, all, nil); len(fit) == 0 {
+		if f, _ := w.turn(setKey{details, 9080, fmt.Sprint(i)}, all, new(route.Destination)); len(f.fit) == 0 {
 			t.Fatal("no endpoint")
 		}
 		if n := len(*b.sets.Load()); n > MaxSets {

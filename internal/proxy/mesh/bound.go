@@ -16,6 +16,7 @@ func (w *Way) stay(d *Decision, to Target, bound []exchange.Upstream) {
 		for i := range all {
 			if fits(&all[i], destination.Labels, to.Port) && w.holds(keyOf(&all[i], to.Port, d.Versions), bound) {
 				d.Endpoint, d.Why = &all[i], nil
+				d.hold.move(&all[i])
 				return
 			}
 		}

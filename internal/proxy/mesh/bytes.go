@@ -58,10 +58,12 @@ func (c *connection) reach(ctx context.Context) (r reached) {
 	r.err = c.way.kit.Upstream.Reserve(ctx)
 	reserved := c.way.kit.Now()
 	if r.queued = reserved.Sub(begun); r.err != nil {
+		r.hold.release()
 		return r
 	}
 	r.up, r.err = c.way.connect(ctx, &r.Decision, c.to.Port)
 	if r.connecting = c.way.kit.Now().Sub(reserved); r.err != nil {
+		r.hold.release()
 		c.way.kit.Upstream.Open.Give(1)
 	}
 	return r
@@ -70,6 +72,7 @@ func (c *connection) reach(ctx context.Context) (r reached) {
 // end gives back what reach took, once what it dialled is closed.
 func (c *connection) end(r *reached) {
 	if r.up != nil {
+		r.hold.release()
 		c.way.kit.Upstream.Open.Give(1)
 	}
 }

@@ -24,6 +24,7 @@ type candidates struct {
 	port     uint16
 	fit      []*wire.Endpoint
 	current  *wire.Endpoint
+	hold     hold // of the call at current
 	tried    [maxTries]*wire.Endpoint
 	n        int
 }
@@ -43,6 +44,7 @@ func (c *candidates) next(err error) bool {
 		return false
 	}
 	c.current = next
+	c.hold.move(next)
 	return true
 }
 
@@ -70,14 +72,15 @@ func (c *candidates) explain(err error) error {
 // connect connects to the endpoint that was chosen, or to another where that refuses;
 // d.Endpoint is the one that was reached.
 func (w *Way) connect(ctx context.Context, d *Decision, port uint16) (*net.TCPConn, error) {
-	c := candidates{way: w, port: port, fit: d.fit, current: d.Endpoint}
+	c := candidates{way: w, port: port, fit: d.fit, current: d.Endpoint, hold: d.hold}
 	for {
 		conn, err := w.dial(ctx, c.current, port)
 		if err == nil {
-			d.Endpoint = c.current
+			d.Endpoint, d.hold = c.current, c.hold
 			return conn, nil
 		}
 		if !c.next(err) {
+			d.hold = c.hold
 			return nil, c.explain(err)
 		}
 	}
@@ -99,7 +102,7 @@ type call struct {
 func (c *call) begin(n *noted, d *Decision, port uint16) error {
 	n.via(d.Endpoint, d.Rule)
 	pool, err := n.way.pool(d.Endpoint, port, d.Versions)
-	c.candidates = candidates{way: n.way, versions: d.Versions, port: port, fit: d.fit, current: d.Endpoint}
+	c.candidates = candidates{way: n.way, versions: d.Versions, port: port, fit: d.fit, current: d.Endpoint, hold: d.hold}
 	c.noted, c.rule, c.pool = n, d.Rule, pool
 	return err
 }
@@ -145,5 +148,6 @@ func (c *call) Another() bool {
 // Turn implements follow.Attempts.
 func (c *call) Turn() {
 	c.current, c.n, c.pool = c.another, 0, c.anotherPool
+	c.hold.move(c.current)
 	c.noted.via(c.current, c.rule)
 }

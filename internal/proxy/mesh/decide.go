@@ -36,7 +36,8 @@ type Decision struct {
 
 	Versions upstream.Versions // of HTTP, that its endpoints are spoken to in
 
-	fit []*wire.Endpoint // Endpoint, and those that may take its place
+	fit  []*wire.Endpoint // Endpoint, and those that may take its place
+	hold hold             // of the call at Endpoint; whoever decided releases it
 }
 
 // decide is the one decision about a call: may it go on, and to which endpoint.
@@ -93,7 +94,8 @@ func versionsOf(spoken policy.Protocol, known bool) upstream.Versions {
 }
 
 // choose is the second half, for a connection that goes on as a whole: the plan draws a
-// service and labels, and the endpoints that carry them take turns.
+// service and labels, and the endpoints that carry them take turns, or are picked as their
+// policy says.
 func (w *Way) choose(d *Decision, to Target) {
 	if !d.Verdict.Passes() || d.Why != nil {
 		return
@@ -103,19 +105,26 @@ func (w *Way) choose(d *Decision, to Target) {
 		d.Why = refusal.New(noEndpoint, fmt.Sprintf("%s leads to %s, outside the mesh: that is for HTTP requests alone", d.Rule, chosen.Host))
 		return
 	}
-	w.pick(d, &chosen, to.Port)
+	w.pick(d, &chosen, to.Port, nil)
 }
 
-// pick lets an endpoint of what was drawn take its turn.
-func (w *Way) pick(d *Decision, chosen *route.Destination, port uint16) {
-	fit, turn := w.balance.pick(setKey{chosen.Service, port, chosen.Set}, d.Snapshot.Endpoints(chosen.Service), chosen.Labels)
-	if len(fit) == 0 {
+// pick lets an endpoint of what was drawn take its turn, or the policy pick one: by key, of a
+// request.
+func (w *Way) pick(d *Decision, chosen *route.Destination, port uint16, key *key) {
+	f, turn := w.turn(setKey{chosen.Service, port, chosen.Set}, d.Snapshot.Endpoints(chosen.Service), chosen)
+	if len(f.fit) == 0 {
 		d.Why = refusal.New(noEndpoint, fmt.Sprintf("no healthy upstream: no endpoint of %s%s serves port %d", chosen.Service, labelsText(chosen.Labels), port))
 		return
 	}
-	d.fit = fit
-	if d.Endpoint = w.firstOf(fit, turn, port); d.Endpoint == nil {
-		d.Why = w.noneReady(fit, port)
+	d.fit = f.fit
+	if f.governed != nil {
+		d.Endpoint, d.hold = f.governed.first(turn, key)
+	}
+	if d.Endpoint == nil {
+		d.Endpoint = w.firstOf(f.fit, turn, port)
+	}
+	if d.Endpoint == nil {
+		d.Why = w.noneReady(f.fit, port)
 	}
 }
 

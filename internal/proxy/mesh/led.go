@@ -18,6 +18,7 @@ type led struct {
 	way   *Way
 	noted noted
 	call  call
+	key   key        // by which an endpoint is picked
 	grant gate.Grant // for noted.service; nil before the first
 }
 
@@ -38,11 +39,13 @@ func (l *led) Lead(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, t
 		if x.PriorKnowledge {
 			d.Versions = upstream.HTTP2
 		}
-		l.way.pick(&d, &to, port)
+		l.key.fields = x
+		l.way.pick(&d, &to, port, &l.key)
 	}
 	if len(x.Bound) > 0 {
 		l.way.stay(&d, Target{to.Service, port}, x.Bound)
 	}
+	l.call.hold = d.hold // until Done
 	if d.Why != nil {
 		return follow.Led{}, records.Fail(d.Why), false
 	}
@@ -54,6 +57,9 @@ func (l *led) Lead(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, t
 	}
 	return follow.Led{Upstream: &l.call, Attempts: &l.call, Grant: l.grant, Traced: true}, exchange.Direction{}, true
 }
+
+// Done implements follow.Leader.
+func (l *led) Done() { l.call.hold.release() }
 
 // Holds implements follow.Leader.
 func (l *led) Holds(s *snapshot.Snapshot, x *exchange.Request, _ route.Plan, to route.Destination, port uint16) bool {
@@ -80,10 +86,10 @@ func (l *led) Copy(out exchange.Message, c follow.Copy) {
 		return
 	}
 	d.Versions = versionsOf(spokenOn(s, c.To.Service, c.Port), c.PriorKnowledge)
-	if w.pick(&d, &c.To, c.Port); d.Why != nil {
+	if w.pick(&d, &c.To, c.Port, nil); d.Why != nil {
 		record.Close(0, d.Why)
 		return
 	}
 	record.Via(d.Endpoint.Instance, w.ends.of(s, d.Endpoint, c.To.Service))
-	w.ways.SendCopy(record, func() (exchange.Upstream, error) { return w.pool(d.Endpoint, c.Port, d.Versions) }, copied)
+	w.ways.SendCopy(record, func() (exchange.Upstream, error) { return w.pool(d.Endpoint, c.Port, d.Versions) }, copied, d.hold.release)
 }

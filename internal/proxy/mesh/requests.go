@@ -39,6 +39,7 @@ type Requests struct {
 	id      requestID
 	call    call // the request of the moment
 	plans   follow.Plans
+	key     key              // by which an endpoint is picked
 	removed []string         // what it does not keep
 	set     []exchange.Field // what it gets in place of what it has
 }
@@ -85,11 +86,13 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 			return r.outside(s, x, d.Plan, chosen, to)
 		}
 		r.hold(s, to.Service, nil)
-		r.way.pick(&d, &chosen, to.Port)
+		r.key.fields = x
+		r.way.pick(&d, &chosen, to.Port, &r.key)
 	}
 	if len(x.Bound) > 0 {
 		r.way.stay(&d, to, x.Bound)
 	}
+	r.call.hold = d.hold // until Done
 	if d.Why != nil {
 		r.Via("", d.Rule, record.End{})
 		return r.Fail(d.Why)
@@ -124,6 +127,13 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 //go:noinline
 func (r *Requests) later(x *exchange.Request, to Target, wait time.Duration) exchange.Direction {
 	return r.plans.Later(wait, func(s *snapshot.Snapshot) exchange.Direction { return r.route(s, x, to, true) })
+}
+
+// Done implements exchange.Director.
+func (r *Requests) Done(x *exchange.Request, o exchange.Outcome) {
+	r.call.hold.release()
+	r.plans.Done()
+	r.Requests.Done(x, o)
 }
 
 // outside directs a request to a host outside the mesh, which is decided about as if the

@@ -42,7 +42,7 @@ func (b *Builder) policy(from *wire.Snapshot, options policy.Options, base *Snap
 
 func (b *Builder) routes(from *wire.Snapshot) (*route.Table, error) {
 	return b.tables.get(string(from.Parts[wire.PartRoutes]), func() (*route.Table, error) {
-		return route.NewTable(slices.Concat(from.Routes.Services, from.Routes.Hosts))
+		return route.NewTable(slices.Concat(from.Routes.Services, from.Routes.Hosts), from.Routes.Destinations...)
 	})
 }
 

@@ -24,6 +24,11 @@ var kinds = []struct {
 		"NAME DESTINATION PRECEDENCE ACCEPTED PROGRAMMED AGE", `one reviews 2 True False \d+s`,
 	},
 	{
+		"destinationpolicies", "dp", "config.istio.io/v1alpha2", "true",
+		"{destination: {name: reviews}, loadBalancing: {name: LEAST_CONN}}",
+		"NAME DESTINATION BALANCING ACCEPTED PROGRAMMED AGE", `one reviews LEAST_CONN True False \d+s`,
+	},
+	{
 		"egresspolicies", "egp", "sluice.dev/v1alpha1", "true",
 		"{to: {hosts: [www.example.com], ports: [{port: 443, protocol: https}]}}",
 		"NAME HOSTS CIDRS PORTS ACCEPTED PROGRAMMED AGE", `one \["www\.example\.com"\] \[.*\] True False \d+s`,
@@ -41,7 +46,7 @@ var kinds = []struct {
 }
 
 var kindOf = map[string]string{
-	"egressrules": "EgressRule", "routerules": "RouteRule", "egresspolicies": "EgressPolicy", "meshservices": "MeshService", "meshconfigs": "MeshConfig",
+	"egressrules": "EgressRule", "routerules": "RouteRule", "destinationpolicies": "DestinationPolicy", "egresspolicies": "EgressPolicy", "meshservices": "MeshService", "meshconfigs": "MeshConfig",
 }
 
 func TestEveryKindIsEstablishedWithItsNamesAndItsSchema(t *testing.T) {
