@@ -36,6 +36,7 @@ type daemon struct {
 	log     *slog.Logger
 	proxy   *proxy.Proxy
 	flows   *record.Ring   // closed records
+	tally   *record.Tally  // what the server keeps of them; nil for a sidecar
 	metrics *metrics.Proxy // nil without --metrics and --otlp
 	ready   endpoint.Health
 
@@ -97,7 +98,7 @@ func serve(ctx context.Context, o options) error {
 	}
 	defer closeProxy()
 	d.client, err = stream.NewClient(stream.Config{
-		Dial: stream.DialUnix(pushPath, peer.Check), Proxy: o.name, Flows: d.flows, Live: d.proxy.Live, Log: log,
+		Dial: stream.DialUnix(pushPath, peer.Check), Proxy: o.name, Flows: d.flows, Tally: d.tally, Live: d.proxy.Live, Log: log,
 	})
 	if err != nil {
 		return err
@@ -192,6 +193,10 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 	resolver := resolve.NewResolver(resolve.ResolverConfig{Sockets: sockets, Lookups: resolve.LookupsOf(proxy.Descriptors()), Servers: servers})
 	d.flows = record.NewRing()
 	sinks := []record.Sink{d.flows}
+	if !d.options.sidecar.on { // a server of a cluster keeps none
+		d.tally = record.NewTally()
+		sinks = append(sinks, d.tally)
+	}
 	if d.metrics != nil {
 		sinks = append(sinks, d.metrics)
 	}

@@ -32,7 +32,8 @@ type flowOptions struct {
 	everywhere       bool
 	denied, failed   bool
 	to, rule, port   string
-	since            time.Duration
+	since            timespan
+	summed           bool
 	last             int
 	namespace        string // "" for every one
 }
@@ -46,7 +47,13 @@ func newFlowsCommand() *cobra.Command {
 request. Each proxy keeps the last 4,096. A flow's id opens with sluice why ID.
 
 --from, --to, --denied, --errors, --rule, --port and --since show some of them: each that is given
-must hold. -o wide has the method and the path of each request too.
+must hold. -o wide has the method and the path of each request too. With --since the server adds
+those that it keeps: of the last hour, at most 50,000, of each proxy about 200 a second (100 of what
+was allowed).
+
+--summary shows who talked to what, what came of it and how much was carried, summed up for each hour;
+the server keeps these sums for 30 days. What there were too many hosts for is summed up as (other),
+and said.
 
 With --open it shows those that are open now: DURATION is how long each has lasted so far, and a
 VERDICT of - says that nothing was decided yet. Relayed bytes are counted as they move, those of
@@ -56,6 +63,7 @@ duration is 0: it began at start.`,
   sluice flows --denied --since 10m
   sluice flows --follow --from details-v2 --to www.googleapis.com
   sluice flows --open
+  sluice flows --since 7d --summary
   sluice flows --last 1000 -o json | jq 'select(.verdict == "deny")'`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -75,7 +83,8 @@ duration is 0: it began at start.`,
 	f.StringVar(&o.rule, "rule", "", "only those that this rule decided: egress-rule/default/googleapis, or er/googleapis")
 	f.BoolVar(&o.denied, "denied", false, "only those that were denied")
 	f.BoolVar(&o.failed, "errors", false, "only those that were allowed, and failed")
-	f.DurationVar(&o.since, "since", 0, "only those that began in this time, such as 10m")
+	f.Var(&o.since, "since", "only those that began in this time, such as 10m or 7d")
+	f.BoolVar(&o.summed, "summary", false, "who talked to what, summed up by the hour, of the hours of --since (default 1h, at most 30d)")
 	f.BoolVarP(&o.everywhere, "all-namespaces", "A", false, "the workloads of every namespace, as without -n")
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "workload" { // what --from was called
@@ -114,6 +123,9 @@ func (o *flowOptions) run(cmd *cobra.Command) error {
 	filter, err := o.filter(cmd)
 	if err != nil {
 		return err
+	}
+	if o.summed {
+		return o.summary(cmd, filter)
 	}
 	client, err := clientFor(cmd)
 	if err != nil {
@@ -181,7 +193,16 @@ func (o *flowOptions) run(cmd *cobra.Command) error {
 	} else {
 		p.holds = filtered
 	}
-	err = client.Follow(ctx, inspect.FlowsPath, query, each)
+	rings := func(ctx context.Context, each func([]byte) error) error {
+		return client.Follow(ctx, inspect.FlowsPath, query, each)
+	}
+	if o.since > 0 && !o.open && !o.follow {
+		err = merged(ctx, []func(context.Context, func([]byte) error) error{
+			rings, func(ctx context.Context, each func([]byte) error) error { return kept(ctx, client, o.workload, each) },
+		}, each)
+	} else {
+		err = rings(ctx, each)
+	}
 	if ctx.Err() != nil {
 		return nil // ^C ends it as meant
 	}
@@ -204,7 +225,7 @@ func (o *flowOptions) filter(cmd *cobra.Command) (filter record.Filter, err erro
 	case o.denied && o.failed:
 		return filter, errors.New("--denied and --errors exclude each other: what is denied is not tried")
 	case cmd.Flags().Changed("since") && o.since <= 0:
-		return filter, fmt.Errorf("--since %s must be longer than 0, such as 10m", o.since)
+		return filter, fmt.Errorf("--since %s must be longer than 0, such as 10m", &o.since)
 	}
 	if err := checkOutput(o.output, "text", "wide", "json"); err != nil {
 		return filter, err
@@ -244,7 +265,7 @@ func (o *flowOptions) filter(cmd *cobra.Command) (filter record.Filter, err erro
 		filter.Verdict = record.Failed
 	}
 	if o.since > 0 {
-		filter.Since = time.Now().Add(-o.since)
+		filter.Since = time.Now().Add(-time.Duration(o.since))
 	}
 	return filter, nil
 }

@@ -47,6 +47,8 @@ func beside() http.Handler {
 	answer(inspect.StatusPath, inspect.Status{Format: inspect.Format})
 	traced := trace.Context{Span: trace.SpanID{1}}
 	_ = traced.Trace.UnmarshalText([]byte("4bf92f3577b34da6a3ce929d0e0e4736"))
+	answer(inspect.SummaryPath, inspect.Summary{Format: inspect.Format, Sums: []record.Sum{{SumKey: record.SumKey{Workload: "details-v2", Host: "a.com"}}}})
+	answer(inspect.KeptPath, record.Record{ID: 2, Workload: "details-v2/1", Start: time.Now()})
 	answer(inspect.FlowsPath, record.Record{ID: 1, Workload: "details-v2/1", Context: traced})
 	answer(inspect.WhyPath, inspect.Why{Format: inspect.Format, Title: "a question"})
 	answer(inspect.WhyPath+"/", inspect.Opened{Format: inspect.Format, Flow: record.Record{ID: 1}})
@@ -65,7 +67,7 @@ var printing = []string{
 	"run --help", "demo --print",
 	"why --from a-v1 https://a.com/", "why --from a-v1 https://a.com/ -o json", "why 00000000000000ab", "why --allow a.com https://a.com/", "why --allow a.com https://b.com/",
 	"status", "status -o json",
-	"flows", "flows -o json", "flows --open", "trace 4bf92f3577b34da6a3ce929d0e0e4736",
+	"flows", "flows -o json", "flows --open", "flows --summary", "flows --summary -o json", "flows --since 10m", "trace 4bf92f3577b34da6a3ce929d0e0e4736",
 	"backup -", "backup BACKUP", "restore BACKUP",
 	"describe egressrule one", "validate -f RULE", "kube-inject -f RULE", "install --print", "uninstall --help", "why egress-rule/default/one",
 	"version", "version --short", "version -o json", "doctor", "doctor -o json",

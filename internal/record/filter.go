@@ -46,3 +46,23 @@ func sameHost(seen, wanted string) bool {
 	host, _, err := net.SplitHostPort(seen)
 	return err == nil && strings.EqualFold(host, strings.Trim(wanted, "[]"))
 }
+
+// SumFilter says which sums are wanted, as Filter says it of flows.
+type SumFilter struct {
+	Namespace string
+	Workload  string // without an instance; or a service: all of its workloads
+	Verdict   Verdict
+	Host      string
+	Port      uint16
+	Rule      string
+}
+
+// Match reports whether s is wanted.
+func (w *SumFilter) Match(s *Sum) bool {
+	return (w.Namespace == "" || s.Namespace == w.Namespace) &&
+		(w.Workload == "" || s.Workload == w.Workload || strings.HasPrefix(s.Workload, w.Workload+"-v")) &&
+		(w.Verdict == Pending || s.Verdict == w.Verdict) &&
+		(w.Port == 0 || s.Port == w.Port) &&
+		(w.Rule == "" || s.Rule == w.Rule) &&
+		(w.Host == "" || sameHost(s.Host, w.Host))
+}

@@ -21,12 +21,13 @@ const defaultFlows = 100
 // that stopped reading does not hold a place for ever.
 const flowWrite = 10 * time.Second
 
-// Config is what the endpoints report. All of it is required.
+// Config is what the endpoints report. All of it but Keeper is required.
 type Config struct {
 	Version  Version
 	Census   Census
 	Data     DataPlane
 	Compiler Compiler
+	Keeper   Keeper                               // nil: no flows are kept
 	Rules    func() (revision int64, objects int) // compiled last, and in the store
 
 	flowWrite time.Duration // 0: flowWrite; a test's
@@ -42,6 +43,8 @@ func NewHandler(config Config) http.Handler {
 	mux.HandleFunc("GET "+VersionPath, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, VersionAnswer{Format, e.Version}) })
 	mux.HandleFunc("GET "+StatusPath, e.status)
 	mux.HandleFunc("GET "+FlowsPath, e.flows)
+	mux.HandleFunc("GET "+KeptPath, e.kept)
+	mux.HandleFunc("GET "+SummaryPath, e.summary)
 	mux.HandleFunc("GET "+WhyPath, e.why)
 	mux.HandleFunc("GET "+WhyPath+"/{id}", e.open)
 	mux.HandleFunc("/sluice/", func(w http.ResponseWriter, r *http.Request) {

@@ -29,11 +29,13 @@ var Answers = format.Kind{Name: "the answer of sluice-server", Oldest: Format, N
 
 // Paths of the endpoints on api.sock. All of them are GET, but for CredentialPath.
 const (
-	StatusPath  = "/sluice/status"  // Status
-	FlowsPath   = "/sluice/flows"   // a stream of record.Record, one JSON object a line; FlowQuery in the query
-	WhyPath     = "/sluice/why"     // Why; WhyQuery in the query. WhyPath + "/ID": Opened
-	VersionPath = "/sluice/version" // VersionAnswer
-	HistoryPath = "/sluice/history" // History; resource, namespace and name in the query
+	StatusPath  = "/sluice/status"        // Status
+	FlowsPath   = "/sluice/flows"         // a stream of record.Record, one JSON object a line; FlowQuery in the query
+	KeptPath    = "/sluice/flows/kept"    // as FlowsPath, of those that the server keeps; KeptQuery in the query
+	SummaryPath = "/sluice/flows/summary" // Summary; SummaryQuery in the query
+	WhyPath     = "/sluice/why"           // Why; WhyQuery in the query. WhyPath + "/ID": Opened
+	VersionPath = "/sluice/version"       // VersionAnswer
+	HistoryPath = "/sluice/history"       // History; resource, namespace and name in the query
 	// CredentialPath takes a CredentialRequest (POST) and answers with a Credential. It is
 	// for processes of this machine alone.
 	CredentialPath = "/sluice/credential"

@@ -162,12 +162,17 @@ func (e *endpoints) open(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	found, ok, err := e.Data.Flow(r.Context(), id)
+	if !ok && e.Keeper != nil { // no ring has it any more
+		if kept, there, keptErr := e.Keeper.Flow(id); there || err == nil {
+			found, ok, err = kept, there, keptErr
+		}
+	}
 	if err != nil {
 		writeError(w, failure(http.StatusServiceUnavailable, "look for flow %s: %v", id, err))
 		return
 	}
 	if !ok {
-		writeError(w, failure(http.StatusNotFound, "no flow has the id %s: each proxy keeps its last %d, and those of a proxy that ended are gone", id, MaxFlows))
+		writeError(w, failure(http.StatusNotFound, "no flow has the id %s: each proxy keeps its last %d, and the server some of the last hour", id, MaxFlows))
 		return
 	}
 	opened, err := e.reopen(&found)

@@ -133,7 +133,11 @@ func (p *proxies) receive(opened grpc.ServerStream, o *observer, greeting *time.
 		if len(piece.Flows) > stream.MaxAnswerFlows {
 			return status.Errorf(codes.InvalidArgument, "an answer has %d flows, more than %d", len(piece.Flows), stream.MaxAnswerFlows)
 		}
+		if len(piece.Sums) > stream.MaxAnswerSums {
+			return status.Errorf(codes.InvalidArgument, "an answer has %d sums, more than %d", len(piece.Sums), stream.MaxAnswerSums)
+		}
 		if o.who != nil {
+			piece.Sums = nil // whose they are is the proxy's word alone
 			var there bool
 			if piece.Flows, there = o.who.ownFlows(piece.Flows); !there {
 				return errGone
@@ -156,7 +160,7 @@ func (p *proxies) deliver(id uint64, piece answer) {
 	if _, asked := q.asked[piece.from]; !asked {
 		return
 	}
-	if len(piece.Flows) > 0 && len(q.answers) >= maxAnswers {
+	if (len(piece.Flows) > 0 || piece.Batch != 0) && len(q.answers) >= maxAnswers {
 		q.dropped += uint64(len(piece.Flows))
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/internal/control/flowstore"
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/control/kubeapi"
 	"sluice.dev/sluice/internal/control/push"
@@ -29,8 +30,8 @@ type Store interface {
 	Len() int
 }
 
-// PlaneConfig says of what a control plane is put together. All of it but Acked is required, of
-// Proxies and Remote one.
+// PlaneConfig says of what a control plane is put together. All of it but Keep and Acked is
+// required, of Proxies and Remote one.
 type PlaneConfig struct {
 	Store   Store
 	Joined  *registry.Registry // the workloads that proxies join
@@ -39,6 +40,7 @@ type PlaneConfig struct {
 	Remote  *push.Remote       // how those of other machines do
 	Domain  string             // of the services' names; "" is compile.DefaultDomain
 	Version inspect.Version
+	Keep    *flowstore.Store         // of what was closed; nil: nothing is kept
 	Acked   func(took time.Duration) // see push.Config; may be nil
 	Log     *slog.Logger
 }
@@ -50,6 +52,7 @@ type Plane struct {
 	config PlaneConfig
 	push   *push.Server
 	loop   *push.Loop
+	keeper *keeper // nil: nothing is kept
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -72,6 +75,9 @@ func NewPlane(config PlaneConfig) (*Plane, error) {
 	}); err != nil {
 		return nil, err
 	}
+	if config.Keep != nil {
+		p.keeper = &keeper{store: config.Keep, collect: p.push.Collect, log: config.Log}
+	}
 	return p, nil
 }
 
@@ -84,6 +90,9 @@ func (p *Plane) Start(ctx context.Context) error {
 	p.running.Go(func() { p.loop.Run(background) })
 	reporter := reporter{compiled: p.loop.Latest, acked: p.push.Acked, byAll: p.push.AckedByAll, report: p.config.Store.Report}
 	p.running.Go(func() { reporter.run(background) })
+	if p.keeper != nil {
+		p.running.Go(func() { p.keeper.run(background) })
+	}
 	for {
 		out, newer := p.loop.Latest()
 		if out != nil {
@@ -103,8 +112,12 @@ func (p *Plane) Serve(proxies net.Listener) error { return p.push.Serve(proxies)
 
 // Handler answers the requests below /sluice/; it is for after Start.
 func (p *Plane) Handler() http.Handler {
+	var kept inspect.Keeper
+	if p.keeper != nil {
+		kept = p.keeper
+	}
 	return inspect.NewHandler(inspect.Config{
-		Version: p.config.Version, Census: p.config.Census, Data: p.push, Compiler: p.loop,
+		Keeper: kept, Version: p.config.Version, Census: p.config.Census, Data: p.push, Compiler: p.loop,
 		Rules: func() (int64, int) {
 			out, _ := p.loop.Latest()
 			return out.Revision, p.config.Store.Len()

@@ -16,6 +16,7 @@ import (
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/deploy/crds"
 	"sluice.dev/sluice/internal/control/authority"
+	"sluice.dev/sluice/internal/control/flowstore"
 	"sluice.dev/sluice/internal/control/history"
 	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/control/kubeapi"
@@ -52,6 +53,7 @@ type Server struct {
 	plane     *Plane
 	authority *authority.Authority // nil where there is no APIListen
 	history   *history.Book
+	flows     *flowstore.Store
 	etcd      *clientv3.Client // nil where the rules are in the data folder
 
 	cancel   context.CancelFunc
@@ -83,6 +85,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.history = history.Open(filepath.Join(config.DataDir, historyFile), config.Log)
+	s.flows = flowstore.Open(filepath.Join(config.DataDir, flowsFile), time.Now, config.Log)
 	if s.api, err = kubeapi.Start(ctx, kubeapi.Config{
 		DataDir: config.DataDir, External: config.Etcd, Socket: apiSocket, Definitions: crds.Files, Peers: config.Peers, Log: config.Log,
 		Listen: config.APIListen, Authority: s.authority, Changed: s.history.Add,
@@ -101,7 +104,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	}
 	s.workloads = registry.New(registry.Config{Memory: s.recall()})
 	if s.plane, err = NewPlane(PlaneConfig{
-		Store: rules, Joined: s.workloads, Census: s.workloads, Proxies: config.Peers, Acked: config.Acked, Log: config.Log,
+		Store: rules, Joined: s.workloads, Census: s.workloads, Proxies: config.Peers, Keep: s.flows, Acked: config.Acked, Log: config.Log,
 		Version: inspect.Version{
 			Version: config.Version, Go: runtime.Version(), PID: os.Getpid(), Started: time.Now(),
 			Runtime: config.RuntimeDir, Data: config.DataDir,
@@ -219,6 +222,9 @@ func (s *Server) Stop() error {
 		}
 		if s.history != nil {
 			s.stopErr = errors.Join(s.stopErr, s.history.Close())
+		}
+		if s.flows != nil {
+			s.stopErr = errors.Join(s.stopErr, s.flows.Close())
 		}
 		for _, taken := range s.locks {
 			taken.release()

@@ -50,7 +50,7 @@ func (c *Client) answer(ctx context.Context) (heard bool, err error) {
 		cancel()
 		return false, fmt.Errorf("open stream of questions: %w", err)
 	}
-	answers := &answers{stream: opened, ring: c.config.Flows, live: c.config.Live, open: make(map[uint64]context.CancelFunc)}
+	answers := &answers{stream: opened, ring: c.config.Flows, live: c.config.Live, tally: c.config.Tally, open: make(map[uint64]context.CancelFunc)}
 	// Questions end with the stream: first they are cancelled, then waited for.
 	defer answers.work.Wait()
 	defer cancel()
@@ -71,9 +71,10 @@ func (c *Client) answer(ctx context.Context) (heard bool, err error) {
 
 // answers is the open questions of one stream.
 type answers struct {
-	ring *record.Ring
-	live func(n int, filter record.Filter) []record.Record
-	work sync.WaitGroup
+	ring  *record.Ring
+	tally *record.Tally
+	live  func(n int, filter record.Filter) []record.Record
+	work  sync.WaitGroup
 
 	sending sync.Mutex
 	stream  grpc.ClientStream
@@ -91,8 +92,14 @@ func (a *answers) send(answer *Answer) error {
 
 // take begins to answer a question, or ends one.
 func (a *answers) take(ctx context.Context, query *Query) error {
-	if query.Kind == QueryCancel {
+	switch query.Kind {
+	case QueryCancel:
 		a.finish(query.ID)
+		return nil
+	case QueryStored:
+		if a.tally != nil {
+			a.tally.Stored(query.Batch)
+		}
 		return nil
 	}
 	ctx, err := a.begin(ctx, query.ID)
@@ -134,8 +141,11 @@ func (a *answers) finish(id uint64) {
 }
 
 func (a *answers) reply(ctx context.Context, query *Query) error {
-	if query.Kind == QueryOpen {
+	switch query.Kind {
+	case QueryOpen:
 		return a.openNow(query)
+	case QueryBatch:
+		return a.batch(query)
 	}
 	if a.ring == nil {
 		return errors.New("this proxy keeps no flows")

@@ -47,6 +47,8 @@ type Config struct {
 	Proxy string
 	// Flows answers the server's questions about flows; nil: they are refused.
 	Flows *record.Ring
+	// Tally answers those about what was closed; nil: they are refused.
+	Tally *record.Tally
 	// Live answers those about what is open: the newest n that the filter lets
 	// through, the oldest first; nil: they are refused.
 	Live func(n int, filter record.Filter) []record.Record

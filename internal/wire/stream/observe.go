@@ -19,6 +19,7 @@ import (
 const (
 	MaxQueries     = 64  // open questions to one proxy
 	MaxAnswerFlows = 256 // flows in one answer
+	MaxAnswerSums  = 512 // sums in one answer
 )
 
 // ObserveService and ObserveMethod name the service of questions.
@@ -44,6 +45,8 @@ const (
 	QueryFlows  QueryKind = "flows"  // past flows, and with Follow each new one
 	QueryOpen   QueryKind = "open"   // those that are open now
 	QueryFlow   QueryKind = "flow"   // the one with FlowID
+	QueryBatch  QueryKind = "batch"  // what was closed since the batch that was stored last
+	QueryStored QueryKind = "stored" // no question: the batch is stored
 	QueryCancel QueryKind = "cancel" // the query with this ID is no longer wanted
 )
 
@@ -56,6 +59,7 @@ type Query struct {
 	Last     int       `json:"last,omitempty"`     // flows at most, the newest; of Follow, past ones
 	Follow   bool      `json:"follow,omitempty"`
 	FlowID   record.ID `json:"flowID,omitempty"`
+	Batch    uint64    `json:"batch,omitempty"` // of QueryStored
 }
 
 // Answer is a piece of an answer, or the proxy's greeting: the first message,
@@ -69,6 +73,19 @@ type Answer struct {
 	End     bool            `json:"end,omitempty"`     // nothing follows
 	Dropped uint64          `json:"dropped,omitempty"` // flows lost in all because this reader was slow
 	Error   string          `json:"error,omitempty"`
+
+	// Of a batch: each piece has some of its sums or flows, and the last one says how many
+	// there are in all.
+	Batch uint64       `json:"batch,omitempty"`
+	Sums  []record.Sum `json:"sums,omitempty"`
+	Whole *Whole       `json:"whole,omitempty"`
+}
+
+// Whole ends a batch.
+type Whole struct {
+	Sums  int           `json:"sums"`
+	Flows int           `json:"flows"`
+	Lost  record.Losses `json:"lost"`
 }
 
 func (q *Query) format() int  { return q.Format }

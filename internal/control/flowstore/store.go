@@ -1,0 +1,215 @@
+// Package flowstore keeps what proxies report of closed flows in one file of the data
+// folder: flows of the last hour one by one, and hourly sums of 30 days. The server adds
+// batches and answers `sluice flows --since` and `why ID` from it. It must never grow
+// without a bound, nor hold up what proxies carry.
+package flowstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"sluice.dev/sluice/internal/format"
+	"sluice.dev/sluice/internal/record"
+)
+
+// Format is the format of the file, and the only one that this build reads.
+const Format = 1
+
+var files = format.Kind{Name: "the file of flows", Oldest: Format, Newest: Format}
+
+// Bounds of what is kept. What is beyond is counted, and said with each answer.
+const (
+	KeepSums  = 30 * 24 * time.Hour
+	KeepFlows = time.Hour
+	// MaxRows bounds the sums of all hours; beyond it the oldest hour is forgotten.
+	MaxRows = 1_000_000
+	// MaxHourRows bounds those of one hour, of which one workload has a quarter at most:
+	// what comes on top is summed up under the host record.Other.
+	MaxHourRows = 100_000
+	// MaxFlows and MaxFlowBytes bound the flows one by one; beyond it the oldest is
+	// forgotten.
+	MaxFlows     = 50_000
+	MaxFlowBytes = 32 << 20
+	// maxNames bounds the workloads, and the rules with verdicts, of one hour.
+	maxNames = 10_000
+	// maxBatches is how many batches are known to be stored, for one that comes twice.
+	maxBatches = 4096
+)
+
+// limits is the bounds, for tests.
+type limits struct{ rows, hourRows, flows, flowBytes int }
+
+// Buckets of the file.
+var (
+	metaBucket    = []byte("meta")
+	hoursBucket   = []byte("hours")   // by hour: a bucket of sums, see hour.go
+	flowsBucket   = []byte("flows")   // by when it ended, and id
+	idsBucket     = []byte("ids")     // of flows by id: the key in flows
+	batchesBucket = []byte("batches") // in the order of their coming: the number
+	seenBucket    = []byte("seen")    // by number
+)
+
+// Keys of meta.
+var (
+	formatKey = []byte("format")
+	stateKey  = []byte("state")
+)
+
+// Store is the file. It is safe for concurrent use.
+type Store struct {
+	log    *slog.Logger
+	now    func() time.Time
+	limits limits
+
+	mu    sync.Mutex // of changes
+	db    *bolt.DB   // nil: nothing is kept
+	state state      // of what is in the file
+}
+
+// Open opens the file, and begins one where there is none. One that a later release wrote
+// is left as it is, and then nothing is kept; one that cannot be read is kept beside.
+func Open(path string, now func() time.Time, log *slog.Logger) *Store {
+	s := &Store{log: log, now: now, limits: limits{MaxRows, MaxHourRows, MaxFlows, MaxFlowBytes}}
+	err := s.open(path)
+	var unknown *format.UnknownError
+	switch {
+	case err == nil:
+		return s
+	case errors.As(err, &unknown) && unknown.Newer():
+		log.Warn("the file of flows is left as it is, and none are kept", "file", path, "error", err)
+		return s
+	}
+	beside := path + ".unread"
+	log.Warn("the file of flows cannot be read: it is kept beside, and another begins", "file", beside, "error", err)
+	if err = os.Rename(path, beside); err == nil {
+		err = s.open(path)
+	}
+	if err != nil {
+		log.Warn("no flows are kept", "error", err)
+	}
+	return s
+}
+
+func (s *Store) open(path string) (err error) {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if broken := recover(); broken != nil { // the library panics where pages make no sense
+			err = fmt.Errorf("%v", broken)
+		}
+		if err != nil {
+			_ = db.Close() // the first error is the one to report
+		}
+	}()
+	err = db.Update(func(tx *bolt.Tx) error {
+		meta, err := tx.CreateBucketIfNotExists(metaBucket)
+		if err != nil {
+			return err
+		}
+		if said := meta.Get(formatKey); said != nil {
+			if err := files.CheckJSON(said); err != nil {
+				return err
+			}
+		} else if err := meta.Put(formatKey, fmt.Appendf(nil, `{"format":%d}`, Format)); err != nil {
+			return err
+		}
+		for _, name := range [][]byte{hoursBucket, flowsBucket, idsBucket, batchesBucket, seenBucket} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return s.state.read(meta)
+	})
+	if err == nil {
+		s.db = db
+	}
+	return err
+}
+
+// Close ends the store.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db == nil {
+		return nil
+	}
+	db := s.db
+	s.db = nil
+	return db.Close()
+}
+
+// Add stores a batch, whole or not at all; one that is stored already is left out. It
+// forgets what is older than is kept.
+func (s *Store) Add(b *record.Batch) error {
+	return s.change(func(tx *bolt.Tx, now time.Time, state *state) error {
+		again, err := seen(tx, b.Number)
+		if again || err != nil {
+			return err
+		}
+		state.Folded += b.Lost.Folded
+		state.NotKept += b.Lost.NotKept
+		if err := s.addSums(tx, now, state, b.Sums); err != nil {
+			return err
+		}
+		return s.addFlows(tx, now, state, b.Flows)
+	})
+}
+
+// Prune forgets what is older than is kept.
+func (s *Store) Prune() error {
+	return s.change(func(*bolt.Tx, time.Time, *state) error { return nil })
+}
+
+// change changes the file and what is known of it, or neither.
+func (s *Store) change(do func(*bolt.Tx, time.Time, *state) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db == nil {
+		return nil
+	}
+	now, next := s.now(), s.state
+	err := s.db.Update(func(tx *bolt.Tx) error {
+		if err := do(tx, now, &next); err != nil {
+			return err
+		}
+		if err := s.prune(tx, now, &next); err != nil {
+			return err
+		}
+		return next.write(tx.Bucket(metaBucket))
+	})
+	if err == nil {
+		s.state = next
+	}
+	return err
+}
+
+// seen notes the number of a batch, and says whether it was noted before.
+func seen(tx *bolt.Tx, number uint64) (bool, error) {
+	numbers, order := tx.Bucket(seenBucket), tx.Bucket(batchesBucket)
+	key := binary.BigEndian.AppendUint64(nil, number)
+	if numbers.Get(key) != nil {
+		return true, nil
+	}
+	at, err := order.NextSequence()
+	if err != nil {
+		return false, err
+	}
+	if err := errors.Join(numbers.Put(key, []byte{1}), order.Put(binary.BigEndian.AppendUint64(nil, at), key)); err != nil {
+		return false, err
+	}
+	if at <= maxBatches {
+		return false, nil
+	}
+	old := binary.BigEndian.AppendUint64(nil, at-maxBatches)
+	return false, errors.Join(numbers.Delete(slices.Clone(order.Get(old))), order.Delete(old))
+}

@@ -1,0 +1,93 @@
+package inspect
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/internal/record"
+)
+
+// keeping keeps one flow, and remembers what it was asked for.
+type keeping struct {
+	asked SummaryQuery
+	n     int
+	of    string
+}
+
+func (k *keeping) Summary(_ context.Context, query SummaryQuery) (*Summary, error) {
+	k.asked = query
+	return &Summary{Sums: []record.Sum{{SumKey: record.SumKey{Workload: "details-v2", Host: "a.example.com"}, Counts: record.Counts{Count: 3}}}}, nil
+}
+
+func (k *keeping) Kept(_ context.Context, n int, workload string) ([]record.Record, error) {
+	k.n, k.of = n, workload
+	return []record.Record{{ID: 0xcd, Workload: "details-v2/1"}}, nil
+}
+
+func (k *keeping) Flow(id record.ID) (record.Record, bool, error) {
+	return record.Record{ID: id, Workload: "details-v2/1", Dialled: "kept.example.com", Port: 443, Verdict: record.Denied, Reason: "no-rule"}, id == 0xcd, nil
+}
+
+func serveKept(t *testing.T, keeper Keeper) *httptest.Server {
+	t.Helper()
+	plane := &fakePlane{}
+	server := httptest.NewServer(NewHandler(Config{Census: plane, Data: plane, Compiler: &fakeCompiler{}, Keeper: keeper, Rules: func() (int64, int) { return 1, 1 }}))
+	t.Cleanup(server.Close)
+	return server
+}
+
+func TestASummaryIsAskedForAsItIsMeant(t *testing.T) {
+	k := new(keeping)
+	server := serveKept(t, k)
+	want := SummaryQuery{Since: time.Unix(1_800_000_000, 0).UTC(), SumFilter: record.SumFilter{
+		Namespace: "default", Workload: "details-v2", Verdict: record.Denied, Host: "a.example.com", Port: 443, Rule: "egress-policy/default/one",
+	}}
+	var answer Summary
+	if code, said := get(t, server, SummaryPath+"?"+want.Values().Encode(), &answer); code != http.StatusOK {
+		t.Fatal(code, said)
+	}
+	if k.asked != want || answer.Format != Format || len(answer.Sums) != 1 || answer.Sums[0].Count != 3 {
+		t.Errorf("asked for %+v, want %+v; answered %+v", k.asked, want, answer)
+	}
+	for query, want := range map[string]string{
+		"": `since="" must be a time`, "since=2026-01-01T00:00:00Z&port=0": `port="0" must be a port`, "since=2026-01-01T00:00:00Z&verdict=no": `"no" is not a valid verdict`,
+	} {
+		if code, said := get(t, server, SummaryPath+"?"+query, &answer); code != http.StatusBadRequest || !strings.Contains(said, want) {
+			t.Errorf("%s: %d %q", query, code, said)
+		}
+	}
+}
+
+// A flow that no ring has any more is opened by what the server keeps.
+func TestAFlowThatIsKeptIsOpened(t *testing.T) {
+	k := new(keeping)
+	server := serveKept(t, k)
+	var opened Opened
+	if code, said := get(t, server, WhyPath+"/00000000000000cd", &opened); code != http.StatusOK || opened.Flow.Dialled != "kept.example.com" {
+		t.Errorf("%d %s %+v", code, said, opened.Flow)
+	}
+	if code, said := get(t, server, WhyPath+"/00000000000000ce", &opened); code != http.StatusNotFound {
+		t.Errorf("%d %s", code, said)
+	}
+	var f record.Record
+	if code, said := get(t, server, KeptPath+"?n=7&workload=details-v2", &f); code != http.StatusOK || f.ID != 0xcd || k.n != 7 || k.of != "details-v2" {
+		t.Errorf("%d %s %+v, of %d of %q", code, said, f, k.n, k.of)
+	}
+	if code, _ := get(t, server, KeptPath+"?follow=1", &f); code != http.StatusBadRequest {
+		t.Errorf("followed: %d", code)
+	}
+}
+
+func TestAServerThatKeepsNothingSaysSo(t *testing.T) {
+	server := serveKept(t, nil)
+	for _, path := range []string{SummaryPath + "?since=2026-01-01T00:00:00Z", KeptPath} {
+		var into Summary
+		if code, said := get(t, server, path, &into); code != http.StatusNotImplemented || !strings.Contains(said, "keeps no flows") {
+			t.Errorf("%s: %d %q", path, code, said)
+		}
+	}
+}

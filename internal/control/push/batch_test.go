@@ -1,0 +1,72 @@
+package push
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/wire/stream"
+)
+
+// clientOfTally is a proxy that reports what is closed.
+func (p *plane) clientOfTally(tally *record.Tally) {
+	p.t.Helper()
+	client, err := stream.NewClient(stream.Config{Dial: stream.DialUnix(p.path, nil), Proxy: "test", Flows: record.NewRing(), Tally: tally})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(client.Close)
+}
+
+// What proxies closed is handed over in pieces, once, and again where it was not stored.
+func TestWhatProxiesClosedIsCollectedUntilItIsStored(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	tallies := []*record.Tally{record.NewTally(), record.NewTally()}
+	for _, tally := range tallies {
+		p.clientOfTally(tally)
+	}
+	p.client(record.NewRing()) // it sums nothing up, and holds nobody up
+	eventually(t, "all proxies can be asked", func() bool { return len(p.server.Proxies()) == 3 })
+	const many = 2*stream.MaxAnswerSums + 2 // several pieces of each
+	for i := range 2 * many {
+		tallies[i%2].Closed(&record.Record{ID: record.ID(i + 1), Start: time.Unix(3600, 0), Workload: "a-v1/1", Host: fmt.Sprintf("h%d", i), Verdict: record.Denied, Sent: 1})
+	}
+	full := errors.New("the disk is full")
+	var refused []uint64
+	if err := p.server.Collect(t.Context(), func(b *record.Batch) error { refused = append(refused, b.Number); return full }); !errors.Is(err, full) {
+		t.Fatal(err)
+	}
+	stored := make(map[uint64]*record.Batch)
+	collect := func() {
+		t.Helper()
+		if err := p.server.Collect(t.Context(), func(b *record.Batch) error {
+			copied := *b
+			copied.Sums, copied.Flows = slices.Clone(b.Sums), slices.Clone(b.Flows)
+			stored[b.Number] = &copied
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	collect()
+	if len(stored) != 2 || len(refused) != 1 || stored[refused[0]] == nil {
+		t.Fatalf("%d batches were stored, %v refused before", len(stored), refused)
+	}
+	for _, b := range stored {
+		if len(b.Sums) != many || len(b.Flows) != record.MaxKept || b.Lost != (record.Losses{NotKept: many - record.MaxKept}) {
+			t.Errorf("%d sums, %d flows, %+v", len(b.Sums), len(b.Flows), b.Lost)
+		}
+	}
+	eventually(t, "the proxies know that all is stored", func() bool { return tallies[0].Batch() == nil && tallies[1].Batch() == nil })
+	before := len(stored)
+	collect()
+	if len(stored) != before {
+		t.Error("what was stored came again, as another batch")
+	}
+	if open := questionsOpen(p.server); open != 0 {
+		t.Errorf("%d questions are left open", open)
+	}
+}
