@@ -67,7 +67,7 @@ func TestAPageOfBookinfoIsOneTraceWithTheCallThatLeavesTheMesh(t *testing.T) {
 	if by := d.Sluice(t, "trace", page.ID.String()); !strings.HasPrefix(by.Stdout, "trace "+page.Trace.String()+": ") {
 		t.Errorf("by the id of a flow:\n%s%s", by.Stdout, by.Stderr)
 	}
-	if r := d.Sluice(t, "trace", strings.Repeat("1", 32)); r.Code != 1 || !strings.Contains(r.Stderr, "no proxy keeps a flow of trace") {
+	if r := d.Sluice(t, "trace", strings.Repeat("1", 32)); r.Code != 1 || !strings.Contains(r.Stderr, "no flow of trace") {
 		t.Errorf("a trace that nobody knows: %+v", r)
 	}
 }

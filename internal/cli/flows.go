@@ -197,8 +197,12 @@ func (o *flowOptions) run(cmd *cobra.Command) error {
 		return client.Follow(ctx, inspect.FlowsPath, query, each)
 	}
 	if o.since > 0 && !o.open && !o.follow {
+		all := url.Values{"n": {strconv.Itoa(inspect.MaxKept)}}
+		if o.workload != "" {
+			all.Set("workload", o.workload)
+		}
 		err = merged(ctx, []func(context.Context, func([]byte) error) error{
-			rings, func(ctx context.Context, each func([]byte) error) error { return kept(ctx, client, o.workload, each) },
+			rings, func(ctx context.Context, each func([]byte) error) error { return kept(ctx, client, all, each) },
 		}, each)
 	} else {
 		err = rings(ctx, each)

@@ -125,15 +125,11 @@ func missing(answer *inspect.Summary) (said []string) {
 }
 
 // kept calls each with the flows that the server keeps, beside those of the rings. A server
-// without a data folder keeps none.
-func kept(ctx context.Context, client *rest.Client, workload string, each func(line []byte) error) error {
-	query := url.Values{"n": {strconv.Itoa(inspect.MaxFlows)}}
-	if workload != "" {
-		query.Set("workload", workload)
-	}
+// without a data folder keeps none, and one of an older release does not know of it.
+func kept(ctx context.Context, client *rest.Client, query url.Values, each func(line []byte) error) error {
 	err := client.Follow(ctx, inspect.KeptPath, query, each)
 	var refused *rest.StatusError
-	if errors.As(err, &refused) && refused.Code == http.StatusNotImplemented {
+	if errors.As(err, &refused) && (refused.Code == http.StatusNotImplemented || refused.Code == http.StatusNotFound) {
 		return nil
 	}
 	return err

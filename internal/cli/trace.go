@@ -29,8 +29,8 @@ func newTraceCommand() *cobra.Command {
 		Short: "Draw a trace as a tree: who asked whom, and what came of it",
 		Long: `Draws the requests and connections of one trace as a tree, each below the one in which it was made.
 The ID is that of the trace, 32 hex digits, or that of any flow in it, as sluice flows shows. Proxies
-know of traces where telemetry.tracing of the MeshConfig is set, and keep the last 4,096 flows; whether
-a trace is sampled makes no difference here.
+know of traces where telemetry.tracing of the MeshConfig is set. Each keeps its last 4,096 flows, and
+the server some of the last hour; whether a trace is sampled makes no difference here.
 
 A service joins what it asks for to what it was asked for by copying traceparent, or x-b3-traceid,
 x-b3-spanid and x-b3-sampled, from one request to the other.`,
@@ -73,7 +73,7 @@ func runTrace(cmd *cobra.Command, text, output string) error {
 		return err
 	}
 	if len(steps) == 0 {
-		return fmt.Errorf("no proxy keeps a flow of trace %s among the last 4,096 of the mesh", id)
+		return fmt.Errorf("no flow of trace %s is kept: each proxy keeps its last 4,096, and the server some of the last hour", id)
 	}
 	var b []byte
 	if output == "json" {
@@ -99,14 +99,21 @@ func traceOf(ctx context.Context, client *rest.Client, id record.ID) (trace.ID, 
 	return opened.Flow.Trace, nil
 }
 
-// stepsOf returns the flows of a trace that are kept, in the order in which they began.
+// stepsOf returns the flows of a trace that proxies or the server keep, in the order in which
+// they began.
 func stepsOf(ctx context.Context, client *rest.Client, id trace.ID) (steps []record.Record, err error) {
-	err = client.Follow(ctx, inspect.FlowsPath, url.Values{"n": {strconv.Itoa(inspect.MaxFlows)}}, func(line []byte) error {
+	query := url.Values{"n": {strconv.Itoa(inspect.MaxFlows)}, "trace": {id.String()}}
+	err = merged(ctx, []func(context.Context, func([]byte) error) error{
+		func(ctx context.Context, each func([]byte) error) error {
+			return client.Follow(ctx, inspect.FlowsPath, query, each)
+		},
+		func(ctx context.Context, each func([]byte) error) error { return kept(ctx, client, query, each) },
+	}, func(line []byte) error {
 		var f record.Record
 		if err := json.Unmarshal(line, &f); err != nil {
 			return fmt.Errorf("read a flow: %w", err)
 		}
-		if f.Trace == id {
+		if f.Trace == id { // a server of an older release says all that it knows
 			steps = append(steps, f)
 		}
 		return nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/refusal"
+	"sluice.dev/sluice/internal/telemetry/trace"
 )
 
 // Filter says which flows are wanted. Each field that is set must hold; the zero
@@ -18,6 +19,7 @@ type Filter struct {
 	Port     uint16    // 0: any
 	Rule     string    // the rule's ID
 	Since    time.Time // flows that started at this time or later
+	Trace    trace.ID
 }
 
 // Match reports whether f is wanted. It does not retain f.
@@ -27,6 +29,7 @@ func (w Filter) Match(f *Record) bool {
 		(w.Reason == "" || f.Reason == w.Reason) &&
 		(w.Port == 0 || f.Port == w.Port) &&
 		(w.Rule == "" || f.Rule == w.Rule || f.Route == w.Rule) &&
+		(w.Trace == (trace.ID{}) || f.Trace == w.Trace) &&
 		(w.Since.IsZero() || !f.Start.Before(w.Since)) &&
 		(w.Host == "" || sameHost(f.Dialled, w.Host) || sameHost(f.SNI, w.Host) || sameHost(f.Host, w.Host))
 }

@@ -52,8 +52,11 @@ func (s *Store) pruneFlows(tx *bolt.Tx, now time.Time, state *state) error {
 	oldest := uint64(now.Add(-KeepFlows).UnixNano())
 	for cursor := bucket.Cursor(); ; {
 		key, value := cursor.First()
-		if key == nil || len(key) != 16 {
+		if key == nil {
 			return nil
+		}
+		if len(key) != 16 {
+			return fmt.Errorf("%w: a flow has no time", errDamaged)
 		}
 		early := binary.BigEndian.Uint64(key) >= oldest
 		if early && state.Flows <= s.limits.flows && state.FlowBytes <= s.limits.flowBytes {
@@ -104,22 +107,7 @@ func (s *Store) Flows(n int, filter record.Filter) (flows []record.Record, err e
 
 func decode(value []byte, f *record.Record) error {
 	if err := json.Unmarshal(value, f); err != nil {
-		return fmt.Errorf("a flow that is kept is damaged: %w", err)
+		return fmt.Errorf("%w: a flow that is kept makes no sense: %w", errDamaged, err)
 	}
 	return nil
-}
-
-// view reads the file; nothing where nothing is kept.
-func (s *Store) view(do func(*bolt.Tx) error) error {
-	s.mu.Lock()
-	db := s.db
-	s.mu.Unlock()
-	if db == nil {
-		return nil
-	}
-	err := db.View(do)
-	if errors.Is(err, bolt.ErrDatabaseNotOpen) { // closed meanwhile
-		return nil
-	}
-	return err
 }

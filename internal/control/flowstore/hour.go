@@ -199,13 +199,13 @@ func countsFrom(b []byte) (c record.Counts, ok bool) {
 func eachSum(hour int64, bucket *bolt.Bucket, do func(*record.Sum)) error {
 	rows, words := bucket.Bucket(rowsKey), bucket.Bucket(wordsKey)
 	if rows == nil || words == nil {
-		return fmt.Errorf("hour %d is damaged", hour)
+		return fmt.Errorf("%w: hour %d has no rows", errDamaged, hour)
 	}
 	whos, whats := make(map[uint32]who), make(map[uint32]what)
 	return rows.ForEach(func(key, value []byte) error {
 		counts, ok := countsFrom(value)
 		if !ok || len(key) < 10 {
-			return fmt.Errorf("a row of hour %d is damaged", hour)
+			return fmt.Errorf("%w: a row of hour %d makes no sense", errDamaged, hour)
 		}
 		w, err := word(words, whos, binary.BigEndian.Uint32(key))
 		if err != nil {
@@ -230,7 +230,7 @@ func word[T any](words *bolt.Bucket, known map[uint32]T, id uint32) (value T, er
 		return value, nil
 	}
 	if err := json.Unmarshal(words.Get(binary.BigEndian.AppendUint32(nil, id)), &value); err != nil {
-		return value, fmt.Errorf("a name of an hour is damaged: %w", err)
+		return value, fmt.Errorf("%w: a name of an hour makes no sense: %w", errDamaged, err)
 	}
 	known[id] = value
 	return value, nil

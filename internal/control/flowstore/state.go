@@ -27,10 +27,10 @@ func (s *state) read(meta *bolt.Bucket) error {
 		return nil
 	}
 	if err := json.Unmarshal(said, s); err != nil {
-		return fmt.Errorf("its state is not valid: %w", err)
+		return fmt.Errorf("%w: its state is not valid: %w", errDamaged, err)
 	}
 	if s.Rows < 0 || s.Flows < 0 || s.FlowBytes < 0 {
-		return errors.New("its state is not valid: a number is negative")
+		return fmt.Errorf("%w: its state is not valid: a number is negative", errDamaged)
 	}
 	return nil
 }
@@ -46,27 +46,46 @@ func (s *state) write(meta *bolt.Bucket) error {
 // hourOf is the hour of a time, since 1970.
 func hourOf(at time.Time) int64 { return at.Unix() / 3600 }
 
-// prune forgets what is older than is kept, and the oldest of what is too much.
-func (s *Store) prune(tx *bolt.Tx, now time.Time, state *state) error {
+// prune forgets what is older than is kept, and the oldest of what is too much; used is how
+// many bytes were used before.
+func (s *Store) prune(tx *bolt.Tx, now time.Time, state *state, used int) error {
 	hours := tx.Bucket(hoursBucket)
-	oldest := hourOf(now.Add(-KeepSums))
-	for cursor := hours.Cursor(); ; {
+	oldest, current := hourOf(now.Add(-KeepSums)), hourOf(now)
+	for cursor, tight := hours.Cursor(), used > s.limits.used; ; {
 		key, _ := cursor.First()
 		if key == nil {
 			break
 		}
 		at := hourFrom(key)
-		early := at >= oldest
-		if early && state.Rows <= s.limits.rows {
-			break
-		}
-		if early {
+		switch early := at >= oldest; {
+		case !early:
+		case state.Rows > s.limits.rows:
 			state.Forgotten = max(state.Forgotten, at)
+		case tight && at < current: // how much that frees is seen by the next change
+			state.Forgotten, tight = max(state.Forgotten, at), false
+		default:
+			return s.pruneFlows(tx, now, state)
 		}
-		state.Rows -= rowsOf(hours.Bucket(key))
-		if err := hours.DeleteBucket(key); err != nil {
+		if err := forget(hours, key, state); err != nil {
 			return err
 		}
 	}
 	return s.pruneFlows(tx, now, state)
+}
+
+// forgetOldest forgets the oldest hour that is over.
+func (s *Store) forgetOldest(tx *bolt.Tx, now time.Time, state *state) error {
+	hours := tx.Bucket(hoursBucket)
+	key, _ := hours.Cursor().First()
+	at := hourFrom(key)
+	if key == nil || at >= hourOf(now) {
+		return errors.New("there is no hour left that is over")
+	}
+	state.Forgotten = max(state.Forgotten, at)
+	return forget(hours, key, state)
+}
+
+func forget(hours *bolt.Bucket, key []byte, state *state) error {
+	state.Rows -= rowsOf(hours.Bucket(key))
+	return hours.DeleteBucket(key)
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/record"
@@ -38,6 +39,12 @@ const (
 	// forgotten.
 	MaxFlows     = 50_000
 	MaxFlowBytes = 32 << 20
+	// MaxFile bounds the file. Beyond MaxUsed bytes in it the oldest hour is forgotten: the
+	// rest is for the pages that a change writes before those that it replaces are free.
+	MaxFile = 200_000_000
+	MaxUsed = 160_000_000
+	// growth is in what steps the file grows: those of the library have 16 MB.
+	growth = 1 << 20
 	// maxNames bounds the workloads, and the rules with verdicts, of one hour.
 	maxNames = 10_000
 	// maxBatches is how many batches are known to be stored, for one that comes twice.
@@ -45,7 +52,7 @@ const (
 )
 
 // limits is the bounds, for tests.
-type limits struct{ rows, hourRows, flows, flowBytes int }
+type limits struct{ rows, hourRows, flows, flowBytes, file, used int }
 
 // Buckets of the file.
 var (
@@ -65,81 +72,90 @@ var (
 
 // Store is the file. It is safe for concurrent use.
 type Store struct {
+	path   string
 	log    *slog.Logger
 	now    func() time.Time
 	limits limits
 
-	mu    sync.Mutex // of changes
-	db    *bolt.DB   // nil: nothing is kept
-	state state      // of what is in the file
+	mu     sync.Mutex // of changes
+	db     *bolt.DB   // nil: nothing is kept
+	state  state      // of what is in the file
+	failed bool       // it could not be opened: the next change tries again
 }
 
 // Open opens the file, and begins one where there is none. One that a later release wrote
-// is left as it is, and then nothing is kept; one that cannot be read is kept beside.
+// is left as it is, and then nothing is kept; one that is damaged is kept beside.
 func Open(path string, now func() time.Time, log *slog.Logger) *Store {
-	s := &Store{log: log, now: now, limits: limits{MaxRows, MaxHourRows, MaxFlows, MaxFlowBytes}}
-	err := s.open(path)
-	var unknown *format.UnknownError
-	switch {
-	case err == nil:
-		return s
-	case errors.As(err, &unknown) && unknown.Newer():
-		log.Warn("the file of flows is left as it is, and none are kept", "file", path, "error", err)
-		return s
-	}
-	beside := path + ".unread"
-	log.Warn("the file of flows cannot be read: it is kept beside, and another begins", "file", beside, "error", err)
-	if err = os.Rename(path, beside); err == nil {
-		err = s.open(path)
-	}
-	if err != nil {
-		log.Warn("no flows are kept", "error", err)
-	}
+	s := &Store{path: path, log: log, now: now, limits: limits{MaxRows, MaxHourRows, MaxFlows, MaxFlowBytes, MaxFile, MaxUsed}}
+	s.begin(s.open())
 	return s
 }
 
-func (s *Store) open(path string) (err error) {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
-	if err != nil {
-		return err
+// begin goes on after the file was opened, or was not. The lock is held, or nobody else has
+// the store.
+func (s *Store) begin(err error) {
+	var unknown *format.UnknownError
+	if errors.As(err, &unknown) && unknown.Newer() {
+		s.log.Warn("the file of flows is left as it is, and none are kept", "file", s.path, "error", err)
+		return
 	}
-	defer func() {
-		if broken := recover(); broken != nil { // the library panics where pages make no sense
-			err = fmt.Errorf("%v", broken)
+	if isDamage(err) {
+		beside := s.path + ".unread"
+		s.log.Warn("the file of flows is damaged: it is kept beside, and another begins", "file", beside, "error", err)
+		if err = os.Rename(s.path, beside); err == nil {
+			err = s.open()
 		}
-		if err != nil {
-			_ = db.Close() // the first error is the one to report
-		}
-	}()
-	err = db.Update(func(tx *bolt.Tx) error {
-		meta, err := tx.CreateBucketIfNotExists(metaBucket)
-		if err != nil {
+	}
+	if err != nil && !s.failed {
+		s.log.Warn("no flows are kept until the file of flows can be opened", "file", s.path, "error", err)
+	}
+	s.failed = err != nil
+}
+
+func (s *Store) open() error {
+	var db *bolt.DB
+	err := guarded(func() (err error) {
+		if db, err = bolt.Open(s.path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, MaxSize: s.limits.file}); err != nil {
 			return err
 		}
-		if said := meta.Get(formatKey); said != nil {
-			if err := files.CheckJSON(said); err != nil {
-				return err
-			}
-		} else if err := meta.Put(formatKey, fmt.Appendf(nil, `{"format":%d}`, Format)); err != nil {
-			return err
-		}
-		for _, name := range [][]byte{hoursBucket, flowsBucket, idsBucket, batchesBucket, seenBucket} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
-		}
-		return s.state.read(meta)
+		db.AllocSize = growth
+		return db.Update(s.prepare)
 	})
 	if err == nil {
 		s.db = db
+	} else if db != nil {
+		go abandon(db)
 	}
 	return err
+}
+
+// prepare reads what the file says of itself, and makes what a new one lacks.
+func (s *Store) prepare(tx *bolt.Tx) error {
+	meta, err := tx.CreateBucketIfNotExists(metaBucket)
+	if err != nil {
+		return err
+	}
+	if said := meta.Get(formatKey); said != nil {
+		if err := files.CheckJSON(said); err != nil {
+			return fmt.Errorf("%w: %w", errDamaged, err)
+		}
+	} else if err := meta.Put(formatKey, fmt.Appendf(nil, `{"format":%d}`, Format)); err != nil {
+		return err
+	}
+	for _, name := range [][]byte{hoursBucket, flowsBucket, idsBucket, batchesBucket, seenBucket} {
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			return err
+		}
+	}
+	s.state = state{}
+	return s.state.read(meta)
 }
 
 // Close ends the store.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.failed = false
 	if s.db == nil {
 		return nil
 	}
@@ -149,7 +165,7 @@ func (s *Store) Close() error {
 }
 
 // Add stores a batch, whole or not at all; one that is stored already is left out. It
-// forgets what is older than is kept.
+// forgets what is older than is kept. Without a file it stores nothing, which was logged.
 func (s *Store) Add(b *record.Batch) error {
 	return s.change(func(tx *bolt.Tx, now time.Time, state *state) error {
 		again, err := seen(tx, b.Number)
@@ -170,27 +186,55 @@ func (s *Store) Prune() error {
 	return s.change(func(*bolt.Tx, time.Time, *state) error { return nil })
 }
 
-// change changes the file and what is known of it, or neither.
+// change changes the file and what is known of it, or neither. Where the file may not grow
+// any more the oldest hours are forgotten for it.
 func (s *Store) change(do func(*bolt.Tx, time.Time, *state) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.db == nil && s.failed {
+		s.begin(s.open())
+	}
 	if s.db == nil {
 		return nil
 	}
+	err := s.update(do)
+	for errors.Is(err, bolterrors.ErrMaxSizeReached) {
+		if err := s.update(s.forgetOldest); err != nil {
+			return fmt.Errorf("the file of flows is as large as it may be: %w", err)
+		}
+		err = s.update(do)
+	}
+	if isDamage(err) {
+		s.setAside(err)
+	}
+	return err
+}
+
+// update is one change. The lock is held.
+func (s *Store) update(do func(*bolt.Tx, time.Time, *state) error) error {
 	now, next := s.now(), s.state
-	err := s.db.Update(func(tx *bolt.Tx) error {
-		if err := do(tx, now, &next); err != nil {
-			return err
-		}
-		if err := s.prune(tx, now, &next); err != nil {
-			return err
-		}
-		return next.write(tx.Bucket(metaBucket))
+	err := guarded(func() error {
+		return s.db.Update(func(tx *bolt.Tx) error {
+			used := usedOf(tx)
+			if err := do(tx, now, &next); err != nil {
+				return err
+			}
+			if err := s.prune(tx, now, &next, used); err != nil {
+				return err
+			}
+			return next.write(tx.Bucket(metaBucket))
+		})
 	})
 	if err == nil {
 		s.state = next
 	}
 	return err
+}
+
+// usedOf is how many bytes of the file hold something, when a change begins.
+func usedOf(tx *bolt.Tx) int {
+	stats := tx.DB().Stats()
+	return int(tx.Size()) - (stats.FreePageN+stats.PendingPageN)*tx.DB().Info().PageSize
 }
 
 // seen notes the number of a batch, and says whether it was noted before.

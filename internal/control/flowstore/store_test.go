@@ -146,7 +146,7 @@ func TestWhatIsOfNoTimeThatIsKeptIsOfTheNearestThatIs(t *testing.T) {
 func TestManyHostsAreSummedUpInOneBeyondTheBound(t *testing.T) {
 	c := &clock{time.Unix(1_800_000_000, 0)}
 	s := open(t, filepath.Join(t.TempDir(), "flows.db"), c)
-	s.limits = limits{rows: 250, hourRows: 100, flows: 10, flowBytes: 1 << 20}
+	s.limits = limits{rows: 250, hourRows: 100, flows: 10, flowBytes: 1 << 20, file: MaxFile, used: MaxUsed}
 	hour := func() {
 		var many []record.Sum
 		for i := range 300 {

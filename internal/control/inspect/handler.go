@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/telemetry/trace"
 )
 
 // defaultFlows is how many flows a reader gets that names no number.
@@ -83,7 +84,7 @@ func (e *endpoints) workloads() []WorkloadStatus {
 
 // flows streams one JSON object a line.
 func (e *endpoints) flows(w http.ResponseWriter, r *http.Request) {
-	query, err := flowQuery(r.URL.Query())
+	query, err := flowQuery(r.URL.Query(), MaxFlows)
 	if err != nil {
 		writeError(w, err)
 		return
@@ -115,16 +116,23 @@ func (e *endpoints) flows(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func flowQuery(values url.Values) (FlowQuery, error) {
+// flowQuery reads a query of at most most flows.
+func flowQuery(values url.Values, most int) (FlowQuery, error) {
 	query := FlowQuery{
 		Workload: values.Get("workload"), Last: defaultFlows, Follow: values.Get("follow") == "1", Open: values.Get("open") == "1",
 	}
 	if text := values.Get("n"); text != "" {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 0 || n > MaxFlows {
-			return query, failure(http.StatusBadRequest, "n=%q must be a number from 0 to %d", text, MaxFlows)
+		if err != nil || n < 0 || n > most {
+			return query, failure(http.StatusBadRequest, "n=%q must be a number from 0 to %d", text, most)
 		}
 		query.Last = n
+	}
+	if text := values.Get("trace"); text != "" {
+		var err error
+		if query.Trace, err = trace.ParseID(text); err != nil {
+			return query, failure(http.StatusBadRequest, "trace=%q must be the id of a trace, 32 hex digits", text)
+		}
 	}
 	for _, name := range []string{"follow", "open"} {
 		if value := values.Get(name); value != "" && value != "0" && value != "1" {

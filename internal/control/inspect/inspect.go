@@ -10,6 +10,7 @@ import (
 	"sluice.dev/sluice/internal/advice"
 	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/telemetry/trace"
 	"sluice.dev/sluice/internal/wire"
 )
 
@@ -31,7 +32,7 @@ var Answers = format.Kind{Name: "the answer of sluice-server", Oldest: Format, N
 const (
 	StatusPath  = "/sluice/status"        // Status
 	FlowsPath   = "/sluice/flows"         // a stream of record.Record, one JSON object a line; FlowQuery in the query
-	KeptPath    = "/sluice/flows/kept"    // as FlowsPath, of those that the server keeps; KeptQuery in the query
+	KeptPath    = "/sluice/flows/kept"    // as FlowsPath, of those that the server keeps; neither open nor follow
 	SummaryPath = "/sluice/flows/summary" // Summary; SummaryQuery in the query
 	WhyPath     = "/sluice/why"           // Why; WhyQuery in the query. WhyPath + "/ID": Opened
 	VersionPath = "/sluice/version"       // VersionAnswer
@@ -94,6 +95,9 @@ type FlowQuery struct {
 	// refuses.
 	Open   bool
 	Follow bool // go on with each new one until the client leaves ("follow=1")
+	// Trace asks for those of one trace ("trace="). A server of an older release passes over
+	// it: its reader looks at what comes again.
+	Trace trace.ID
 }
 
 // WhyQuery asks what would happen to one request.

@@ -12,6 +12,9 @@ import (
 	"sluice.dev/sluice/internal/record"
 )
 
+// MaxKept is how many flows KeptPath answers with at most.
+const MaxKept = 50_000
+
 // MaxSummary is how many sums a Summary has at most.
 const MaxSummary = 5000
 
@@ -72,8 +75,8 @@ func summaryQuery(values url.Values) (q SummaryQuery, err error) {
 type Keeper interface {
 	// Summary adds up what was closed. Its Format is not set.
 	Summary(ctx context.Context, query SummaryQuery) (*Summary, error)
-	// Kept returns the newest n flows that are kept, of a workload where that is not "".
-	Kept(ctx context.Context, n int, workload string) ([]record.Record, error)
+	// Kept returns the newest n flows that are kept and that the filter lets through.
+	Kept(ctx context.Context, n int, filter record.Filter) ([]record.Record, error)
 	// Flow returns one that is kept.
 	Flow(id record.ID) (record.Record, bool, error)
 }
@@ -101,7 +104,7 @@ var errNoKeeper = failure(http.StatusNotImplemented, "this server keeps no flows
 
 // kept streams flows as flows does.
 func (e *endpoints) kept(w http.ResponseWriter, r *http.Request) {
-	query, err := flowQuery(r.URL.Query())
+	query, err := flowQuery(r.URL.Query(), MaxKept)
 	if err == nil && e.Keeper == nil {
 		err = errNoKeeper
 	}
@@ -112,7 +115,7 @@ func (e *endpoints) kept(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	flows, err := e.Keeper.Kept(r.Context(), query.Last, query.Workload)
+	flows, err := e.Keeper.Kept(r.Context(), query.Last, record.Filter{Workload: query.Workload, Trace: query.Trace})
 	if err != nil {
 		writeError(w, failure(http.StatusInternalServerError, "read what is kept: %v", err))
 		return

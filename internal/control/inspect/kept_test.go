@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/telemetry/trace"
 )
 
 // keeping keeps one flow, and remembers what it was asked for.
 type keeping struct {
 	asked SummaryQuery
 	n     int
-	of    string
+	of    record.Filter
 }
 
 func (k *keeping) Summary(_ context.Context, query SummaryQuery) (*Summary, error) {
@@ -23,8 +24,8 @@ func (k *keeping) Summary(_ context.Context, query SummaryQuery) (*Summary, erro
 	return &Summary{Sums: []record.Sum{{SumKey: record.SumKey{Workload: "details-v2", Host: "a.example.com"}, Counts: record.Counts{Count: 3}}}}, nil
 }
 
-func (k *keeping) Kept(_ context.Context, n int, workload string) ([]record.Record, error) {
-	k.n, k.of = n, workload
+func (k *keeping) Kept(_ context.Context, n int, filter record.Filter) ([]record.Record, error) {
+	k.n, k.of = n, filter
 	return []record.Record{{ID: 0xcd, Workload: "details-v2/1"}}, nil
 }
 
@@ -73,12 +74,19 @@ func TestAFlowThatIsKeptIsOpened(t *testing.T) {
 	if code, said := get(t, server, WhyPath+"/00000000000000ce", &opened); code != http.StatusNotFound {
 		t.Errorf("%d %s", code, said)
 	}
+	traced := trace.ID{7}
 	var f record.Record
-	if code, said := get(t, server, KeptPath+"?n=7&workload=details-v2", &f); code != http.StatusOK || f.ID != 0xcd || k.n != 7 || k.of != "details-v2" {
-		t.Errorf("%d %s %+v, of %d of %q", code, said, f, k.n, k.of)
+	if code, said := get(t, server, KeptPath+"?n=50000&workload=details-v2&trace="+traced.String(), &f); code != http.StatusOK || f.ID != 0xcd || k.n != MaxKept || k.of != (record.Filter{Workload: "details-v2", Trace: traced}) {
+		t.Errorf("%d %s %+v, of %d of %+v", code, said, f, k.n, k.of)
 	}
 	if code, _ := get(t, server, KeptPath+"?follow=1", &f); code != http.StatusBadRequest {
 		t.Errorf("followed: %d", code)
+	}
+	if code, said := get(t, server, KeptPath+"?n=50001", &f); code != http.StatusBadRequest || !strings.Contains(said, "from 0 to 50000") {
+		t.Errorf("of more than are kept: %d %s", code, said)
+	}
+	if code, said := get(t, server, KeptPath+"?trace=7", &f); code != http.StatusBadRequest || !strings.Contains(said, `trace="7" must be the id of a trace, 32 hex digits`) {
+		t.Errorf("of a trace that is none: %d %s", code, said)
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/internal/control/inspect"
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/telemetry/trace"
 	"sluice.dev/sluice/internal/wire/stream"
 )
 
@@ -68,5 +70,40 @@ func TestWhatProxiesClosedIsCollectedUntilItIsStored(t *testing.T) {
 	}
 	if open := questionsOpen(p.server); open != 0 {
 		t.Errorf("%d questions are left open", open)
+	}
+}
+
+// A proxy of an older release reports flows of other traces too: they are not passed on.
+func TestFlowsOfOtherTracesThanTheOneAskedForAreLeftOut(t *testing.T) {
+	q := &question{query: stream.Query{Trace: trace.ID{7}}}
+	reported := func() answer {
+		return answer{&stream.Answer{Flows: []record.Record{{ID: 1}, {ID: 2, Context: trace.Context{Trace: trace.ID{7}}}, {ID: 3, Context: trace.Context{Trace: trace.ID{8}}}}}, nil}
+	}
+	piece := reported()
+	q.sift(piece)
+	if len(piece.Flows) != 1 || piece.Flows[0].ID != 2 {
+		t.Errorf("%+v", piece.Flows)
+	}
+	piece, q.query.Trace = reported(), trace.ID{}
+	if q.sift(piece); len(piece.Flows) != 3 {
+		t.Errorf("of any trace: %+v", piece.Flows)
+	}
+}
+
+// The server hands on what proxies keep of one trace, not the newest of any.
+func TestATraceIsAskedForByItsID(t *testing.T) {
+	p, ring, wanted := startPlane(t, "", newStore()), record.NewRing(), trace.ID{7}
+	p.client(ring)
+	eventually(t, "the proxy can be asked", func() bool { return len(p.server.Proxies()) == 1 })
+	ring.Closed(&record.Record{ID: 1, Context: trace.Context{Trace: wanted}})
+	for i := range 10 {
+		ring.Closed(&record.Record{ID: record.ID(i + 2)})
+	}
+	var got []record.ID
+	if err := p.server.Flows(t.Context(), inspect.FlowQuery{Last: 5, Trace: wanted}, func() {}, func(f record.Record) error { got = append(got, f.ID); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, []record.ID{1}) {
+		t.Errorf("%v", got)
 	}
 }

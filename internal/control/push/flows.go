@@ -265,7 +265,7 @@ func (s *Server) Flows(ctx context.Context, query inspect.FlowQuery, accepted fu
 		}
 		kind = stream.QueryOpen
 	}
-	q, asked, err := s.proxies.ask(stream.Query{Kind: kind, Workload: query.Workload, Last: last, Follow: query.Follow})
+	q, asked, err := s.proxies.ask(stream.Query{Kind: kind, Workload: query.Workload, Last: last, Follow: query.Follow, Trace: query.Trace})
 	if err != nil {
 		return err
 	}
@@ -289,6 +289,7 @@ func (s *Server) Flows(ctx context.Context, query inspect.FlowQuery, accepted fu
 			return nil
 		case piece := <-q.answers:
 			lost.note(piece)
+			q.sift(piece)
 			for _, f := range piece.Flows {
 				if err := emit(f); err != nil {
 					return err
@@ -297,6 +298,12 @@ func (s *Server) Flows(ctx context.Context, query inspect.FlowQuery, accepted fu
 		}
 	}
 	return nil
+}
+
+// sift takes out of an answer what a proxy that does not know of traces reports besides.
+func (q *question) sift(piece answer) {
+	wanted := record.Filter{Trace: q.query.Trace}
+	piece.Flows = slices.DeleteFunc(piece.Flows, func(f record.Record) bool { return !wanted.Match(&f) })
 }
 
 // losses counts the flows that proxies say they dropped for one reader.
@@ -338,6 +345,7 @@ func (s *Server) past(ctx context.Context, q *question, asked, last int, lost *l
 			return past, early
 		case piece := <-q.answers:
 			lost.note(piece)
+			q.sift(piece)
 			if done[piece.from] {
 				fits := min(len(piece.Flows), inspect.MaxFlows-len(early))
 				early = append(early, piece.Flows[:fits]...)

@@ -65,9 +65,9 @@ func (k *keeper) Summary(ctx context.Context, query inspect.SummaryQuery) (*insp
 }
 
 // Kept implements inspect.Keeper: the oldest first, as flows are shown.
-func (k *keeper) Kept(ctx context.Context, n int, workload string) ([]record.Record, error) {
+func (k *keeper) Kept(ctx context.Context, n int, filter record.Filter) ([]record.Record, error) {
 	_ = k.gather(ctx) // what it did not get is in the rings of the proxies
-	flows, err := k.store.Flows(n, record.Filter{Workload: workload})
+	flows, err := k.store.Flows(n, filter)
 	slices.Reverse(flows)
 	return flows, err
 }

@@ -168,7 +168,7 @@ func (a *answers) openNow(query *Query) error {
 	if a.live == nil {
 		return errors.New("this proxy does not list what is open")
 	}
-	return a.all(query, a.live(atMost(query), record.Filter{Workload: query.Workload}))
+	return a.all(query, a.live(atMost(query), record.Filter{Workload: query.Workload, Trace: query.Trace}))
 }
 
 // atMost is how many flows the question is answered with.
@@ -188,7 +188,7 @@ func (a *answers) all(query *Query, flows []record.Record) error {
 // first and looks back then, so that none is lost between; one that is in both
 // is sent once.
 func (a *answers) flows(ctx context.Context, query *Query) error {
-	filter := record.Filter{Workload: query.Workload}
+	filter := record.Filter{Workload: query.Workload, Trace: query.Trace}
 	var follower *record.Follower
 	if query.Follow {
 		var err error

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/telemetry/trace"
 )
 
 // heard is a stream that keeps what was sent on it.
@@ -70,5 +71,23 @@ func TestAQuestionThatCannotBeAnsweredIsRefusedWithTheReason(t *testing.T) {
 		if len(sent) != 1 || !sent[0].End || len(sent[0].Flows) > 0 || !strings.Contains(sent[0].Error, want) {
 			t.Errorf("%s: %+v", query.Kind, sent)
 		}
+	}
+}
+
+// A trace is found in all of the ring, however much was closed since.
+func TestAQuestionAboutATraceIsAnsweredWithItsFlowsAlone(t *testing.T) {
+	h, ring, wanted := new(heard), record.NewRing(), trace.Context{Trace: trace.ID{7}, Span: trace.SpanID{1}}
+	ring.Closed(&record.Record{ID: 1, Context: wanted})
+	for i := range record.RingSize - 2 {
+		ring.Closed(&record.Record{ID: record.ID(i + 2), Context: trace.Context{Trace: trace.ID{8}}})
+	}
+	ring.Closed(&record.Record{ID: record.RingSize, Context: wanted})
+	a := &answers{stream: h, ring: ring, open: make(map[uint64]context.CancelFunc)}
+	if err := a.take(t.Context(), &Query{ID: 5, Kind: QueryFlows, Last: 2, Trace: wanted.Trace}); err != nil {
+		t.Fatal(err)
+	}
+	a.work.Wait()
+	if len(h.sent) != 3 || len(h.sent[0].Flows) != 2 || h.sent[0].Flows[0].ID != 1 || h.sent[0].Flows[1].ID != record.RingSize || !h.sent[1].Past || !h.sent[2].End {
+		t.Errorf("%+v", h.sent)
 	}
 }

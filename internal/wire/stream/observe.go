@@ -13,6 +13,7 @@ import (
 
 	"sluice.dev/sluice/internal/format"
 	"sluice.dev/sluice/internal/record"
+	"sluice.dev/sluice/internal/telemetry/trace"
 )
 
 // Bounds of what is asked and answered.
@@ -59,7 +60,10 @@ type Query struct {
 	Last     int       `json:"last,omitempty"`     // flows at most, the newest; of Follow, past ones
 	Follow   bool      `json:"follow,omitempty"`
 	FlowID   record.ID `json:"flowID,omitempty"`
-	Batch    uint64    `json:"batch,omitempty"` // of QueryStored
+	// Trace is of which trace flows are wanted. An older proxy passes over it: who asks
+	// looks at what comes again.
+	Trace trace.ID `json:"trace,omitzero"`
+	Batch uint64   `json:"batch,omitempty"` // of QueryStored
 }
 
 // Answer is a piece of an answer, or the proxy's greeting: the first message,

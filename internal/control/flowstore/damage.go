@@ -1,0 +1,72 @@
+package flowstore
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// errDamaged is what says that the file is not as it was written.
+var errDamaged = errors.New("the file is damaged")
+
+// guarded reads or changes the file. The library panics where pages make no sense, and to
+// read a page beyond the end of a file that was cut is a fault: both are errDamaged.
+func guarded(do func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if broken := recover(); broken != nil {
+			err = fmt.Errorf("%w: %v", errDamaged, broken)
+		}
+	}()
+	return do()
+}
+
+// isDamage reports whether an error says that the file is damaged, unlike that of a disk
+// that is full or of a file that may not be read.
+func isDamage(err error) bool {
+	for _, damage := range []error{errDamaged, bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum} {
+		if errors.Is(err, damage) {
+			return true
+		}
+	}
+	return false
+}
+
+// setAside keeps a damaged file beside, and begins another. The lock is held.
+func (s *Store) setAside(damage error) {
+	db := s.db
+	s.db = nil
+	go abandon(db)
+	s.begin(damage)
+}
+
+// abandon closes a file about which the library may have panicked: it can hold locks still,
+// so that nobody waits for it.
+func abandon(db *bolt.DB) {
+	_ = guarded(db.Close) // nothing is written by it
+}
+
+// view reads the file; nothing where nothing is kept.
+func (s *Store) view(do func(*bolt.Tx) error) error {
+	s.mu.Lock()
+	db := s.db
+	s.mu.Unlock()
+	if db == nil {
+		return nil
+	}
+	err := guarded(func() error { return db.View(do) })
+	switch {
+	case errors.Is(err, bolterrors.ErrDatabaseNotOpen): // closed meanwhile
+		return nil
+	case isDamage(err):
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.db == db {
+			s.setAside(err)
+		}
+	}
+	return err
+}
