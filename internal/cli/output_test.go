@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -48,7 +49,7 @@ func beside() http.Handler {
 	traced := trace.Context{Span: trace.SpanID{1}}
 	_ = traced.Trace.UnmarshalText([]byte("4bf92f3577b34da6a3ce929d0e0e4736"))
 	answer(inspect.SummaryPath, inspect.Summary{Format: inspect.Format, Sums: []record.Sum{{SumKey: record.SumKey{Workload: "details-v2", Host: "a.com"}}}})
-	answer(inspect.KeptPath, record.Record{ID: 2, Workload: "details-v2/1", Start: record.Now()})
+	answer(inspect.KeptPath, record.Record{ID: 2, Workload: "details-v2/1", Start: time.Now()})
 	answer(inspect.FlowsPath, record.Record{ID: 1, Workload: "details-v2/1", Context: traced})
 	answer(inspect.WhyPath, inspect.Why{Format: inspect.Format, Title: "a question"})
 	answer(inspect.WhyPath+"/", inspect.Opened{Format: inspect.Format, Flow: record.Record{ID: 1}})
