@@ -6,10 +6,12 @@ import (
 	"net/netip"
 
 	"sluice.dev/sluice/internal/capture"
+	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/ingress"
+	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
 )
 
@@ -55,7 +57,7 @@ func (w *Workload) aboutCaptured(destination netip.AddrPort) carry.About {
 	if name, synthetic := w.config.Names.Pin(destination.Addr()); synthetic {
 		defer w.config.Names.Unpin(destination.Addr())
 		about.Dialled = name.String()
-		if w.config.Holder.Load().Service(name) != nil {
+		if _, within := w.leads(w.config.Holder.Load(), name, destination); within {
 			about.Direction = record.Mesh
 		}
 	}
@@ -68,18 +70,50 @@ func (w *Workload) serve(ctx context.Context, conn *gate.Conn, destination netip
 		w.dns.ServeTCP(ctx, conn.Down())
 		return
 	}
-	chain := policy.Chain{Source: &w.source, Port: destination.Port()}
+	var dialled names.Name
 	if name, synthetic := w.config.Names.Pin(destination.Addr()); synthetic {
 		conn.AtEnd(func() { w.config.Names.Unpin(destination.Addr()) })
-		if service := conn.Snapshot().Service(name); service != nil {
-			w.mesh.Serve(ctx, conn, service, destination)
-			return
-		}
-		chain.Dialled = name
-	} else {
-		chain.Addr = destination.Addr()
+		dialled = name
 	}
-	w.egress.Serve(ctx, conn, chain)
+	to, within := w.leads(conn.Snapshot(), dialled, destination)
+	if within {
+		w.mesh.Serve(ctx, conn, to.place, destination)
+		return
+	}
+	w.egress.Serve(ctx, conn, to.chain)
+}
+
+// way is where a destination leads: to a place within the mesh, or out of it.
+type way struct {
+	place snapshot.Place
+	chain policy.Chain
+}
+
+// leads says where a destination leads. name is what a synthetic address stands for, zero
+// where the address itself was dialled: that may be one of the cluster, behind which there is
+// a service or a Pod of the mesh.
+func (w *Workload) leads(s *snapshot.Snapshot, name names.Name, destination netip.AddrPort) (to way, within bool) {
+	to.chain = policy.Chain{Source: &w.source, Port: destination.Port()}
+	if name.IsZero() {
+		to.place, within = s.At(destination)
+	} else {
+		to.place, within = s.Named(name, destination.Port())
+	}
+	switch {
+	case within:
+		address, outside := s.Outside(to.place.Service, destination.Addr().Unmap().Is6())
+		if !outside {
+			return to, true
+		}
+		if to.chain.Addr = address; name.IsZero() {
+			to.chain.Addr = destination.Addr()
+		}
+	case name.IsZero():
+		to.chain.Addr = destination.Addr()
+	default:
+		to.chain.Dialled = name
+	}
+	return to, false
 }
 
 // ServeIngress takes connections from outside the mesh until the listener closes or the

@@ -39,16 +39,15 @@ func (w *Workload) tellRules(s *snapshot.Snapshot) {
 // and its record at once.
 func (w *Workload) foretell(asked capture.Connecting, say func(capture.Answer)) {
 	to := asked.To
-	chain := policy.Chain{Source: &w.source, Port: to.Port()}
 	unpin := func() {}
-	if name, synthetic := w.config.Names.Pin(to.Addr()); synthetic {
+	name, synthetic := w.config.Names.Pin(to.Addr())
+	if synthetic {
 		unpin = func() { w.config.Names.Unpin(to.Addr()) }
-		chain.Dialled = name
-	} else {
-		chain.Addr = to.Addr()
 	}
 	now := w.config.Holder.Load()
-	if !chain.Dialled.IsZero() && now.Service(chain.Dialled) != nil {
+	leads, within := w.leads(now, name, to)
+	chain := leads.chain
+	if within {
 		unpin()
 		say(capture.Answer{Always: true})
 		return

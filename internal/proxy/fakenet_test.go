@@ -230,6 +230,7 @@ type meshOf struct {
 	holder   *snapshot.Holder
 	names    *dnsserver.Table
 	peers    []wire.Workload             // that the snapshots know beside our workload
+	services []*compile.Service          // that a cluster knows; nil: the workloads say what there is
 	objects  []api.Object                // of which the snapshots are made besides
 	carried  atomic.Pointer[net.TCPConn] // the proxy's end of the connection that was dialled last
 	dialled  atomic.Pointer[net.TCPConn] // the workload's end of it
@@ -299,7 +300,7 @@ func (m *meshOf) compile(rules ...policy.Rule) *snapshot.Snapshot {
 		m.t.Fatal(err)
 	}
 	objects = append(objects, m.objects...)
-	out := compile.Compile(compile.Input{Objects: objects, Workloads: append([]wire.Workload{workload}, m.peers...), Allow: rules, Created: time.Now()})
+	out := compile.Compile(compile.Input{Objects: objects, Workloads: append([]wire.Workload{workload}, m.peers...), Services: m.services, Allow: rules, Created: time.Now()})
 	for _, problem := range out.Problems {
 		m.t.Errorf("%s: %s", problem.Object, problem.Text)
 	}

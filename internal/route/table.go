@@ -235,6 +235,9 @@ func (t *Table) Plan(service names.Name, request Request) Plan {
 	return plan
 }
 
+// Unruled is the plan of a call to a service, or to an endpoint of it, about which no rule is asked.
+func Unruled(service names.Name) Plan { return Plan{asked: service} }
+
 // RoutesHosts reports whether PlanHost may find a rule.
 func (t *Table) RoutesHosts() bool { return t.hosts != nil }
 

@@ -33,3 +33,28 @@ func TestAnAliasStandsForItsHostWhoseRulesCount(t *testing.T) {
 		}
 	}
 }
+
+// The Pods of a StatefulSet have names of their own below that of their service; others below
+// it are nobody's.
+func TestAnEndpointWithANameOfItsOwnIsAnsweredAndNoOtherBelowItsService(t *testing.T) {
+	s := newServer(t)
+	first := names.MustParse("db-0.db.default.svc.cluster.local")
+	s.directory = NewServices(&wire.Directory{Domain: "cluster.local", Services: []wire.Service{
+		{Name: names.MustParse("db.default.svc.cluster.local"), Short: "db", Namespace: "default"},
+	}}).WithHosts(map[names.Name]struct{}{first: {}}).In("default")
+	told, err := s.table.Tell(first, Exactly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, asked := range []string{"db-0.db.default.svc.cluster.local.", "db-0.db.default.svc.", "db-0.db.default.", "db-0.db."} {
+		reply := ask(t, s, asked, dnsmessage.TypeA)
+		if len(reply.Answers) != 1 || reply.Answers[0].Body.(*dnsmessage.AResource).A != told.V4.As4() {
+			t.Errorf("%s: %v", asked, reply.Answers)
+		}
+	}
+	for _, asked := range []string{"db-1.db.default.svc.cluster.local.", "x.db-0.db.default.svc.cluster.local.", "db-0.db.other.svc.cluster.local.", "db-0.other.default.svc.cluster.local.", "db-0.default.svc.cluster.local."} {
+		if reply := ask(t, s, asked, dnsmessage.TypeA); reply.RCode != dnsmessage.RCodeNameError {
+			t.Errorf("%s: %v, %v", asked, reply.RCode, reply.Answers)
+		}
+	}
+}

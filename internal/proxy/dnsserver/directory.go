@@ -1,6 +1,8 @@
 package dnsserver
 
 import (
+	"strings"
+
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -9,7 +11,8 @@ import (
 // It is asked at every question, so it may change between two.
 type Directory interface {
 	// Service returns the full name of the service that n means: "details",
-	// "details.default", "details.default.svc" or the full name itself.
+	// "details.default", "details.default.svc" or the full name itself; or of the endpoint of
+	// one that has a name of its own, before it: "db-0.db".
 	Service(n names.Name) (full names.Name, ok bool)
 	// Alias returns the host for which n, spelled as a service, is another name; zero where
 	// it is none.
@@ -27,6 +30,7 @@ type Services struct {
 	domain names.Name
 	full   map[wire.ServiceKey]names.Name
 	alias  map[wire.ServiceKey]names.Name // the hosts for which services are other names
+	hosts  map[names.Name]struct{}        // full names of endpoints
 }
 
 // NewServices indexes a snapshot's directory. A nil directory, or one whose
@@ -46,6 +50,17 @@ func NewServices(d *wire.Directory) *Services {
 		}
 	}
 	return s
+}
+
+// WithHosts returns the services with endpoints that have names of their own: full names,
+// below those of their services.
+func (s *Services) WithHosts(hosts map[names.Name]struct{}) *Services {
+	if len(hosts) == 0 {
+		return s
+	}
+	with := *s
+	with.hosts = hosts
+	return &with
 }
 
 // In returns the services as a workload of a namespace spells them.
@@ -72,10 +87,31 @@ type NamespaceView struct {
 // Service implements Directory.
 func (v *NamespaceView) Service(n names.Name) (names.Name, bool) {
 	key, ok := wire.SpelledService(n, v.services.domain, v.namespace)
+	if full, found := v.services.full[key]; ok && found {
+		return full, true
+	}
+	return v.host(n)
+}
+
+// host returns the full name of the endpoint that n means.
+func (v *NamespaceView) host(n names.Name) (names.Name, bool) {
+	first, rest, dotted := strings.Cut(n.String(), ".")
+	if len(v.services.hosts) == 0 || !dotted {
+		return names.Name{}, false
+	}
+	below, err := names.Parse(rest)
+	if err != nil {
+		return names.Name{}, false
+	}
+	key, ok := wire.SpelledService(below, v.services.domain, v.namespace)
 	if !ok {
 		return names.Name{}, false
 	}
-	full, ok := v.services.full[key]
+	full, err := names.Parse(first + "." + v.services.full[key].String())
+	if err != nil {
+		return names.Name{}, false
+	}
+	_, ok = v.services.hosts[full]
 	return full, ok
 }
 

@@ -35,7 +35,7 @@ func (r *requests) planned(x *exchange.Request, d *Decision, plan route.Plan, de
 	direction := exchange.Direction{
 		Upstream: led.Upstream, ID: uint64(r.ID()), AllowUpgrade: plan.Upgradable(x.Upgrade), Explain: r.way.kit.TellAll, SetHost: led.SetHost, Answer: r.plans.Answer(),
 	}
-	if direction.SetHost == "" && !plan.Elsewhere(&to) && r.misses(v) {
+	if direction.SetHost == "" && (r.aliased || !plan.Elsewhere(&to) && r.misses(v)) {
 		direction.SetHost = r.named(v)
 	}
 	r.Trace(&direction, led.Traced)
@@ -67,7 +67,7 @@ func (r *requests) lead(x *exchange.Request, d *Decision, plan route.Plan, to ro
 //go:noinline
 func (r *requests) later(x *exchange.Request, wait time.Duration) exchange.Direction {
 	return r.plans.Later(wait, func(s *snapshot.Snapshot) exchange.Direction {
-		r.read(x)
+		r.read(s, x)
 		defer r.forget()
 		d := decide(s, &r.chain)
 		r.Decide(&d.Verdict)

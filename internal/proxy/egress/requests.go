@@ -12,6 +12,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/follow"
 	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
@@ -26,6 +27,8 @@ type requests struct {
 	host  names.LastHost
 	plans follow.Plans
 	asked beside // what planned held
+	// aliased says that the Host of the request of the moment is another name for what was dialled.
+	aliased bool
 }
 
 func newRequests(c *connection) *requests {
@@ -55,7 +58,7 @@ func (r *requests) Branch() (exchange.Branch, bool) {
 func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	s := r.Conn().Snapshot()
 	r.Open(x, s)
-	r.read(x)
+	r.read(s, x)
 	defer r.forget()
 	d := decide(s, &r.chain)
 	r.Decide(&d.Verdict)
@@ -80,7 +83,7 @@ func (r *requests) askLater(x *exchange.Request, d Decision) exchange.Direction 
 // now.
 func (r *requests) ask(ctx context.Context, x *exchange.Request, d Decision) exchange.Direction {
 	changed := r.Ask(ctx)
-	r.read(x)
+	r.read(r.Conn().Snapshot(), x)
 	defer r.forget()
 	if changed {
 		d = decide(r.Conn().Snapshot(), &r.chain)
@@ -128,9 +131,9 @@ func (r *requests) forward(x *exchange.Request, d *Decision) exchange.Direction 
 }
 
 // misses reports whether the Host of the request is none that names the port that is dialled: it
-// has none, or that of a port in whose place another is.
+// has none, another name, or that of a port in whose place another is.
 func (r *requests) misses(v *policy.Verdict) bool {
-	return r.chain.Host.IsZero() || v.Upstream != 0 && v.Upstream != r.chain.Host.Port && (r.chain.Host.Port != 0 || r.named(v) != r.chain.Host.Name.String())
+	return r.chain.Host.IsZero() || r.aliased || v.Upstream != 0 && v.Upstream != r.chain.Host.Port && (r.chain.Host.Port != 0 || r.named(v) != r.chain.Host.Name.String())
 }
 
 // Done implements exchange.Director.
@@ -140,13 +143,19 @@ func (r *requests) Done(x *exchange.Request, o exchange.Outcome) {
 }
 
 // read brings a request into the chain. What it says are views, which forget takes out.
-func (r *requests) read(x *exchange.Request) {
+// A Host that is another name for the host that was dialled, as an ExternalName of a cluster
+// is, means that one: it is decided about, and it is what the server gets.
+func (r *requests) read(s *snapshot.Snapshot, x *exchange.Request) {
 	c := &r.chain
+	r.aliased = false
 	c.Method, c.Path, c.HTTPS, c.Upgrade, c.Fields = x.Method, x.Path, x.HTTPS, x.Upgrade, x
 	c.Host, c.HostBad = names.Host{}, false
 	if text := x.Host; text != "" {
 		host, err := r.host.Parse(unsafe.Slice(unsafe.StringData(text), len(text))) // a view: Parse keeps none of it
 		c.Host, c.HostBad = host, err != nil
+		if err == nil && !c.Dialled.IsZero() && host.Name != c.Dialled && s.Directory.Alias(host.Name) == c.Dialled {
+			c.Host.Name, r.aliased = c.Dialled, true
+		}
 	}
 }
 

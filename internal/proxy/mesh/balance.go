@@ -18,11 +18,12 @@ import (
 const MaxSets = 1024
 
 // setKey says which endpoints take turns with one another: those of a service that
-// carry the labels of a route, on one port.
+// carry the labels of a route, on one port; or one alone.
 type setKey struct {
-	service names.Name
-	port    uint16
-	labels  string // route.Destination.Set
+	service  names.Name
+	port     uint16
+	labels   string // route.Destination.Set
+	instance string // "": any
 }
 
 // balance is whose turn it is, round robin, in each set of endpoints: a call to one
@@ -77,7 +78,7 @@ func (w *Way) turn(key setKey, all []wire.Endpoint, to *route.Destination) (f *f
 	if !f.of(all, to.Policy) {
 		f = &fitting{all: all, policy: to.Policy}
 		for i := range all {
-			if fits(&all[i], to.Labels, key.port) {
+			if (key.instance == "" || all[i].Instance == key.instance) && fits(&all[i], to.Labels, key.port) {
 				f.fit = append(f.fit, &all[i])
 			}
 		}

@@ -45,7 +45,7 @@ func balanced(t testing.TB, rules []route.Rule, all ...*wire.Endpoints) *snapsho
 // next is the instance that the next call to a service goes to.
 func next(t *testing.T, w *Way, s *snapshot.Snapshot, service names.Name) string {
 	t.Helper()
-	d := w.decide(s, Target{service, 9080}, route.Request{Path: "/"})
+	d := w.decide(s, Target{Service: service, Port: 9080}, route.Request{Path: "/"})
 	if !d.Verdict.Passes() || d.Why != nil {
 		t.Fatalf("%+v", d)
 	}
@@ -75,7 +75,7 @@ func TestThePortsOfAServiceTakeTurnsOfTheirOwn(t *testing.T) {
 	s := balanced(t, nil, of)
 	for _, want := range []string{"details-v1/1", "details-v1/2", "details-v1/1"} {
 		for _, port := range []uint16{9080, 9090} {
-			if d := w.decide(s, Target{details, port}, route.Request{}); d.Endpoint.Instance != want {
+			if d := w.decide(s, Target{Service: details, Port: port}, route.Request{}); d.Endpoint.Instance != want {
 				t.Errorf("port %d goes to %s, not %s", port, d.Endpoint.Instance, want)
 			}
 		}
@@ -135,7 +135,7 @@ func TestCallsAtOnceAreSharedOutEvenly(t *testing.T) {
 	for range callers {
 		all.Go(func() {
 			for range calls {
-				d := w.decide(s, Target{details, 9080}, route.Request{})
+				d := w.decide(s, Target{Service: details, Port: 9080}, route.Request{})
 				mu.Lock()
 				count[d.Endpoint.Instance]++
 				mu.Unlock()
@@ -155,7 +155,7 @@ func TestTheSetsThatAreKeptAreBoundedAndAPortThatNobodyServesTakesNone(t *testin
 	b := &w.balance
 	all := listed(details, "v1", "v1").Endpoints
 	for port := range uint16(3000) {
-		if f, _ := w.turn(setKey{details, port, ""}, all, new(route.Destination)); len(f.fit) > 0 {
+		if f, _ := w.turn(setKey{details, port, "", ""}, all, new(route.Destination)); len(f.fit) > 0 {
 			t.Fatalf("port %d leads to %s", port, f.fit[0].Instance)
 		}
 	}
@@ -163,7 +163,7 @@ func TestTheSetsThatAreKeptAreBoundedAndAPortThatNobodyServesTakesNone(t *testin
 		t.Errorf("%d sets are kept", len(*b.sets.Load()))
 	}
 	for i := range 2 * MaxSets {
-		if f, _ := w.turn(setKey{details, 9080, fmt.Sprint(i)}, all, new(route.Destination)); len(f.fit) == 0 {
+		if f, _ := w.turn(setKey{details, 9080, fmt.Sprint(i), ""}, all, new(route.Destination)); len(f.fit) == 0 {
 			t.Fatal("no endpoint")
 		}
 		if n := len(*b.sets.Load()); n > MaxSets {
@@ -175,7 +175,7 @@ func TestTheSetsThatAreKeptAreBoundedAndAPortThatNobodyServesTakesNone(t *testin
 func TestADecisionAllocatesNothing(t *testing.T) {
 	rule := route.Rule{ID: "v1", Targets: []route.Weighted{{Labels: map[string]string{"version": "v1"}, Weight: 100}}}
 	w, s := New(Config{}), balanced(t, []route.Rule{rule}, listed(details, "v1", "v2", "v1"))
-	if n := testing.AllocsPerRun(200, func() { w.decide(s, Target{details, 9080}, route.Request{}) }); n != 0 {
+	if n := testing.AllocsPerRun(200, func() { w.decide(s, Target{Service: details, Port: 9080}, route.Request{}) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -188,7 +188,7 @@ func BenchmarkDecide(b *testing.B) {
 	rule := route.Rule{ID: "v1", Targets: []route.Weighted{{Labels: map[string]string{"version": "v1"}, Weight: 100}}}
 	w, s := New(Config{}), balanced(b, []route.Rule{rule}, of)
 	for b.Loop() {
-		w.decide(s, Target{details, 9080}, route.Request{})
+		w.decide(s, Target{Service: details, Port: 9080}, route.Request{})
 	}
 }
 

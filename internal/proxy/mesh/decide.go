@@ -19,10 +19,11 @@ import (
 // noEndpoint is why a call fails for which there is no endpoint.
 const noEndpoint = refusal.NoHealthyUpstream
 
-// Target is a port of a service.
+// Target is a port of a service, or of one endpoint of it.
 type Target struct {
-	Service names.Name
-	Port    uint16
+	Service  names.Name
+	Port     uint16
+	Instance string // that was dialled by its own name or address: no rule leads elsewhere; "": any
 }
 
 // Decision is what becomes of one connection or request to a service.
@@ -54,6 +55,10 @@ func (w *Way) planned(s *snapshot.Snapshot, to Target, r route.Request) Decision
 		return d
 	}
 	if !served(&d, to.Service, to.Port) {
+		return d
+	}
+	if to.Instance != "" {
+		d.Plan = route.Unruled(to.Service)
 		return d
 	}
 	d.Plan = s.Routes.Plan(to.Service, r)
@@ -105,15 +110,15 @@ func (w *Way) choose(d *Decision, to Target) {
 		d.Why = refusal.New(noEndpoint, fmt.Sprintf("%s leads to %s, outside the mesh: that is for HTTP requests alone", d.Rule, chosen.Host))
 		return
 	}
-	w.pick(d, &chosen, to.Port, nil)
+	w.pick(d, &chosen, to.Instance, to.Port, nil)
 }
 
 // pick lets an endpoint of what was drawn take its turn, or the policy pick one: by key, of a
-// request.
-func (w *Way) pick(d *Decision, chosen *route.Destination, port uint16, key *key) {
-	f, turn := w.turn(setKey{chosen.Service, port, chosen.Set}, d.Snapshot.Endpoints(chosen.Service), chosen)
+// request. Of an instance that is asked for it takes that one.
+func (w *Way) pick(d *Decision, chosen *route.Destination, instance string, port uint16, key *key) {
+	f, turn := w.turn(setKey{chosen.Service, port, chosen.Set, instance}, d.Snapshot.Endpoints(chosen.Service), chosen)
 	if len(f.fit) == 0 {
-		d.Why = refusal.New(noEndpoint, fmt.Sprintf("no healthy upstream: no endpoint of %s%s serves port %d", chosen.Service, labelsText(chosen.Labels), port))
+		d.Why = refusal.New(noEndpoint, fmt.Sprintf("no healthy upstream: no endpoint%s of %s%s serves port %d", instanceText(instance), chosen.Service, labelsText(chosen.Labels), port))
 		return
 	}
 	d.fit = f.fit
@@ -138,6 +143,13 @@ func noSuchPort(service *wire.Service, port uint16) string {
 		served = append(served, strconv.Itoa(int(p.Port)))
 	}
 	return fmt.Sprintf("%s does not serve port %d; it serves %s", service.Name, port, strings.Join(served, ", "))
+}
+
+func instanceText(instance string) string {
+	if instance == "" {
+		return ""
+	}
+	return " " + instance
 }
 
 func labelsText(labels map[string]string) string {

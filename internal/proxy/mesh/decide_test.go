@@ -56,7 +56,7 @@ func chosen(t *testing.T, w *Way, s *snapshot.Snapshot, n int) []string {
 	t.Helper()
 	var all []string
 	for range n {
-		d := w.decide(s, Target{details, 9080}, route.Request{Path: "/"})
+		d := w.decide(s, Target{Service: details, Port: 9080}, route.Request{Path: "/"})
 		if !d.Verdict.Passes() || d.Why != nil {
 			t.Fatalf("%+v", d)
 		}
@@ -83,7 +83,7 @@ func TestARouteRuleChoosesAmongEndpointsAndServices(t *testing.T) {
 		if got := chosen(t, w, s, 2); !slices.Equal(got, x.want) {
 			t.Errorf("%s: %q", what, got)
 		}
-		if d := w.decide(s, Target{details, 9080}, route.Request{}); d.Rule != x.rule.ID || d.Verdict.Treatment != policy.Mesh {
+		if d := w.decide(s, Target{Service: details, Port: 9080}, route.Request{}); d.Rule != x.rule.ID || d.Verdict.Treatment != policy.Mesh {
 			t.Errorf("%s: %+v", what, d)
 		}
 	}
@@ -92,18 +92,18 @@ func TestARouteRuleChoosesAmongEndpointsAndServices(t *testing.T) {
 func TestWhatNoEndpointFitsIsAFailureThatSaysWhat(t *testing.T) {
 	w := New(Config{})
 	v3 := route.Rule{ID: "route-rule/default/v3", Targets: []route.Weighted{{Labels: map[string]string{"version": "v3"}, Weight: 100}}}
-	d := w.decide(meshed(t, v3), Target{details, 9080}, route.Request{})
+	d := w.decide(meshed(t, v3), Target{Service: details, Port: 9080}, route.Request{})
 	if d.Why == nil || d.Why.Reason != refusal.NoHealthyUpstream || d.Why.Denied() || !strings.Contains(d.Why.Error(), "v3") || d.Rule != v3.ID {
 		t.Errorf("a version that nobody is: %+v", d)
 	}
-	if d := w.decide(meshed(t), Target{details, 9999}, route.Request{}); d.Why == nil || d.Why.Reason != refusal.NoSuchPort || !strings.Contains(d.Why.Error(), "does not serve port 9999; it serves 9080") {
+	if d := w.decide(meshed(t), Target{Service: details, Port: 9999}, route.Request{}); d.Why == nil || d.Why.Reason != refusal.NoSuchPort || !strings.Contains(d.Why.Error(), "does not serve port 9999; it serves 9080") {
 		t.Errorf("a port that the service does not serve: %+v", d)
 	}
 }
 
 func TestNothingIsChosenWithoutRules(t *testing.T) {
 	none := snapshot.NewHolder(snapshot.HolderConfig{}).Load()
-	if d := New(Config{}).decide(none, Target{details, 9080}, route.Request{}); d.Verdict.Passes() || d.Endpoint != nil || d.Verdict.Reason != refusal.NoSnapshot {
+	if d := New(Config{}).decide(none, Target{Service: details, Port: 9080}, route.Request{}); d.Verdict.Passes() || d.Endpoint != nil || d.Verdict.Reason != refusal.NoSnapshot {
 		t.Errorf("%+v", d)
 	}
 }

@@ -8,7 +8,7 @@ import (
 func TestWhoSpeaksFirstIsKnownByThePortAndRememberedForTenMinutes(t *testing.T) {
 	var f findings
 	start := time.Unix(1_000_000, 0)
-	db, mail := Target{details, 3300}, Target{details, 25}
+	db, mail := Target{Service: details, Port: 3300}, Target{Service: details, Port: 25}
 	expect := func(to Target, after time.Duration, want side) {
 		t.Helper()
 		if got := f.expect(to, start.Add(after)); got != want {
@@ -16,14 +16,14 @@ func TestWhoSpeaksFirstIsKnownByThePortAndRememberedForTenMinutes(t *testing.T) 
 		}
 	}
 	for _, port := range []uint16{21, 22, 25, 110, 143, 587, 3306} {
-		expect(Target{reviews, port}, 0, server)
+		expect(Target{Service: reviews, Port: port}, 0, server)
 	}
 	for _, port := range []uint16{0, 53, 80, 443, 5432, 6379, 8080, 9080, 27017} {
-		expect(Target{reviews, port}, 0, unknown)
+		expect(Target{Service: reviews, Port: port}, 0, unknown)
 	}
 	f.note(db, server, start)
 	expect(db, 0, server)
-	expect(Target{reviews, 3300}, 0, unknown)
+	expect(Target{Service: reviews, Port: 3300}, 0, unknown)
 	expect(db, FindingTime-1, server)
 	expect(db, FindingTime, unknown)
 	f.note(db, server, start.Add(5*time.Minute)) // seen again
@@ -40,18 +40,18 @@ func TestWhatIsRememberedOfPortsIsBounded(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	for i := range 2 * MaxFindings {
 		now = now.Add(time.Millisecond)
-		f.note(Target{details, uint16(i + 1)}, server, now)
+		f.note(Target{Service: details, Port: uint16(i + 1)}, server, now)
 		if len(f.ports) > MaxFindings {
 			t.Fatalf("%d, the bound is %d", len(f.ports), MaxFindings)
 		}
 	}
-	if got := f.expect(Target{details, 2 * MaxFindings}, now); got != server {
+	if got := f.expect(Target{Service: details, Port: 2 * MaxFindings}, now); got != server {
 		t.Error("the last is not remembered")
 	}
-	if got := f.expect(Target{details, MaxFindings}, now); got != unknown {
+	if got := f.expect(Target{Service: details, Port: MaxFindings}, now); got != unknown {
 		t.Error("the oldest is remembered")
 	}
-	f.note(Target{reviews, 1}, server, now.Add(FindingTime))
+	f.note(Target{Service: reviews, Port: 1}, server, now.Add(FindingTime))
 	if len(f.ports) != 1 {
 		t.Errorf("%d of which all but one are over", len(f.ports))
 	}

@@ -42,7 +42,7 @@ func TestTheEndpointWithFewerCallsUnderWayGetsTheNext(t *testing.T) {
 	counts := make(map[string]int)
 	var open []hold
 	for i := range 40 {
-		d := w.decide(s, Target{details, 9080}, route.Request{})
+		d := w.decide(s, Target{Service: details, Port: 9080}, route.Request{})
 		counts[d.Endpoint.Instance]++
 		open = append(open, d.hold)
 		if i%2 == 1 && counts["details-v1/1"] != counts["details-v1/2"] {
@@ -87,7 +87,7 @@ func TestAPolicyHoldsForExactlyItsLabels(t *testing.T) {
 	} {
 		w := New(Config{})
 		s := governing(t, []route.DestinationPolicy{by(details, x.policy, route.Balance{By: route.Random})}, x.rules, listed(details, "v1", "v1"))
-		d := w.decide(s, Target{details, 9080}, route.Request{})
+		d := w.decide(s, Target{Service: details, Port: 9080}, route.Request{})
 		if got := d.hold.member != nil; got != x.want {
 			t.Errorf("a policy for %v, routed by %v: holds %t", x.policy, x.rules, got)
 		}
@@ -97,7 +97,7 @@ func TestAPolicyHoldsForExactlyItsLabels(t *testing.T) {
 // draw draws where a request goes by its plan, and lets an endpoint be picked by key.
 func draw(w *Way, d *Decision, k *key) {
 	chosen := d.Plan.Draw(0)
-	w.pick(d, &chosen, 9080, k)
+	w.pick(d, &chosen, "", 9080, k)
 }
 
 func TestRequestsOfOneValueStayWithTheirEndpointWhileOthersComeAndGo(t *testing.T) {
@@ -106,7 +106,7 @@ func TestRequestsOfOneValueStayWithTheirEndpointWhileOthersComeAndGo(t *testing.
 	var k key
 	pick := func(s *snapshot.Snapshot, user string) string {
 		k.fields = one{"x-user", user}
-		d := w.planned(s, Target{details, 9080}, route.Request{})
+		d := w.planned(s, Target{Service: details, Port: 9080}, route.Request{})
 		draw(w, &d, &k)
 		d.hold.release()
 		return d.Endpoint.Instance
@@ -139,7 +139,7 @@ func TestADecisionUnderAPolicyAllocatesNothing(t *testing.T) {
 		s := governing(t, []route.DestinationPolicy{by(details, nil, b)}, nil, listed(details, "v1", "v2", "v1"))
 		k := &key{fields: one{"x-user", "jason"}}
 		if n := testing.AllocsPerRun(200, func() {
-			d := w.planned(s, Target{details, 9080}, route.Request{})
+			d := w.planned(s, Target{Service: details, Port: 9080}, route.Request{})
 			draw(w, &d, k)
 			d.hold.release()
 		}); n != 0 {
@@ -158,7 +158,7 @@ func BenchmarkDecideByPolicy(b *testing.B) {
 			w, s := New(Config{}), governing(b, []route.DestinationPolicy{{ID: "p", Service: details, Balance: by}}, nil, of)
 			k := &key{fields: one{"x-user", "jason"}}
 			for b.Loop() {
-				d := w.planned(s, Target{details, 9080}, route.Request{})
+				d := w.planned(s, Target{Service: details, Port: 9080}, route.Request{})
 				draw(w, &d, k)
 				d.hold.release()
 			}

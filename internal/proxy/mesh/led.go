@@ -40,10 +40,10 @@ func (l *led) Lead(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, t
 			d.Versions = upstream.HTTP2
 		}
 		l.key.fields = x
-		l.way.pick(&d, &to, port, &l.key)
+		l.way.pick(&d, &to, "", port, &l.key)
 	}
 	if len(x.Bound) > 0 {
-		l.way.stay(&d, Target{to.Service, port}, x.Bound)
+		l.way.stay(&d, Target{Service: to.Service, Port: port}, x.Bound)
 	}
 	l.call.hold = d.hold // until Done
 	if d.Why != nil {
@@ -86,7 +86,7 @@ func (l *led) Copy(out exchange.Message, c follow.Copy) {
 		return
 	}
 	d.Versions = versionsOf(spokenOn(s, c.To.Service, c.Port), c.PriorKnowledge)
-	if w.pick(&d, &c.To, c.Port, nil); d.Why != nil {
+	if w.pick(&d, &c.To, "", c.Port, nil); d.Why != nil {
 		record.Close(0, d.Why)
 		return
 	}

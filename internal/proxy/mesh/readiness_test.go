@@ -73,7 +73,7 @@ func TestWhereNobodyWasSeenToListenARealCallIsTriedAndOneThatACheckHoldsBackIsNo
 		}
 	}
 	s = balanced(t, nil, notReady(listed(details, "v1"), held))
-	d := w.decide(s, Target{details, 9080}, route.Request{})
+	d := w.decide(s, Target{Service: details, Port: 9080}, route.Request{})
 	if d.Endpoint != nil || d.Why == nil || d.Why.Reason != refusal.NoHealthyUpstream ||
 		!strings.Contains(d.Why.Error(), "details-v1/1 is not ready on 9080 for 12 s: GET /health was answered with 503") {
 		t.Errorf("%+v", d)
@@ -82,7 +82,7 @@ func TestWhereNobodyWasSeenToListenARealCallIsTriedAndOneThatACheckHoldsBackIsNo
 	for i := range 9 {
 		all = append(all, fmt.Sprintf("details-v1/%d: no", i+1))
 	}
-	d = w.decide(balanced(t, nil, notReady(listed(details, slices.Repeat([]string{"v1"}, 9)...), all...)), Target{details, 9080}, route.Request{})
+	d = w.decide(balanced(t, nil, notReady(listed(details, slices.Repeat([]string{"v1"}, 9)...), all...)), Target{Service: details, Port: 9080}, route.Request{})
 	if text := d.Why.Error(); strings.Count(text, "not ready") != 3 || !strings.HasSuffix(text, "; and 6 more") {
 		t.Errorf("of nine: %s", text)
 	}
@@ -124,7 +124,7 @@ func TestARefusedConnectIsTriedOnEachOtherEndpointOnceWithinABound(t *testing.T)
 		"one that is held back is not one": {syscall.ECONNREFUSED, []string{"details-v1/2: no"}, "details-v1/2", "1 3 4", false},
 	} {
 		w, dialled := refusing(t, x.failure, x.takes)
-		d := w.decide(balanced(t, nil, notReady(listed(details, "v1", "v1", "v1", "v1"), x.not...)), Target{details, 9080}, route.Request{})
+		d := w.decide(balanced(t, nil, notReady(listed(details, "v1", "v1", "v1", "v1"), x.not...)), Target{Service: details, Port: 9080}, route.Request{})
 		_, err := w.connect(t.Context(), &d, 9080)
 		if got := strings.Join(*dialled, " "); got != x.want || (err == nil) != x.reached || err == nil && d.Endpoint.Instance != x.takes {
 			t.Errorf("%s: dialled %s, %v", what, got, err)
@@ -134,7 +134,7 @@ func TestARefusedConnectIsTriedOnEachOtherEndpointOnceWithinABound(t *testing.T)
 		}
 	}
 	w, dialled := refusing(t, syscall.ECONNREFUSED)
-	d := w.decide(balanced(t, nil, listed(details, slices.Repeat([]string{"v1"}, 20)...)), Target{details, 9080}, route.Request{})
+	d := w.decide(balanced(t, nil, listed(details, slices.Repeat([]string{"v1"}, 20)...)), Target{Service: details, Port: 9080}, route.Request{})
 	if _, err := w.connect(t.Context(), &d, 9080); err == nil || len(*dialled) != maxTries {
 		t.Errorf("of twenty %d are dialled, %v", len(*dialled), err)
 	}
@@ -142,7 +142,7 @@ func TestARefusedConnectIsTriedOnEachOtherEndpointOnceWithinABound(t *testing.T)
 
 func TestACallThatNobodyTakesIsExplainedByWhatIsKnown(t *testing.T) {
 	w, _ := refusing(t, syscall.ECONNREFUSED)
-	d := w.decide(balanced(t, nil, notReady(listed(details, "v1", "v1"), "details-v1/1", "details-v1/2")), Target{details, 9080}, route.Request{})
+	d := w.decide(balanced(t, nil, notReady(listed(details, "v1", "v1"), "details-v1/1", "details-v1/2")), Target{Service: details, Port: 9080}, route.Request{})
 	_, err := w.connect(t.Context(), &d, 9080)
 	const want = "no healthy upstream: details-v1/1 is not listening on 9080 for 12 s; details-v1/2 is not listening on 9080 for 12 s"
 	if refusal.Of(err).Reason != refusal.NoHealthyUpstream || err.Error() != want {
@@ -165,7 +165,7 @@ func TestACallGoesToOneThatIsReadyThoughAnotherCeasesToBeMeanwhile(t *testing.T)
 	for range 2 { // once with each of the two that are ready at first
 		for range 3 {
 			looks, from = 0, 4 // its turn is looked at, and then all three
-			d := w.decide(s, Target{details, 9080}, route.Request{})
+			d := w.decide(s, Target{Service: details, Port: 9080}, route.Request{})
 			if d.Endpoint == nil || d.Endpoint.Instance == "details-v1/1" {
 				t.Errorf("a call goes to %v: %v", d.Endpoint, d.Why)
 			}
@@ -181,7 +181,7 @@ func TestACallWhoseEndpointsBecomeReadyWhileItFailsSaysSo(t *testing.T) {
 		}
 		return nil, true
 	}})
-	d := w.decide(balanced(t, nil, listed(details, "v1")), Target{details, 9080}, route.Request{})
+	d := w.decide(balanced(t, nil, listed(details, "v1")), Target{Service: details, Port: 9080}, route.Request{})
 	if d.Why == nil || d.Why.Error() != "no healthy upstream: the endpoints have just changed" {
 		t.Errorf("%+v", d)
 	}
@@ -205,7 +205,7 @@ func BenchmarkDecideBesideOneThatIsNotReady(b *testing.B) {
 			}}), balanced(b, nil, of)
 			b.ReportAllocs()
 			for b.Loop() {
-				w.decide(s, Target{details, 9080}, route.Request{})
+				w.decide(s, Target{Service: details, Port: 9080}, route.Request{})
 			}
 		})
 	}

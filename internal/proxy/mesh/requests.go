@@ -87,9 +87,9 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		}
 		r.hold(s, to.Service, nil)
 		r.key.fields = x
-		r.way.pick(&d, &chosen, to.Port, &r.key)
+		r.way.pick(&d, &chosen, to.Instance, to.Port, &r.key)
 	}
-	if len(x.Bound) > 0 {
+	if len(x.Bound) > 0 && to.Instance == "" {
 		r.way.stay(&d, to, x.Bound)
 	}
 	r.call.hold = d.hold // until Done

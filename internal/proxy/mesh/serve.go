@@ -9,10 +9,10 @@ import (
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/relay"
+	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/sniff"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
-	"sluice.dev/sluice/internal/wire"
 )
 
 // LookAfter is how long a client may say nothing on a port of which nobody said what is
@@ -30,14 +30,14 @@ type connection struct {
 	dialled netip.Addr // that stands for the service
 }
 
-// Serve carries a connection to a service to its end. The address that was dialled
+// Serve carries a connection to a service, or to one endpoint of it, to its end. The address that was dialled
 // decides, and Host passes unchanged. What is spoken on the port says how: on one that
 // is http nothing of a server's is carried before the client has asked; on one that is
 // tcp everything is; and where nobody said it, what the client says counts.
-func (w *Way) Serve(ctx context.Context, conn *gate.Conn, service *wire.Service, dialled netip.AddrPort) {
-	port := dialled.Port()
+func (w *Way) Serve(ctx context.Context, conn *gate.Conn, place snapshot.Place, dialled netip.AddrPort) {
+	service, port := place.Service, place.Port
 	c := &connection{
-		way: w, conn: conn, dialled: dialled.Addr().Unmap(), to: Target{service.Name, port}, start: w.kit.Now(),
+		way: w, conn: conn, dialled: dialled.Addr().Unmap(), to: Target{service.Name, port, place.Instance}, start: w.kit.Now(),
 		about: carry.About{Direction: record.Mesh, Dialled: service.Name.String(), Port: port, Sniffed: policy.Opaque},
 	}
 	spoken, served := service.Find(port)

@@ -46,11 +46,12 @@ func (b *Builder) routes(from *wire.Snapshot) (*route.Table, error) {
 	})
 }
 
-func (b *Builder) directory(from *wire.Snapshot) *dnsserver.Services {
+// directory is what DNS answers for: the services, and the endpoints that have names.
+func (b *Builder) directory(from *wire.Snapshot, built *services) *dnsserver.Services {
 	directory, _ := b.directories.get(string(from.Parts[wire.PartDirectory]), func() (*dnsserver.Services, error) {
 		return dnsserver.NewServices(from.Directory), nil
 	})
-	return directory
+	return directory.WithHosts(built.hostNames())
 }
 
 func (b *Builder) services(from *wire.Snapshot) *services {

@@ -48,6 +48,8 @@ type services struct {
 	byName    map[names.Name]*wire.Service
 	endpoints map[names.Name][]wire.Endpoint
 	instances map[string]struct{}
+	hosts     map[names.Name]Place // of the endpoints that have names of their own
+	addresses addresses
 }
 
 // View is from where a snapshot is looked at.
@@ -99,12 +101,13 @@ func (b *Builder) Build(from *wire.Snapshot, view View, base *Snapshot) (*Snapsh
 	if err != nil {
 		return nil, fmt.Errorf("build snapshot %s: %w", from.Version, err)
 	}
+	built := b.services(from)
 	return &Snapshot{
 		Version: from.Version, Revision: from.Revision, Created: from.Created, MaxStale: from.Mesh.MaxStale,
-		Policy: set, Routes: routes, Directory: b.directory(from).In(view.Namespace),
+		Policy: set, Routes: routes, Directory: b.directory(from, built).In(view.Namespace),
 		Roots: roots.pool, RootsID: roots.id, HasOwnRoots: from.Mesh.TrustedRoots != "",
 		Limits: from.Mesh.Limits, Telemetry: from.Mesh.Telemetry, Domain: from.Directory.Domain,
-		policies: from.Policies, services: b.services(from),
+		policies: from.Policies, services: built,
 	}, nil
 }
 
@@ -151,5 +154,6 @@ func newServices(directory *wire.Directory, endpoints []*wire.Endpoints) *servic
 			s.instances[of.Endpoints[i].Instance] = struct{}{}
 		}
 	}
+	s.hosts = s.hostsOf(endpoints)
 	return s
 }
