@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"testing"
 
 	"sluice.dev/sluice/internal/refusal"
@@ -55,5 +56,29 @@ func TestAPortThatCannotLeadElsewhereIsRefused(t *testing.T) {
 		if _, err := NewSet([]Rule{r}, Options{}); err == nil {
 			t.Errorf("%s: is not refused", what)
 		}
+	}
+}
+
+// A name that only rules on addresses allow goes where those lead, by requests that they list too, and never to the
+// port of one rule on an address of another.
+func TestAPortOfAnAddressRuleLeadsNamesWithinItsOwnRangesAlone(t *testing.T) {
+	tls := Port{Port: 80, Protocol: ProtocolHTTP, Upstream: Upstream{443, ProtocolHTTPS}}
+	s := newSet(t, leading("a", "198.51.100.0/24", tls), rule("b", "203.0.113.0/24", "80/http"))
+	c := dialled("a.example", 80).get("a.example", "/")
+	v := s.Decide(&c)
+	if v.Treatment != Originate || v.DialPort() != 443 {
+		t.Errorf("%v to port %d", v, v.DialPort())
+	}
+	if of := fmt.Sprint(v.Consent.Ranges()); of != "[198.51.100.0/24]" {
+		t.Errorf("port 443 within %s", of)
+	}
+	s = newSet(t, leading("a", "198.51.100.0/24", tls).requests("GET", ""))
+	if v := s.Decide(&c); v.Treatment != Originate || v.DialPort() != 443 {
+		t.Errorf("a rule that lists requests: %v to port %d", v, v.DialPort())
+	}
+	other := Port{Port: 80, Protocol: ProtocolHTTP, Upstream: Upstream{8080, ProtocolHTTP}}
+	s = newSet(t, leading("a", "198.51.100.0/24", other), rule("b", "203.0.113.0/24", "80/http"))
+	if v := s.Decide(&c); v.DialPort() != 8080 || fmt.Sprint(v.Consent.Ranges()) != "[198.51.100.0/24]" {
+		t.Errorf("%v to port %d within %v", v, v.DialPort(), v.Consent.Ranges())
 	}
 }

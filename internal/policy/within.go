@@ -135,10 +135,10 @@ func (t *tier) judgeAlone(d candidate) judgement {
 		return judgement{reason: refusal.MethodOrPath}
 	}
 	treatment := Forward
-	if d.protocol == ProtocolHTTPS {
+	if d.protocol == ProtocolHTTPS || d.upstream.Protocol == ProtocolHTTPS {
 		treatment = Originate
 	}
-	return judgement{rule: d.rule, protocol: d.protocol, treatment: treatment}
+	return judgement{rule: d.rule, protocol: d.protocol, treatment: treatment, idle: d.idle, upstream: d.upstream.Port}
 }
 
 // addrRange is one tier's range, the one that it lies right inside of, and those
@@ -200,7 +200,7 @@ func (list addrRanges) judge(say func(*tier) judgement) (judgement, error) {
 	// Inner ranges stand behind outer ones: backwards, what is inside comes first.
 	for i, r := range slices.Backward(list) {
 		j := &said[i]
-		r.allowed = j.rule != nil && j.reason == "" && j.treatment == lead.treatment && sameSettings(j.rule, lead.rule)
+		r.allowed = j.rule != nil && j.reason == "" && j.treatment == lead.treatment && j.upstream == lead.upstream && sameSettings(j.rule, lead.rule)
 		r.whole = r.allowed && !slices.ContainsFunc(r.inside, func(inner *addrRange) bool { return !inner.whole })
 	}
 	defer func() {
