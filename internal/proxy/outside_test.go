@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -284,6 +285,44 @@ func TestARouteRuleLeadsNowhereThatNoRuleAllows(t *testing.T) {
 	defer n.mu.Unlock()
 	if n.asked["evil.example.com"] || reached.Load() > 0 {
 		t.Errorf("DNS was asked for the host that no rule names: %v; servers were reached %d times", n.asked["evil.example.com"], reached.Load())
+	}
+}
+
+func TestARequestWithoutAHostIsLedToAServiceByWhatItDialled(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("good.example.com", "93.184.216.34", 9080, tellHead)
+	m := newMesh(t, n)
+	m.service("details", tellHead)
+	m.routed(rules(t, "good.example.com:9080/http"), "good.example.com|route: [{destination: {name: details}}]")
+	resp, body, _ := m.recorded(m.dial("good.example.com", 9080), "GET / HTTP/1.0\r\n\r\n")
+	if resp.StatusCode != 200 || !strings.Contains(body, "ost: good.example.com") {
+		t.Errorf("%s: %q", resp.Status, body)
+	}
+}
+
+// What is read next takes the place of what was read before.
+func TestARequestThatIsLedToWhatIsDeniedIsRecordedWithItsOwnPath(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("good.example.com", "93.184.216.34", 80, tellHead)
+	m := newMesh(t, n)
+	m.routed(rules(t, "good.example.com:80"), "good.example.com|route: [{destination: {service: evil.example.com}}]")
+	c := m.dial("good.example.com", 80)
+	r := bufio.NewReader(c)
+	for _, path := range []string{"/first", "/other"} {
+		fmt.Fprint(c, get("good.example.com", path))
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read(t, resp.Body)
+	}
+	m.closed(2)
+	var paths []string
+	for _, f := range m.ring.Recent(2, record.Filter{}) {
+		paths = append(paths, f.Path)
+	}
+	if slices.Sort(paths); !slices.Equal(paths, []string{"/first", "/other"}) {
+		t.Errorf("recorded %q", paths)
 	}
 }
 

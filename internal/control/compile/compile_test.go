@@ -846,6 +846,35 @@ func TestARouteRuleOfAHostOutsideIsCompiled(t *testing.T) {
 		`"mirror":{"host":"copy.example.com"}}]}]`))
 }
 
+// A rule for hosts outside holds for its own namespace, and the root's for all, as egress rules do: another's would see
+// what leaves there. What goes to a service of the mesh is led by whoever is about it.
+func TestARouteRuleOfAHostOutsideHoldsInItsNamespaceAlone(t *testing.T) {
+	outside := &istio.RouteRuleSpec{Destination: &istio.Service{Service: "api.example.com"}, Mirror: &istio.Service{Name: "sink"}}
+	inside := &istio.RouteRuleSpec{Destination: &istio.Service{Name: "details", Namespace: "default"}}
+	of := func(name, namespace string, spec *istio.RouteRuleSpec) api.Object {
+		o := routeRule(name, spec)
+		o.Metadata.Namespace = namespace
+		return o
+	}
+	mine, foreign, root, service := of("mine", "default", outside), of("foreign", "shop", outside), of("root", RootNamespace, outside), of("service", "shop", inside)
+	for who, x := range map[string]struct {
+		objects []api.Object
+		hosts   int
+	}{
+		"its own": {[]api.Object{mine, service}, 1}, "another's": {[]api.Object{foreign, service}, 0}, "the root's": {[]api.Object{root, service}, 1},
+	} {
+		out := Compile(Input{Objects: x.objects})
+		w := workload(t, "productpage-v1/1", "default")
+		routes := snapshotOf(t, out, w).Routes
+		if len(out.Problems) > 0 || len(routes.Hosts) != x.hosts || len(routes.Services) != 1 {
+			t.Errorf("%s: %d rules for hosts, %d for services, problems %v", who, len(routes.Hosts), len(routes.Services), out.Problems)
+		}
+		if got := Selects(&x.objects[0], w); got != (x.hosts > 0) {
+			t.Errorf("%s: selected %t", who, got)
+		}
+	}
+}
+
 func TestWhatARouteRuleDoesIsCompiled(t *testing.T) {
 	large := "b"
 	out := Compile(Input{Objects: []api.Object{

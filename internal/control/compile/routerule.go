@@ -291,6 +291,16 @@ func compileTargets(weights []istio.DestinationWeight, namespace, domain string,
 	return targets, nil
 }
 
+// selects reports whether a rule holds for the calls of a workload that is behind callers. What
+// leaves the mesh is led by its own namespace alone, or by the root, as egress rules let it
+// leave: another's rule would lead away what it never sees, credentials among it.
+func (r *compiledRoute) selects(w wire.Workload, callers []names.Name) bool {
+	if r.destination.service.IsZero() && !holdsIn(r.namespace, w) {
+		return false
+	}
+	return r.source.selects(w, callers)
+}
+
 // routesOf returns the routes that hold for the calls of a workload, in the order
 // in which they are tried, each destination's list up to its first catch-all.
 func (o *Output) routesOf(w wire.Workload) []*compiledRoute {
@@ -303,7 +313,7 @@ func (o *Output) routesOf(w wire.Workload) []*compiledRoute {
 		if closed[candidate.destination] {
 			continue
 		}
-		if !candidate.source.selects(w, callers) {
+		if !candidate.selects(w, callers) {
 			continue
 		}
 		found = append(found, candidate)

@@ -24,7 +24,7 @@ func Selects(object *api.Object, w wire.Workload) bool {
 		if err != nil {
 			return false
 		}
-		return rule.source.selects(w, alone(w))
+		return rule.selects(w, alone(w))
 	case *istio.DestinationPolicySpec:
 		policy, err := compileDestinationPolicy(object.ID(), namespace, spec, DefaultDomain)
 		return err == nil && policy.source.selects(w, alone(w))

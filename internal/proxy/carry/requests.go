@@ -98,7 +98,7 @@ func (r *Requests) Routed(rule string) {
 func (r *Requests) DeniedWhere(c *policy.Chain, v *policy.Verdict) {
 	r.entry.Edit(func(f *record.Record) {
 		f.Detail = record.Text(f.Route + " leads there from " + f.Dialled)
-		f.Dialled, f.Path = c.Dialled.String(), record.Text(c.Path)
+		f.Dialled, f.Path = c.Dialled.String(), r.path.of(c.Path) // a view of what is read next
 		if c.Dialled.IsZero() {
 			f.Dialled = c.Addr.String()
 		}

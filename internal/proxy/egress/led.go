@@ -109,5 +109,8 @@ func (l *led) Copy(out exchange.Message, c follow.Copy) {
 		record.Close(0, err)
 		return
 	}
+	if now := l.records.Conn().Snapshot(); now != s {
+		l.way.Recheck(now) // it was swapped in before the pool could be asked
+	}
 	l.way.ways.SendCopy(record, func() (exchange.Upstream, error) { return pool, nil }, follow.ForHost(out, host, propagates(&d.Verdict)), func() {})
 }

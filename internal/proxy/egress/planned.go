@@ -35,7 +35,7 @@ func (r *requests) planned(x *exchange.Request, d *Decision, plan route.Plan, de
 	direction := exchange.Direction{
 		Upstream: led.Upstream, ID: uint64(r.ID()), AllowUpgrade: plan.Upgradable(x.Upgrade), Explain: r.way.kit.TellAll, SetHost: led.SetHost, Answer: r.plans.Answer(),
 	}
-	if direction.SetHost == "" && (r.aliased || !plan.Elsewhere(&to) && r.misses(v)) {
+	if direction.SetHost == "" && (r.aliased || x.Host == "" || !plan.Elsewhere(&to) && r.misses(v)) {
 		direction.SetHost = r.named(v)
 	}
 	r.Trace(&direction, led.Traced)

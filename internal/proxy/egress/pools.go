@@ -23,7 +23,8 @@ type poolKey struct {
 	rule       string     // that lets it pass
 	name       names.Name // that was decided on
 	address    netip.Addr // where no name was
-	port       uint16
+	asked      uint16     // the port, by the workload: the rule may withdraw it alone
+	port       uint16     // that is dialled
 	tls        bool
 	serverName names.Name
 	roots      string
@@ -110,7 +111,7 @@ func (w *Way) pool(d *Decision, chain *policy.Chain, spoken upstream.Versions) (
 // key says which pool serves a verdict, and the client certificate of its connections:
 // nil where the rule names none.
 func (w *Way) key(s *snapshot.Snapshot, v *policy.Verdict, spoken upstream.Versions) (key poolKey, shown *clientCertificate, err error) {
-	key = poolKey{rule: v.Rule.ID, name: v.Name, address: v.Addr, port: v.DialPort(), versions: spoken}
+	key = poolKey{rule: v.Rule.ID, name: v.Name, address: v.Addr, asked: v.Port, port: v.DialPort(), versions: spoken}
 	if v.Treatment != policy.Originate {
 		return key, nil, nil
 	}

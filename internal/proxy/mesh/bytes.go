@@ -44,6 +44,7 @@ func (c *connection) reach(ctx context.Context) (r reached) {
 	if service := r.Snapshot.Service(c.to.Service); service != nil {
 		if spoken, _ := service.Find(c.to.Port); speaksHTTP(spoken) && r.Verdict.Passes() {
 			r.Verdict = r.Verdict.Denied(refusal.ProtocolMismatch)
+			r.hold.release()
 		}
 	}
 	if !r.Verdict.Passes() {

@@ -5,7 +5,11 @@ import (
 	"testing"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/gate"
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -73,6 +77,31 @@ func (w *Way) members() (all []*member) {
 		}
 	}
 	return all
+}
+
+// What is no request on a port of requests goes nowhere, and counts nowhere.
+func TestAConnectionThatIsDeniedLeavesNoCallCounted(t *testing.T) {
+	s := governing(t, []route.DestinationPolicy{by(details, nil, route.Balance{By: route.LeastLoaded})}, nil, listed(details, "v1", "v1"))
+	s.Service(details).Ports[0].Protocol = policy.ProtocolHTTP
+	holder := snapshot.NewHolder(snapshot.HolderConfig{})
+	holder.Swap(s)
+	conn, _, why := gate.New(gate.Config{Holder: holder, Share: share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)}).Admit(t.Context(), nil)
+	if why != nil {
+		t.Fatal(why)
+	}
+	w := New(Config{})
+	c := &connection{way: w, conn: conn, to: Target{Service: details, Port: 9080}}
+	if r := c.reach(t.Context()); r.Verdict.Reason != refusal.ProtocolMismatch {
+		t.Fatalf("%+v", r.Verdict)
+	}
+	if len(w.members()) != 2 {
+		t.Fatalf("%d members are counted for", len(w.members()))
+	}
+	for _, m := range w.members() {
+		if n := m.load.Load(); n != 0 {
+			t.Errorf("%d calls are left", n)
+		}
+	}
 }
 
 func TestAPolicyHoldsForExactlyItsLabels(t *testing.T) {
