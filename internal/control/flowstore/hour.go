@@ -126,12 +126,14 @@ func (h *openHour) add(sum *record.Sum, state *state) error {
 	}
 	key := rowKey(whoID, whatID, sum.Port, cut(sum.Host))
 	before := h.rows.Get(key)
-	if before == nil && sum.Host != record.Other && (int(h.rows.Sequence()) >= h.limits.hourRows || theirs >= h.limits.hourRows/4) {
-		state.Folded += sum.Count
-		if int(h.rows.Sequence()) >= 2*h.limits.hourRows {
-			whoID, whatID = 0, 0
+	if before == nil && (int(h.rows.Sequence()) >= h.limits.hourRows || theirs >= h.limits.hourRows/4) {
+		if sum.Host != record.Other || sum.Port != 0 { // else it is what a proxy folded, and counted
+			state.Folded += sum.Count
 		}
 		key = rowKey(whoID, whatID, 0, record.Other)
+		if int(h.rows.Sequence()) >= 2*h.limits.hourRows {
+			key = rowKey(0, 0, 0, record.Other)
+		}
 		before = h.rows.Get(key)
 	}
 	counts := sum.Counts

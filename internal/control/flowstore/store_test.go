@@ -170,6 +170,49 @@ func TestManyHostsAreSummedUpInOneBeyondTheBound(t *testing.T) {
 	}
 }
 
+// A host is what a workload says: one that is called as the sum of others is has no more rows
+// than any. What a proxy summed up itself is not counted as lost again.
+func TestAHostThatIsCalledOtherIsBoundedAsAny(t *testing.T) {
+	c := &clock{time.Unix(1_800_000_000, 0)}
+	s := open(t, filepath.Join(t.TempDir(), "flows.db"), c)
+	s.limits.hourRows = 100
+	var many []record.Sum
+	for port := range uint16(300) {
+		many = append(many, sum(c, "loud-v1", record.Other, 1))
+		many[port].Port = port + 1
+	}
+	add(t, s, 1, nil, many...)
+	got := summary(t, s, c.at)
+	if len(got.Sums) != 25+1 || got.Total.Count != 300 || got.Lost.Folded != 275 {
+		t.Errorf("%d sums of %+v, lost %+v", len(got.Sums), got.Total, got.Lost)
+	}
+	folded := sum(c, "loud-v1", record.Other, 7)
+	folded.Port, folded.Rule = 0, ""
+	if err := s.Add(&record.Batch{Number: 2, Sums: []record.Sum{folded}, Lost: record.Losses{Folded: 7}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := summary(t, s, c.at); got.Total.Count != 307 || got.Lost.Folded != 275+7 {
+		t.Errorf("%+v, lost %+v", got.Total, got.Lost)
+	}
+}
+
+// A workload of which a host found no row in an hour that is full keeps the rows that it has.
+func TestAWorkloadKeepsItsRowsInAnHourThatIsFull(t *testing.T) {
+	c := &clock{time.Unix(1_800_000_000, 0)}
+	s := open(t, filepath.Join(t.TempDir(), "flows.db"), c)
+	s.limits.hourRows = 8
+	add(t, s, 1, nil, sum(c, "first-v1", "a", 1))
+	for i := range 15 { // and so 16 rows: beyond it all have one
+		add(t, s, uint64(i+2), nil, sum(c, fmt.Sprintf("w%d-v1", i), "a", 1))
+	}
+	add(t, s, 20, nil, sum(c, "first-v1", "b", 1))
+	add(t, s, 21, nil, sum(c, "first-v1", "a", 1))
+	got, err := s.Summary(c.at, 10, record.SumFilter{Workload: "first-v1"})
+	if err != nil || len(got.Sums) != 1 || got.Sums[0].Host != "a" || got.Sums[0].Count != 2 || s.state.Rows != 17 {
+		t.Errorf("%+v of %d rows, %v", got, s.state.Rows, err)
+	}
+}
+
 func TestFlowsBeyondTheBoundTakeThePlaceOfTheOldest(t *testing.T) {
 	c := &clock{time.Unix(1_800_000_000, 0)}
 	s := open(t, filepath.Join(t.TempDir(), "flows.db"), c)
