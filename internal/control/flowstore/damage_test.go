@@ -126,7 +126,8 @@ func TestOnAFullDiskABatchIsRefusedAndWhatWasStoredStays(t *testing.T) {
 	}
 }
 
-// A file that cannot be made while the disk is full is made later, without a new start.
+// A file that cannot be made while the disk is full is made later, without a new start. Until
+// then no batch is taken, so that proxies keep it.
 func TestAFileThatCannotBeMadeAtFirstIsMadeLater(t *testing.T) {
 	disk := smallDisk(t)
 	rest := filepath.Join(disk, "rest")
@@ -137,16 +138,58 @@ func TestAFileThatCannotBeMadeAtFirstIsMadeLater(t *testing.T) {
 	c := &clock{time.Unix(1_800_000_000, 0)}
 	s := Open(filepath.Join(disk, "flows.db"), c.now, slog.New(slog.NewTextHandler(&said, nil)))
 	t.Cleanup(func() { s.Close() })
-	add(t, s, 1, nil, sum(c, "a-v1", "a", 1))
+	batch := &record.Batch{Number: 1, Sums: []record.Sum{sum(c, "a-v1", "a", 1)}}
+	for range 2 {
+		if err := s.Add(batch); err == nil || !strings.Contains(err.Error(), "no space left on device") {
+			t.Errorf("taken on a full disk: %v", err)
+		}
+	}
 	if n := strings.Count(said.String(), "no flows are kept until the file of flows can be opened"); n != 1 || !strings.Contains(said.String(), "no space left on device") {
 		t.Errorf("said %d times: %s", n, &said)
 	}
 	if err := os.Remove(rest); err != nil {
 		t.Fatal(err)
 	}
-	add(t, s, 2, nil, sum(c, "a-v1", "a", 1))
+	if err := s.Add(batch); err != nil {
+		t.Fatal(err)
+	}
 	if got := summary(t, s, c.at); got.Total.Count != 1 {
 		t.Errorf("%d are there", got.Total.Count)
+	}
+}
+
+// A damaged file that cannot be kept beside is left, said once, and nothing is taken for it.
+func TestADamagedFileThatCannotBeKeptBesideTakesNothing(t *testing.T) {
+	var said bytes.Buffer
+	path, c := filepath.Join(t.TempDir(), "flows.db"), &clock{time.Unix(1_800_000_000, 0)}
+	if err := errors.Join(os.MkdirAll(path+".unread/full", 0o700), os.WriteFile(path, bytes.Repeat([]byte("nothing of ours"), 10_000), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	s := Open(path, c.now, slog.New(slog.NewTextHandler(&said, nil)))
+	t.Cleanup(func() { s.Close() })
+	batch := &record.Batch{Number: 2, Sums: []record.Sum{sum(c, "a-v1", "a", 1)}}
+	for range 2 {
+		if err := s.Add(batch); err == nil || !strings.Contains(err.Error(), "cannot be kept beside") {
+			t.Errorf("taken: %v", err)
+		}
+	}
+	if strings.Count(said.String(), "no flows are kept until the file of flows can be opened") != 1 || strings.Contains(said.String(), "another begins") {
+		t.Errorf("said: %s", &said)
+	}
+	if err := os.RemoveAll(path + ".unread"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Add(batch); err != nil {
+		t.Fatal(err)
+	}
+	if got := summary(t, s, c.at); got.Total.Count != 1 {
+		t.Errorf("%d are there", got.Total.Count)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Add(batch); err == nil {
+		t.Error("taken by a store that is closed")
 	}
 }
 

@@ -80,7 +80,8 @@ type Store struct {
 	mu     sync.Mutex // of changes
 	db     *bolt.DB   // nil: nothing is kept
 	state  state      // of what is in the file
-	failed bool       // it could not be opened: the next change tries again
+	failed error      // why it could not be opened: the next change tries again
+	closed bool
 }
 
 // Open opens the file, and begins one where there is none. One that a later release wrote
@@ -97,19 +98,22 @@ func (s *Store) begin(err error) {
 	var unknown *format.UnknownError
 	if errors.As(err, &unknown) && unknown.Newer() {
 		s.log.Warn("the file of flows is left as it is, and none are kept", "file", s.path, "error", err)
+		s.failed = nil
 		return
 	}
 	if isDamage(err) {
 		beside := s.path + ".unread"
-		s.log.Warn("the file of flows is damaged: it is kept beside, and another begins", "file", beside, "error", err)
-		if err = os.Rename(s.path, beside); err == nil {
+		if renamed := os.Rename(s.path, beside); renamed != nil {
+			err = fmt.Errorf("it is damaged (%w), and cannot be kept beside: %w", err, renamed)
+		} else {
+			s.log.Warn("the file of flows is damaged: it is kept beside, and another begins", "file", beside, "error", err)
 			err = s.open()
 		}
 	}
-	if err != nil && !s.failed {
+	if err != nil && s.failed == nil {
 		s.log.Warn("no flows are kept until the file of flows can be opened", "file", s.path, "error", err)
 	}
-	s.failed = err != nil
+	s.failed = err
 }
 
 func (s *Store) open() error {
@@ -155,7 +159,7 @@ func (s *Store) prepare(tx *bolt.Tx) error {
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed = false
+	s.closed = true
 	if s.db == nil {
 		return nil
 	}
@@ -165,7 +169,9 @@ func (s *Store) Close() error {
 }
 
 // Add stores a batch, whole or not at all; one that is stored already is left out. It
-// forgets what is older than is kept. Without a file it stores nothing, which was logged.
+// forgets what is older than is kept. While the file cannot be opened that is an error, so
+// that the batch comes again. With a file of a later release it stores nothing, for good,
+// which was logged: no error then, else proxies would keep what nobody will take.
 func (s *Store) Add(b *record.Batch) error {
 	return s.change(func(tx *bolt.Tx, now time.Time, state *state) error {
 		again, err := seen(tx, b.Number)
@@ -191,8 +197,14 @@ func (s *Store) Prune() error {
 func (s *Store) change(do func(*bolt.Tx, time.Time, *state) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.db == nil && s.failed {
+	if s.closed {
+		return bolterrors.ErrDatabaseNotOpen
+	}
+	if s.db == nil && s.failed != nil {
 		s.begin(s.open())
+	}
+	if s.failed != nil {
+		return fmt.Errorf("the file of flows cannot be opened: %w", s.failed)
 	}
 	if s.db == nil {
 		return nil

@@ -31,11 +31,14 @@ type keeper struct {
 
 // run keeps what is closed until ctx ends.
 func (k *keeper) run(ctx context.Context) {
+	failing := false
 	for pause.For(ctx, collectEvery) == nil {
 		_ = k.gather(ctx) // it was logged
-		if err := k.store.Prune(); err != nil {
+		err := k.store.Prune()
+		if err != nil && !failing {
 			k.log.Warn("old flows are not forgotten", "error", err)
 		}
+		failing = err != nil
 	}
 }
 
