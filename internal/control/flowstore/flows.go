@@ -46,11 +46,17 @@ func (s *Store) addFlows(tx *bolt.Tx, now time.Time, state *state, flows []recor
 	return nil
 }
 
+// maxPruned is how many flows one change forgets, more than a batch has: the next goes on.
+// Until a change is written the library walks over all that it emptied, for each that it
+// forgets: all at once, with the lock held, would take the square of their number.
+const maxPruned = 2 * record.MaxKept
+
 // pruneFlows forgets flows that are old, or too many.
 func (s *Store) pruneFlows(tx *bolt.Tx, now time.Time, state *state) error {
 	bucket, ids := tx.Bucket(flowsBucket), tx.Bucket(idsBucket)
 	oldest := uint64(now.Add(-KeepFlows).UnixNano())
-	for cursor := bucket.Cursor(); ; {
+	cursor := bucket.Cursor()
+	for range maxPruned {
 		key, value := cursor.First()
 		if key == nil {
 			return nil
@@ -71,6 +77,7 @@ func (s *Store) pruneFlows(tx *bolt.Tx, now time.Time, state *state) error {
 			return err
 		}
 	}
+	return nil
 }
 
 // Flow returns one that is kept.

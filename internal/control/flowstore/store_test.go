@@ -234,6 +234,39 @@ func TestFlowsBeyondTheBoundTakeThePlaceOfTheOldest(t *testing.T) {
 	}
 }
 
+// What a server that was stopped for long finds is forgotten step by step, and the bound on
+// flows holds however many come.
+func TestOneChangeForgetsABoundedNumberOfFlows(t *testing.T) {
+	c := &clock{time.Unix(1_800_000_000, 0)}
+	s := open(t, filepath.Join(t.TempDir(), "flows.db"), c)
+	s.limits.flows = 4 * record.MaxKept
+	batch := func(number int) {
+		var flows []record.Record
+		for i := range record.MaxKept {
+			flows = append(flows, flow(c, record.ID(number<<20|i), 0))
+		}
+		add(t, s, uint64(number), flows)
+		if s.state.Flows > s.limits.flows {
+			t.Errorf("%d flows after batch %d", s.state.Flows, number)
+		}
+	}
+	for number := range 8 {
+		batch(number + 1)
+	}
+	c.at = c.at.Add(2 * KeepFlows)
+	for left := s.state.Flows; left > 0; left -= maxPruned {
+		if s.state.Flows != left {
+			t.Fatalf("%d flows are left, not %d", s.state.Flows, left)
+		}
+		if err := s.Prune(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if flows, err := s.Flows(1, record.Filter{}); err != nil || len(flows) != 0 || s.state.Flows != 0 || s.state.FlowBytes != 0 {
+		t.Errorf("left: %v %+v, %v", flows, s.state, err)
+	}
+}
+
 // The file of a later release is left alone, and one that is damaged is kept beside.
 func TestAFileThatThisBuildDoesNotReadIsNotLost(t *testing.T) {
 	c := &clock{time.Unix(1_800_000_000, 0)}
