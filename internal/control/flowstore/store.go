@@ -174,9 +174,10 @@ func (s *Store) Close() error {
 // which was logged: no error then, else proxies would keep what nobody will take.
 func (s *Store) Add(b *record.Batch) error {
 	return s.change(func(tx *bolt.Tx, now time.Time, state *state) error {
-		again, err := seen(tx, b.Number)
-		if again || err != nil {
+		if again, err := seen(tx, b.Number); err != nil {
 			return err
+		} else if again {
+			return errNoChange
 		}
 		state.Folded += b.Lost.Folded
 		state.NotKept += b.Lost.NotKept
@@ -189,8 +190,11 @@ func (s *Store) Add(b *record.Batch) error {
 
 // Prune forgets what is older than is kept.
 func (s *Store) Prune() error {
-	return s.change(func(*bolt.Tx, time.Time, *state) error { return nil })
+	return s.change(func(*bolt.Tx, time.Time, *state) error { return errNoChange })
 }
+
+// errNoChange is what a change returns that wrote nothing.
+var errNoChange = errors.New("nothing is changed")
 
 // change changes the file and what is known of it, or neither. Where the file may not grow
 // any more the oldest hours are forgotten for it.
@@ -222,21 +226,29 @@ func (s *Store) change(do func(*bolt.Tx, time.Time, *state) error) error {
 	return err
 }
 
-// update is one change. The lock is held.
+// update is one change. The lock is held. Where there is nothing to write it writes nothing,
+// and does not wait for the disk.
 func (s *Store) update(do func(*bolt.Tx, time.Time, *state) error) error {
 	now, next := s.now(), s.state
 	err := guarded(func() error {
 		return s.db.Update(func(tx *bolt.Tx) error {
 			used := usedOf(tx)
-			if err := do(tx, now, &next); err != nil {
-				return err
+			done := do(tx, now, &next)
+			if done != nil && !errors.Is(done, errNoChange) {
+				return done
 			}
 			if err := s.prune(tx, now, &next, used); err != nil {
 				return err
 			}
+			if errors.Is(done, errNoChange) && next == s.state {
+				return errNoChange // and so what was begun is taken back
+			}
 			return next.write(tx.Bucket(metaBucket))
 		})
 	})
+	if errors.Is(err, errNoChange) {
+		return nil
+	}
 	if err == nil {
 		s.state = next
 	}

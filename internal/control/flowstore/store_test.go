@@ -267,6 +267,48 @@ func TestOneChangeForgetsABoundedNumberOfFlows(t *testing.T) {
 	}
 }
 
+// A server that is idle, and a batch that comes again, write nothing.
+func TestWhatChangesNothingWritesNothing(t *testing.T) {
+	c := &clock{time.Unix(1_800_000_000, 0)}
+	s := open(t, filepath.Join(t.TempDir(), "flows.db"), c)
+	written := func() (last int) { // the number of the last change of the file
+		t.Helper()
+		if err := s.view(func(tx *bolt.Tx) error { last = tx.ID(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return last
+	}
+	batch := func(number uint64) { add(t, s, number, []record.Record{flow(c, 1, 0)}, sum(c, "a-v1", "a", 1)) }
+	prune := func() {
+		t.Helper()
+		if err := s.Prune(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	batch(1)
+	before := written()
+	batch(1)
+	prune()
+	if now := written(); now != before {
+		t.Errorf("%d changes were written", now-before)
+	}
+	batch(2) // it adds to a row that is there, and has a flow that is: its counts and number are written
+	if got := summary(t, s, c.at); written() != before+1 || got.Total.Count != 2 {
+		t.Errorf("%d changes were written, %+v", written()-before, got.Total)
+	}
+	c.at = c.at.Add(2 * KeepFlows)
+	batch(2) // what is too old goes with it
+	if _, there, err := s.Flow(1); err != nil || there || written() != before+2 {
+		t.Errorf("%v %v, %d changes were written", there, err, written()-before)
+	}
+	c.at = c.at.Add(KeepSums)
+	prune()
+	prune()
+	if got := summary(t, s, c.at.Add(-2*KeepSums)); got.Total.Count != 0 || written() != before+3 {
+		t.Errorf("%+v, %d changes were written", got.Total, written()-before)
+	}
+}
+
 // The file of a later release is left alone, and one that is damaged is kept beside.
 func TestAFileThatThisBuildDoesNotReadIsNotLost(t *testing.T) {
 	c := &clock{time.Unix(1_800_000_000, 0)}
