@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -122,10 +123,11 @@ func (e *endpoints) kept(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set(FormatHeader, strconv.Itoa(Format))
-	encoder := json.NewEncoder(w)
+	control, wait, encoder := http.NewResponseController(w), cmp.Or(e.flowWrite, flowWrite), json.NewEncoder(w)
 	for i := range flows {
+		_ = control.SetWriteDeadline(time.Now().Add(wait))
 		if encoder.Encode(flows[i]) != nil {
-			return // the client is gone
+			return // the client is gone, or too slow
 		}
 	}
 }

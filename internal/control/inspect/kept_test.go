@@ -2,8 +2,10 @@ package inspect
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +89,36 @@ func TestAFlowThatIsKeptIsOpened(t *testing.T) {
 	}
 	if code, said := get(t, server, KeptPath+"?trace=7", &f); code != http.StatusBadRequest || !strings.Contains(said, `trace="7" must be the id of a trace, 32 hex digits`) {
 		t.Errorf("of a trace that is none: %d %s", code, said)
+	}
+}
+
+// large keeps more than any buffer between takes.
+type large struct{ Keeper }
+
+func (large) Kept(context.Context, int, record.Filter) ([]record.Record, error) {
+	return slices.Repeat([]record.Record{{Path: strings.Repeat("x", 64<<10)}}, 1000), nil
+}
+
+func TestAReaderOfKeptFlowsThatStopsReadingIsLetGo(t *testing.T) {
+	handler := NewHandler(Config{Keeper: large{}, flowWrite: 10 * time.Millisecond})
+	ended := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(ended)
+		handler.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("GET " + KeptPath + " HTTP/1.1\r\nHost: sluice\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("it holds its flows for ever")
 	}
 }
 
