@@ -4,7 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice.dev/sluice/internal/control/flowstore"
@@ -25,8 +25,14 @@ type keeper struct {
 	collect func(context.Context, func(*record.Batch) error) error
 	log     *slog.Logger
 
-	mu      sync.Mutex // one collects at a time
-	failing bool
+	begun atomic.Uint64 // how many have begun to ask the proxies
+	turn  chan struct{} // has space for one: who asks them now, and has what follows
+	ended uint64        // the last that began and was not given up, of begun
+	last  error         // of that
+}
+
+func newKeeper(store *flowstore.Store, collect func(context.Context, func(*record.Batch) error) error, log *slog.Logger) *keeper {
+	return &keeper{store: store, collect: collect, log: log, turn: make(chan struct{}, 1)}
 }
 
 // run keeps what is closed until ctx ends.
@@ -42,15 +48,28 @@ func (k *keeper) run(ctx context.Context) {
 	}
 }
 
-// gather asks the proxies once. It logs when that begins to fail.
+// gather asks the proxies once, or waits for one that began after it was called: of many
+// readers who wait one asks for all. It logs when that begins to fail.
 func (k *keeper) gather(ctx context.Context) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	before := k.begun.Load()
+	select {
+	case k.turn <- struct{}{}:
+		defer func() { <-k.turn }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if k.ended > before {
+		return k.last
+	}
+	this := k.begun.Add(1)
 	err := k.collect(ctx, k.store.Add)
-	if err != nil && !k.failing && ctx.Err() == nil {
+	if ctx.Err() != nil {
+		return err // it is the reader who gave up, and not the proxies
+	}
+	if err != nil && k.last == nil {
 		k.log.Warn("what proxies closed is not kept yet: they keep it, within their bounds", "error", err)
 	}
-	k.failing = err != nil
+	k.ended, k.last = this, err
 	return err
 }
 
@@ -59,6 +78,9 @@ func (k *keeper) Summary(ctx context.Context, query inspect.SummaryQuery) (*insp
 	missing := ""
 	if err := k.gather(ctx); err != nil {
 		missing = err.Error()
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	got, err := k.store.Summary(query.Since, inspect.MaxSummary, query.SumFilter)
 	if err != nil {
@@ -70,6 +92,9 @@ func (k *keeper) Summary(ctx context.Context, query inspect.SummaryQuery) (*insp
 // Kept implements inspect.Keeper: the oldest first, as flows are shown.
 func (k *keeper) Kept(ctx context.Context, n int, filter record.Filter) ([]record.Record, error) {
 	_ = k.gather(ctx) // what it did not get is in the rings of the proxies
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	flows, err := k.store.Flows(n, filter)
 	slices.Reverse(flows)
 	return flows, err

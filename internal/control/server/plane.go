@@ -76,7 +76,7 @@ func NewPlane(config PlaneConfig) (*Plane, error) {
 		return nil, err
 	}
 	if config.Keep != nil {
-		p.keeper = &keeper{store: config.Keep, collect: p.push.Collect, log: config.Log}
+		p.keeper = newKeeper(config.Keep, p.push.Collect, config.Log)
 	}
 	return p, nil
 }
