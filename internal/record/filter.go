@@ -40,6 +40,13 @@ func instanceOf(instance, workload string) bool {
 	return ok && strings.HasPrefix(rest, "/")
 }
 
+// versionOf reports whether workload is a version of service, as "web-v1" is of "web":
+// neither "web-vault" nor "web-vault-v1", which are of another.
+func versionOf(workload, service string) bool {
+	version, ok := strings.CutPrefix(workload, service+"-v")
+	return ok && version != "" && '0' <= version[0] && version[0] <= '9' && !strings.Contains(version, "-v")
+}
+
 // sameHost is a convenience for people who filter a list; it decides nothing, so
 // it need not know every spelling of a name.
 func sameHost(seen, wanted string) bool {
@@ -63,7 +70,7 @@ type SumFilter struct {
 // Match reports whether s is wanted.
 func (w *SumFilter) Match(s *Sum) bool {
 	return (w.Namespace == "" || s.Namespace == w.Namespace) &&
-		(w.Workload == "" || s.Workload == w.Workload || strings.HasPrefix(s.Workload, w.Workload+"-v")) &&
+		(w.Workload == "" || s.Workload == w.Workload || versionOf(s.Workload, w.Workload)) &&
 		(w.Verdict == Pending || s.Verdict == w.Verdict) &&
 		(w.Port == 0 || s.Port == w.Port) &&
 		(w.Rule == "" || s.Rule == w.Rule) &&
