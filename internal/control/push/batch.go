@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"sluice.dev/sluice/internal/record"
@@ -10,8 +11,8 @@ import (
 
 // Collect asks every proxy for what was closed since it was asked last, and has store take
 // the batch of each. What is not taken is asked for again the next time: store gets a batch
-// twice where the proxy did not hear that it was taken. The error is store's first, or says
-// that a proxy did not answer in time.
+// twice where the proxy did not hear that it was taken. The error has store's first, and
+// says whether a proxy did not answer in time.
 func (s *Server) Collect(ctx context.Context, store func(*record.Batch) error) (err error) {
 	q, asked, err := s.proxies.ask(stream.Query{Kind: stream.QueryBatch})
 	if err != nil {
@@ -25,7 +26,7 @@ func (s *Server) Collect(ctx context.Context, store func(*record.Batch) error) (
 	for len(ended) < asked {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d proxies did not report in time what was closed", asked-len(ended), asked)
+			return errors.Join(err, fmt.Errorf("%d of %d proxies did not report in time what was closed", asked-len(ended), asked))
 		case piece := <-q.answers:
 			from := piece.from
 			if piece.End {

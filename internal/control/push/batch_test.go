@@ -1,9 +1,11 @@
 package push
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,6 +72,26 @@ func TestWhatProxiesClosedIsCollectedUntilItIsStored(t *testing.T) {
 	}
 	if open := questionsOpen(p.server); open != 0 {
 		t.Errorf("%d questions are left open", open)
+	}
+}
+
+// That a batch could not be stored is said beside that another proxy is silent.
+func TestASilentProxyHidesNoErrorOfTheStore(t *testing.T) {
+	p, tally := startPlane(t, "", newStore()), record.NewTally()
+	p.clientOfTally(tally)
+	mute := &observer{queries: make(chan *stream.Query, 2*stream.MaxQueries), stuck: func() {}}
+	if err := p.server.proxies.reserve(mute); err != nil {
+		t.Fatal(err)
+	}
+	p.server.proxies.connect(mute, "mute")
+	eventually(t, "all proxies can be asked", func() bool { return len(p.server.Proxies()) == 2 })
+	tally.Closed(&record.Record{ID: 1, Start: time.Unix(3600, 0), Workload: "a-v1/1", Host: "h"})
+	ctx, tooLate := context.WithCancel(t.Context())
+	defer tooLate()
+	full := errors.New("the disk is full")
+	err := p.server.Collect(ctx, func(*record.Batch) error { tooLate(); return full })
+	if !errors.Is(err, full) || !strings.Contains(err.Error(), "of 2 proxies did not report in time") {
+		t.Errorf("%v", err)
 	}
 }
 
