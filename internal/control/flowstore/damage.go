@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -32,7 +33,8 @@ func isDamage(err error) bool {
 			return true
 		}
 	}
-	return false
+	// Of a file that was cut within its heads: the library has no value for it.
+	return err != nil && strings.Contains(err.Error(), "file size too small")
 }
 
 // setAside keeps a damaged file beside, and begins another. The lock is held.

@@ -126,6 +126,30 @@ func TestOnAFullDiskABatchIsRefusedAndWhatWasStoredStays(t *testing.T) {
 	}
 }
 
+// What is left of a file that was cut within its heads is no file that any more will open.
+func TestAFileThatIsCutWithinItsHeadsIsKeptBesideAndAnotherBegins(t *testing.T) {
+	page := int64(os.Getpagesize())
+	for _, size := range []int64{1, 100, page - 1, page, page + 100, 2*page - 1, 2 * page, 2*page + 1, 3 * page} {
+		var said bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&said, nil))
+		path, c := filepath.Join(t.TempDir(), "flows.db"), &clock{time.Unix(1_800_000_000, 0)}
+		s := open(t, path, c)
+		add(t, s, 1, nil, sum(c, "a-v1", "a", 1))
+		if err := errors.Join(s.Close(), os.Truncate(path, size)); err != nil {
+			t.Fatal(err)
+		}
+		s = Open(path, c.now, log)
+		t.Cleanup(func() { s.Close() })
+		if err := s.Add(&record.Batch{Number: 2, Sums: []record.Sum{sum(c, "a-v1", "a", 1)}}); err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		info, err := os.Stat(path + ".unread")
+		if err != nil || info.Size() != size || strings.Count(said.String(), "another begins") != 1 {
+			t.Errorf("%d bytes: %v, said %s", size, err, &said)
+		}
+	}
+}
+
 // A file that cannot be made while the disk is full is made later, without a new start. Until
 // then no batch is taken, so that proxies keep it.
 func TestAFileThatCannotBeMadeAtFirstIsMadeLater(t *testing.T) {
