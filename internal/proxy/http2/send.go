@@ -160,7 +160,7 @@ func (st *stream) sendData(b []byte, end bool) error {
 		if err := st.sendable(); err != nil {
 			return err
 		}
-		n := min(len(b), maxFrame, st.sendWindow, s.sendWindow)
+		n := max(0, min(len(b), maxFrame, st.sendWindow, s.sendWindow)) // SETTINGS may lower a window below zero
 		switch {
 		case len(b) > 0 && st.sendWindow <= 0:
 			s.flushLocked()
@@ -176,11 +176,11 @@ func (st *stream) sendData(b []byte, end bool) error {
 		if last {
 			flags = flagEndStream
 		}
-		s.out = append(appendFrame(s.out, max(n, 0), frameData, flags, st.id), b[:max(n, 0)]...)
+		s.out = append(appendFrame(s.out, n, frameData, flags, st.id), b[:n]...)
 		s.sentFrames++
-		st.sendWindow -= max(n, 0)
-		s.sendWindow -= max(n, 0)
-		b = b[max(n, 0):]
+		st.sendWindow -= n
+		s.sendWindow -= n
+		b = b[n:]
 		if last {
 			st.finished()
 			return nil
