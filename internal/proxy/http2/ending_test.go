@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 
@@ -35,4 +36,35 @@ func TestAnAnswerEndsWithAWindowBelowZero(t *testing.T) {
 		}
 		return ok
 	})
+}
+
+// A request that its client ends only after it was answered is over then: the next takes its place.
+func TestARequestThatEndsAfterItsAnswerMakesWay(t *testing.T) {
+	for _, body := range []string{"", "12345"} {
+		f := newFixture(t, upstream.HTTP11, echo, http2.Limits{MaxStreams: 1})
+		p := f.peer(t)
+		p.begin(1, false, ":method", "POST", ":scheme", "http", ":authority", "a.example", ":path", "/", "content-length", string('0'+rune(len(body))))
+		if body != "" {
+			p.framer.WriteData(1, false, []byte(body))
+		}
+		p.until("the answer", func(fr xhttp2.Frame) bool {
+			h := fr.Header()
+			return h.StreamID == 1 && h.Flags.Has(xhttp2.FlagDataEndStream) && (h.Type == xhttp2.FrameData || h.Type == xhttp2.FrameHeaders)
+		})
+		<-f.done
+		p.framer.WriteData(1, true, nil)
+		for id, answered := uint32(3), false; !answered; id += 2 {
+			p.get(id)
+			p.until("an answer", func(fr xhttp2.Frame) bool {
+				switch fr := fr.(type) {
+				case *xhttp2.MetaHeadersFrame:
+					answered = fr.StreamID == id
+				case *xhttp2.RSTStreamFrame:
+					time.Sleep(20 * time.Millisecond) // the line of the first is at its end soon
+					return true
+				}
+				return answered
+			})
+		}
+	}
 }

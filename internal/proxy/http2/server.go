@@ -475,17 +475,11 @@ func (l *Line) Wait() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flushLocked()
-	if l.done() && l.err == nil && !l.closed && !l.halfDone {
-		l.assigned = false
-		l.rest()
-		l.uncount()
-		if s.closing || s.err != nil || len(l.of.idle) >= maxIdleLines {
-			l.closed = true
-		} else {
-			l.of.idle = append(l.of.idle, l)
-		}
-	}
 	for {
+		l.endText()
+		if l.done() && l.err == nil && !l.closed && !l.halfDone {
+			l.makeWay()
+		}
 		switch {
 		case l.readDead.passed:
 			return errAborted
@@ -494,6 +488,18 @@ func (l *Line) Wait() error {
 		}
 		l.readable.Wait()
 	}
+}
+
+// makeWay puts a line whose request is over among those that wait. It is called with mu held.
+func (l *Line) makeWay() {
+	l.assigned = false
+	l.rest()
+	l.uncount()
+	if l.s.closing || l.s.err != nil || len(l.of.idle) >= maxIdleLines {
+		l.closed = true
+		return
+	}
+	l.of.idle = append(l.of.idle, l)
 }
 
 // Read implements net.Conn for what is read outside of the engine's loop.

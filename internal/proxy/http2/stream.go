@@ -242,6 +242,14 @@ func (st *stream) readBody(b []byte) int {
 	return st.readBody(b)
 }
 
+// endText notes the end of a message that was read before its peer said that it ends. The
+// chunked coding has an end of its own to be read. It is called with mu held.
+func (st *stream) endText() {
+	if st.message.kind != chunkedBody && st.ended && st.headAt >= len(st.head) && st.bodyAt == len(st.body) {
+		st.textEnded = true
+	}
+}
+
 // took notes that so many bytes of body were read.
 func (st *stream) took(n int) {
 	st.bodyAt += n
