@@ -8,6 +8,7 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 
+	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/http2"
 	"sluice.dev/sluice/internal/proxy/upstream"
 )
@@ -67,4 +68,34 @@ func TestARequestThatEndsAfterItsAnswerMakesWay(t *testing.T) {
 			})
 		}
 	}
+}
+
+// An answer that came whole is read, although its server wants no more of the request.
+func TestAnAnswerIsReadThatAResetFollows(t *testing.T) {
+	c, p := newClient(t)
+	st := c.Take()
+	if err := st.Send(exchange.Message("POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 5\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	id := p.request()
+	p.begin(id, false, ":status", "403", "content-length", "2")
+	p.framer.WriteData(id, true, []byte("no"))
+	p.framer.WriteRSTStream(id, xhttp2.ErrCodeNo)
+	p.taken()
+	const want = "HTTP/1.1 403 \r\ncontent-length: 2\r\n\r\nno"
+	b, n := make([]byte, 1000), 0
+	for n < len(want) {
+		m, err := st.Exchange(nil, b[n:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += m
+	}
+	if string(b[:n]) != want {
+		t.Errorf("it got %q", b[:n])
+	}
+	if _, err := st.Write([]byte("12345")); err == nil {
+		t.Error("it sends on")
+	}
+	st.Release(false)
 }

@@ -170,6 +170,13 @@ func (s *session) peerResets(f frame, payload []byte) *fault {
 		s.mu.Unlock()
 		return s.spend()
 	}
+	if s.client && st.ended { // its answer is whole: it wants no more of the request (RFC 9113, section 8.1)
+		st.finished()
+		st.writable.Broadcast()
+		s.room.Broadcast()
+		s.mu.Unlock()
+		return nil
+	}
 	gone := st.fail(&resetError{code})
 	answered := st.sentEnd
 	s.drop(st)
