@@ -229,6 +229,7 @@ func TestAMalformedRequestIsReset(t *testing.T) {
 		"a space in the method":           {":method", "GET /x", ":scheme", "http", ":authority", "a.example", ":path", "/"},
 		"CONNECT with a path":             {":method", "CONNECT", ":authority", "a.example:1", ":path", "/"},
 		"a protocol without CONNECT":      with(":protocol", "websocket"),
+		"an extended CONNECT of a length": {":method", "CONNECT", ":protocol", "websocket", ":scheme", "http", ":authority", "a.example", ":path", "/", "content-length", "0"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			p.t = t

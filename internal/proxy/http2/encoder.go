@@ -68,6 +68,7 @@ func (v *values) keep(value string) string {
 var (
 	errHead      = errors.New("http2: a message that is not HTTP/1.1 in the strict form")
 	errNoConnect = errors.New("the server does not take extended CONNECT (RFC 8441), without which a connection of HTTP/2 does not change to another protocol")
+	errNoSwitch  = errors.New("an answer of success to a wish to change protocols, without the change")
 	errHandshake = errors.New("a switch to WebSocket whose Sec-WebSocket-Accept does not answer the key")
 	crlf         = []byte("\r\n")
 )

@@ -215,6 +215,8 @@ func (s *section) request(m *message, ended bool) *fault {
 	withoutLength := r.unbound() && !ended
 	out = s.appendLines(out, &r, withoutLength)
 	switch {
+	case m.protocol != "" && r.length >= 0:
+		return malformed("an extended CONNECT with a Content-Length")
 	case m.protocol != "":
 		out = appendLine(append(out, "connection: upgrade\r\n"...), "upgrade", m.protocol)
 		if isWebSocket(m.protocol) {

@@ -78,7 +78,7 @@ func (st *stream) sendHead(head []byte) error {
 	}
 	_, fields, _ := bytes.Cut(head, crlf)
 	kind, left := framingOf(fields)
-	final := true
+	final, switched := true, false
 	var err error
 	if s.client {
 		if upgradeOf(fields) != "" {
@@ -96,9 +96,11 @@ func (st *stream) sendHead(head []byte) error {
 			if st.message.key != "" && fieldOf(fields, "sec-websocket-accept") != acceptOf(st.message.key) {
 				return errHandshake
 			}
-			status, kind = "200", rawBody
+			status, kind, switched = "200", rawBody, true
 		case status < "200":
 			final = false
+		case st.message.kind == rawBody && status < "300": // to the client it would say that the tunnel is open
+			return errNoSwitch
 		case st.message.method == "HEAD", status == "204", status == "304":
 			kind = noBody
 		case kind == noBody && !saysLength(fields):
@@ -116,6 +118,10 @@ func (st *stream) sendHead(head []byte) error {
 		st.begin(s.last)
 	}
 	st.sending.headSent, st.sending.kind, st.sending.left = final, kind, left
+	if switched {
+		st.switched = true
+		st.readable.Broadcast() // what it said early may be read now
+	}
 	end := final && (kind == noBody || kind == lengthBody && left == 0)
 	st.appendBlock(end)
 	if end {

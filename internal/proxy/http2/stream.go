@@ -39,6 +39,7 @@ type stream struct {
 	literals  [24]byte
 	chunkLeft int
 	textEnded bool // the end of the message was read
+	switched  bool // the client was told that another protocol follows
 
 	sendWindow int
 	sending    sending
@@ -69,7 +70,7 @@ func (st *stream) begin(id uint32) {
 	st.headAt, st.bodyAt, st.bodyLeft, st.given, st.chunkLeft = 0, 0, 0, 0, 0
 	st.body, st.trailers, st.literal = st.body[:0], st.trailers[:0], nil
 	st.window, st.sendWindow = streamWindow, s.peerWindow
-	st.ended, st.textEnded, st.sentEnd = false, false, false
+	st.ended, st.textEnded, st.sentEnd, st.switched = false, false, false, false
 	chunks := st.sending.chunks
 	chunks.reset()
 	st.sending = sending{chunks: chunks}
@@ -180,7 +181,7 @@ func (st *stream) readLocked(b []byte) (n int, errno syscall.Errno) {
 			return n, 0
 		}
 	}
-	for n < len(b) {
+	for n < len(b) && !st.withheld() {
 		m := st.readBody(b[n:])
 		if m == 0 {
 			break
@@ -190,10 +191,18 @@ func (st *stream) readLocked(b []byte) (n int, errno syscall.Errno) {
 	switch {
 	case n > 0:
 		return n, 0
+	case st.withheld() && st.sending.headSent:
+		return 0, 0
 	case st.closed || st.message.kind == rawBody && st.ended && st.bodyAt == len(st.body):
 		return 0, 0
 	}
 	return 0, syscall.EAGAIN
+}
+
+// withheld reports whether what the client says behind a wish to change protocols is not to
+// be read: the change was not made. In HTTP/1.1 it would be the next request, which it is not.
+func (st *stream) withheld() bool {
+	return !st.s.client && st.message.kind == rawBody && !st.switched
 }
 
 // readBody reads a piece of the body's text; 0 where there is none now.
@@ -262,12 +271,14 @@ func (st *stream) took(n int) {
 // hasText reports whether ReadNow has something to say.
 func (st *stream) hasText() bool {
 	switch {
-	case st.err != nil, st.closed, st.headAt < len(st.head), len(st.literal) > 0, len(st.body) > st.bodyAt:
+	case st.err != nil, st.closed, st.headAt < len(st.head), len(st.literal) > 0, len(st.body) > st.bodyAt && !st.withheld():
+		return true
+	case st.withheld() && st.sending.headSent:
 		return true
 	case st.message.kind == chunkedBody:
 		return st.ended && !st.textEnded
 	}
-	return st.message.kind == rawBody && st.ended
+	return st.message.kind == rawBody && st.ended && st.bodyAt == len(st.body)
 }
 
 // deadline is when the waits of one direction end.
