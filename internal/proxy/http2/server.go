@@ -261,7 +261,7 @@ func (c *served) goAwaySoon() {
 	if c.closing || c.goingAway {
 		return
 	}
-	c.out = appendGoAway(c.out, maxWindow, codeNone, "")
+	c.sayGoAway(maxWindow, codeNone, "")
 	c.flushLocked()
 	time.AfterFunc(drainGrace, func() {
 		c.mu.Lock()
@@ -270,7 +270,7 @@ func (c *served) goAwaySoon() {
 			return
 		}
 		c.goingAway = true
-		c.out = appendGoAway(c.out, c.last, codeNone, "")
+		c.sayGoAway(c.last, codeNone, "")
 		c.closing = len(c.streams) == 0
 		c.flushLocked()
 	})
@@ -310,8 +310,8 @@ func (c *served) headers(id uint32, st *stream, ended bool) *fault {
 	}
 	c.mu.Unlock()
 	switch {
-	case over:
-		return nil // it was told so before
+	case over: // it was told so meanwhile
+		return broken(codeRefused, "a stream that began after the last one").of(id)
 	case full:
 		return broken(codeRefused, "more streams than its limit").of(id)
 	case c.section.over:

@@ -49,6 +49,7 @@ type session struct {
 	encoder    *encoder
 	streams    map[uint32]*stream
 	last       uint32 // the last stream that the client began
+	saidLast   uint32 // in our last GOAWAY
 	sendWindow int
 	window     int // that the peer may send still, of all streams
 	given      int // read, and not yet given back to it
@@ -97,7 +98,7 @@ func (s *session) init(conn net.Conn, limits *Limits, now func() time.Duration, 
 	s.decoder.SetMaxStringLength(limits.MaxHeaderBytes)
 	s.drainFunc = s.drain
 	s.sendWindow, s.peerWindow, s.peerMost = 64<<10-1, 64<<10-1, 100
-	s.window = connectionWindow
+	s.window, s.saidLast = connectionWindow, maxWindow
 	at := now()
 	s.useless = budget{left: uselessBurst, most: uselessBurst, each: uselessRate, lastAt: at}
 	s.resets = budget{left: resetBurst, most: resetBurst, each: resetRate, lastAt: at}
@@ -390,7 +391,7 @@ func (s *session) fail(err error) {
 	if s.err == nil {
 		s.err = err
 		if bad, ok := err.(*fault); ok {
-			s.out = appendGoAway(s.out, s.last, bad.code, bad.text)
+			s.sayGoAway(s.last, bad.code, bad.text)
 		}
 		s.closing, s.goingAway = true, true
 	}
@@ -429,12 +430,19 @@ func (s *session) check(now time.Duration) {
 	}
 }
 
+// sayGoAway appends GOAWAY. The last stream of one before is never raised (RFC 9113, section
+// 6.8). It is called with mu held.
+func (s *session) sayGoAway(last uint32, code errorCode, why string) {
+	s.saidLast = min(s.saidLast, last)
+	s.out = appendGoAway(s.out, s.saidLast, code, why)
+}
+
 // endLocked ends a connection that serves nothing, from another goroutine than its reader's.
 func (s *session) endLocked(code errorCode, why string) {
 	if s.closing {
 		return
 	}
-	s.out = appendGoAway(s.out, s.last, code, why)
+	s.sayGoAway(s.last, code, why)
 	s.closing, s.goingAway = true, true
 	s.flushLocked()
 }
