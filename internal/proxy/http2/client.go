@@ -111,7 +111,7 @@ func (c *Client) Close(abort bool) {
 func (c *Client) goneAway(last uint32, code errorCode) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.goingAway = true
+	c.goingAway, c.toldEnd = true, true
 	for id, st := range c.streams {
 		if id > last {
 			st.fail(exchange.ErrNotBegun)

@@ -72,7 +72,7 @@ func TestARequestThatEndsAfterItsAnswerMakesWay(t *testing.T) {
 
 // An answer that came whole is read, although its server wants no more of the request.
 func TestAnAnswerIsReadThatAResetFollows(t *testing.T) {
-	c, p := newClient(t)
+	c, p := newClient(t, http2.Limits{})
 	st := c.Take()
 	if err := st.Send(exchange.Message("POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 5\r\n\r\n")); err != nil {
 		t.Fatal(err)

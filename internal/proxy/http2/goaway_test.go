@@ -2,12 +2,15 @@ package http2_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 
+	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/http2"
 	"sluice.dev/sluice/internal/proxy/upstream"
 )
@@ -49,5 +52,24 @@ func TestAStreamAfterTheLastOneIsRefusedAlone(t *testing.T) {
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// A request whose stream would begin after the end of a connection was said, by either side, is
+// known not to have begun: it may be sent elsewhere.
+func TestARequestAfterTheLastStreamHasNotBegun(t *testing.T) {
+	for _, who := range []string{"the server", "the client"} {
+		c, p := newClient(t, http2.Limits{IdleTimeout: time.Nanosecond})
+		st := c.Take()
+		if who == "the server" {
+			p.framer.WriteGoAway(1<<31-1, xhttp2.ErrCodeNo, nil)
+			p.taken()
+		} else {
+			c.Check() // it was idle for too long until a moment ago
+		}
+		if err := st.Send(exchange.Message("GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")); !errors.Is(err, exchange.ErrNotBegun) {
+			t.Errorf("after a GOAWAY of %s: %v", who, err)
+		}
+		st.Release(false)
 	}
 }

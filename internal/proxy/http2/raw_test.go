@@ -15,7 +15,7 @@ import (
 )
 
 // newClient returns a connection of ours to a server that speaks frames by the test's hand.
-func newClient(t *testing.T) (*http2.Client, *peer) {
+func newClient(t *testing.T, limits http2.Limits) (*http2.Client, *peer) {
 	t.Helper()
 	l := listen(t)
 	conn, err := net.Dial("tcp", l.Addr().String())
@@ -27,7 +27,7 @@ func newClient(t *testing.T) (*http2.Client, *peer) {
 		t.Fatal(err)
 	}
 	ended, start := make(chan struct{}), time.Now()
-	c := http2.NewClient(conn, netip.AddrPort{}, http2.Limits{}, func() time.Duration { return time.Since(start) }, func() { close(ended) })
+	c := http2.NewClient(conn, netip.AddrPort{}, limits, func() time.Duration { return time.Since(start) }, func() { close(ended) })
 	t.Cleanup(func() {
 		theirs.Close()
 		c.Close(true)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"net"
 	"strings"
+
+	"sluice.dev/sluice/internal/proxy/exchange"
 )
 
 // Write sends text: whole heads, and bodies in whatever pieces. It waits while the peer's
@@ -75,6 +77,9 @@ func (st *stream) sendHead(head []byte) error {
 		}
 		s.flushLocked()
 		s.room.Wait()
+	}
+	if s.client && st.id == 0 && (s.closing || s.toldEnd) {
+		return exchange.ErrNotBegun
 	}
 	_, fields, _ := bytes.Cut(head, crlf)
 	kind, left := framingOf(fields)

@@ -56,7 +56,8 @@ type session struct {
 	peerWindow int // of its new streams
 	peerMost   uint32
 	extended   bool     // it takes extended CONNECT
-	goingAway  bool     // no stream begins any more
+	goingAway  bool     // no stream begins any more, but what a client was given before it said so
+	toldEnd    bool     // the peer said GOAWAY
 	recent     []uint32 // the last streams that we reset
 	recentAt   int
 	blockSince time.Duration // a field block began, or the connection did; 0: none is awaited
