@@ -188,6 +188,7 @@ type Stream struct {
 	stream
 	of       *Client
 	released bool // and END_STREAM is all that is to come
+	reuse    bool // its exchange was read to its end: nobody aborts it any more
 }
 
 // Exchange implements exchange.Stream.
@@ -278,11 +279,12 @@ func (st *Stream) CloseWrite() error {
 func (st *Stream) Abort() { st.SetDeadline(longAgo) }
 
 // Release implements exchange.Stream.
-func (st *Stream) Release(bool) {
+func (st *Stream) Release(reuse bool) {
 	c := st.of
 	c.served.Store(true)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	st.reuse = reuse
 	if st.live && st.sentEnd && st.err == nil && st.message.kind == lengthBody && st.bodyLeft == 0 && len(st.body) == 0 && !st.readDead.passed {
 		st.released = true // its answer was read: only the frame that says so is missing
 		return
@@ -307,7 +309,7 @@ func (c *Client) giveBack(st *Stream) {
 			c.endLocked(codeNone, "")
 		}
 	}
-	if !st.readDead.passed && c.err == nil && len(c.free) < maxIdleLines {
+	if st.reuse && !st.readDead.passed && c.err == nil && len(c.free) < maxIdleLines {
 		st.err = nil
 		c.free = append(c.free, st)
 	}
