@@ -71,6 +71,7 @@ var (
 	errNoSwitch  = errors.New("an answer of success to a wish to change protocols, without the change")
 	errHandshake = errors.New("a switch to WebSocket whose Sec-WebSocket-Accept does not answer the key")
 	crlf         = []byte("\r\n")
+	get          = []byte("GET ")
 )
 
 // request encodes the head of a request that is written as HTTP/1.1.
@@ -82,7 +83,7 @@ func (e *encoder) request(head []byte, secure bool) error {
 		return errHead
 	}
 	e.block = e.block[:0]
-	protocol, host := upgradeOf(fields), fieldOf(fields, "host")
+	protocol, host := upgradeOf(head), fieldOf(fields, "host")
 	switch {
 	case protocol != "":
 		e.field(":method", "CONNECT")
@@ -138,7 +139,7 @@ func (e *encoder) lines(fields []byte, connect bool) {
 		switch lower {
 		case "connection", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection", "host", "te", "http2-settings":
 			continue
-		case "sec-websocket-key", "sec-websocket-accept": // RFC 8441, section 5: they are for HTTP/1.1
+		case "sec-websocket-key", "sec-websocket-accept", "content-length": // RFC 8441, section 5: they are for HTTP/1.1
 			if connect {
 				continue
 			}
@@ -174,12 +175,18 @@ func fieldOf(lines []byte, lower string) string {
 	return ""
 }
 
-// upgradeOf returns the protocol that a request asks to change to.
-func upgradeOf(lines []byte) string {
-	if !strings.EqualFold(fieldOf(lines, "connection"), "upgrade") {
+// upgradeOf returns the protocol that a request asks to change to, where HTTP/2 can say so: its
+// extended CONNECT says what a GET without a body says, and no server has to heed the wish of
+// another request (RFC 9110, section 7.8).
+func upgradeOf(head []byte) string {
+	_, fields, _ := bytes.Cut(head, crlf)
+	if !bytes.HasPrefix(head, get) || !strings.EqualFold(fieldOf(fields, "connection"), "upgrade") {
 		return ""
 	}
-	return fieldOf(lines, "upgrade")
+	if kind, _ := framingOf(fields); kind != noBody {
+		return ""
+	}
+	return fieldOf(fields, "upgrade")
 }
 
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -86,12 +86,12 @@ func (st *stream) sendHead(head []byte) error {
 	final, switched := true, false
 	var err error
 	if s.client {
-		if upgradeOf(fields) != "" {
+		if protocol := upgradeOf(head); protocol != "" {
 			if !s.extended {
 				return errNoConnect
 			}
 			kind = rawBody
-			st.message.protocol, st.message.key = strings.Clone(upgradeOf(fields)), strings.Clone(fieldOf(fields, "sec-websocket-key"))
+			st.message.protocol, st.message.key = strings.Clone(protocol), strings.Clone(fieldOf(fields, "sec-websocket-key"))
 		}
 		err = s.encoder.request(head, !s.plain)
 	} else {

@@ -7,6 +7,7 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 
+	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/http2"
 	"sluice.dev/sluice/internal/proxy/upstream"
 )
@@ -60,5 +61,50 @@ func TestWhatFollowsARefusedExtendedConnectIsNotARequest(t *testing.T) {
 				t.Errorf("%d, early %v: the server was asked what follows", status, early)
 			}
 		}
+	}
+}
+
+// Extended CONNECT says what a GET without a body says. Any other request is sent as what it is,
+// without its wish to change protocols, which no server has to heed.
+func TestARequestOtherThanABareGETIsNoExtendedConnect(t *testing.T) {
+	for _, x := range []struct{ head, body, method, protocol string }{
+		{"GET /chat HTTP/1.1\r\n", "", "CONNECT", "foo"},
+		{"GET /chat HTTP/1.1\r\ncontent-length: 0\r\n", "", "CONNECT", "foo"},
+		{"GET /chat HTTP/1.1\r\ncontent-length: 2\r\n", "ab", "GET", ""},
+		{"POST /chat HTTP/1.1\r\ncontent-length: 2\r\n", "ab", "POST", ""},
+		{"POST /chat HTTP/1.1\r\ntransfer-encoding: chunked\r\n", "2\r\nab\r\n0\r\n\r\n", "POST", ""},
+		{"DELETE /chat HTTP/1.1\r\n", "", "DELETE", ""},
+	} {
+		c, p := newClient(t, http2.Limits{})
+		p.framer.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingEnableConnectProtocol, Val: 1})
+		p.taken()
+		st := c.Take()
+		if err := st.Send(exchange.Message(x.head + "host: a.example\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\n" + x.body)); err != nil {
+			t.Fatal(err)
+		}
+		body, ended := "", false
+		p.until("the request", func(fr xhttp2.Frame) bool {
+			switch fr := fr.(type) {
+			case *xhttp2.MetaHeadersFrame:
+				if method, protocol := fr.PseudoValue("method"), fr.PseudoValue("protocol"); method != x.method || protocol != x.protocol {
+					t.Errorf("%q: it is %s %s", x.head, method, protocol)
+				}
+				for _, field := range fr.RegularFields() {
+					if x.protocol != "" && field.Name == "content-length" {
+						t.Errorf("%q: an extended CONNECT with a Content-Length", x.head)
+					}
+				}
+				ended = fr.StreamEnded()
+				return ended || x.protocol != ""
+			case *xhttp2.DataFrame:
+				body += string(fr.Data())
+				ended = fr.StreamEnded()
+			}
+			return ended
+		})
+		if want := x.protocol == ""; ended != want || want && len(x.body) > 0 && body != "ab" {
+			t.Errorf("%q: body %q, ended %v", x.head, body, ended)
+		}
+		st.Release(false)
 	}
 }
