@@ -143,7 +143,7 @@ func (c *Client) headers(id uint32, st *stream, ended bool) *fault {
 		return c.spend()
 	case c.section.over:
 		return broken(codeCalm, "a head of more than its limit").of(id)
-	case st.message.status >= 200:
+	case st.message.final():
 		return c.takeTrailers(st, ended)
 	}
 	protocol := st.message.protocol

@@ -58,6 +58,10 @@ type message struct {
 	grpc      bool   // its Content-Type is one of gRPC's
 }
 
+// final reports whether the head of an answer is the last one: 101 is made of what opens a
+// tunnel (RFC 8441).
+func (m *message) final() bool { return m.status >= 200 || m.status == 101 }
+
 // pseudo is the pseudo-fields of a request or an answer.
 type pseudo struct {
 	method, scheme, authority, path, protocol, status string

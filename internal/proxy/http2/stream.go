@@ -102,6 +102,8 @@ func (st *stream) abandon() {
 // receive takes bytes of body. It is called with mu held.
 func (st *stream) receive(b []byte, ended bool) *fault {
 	switch {
+	case st.s.client && !st.message.final():
+		return malformed("a body before the answer's final head")
 	case st.message.kind == noBody && len(b) > 0:
 		return malformed("a body where there is none")
 	case st.message.kind == lengthBody, st.message.kind == chunkedBody && st.message.announced >= 0:
