@@ -313,7 +313,7 @@ func (c *served) headers(id uint32, st *stream, ended bool) *fault {
 	case over: // it was told so meanwhile
 		return broken(codeRefused, "a stream that began after the last one").of(id)
 	case full:
-		return broken(codeRefused, "more streams than its limit").of(id)
+		return c.overflow("this connection has as many streams as it may").of(id)
 	case c.section.over:
 		return c.refuse(id, ended, refusal.New(refusal.HeadersTooLarge, ""))
 	}
@@ -321,7 +321,7 @@ func (c *served) headers(id uint32, st *stream, ended bool) *fault {
 	if bad == nil && line == nil {
 		line = c.newLine()
 		if line == nil {
-			bad = broken(codeRefused, "this workload has as many connections and streams as it may")
+			bad = c.overflow("this workload has as many connections and streams as it may")
 		}
 	}
 	if bad != nil {
@@ -337,6 +337,12 @@ func (c *served) headers(id uint32, st *stream, ended bool) *fault {
 	line.assign(id, &c.scratch, ended)
 	c.mu.Unlock()
 	return nil
+}
+
+// overflow records a stream that is one too many, and refuses it.
+func (c *served) overflow(text string) *fault {
+	c.director.Refused(exchange.Outcome{Failure: &refusal.Error{Reason: refusal.Overflow, Text: text}, Sent: int64(c.section.size)})
+	return broken(codeRefused, text)
 }
 
 // putBack puts a line that was taken for nothing among the idle ones.
