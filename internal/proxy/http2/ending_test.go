@@ -1,6 +1,7 @@
 package http2_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"testing"
@@ -98,4 +99,41 @@ func TestAnAnswerIsReadThatAResetFollows(t *testing.T) {
 		t.Error("it sends on")
 	}
 	st.Release(false)
+}
+
+// An answer that ends with its connection, and of which a part could not be sent, ends by a
+// reset: a plain end would look like the end of the body.
+func TestAnAnswerThatCouldNotBeSentWholeDoesNotEndPlainly(t *testing.T) {
+	f := newFixture(t, upstream.HTTP11, nil, http2.Limits{})
+	server := http2.NewServer(http2.Config{Serve: func(_ context.Context, line *http2.Line, _ exchange.Director) {
+		defer line.Close()
+		if n, err := line.Read(make([]byte, 1000)); n == 0 {
+			t.Error(err)
+			return
+		}
+		if _, err := line.Write([]byte("HTTP/1.1 200 OK\r\n\r\npart")); err != nil {
+			t.Error(err)
+		}
+		line.SetWriteDeadline(time.Unix(1, 0))
+		if _, err := line.Write([]byte("rest")); err == nil {
+			t.Error("the rest was sent")
+		}
+	}})
+	l := listen(t)
+	f.address = l.Addr().String()
+	p := f.peer(t)
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.serving.Go(func() { server.Serve(context.Background(), conn, nil, f) })
+	t.Cleanup(func() { p.conn.Close() })
+	p.get(1)
+	p.until("the stream ends", func(fr xhttp2.Frame) bool {
+		if d, ok := fr.(*xhttp2.DataFrame); ok && d.StreamEnded() {
+			t.Fatal("it ends as if it were whole")
+		}
+		_, ok := fr.(*xhttp2.RSTStreamFrame)
+		return ok
+	})
 }

@@ -44,6 +44,7 @@ func (st *stream) Write(b []byte) (int, error) {
 			err = errHead
 		}
 		if err != nil {
+			st.sending.reset = true // no end that looks like that of a whole message
 			return 0, err
 		}
 	}

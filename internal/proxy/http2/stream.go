@@ -54,7 +54,7 @@ type sending struct {
 	kind     bodyKind
 	left     int64
 	chunks   unchunk
-	reset    bool // it ends by a reset: SetLinger(0) was called
+	reset    bool // it ends by a reset: SetLinger(0) was called, or something could not be sent
 }
 
 func (st *stream) init(s *session) {
