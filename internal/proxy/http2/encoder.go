@@ -45,7 +45,7 @@ func (e *encoder) Write(b []byte) (int, error) {
 // field encodes one field. Both are views.
 func (e *encoder) field(name, value string) {
 	for i := range indexed {
-		if indexed[i] == name {
+		if indexed[i] == name && len(value) <= mostIndexed {
 			e.hpack.WriteField(hpack.HeaderField{Name: indexed[i], Value: e.known[i].keep(value)})
 			return
 		}

@@ -23,6 +23,7 @@ const (
 	outSoft          = 64 << 10        // bytes to be written, past which bodies and heads wait
 	outHard          = 192 << 10       // and past which the connection ends: its peer asks for answers and takes none
 	tableBytes       = 4 << 10         // of the table of each direction's field compression
+	mostIndexed      = 512             // bytes of a value that goes into ours
 	mostKept         = 4 << 10         // bytes of a buffer that a stream keeps for the next one
 	maxIdleLines     = 32              // of one connection, that wait for the next stream
 	rememberedResets = 128             // streams that we reset, and of which frames may be under way still
