@@ -302,6 +302,15 @@ func (p *Pool) startSweeper() {
 	}
 }
 
+// stopSweeper stops it in a pool that was closed, unless exchanges go on over HTTP/2: what is
+// late there is for the sweeper to end. It is called with mu held.
+func (p *Pool) stopSweeper() {
+	if p.sweeper != nil && len(p.shared.all) == 0 {
+		p.sweeper.Stop()
+		p.sweeper = nil
+	}
+}
+
 // handOn gives an idle connection to who waits for one of this pool, or makes way for
 // who waits for another.
 func (p *Pool) handOn() {
@@ -387,7 +396,7 @@ func (p *Pool) sweep() {
 	p.idle = kept
 	stale = append(stale, p.letGo(func(c *Conn) bool { return c.stale(now) })...)
 	p.checkShared()
-	if len(kept)+p.kept+len(p.shared.all) > 0 && !p.closed.Load() {
+	if len(p.shared.all) > 0 || len(kept)+p.kept > 0 && !p.closed.Load() {
 		p.sweeper.Reset(p.sweepEvery())
 	} else {
 		p.sweeper = nil
@@ -423,10 +432,7 @@ func (p *Pool) Close(abort bool) {
 	p.cancel()
 	idle := append(p.idle, p.letGo(func(*Conn) bool { return true })...)
 	p.idle = nil
-	if p.sweeper != nil {
-		p.sweeper.Stop()
-		p.sweeper = nil
-	}
+	p.stopSweeper()
 	if abort {
 		for _, c := range p.all {
 			c.Abort()

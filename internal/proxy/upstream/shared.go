@@ -142,6 +142,9 @@ func (p *Pool) endShared(c *Conn) {
 	if i := slices.Index(p.shared.all, c); i >= 0 {
 		p.shared.all = slices.Delete(p.shared.all, i, i+1)
 	}
+	if p.closed.Load() {
+		p.stopSweeper()
+	}
 	p.mu.Unlock()
 	c.aborted.Store(true) // its session has said what there was to say
 	c.close()
