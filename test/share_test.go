@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -92,6 +93,10 @@ func besideTwoThatFlood(t *testing.T, more int, flood func(t *testing.T, w *mesh
 			lines = strings.Split(strings.TrimSpace(r.Stdout), "\n")[1:]
 			if r.Code != 0 || len(lines) < each {
 				return fmt.Sprintf("%d of its last %d flows are listed: exit %d, %s", len(lines), each, r.Code, r.Stderr)
+			}
+			// Records close one by one: until the last has, one of before is among so many.
+			if of := slices.IndexFunc(lines, func(line string) bool { return !strings.Contains(line, "www.example.com") }); of >= 0 {
+				return "still listed: " + lines[of]
 			}
 			return ""
 		})
