@@ -30,6 +30,7 @@ func fieldsOf(lines string) (fields []hpack.HeaderField) {
 func FuzzARequestMeansTheSameInBothVersions(f *testing.F) {
 	const get = ":method=GET\n:scheme=http\n:authority=a.example\n:path=/\n"
 	f.Add(get + "user-agent=x\ncookie=a=b\ncookie=c=d\nx-y=")
+	f.Add(get + "cookie=\ncookie=a\ncookie=\nx=y")
 	f.Add(get + "te=trailers\ncontent-length=0\ncontent-type=application/grpc+proto")
 	f.Add(":method=CONNECT\n:protocol=websocket\n:scheme=https\n:authority=a:1\n:path=/x?y\nsec-websocket-version=13")
 	f.Add(":method=OPTIONS\n:scheme=https\n:authority=a\n:path=*")
@@ -101,7 +102,9 @@ func meaning(fields []hpack.HeaderField) (out []string) {
 		switch f.Name {
 		case "te", "sec-websocket-key":
 		case "cookie":
-			cookie += "; " + f.Value
+			if f.Value != "" { // an empty one says nothing
+				cookie += "; " + f.Value
+			}
 		case "host":
 			host = f.Value
 		case ":authority":

@@ -295,11 +295,13 @@ func (s *section) appendLines(out []byte, r *regular, withoutLength bool) []byte
 	if r.cookies < 2 {
 		return out
 	}
-	before := "cookie: "
+	out = append(out, "cookie: "...)
+	between := ""
 	for i := range s.fields {
-		if f := &s.fields[i]; f.Name == "cookie" {
-			out = append(append(out, before...), f.Value...)
-			before = "; "
+		// An empty one says nothing, and as the last would leave a blank at the end, which is no part of a value.
+		if f := &s.fields[i]; f.Name == "cookie" && f.Value != "" {
+			out = append(append(out, between...), f.Value...)
+			between = "; "
 		}
 	}
 	return append(out, "\r\n"...)
