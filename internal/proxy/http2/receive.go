@@ -78,7 +78,7 @@ func (s *session) headers(f frame, payload []byte) *fault {
 	if !ok {
 		return broken(codeProtocol, "more padding than payload")
 	}
-	s.block = block{stream: f.stream, ended: f.has(flagEndStream), started: true}
+	s.block = block{stream: f.stream, ended: f.has(flagEndStream)}
 	if f.has(flagPriority) {
 		if len(b) < 5 {
 			return broken(codeFrameSize, "HEADERS too short for a priority")
@@ -99,7 +99,7 @@ func (s *session) headers(f frame, payload []byte) *fault {
 }
 
 func (s *session) continuation(f frame, payload []byte) *fault {
-	if !s.block.started {
+	if s.block.stream == 0 {
 		return broken(codeProtocol, "CONTINUATION without HEADERS")
 	}
 	if s.block.frames++; s.block.frames > maxContinuations {

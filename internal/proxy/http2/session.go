@@ -82,12 +82,11 @@ var inBuffers = sync.Pool{New: func() any { return new([inSize]byte) }}
 
 // block is a field block that has not come whole.
 type block struct {
-	stream  uint32 // 0: there is none
-	ended   bool   // END_STREAM
-	size    int
-	frames  int
-	bad     *fault // what the frame itself was
-	started bool
+	stream uint32 // 0: there is none
+	ended  bool   // END_STREAM
+	size   int
+	frames int
+	bad    *fault // what the frame itself was
 }
 
 func (s *session) init(conn net.Conn, limits *Limits, now func() time.Duration, owner owner) {
@@ -199,7 +198,7 @@ func (s *session) run() error {
 
 // take takes one frame. A fault of one stream ends that one.
 func (s *session) take(f frame, payload []byte) *fault {
-	if s.block.started && (f.kind != frameContinuation || f.stream != s.block.stream) {
+	if s.block.stream != 0 && (f.kind != frameContinuation || f.stream != s.block.stream) {
 		return broken(codeProtocol, "another frame before the end of a field block")
 	}
 	if !s.settings && (f.kind != frameSettings || f.has(flagAck)) {

@@ -99,6 +99,13 @@ func (st *stream) abandon() {
 	st.body, st.bodyAt = st.body[:0], 0
 }
 
+// abandonIfUnread gives back the window of what nobody will read.
+func (st *stream) abandonIfUnread() {
+	if st.err != nil {
+		st.abandon()
+	}
+}
+
 // receive takes bytes of body. It is called with mu held.
 func (st *stream) receive(b []byte, ended bool) *fault {
 	switch {
