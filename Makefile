@@ -69,6 +69,11 @@ generate: ## write the CRDs, the deep copies and the reference anew
 attack: build ## try to get out of a sandbox, in every way that we know, as whom we can
 	@$(BIN)/attack -sluice $(BIN)/sluice
 
+.PHONY: test-h2spec
+test-h2spec: ## the 145 cases of h2spec against the engine of HTTP/2
+	mkdir -p bin && GOBIN=$(CURDIR)/bin $(GO) install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
+	SLUICE_H2SPEC=$(CURDIR)/bin/h2spec $(GO) test -count=1 -v -run TestH2spec ./internal/proxy/http2
+
 .PHONY: flood
 flood: ## flood the proxy with HTTP/2 for FLOOD (60s) in each way, and hold its memory and a neighbour's calls
 	SLUICE_FLOOD=$(or $(FLOOD),60s) $(GO) test -count=1 -v -timeout $(PATIENCE) -run TestAFloodOfHTTP2CostsNeitherMemoryNorANeighbour ./test
