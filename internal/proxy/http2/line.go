@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Line is a connection of HTTP/1.1 that there is not: it serves one stream of a connection of
+// Line is a virtual connection of HTTP/1.1: it serves one stream of a connection of
 // HTTP/2 after the other, as requests.
 type Line struct {
 	stream

@@ -238,7 +238,7 @@ func (s *session) takeSettings(f frame, payload []byte) *fault {
 	case f.stream != 0:
 		return broken(codeProtocol, "SETTINGS for a stream")
 	case f.has(flagAck) && len(payload) > 0, len(payload)%6 != 0:
-		return broken(codeFrameSize, "SETTINGS of a size that they have not")
+		return broken(codeFrameSize, "SETTINGS of an invalid size")
 	}
 	if bad := s.spend(); bad != nil || f.has(flagAck) {
 		return bad
@@ -266,7 +266,7 @@ func (s *session) set(id settingID, value uint32) *fault {
 		s.encoder.hpack.SetMaxDynamicTableSize(min(value, tableBytes))
 	case settingEnablePush:
 		if value > 1 || s.client && value != 0 {
-			return broken(codeProtocol, "a value of ENABLE_PUSH that there is not")
+			return broken(codeProtocol, "an invalid ENABLE_PUSH")
 		}
 	case settingMaxConcurrentStreams:
 		s.peerMost = value
@@ -284,11 +284,11 @@ func (s *session) set(id settingID, value uint32) *fault {
 		}
 	case settingMaxFrameSize:
 		if value < maxFrame || value > 1<<24-1 {
-			return broken(codeProtocol, "a MAX_FRAME_SIZE that there is not")
+			return broken(codeProtocol, "an invalid MAX_FRAME_SIZE")
 		}
 	case settingEnableConnect:
 		if value > 1 || value == 0 && s.extended {
-			return broken(codeProtocol, "a value of ENABLE_CONNECT_PROTOCOL that there is not")
+			return broken(codeProtocol, "an invalid ENABLE_CONNECT_PROTOCOL")
 		}
 		s.extended = value == 1
 	}

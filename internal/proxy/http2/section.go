@@ -34,7 +34,7 @@ func (s *section) add(f hpack.HeaderField) {
 	s.fields = append(s.fields, f)
 }
 
-// bodyKind is how the end of a body is told on the side of HTTP/1.1.
+// bodyKind is how the end of a body is known on the side of HTTP/1.1.
 type bodyKind uint8
 
 const (
@@ -97,7 +97,7 @@ func (p *pseudo) take(f *hpack.HeaderField, answer bool) *fault {
 	}
 	switch {
 	case bit == 0:
-		return malformed("a pseudo-field that there is not")
+		return malformed("an unknown pseudo-field")
 	case answer != (bit == hasStatus):
 		return malformed("a pseudo-field of the other direction")
 	case p.has&bit != 0:

@@ -129,7 +129,7 @@ func (s *section) answer(m *message, method, protocol string, ended bool) *fault
 	case len(p.status) != 3 || p.status[0] < '1' || p.status[0] > '9' || parseLength(p.status) < 0:
 		return malformed("an answer without a :status of three digits")
 	case p.status == "101":
-		return malformed("a switch of protocols, which HTTP/2 has not")
+		return malformed("status 101, which HTTP/2 does not have")
 	}
 	m.status, _ = strconv.Atoi(p.status)
 	m.grpc, m.announced = r.grpc, r.length
