@@ -44,9 +44,9 @@ func (v *validation) egressPolicy(spec *v1alpha1.EgressPolicySpec) {
 	v.requests(spec)
 	v.newNames(spec)
 	if spec.Telemetry != nil && spec.Telemetry.Propagate && !slices.ContainsFunc(spec.To.Ports, func(p v1alpha1.EgressPort) bool {
-		return p.Protocol == v1alpha1.ProtocolHTTP || p.Protocol == v1alpha1.ProtocolHTTPS
+		return takesPlainHTTP(p.Protocol) || p.Protocol == v1alpha1.ProtocolHTTPS
 	}) {
-		v.fail("spec.telemetry.propagate", "has no effect: no port of spec.to.ports is http or https, where requests are seen")
+		v.fail("spec.telemetry.propagate", "has no effect: no port of spec.to.ports is http, http2, grpc or https, where requests are seen")
 	}
 }
 
@@ -94,7 +94,17 @@ func (v *validation) hosts(hosts []string) {
 }
 
 // protocols are those of a port, as they are written.
-var protocols = []string{v1alpha1.ProtocolHTTP, v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS, v1alpha1.ProtocolTCP, v1alpha1.ProtocolMongo}
+var protocols = []string{v1alpha1.ProtocolHTTP, v1alpha1.ProtocolHTTP2, v1alpha1.ProtocolGRPC, v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS, v1alpha1.ProtocolTCP, v1alpha1.ProtocolMongo}
+
+// takesPlainHTTP reports whether requests in the clear, and nothing else, are taken on a port.
+func takesPlainHTTP(protocol string) bool {
+	return protocol == v1alpha1.ProtocolHTTP || speaksHTTP2(protocol)
+}
+
+// speaksHTTP2 reports whether a protocol is HTTP/2 whatever the client speaks.
+func speaksHTTP2(protocol string) bool {
+	return protocol == v1alpha1.ProtocolHTTP2 || protocol == v1alpha1.ProtocolGRPC
+}
 
 // hostInstead returns how a host that is refused is written, "" where that is not
 // known.
@@ -189,11 +199,11 @@ func (v *validation) egressPorts(spec *v1alpha1.EgressPolicySpec) {
 		v.idleTimeout(at+".idleTimeout", spec, &port)
 		v.upstream(at+".upstream", spec, &port)
 		switch port.Protocol {
-		case v1alpha1.ProtocolTCP, v1alpha1.ProtocolMongo, v1alpha1.ProtocolHTTP, v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS:
-		case "http2", "grpc", "udp", "quic":
+		case v1alpha1.ProtocolTCP, v1alpha1.ProtocolMongo, v1alpha1.ProtocolHTTP, v1alpha1.ProtocolHTTP2, v1alpha1.ProtocolGRPC, v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS:
+		case "udp", "quic":
 			v.fail(at+".protocol", "protocol %s is not supported yet", port.Protocol)
 		case "":
-			v.fail(at+".protocol", "is missing: one of http, https, tls, tcp, mongo")
+			v.fail(at+".protocol", "is missing: one of %s", strings.Join(protocols, ", "))
 		default:
 			hint := ""
 			if lower := strings.ToLower(port.Protocol); lower != port.Protocol && slices.Contains(protocols, lower) {
@@ -212,10 +222,12 @@ func (v *validation) upstream(at string, spec *v1alpha1.EgressPolicySpec, port *
 	}
 	v.portNumber(at+".port", up.Port)
 	switch {
-	case port.Protocol != v1alpha1.ProtocolHTTP:
-		v.fail(at, "is for ports of protocol http, on which each request is read; what is said on %s port %d goes to that port", port.Protocol, port.Port)
-	case up.Protocol != v1alpha1.ProtocolHTTP && up.Protocol != v1alpha1.ProtocolHTTPS:
+	case !takesPlainHTTP(port.Protocol):
+		v.fail(at, "is for ports of protocol http, http2 or grpc, on which each request is read; what is said on %s port %d goes to that port", port.Protocol, port.Port)
+	case port.Protocol == v1alpha1.ProtocolHTTP && up.Protocol != v1alpha1.ProtocolHTTP && up.Protocol != v1alpha1.ProtocolHTTPS:
 		v.fail(at+".protocol", "protocol %q is not one of http, https", up.Protocol)
+	case speaksHTTP2(port.Protocol) && !speaksHTTP2(up.Protocol) && up.Protocol != v1alpha1.ProtocolHTTPS:
+		v.fail(at+".protocol", "protocol %q is not one of http2, grpc, https: on %s port %d the server is spoken to in HTTP/2", up.Protocol, port.Protocol, port.Port)
 	case up.Protocol == v1alpha1.ProtocolHTTPS && spec.TLSMode() == v1alpha1.ModePassthrough:
 		v.fail(at+".protocol", "https is TLS that Sluice originates, and in tls.mode Passthrough it originates none")
 	}
@@ -235,8 +247,8 @@ func (v *validation) idleTimeout(path string, spec *v1alpha1.EgressPolicySpec, p
 	case err != nil:
 		v.fail(path, "%v", err)
 	case port.IdleTimeout == "":
-	case port.Protocol == v1alpha1.ProtocolHTTP:
-		v.fail(path, "is for connections whose bytes are carried as they are; on http port %d requests are read", port.Port)
+	case takesPlainHTTP(port.Protocol):
+		v.fail(path, "is for connections whose bytes are carried as they are; on %s port %d requests are read", port.Protocol, port.Port)
 	case port.Protocol == v1alpha1.ProtocolHTTPS && spec.TLSMode() == v1alpha1.ModeOriginate:
 		v.fail(path, "is for connections whose bytes are carried as they are; on https port %d with tls.mode Originate requests are read", port.Port)
 	}

@@ -53,14 +53,12 @@ func (v *validation) egressRulePorts(spec *istio.EgressRuleSpec) {
 			v.fail(at+".port", "duplicate port: %d", port.Port)
 		}
 		seen[port.Port] = true
-		switch protocol := strings.ToLower(port.Protocol); protocol {
+		switch strings.ToLower(port.Protocol) {
 		case "tcp", "mongo":
 		case "http", "https", "http2", "grpc":
 			if istio.IsCIDR(service) {
 				v.fail(at+".protocol", "Only the following protocols can be defined for CIDR destination service notation: TCP,Mongo. "+
 					"This rule - port: %d protocol: %s destination.service: %s", port.Port, port.Protocol, service)
-			} else if protocol == "http2" || protocol == "grpc" {
-				v.fail(at+".protocol", "protocol %s is not supported yet", port.Protocol)
 			}
 		default:
 			v.fail(at+".protocol", "egress rule support is available only for the following protocols: HTTP,HTTP2,GRPC,HTTPS,TCP,Mongo")

@@ -31,7 +31,7 @@ func (v *validation) meshService(spec *v1alpha1.MeshServiceSpec) {
 			portNames[port.Name] = true
 		}
 		switch port.Protocol {
-		case "", v1alpha1.ProtocolHTTP, "http2", "grpc", v1alpha1.ProtocolTCP:
+		case "", v1alpha1.ProtocolHTTP, v1alpha1.ProtocolHTTP2, v1alpha1.ProtocolGRPC, v1alpha1.ProtocolTCP:
 		case v1alpha1.ProtocolHTTPS, v1alpha1.ProtocolTLS, v1alpha1.ProtocolMongo, "udp", "quic", "redis":
 			v.fail(at+".protocol", "protocol %s is not supported yet for a service", port.Protocol)
 		default:

@@ -120,6 +120,8 @@ func (w *warnings) consent(verb string, prefix netip.Prefix) {
 // port warns of a protocol that the servers of a well-known port do not speak.
 func (w *warnings) port(port int32, protocol string) {
 	switch {
+	case port == 443 && speaksHTTP2(protocol):
+		w.warn("has port: 443 protocol: %s, which is HTTP/2 without TLS: servers on port 443 mostly speak TLS, for which write protocol: https", protocol)
 	case port == 443 && protocol == v1alpha1.ProtocolHTTP:
 		w.warn("has port: 443 protocol: http, which takes plain HTTP only and sends it on without TLS: servers on port 443 mostly speak TLS, for which write protocol: https")
 	case port == 80 && protocol == v1alpha1.ProtocolHTTPS:

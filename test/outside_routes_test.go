@@ -26,11 +26,18 @@ metadata: {name: httpbins}
 spec:
   destination: {service: "*.httpbin.org"}
   ports: [{port: 80, protocol: http}]
+---
+apiVersion: config.istio.io/v1alpha2
+kind: EgressRule
+metadata: {name: nghttp2}
+spec:
+  destination: {service: nghttp2.org}
+  ports: [{port: 80, protocol: http2}]
 `
 
 // What Istio 0.5 held of route rules on hosts outside: faults on a host, on a wildcard and
 // where TLS is originated, appended headers, redirects to another path and another host,
-// rewrites, and the time-out of its task. Rules of protocol http2 are not supported yet.
+// rewrites, the time-out of its task, and a fault on a rule of protocol http2.
 func TestRouteRulesOnHostsOutsideDoWhatTheyDidInIstio(t *testing.T) {
 	curl, err := exec.LookPath("curl")
 	if err != nil {
@@ -62,6 +69,7 @@ func TestRouteRulesOnHostsOutsideDoWhatTheyDidInIstio(t *testing.T) {
 		{"{destination: {service: httpbin.org}, httpFault: {abort: {percent: 100, httpStatus: 418}}}", []string{"http://httpbin.org/headers"}, []string{" 418"}},
 		{`{destination: {service: "*.httpbin.org"}, httpFault: {abort: {percent: 100, httpStatus: 418}}}`, []string{"http://www.httpbin.org/headers"}, []string{" 418"}},
 		{"{destination: {service: httpbin.org}, httpFault: {abort: {percent: 100, httpStatus: 418}}}", []string{"http://httpbin.org:443/headers"}, []string{" 418"}},
+		{"{destination: {service: nghttp2.org}, httpFault: {abort: {percent: 100, httpStatus: 418}}}", []string{"http://nghttp2.org/"}, []string{" 418"}},
 		{"{destination: {service: httpbin.org}, appendHeaders: {istio-custom-header1: user-defined-value1, istio-custom-header2: user-defined-value2}}",
 			[]string{"http://httpbin.org/headers"}, []string{`"Istio-Custom-Header1":["user-defined-value1"]`, `"Istio-Custom-Header2":["user-defined-value2"]`, " 200"}},
 		{"{destination: {service: httpbin.org}, match: {request: {headers: {uri: {exact: /post}}}}, redirect: {uri: /headers}}",

@@ -46,9 +46,9 @@ type EgressRuleSpec struct {
 type Port struct {
 	// Port is a number from 1 to 65535.
 	Port int32 `json:"port,omitempty"`
-	// Protocol is http, https, tcp or mongo, in any case (http2 and grpc: not supported yet). A CIDR
-	// takes tcp and mongo alone. On an https port TLS is originated for plain HTTP, and passed
-	// through by its SNI.
+	// Protocol is http, http2, grpc, https, tcp or mongo, in any case. A CIDR takes tcp and mongo
+	// alone. On an https port TLS is originated for plain HTTP, and passed through by its SNI; on
+	// an http2 or grpc port the server is spoken to in HTTP/2, whatever the client speaks.
 	Protocol string `json:"protocol,omitempty"`
 }
 

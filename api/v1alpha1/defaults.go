@@ -18,6 +18,8 @@ const (
 	TLS13 = "1.3"
 
 	ProtocolHTTP  = "http"
+	ProtocolHTTP2 = "http2"
+	ProtocolGRPC  = "grpc"
 	ProtocolHTTPS = "https"
 	ProtocolTLS   = "tls"
 	ProtocolTCP   = "tcp"

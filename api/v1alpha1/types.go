@@ -75,14 +75,16 @@ type EgressDestinations struct {
 type EgressPort struct {
 	// Port is a number from 1 to 65535.
 	Port int32 `json:"port"`
-	// Protocol is http, https, tls, tcp or mongo (http2, grpc, udp, quic: not supported yet).
+	// Protocol is http, http2, grpc, https, tls, tcp or mongo (udp, quic: not supported yet). On an
+	// http2 or grpc port the server is spoken to in HTTP/2 by prior knowledge, whatever the client
+	// speaks.
 	Protocol string `json:"protocol"`
 	// IdleTimeout is how long a connection whose bytes are carried as they are (tcp, mongo, and TLS
 	// that is passed through) may move nothing, either way, before it is reset: a duration from 1s
 	// to 168h. Default: 1h. It counts for connections that begin after it was set.
 	IdleTimeout string `json:"idleTimeout,omitempty"`
-	// Upstream is where requests go outside, where that is not what the workload speaks: an http
-	// port alone has one. Absent: to port, as protocol says.
+	// Upstream is where requests go outside, where that is not what the workload speaks: an http,
+	// http2 or grpc port alone has one. Absent: to port, as protocol says.
 	Upstream *UpstreamPort `json:"upstream,omitempty"`
 }
 
@@ -90,7 +92,8 @@ type EgressPort struct {
 type UpstreamPort struct {
 	// Port is a number from 1 to 65535.
 	Port int32 `json:"port"`
-	// Protocol is https, for TLS that Sluice makes, or http.
+	// Protocol is https, for TLS that Sluice makes, or what the port is: http, or http2 or grpc.
+	// An http2 or grpc port that leads to https has the server choose HTTP/2 by ALPN.
 	Protocol string `json:"protocol"`
 }
 

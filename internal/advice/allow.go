@@ -26,7 +26,7 @@ const MaxAllowPorts = 64
 // ParseAllow reads the short form of a rule, as the flag --allow takes it:
 // HOST[:PORT[/PROTOCOL]][,PORT[/PROTOCOL]]..., where HOST is a name, a wildcard, an
 // address or a range of addresses (an IPv6 one in brackets when a port follows:
-// [2001:db8::/32]:443), and PROTOCOL is tcp, http, https or tls. Without a port it is
+// [2001:db8::/32]:443), and PROTOCOL is tcp, http, http2, grpc, https or tls. Without a port it is
 // 443. Without a protocol port 443 is https, 80 is http, and any other tcp, which relays
 // whatever is spoken there. A URL of http or https without a path is read as its host
 // and port.
@@ -192,7 +192,7 @@ func protocolOf(port uint16) policy.Protocol {
 func allowedProtocol(word string) (policy.Protocol, error) {
 	protocol, err := policy.ParseProtocol(word)
 	if err != nil || !isShort(protocol) {
-		return policy.ProtocolNone, fmt.Errorf("protocol %q is not one of tcp, http, https, tls", word)
+		return policy.ProtocolNone, fmt.Errorf("protocol %q is not one of tcp, http, http2, grpc, https, tls", word)
 	}
 	return protocol, nil
 }
@@ -200,7 +200,7 @@ func allowedProtocol(word string) (policy.Protocol, error) {
 // isShort reports whether the short form has the protocol.
 func isShort(p policy.Protocol) bool {
 	switch p {
-	case policy.ProtocolTCP, policy.ProtocolHTTP, policy.ProtocolHTTPS, policy.ProtocolTLS:
+	case policy.ProtocolTCP, policy.ProtocolHTTP, policy.ProtocolHTTP2, policy.ProtocolGRPC, policy.ProtocolHTTPS, policy.ProtocolTLS:
 		return true
 	}
 	return false

@@ -80,8 +80,8 @@ func TestTheShortFormOfARule(t *testing.T) {
 		"a.example:80,80": "port 80 is given twice", "a.example:80,": "port", "a.example:,80": "port", "a.example:" + strings.TrimSuffix(strings.Repeat("1,", 70), ","): "twice",
 		"10.0.0.0/33": "not a valid CIDR", "10.0.0.1/8": "bits set", "::ffff:10.0.0.0/104": "IPv4-mapped",
 		"[::1]:": "port", "a..b": "", "*.*.com": "", "[2001:db8::]/32:443": "",
-		"a.example:443/": `protocol "" is not one of tcp, http, https, tls`, "a.example:443/ssh": `protocol "ssh"`, "a.example:443/mongo": `protocol "mongo"`,
-		"a.example:443/udp": `protocol "udp"`, "a.example:443/tcp/x": `protocol "tcp/x"`, "a.example/tcp": "not a valid CIDR", "a.example:443/path": "tcp, http, https, tls",
+		"a.example:443/": `protocol "" is not one of tcp, http, http2, grpc, https, tls`, "a.example:443/ssh": `protocol "ssh"`, "a.example:443/mongo": `protocol "mongo"`,
+		"a.example:443/udp": `protocol "udp"`, "a.example:443/tcp/x": `protocol "tcp/x"`, "a.example/tcp": "not a valid CIDR", "a.example:443/path": "tcp, http, http2, grpc, https, tls",
 	} {
 		if r, err := ParseAllow(text); err == nil || !strings.Contains(err.Error(), "--allow "+text) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q was read as %+v, %v", text, r, err)

@@ -64,7 +64,7 @@ func (a *asked) requestRules() []policy.Member {
 		}
 		carries := func(p policy.Port) bool {
 			return p.Port == a.verdict.Port &&
-				(p.Protocol == policy.ProtocolHTTP || p.Protocol == policy.ProtocolHTTPS && rule.TLS.Mode != policy.TLSPassthrough)
+				(p.Protocol.TakesPlainHTTP() || p.Protocol == policy.ProtocolHTTPS && rule.TLS.Mode != policy.TLSPassthrough)
 		}
 		if at := slices.IndexFunc(rule.Ports, carries); at >= 0 {
 			list = append(list, policy.Member{Rule: rule, Protocol: rule.Ports[at].Protocol})

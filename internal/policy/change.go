@@ -142,8 +142,8 @@ func (r *Rule) check() error {
 			return fmt.Errorf("protocol %s on port %d: not supported yet", port.Protocol, port.Port)
 		case port.IdleTimeout < 0:
 			return fmt.Errorf("idle timeout %s on port %d", port.IdleTimeout, port.Port)
-		case port.Upstream != (Upstream{}) && (port.Protocol != ProtocolHTTP || port.Upstream.Port == 0 || port.Upstream.Protocol != ProtocolHTTP && port.Upstream.Protocol != ProtocolHTTPS):
-			return fmt.Errorf("%s port %d leads to %s port %d: an http port alone leads to another, which is http or https", port.Protocol, port.Port, port.Upstream.Protocol, port.Upstream.Port)
+		case port.Upstream != (Upstream{}) && (port.Upstream.Port == 0 || !port.Protocol.leadsTo(port.Upstream.Protocol)):
+			return fmt.Errorf("%s port %d leads to %s port %d: an http port leads to one that is http or https, an http2 or grpc port to one that is http2, grpc or https, and no other leads elsewhere", port.Protocol, port.Port, port.Upstream.Protocol, port.Upstream.Port)
 		case port.Upstream.Protocol == ProtocolHTTPS && r.TLS.Mode == TLSPassthrough:
 			return fmt.Errorf("TLS is originated to port %d, and the TLS mode is Passthrough", port.Upstream.Port)
 		}

@@ -394,9 +394,8 @@ func TestNamesReportsWhatRulesNameMoreSpecificallyThanAny(t *testing.T) {
 
 func TestNewSetRefusesWhatItCannotCarry(t *testing.T) {
 	for want, r := range map[string]Rule{
-		"protocol udp on port 53: not supported yet":    rule("r", "a.example", "53/udp"),
-		"protocol http2 on port 443: not supported yet": rule("r", "a.example", "443/http2"),
-		`TLS mode "Intercept": not supported yet`:       rule("r", "a.example", "443/https").mode("Intercept"),
+		"protocol udp on port 53: not supported yet": rule("r", "a.example", "53/udp"),
+		`TLS mode "Intercept": not supported yet`:    rule("r", "a.example", "443/https").mode("Intercept"),
 		"port 0":                        {ID: "r", Hosts: []names.Pattern{names.MustParsePattern("*")}, Ports: []Port{{Port: 0, Protocol: ProtocolTCP}}},
 		"an address range is not valid": {ID: "r", CIDRs: []netip.Prefix{{}}, Ports: []Port{{Port: 1, Protocol: ProtocolTCP}}},
 		fmt.Sprintf("more than %d dest", MaxEntries): {ID: "r", Hosts: make([]names.Pattern, 1<<11), Ports: make([]Port, 1<<11)},

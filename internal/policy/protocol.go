@@ -67,10 +67,28 @@ func (p Protocol) Transport() Transport {
 // isTCPFamily reports whether p relays any bytes.
 func (p Protocol) isTCPFamily() bool { return p == ProtocolTCP || p == ProtocolMongo }
 
+// SpeaksHTTP2 reports whether a server is spoken to in HTTP/2, whatever its client speaks.
+func (p Protocol) SpeaksHTTP2() bool { return p == ProtocolHTTP2 || p == ProtocolGRPC }
+
+// TakesPlainHTTP reports whether requests in the clear, and nothing else, are taken on a port.
+func (p Protocol) TakesPlainHTTP() bool { return p == ProtocolHTTP || p.SpeaksHTTP2() }
+
+// leadsTo reports whether requests of a port of p may go to a port outside where another
+// protocol is spoken: a port of HTTP/2 stays one.
+func (p Protocol) leadsTo(outside Protocol) bool {
+	switch {
+	case outside == ProtocolHTTPS:
+		return p.TakesPlainHTTP()
+	case p == ProtocolHTTP:
+		return outside == ProtocolHTTP
+	}
+	return p.SpeaksHTTP2() && outside.SpeaksHTTP2()
+}
+
 // isBuilt reports whether the gate can carry p. The others are refused by NewSet.
 func (p Protocol) isBuilt() bool {
 	switch p {
-	case ProtocolHTTP, ProtocolHTTPS, ProtocolTLS, ProtocolTCP, ProtocolMongo:
+	case ProtocolHTTP, ProtocolHTTPS, ProtocolHTTP2, ProtocolGRPC, ProtocolTLS, ProtocolTCP, ProtocolMongo:
 		return true
 	}
 	return false
@@ -87,6 +105,6 @@ func (s protocols) only(of protocols) bool { return s&^of == 0 }
 
 const (
 	tcpFamily  protocols = 1<<ProtocolTCP | 1<<ProtocolMongo
-	takesHTTP  protocols = 1<<ProtocolHTTP | 1<<ProtocolHTTPS
+	takesHTTP  protocols = 1<<ProtocolHTTP | 1<<ProtocolHTTPS | 1<<ProtocolHTTP2 | 1<<ProtocolGRPC
 	takesHello protocols = 1<<ProtocolHTTPS | 1<<ProtocolTLS
 )

@@ -37,11 +37,11 @@ type Port struct {
 	IdleTimeout time.Duration `json:"idleTimeout,omitempty"`
 
 	// Upstream is where requests go where that is another port, or with TLS of ours; zero:
-	// to Port. An http port alone has one.
+	// to Port. An http, http2 or grpc port alone has one.
 	Upstream Upstream `json:"upstream,omitzero"`
 }
 
-// Upstream is a port outside and what is spoken there: http or https.
+// Upstream is a port outside and what is spoken there: http, http2, grpc or https.
 type Upstream struct {
 	Port     uint16   `json:"port"`
 	Protocol Protocol `json:"protocol"`

@@ -56,8 +56,8 @@ type judgement struct {
 }
 
 // judge returns the first rule that carries what was sniffed, or why none does.
-// Where a rule of the tier is meant for what was sniffed (http and https for
-// HTTP, https and tls for TLS), those for tcp do not count: a path rule must not
+// Where a rule of the tier is meant for what was sniffed (http, https, http2 and
+// grpc for HTTP, https and tls for TLS), those for tcp do not count: a path rule must not
 // be walked around by calling the same bytes tcp.
 func (t *tier) judge(c *Chain) judgement {
 	denied := judgement{reason: refusal.ProtocolMismatch}
@@ -109,7 +109,7 @@ func (d *candidate) carry(c *Chain, meant bool) (Treatment, refusal.Reason) {
 		}
 		return treatment, ""
 	case c.Sniffed == ClientHello:
-		if d.protocol == ProtocolHTTP || mode == TLSOriginate || d.rule.NeedsRequest() {
+		if d.protocol.TakesPlainHTTP() || mode == TLSOriginate || d.rule.NeedsRequest() {
 			return Refuse, refusal.ProtocolMismatch
 		}
 		// No SNI exists for an address (RFC 6066 section 3): its certificate names it.

@@ -50,6 +50,8 @@ func TestAPortThatCannotLeadElsewhereIsRefused(t *testing.T) {
 		"https inside":          leading("r", "a.example.com", Port{Port: 443, Protocol: ProtocolHTTPS, Upstream: Upstream{8443, ProtocolHTTPS}}),
 		"tcp inside":            leading("r", "a.example.com", Port{Port: 5432, Protocol: ProtocolTCP, Upstream: Upstream{5433, ProtocolHTTP}}),
 		"tcp outside":           leading("r", "a.example.com", Port{Port: 80, Protocol: ProtocolHTTP, Upstream: Upstream{80, ProtocolTCP}}),
+		"HTTP/2 to HTTP/1.1":    leading("r", "a.example.com", Port{Port: 80, Protocol: ProtocolHTTP2, Upstream: Upstream{81, ProtocolHTTP}}),
+		"HTTP/1.1 to HTTP/2":    leading("r", "a.example.com", Port{Port: 80, Protocol: ProtocolHTTP, Upstream: Upstream{81, ProtocolGRPC}}),
 		"port 0 outside":        leading("r", "a.example.com", Port{Port: 80, Protocol: ProtocolHTTP, Upstream: Upstream{0, ProtocolHTTPS}}),
 		"nothing is originated": leading("r", "a.example.com", Port{Port: 80, Protocol: ProtocolHTTP, Upstream: Upstream{443, ProtocolHTTPS}}).mode(TLSPassthrough),
 	} {

@@ -200,7 +200,7 @@ func (list addrRanges) judge(say func(*tier) judgement) (judgement, error) {
 	// Inner ranges stand behind outer ones: backwards, what is inside comes first.
 	for i, r := range slices.Backward(list) {
 		j := &said[i]
-		r.allowed = j.rule != nil && j.reason == "" && j.treatment == lead.treatment && j.upstream == lead.upstream && sameSettings(j.rule, lead.rule)
+		r.allowed = j.rule != nil && j.reason == "" && j.likewise(&lead)
 		r.whole = r.allowed && !slices.ContainsFunc(r.inside, func(inner *addrRange) bool { return !inner.whole })
 	}
 	defer func() {
@@ -261,6 +261,11 @@ func halves(p netip.Prefix) (low, high netip.Prefix) {
 	bytes[p.Bits()/8] |= 0x80 >> (p.Bits() % 8)
 	upper, _ := netip.AddrFromSlice(bytes)
 	return netip.PrefixFrom(p.Addr(), bits), netip.PrefixFrom(upper, bits)
+}
+
+// likewise reports whether what j carries is carried as lead carries it.
+func (j *judgement) likewise(lead *judgement) bool {
+	return j.treatment == lead.treatment && j.protocol.SpeaksHTTP2() == lead.protocol.SpeaksHTTP2() && j.upstream == lead.upstream && sameSettings(j.rule, lead.rule)
 }
 
 // sameSettings reports whether a verdict that names a may stand for b as well.

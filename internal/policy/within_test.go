@@ -36,6 +36,18 @@ func TestANarrowerRangeThatSaysOtherwiseIsCutOut(t *testing.T) {
 	}
 }
 
+// What is spoken to a server is the rule's that allows its address: where ranges say HTTP/2 and
+// HTTP/1.1, a name is dialled within those of the first rule alone.
+func TestANameIsNotDialledWhereItsRuleSpeaksAnotherVersion(t *testing.T) {
+	s := newSet(t, rule("a", "10.1.0.0/16", "80/http2"), rule("b", "10.2.0.0/16", "80/http"), rule("c", "10.3.0.0/16", "80/grpc"))
+	v := check(t, s, "a request", dialled("a.example", 80).get("a.example", "/"), "forward by a")
+	for addr, want := range map[string]bool{"10.1.0.1": true, "10.2.0.1": false, "10.3.0.1": true} {
+		if got := contains(v.Consent.Ranges(), netip.MustParseAddr(addr)); got != want || !v.Protocol.SpeaksHTTP2() {
+			t.Errorf("%s within: %t, want %t; spoken is %s", addr, got, want, v.Protocol)
+		}
+	}
+}
+
 func contains(ranges []netip.Prefix, addr netip.Addr) bool {
 	for _, r := range ranges {
 		if r.Contains(addr) {

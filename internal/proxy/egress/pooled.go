@@ -66,11 +66,13 @@ func (g *allowed) sameRequest(rule *policy.Rule, c *policy.Chain) bool {
 	return g.chain.HTTPS == c.HTTPS && (len(rule.HTTP) == 0 || g.chain.Method == c.Method && g.chain.Path == c.Path && g.chain.Upgrade == c.Upgrade)
 }
 
-// versionsOf is which versions of HTTP are spoken with the server of a request that passes.
-// One of HTTP/2 in the clear came by prior knowledge of that server, which is asked for it
-// likewise; where TLS is ours to begin, the server chooses.
+// versionsOf is which versions of HTTP are spoken with the server of a request that passes:
+// HTTP/2 where its rule says so. Elsewhere one of HTTP/2 in the clear came by prior knowledge of
+// that server, which is asked for it likewise; where TLS is ours to begin, the server chooses.
 func versionsOf(v *policy.Verdict, known bool) upstream.Versions {
 	switch {
+	case v.Protocol.SpeaksHTTP2():
+		return upstream.HTTP2
 	case !known:
 		return upstream.HTTP11
 	case v.Treatment == policy.Originate:

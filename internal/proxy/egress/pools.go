@@ -163,6 +163,9 @@ func (w *Way) fateOf(key poolKey, of *pool, s *snapshot.Snapshot) pools.Fate {
 	case of.leads(v.Consent):
 		return pools.Abort
 	}
+	if v.Protocol.SpeaksHTTP2() && of.spoken != upstream.HTTP2 {
+		return pools.End // the rule says now what its server speaks
+	}
 	if now, _, err := w.key(s, &v, of.spoken); err != nil || now != key || !sameTarget(of, &pool{target: w.target(&v)}) {
 		return pools.End
 	}

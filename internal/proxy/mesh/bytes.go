@@ -5,7 +5,6 @@ import (
 	"net"
 	"time"
 
-	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/record"
 	"sluice.dev/sluice/internal/refusal"
@@ -23,11 +22,6 @@ func (c *connection) bytes(ctx context.Context, said []byte, release func()) {
 	}
 }
 
-// speaksHTTP reports whether there are requests alone on a port.
-func speaksHTTP(p policy.Protocol) bool {
-	return p == policy.ProtocolHTTP || p == policy.ProtocolHTTP2 || p == policy.ProtocolGRPC
-}
-
 // reached is what came of a decision about the connection as a whole.
 type reached struct {
 	Decision
@@ -42,7 +36,7 @@ type reached struct {
 func (c *connection) reach(ctx context.Context) (r reached) {
 	r.Decision = c.way.decide(c.conn.Snapshot(), c.to, route.Request{Ends: route.Ends{Source: c.way.caller.V4, Destination: c.dialled}})
 	if service := r.Snapshot.Service(c.to.Service); service != nil {
-		if spoken, _ := service.Find(c.to.Port); speaksHTTP(spoken) && r.Verdict.Passes() {
+		if spoken, _ := service.Find(c.to.Port); spoken.TakesPlainHTTP() && r.Verdict.Passes() {
 			r.Verdict = r.Verdict.Denied(refusal.ProtocolMismatch)
 			r.hold.release()
 		}

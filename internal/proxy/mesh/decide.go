@@ -92,7 +92,7 @@ func spokenOn(s *snapshot.Snapshot, of names.Name, port uint16) policy.Protocol 
 // versionsOf is in which versions of HTTP the servers of a port are spoken to: in HTTP/2 where
 // that is spoken there, or where the client of a request knows it.
 func versionsOf(spoken policy.Protocol, known bool) upstream.Versions {
-	if known || spoken == policy.ProtocolHTTP2 || spoken == policy.ProtocolGRPC {
+	if known || spoken.SpeaksHTTP2() {
 		return upstream.HTTP2
 	}
 	return upstream.HTTP11

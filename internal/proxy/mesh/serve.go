@@ -42,7 +42,7 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn, place snapshot.Place, 
 	}
 	spoken, served := service.Find(port)
 	switch {
-	case speaksHTTP(spoken):
+	case spoken.TakesPlainHTTP():
 		if !c.sniffed(ctx, sniff.DefaultSilence) { // bytes are refused: reach
 			c.http(ctx, nil)
 		}

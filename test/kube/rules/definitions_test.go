@@ -107,7 +107,7 @@ func TestKubectlExplainsEveryField(t *testing.T) {
 		}
 	}
 	for path, says := range map[string]string{
-		"egresspolicy.spec.to.ports.protocol": "Protocol is http, https, tls, tcp or mongo",
+		"egresspolicy.spec.to.ports.protocol": "Protocol is http, http2, grpc, https, tls, tcp or mongo",
 		"er.spec.useEgressProxy":              "refused, as it was in Istio 0.5",
 		"mc.spec.outboundDefault":             "is what happens to traffic that no rule allows",
 		"egp.status.conditions.type":          "Accepted, Programmed or Warning",
