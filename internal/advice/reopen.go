@@ -14,15 +14,19 @@ import (
 type Reopened struct {
 	Title string
 	Then  Explanation
-	// Now is what the rules of the snapshot say, where that is something else, or
-	// where it is not known whether those rules decided then.
+	// Now is what the rules of now say, where that is something else, or where it is not
+	// known whether those rules decided then.
 	Now *Explanation
+	// ByRules says that rules decide about it, as about no message that is malformed.
+	ByRules bool
+	// Since says what has changed; "" where the rules of now are not known.
+	Since string
 }
 
-// Reopen explains what a record tells of, as Answer explains a question. snapshot is
-// what the workload runs now, nil where that is not known: then what the record holds
-// is said, and no more.
-func Reopen(r *record.Record, snapshot *wire.Snapshot, workload wire.Workload) (Reopened, error) {
+// Reopen explains what a record tells of, as Answer explains a question. then is what
+// was in force when it was decided, and now what is: the same one where nothing changed,
+// nil where it is not known. What neither says is told as the record holds it.
+func Reopen(r *record.Record, then, now *wire.Snapshot, workload wire.Workload) (Reopened, error) {
 	q, ok := OfRecord(r)
 	opened := Reopened{Title: q.Title, Then: ofRecord(r, &q)}
 	if !ok {
@@ -31,31 +35,55 @@ func Reopen(r *record.Record, snapshot *wire.Snapshot, workload wire.Workload) (
 			opened.Title = "a question to DNS for the " + r.Question + " records of " + printable(r.Dialled)
 		}
 	}
-	if !ok || snapshot == nil || r.Reason.Group() == refusal.ByMessage {
+	if !ok || r.Reason.Group() == refusal.ByMessage || r.Verdict == record.Pending {
 		return opened, nil
 	}
-	now, err := Answer(q, snapshot, workload)
-	if errors.As(err, new(*QuestionError)) { // the name is a service of the mesh meanwhile
-		q.Answers = nil
-		now, err = Answer(q, snapshot, workload)
-	}
+	opened.ByRules = true
+	again, err := decideAgain(r, q, then, workload)
 	if err != nil {
 		return opened, err
 	}
-	if foundLater(r.Reason) && now.Passes() && r.Direction != record.Mesh {
-		set, err := setOf(snapshot)
-		if err != nil {
+	today := again
+	if then == nil || now == nil || then.Version != now.Version {
+		if today, err = decideAgain(r, q, now, workload); err != nil {
 			return opened, err
 		}
-		v := set.Decide(&q.Chain)
-		now = Explain(set, &q.Chain, v.Denied(r.Reason), Options{Namespace: workload.Namespace, Labels: workload.Labels})
 	}
-	if saysTheSame(&now, r) {
-		opened.Then = now
-	} else {
-		opened.Now = &now
+	switch {
+	case again != nil && saysTheSame(again, r):
+		opened.Then = *again
+	case again == nil && today != nil && saysTheSame(today, r):
+		opened.Then = *today
 	}
+	if today != nil && !saysTheSame(today, r) {
+		opened.Now = today
+	}
+	opened.Since = since(r, &opened.Then, again, today, then, now)
 	return opened, nil
+}
+
+// decideAgain decides what a record tells of by the rules of a snapshot; nil without one.
+func decideAgain(r *record.Record, q Question, snapshot *wire.Snapshot, workload wire.Workload) (*Explanation, error) {
+	if snapshot == nil {
+		return nil, nil
+	}
+	e, err := Answer(q, snapshot, workload)
+	if errors.As(err, new(*QuestionError)) { // the name is a service of the mesh by these
+		q.Answers = nil
+		e, err = Answer(q, snapshot, workload)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if foundLater(r.Reason) && e.Passes() && r.Direction != record.Mesh {
+		set, err := setOf(snapshot)
+		if err != nil {
+			return nil, err
+		}
+		v := set.Decide(&q.Chain)
+		e = Explain(set, &q.Chain, v.Denied(r.Reason), Options{Namespace: workload.Namespace, Labels: workload.Labels})
+	}
+	return &e, nil
 }
 
 // foundLater reports whether a denial is found only once something was done about

@@ -105,7 +105,7 @@ func TestTheRouteOfARecordIsThatOfTheRuleThatItFollowed(t *testing.T) {
 		opened, err := Reopen(&record.Record{
 			Direction: record.Mesh, Dialled: "reviews.default.svc.cluster.local", Port: 9080, Sniffed: policy.HTTP, Host: "reviews:9080", Method: "GET", Path: "/",
 			Verdict: record.Allowed, Rule: rule,
-		}, s, wire.Workload{Namespace: "default"})
+		}, nil, s, wire.Workload{Namespace: "default"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +167,7 @@ func TestTheRouteOfARequestToAHostOutsideIsExplained(t *testing.T) {
 	opened, err := Reopen(&record.Record{
 		Direction: record.Egress, Dialled: "a.example.com", Port: 80, Sniffed: policy.HTTP, Host: "a.example.com", Method: "GET", Path: "/",
 		Verdict: record.Allowed, Rule: "egress-rule/default/a", Route: "slow",
-	}, s, wire.Workload{Namespace: "default"})
+	}, nil, s, wire.Workload{Namespace: "default"})
 	if err != nil || opened.Then.Route == nil || opened.Then.Route.Rule != "slow" {
 		t.Errorf("a record is not explained by the rule that it followed: %+v, %v", opened.Then, err)
 	}

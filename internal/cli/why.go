@@ -42,8 +42,9 @@ be seen, and the smallest rule that would allow it, ready to paste. The server d
 proxy's own code on the snapshot that the workload's proxy acknowledged.
 
 With an ID, which stands in a denial, a log line and in sluice flows, it says the same of that
-decision, and what came of it, as long as its proxy keeps it (the last 4,096). With the name of a
-rule, such as egress-rule/default/googleapis, it says what sluice describe does. With --rules, --allow
+decision, and what came of it, as long as its proxy keeps it (the last 4,096) or the server (the last
+hour). It is decided again by the rules that were in force then, which the server keeps for 24 hours,
+and by today's, and the difference is said. With the name of a rule, such as egress-rule/default/googleapis, it says what sluice describe does. With --rules, --allow
 or --preset it needs no server and decides by those.
 
 Of a call to a service of the mesh it says what the route rules do with it: which rule matches, where
@@ -222,6 +223,9 @@ func (o *whyOptions) open(cmd *cobra.Command, client *rest.Client, id string) er
 	}
 	var b strings.Builder
 	writeWhy(&b, &opened.Why, &opened.Flow)
+	if opened.Since != "" {
+		fmt.Fprintf(&b, "\nSince then: %s\n", opened.Since)
+	}
 	if opened.Now != nil {
 		b.WriteString("\nBy the rules of now:\n\n")
 		writeWhy(&b, opened.Now, nil)

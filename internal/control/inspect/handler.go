@@ -22,12 +22,13 @@ const defaultFlows = 100
 // that stopped reading does not hold a place for ever.
 const flowWrite = 10 * time.Second
 
-// Config is what the endpoints report. All of it but Keeper is required.
+// Config is what the endpoints report. All of it but Past and Keeper is required.
 type Config struct {
 	Version  Version
 	Census   Census
 	Data     DataPlane
 	Compiler Compiler
+	Past     Past                                 // nil: of no version is known what it said
 	Keeper   Keeper                               // nil: no flows are kept
 	Rules    func() (revision int64, objects int) // compiled last, and in the store
 

@@ -133,7 +133,10 @@ type Why struct {
 type Opened struct {
 	Why
 	Flow record.Record `json:"flow"` // what came of it, and when
-	// Now is the verdict of the snapshot that the workload runs now, where the rules
-	// say something else by now.
+	// Now is the verdict of the snapshot that the workload runs now, or would run, where the
+	// rules say something else by now.
 	Now *Why `json:"now,omitempty"`
+	// Since says what has changed, as sentences: whether the rules that decided still hold, what
+	// today's say, and whether what was in force then is known.
+	Since string `json:"since,omitempty"`
 }

@@ -32,6 +32,15 @@ type DataPlane interface {
 	Flow(ctx context.Context, id record.ID) (found record.Record, ok bool, err error)
 }
 
+// Past is what workloads ran before.
+type Past interface {
+	// Snapshot is what a version said; the error says why that is not known any more. It is
+	// shared and never changes.
+	Snapshot(version string) (*wire.Snapshot, error)
+	// Workload is what a workload was when it last ran.
+	Workload(instance string) (workload wire.Workload, ok bool)
+}
+
 // Compiler compiles the current rules for a workload that need not be connected.
 type Compiler interface {
 	SnapshotFor(workload wire.Workload) (*wire.Snapshot, error)

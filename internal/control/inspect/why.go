@@ -2,9 +2,11 @@ package inspect
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -183,27 +185,72 @@ func (e *endpoints) open(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, opened)
 }
 
-// reopen explains a decision by the rules that its workload runs now, where it still
-// runs and they say what was decided then; else by what the record tells.
+// reopen explains a decision by the rules that were in force then, where they are known,
+// and by those of now.
 func (e *endpoints) reopen(found *record.Record) (*Opened, error) {
-	var workload wire.Workload
-	var snapshot *wire.Snapshot
-	there := e.Census.Now()
-	// The workload may have left meanwhile, or run nothing yet.
-	if live, ok, err := there.Find(found.Workload, ""); err == nil && ok && live.Instance == found.Workload {
-		workload, snapshot = live, e.Data.Snapshot(live.Namespace, live.Instance)
+	workload, now, why := e.today(found.Workload)
+	then := now
+	missing := ""
+	if now == nil || now.Version != found.Snapshot {
+		then, missing = e.then(found)
 	}
-	decision, err := advice.Reopen(found, snapshot, workload)
+	decision, err := advice.Reopen(found, then, now, workload)
 	if err != nil {
 		return nil, err
 	}
 	decided := &wire.Snapshot{Version: found.Snapshot}
-	if snapshot != nil && snapshot.Version == found.Snapshot {
-		decided = snapshot
+	if then != nil {
+		decided = then
 	}
 	opened := &Opened{Why: *newWhy(found.Workload, decision.Title, decided, decision.Then), Flow: *found}
 	if decision.Now != nil {
-		opened.Now = newWhy(found.Workload, decision.Title, snapshot, *decision.Now)
+		opened.Now = newWhy(found.Workload, decision.Title, now, *decision.Now)
+	}
+	if decision.ByRules {
+		opened.Since = strings.Join(slices.DeleteFunc([]string{missing, why, decision.Since}, func(s string) bool { return s == "" }), " ")
 	}
 	return opened, nil
+}
+
+// then is the rules that decided, or the sentence that says why they are not known.
+func (e *endpoints) then(found *record.Record) (*wire.Snapshot, string) {
+	if found.Snapshot == "" {
+		return nil, "No rules were in force then."
+	}
+	err := errNoPast
+	if e.Past != nil {
+		var then *wire.Snapshot
+		if then, err = e.Past.Snapshot(found.Snapshot); err == nil {
+			return then, ""
+		}
+	}
+	return nil, fmt.Sprintf("The rules of then, version %.12s, cannot be asked again: %v.", found.Snapshot, err)
+}
+
+var errNoPast = errors.New("this server keeps no versions")
+
+// today is what a workload runs now, or would run if it was there as it last was; why says
+// why that is not what it runs, or not known.
+func (e *endpoints) today(instance string) (workload wire.Workload, now *wire.Snapshot, why string) {
+	there := e.Census.Now()
+	if live, ok, err := there.Find(instance, ""); err == nil && ok && live.Instance == instance {
+		if now = e.Data.Snapshot(live.Namespace, live.Instance); now != nil {
+			return live, now, ""
+		}
+		workload, why = live, "The workload runs no rules yet: today's are those that it will be given."
+	} else {
+		var known bool
+		if e.Past != nil {
+			workload, known = e.Past.Workload(instance)
+		}
+		if !known {
+			return workload, nil, "The workload is gone, and it is not known by which rules it would be decided today."
+		}
+		why = "The workload is gone: today's rules are those that another like it would be given."
+	}
+	now, err := e.Compiler.SnapshotFor(workload)
+	if err != nil {
+		return workload, nil, fmt.Sprintf("Today's rules are not known: %v.", err)
+	}
+	return workload, now, why
 }

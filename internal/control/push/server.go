@@ -69,7 +69,10 @@ type Config struct {
 	// Acked is called with the time from a change to the acknowledgement of a workload
 	// that was there when it happened; nil: nobody is. It must not block.
 	Acked func(took time.Duration)
-	Log   *slog.Logger // nil: nothing is logged
+	// Sent is called with what a workload is about to be sent; nil: nobody is. It must not
+	// block, nor change anything.
+	Sent func(index *wire.Index, parts []*wire.Part, workload wire.Workload)
+	Log  *slog.Logger // nil: nothing is logged
 }
 
 // Server serves the proxies' streams.

@@ -194,6 +194,9 @@ func (w *workloadStream) send(opened serverStream, out *compile.Output) error {
 	if err != nil {
 		return w.fail(opened, err)
 	}
+	if sent := w.server.config.Sent; sent != nil {
+		sent(view.Index(w.member.Workload().Instance), view.Parts, w.member.Workload())
+	}
 	for _, response := range responses {
 		if err := opened.Send(response); err != nil {
 			return err

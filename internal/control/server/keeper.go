@@ -16,6 +16,9 @@ import (
 // flowsFile, in the data folder, is what was closed lately and in the last 30 days.
 const flowsFile = "flows.db"
 
+// versionsFile, in the data folder, is what workloads ran in the last 24 hours.
+const versionsFile = "versions.jsonl"
+
 // collectEvery is the time after which proxies are asked what they closed.
 const collectEvery = 5 * time.Second
 

@@ -16,6 +16,7 @@ import (
 	"sluice.dev/sluice/internal/control/kubeapi"
 	"sluice.dev/sluice/internal/control/push"
 	"sluice.dev/sluice/internal/control/registry"
+	"sluice.dev/sluice/internal/control/versions"
 	"sluice.dev/sluice/internal/peer"
 )
 
@@ -30,7 +31,7 @@ type Store interface {
 	Len() int
 }
 
-// PlaneConfig says of what a control plane is put together. All of it but Keep and Acked is
+// PlaneConfig says of what a control plane is put together. All of it but Keep, Versions and Acked is
 // required, of Proxies and Remote one.
 type PlaneConfig struct {
 	Store   Store
@@ -40,9 +41,11 @@ type PlaneConfig struct {
 	Remote  *push.Remote       // how those of other machines do
 	Domain  string             // of the services' names; "" is compile.DefaultDomain
 	Version inspect.Version
-	Keep    *flowstore.Store         // of what was closed; nil: nothing is kept
-	Acked   func(took time.Duration) // see push.Config; may be nil
-	Log     *slog.Logger
+	Keep    *flowstore.Store // of what was closed; nil: nothing is kept
+	// Versions is the file of what workloads ran; "": that is known until the process ends.
+	Versions string
+	Acked    func(took time.Duration) // see push.Config; may be nil
+	Log      *slog.Logger
 }
 
 // Plane is a control plane, wherever its rules are kept, its workloads counted and
@@ -54,6 +57,8 @@ type Plane struct {
 	loop   *push.Loop
 	keeper *keeper // nil: nothing is kept
 
+	versions *versions.Store
+
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -64,9 +69,10 @@ func NewPlane(config PlaneConfig) (*Plane, error) {
 		return nil, errors.New("server: a field of PlaneConfig is missing")
 	}
 	p := &Plane{config: config, cancel: func() {}}
+	p.versions = versions.New(versions.Config{Path: config.Versions, Now: time.Now, InForce: p.inForce, Log: config.Log})
 	var err error
 	if p.push, err = push.New(push.Config{
-		Registry: config.Joined, Census: config.Census, Peers: config.Proxies, Remote: config.Remote, Acked: config.Acked, Log: config.Log.With("component", "push"),
+		Registry: config.Joined, Census: config.Census, Peers: config.Proxies, Remote: config.Remote, Acked: config.Acked, Sent: p.versions.Keep, Log: config.Log.With("component", "push"),
 	}); err != nil {
 		return nil, err
 	}
@@ -90,6 +96,7 @@ func (p *Plane) Start(ctx context.Context) error {
 	p.running.Go(func() { p.loop.Run(background) })
 	reporter := reporter{compiled: p.loop.Latest, acked: p.push.Acked, byAll: p.push.AckedByAll, report: p.config.Store.Report}
 	p.running.Go(func() { reporter.run(background) })
+	p.running.Go(func() { p.versions.Run(background) })
 	if p.keeper != nil {
 		p.running.Go(func() { p.keeper.run(background) })
 	}
@@ -117,7 +124,7 @@ func (p *Plane) Handler() http.Handler {
 		kept = p.keeper
 	}
 	return inspect.NewHandler(inspect.Config{
-		Keeper: kept, Version: p.config.Version, Census: p.config.Census, Data: p.push, Compiler: p.loop,
+		Past: p.versions, Keeper: kept, Version: p.config.Version, Census: p.config.Census, Data: p.push, Compiler: p.loop,
 		Rules: func() (int64, int) {
 			out, _ := p.loop.Latest()
 			return out.Revision, p.config.Store.Len()
@@ -165,4 +172,15 @@ func (p *Plane) Close() {
 	p.cancel()
 	p.push.Close()
 	p.running.Wait()
+	if err := p.versions.Close(); err != nil {
+		p.config.Log.Warn("what workloads ran is not kept", "error", err)
+	}
+}
+
+// inForce returns what workloads run, or are about to, and which they are.
+func (p *Plane) inForce() (versions, instances []string) {
+	for _, w := range p.push.Workloads() {
+		versions, instances = append(versions, w.AckedVersion, w.SentVersion), append(instances, w.Instance)
+	}
+	return versions, instances
 }

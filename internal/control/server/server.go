@@ -104,7 +104,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	}
 	s.workloads = registry.New(registry.Config{Memory: s.recall()})
 	if s.plane, err = NewPlane(PlaneConfig{
-		Store: rules, Joined: s.workloads, Census: s.workloads, Proxies: config.Peers, Keep: s.flows, Acked: config.Acked, Log: config.Log,
+		Store: rules, Joined: s.workloads, Census: s.workloads, Proxies: config.Peers, Keep: s.flows, Versions: filepath.Join(config.DataDir, versionsFile), Acked: config.Acked, Log: config.Log,
 		Version: inspect.Version{
 			Version: config.Version, Go: runtime.Version(), PID: os.Getpid(), Started: time.Now(),
 			Runtime: config.RuntimeDir, Data: config.DataDir,
