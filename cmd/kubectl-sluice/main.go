@@ -1,6 +1,7 @@
 // Command kubectl-sluice is kubectl's own verbs on the rules of a sluice-server:
 // annotate, diff, edit, explain, get, label, patch, wait. `sluice` calls it for these,
-// and kubectl finds it as its plugin (`kubectl sluice get …`). It links Kubernetes'
+// and kubectl finds it as its plugin (`kubectl sluice get …`), which is about the cluster that
+// kubectl speaks to: then it asks all of that cluster's servers. It links Kubernetes'
 // client, which `sluice` does not, so that `sluice` starts at once.
 package main
 
@@ -40,10 +41,15 @@ func main() {
 	klog.SetLogger(logr.Discard()) // of what failed, the command says what matters
 	cmdutil.BehaviorOnFatal(fatal)
 	out := &stdout.Writer{To: os.Stdout}
-	root := newRootCommand(filepath.Base(os.Args[0]), genericiooptions.IOStreams{In: os.Stdin, Out: out, ErrOut: os.Stderr})
+	name := filepath.Base(os.Args[0])
+	root := newRootCommand(name, genericiooptions.IOStreams{In: os.Stdin, Out: out, ErrOut: os.Stderr})
 	if args := os.Args[1:]; len(args) > 0 && isOther(root, args[0]) {
-		fmt.Fprintln(os.Stderr, "error:", becomeSluice(args))
-		os.Exit(1)
+		status, err := other(name != parent, args)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			status = 1
+		}
+		os.Exit(status)
 	}
 	cmdutil.CheckErr(out.Outcome(root.Execute(), false))
 }
@@ -63,15 +69,17 @@ func fatal(message string, code int) {
 // newRootCommand returns the commands; name is how they were called: sluice where that goes
 // on as this program.
 func newRootCommand(name string, streams genericiooptions.IOStreams) *cobra.Command {
-	if name != parent {
+	server := &server{plugin: name != parent}
+	if server.plugin {
 		name = "kubectl-sluice"
 	}
-	server := new(server)
 	root := &cobra.Command{
 		Use:   name,
 		Short: "The verbs of kubectl on the rules of a sluice-server",
 		Long: `The verbs of kubectl on the rules of a sluice-server. As a plugin of kubectl it takes every command
-of sluice: kubectl sluice get, kubectl sluice run, and so on.`,
+of sluice: kubectl sluice get, kubectl sluice run, and so on. It is then about the cluster of kubectl's
+current context, where there is one: status, flows, why and trace ask all servers of Sluice there.
+--server, SLUICE_SERVER or a file of sluice kubeconfig name a sluice-server of one machine in its place.`,
 		Version:       version.String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -115,6 +123,28 @@ func isOther(root *cobra.Command, word string) bool {
 		return false
 	}
 	return !slices.ContainsFunc(root.Commands(), func(c *cobra.Command) bool { return c.Name() == word })
+}
+
+// other runs a command of sluice alone.
+func other(plugin bool, args []string) (status int, err error) {
+	if !slices.Contains(slices.Concat(asking, kubectls, machines), args[0]) {
+		return 0, becomeSluice(args) // it is about no cluster
+	}
+	flags, err := flagsOf(args)
+	if err != nil {
+		return 0, err
+	}
+	about, err := targetOf(plugin, flags)
+	if err != nil {
+		return 0, err
+	}
+	if !about.cluster {
+		return 0, becomeSluice(args)
+	}
+	if err := refusal(args[0]); err != nil {
+		return 0, err
+	}
+	return onCluster(about, flags.rest)
 }
 
 // becomeSluice goes on as the sluice beside this binary, or that of PATH.

@@ -25,11 +25,13 @@ import (
 )
 
 // server is a sluice-server as kubectl's commands see a cluster
-// (genericclioptions.RESTClientGetter). No KUBECONFIG is read: which server is meant is
-// said as to every other command of sluice.
+// (genericclioptions.RESTClientGetter). No KUBECONFIG is read but by a plugin of kubectl: which
+// server is meant is said as to every other command of sluice.
 type server struct {
+	plugin     bool   // called by kubectl, and about its cluster where nothing else is said
 	address    string // of --server
 	kubeconfig string // a file, in the place of address
+	context    string // of a cluster
 	namespace  string
 	flags      *pflag.FlagSet
 
@@ -40,6 +42,9 @@ func (s *server) addFlags(flags *pflag.FlagSet) {
 	s.flags = flags
 	flags.StringVar(&s.address, "server", os.Getenv("SLUICE_SERVER"), "`ADDR` of sluice-server: its socket, its runtime folder, or a file of sluice kubeconfig (SLUICE_SERVER; default: api.sock in the runtime folder)")
 	flags.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE` of sluice kubeconfig: speak to the server that it names, over TLS")
+	if s.plugin {
+		flags.StringVar(&s.context, "context", "", "`NAME` of kubectl's context whose cluster is meant")
+	}
 	flags.StringVarP(&s.namespace, "namespace", "n", "", "namespace (default \"default\")")
 	s.discovery = sync.OnceValues(func() (discovery.CachedDiscoveryInterface, error) {
 		config, err := s.ToRESTConfig()
@@ -56,6 +61,12 @@ func (s *server) addFlags(flags *pflag.FlagSet) {
 
 // ToRESTConfig implements genericclioptions.RESTClientGetter.
 func (s *server) ToRESTConfig() (*rest.Config, error) {
+	if about, err := s.target(); err != nil || about.cluster {
+		if err != nil {
+			return nil, err
+		}
+		return about.config(s.namespace).ClientConfig()
+	}
 	address, err := s.given()
 	if err != nil {
 		return nil, err
@@ -76,6 +87,15 @@ func (s *server) ToRESTConfig() (*rest.Config, error) {
 		config.Transport = inTheClear{config.Transport, endpoint.At}
 	}
 	return config, nil
+}
+
+// target says whether a cluster is meant.
+func (s *server) target() (target, error) {
+	g := given{kubeconfig: s.kubeconfig, context: s.context}
+	if s.flags != nil && s.flags.Changed("server") {
+		g.server = s.address
+	}
+	return targetOf(s.plugin, g)
 }
 
 // given is the address that the flags say.
@@ -149,6 +169,9 @@ func (s *server) ToRESTMapper() (meta.RESTMapper, error) {
 
 // ToRawKubeConfigLoader implements genericclioptions.RESTClientGetter.
 func (s *server) ToRawKubeConfigLoader() clientcmd.ClientConfig {
+	if about, err := s.target(); err == nil && about.cluster {
+		return about.config(s.namespace)
+	}
 	namespace := s.namespace
 	if namespace == "" {
 		namespace = api.DefaultNamespace

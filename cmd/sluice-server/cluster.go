@@ -42,6 +42,7 @@ type clusterOptions struct {
 	pushListen string
 
 	webhookListen string
+	inspectListen string
 	sidecar       inject.Options
 }
 
@@ -52,6 +53,7 @@ func (o *clusterOptions) define(f *pflag.FlagSet) {
 	f.StringVar(&o.domain, "cluster-domain", environment("SLUICE_CLUSTER_DOMAIN", compile.DefaultDomain), "domain of the cluster's names (SLUICE_CLUSTER_DOMAIN)")
 	f.StringVar(&o.pushListen, "push-listen", environment("SLUICE_PUSH_LISTEN", defaultPushListen), "`ADDR`ess with a port on which the proxies of Pods are served (SLUICE_PUSH_LISTEN)")
 	f.StringVar(&o.webhookListen, "webhook-listen", environment("SLUICE_WEBHOOK_LISTEN", defaultWebhookListen), "`ADDR`ess with a port on which the cluster's API server asks about each rule that is written and each Pod that is to have a sidecar (SLUICE_WEBHOOK_LISTEN)")
+	f.StringVar(&o.inspectListen, "inspect-listen", environment("SLUICE_INSPECT_LISTEN", ""), "loopback `ADDR`ess with a port, as in 127.0.0.1:15016, on which whoever may forward ports to this Pod asks for status and flows; for a Pod alone (SLUICE_INSPECT_LISTEN)")
 	f.StringVar(&o.sidecar.Image, "sidecar-image", environment("SLUICE_SIDECAR_IMAGE", inject.ImageOf(inject.DefaultHub, version.String())), "`IMAGE` of the sidecars that Pods get when they are created (SLUICE_SIDECAR_IMAGE)")
 	f.StringVar(&o.sidecar.PullPolicy, "sidecar-pull-policy", environment("SLUICE_SIDECAR_PULL_POLICY", "IfNotPresent"), "its pull policy: Always, IfNotPresent or Never (SLUICE_SIDECAR_PULL_POLICY)")
 	f.StringVar(&o.sidecar.Server, "sidecar-server", environment("SLUICE_SIDECAR_SERVER", inject.DefaultServer), "`HOST:PORT` at which sidecars reach this server (SLUICE_SIDECAR_SERVER)")
@@ -59,7 +61,7 @@ func (o *clusterOptions) define(f *pflag.FlagSet) {
 
 // refuseClusterFlags refuses what says something of a cluster where none is named.
 func refuseClusterFlags(f *pflag.FlagSet) error {
-	for _, name := range []string{"namespace", "cluster-domain", "push-listen", "webhook-listen", "sidecar-image", "sidecar-pull-policy", "sidecar-server"} {
+	for _, name := range []string{"namespace", "cluster-domain", "push-listen", "webhook-listen", "inspect-listen", "sidecar-image", "sidecar-pull-policy", "sidecar-server"} {
 		if f.Changed(name) {
 			return fmt.Errorf("--%s is for a server on Kubernetes: say --in-cluster or --kubeconfig FILE too", name)
 		}
@@ -86,6 +88,14 @@ func (o *clusterOptions) check(all *options) error {
 	} {
 		if host, port, err := net.SplitHostPort(listen.address); err != nil || !isAddress(host) || !isPort(port) {
 			return fmt.Errorf("%s %q must be an IP address with a port, or a port of every address as in %s", listen.flag, listen.address, listen.example)
+		}
+	}
+	if o.inspectListen != "" {
+		if err := server.CheckInspectListen(o.inspectListen); err != nil {
+			return err
+		}
+		if !o.inCluster {
+			return errors.New("--inspect-listen is for a server in a Pod (--in-cluster): elsewhere everybody on the machine could ask")
 		}
 	}
 	if err := o.sidecar.Check(); err != nil {
@@ -147,7 +157,7 @@ func serveCluster(ctx context.Context, o options) error {
 	acked := metrics.NewAcknowledged()
 	control, err := server.StartCluster(starting, server.ClusterConfig{
 		API: access, Namespace: o.cluster.namespace, Name: strings.ToLower(name), Domain: o.cluster.domain,
-		PushListen: o.cluster.pushListen, WebhookListen: o.cluster.webhookListen, Sidecar: o.cluster.sidecar,
+		PushListen: o.cluster.pushListen, WebhookListen: o.cluster.webhookListen, InspectListen: o.cluster.inspectListen, Sidecar: o.cluster.sidecar,
 		RuntimeDir: paths.Runtime(o.runtimeDir), Version: version.String(), Peers: peer.Credentials{}, Acked: acked.Observe, Log: log,
 	})
 	if err != nil {

@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,7 +30,7 @@ import (
 )
 
 // ClusterConfig configures the control plane of a Kubernetes cluster. All of it is
-// required but Domain.
+// required but Domain, InspectListen and Acked.
 type ClusterConfig struct {
 	API        *rest.Config // of the cluster
 	Namespace  string       // of Sluice
@@ -38,12 +40,16 @@ type ClusterConfig struct {
 	// WebhookListen is the address with a port where the cluster's API server asks about each
 	// rule that is written and each Pod that is to have a sidecar.
 	WebhookListen string
+	// InspectListen is the loopback address with a port where questions are answered, as on
+	// api.sock and in the clear; "" is none. It is for a server in a Pod of its own, where nobody
+	// else reaches its loopback but who may forward ports there.
+	InspectListen string
 	// Sidecar is what such a Pod gets. Whether it may get around it says the MeshConfig.
 	Sidecar    inject.Options
 	RuntimeDir string // of api.sock; made 0700 where it is missing
 	Version    string // for /sluice/version
 	Peers      peer.Authenticator
-	Acked      func(took time.Duration) // see push.Config; may be nil
+	Acked      func(took time.Duration) // see push.Config
 	Log        *slog.Logger
 }
 
@@ -57,6 +63,7 @@ type Cluster struct {
 	proxies   net.Listener
 	webhook   net.Listener
 	http      *http.Server
+	inspect   net.Listener // nil: none
 	quiet     func()
 	lock      *lock
 
@@ -76,7 +83,7 @@ func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err er
 	if err := config.Sidecar.Check(); err != nil {
 		return nil, fmt.Errorf("the sidecar: %w", err)
 	}
-	s := &Cluster{config: config, failed: make(chan error, 3), quiet: kubeapi.RouteLogs(config.Log), cancel: func() {}}
+	s := &Cluster{config: config, failed: make(chan error, 4), quiet: kubeapi.RouteLogs(config.Log), cancel: func() {}}
 	defer func() {
 		if err != nil {
 			s.Stop()
@@ -124,7 +131,10 @@ func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err er
 	if err := s.serveWebhook(background, access); err != nil {
 		return nil, err
 	}
-	return s, s.serveAPI()
+	if err := s.serveAPI(); err != nil {
+		return nil, err
+	}
+	return s, s.serveInspect(ctx)
 }
 
 // hosts are the names under which the proxies of a cluster reach the server.
@@ -172,13 +182,56 @@ func (s *Cluster) serveAPI() error {
 	if err != nil {
 		return err
 	}
-	s.http = &http.Server{Handler: s.plane.Handler(), ReadHeaderTimeout: headTimeout, MaxHeaderBytes: maxHead}
+	s.http = &http.Server{Handler: ownHost(s.plane.Handler()), ReadHeaderTimeout: headTimeout, MaxHeaderBytes: maxHead}
 	s.serving.Go(func() {
 		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- fmt.Errorf("api.sock is no longer served: %w", err)
 		}
 	})
 	return nil
+}
+
+// serveInspect serves the same questions on a port of this machine's loopback.
+func (s *Cluster) serveInspect(ctx context.Context) (err error) {
+	if s.config.InspectListen == "" {
+		return nil
+	}
+	if err := CheckInspectListen(s.config.InspectListen); err != nil {
+		return err
+	}
+	if s.inspect, err = new(net.ListenConfig).Listen(ctx, "tcp", s.config.InspectListen); err != nil {
+		return fmt.Errorf("open --inspect-listen: %w", err)
+	}
+	s.serving.Go(func() {
+		if err := s.http.Serve(s.inspect); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- fmt.Errorf("--inspect-listen is no longer served: %w", err)
+		}
+	})
+	return nil
+}
+
+// CheckInspectListen refuses an address on which others could ask too.
+func CheckInspectListen(address string) error {
+	if at, err := netip.ParseAddrPort(address); err != nil || !at.Addr().IsLoopback() || at.Addr().Is4In6() {
+		return fmt.Errorf("--inspect-listen %q must be a loopback address with a port, as in 127.0.0.1:15016: nobody is asked there who he is", address)
+	}
+	return nil
+}
+
+// ownHost answers those alone who mean this server: a page that a browser shows could have its own
+// name lead to the end of somebody's port-forward.
+func ownHost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		if address, err := netip.ParseAddr(strings.Trim(host, "[]")); host != "localhost" && host != "sluice" && (err != nil || !address.IsLoopback()) {
+			http.Error(w, "this is sluice-server, which answers as localhost alone", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 const (
@@ -192,6 +245,14 @@ func (s *Cluster) Stats() Stats { return s.plane.Stats() }
 
 // PushAddress is where the proxies are served.
 func (s *Cluster) PushAddress() string { return s.proxies.Addr().String() }
+
+// InspectAddress is where questions are answered; "" where InspectListen is.
+func (s *Cluster) InspectAddress() string {
+	if s.inspect == nil {
+		return ""
+	}
+	return s.inspect.Addr().String()
+}
 
 // CA is by which proxies know the server, in PEM.
 func (s *Cluster) CA() []byte { return s.authority.CA() }

@@ -9,7 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"sluice.dev/sluice/test/kube/cluster"
 )
@@ -116,4 +119,42 @@ func (n *Node) Home() string { return n.dir }
 // Environment is that of Command.
 func (n *Node) Environment() []string {
 	return []string{"PATH=" + n.Binaries + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + n.dir, "KUBECONFIG=" + n.Kubeconfig, "TERM=" + os.Getenv("TERM")}
+}
+
+// ImportProgram imports an image of one program.
+func (n *Node) ImportProgram(ctx context.Context, name, program string) error {
+	content, err := os.ReadFile(program)
+	if err != nil {
+		return err
+	}
+	return n.importImage(ctx, &Image{Name: name, Files: map[string][]byte{filepath.Base(program): content}, Entrypoint: []string{"/" + filepath.Base(program)}, User: "1000"})
+}
+
+// KillOf sends SIGKILL to the processes of a program in a Pod, and returns how many there were:
+// as the kernel does when memory runs out.
+func (n *Node) KillOf(pod, program string) (killed int, err error) {
+	files, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		return 0, err
+	}
+	for _, file := range files {
+		environ, err := os.ReadFile(file)
+		command, other := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+		if err != nil || other != nil {
+			continue // it has ended
+		}
+		first, _, _ := strings.Cut(string(command), "\x00")
+		if filepath.Base(first) != program || !slices.Contains(strings.Split(string(environ), "\x00"), "HOSTNAME="+pod) {
+			continue
+		}
+		number, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return killed, err
+		}
+		if err := syscall.Kill(number, syscall.SIGKILL); err != nil {
+			return killed, err
+		}
+		killed++
+	}
+	return killed, nil
 }
