@@ -106,6 +106,7 @@ It goes on with its last rules where it loses the server, and catches up.`,
 	f.StringVar(&o.sidecar.server, "server", "", "HOST:PORT of the server of a cluster, or push.sock of one on this machine, for --sidecar")
 	f.StringVar(&o.sidecar.identity, "identity-dir", "/var/run/sluice/identity", "folder with what the cluster says of the Pod, for --sidecar")
 	f.StringArrayVar(&o.sidecar.listen, "listen", nil, "port on which the application listens, for --sidecar; may be repeated")
+	f.StringArrayVar(&o.sidecar.lowered, "lowered", nil, "who of the Pod may get around this sidecar, for --sidecar: sluice status then shows level lowered; may be repeated")
 	f.StringArrayVar(&o.sidecar.bypassed, "bypassed", nil, "what of the Pod's traffic does not come here, for --sidecar: sluice status then shows level bypassed; may be repeated")
 	f.StringVar(&o.metrics, "metrics", environment("SLUICE_METRICS", ""), "HOST:PORT on which Prometheus finds /metrics, as in 127.0.0.1:15090 (SLUICE_METRICS)")
 	f.IntVar(&o.maxSeries, "max-series", 0, "series of metrics at most, in place of what the MeshConfig says; what finds none is counted as \"other\" (default "+strconv.Itoa(metrics.MaxSeries)+")")
@@ -180,8 +181,8 @@ func (o *options) validate(changed func(flag string) bool) error {
 		return fmt.Errorf("--metrics %s: the sidecar itself listens on that port; take another, as in 127.0.0.1:15090", o.metrics)
 	case s.on && ownPort(o.health):
 		return fmt.Errorf("--health %s: the sidecar itself listens on that port; take another, as in :15021", o.health)
-	case !s.on && (len(s.listen) > 0 || len(s.bypassed) > 0 || s.server != "" || changed("identity-dir")):
-		return errors.New("--server, --identity-dir, --listen and --bypassed need --sidecar")
+	case !s.on && (len(s.listen) > 0 || len(s.bypassed)+len(s.lowered) > 0 || s.server != "" || changed("identity-dir")):
+		return errors.New("--server, --identity-dir, --listen, --bypassed and --lowered need --sidecar")
 	}
 	return run.CheckLimits(o.limits)
 }

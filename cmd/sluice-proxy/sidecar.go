@@ -38,6 +38,7 @@ type sidecarOptions struct {
 	identity string // folder
 	listen   []string
 	bypassed []string
+	lowered  []string
 }
 
 // Bounds of the port that says whether the sidecar is ready.
@@ -69,8 +70,11 @@ func ownPort(address string) bool {
 // workload is what the sidecar says of the Pod that it is in.
 func (o *sidecarOptions) workload() (w wire.Workload, err error) {
 	w = wire.Workload{Namespace: os.Getenv("POD_NAMESPACE"), Account: os.Getenv("POD_SERVICE_ACCOUNT"), Level: wire.LevelSidecar}
-	if len(o.bypassed) > 0 {
+	switch {
+	case len(o.bypassed) > 0:
 		w.Level = wire.LevelBypassed
+	case len(o.lowered) > 0:
+		w.Level = wire.LevelLowered
 	}
 	for _, text := range o.listen {
 		port, err := portNumber(text)
@@ -128,6 +132,9 @@ func serveSidecar(ctx context.Context, o options) error {
 	}
 	for _, why := range o.sidecar.bypassed {
 		log.Warn("not all of the Pod's traffic goes through this sidecar", "bypassed", why)
+	}
+	for _, why := range o.sidecar.lowered {
+		log.Warn("a program of the Pod may get around this sidecar", "lowered", why)
 	}
 	config, err := o.sidecarServer()
 	if err != nil {

@@ -67,6 +67,10 @@ func TestASidecarSaysWhichWorkloadItIsAndAtWhichLevel(t *testing.T) {
 	if err != nil || w.Namespace != "shop" || w.Account != "web" || w.Labels["app"] != "web" || w.Ports[0] != 9080 || w.Level != wire.LevelSidecar {
 		t.Errorf("%+v, %v", w, err)
 	}
+	o.lowered = []string{"somebody"}
+	if w, _ := o.workload(); w.Level != wire.LevelLowered {
+		t.Errorf("with somebody who may get around it the level is %s", w.Level)
+	}
 	o.bypassed = []string{"something"}
 	if w, _ := o.workload(); w.Level != wire.LevelBypassed {
 		t.Errorf("with something bypassed the level is %s", w.Level)

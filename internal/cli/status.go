@@ -89,7 +89,7 @@ func printStatus(w io.Writer, s *inspect.Status, now time.Time) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	for _, level := range []string{wire.LevelSidecar, wire.LevelBypassed} {
+	for _, level := range []string{wire.LevelSidecar, wire.LevelLowered, wire.LevelBypassed} {
 		if slices.ContainsFunc(s.Workloads, func(w inspect.WorkloadStatus) bool { return w.Level == level }) {
 			fmt.Fprintf(w, "level %s: %s\n", level, wire.LevelLacks(level))
 		}

@@ -266,7 +266,27 @@ func (s *Store) writeStatus(ctx context.Context, object *stored, status v1alpha1
 		return err
 	}
 	s.noteStatus(object, written.GetResourceVersion(), status)
+	s.tellAccepted(object, status)
 	return nil
+}
+
+// tellAccepted tells of an object that takes no effect now, or takes effect again.
+func (s *Store) tellAccepted(object *stored, status v1alpha1.Status) {
+	was, is := acceptedOf(&object.status), acceptedOf(&status)
+	refused, before := is.Status == string(metav1.ConditionFalse), was.Status == string(metav1.ConditionFalse)
+	if s.config.Accepted != nil && (refused && (!before || was.Message != is.Message) || before && !refused) {
+		s.config.Accepted(&object.Object, !refused, is.Reason, is.Message)
+	}
+}
+
+// acceptedOf is the condition that says whether an object takes effect; the zero one where none does.
+func acceptedOf(status *v1alpha1.Status) v1alpha1.Condition {
+	for _, condition := range status.Conditions {
+		if condition.Type == ConditionAccepted {
+			return condition
+		}
+	}
+	return v1alpha1.Condition{}
 }
 
 // noteStatus keeps what was written, so that the next report need not wait for

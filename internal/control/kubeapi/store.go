@@ -34,6 +34,10 @@ type StoreConfig struct {
 	// Validate says that the API may hold what api.Validate refuses, as a cluster's may while
 	// its webhook is not asked: such an object takes no effect, and its status says why.
 	Validate bool
+	// Accepted is called when a status that was written says for the first time that the object
+	// takes no effect, or why, and when it takes effect again. It must return at once; nil: nobody
+	// is called.
+	Accepted func(object *api.Object, accepted bool, reason, text string)
 	Log      *slog.Logger
 }
 

@@ -94,7 +94,9 @@ func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err er
 	if s.cluster, err = cluster.New(cluster.Config{API: access, Domain: config.Domain, Log: config.Log.With("component", "cluster")}); err != nil {
 		return nil, err
 	}
-	store, err := kubeapi.NewStore(kubeapi.StoreConfig{API: access, Kinds: api.Kinds(), Validate: true, Log: config.Log})
+	background, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	store, err := kubeapi.NewStore(kubeapi.StoreConfig{API: access, Kinds: api.Kinds(), Validate: true, Accepted: s.cluster.Events(background).Accepted, Log: config.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -114,8 +116,6 @@ func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err er
 	}); err != nil {
 		return nil, err
 	}
-	background, cancel := context.WithCancel(context.Background())
-	s.cancel = cancel
 	s.running.Go(func() { s.cluster.Run(background) })
 	roots := s.cluster.Roots(s.authority.CA, replicas.Leads)
 	s.running.Go(func() { roots.Run(background) })

@@ -46,6 +46,14 @@ func (w *worker) fit(spec *yaml.Node, s *settings) bool {
 	if at := get(spec, "securityContext", "runAsGroup"); isID(at, gid) {
 		s.bypassed = append(s.bypassed, fmt.Sprintf("containers that run in the proxy's group %d", gid))
 	}
+	if at := get(spec, "securityContext", "fsGroup"); isID(at, gid) || hasID(get(spec, "securityContext", "supplementalGroups"), gid) {
+		s.bypassed = append(s.bypassed, fmt.Sprintf("containers that are in the proxy's group %d", gid))
+	}
+	for _, field := range []string{"shareProcessNamespace", "hostPID"} {
+		if isTrue(get(spec, field)) {
+			s.bypassed = append(s.bypassed, "containers that share the processes of the sidecar ("+field+")")
+		}
+	}
 	w.resolution(spec, s)
 	var root, unknown []string
 	for _, c := range containers(spec) {
@@ -67,17 +75,19 @@ func (w *worker) fit(spec *yaml.Node, s *settings) bool {
 		}
 		if why := getsAround(c.node, uid, gid); why != "" {
 			s.bypassed = append(s.bypassed, c.name+" "+why)
-		} else if mayBeRoot(spec, c.node) {
+		} else if mayBecome(spec, c.node) {
 			root = append(root, c.name)
 		} else if contextOf(spec, c.node, "runAsUser") == nil && contextOf(spec, c.node, "runAsGroup") == nil {
 			unknown = append(unknown, c.name)
 		}
 	}
 	if len(root) > 0 {
-		w.note(spec, "%s may be or become root, who can take the proxy's user or send raw packets around the sidecar: drop the capabilities SETUID and NET_RAW, or set runAsNonRoot: true and allowPrivilegeEscalation: false", strings.Join(root, ", "))
+		s.lowered = append(s.lowered, strings.Join(root, ", ")+" may be or become root or the proxy's user")
+		w.note(spec, "%s may be or become root, who can take the proxy's user or send raw packets around the sidecar: set allowPrivilegeEscalation: false, and runAsNonRoot: true or drop the capabilities SETUID and NET_RAW; sluice status shows level lowered", strings.Join(root, ", "))
 	}
 	if len(unknown) > 0 {
-		w.note(spec, "%s: the image alone says as whom it runs, and one that is made for user %d in group %d is taken for the sidecar: set runAsUser or runAsGroup", strings.Join(unknown, ", "), uid, gid)
+		s.lowered = append(s.lowered, strings.Join(unknown, ", ")+" runs as whom its image says")
+		w.note(spec, "%s: the image alone says as whom it runs, and one that is made for user %d in group %d is taken for the sidecar: set runAsUser or runAsGroup; sluice status shows level lowered", strings.Join(unknown, ", "), uid, gid)
 	}
 	return len(w.problems) == before
 }
@@ -128,13 +138,17 @@ func getsAround(container *yaml.Node, uid, gid int) string {
 	return ""
 }
 
-// mayBeRoot reports whether a container may run as root, or become it, with the capabilities that runtimes
-// give by default.
-func mayBeRoot(spec, container *yaml.Node) bool {
+// mayBecome reports whether a program of a container may be or become root, or the proxy's user,
+// with the capabilities that runtimes give by default. Where privileges may be escalated, a setuid
+// program of the image is enough, or one that root makes: it needs no capability.
+func mayBecome(spec, container *yaml.Node) bool {
+	escalates := get(container, "securityContext", "allowPrivilegeEscalation")
+	if escalates == nil || !strings.EqualFold(escalates.Value, "false") {
+		return true
+	}
 	user := contextOf(spec, container, "runAsUser")
-	other := isTrue(contextOf(spec, container, "runAsNonRoot")) || user != nil && !isID(user, 0)
-	if escalates := get(container, "securityContext", "allowPrivilegeEscalation"); other && escalates != nil && !isTrue(escalates) {
-		return false // and no program of its image makes it root
+	if user != nil && !isID(user, 0) || user == nil && isTrue(contextOf(spec, container, "runAsNonRoot")) {
+		return false // it has no capabilities then
 	}
 	var dropped []string
 	if drop := get(container, "securityContext", "capabilities", "drop"); drop != nil {
@@ -160,6 +174,11 @@ func contextOf(spec, container *yaml.Node, name string) *yaml.Node {
 func isID(node *yaml.Node, id int) bool {
 	var n float64 // the API server takes 1337.0 too
 	return node != nil && node.Decode(&n) == nil && n == float64(id)
+}
+
+// hasID reports whether a list holds such a number.
+func hasID(list *yaml.Node, id int) bool {
+	return list != nil && slices.ContainsFunc(list.Content, func(node *yaml.Node) bool { return isID(node, id) })
 }
 
 func isTrue(node *yaml.Node) bool {

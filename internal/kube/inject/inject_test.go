@@ -355,6 +355,10 @@ func TestWhatASidecarCannotHoldIsRefusedWithItsLine(t *testing.T) {
 		{"the proxy's user as a fraction", pod("", "  securityContext: {runAsUser: 1337.0}\n"+containers), "containers that run as the proxy's user 1337 would bypass"},
 		{"the proxy's group", pod("", "  containers: [{name: c, securityContext: {runAsGroup: 34105}}]\n"), "runs in the proxy's group 34105 would bypass"},
 		{"the proxy's group for all", pod("", "  securityContext: {runAsGroup: 34105}\n"+containers), "containers that run in the proxy's group 34105 would bypass"},
+		{"the files' group", pod("", "  securityContext: {fsGroup: 34105}\n"+containers), "containers that are in the proxy's group 34105 would bypass"},
+		{"a further group", pod("", "  securityContext: {supplementalGroups: [7, 34105.0]}\n"+containers), "containers that are in the proxy's group 34105 would bypass"},
+		{"the sidecar's processes", pod("", "  shareProcessNamespace: true\n"+containers), "containers that share the processes of the sidecar (shareProcessNamespace) would bypass"},
+		{"the node's processes", pod("", "  hostPID: true\n"+containers), "containers that share the processes of the sidecar (hostPID) would bypass"},
 		{"a port of ours", pod("", "  containers: [{name: c, ports: [{containerPort: 15006}]}]\n"), "container c: port 15006 is the sidecar's: take another"},
 		{"a name of ours", pod("", "  containers: [{name: sluice-proxy}]\n"), "container sluice-proxy: that name is the sidecar's"},
 		{"our token", pod("", "  containers: [{name: c, volumeMounts: [{name: sluice-identity, mountPath: /x}]}]\n"), "container c: volume sluice-identity is the sidecar's alone"},
@@ -402,6 +406,38 @@ func TestAContainerOfWhichItsImageAloneSaysTheUserIsNoted(t *testing.T) {
 		notes := file(t, text, options()).Notes
 		if got := slices.ContainsFunc(notes, func(p Problem) bool { return strings.Contains(p.Text, want) }); got != c.noted {
 			t.Errorf("%s: %v", c.name, notes)
+		}
+	}
+}
+
+func TestAContainerThatMayBecomeTheProxysUserLowersTheLevelAndIsNoted(t *testing.T) {
+	const held, user = "allowPrivilegeEscalation: false", "runAsUser: 1000"
+	for _, c := range []struct {
+		name, pod, container string
+		lowered              bool
+	}{
+		{"nothing is said", "", "", true},
+		{"root", "", "runAsUser: 0, " + held, true},
+		{"root by the image, perhaps", "", held, true},
+		{"another user, whom a setuid program makes root", "", user, true},
+		{"a setuid program needs no capability", "", user + ", capabilities: {drop: [ALL]}", true},
+		{"a setuid program that root makes needs neither", "", "runAsUser: 0, capabilities: {drop: [SETUID, NET_RAW]}", true},
+		{"said, and not", "", user + ", allowPrivilegeEscalation: true", true},
+		{"null says nothing", "", user + ", allowPrivilegeEscalation: null", true},
+		{"runAsNonRoot, and root said", "runAsNonRoot: true", "runAsUser: 0, " + held, true},
+		{"another user for good", "", user + ", " + held, false},
+		{"another user of the Pod for good", user, held, false},
+		{"no root for good", "runAsNonRoot: true, runAsGroup: 7", held, false},
+		{"root without what it takes", "", "runAsUser: 0, " + held + ", capabilities: {drop: [cap_setuid, NET_RAW]}", false},
+		{"root without anything", "", "runAsUser: 0, " + held + ", capabilities: {drop: [ALL]}", false},
+	} {
+		text := "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  securityContext: {" + c.pod + "}\n  containers: [{name: c, securityContext: {" + c.container + "}}]\n"
+		result := file(t, text, options())
+		arguments := objects(t, result.Data)[0].(*corev1.Pod).Spec.InitContainers[1].Args
+		noted := slices.ContainsFunc(result.Notes, func(p Problem) bool { return strings.Contains(p.Text, "container c may be or become root") })
+		at := slices.Index(arguments, "--lowered")
+		if (at >= 0) != c.lowered || noted != c.lowered || c.lowered && arguments[at+1] != "container c may be or become root or the proxy's user" {
+			t.Errorf("%s: %q, %v", c.name, arguments, result.Notes)
 		}
 	}
 }

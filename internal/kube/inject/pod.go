@@ -181,6 +181,9 @@ func (w *worker) proxyContainer(spec *yaml.Node, s *settings) *yaml.Node {
 	for _, why := range s.bypassed {
 		arguments = append(arguments, "--bypassed", why)
 	}
+	for _, why := range s.lowered {
+		arguments = append(arguments, "--lowered", why)
+	}
 	return mapping(
 		"name", ProxyName,
 		"image", w.options.Image,

@@ -101,6 +101,7 @@ type settings struct {
 	includeIn, excludeIn []string // ports; no include: all
 	noInbound            bool     // no port comes in through the sidecar
 	bypassed             []string // why not all of the Pod's traffic goes through it
+	lowered              []string // why somebody in the Pod may get around it
 }
 
 // settings reads the annotations of a Pod. ok is false where one of them is refused.

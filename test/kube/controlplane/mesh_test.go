@@ -111,7 +111,7 @@ func (m *mesh) tryServer(ctx context.Context, name string, access *rest.Config) 
 	m.t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s := &control{runtime: filepath.Join(dir, "run")}
 	s.Cluster, err = server.StartCluster(ctx, server.ClusterConfig{
-		API: access, Namespace: ours, Name: name, PushListen: "127.0.0.1:0", WebhookListen: "127.0.0.1:0", Sidecar: sidecar, RuntimeDir: s.runtime, Version: "test", Peers: peer.Credentials{},
+		API: access, Namespace: ours, Name: name, PushListen: "127.0.0.1:0", WebhookListen: "127.0.0.1:0", InspectListen: "127.0.0.1:0", Sidecar: sidecar, RuntimeDir: s.runtime, Version: "test", Peers: peer.Credentials{},
 		Log: slog.New(slog.NewTextHandler(testLog{m.t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {

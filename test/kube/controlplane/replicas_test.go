@@ -117,6 +117,7 @@ func TestAServerWithoutItsRightsSaysWhichItNeedsAndWithThemItMayDoNoMore(t *test
 	for _, verb := range []string{"get", "list", "watch"} { // every ServiceAccount, of Kubernetes itself
 		want[verb+" certificates.k8s.io clustertrustbundles "] = true
 	}
+	want["create  events "], want["patch  events "] = true, true
 	for _, verb := range []string{"list", "watch", "create", "patch", "delete"} {
 		want[verb+"  configmaps sluice-roots"] = true
 	}
