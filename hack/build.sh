@@ -22,7 +22,8 @@ progress() { # counts what is compiled; on a terminal on one line
 }
 
 for target in sluice:./cmd/sluice sluice-proxy:./cmd/sluice-proxy bookinfo:./samples/bookinfo \
-	simnet:./test/simnet/cmd/simnet attack:./test/attack/cmd/attack sluice-server:./cmd/sluice-server kubectl-sluice:./cmd/kubectl-sluice; do
+	simnet:./test/simnet/cmd/simnet attack:./test/attack/cmd/attack sluice-server:./cmd/sluice-server kubectl-sluice:./cmd/kubectl-sluice \
+	sluice-top:./cmd/sluice-top; do
 	name=${target%%:*} package=${target#*:}
 	echo "building $BIN/$name" >&2
 	{ $GO build -v -ldflags "$ld" -o "$BIN/$name" "$package" 2>&1 >&3 | tee "$BIN/.$name.log" | { grep -v '^#' || true; } | progress; } 3>&1 || {

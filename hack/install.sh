@@ -14,7 +14,7 @@ case $PREFIX$DESTDIR in
 *[!A-Za-z0-9/._+@-]*) echo "PREFIX and DESTDIR hold letters, digits and / . _ + @ - alone" >&2 && exit 2 ;;
 esac
 list=$PREFIX/share/sluice/installed
-programs="sluice sluice-server sluice-proxy kubectl-sluice"
+programs="sluice sluice-server sluice-proxy kubectl-sluice sluice-top"
 umask 022
 
 record() { grep -qxF -- "$1" "$new" || echo "$1" >>"$new"; }

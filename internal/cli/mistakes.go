@@ -27,7 +27,7 @@ const (
 
 // others are commands of kubectl, istioctl, docker and shells that we do not have.
 var others = map[string]string{
-	"logs": seeFlows, "log": seeFlows, "events": seeFlows, "tail": seeFlows, "top": "sluice flows --open shows what is open now",
+	"logs": seeFlows, "log": seeFlows, "events": seeFlows, "tail": seeFlows,
 	"rm": useDelete, "remove": useDelete,
 	"ls": "sluice get TYPE lists objects, sluice status workloads", "list": "sluice get TYPE lists objects, sluice status workloads",
 	"show": "sluice get TYPE lists objects, sluice describe TYPE NAME shows one", "inspect": "sluice describe TYPE NAME shows an object",

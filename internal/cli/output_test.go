@@ -68,7 +68,7 @@ var printing = []string{
 	"run --help", "demo --print",
 	"why --from a-v1 https://a.com/", "why --from a-v1 https://a.com/ -o json", "why 00000000000000ab", "why --allow a.com https://a.com/", "why --allow a.com https://b.com/",
 	"status", "status -o json",
-	"flows", "flows -o json", "flows --open", "flows --summary", "flows --summary -o json", "flows --since 10m", "trace 4bf92f3577b34da6a3ce929d0e0e4736",
+	"flows", "flows -o json", "flows --open", "flows --summary", "flows --summary -o json", "flows --since 10m", "top --help", "trace 4bf92f3577b34da6a3ce929d0e0e4736",
 	"backup -", "backup BACKUP", "restore BACKUP",
 	"describe egressrule one", "validate -f RULE", "kube-inject -f RULE", "install --print", "uninstall --help", "why egress-rule/default/one",
 	"version", "version --short", "version -o json", "doctor", "doctor -o json",

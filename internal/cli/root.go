@@ -83,7 +83,7 @@ and shows it. sluice run keeps one command in, without a server; sluice demo sho
 		newCreateCommand(), newReplaceCommand(), newApplyCommand(), newGetCommand(), newDescribeCommand(), newDeleteCommand(), newValidateCommand(),
 		newBackupCommand(), newRestoreCommand(),
 		newRunCommand(), newKubeInjectCommand(), newInstallCommand(), newUninstallCommand(), newDemoCommand(),
-		newWhyCommand(), newStatusCommand(), newFlowsCommand(), newTraceCommand(), newHistoryCommand(),
+		newWhyCommand(), newStatusCommand(), newFlowsCommand(), newTopCommand(), newTraceCommand(), newHistoryCommand(),
 		newKubeconfigCommand(),
 		newVersionCommand(), newDoctorCommand(),
 	)

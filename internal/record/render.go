@@ -206,6 +206,9 @@ func shortened(text []byte, limit int) []byte {
 
 // appendDestination is where the workload wanted to go: what it called the place
 // itself (Host, then SNI), else what it dialled.
+// AppendDestination appends where a record went, with its port, as one printable word.
+func AppendDestination(b []byte, f *Record) []byte { return appendDestination(b, f) }
+
 func appendDestination(b []byte, f *Record) []byte {
 	name := f.SNI
 	if name == "" {
@@ -330,6 +333,13 @@ func appendDuration(b []byte, d time.Duration) []byte {
 	}
 	return append(b, d.String()...)
 }
+
+// AppendWord appends a name that a stranger may have chosen as one printable word of at most
+// MaxText bytes.
+func AppendWord(b []byte, s string) []byte { return appendPlain(b, s) }
+
+// AppendSize appends a number of bytes, with a unit.
+func AppendSize(b []byte, n int64) []byte { return appendBytes(b, n) }
 
 // appendPlain appends s as one word: escaped, without spaces.
 func appendPlain(b []byte, s string) []byte { return appendEscaped(b, s, true) }

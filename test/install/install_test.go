@@ -24,7 +24,7 @@ import (
 // patience bounds one step; a loaded machine takes a while.
 const patience = 2 * time.Minute
 
-var programs = []string{"kubectl-sluice", "sluice", "sluice-proxy", "sluice-server"}
+var programs = []string{"kubectl-sluice", "sluice", "sluice-proxy", "sluice-server", "sluice-top"}
 
 func TestMain(m *testing.M) {
 	bare.Main()
