@@ -63,6 +63,20 @@ type stay struct {
 // in runs a line where sluice and kubectl-sluice are in PATH.
 func in(line string) string { return `cd && export PATH="$PWD/bin:$PATH" && ` + line }
 
+// one is the cluster of all tests: a node is started once in a process. It ends with it.
+var one *stay
+
+// at is somebody at the cluster, for one test.
+func at(t *testing.T) *stay {
+	t.Helper()
+	if one == nil {
+		one = begin(t)
+	}
+	here, walking := *one, *one.Walk
+	walking.T, here.Walk = t, &walking
+	return &here
+}
+
 func begin(t *testing.T) *stay {
 	s := &stay{Walk: walk.New(t), clients: []string{"first", "second"}}
 	if err := s.ImportProgram(t.Context(), "local.test/tool:1", s.Program("tool")); err != nil {
@@ -160,7 +174,7 @@ func (s *stay) connected() int {
 const workloads = 4
 
 func TestWhoRunsSluiceOnAClusterAsksAllServersAndLosesNothingWithOne(t *testing.T) {
-	s := begin(t)
+	s := at(t)
 	s.more(20)
 	before := s.failures()
 

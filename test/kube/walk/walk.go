@@ -58,7 +58,8 @@ type Walk struct {
 	Hub, Tag string
 }
 
-// New starts the cluster, of which there is one in a package of tests. In the home folder are bin,
+// New starts the cluster, of which there is one in a package of tests: it ends with the namespaces,
+// when all tests have. In the home folder are bin,
 // the samples of Bookinfo and, in platform, its files for Kubernetes.
 func New(t *testing.T) *Walk {
 	t.Helper()
@@ -73,13 +74,13 @@ func New(t *testing.T) *Walk {
 	}
 	start := time.Now()
 	w := &Walk{T: t}
+	say := func(format string, arguments ...any) { fmt.Fprintf(os.Stderr, "    "+format+"\n", arguments...) } // after this test too
 	w.Node, err = node.Start(ctx, node.Config{CoreDNS: filepath.Join(bin, "coredns"), Hosts: node.Hosts(), Say: func(format string, arguments ...any) {
-		t.Logf("%6.1f s  %s", time.Since(start).Seconds(), fmt.Sprintf(format, arguments...))
+		say("%6.1f s  %s", time.Since(start).Seconds(), fmt.Sprintf(format, arguments...))
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(w.Stop)
 	if w.Internet, err = node.StartInternet(); err != nil {
 		t.Fatal(err)
 	}
