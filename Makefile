@@ -80,7 +80,12 @@ flood: ## flood the proxy with HTTP/2 for FLOOD (60s) in each way, and hold its 
 
 .PHONY: test-kube
 test-kube: build ## try the server's API with the real kubectl, and Sluice on the real API server of Kubernetes (8 minutes and 5 GB of build cache the first time)
-	cd test/kube && $(GO) run ./build && $(GO) vet ./... && $(GO) test -count=1 -timeout $(PATIENCE) ./...
+	cd test/kube && $(GO) run ./build && $(GO) vet ./... && $(GO) test -count=1 -p 1 -timeout $(PATIENCE) ./...
+
+.PHONY: test-node
+test-node: build ## try on a real cluster of one node what kubectl shows, that no request fails while servers are killed and rolled out, and names (as root; needs what demo-kube does)
+	$(MAKE) images ARCH=$(shell $(GO) env GOARCH)
+	cd test/kube && $(GO) run ./build -node && $(GO) test -count=1 -v -timeout $(PATIENCE) ./home
 
 .PHONY: demo-kube
 demo-kube: build ## play the article with kubectl on a real cluster of one node, in namespaces of its own (as root; needs containerd, runc and CNI plugins)

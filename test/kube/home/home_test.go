@@ -79,7 +79,7 @@ func at(t *testing.T) *stay {
 
 func begin(t *testing.T) *stay {
 	s := &stay{Walk: walk.New(t), clients: []string{"first", "second"}}
-	if err := s.ImportProgram(t.Context(), "local.test/tool:1", s.Program("tool")); err != nil {
+	if err := s.ImportProgram(t.Context(), "local.test/tool:1", s.Program("tool"), nil); err != nil {
 		t.Fatal(err)
 	}
 	s.Does(in("sluice install --hub " + s.Hub + " --tag " + s.Tag + " --timeout 4m"))

@@ -61,7 +61,7 @@ func StartInternet() (*Internet, error) {
 		server := &http.Server{Handler: i.site(host), TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}}, ReadHeaderTimeout: 10 * time.Second}
 		go func() { _ = server.ServeTLS(listener, "", "") }() // until the process ends
 	}
-	return i, nil
+	return i, serveNames()
 }
 
 // Asked returns how many requests a host has seen.

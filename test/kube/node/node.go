@@ -252,16 +252,16 @@ func (n *Node) dns() error {
 	if err != nil {
 		return err
 	}
-	var hosts strings.Builder
-	for name, address := range n.config.Hosts {
-		fmt.Fprintf(&hosts, "        %s %s\n", address, name)
+	hosts := n.in("hosts")
+	if err := os.WriteFile(hosts, []byte(lines(n.config.Hosts)), 0o600); err != nil {
+		return err
 	}
 	path := n.in("Corefile")
 	if err := os.WriteFile(path, []byte(`.:53 {
     bind `+Address+`
     errors
-    hosts {
-`+hosts.String()+`        fallthrough
+    hosts `+hosts+` {
+        fallthrough
     }
     kubernetes cluster.local {
         kubeconfig `+conf+`

@@ -121,13 +121,22 @@ func (n *Node) Environment() []string {
 	return []string{"PATH=" + n.Binaries + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + n.dir, "KUBECONFIG=" + n.Kubeconfig, "TERM=" + os.Getenv("TERM")}
 }
 
-// ImportProgram imports an image of one program.
-func (n *Node) ImportProgram(ctx context.Context, name, program string) error {
+// ImportProgram imports an image of one program, and of files by their paths in it.
+func (n *Node) ImportProgram(ctx context.Context, name, program string, files map[string]string) error {
+	image := &Image{Name: name, Files: make(map[string][]byte), Entrypoint: []string{"/" + filepath.Base(program)}, User: "1000"}
+	for at, path := range files {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		image.Files[at] = content
+	}
 	content, err := os.ReadFile(program)
 	if err != nil {
 		return err
 	}
-	return n.importImage(ctx, &Image{Name: name, Files: map[string][]byte{filepath.Base(program): content}, Entrypoint: []string{"/" + filepath.Base(program)}, User: "1000"})
+	image.Files[filepath.Base(program)] = content
+	return n.importImage(ctx, image)
 }
 
 // KillOf sends SIGKILL to the processes of a program in a Pod, and returns how many there were:
