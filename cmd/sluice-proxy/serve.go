@@ -183,6 +183,13 @@ func (d *daemon) openProxy(ctx context.Context) (func(), error) {
 	}
 	var sockets capture.Sockets = capture.Host{}
 	closeSockets := func() {}
+	if d.options.sidecar.on {
+		host, err := capture.NewPodHost()
+		if err != nil {
+			return nil, err
+		}
+		sockets = host
+	}
 	if path := d.options.egressSockets; path != "" {
 		factory, err := capture.DialFactory(ctx, path)
 		if err != nil {

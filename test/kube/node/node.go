@@ -216,6 +216,7 @@ clusterDNS: [`+Address+`]
 resolvConf: `+n.in("resolv.conf")+`
 volumePluginDir: `+n.in("flex")+`
 shutdownGracePeriod: 0s
+syncFrequency: 10s
 configMapAndSecretChangeDetectionStrategy: Watch
 `), 0o600); err != nil {
 		return err
