@@ -12,6 +12,8 @@ import (
 
 	"go.yaml.in/yaml/v4"
 	"go.yaml.in/yaml/v4/plugin/loaderlimits"
+
+	"sluice.dev/sluice/api/networking"
 )
 
 // Bounds of what Decode reads. Past one of them the whole input is refused. How many
@@ -282,6 +284,10 @@ func (d *decoder) object(root *yaml.Node) {
 	if o.Kind == "" {
 		d.fail(root, "kind", "is missing")
 		return
+	}
+	if olderIngress(o.APIVersion, o.Kind) {
+		spec, o.Origin.upgraded = upgradeIngress(o.APIVersion, spec)
+		o.APIVersion = networking.Group + "/" + networking.Version
 	}
 	kind, err := KindOf(o.APIVersion, o.Kind)
 	if err != nil {

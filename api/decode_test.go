@@ -180,7 +180,7 @@ func TestDecodeRefusesWithFileLineAndField(t *testing.T) {
 		"a scalar":                  {"hello\n", []string{"f.yaml:1: must be a mapping of names to values"}},
 		"no kind":                   {"metadata: {name: a}\n", []string{"f.yaml:1: kind: is missing"}},
 		"unknown kind":              {replace("EgressRule", "EgressRuel"), []string{"f.yaml:2: kind EgressRuel is not known: do you mean EgressRule?"}},
-		"kind not supported yet":    {replace("EgressRule", "IngressRule"), []string{"f.yaml:2: kind IngressRule is not supported yet: " + insteadOf("IngressRule")}},
+		"kind not supported yet":    {replace("EgressRule", "denier"), []string{"f.yaml:2: kind denier is not supported yet: " + insteadOf("denier")}},
 		"unknown field":             {replace("service:", "servce:"), []string{"f.yaml:8: spec.destination.servce: unknown field"}},
 		"unknown field in a list":   {replace("protocol: https", "proto: https"), []string{"f.yaml:11: spec.ports[0].proto: unknown field"}},
 		"plural":                    {replace("ports:", "port:"), []string{"f.yaml:9: spec.port: unknown field: do you mean ports?"}},

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/api/networking"
 	"sluice.dev/sluice/api/v1alpha1"
 )
 
@@ -15,7 +16,7 @@ const (
 	writeEgressPolicy = "to let workloads reach a host, write an EgressPolicy (apiVersion " + v1alpha1.Group + "/" + v1alpha1.Version + ", spec.to.hosts and spec.to.ports)"
 	writeRouteRule    = "to route calls inside the mesh, write a RouteRule (apiVersion " + istio.Group + "/" + istio.Version + ")"
 	writeMeshService  = "to name a service of the mesh, write a MeshService (apiVersion " + v1alpha1.Group + "/" + v1alpha1.Version + ")"
-	startIngress      = "the way in is sluice-proxy --ingress HOST:PORT --ingress-route PATH=SERVICE:PORT"
+	startIngress      = "the way in is an Ingress (apiVersion " + networking.Group + "/" + networking.Version + ") or an IngressRule (apiVersion " + istio.Group + "/" + istio.Version + "), and sluice-proxy --ingress HOST:PORT serves it"
 	startWorkload     = "workloads are no objects here: start one with sluice run --service NAME --listen PORT -- COMMAND"
 	denialIsDefault   = "what no EgressPolicy or EgressRule allows is denied, so a rule that denies is not needed"
 	seeLogs           = "sluice flows shows who went where; sluice-proxy --access-log FILE writes a line of each request, or sends it to the collector of --otlp URL"
@@ -41,7 +42,7 @@ var foreign = map[string]string{
 	"telemetry": seeLogs + "; " + seeMetrics + "; " + seeTraces, "envoyfilter": "there is no Envoy here; " + writeEgressPolicy,
 	// Kubernetes, and what runs on it.
 	"httproute": writeRouteRule, "grpcroute": writeRouteRule, "tcproute": writeRouteRule, "tlsroute": writeRouteRule,
-	"gatewayclass": startIngress, "ingress": startIngress,
+	"gatewayclass": startIngress, "ingressclass": startIngress,
 	"networkpolicy": writeEgressPolicy, "adminnetworkpolicy": writeEgressPolicy, "globalnetworkpolicy": writeEgressPolicy,
 	"ciliumnetworkpolicy":            "toFQDNs and toCIDR are spec.to.hosts and spec.to.cidrs here: " + writeEgressPolicy,
 	"ciliumclusterwidenetworkpolicy": "toFQDNs and toCIDR are spec.to.hosts and spec.to.cidrs here; in the namespace sluice-system they hold for all: " + writeEgressPolicy,
@@ -54,7 +55,6 @@ var foreign = map[string]string{
 	"flow":           "sluice flows shows who went where",
 	"secret":         "client certificates are files below --client-certificates of sluice-proxy",
 	// Istio 0.5.
-	"ingressrule":     startIngress,
 	"externalservice": writeEgressPolicy,
 	"v1alpha2policy":  laterAccess, "policy": laterAccess, "meshpolicy": laterAccess, "rbacconfig": laterAccess, "servicerole": laterAccess, "servicerolebinding": laterAccess, "rbac": laterAccess, "authorization": laterAccess,
 	"enduserauthenticationpolicyspec": laterAccess, "enduserauthenticationpolicyspecbinding": laterAccess,
@@ -72,7 +72,7 @@ var shortForms = map[string]string{
 	"se": "serviceentry", "vs": "virtualservice", "dr": "destinationrule", "gw": "gateway", "ap": "authorizationpolicy", "pa": "peerauthentication", "ra": "requestauthentication", "we": "workloadentry", "wg": "workloadgroup",
 	"netpol": "networkpolicy", "cnp": "ciliumnetworkpolicy", "ciliumnp": "ciliumnetworkpolicy", "ccnp": "ciliumclusterwidenetworkpolicy", "gc": "gatewayclass", "anp": "adminnetworkpolicy",
 	"deploy": "deployment", "po": "pod", "sts": "statefulset", "ds": "daemonset", "rs": "replicaset", "cj": "cronjob", "rc": "replicaset", "replicationcontroller": "replicaset",
-	"svc": "service", "ing": "ingress", "ns": "namespace", "cm": "configmap", "sa": "serviceaccount",
+	"svc": "service", "ns": "namespace", "cm": "configmap", "sa": "serviceaccount",
 	"workload": "node", "proxy": "node", "no": "node", "event": "flow", "ev": "flow",
 }
 

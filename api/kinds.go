@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/api/networking"
 	"sluice.dev/sluice/api/v1alpha1"
 )
 
@@ -21,6 +22,8 @@ type Kind struct {
 	Group      string   // "config.istio.io"
 	Version    string   // "v1alpha2"
 	Namespaced bool
+	// OfKubernetes says that a cluster has the kind itself: ours is served where there is none.
+	OfKubernetes bool
 
 	newSpec func() any
 }
@@ -43,6 +46,16 @@ var kinds = []*Kind{
 		newSpec: func() any { return new(istio.DestinationPolicySpec) },
 	},
 	{
+		Name: "IngressRule", Plural: "ingressrules", Singular: "ingressrule", ShortNames: []string{"ir"}, Kebab: "ingress-rule",
+		Group: istio.Group, Version: istio.Version, Namespaced: true,
+		newSpec: func() any { return new(istio.IngressRuleSpec) },
+	},
+	{
+		Name: "Ingress", Plural: "ingresses", Singular: "ingress", ShortNames: []string{"ing"}, Kebab: "ingress",
+		Group: networking.Group, Version: networking.Version, Namespaced: true, OfKubernetes: true,
+		newSpec: func() any { return new(networking.IngressSpec) },
+	},
+	{
 		Name: "EgressPolicy", Plural: "egresspolicies", Singular: "egresspolicy", ShortNames: []string{"egp"}, Aliases: []string{"ep"}, Kebab: "egress-policy",
 		Group: v1alpha1.Group, Version: v1alpha1.Version, Namespaced: true,
 		newSpec: func() any { return new(v1alpha1.EgressPolicySpec) },
@@ -63,7 +76,6 @@ var kinds = []*Kind{
 // group; each kind with its plural.
 var unsupported = map[string]map[string]string{
 	istio.Group: {
-		"IngressRule":      "ingressrules",
 		"rule":             "rules",
 		"denier":           "deniers",
 		"listchecker":      "listcheckers",
@@ -82,6 +94,12 @@ var unsupported = map[string]map[string]string{
 
 // Kinds returns every kind that can be stored.
 func Kinds() []*Kind { return slices.Clone(kinds) }
+
+// OnCluster returns the kinds whose objects a server of a cluster follows: those that are not
+// Kubernetes' own.
+func OnCluster() []*Kind {
+	return slices.DeleteFunc(Kinds(), func(k *Kind) bool { return k.OfKubernetes })
+}
 
 // APIVersion returns the group and version: "config.istio.io/v1alpha2".
 func (k *Kind) APIVersion() string { return k.Group + "/" + k.Version }
@@ -116,6 +134,9 @@ func KindOf(apiVersion, kind string) (*Kind, error) {
 	case apiVersion == "":
 		group = istio.Group
 	case group == istio.Group:
+	case group == networking.Group && version == networking.Version:
+	case group == networking.Group && kind == "Ingress":
+		return nil, fmt.Errorf("kind %s is not known: apiVersion %s is not served, use %s/%s", kind, apiVersion, networking.Group, networking.Version)
 	case group == v1alpha1.Group && version != v1alpha1.Version:
 		return nil, fmt.Errorf("kind %s is not known: apiVersion %s is not served, use %s/%s", kind, apiVersion, v1alpha1.Group, v1alpha1.Version)
 	case group != v1alpha1.Group:

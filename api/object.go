@@ -37,7 +37,8 @@ type Origin struct {
 	File string
 	Line int // of the document's first line, from 1
 
-	lines map[string]int // by field path; nil for the store
+	lines    map[string]int // by field path; nil for the store
+	upgraded string         // what was changed so that it is of a version that is served
 }
 
 // LineOf returns the line of the field at path, or, where it was

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/api/networking"
 	"sluice.dev/sluice/api/v1alpha1"
 )
 
@@ -37,6 +38,10 @@ func Validate(o *Object) []FieldError {
 		v.routeRule(spec)
 	case *istio.DestinationPolicySpec:
 		v.destinationPolicy(spec)
+	case *istio.IngressRuleSpec:
+		v.ingressRule(spec, o.Metadata.Annotations)
+	case *networking.IngressSpec:
+		v.ingress(spec, o.Metadata.Annotations)
 	case *v1alpha1.EgressPolicySpec:
 		v.egressPolicy(spec)
 	case *v1alpha1.MeshServiceSpec:

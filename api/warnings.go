@@ -8,6 +8,7 @@ import (
 	"golang.org/x/net/publicsuffix"
 
 	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/api/networking"
 	"sluice.dev/sluice/api/v1alpha1"
 	"sluice.dev/sluice/internal/addresses"
 )
@@ -20,11 +21,16 @@ const maxWarnings = 16
 // the object's name, without a full stop.
 func Warnings(o *Object) []string {
 	w := new(warnings)
+	if o.Origin.upgraded != "" {
+		w.warn("%s", o.Origin.upgraded)
+	}
 	switch spec := o.Spec.(type) {
 	case *istio.EgressRuleSpec:
 		w.egressRule(o.Metadata.Namespace, spec)
 	case *v1alpha1.EgressPolicySpec:
 		w.egressPolicy(spec)
+	case *networking.IngressSpec:
+		w.ingress(spec, o.Metadata.Annotations)
 	}
 	if w.more > 0 {
 		w.texts = append(w.texts, fmt.Sprintf("has %d more warnings", w.more))

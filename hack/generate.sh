@@ -11,7 +11,7 @@ controller_gen() {
 	GOFLAGS=-buildvcs=false CGO_ENABLED=0 go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0 "$@"
 }
 
-controller_gen object:headerFile=hack/header.go.txt paths=./api/istio paths=./api/v1alpha1 paths=./api/kube/...
+controller_gen object:headerFile=hack/header.go.txt paths=./api/istio paths=./api/networking paths=./api/v1alpha1 paths=./api/kube/...
 
 # Written aside first, so that a kind that is gone leaves no file behind, and a
 # failure leaves the old ones.
@@ -19,9 +19,11 @@ crds=$(mktemp -d)
 binaries=$(mktemp -d)
 trap 'rm -rf "$crds" "$binaries"' EXIT
 controller_gen crd:crdVersions=v1,allowDangerousTypes=true,generateEmbeddedObjectMeta=false,maxDescLen=400 paths=./api/kube/... output:crd:dir="$crds"
-rm -f deploy/crds/*.yaml
+rm -f deploy/crds/*.yaml deploy/crds/alone/*.yaml
+mkdir -p deploy/crds/alone
+mv "$crds"/networking.k8s.io_*.yaml deploy/crds/alone/ # a cluster has these kinds itself
 cp "$crds"/*.yaml deploy/crds/
-chmod 644 deploy/crds/*.yaml
+chmod 644 deploy/crds/*.yaml deploy/crds/alone/*.yaml
 gofmt -l -w api
 
 go run ./hack/hidden

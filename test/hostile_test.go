@@ -324,7 +324,7 @@ func TestARefusedFileNamesLineAndField(t *testing.T) {
 		"a field twice":                 {from("cnn.com", "443", "https") + "  ports: []\n", ":11: spec.ports: "},
 		"the egress proxy of Istio 0.5": {from("cnn.com", "443", "https") + "  useEgressProxy: true\n", ":11: spec.useEgressProxy: "},
 		"an unknown kind":               {"apiVersion: config.istio.io/v1alpha2\nkind: EgressRul\nmetadata: {name: x}\n", ":2: kind EgressRul is not known"},
-		"a kind that is not supported":  {"apiVersion: config.istio.io/v1alpha2\nkind: IngressRule\nmetadata: {name: x}\n", ":2: kind IngressRule is not supported yet"},
+		"a kind that is not supported":  {"apiVersion: config.istio.io/v1alpha2\nkind: denier\nmetadata: {name: x}\n", ":2: kind denier is not supported yet"},
 		"a bad name":                    {strings.Replace(from("cnn.com", "443", "https"), "name: x", "name: X_y", 1), ":4: metadata.name: "},
 		"a second document":             {from("cnn.com", "443", "https") + "---\n" + from("cnn..com", "443", "https"), ":18: spec.destination.service: "},
 		"a bad host in a list":          {strings.Replace(policy, "HOST", "a..b", 1), ":7: spec.to.hosts[0]: "},

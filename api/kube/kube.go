@@ -14,6 +14,7 @@ import (
 
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/api/kube/istiov1alpha2"
+	"sluice.dev/sluice/api/kube/networkingv1"
 	"sluice.dev/sluice/api/kube/sluicev1alpha1"
 	"sluice.dev/sluice/api/v1alpha1"
 )
@@ -29,6 +30,9 @@ func AddToScheme(scheme *runtime.Scheme) error {
 	if err := istiov1alpha2.AddToScheme(scheme); err != nil {
 		return err
 	}
+	if err := networkingv1.AddToScheme(scheme); err != nil {
+		return err
+	}
 	return sluicev1alpha1.AddToScheme(scheme)
 }
 
@@ -41,6 +45,10 @@ func New(kind *api.Kind) (Typed, runtime.Object, error) {
 		return new(istiov1alpha2.RouteRule), new(istiov1alpha2.RouteRuleList), nil
 	case "DestinationPolicy":
 		return new(istiov1alpha2.DestinationPolicy), new(istiov1alpha2.DestinationPolicyList), nil
+	case "IngressRule":
+		return new(istiov1alpha2.IngressRule), new(istiov1alpha2.IngressRuleList), nil
+	case "Ingress":
+		return new(networkingv1.Ingress), new(networkingv1.IngressList), nil
 	case "EgressPolicy":
 		return new(sluicev1alpha1.EgressPolicy), new(sluicev1alpha1.EgressPolicyList), nil
 	case "MeshService":
@@ -64,6 +72,10 @@ func Plain(typed Typed) (api.Object, error) {
 		kind, spec, status = "RouteRule", &typed.Spec, &typed.Status
 	case *istiov1alpha2.DestinationPolicy:
 		kind, spec, status = "DestinationPolicy", &typed.Spec, &typed.Status
+	case *istiov1alpha2.IngressRule:
+		kind, spec, status = "IngressRule", &typed.Spec, &typed.Status
+	case *networkingv1.Ingress:
+		kind, spec, status = "Ingress", &typed.Spec, &typed.Status
 	case *sluicev1alpha1.EgressPolicy:
 		kind, spec, status = "EgressPolicy", &typed.Spec, &typed.Status
 	case *sluicev1alpha1.MeshService:

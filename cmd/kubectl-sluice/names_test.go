@@ -35,9 +35,9 @@ func TestArgumentsGetTheFormOfKubectl(t *testing.T) {
 		"get egress-rule/books/a egress-policy/default/b": "egress-policy/default/b is in another namespace than egress-rule/books/a: name each in a command of its own",
 		"get egress-rule/a":                               `"egress-rule/a" must look like egress-rule/NAMESPACE/NAME, or write egressrule/NAME`,
 		"get egress-rule":                                 `"egress-rule" not recognized. Please use non-hyphenated resource name "egressrule"`,
-		"explain vs.spec":                                 "configuration type vs not found, the types are [egressrule routerule destinationpolicy egresspolicy meshservice meshconfig]: to route calls inside the mesh, write a RouteRule (apiVersion config.istio.io/v1alpha2)",
-		"edit deployment/a":                               "configuration type deployment not found, the types are [egressrule routerule destinationpolicy egresspolicy meshservice meshconfig]: workloads are no objects here: start one with sluice run --service NAME --listen PORT -- COMMAND",
-		"label rules x a=b":                               "configuration type rules is not supported yet, the types are [egressrule routerule destinationpolicy egresspolicy meshservice meshconfig]: the policies of Mixer are not supported yet; sluice get all -A shows every rule in force",
+		"explain vs.spec":                                 "configuration type vs not found, the types are [egressrule routerule destinationpolicy ingressrule ingress egresspolicy meshservice meshconfig]: to route calls inside the mesh, write a RouteRule (apiVersion config.istio.io/v1alpha2)",
+		"edit deployment/a":                               "configuration type deployment not found, the types are [egressrule routerule destinationpolicy ingressrule ingress egresspolicy meshservice meshconfig]: workloads are no objects here: start one with sluice run --service NAME --listen PORT -- COMMAND",
+		"label rules x a=b":                               "configuration type rules is not supported yet, the types are [egressrule routerule destinationpolicy ingressrule ingress egresspolicy meshservice meshconfig]: the policies of Mixer are not supported yet; sluice get all -A shows every rule in force",
 	} {
 		words := strings.Fields(line)
 		s, args := new(server), words[1:]

@@ -69,7 +69,7 @@ decided by name, dialled by its own resolution.
 
 It goes on with its last rules where it loses the server, and catches up.`,
 		Example: `  sluice-proxy
-  sluice-proxy --ingress 127.0.0.1:8080 --ingress-route '/productpage,/static/.*=productpage:9080'
+  sluice-proxy --ingress 127.0.0.1:8080
   sluice-proxy --resolver 192.0.2.53 --upstream-ca /etc/ssl/company.pem`,
 		Args:          cobra.NoArgs,
 		Version:       version.String(),
@@ -96,8 +96,8 @@ It goes on with its last rules where it loses the server, and catches up.`,
 	f.StringArrayVar(&o.resolvers, "resolver", separated(os.Getenv("SLUICE_RESOLVER")), "DNS server to ask, ADDRESS[:PORT]; may be repeated (SLUICE_RESOLVER, separated by commas; default: the machine's)")
 	f.StringVar(&o.upstreamCA, "upstream-ca", environment("SLUICE_UPSTREAM_CA", ""), "file of PEM certificates that upstreams may chain to, beside the system's (SLUICE_UPSTREAM_CA)")
 	f.StringVar(&o.certificates, "client-certificates", environment("SLUICE_CLIENT_CERTIFICATES", ""), "folder of client certificates and their keys, NAMESPACE/FILE, that rules name (SLUICE_CLIENT_CERTIFICATES)")
-	f.StringVar(&o.ingress, "ingress", environment("SLUICE_INGRESS", ""), "HOST:PORT to take HTTP on from outside the mesh (SLUICE_INGRESS)")
-	f.StringArrayVar(&o.ingressRoutes, "ingress-route", nil, "PATH[,PATH...]=SERVICE:PORT of the ingress; a path that ends in .* is a prefix; may be repeated")
+	f.StringVar(&o.ingress, "ingress", environment("SLUICE_INGRESS", ""), "HOST:PORT to take HTTP on from outside the mesh, as Ingresses and IngressRules say (SLUICE_INGRESS)")
+	f.StringArrayVar(&o.ingressRoutes, "ingress-route", nil, "PATH[,PATH...]=SERVICE:PORT of the ingress, before all rules; a path that ends in .* is a prefix; may be repeated")
 	f.BoolVar(&o.tellAll, "tell-all", environment("SLUICE_TELL_ALL", "") == "true", "answer a denied request with the rule that would allow it, not with the reason and id alone (SLUICE_TELL_ALL)")
 	f.IntVar(&o.limits.Connections, run.MaxConnectionsFlag, 0, "live connections of one workload at most; a lower one of the MeshConfig counts (default 16384, and the workload's part of what this process may open)")
 	f.IntVar(&o.limits.UpstreamConnections, run.MaxUpstreamConnectionsFlag, 0, "connections open on behalf of one workload at most; a lower one of the MeshConfig counts (default 16384, and the workload's part of what this process may open)")
@@ -160,8 +160,6 @@ func (o *options) validate(changed func(flag string) bool) error {
 	switch {
 	case o.ingress == "" && len(o.ingressRoutes) > 0:
 		return errors.New("--ingress-route needs --ingress")
-	case o.ingress != "" && len(o.ingressRoutes) == 0:
-		return errors.New("--ingress needs at least one --ingress-route")
 	case changed("max-series") && o.metrics == "" && o.otlp == "":
 		return errors.New("--max-series needs --metrics or --otlp")
 	case changed("max-series") && o.maxSeries < metrics.MinSeries:

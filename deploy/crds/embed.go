@@ -5,7 +5,8 @@ package crds
 
 import "embed"
 
-// Files is one YAML file for each kind, at the root, named GROUP_PLURAL.yaml.
+// Files is one YAML file for each kind, named GROUP_PLURAL.yaml: at the root, and in the folder
+// alone of kinds that a cluster has itself.
 //
-//go:embed *.yaml
+//go:embed *.yaml alone/*.yaml
 var Files embed.FS

@@ -65,7 +65,7 @@ func TestTheWebhookIsAskedAboutEveryKindAndHoldsUpNothingInItsOwnNamespace(t *te
 			webhook.ClientConfig.Service.Path != Path {
 			t.Errorf("%+v", webhook)
 		}
-		for _, kind := range api.Kinds() {
+		for _, kind := range api.OnCluster() {
 			asked := false
 			for _, rule := range webhook.Rules {
 				if !slices.Equal(rule.Operations, []string{"CREATE", "UPDATE"}) {

@@ -49,6 +49,11 @@ func writeKinds(b *bytes.Buffer, s sources) error {
 	if err != nil {
 		return err
 	}
+	alone, err := filepath.Glob(filepath.Join(s.root, "deploy/crds/alone/*.yaml"))
+	if err != nil {
+		return err
+	}
+	files = append(files, alone...)
 	if len(files) == 0 {
 		return fmt.Errorf("deploy/crds holds no definition")
 	}

@@ -29,6 +29,9 @@ func Answer(q Question, snapshot *wire.Snapshot, workload wire.Workload) (Explan
 		}
 		return e, err
 	}
+	if isIngress(workload) {
+		return entering(&q, snapshot)
+	}
 	set, err := setOf(snapshot)
 	if err != nil {
 		return Explanation{}, err

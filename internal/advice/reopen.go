@@ -167,7 +167,7 @@ func (a *asked) denialOfRecord(r *record.Record, q *Question) string {
 		}
 		return a.denial()
 	}
-	if r.Reason.Group() != refusal.ByRule && r.Detail != "" {
+	if (r.Reason.Group() != refusal.ByRule || r.Reason == refusal.NoRoute) && r.Detail != "" {
 		return printable(r.Detail) // what was wrong with the message
 	}
 	return r.Reason.Text()

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"sluice.dev/sluice/api"
+	"sluice.dev/sluice/api/networking"
 	"sluice.dev/sluice/internal/rest"
 )
 
@@ -55,6 +56,13 @@ func (s selector) checkApplied(objects []api.Object) error {
 	return nil
 }
 
+// isAnothers reports whether an object is of a kind of Kubernetes and does not say that it is
+// ours: on a cluster it may be another controller's.
+func isAnothers(o *api.Object) bool {
+	spec, ok := o.Spec.(*networking.IngressSpec)
+	return ok && !slices.Contains(networking.Classes, spec.Class(o.Metadata.Annotations))
+}
+
 // prune deletes the objects that carry the labels and are not among those that were
 // applied, in the namespaces of these, and hands what is to be said of each to say.
 func (s selector) prune(ctx context.Context, client *rest.Client, applied []api.Object, say func(string)) error {
@@ -78,7 +86,7 @@ func (s selector) prune(ctx context.Context, client *rest.Client, applied []api.
 			}
 			for i := range there {
 				o := &there[i]
-				if kept[o.ID()] || !s.matches(o) {
+				if kept[o.ID()] || !s.matches(o) || isAnothers(o) {
 					continue
 				}
 				if err := client.Delete(ctx, kind, o.Metadata.Namespace, o.Metadata.Name); err != nil && !rest.IsNotFound(err) {

@@ -232,6 +232,7 @@ type meshOf struct {
 	peers    []wire.Workload             // that the snapshots know beside our workload
 	services []*compile.Service          // that a cluster knows; nil: the workloads say what there is
 	objects  []api.Object                // of which the snapshots are made besides
+	labels   map[string]string           // of our workload
 	carried  atomic.Pointer[net.TCPConn] // the proxy's end of the connection that was dialled last
 	dialled  atomic.Pointer[net.TCPConn] // the workload's end of it
 	outbound string                      // the outbound default of the snapshots; "" is Deny
@@ -291,7 +292,7 @@ func (m *meshOf) allow(rules ...policy.Rule) {
 // compile makes the snapshot that allow swaps in.
 func (m *meshOf) compile(rules ...policy.Rule) *snapshot.Snapshot {
 	m.t.Helper()
-	workload, err := wire.Workload{Namespace: "default"}.Normalize()
+	workload, err := wire.Workload{Namespace: "default", Labels: m.labels}.Normalize()
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -118,7 +118,7 @@ var table = [...]facts{
 	{CertificateFail, ByRule, 502, "The server did not prove with its certificate that it is the one that was named."},
 	{NoSnapshot, ByRule, 403, "The proxy has not received any rules yet; until then it denies."},
 	{StaleSnapshot, ByRule, 403, "The proxy's rules are older than the mesh allows; until it reaches its server it denies."},
-	{NoRoute, ByRule, 404, "The ingress has no route for this path."},
+	{NoRoute, ByRule, 404, "The ingress has no rule for this host and path."},
 	{ObligationUnknown, ByRule, 403, "The rule that allows this asks for something that this proxy does not support yet."},
 
 	{NoSuchName, NotReached, 502, "DNS says that the name does not exist."},

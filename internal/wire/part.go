@@ -74,7 +74,7 @@ const (
 //	   a route rule redirects, rewrites, appends headers and injects faults,
 //	   and has a time-out and retries, and is about hosts outside too; rules come in as many
 //	   parts as are good for a change; a port of a rule may lead to another port outside;
-//	   a destination may have a policy
+//	   a destination may have a policy; an ingress has rules
 const Format = 5
 
 // onStream is what is read of a stream. Both of its ends are of one format: a

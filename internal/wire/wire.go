@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"sluice.dev/sluice/internal/edge"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/route"
@@ -109,6 +110,7 @@ type Routes struct {
 	Hosts    []route.Rules `json:"hosts,omitempty"` // outside it
 	// Destinations is how calls are spread over endpoints; of one destination the first holds.
 	Destinations []route.DestinationPolicy `json:"destinations,omitempty"`
+	Ingress      *edge.Rules               `json:"ingress,omitempty"` // of an ingress alone
 }
 
 // Directory is every mesh service, so that DNS can answer for it.

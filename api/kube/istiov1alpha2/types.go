@@ -23,7 +23,8 @@ var GroupVersion = schema.GroupVersion{Group: istio.Group, Version: istio.Versio
 
 // AddToScheme makes the kinds of this package known to a scheme.
 func AddToScheme(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &EgressRule{}, &EgressRuleList{}, &RouteRule{}, &RouteRuleList{}, &DestinationPolicy{}, &DestinationPolicyList{})
+	scheme.AddKnownTypes(GroupVersion, &EgressRule{}, &EgressRuleList{}, &RouteRule{}, &RouteRuleList{}, &DestinationPolicy{}, &DestinationPolicyList{},
+		&IngressRule{}, &IngressRuleList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }
@@ -113,4 +114,32 @@ type DestinationPolicyList struct {
 	metav1.ListMeta `json:"metadata,omitempty"`
 
 	Items []DestinationPolicy `json:"items"`
+}
+
+// IngressRule leads requests from outside the mesh to a service, in the form of Istio 0.5.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=ingressrules,singular=ingressrule,shortName=ir,categories=sluice
+// +kubebuilder:printcolumn:name=Destination,type=string,JSONPath=`.spec.destination.name`
+// +kubebuilder:printcolumn:name=Precedence,type=integer,JSONPath=`.spec.precedence`
+// +kubebuilder:printcolumn:name=Accepted,type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name=Programmed,type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
+type IngressRule struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   istio.IngressRuleSpec `json:"spec,omitempty"`
+	Status v1alpha1.Status       `json:"status,omitempty"`
+}
+
+// IngressRuleList is a list of them.
+//
+// +kubebuilder:object:root=true
+type IngressRuleList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []IngressRule `json:"items"`
 }

@@ -71,8 +71,9 @@ func (c *cache) policyPart(prefix string, rules []*compiledEgress) (*wire.Part, 
 	})
 }
 
-// routesPart encodes routes and policies of destinations unless a class had the same ones.
-func (c *cache) routesPart(routes []*compiledRoute, destinations []*compiledDestination) (*wire.Part, error) {
+// routesPart encodes routes, policies of destinations and the rules of an ingress unless a class
+// had the same ones.
+func (c *cache) routesPart(routes []*compiledRoute, destinations []*compiledDestination, ingress *ingressSet) (*wire.Part, error) {
 	content := sha256.New()
 	for _, route := range routes {
 		content.Write([]byte(route.hash))
@@ -81,8 +82,18 @@ func (c *cache) routesPart(routes []*compiledRoute, destinations []*compiledDest
 	for _, destination := range destinations {
 		content.Write([]byte(destination.hash))
 	}
+	if ingress != nil {
+		content.Write([]byte{1})
+		content.Write([]byte(ingress.hash))
+	}
 	key := wire.PartRoutes + "\x00" + string(content.Sum(nil))
-	return c.part(key, func() (*wire.Part, error) { return wire.EncodePart(wire.PartRoutes, routesValue(routes, destinations)) })
+	return c.part(key, func() (*wire.Part, error) {
+		value := routesValue(routes, destinations)
+		if ingress != nil {
+			value.Ingress = &ingress.rules
+		}
+		return wire.EncodePart(wire.PartRoutes, value)
+	})
 }
 
 // encode makes a part of a value; one of equal content made before is returned

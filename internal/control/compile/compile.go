@@ -18,6 +18,8 @@
 //   - A RouteRule applies to whoever calls its destination, as in Istio 0.5, unless
 //     its match.source names somebody else. So does a DestinationPolicy, with its
 //     source; of several for one destination the smallest key holds.
+//   - IngressRules and Ingresses of every namespace are for the ingress, and lead to
+//     services; an Ingress leads to those of its own namespace alone.
 //
 // An object that cannot be compiled is a Problem and grants nothing.
 package compile
@@ -34,6 +36,7 @@ import (
 
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/api/networking"
 	"sluice.dev/sluice/api/v1alpha1"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/wire"
@@ -81,6 +84,7 @@ type Output struct {
 	services *serviceSet
 
 	destinations []*compiledDestination // in the order of their keys
+	ingress      *ingressSet
 
 	shared    []*wire.Part // parts that every workload gets: directory, endpoints
 	mesh      *compiledMesh
@@ -184,6 +188,7 @@ func (c *Compiler) Compile(in Input) *Output {
 	var routes []*compiledRoute
 	var defined []*compiledService
 	var destinations []*compiledDestination
+	var entries []*compiledIngress
 	before := c.mesh
 	c.mesh = nil
 	for _, object := range objects {
@@ -200,6 +205,8 @@ func (c *Compiler) Compile(in Input) *Output {
 			routes = append(routes, object.route)
 		case object.destination != nil:
 			destinations = append(destinations, object.destination)
+		case object.ingress != nil:
+			entries = append(entries, object.ingress)
 		case object.service != nil:
 			defined = append(defined, object.service)
 		case object.mesh != nil:
@@ -221,6 +228,7 @@ func (c *Compiler) Compile(in Input) *Output {
 		c.last = c.join(&in, defined)
 	}
 	out.services, out.shared, out.failed = c.last.services, c.last.shared, c.last.failed
+	out.ingress = joinIngresses(entries, out.services, out.report)
 	out.egress = c.rules.index
 	if len(in.Allow)+len(in.Private) > 0 {
 		out.egress = out.withFlags(&in)
@@ -329,7 +337,7 @@ func (o *Output) makeView(w wire.Workload) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes, err := o.cache.routesPart(o.routesOf(w), o.destinationsOf(w))
+	routes, err := o.cache.routesPart(o.routesOf(w), o.destinationsOf(w), o.ingressOf(w))
 	if err != nil {
 		return nil, err
 	}
@@ -390,6 +398,7 @@ type compiled struct {
 	service  *compiledService
 
 	destination *compiledDestination
+	ingress     *compiledIngress
 
 	mesh   *compiledMesh
 	isMesh bool // it is the MeshConfig, which has a fault where mesh is nil
@@ -410,6 +419,10 @@ func compileObject(object *api.Object, domain string) *compiled {
 		out.route, err = compileRouteRule(out.id, namespace, spec, domain)
 	case *istio.DestinationPolicySpec:
 		out.destination, err = compileDestinationPolicy(out.id, namespace, spec, domain)
+	case *istio.IngressRuleSpec:
+		out.ingress, err = compileIngressRule(out.id, namespace, spec, domain)
+	case *networking.IngressSpec:
+		out.ingress, err = compileIngress(out.id, namespace, spec, object.Metadata.Annotations, domain)
 	case *v1alpha1.MeshServiceSpec:
 		out.service, err = compileService(out.id, namespace, object.Metadata.Name, spec, domain)
 	case *v1alpha1.MeshConfigSpec:

@@ -3,6 +3,7 @@ package compile
 import (
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/api/istio"
+	"sluice.dev/sluice/api/networking"
 	"sluice.dev/sluice/api/v1alpha1"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/wire"
@@ -28,6 +29,8 @@ func Selects(object *api.Object, w wire.Workload) bool {
 	case *istio.DestinationPolicySpec:
 		policy, err := compileDestinationPolicy(object.ID(), namespace, spec, DefaultDomain)
 		return err == nil && policy.source.selects(w, alone(w))
+	case *istio.IngressRuleSpec, *networking.IngressSpec:
+		return isIngress(w)
 	case *v1alpha1.MeshServiceSpec:
 		return w.Namespace == namespace && w.Service == object.Metadata.Name
 	case *v1alpha1.MeshConfigSpec:

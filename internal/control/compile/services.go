@@ -20,6 +20,7 @@ type compiledService struct {
 	selector map[string]string // nil: the workloads that name the service
 	mixed    []uint16          // ports of which its workloads say different protocols
 	known    *Service          // of the census; nil: a MeshService, or workloads alone, speak of it
+	named    map[string]uint16 // its ports that have names
 }
 
 func compileService(id, namespace, short string, spec *v1alpha1.MeshServiceSpec, domain string) (*compiledService, error) {
@@ -41,6 +42,12 @@ func compileService(id, namespace, short string, spec *v1alpha1.MeshServiceSpec,
 			return nil, err
 		}
 		out.service.Ports = append(out.service.Ports, compiled)
+		if port.Name != "" {
+			if out.named == nil {
+				out.named = make(map[string]uint16)
+			}
+			out.named[port.Name] = compiled.Port
+		}
 	}
 	return out, nil
 }

@@ -42,6 +42,11 @@ func readDefinitions(files fs.FS) ([]*apiextensions.CustomResourceDefinition, er
 	if err != nil {
 		return nil, err
 	}
+	alone, err := fs.Glob(files, "alone/*.yaml") // of kinds that a cluster has itself
+	if err != nil {
+		return nil, err
+	}
+	names = append(names, alone...)
 	for _, name := range names {
 		data, err := fs.ReadFile(files, name)
 		if err != nil {

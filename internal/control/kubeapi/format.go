@@ -29,7 +29,7 @@ const storeFile = "store.json"
 //	   port of a MeshService without a protocol, which was http, is what a client says
 //	4: a RouteRule redirects, rewrites, injects faults, appends headers, and bounds and
 //	   repeats requests; a MeshConfig lets Pods bypass their proxy; a
-//	   port of an EgressPolicy leads to another outside; DestinationPolicies
+//	   port of an EgressPolicy leads to another outside; DestinationPolicies; IngressRules and Ingresses
 const storeFormat = 4
 
 // maxStoreFile bounds the file, in bytes.

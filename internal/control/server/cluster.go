@@ -96,7 +96,7 @@ func StartCluster(ctx context.Context, config ClusterConfig) (_ *Cluster, err er
 	}
 	background, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
-	store, err := kubeapi.NewStore(kubeapi.StoreConfig{API: access, Kinds: api.Kinds(), Validate: true, Accepted: s.cluster.Events(background).Accepted, Log: config.Log})
+	store, err := kubeapi.NewStore(kubeapi.StoreConfig{API: access, Kinds: api.OnCluster(), Validate: true, Accepted: s.cluster.Events(background).Accepted, Log: config.Log})
 	if err != nil {
 		return nil, err
 	}

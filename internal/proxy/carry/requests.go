@@ -24,7 +24,8 @@ type Requests struct {
 
 	entry    record.Entry
 	id       record.ID
-	passes   bool // the verdict lets the request of the moment pass
+	passes   bool   // the verdict lets the request of the moment pass
+	entered  string // the rule of an ingress that let it in; "": none
 	host     interned
 	path     interned
 	upgrade  interned
@@ -61,7 +62,7 @@ func (r *Requests) Open(x *exchange.Request, s *snapshot.Snapshot) {
 }
 
 func (r *Requests) begin(s *snapshot.Snapshot, fill func(*record.Record)) {
-	r.id, r.passes = record.NewID(), false
+	r.id, r.passes, r.entered = record.NewID(), false, ""
 	now := r.kit.Now()
 	r.entry.Edit(func(f *record.Record) {
 		*f = record.Record{
@@ -85,7 +86,18 @@ func (r *Requests) Decide(v *policy.Verdict) {
 // Via notes to which workload the request goes, and by which route rule; or through which
 // proxy, and by which rule. to is the workload, where it is one of the mesh.
 func (r *Requests) Via(upstream, rule string, to record.End) {
+	if r.entered != "" {
+		r.entry.Edit(func(f *record.Record) { f.Upstream, f.Rule, f.Route, f.Destination = upstream, r.entered, rule, to })
+		return
+	}
 	r.entry.Edit(func(f *record.Record) { f.Upstream, f.Rule, f.Destination = upstream, rule, to })
+}
+
+// Enter notes the rule of an ingress that lets the request in: its route rule, if it has one,
+// stands beside it.
+func (r *Requests) Enter(rule string) {
+	r.entered = rule
+	r.entry.Edit(func(f *record.Record) { f.Rule = rule })
 }
 
 // Routed notes the route rule that the request follows, beside the rule that lets it out.

@@ -1,5 +1,5 @@
-// Package ingress is the way into the mesh from outside: a listener, the paths that it
-// has routes for, and what a service learns of the client. The proxy calls it for each
+// Package ingress is the way into the mesh from outside: a listener, the hosts and paths that
+// it has rules for, and what a service learns of the client. The proxy calls it for each
 // listener; what it lets in goes on by the way of mesh. It never trusts a header of the
 // client's about where it comes from, and never leads outside the mesh.
 package ingress
@@ -9,7 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
+	"sync/atomic"
+	"unsafe"
 
+	"sluice.dev/sluice/internal/edge"
+	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/exchange"
@@ -25,7 +30,7 @@ import (
 type Config struct {
 	Kit    *carry.Kit
 	Mesh   *mesh.Way // of the workload that the ingress is
-	Routes []Route   // in the order in which they are tried
+	Routes []Route   // in the order in which they are tried, before the rules of the snapshot
 }
 
 // Way is the way in by one listener's routes.
@@ -53,12 +58,12 @@ func (w *Way) Serve(ctx context.Context, conn *gate.Conn) {
 	if local, ok := conn.Down().LocalAddr().(*net.TCPAddr); ok {
 		about.Port = local.AddrPort().Port()
 	}
-	w.kit.HTTP.Serve(ctx, conn.Down(), nil, w.requestsOf(conn, about, forwarded(conn.Down())), conn)
+	w.kit.HTTP.Serve(ctx, conn.Down(), nil, w.requestsOf(conn, about, edge.Listener{Port: about.Port}, forwarded(conn.Down())), conn)
 }
 
 // requestsOf directs requests of a client of which a service learns what appended says.
-func (w *Way) requestsOf(conn *gate.Conn, about carry.About, appended []exchange.Field) *requests {
-	r := &requests{way: w}
+func (w *Way) requestsOf(conn *gate.Conn, about carry.About, at edge.Listener, appended []exchange.Field) *requests {
+	r := &requests{way: w, at: at}
 	r.Init(w.mesh, conn, about)
 	r.Edge = true
 	r.Remove, r.Append = forwarding, appended
@@ -72,17 +77,20 @@ func (r *requests) Branch() (exchange.Branch, bool) {
 	if !ok {
 		return exchange.Branch{}, false
 	}
-	return exchange.Branch{Context: ctx, Director: r.way.requestsOf(conn, r.About(), r.Append), Leave: conn.Leave}, true
+	return exchange.Branch{Context: ctx, Director: r.way.requestsOf(conn, r.About(), r.at, r.Append), Leave: conn.Leave}, true
 }
 
 // requests directs the requests of one connection from outside.
 type requests struct {
 	mesh.Requests
-	way *Way
+	way     *Way
+	at      edge.Listener
+	host    names.LastHost
+	entered entered
 }
 
-// Direct implements exchange.Director: it finds the service of a request's path, and
-// routes to it.
+// Direct implements exchange.Director: it finds the rule of a request's host and path, and
+// routes to its service.
 func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	s := r.Conn().Snapshot()
 	r.Open(x, s)
@@ -90,11 +98,67 @@ func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	if reason := s.Policy.DeniesAll(); reason != "" {
 		return r.deny(policy.Verdict{Reason: reason})
 	}
-	d := r.way.decide(s, x.Path)
+	host, why := r.hostOf(x)
+	if why != nil {
+		return r.Fail(why)
+	}
+	d := r.way.decide(s, r.at, host.Name, x.Path)
+	if d.rule != nil {
+		r.Enter(d.rule.ID)
+	}
 	if d.why != nil {
 		return r.Fail(d.why)
 	}
+	r.hold(s, d.rule)
+	r.respell(x, host)
 	return r.Route(s, x, d.to)
+}
+
+// hostOf reads the host that a request is for; the zero Host where an HTTP/1.0 request has
+// none.
+func (r *requests) hostOf(x *exchange.Request) (names.Host, *refusal.Error) {
+	if x.Host == "" {
+		return names.Host{}, nil
+	}
+	host, err := r.host.Parse(unsafe.Slice(unsafe.StringData(x.Host), len(x.Host))) // which is not kept
+	if err != nil {
+		return names.Host{}, &refusal.Error{Reason: refusal.BadHost, Err: err}
+	}
+	return host, nil
+}
+
+// respell has route rules and the service see the host as it was decided about: in lower case,
+// without a dot at its end.
+func (r *requests) respell(x *exchange.Request, host names.Host) {
+	if rest, same := strings.CutPrefix(x.Host, host.Name.String()); host.Name.IsZero() || same && (rest == "" || rest[0] == ':') {
+		r.Respelled = ""
+		return
+	}
+	r.Respelled = host.String()
+	x.Host = r.Respelled
+}
+
+// hold has the connection live for as long as the rule does that led the request in.
+func (r *requests) hold(s *snapshot.Snapshot, rule *edge.Rule) {
+	r.entered.rule.Store(rule)
+	r.Beside = nil
+	if rule != nil {
+		r.Beside = &r.entered
+	}
+	if r.Conn().Snapshot() != s {
+		r.HoldAnew() // the newer one has not been asked about this rule
+	}
+}
+
+// entered is the grant of what a rule of an ingress led in.
+type entered struct{ rule atomic.Pointer[edge.Rule] }
+
+// Recheck implements gate.Grant.
+func (g *entered) Recheck(s *snapshot.Snapshot) gate.Objection {
+	if rule := g.rule.Load(); rule != nil && !s.Ingress.Has(rule) {
+		return gate.Objection{Reason: refusal.NoRoute}
+	}
+	return gate.Objection{}
 }
 
 // deny answers whoever asks while there are no rules: it is no workload, so nothing is
@@ -106,14 +170,16 @@ func (r *requests) deny(v policy.Verdict) exchange.Direction {
 	return direction
 }
 
-// decision is what becomes of a path.
+// decision is what becomes of a request.
 type decision struct {
-	to  mesh.Target
-	why *refusal.Error // why it leads nowhere
+	to   mesh.Target
+	rule *edge.Rule     // by which; nil: by a Route, or none
+	why  *refusal.Error // why it leads nowhere
 }
 
-// decide finds the service of a path: of the first route that matches.
-func (w *Way) decide(s *snapshot.Snapshot, path string) decision {
+// decide finds the service of a request: of the first route that matches its path, else of the
+// rule of its host and path.
+func (w *Way) decide(s *snapshot.Snapshot, at edge.Listener, host names.Name, path string) decision {
 	for i := range w.routes {
 		r := &w.routes[i]
 		if !r.matches(path) {
@@ -125,7 +191,17 @@ func (w *Way) decide(s *snapshot.Snapshot, path string) decision {
 		}
 		return decision{to: mesh.Target{Service: full, Port: r.Port}}
 	}
-	return decision{why: refusal.New(refusal.NoRoute, "")}
+	found := s.Ingress.Find(at, host, path)
+	switch r := found.Rule; {
+	case found.Ambiguous:
+		return decision{why: refusal.New(refusal.NoRoute, "The path can be read in more than one way (//, . or .. between slashes, an encoded slash, \";\"), and rules of this ingress look at paths.")}
+	case r == nil:
+		return decision{why: refusal.New(refusal.NoRoute, "")}
+	case s.Service(r.Service) == nil:
+		return decision{rule: r, why: refusal.New(refusal.NoHealthyUpstream, fmt.Sprintf("The service %s has no workload yet.", r.Service))}
+	default:
+		return decision{rule: r, to: mesh.Target{Service: r.Service, Port: r.To}}
+	}
 }
 
 // forwarded is what a service learns of a client.

@@ -26,6 +26,11 @@ type Requests struct {
 	Edge   bool
 	Remove []string         // fields that no request keeps
 	Append []exchange.Field // fields that each request gets
+	// Beside is what lets the connection live besides the service, for requests that stay in the
+	// mesh; nil: nothing. It is set before Route.
+	Beside gate.Grant
+	// Respelled takes the place of a Host that says the same in another spelling; "": it stays.
+	Respelled string
 	// Denied answers a request that is denied. It must be set before the first.
 	Denied func(s *snapshot.Snapshot, to Target, v policy.Verdict) exchange.Direction
 	// Dialled is the address that the connection is to; zero where a client from outside
@@ -69,12 +74,12 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 	if !d.Verdict.Passes() {
 		return r.Denied(s, to, d.Verdict) // by value: d stays on the stack
 	}
-	if r.held != to.Service {
-		r.hold(s, to.Service, nil)
+	if r.held != to.Service || r.Beside != nil && r.beside != r.Beside {
+		r.hold(s, to.Service, r.Beside)
 	}
 	if d.Why == nil {
 		if direction, wait, instead := r.plans.Instead(x, &d.Plan, follow.Asked{Name: to.Service, Port: to.Port}, delayed); wait > 0 {
-			r.hold(s, to.Service, nil)
+			r.hold(s, to.Service, r.Beside)
 			return r.later(x, to, wait)
 		} else if instead {
 			return direction
@@ -85,7 +90,7 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		if chosen.Service.IsZero() {
 			return r.outside(s, x, d.Plan, chosen, to)
 		}
-		r.hold(s, to.Service, nil)
+		r.hold(s, to.Service, r.Beside)
 		r.key.fields = x
 		r.way.pick(&d, &chosen, to.Instance, to.Port, &r.key)
 	}
@@ -113,7 +118,7 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 	}
 	r.set = r.AppendTrace(r.set)
 	direction.Set = r.set
-	if x.Host == "" { // HTTP/1.0
+	if direction.SetHost = r.Respelled; x.Host == "" { // HTTP/1.0
 		direction.SetHost = follow.Asked{Name: to.Service, Port: to.Port}.Authority()
 	}
 	r.plans.Edit(&direction, x, &d.Plan, r.Append)
@@ -173,6 +178,9 @@ func (r *Requests) hold(s *snapshot.Snapshot, service names.Name, beside gate.Gr
 	}
 	r.Conn().Hold(grant, s)
 }
+
+// HoldAnew has the next request renew the connection's grant, whatever that is for.
+func (r *Requests) HoldAnew() { r.held, r.beside = names.Name{}, nil }
 
 // calls directs the requests of a connection whose workload dialled a service.
 type calls struct {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"weak"
 
+	"sluice.dev/sluice/internal/edge"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
 	"sluice.dev/sluice/internal/route"
@@ -22,6 +23,7 @@ import (
 type Builder struct {
 	sets        shared[policy.Set]
 	tables      shared[route.Table]
+	ingresses   shared[edge.Table]
 	directories shared[dnsserver.Services]
 	meshes      shared[services]
 	pools       shared[rootPool]
@@ -44,6 +46,11 @@ func (b *Builder) routes(from *wire.Snapshot) (*route.Table, error) {
 	return b.tables.get(string(from.Parts[wire.PartRoutes]), func() (*route.Table, error) {
 		return route.NewTable(slices.Concat(from.Routes.Services, from.Routes.Hosts), from.Routes.Destinations...)
 	})
+}
+
+// entries is the rules of an ingress.
+func (b *Builder) entries(from *wire.Snapshot) (*edge.Table, error) {
+	return b.ingresses.get(string(from.Parts[wire.PartRoutes]), func() (*edge.Table, error) { return edge.NewTable(from.Routes.Ingress) })
 }
 
 // directory is what DNS answers for: the services, and the endpoints that have names.

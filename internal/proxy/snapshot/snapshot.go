@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"time"
 
+	"sluice.dev/sluice/internal/edge"
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
@@ -29,6 +30,7 @@ type Snapshot struct {
 
 	Policy    *policy.Set
 	Routes    *route.Table
+	Ingress   *edge.Table // of an ingress alone
 	Directory *dnsserver.NamespaceView
 
 	Roots       *x509.CertPool // for upstream certificates; nil means the system's
@@ -97,6 +99,10 @@ func (b *Builder) Build(from *wire.Snapshot, view View, base *Snapshot) (*Snapsh
 	if err != nil {
 		return nil, fmt.Errorf("build snapshot %s: %w", from.Version, err)
 	}
+	entries, err := b.entries(from)
+	if err != nil {
+		return nil, fmt.Errorf("build snapshot %s: %w", from.Version, err)
+	}
 	roots, err := b.roots(from.Mesh.TrustedRoots)
 	if err != nil {
 		return nil, fmt.Errorf("build snapshot %s: %w", from.Version, err)
@@ -104,7 +110,7 @@ func (b *Builder) Build(from *wire.Snapshot, view View, base *Snapshot) (*Snapsh
 	built := b.services(from)
 	return &Snapshot{
 		Version: from.Version, Revision: from.Revision, Created: from.Created, MaxStale: from.Mesh.MaxStale,
-		Policy: set, Routes: routes, Directory: b.directory(from, built).In(view.Namespace),
+		Policy: set, Routes: routes, Ingress: entries, Directory: b.directory(from, built).In(view.Namespace),
 		Roots: roots.pool, RootsID: roots.id, HasOwnRoots: from.Mesh.TrustedRoots != "",
 		Limits: from.Mesh.Limits, Telemetry: from.Mesh.Telemetry, Domain: from.Directory.Domain,
 		policies: from.Policies, services: built,
@@ -130,7 +136,7 @@ func none() *Snapshot {
 		routes = new(route.Table)
 	}
 	return &Snapshot{
-		Policy: set, Routes: routes, Directory: dnsserver.NewServices(nil).In(wire.DefaultNamespace),
+		Policy: set, Routes: routes, Ingress: new(edge.Table), Directory: dnsserver.NewServices(nil).In(wire.DefaultNamespace),
 		services: newServices(nil, nil),
 	}
 }

@@ -122,7 +122,7 @@ func TestAServerWithoutItsRightsSaysWhichItNeedsAndWithThemItMayDoNoMore(t *test
 		want[verb+"  configmaps sluice-roots"] = true
 	}
 	for _, verb := range []string{"list", "watch"} {
-		for _, resource := range []string{" pods ", " services ", "discovery.k8s.io endpointslices ", "sluice.dev egresspolicies ", "sluice.dev meshservices ", "sluice.dev meshconfigs ", "config.istio.io egressrules ", "config.istio.io routerules ", "config.istio.io destinationpolicies "} {
+		for _, resource := range []string{" pods ", " services ", "discovery.k8s.io endpointslices ", "sluice.dev egresspolicies ", "sluice.dev meshservices ", "sluice.dev meshconfigs ", "config.istio.io egressrules ", "config.istio.io routerules ", "config.istio.io destinationpolicies ", "config.istio.io ingressrules "} {
 			want[verb+" "+resource] = true
 			if group, name, _ := strings.Cut(resource, " "); group != "" && group != "discovery.k8s.io" {
 				want["update "+group+" "+strings.TrimSpace(name)+"/status "] = true

@@ -29,6 +29,11 @@ var kinds = []struct {
 		"NAME DESTINATION BALANCING ACCEPTED PROGRAMMED AGE", `one reviews LEAST_CONN True False \d+s`,
 	},
 	{
+		"ingressrules", "ir", "config.istio.io/v1alpha2", "true",
+		"{port: 80, destination: {name: productpage}, destinationPort: 9080, precedence: 3}",
+		"NAME DESTINATION PRECEDENCE ACCEPTED PROGRAMMED AGE", `one productpage 3 True False \d+s`,
+	},
+	{
 		"egresspolicies", "egp", "sluice.dev/v1alpha1", "true",
 		"{to: {hosts: [www.example.com], ports: [{port: 443, protocol: https}]}}",
 		"NAME HOSTS CIDRS PORTS ACCEPTED PROGRAMMED AGE", `one \["www\.example\.com"\] \[.*\] True False \d+s`,
@@ -46,7 +51,7 @@ var kinds = []struct {
 }
 
 var kindOf = map[string]string{
-	"egressrules": "EgressRule", "routerules": "RouteRule", "destinationpolicies": "DestinationPolicy", "egresspolicies": "EgressPolicy", "meshservices": "MeshService", "meshconfigs": "MeshConfig",
+	"egressrules": "EgressRule", "routerules": "RouteRule", "destinationpolicies": "DestinationPolicy", "ingressrules": "IngressRule", "egresspolicies": "EgressPolicy", "meshservices": "MeshService", "meshconfigs": "MeshConfig",
 }
 
 func TestEveryKindIsEstablishedWithItsNamesAndItsSchema(t *testing.T) {
