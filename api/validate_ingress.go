@@ -49,7 +49,7 @@ func (v *validation) ingressRule(spec *istio.IngressRuleSpec, annotations map[st
 	if spec.Match != nil {
 		v.ingressMatch(spec.Match)
 	}
-	v.ingressAnnotations(annotations)
+	v.ingressAnnotations(annotations, spec.TLSSecret != "")
 }
 
 // ingressMatch validates what an IngressRule looks at: as in Istio 0.5, uri and authority.
@@ -135,7 +135,7 @@ func (v *validation) ingress(spec *networking.IngressSpec, annotations map[strin
 			v.ingressPath(fmt.Sprintf("%s.http.paths[%d]", at, j), &rule.HTTP.Paths[j])
 		}
 	}
-	v.ingressAnnotations(annotations)
+	v.ingressAnnotations(annotations, len(spec.TLS) > 0)
 }
 
 func (v *validation) ingressTLS(at string, t *networking.IngressTLS) {
@@ -205,7 +205,7 @@ func (v *validation) secret(at, name string) {
 }
 
 // ingressAnnotations validates those that are ours: what is mistyped would have no effect.
-func (v *validation) ingressAnnotations(annotations map[string]string) {
+func (v *validation) ingressAnnotations(annotations map[string]string, tls bool) {
 	for _, key := range sortedKeys(annotations) {
 		if !strings.HasPrefix(key, "ingress.sluice.dev/") {
 			continue
@@ -216,8 +216,14 @@ func (v *validation) ingressAnnotations(annotations map[string]string) {
 			if value != "true" && value != "false" {
 				v.fail(here, "%q is not one of \"true\", \"false\"", value)
 			}
+		case networking.ClientsAnnotation:
+			if value != networking.Required {
+				v.fail(here, "%q must be %q, or the annotation left out", value, networking.Required)
+			} else if !tls {
+				v.fail(here, "clients show a certificate by TLS alone: name one of the ingress (tls, or tlsSecret)")
+			}
 		default:
-			v.fail(here, "is not known: the annotation of an ingress is %s", networking.RedirectAnnotation)
+			v.fail(here, "is not known: the annotations of an ingress are %s and %s", networking.RedirectAnnotation, networking.ClientsAnnotation)
 		}
 	}
 }

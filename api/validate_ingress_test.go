@@ -46,6 +46,8 @@ func TestAnIngressAndAnIngressRuleThatAreWrongAreRefusedByField(t *testing.T) {
 		{ingress + "{rules: [{host: 'a.*.com', http: {paths: [{path: /, pathType: Prefix, " + to + "}]}}]}", "spec.rules[0].host:"},
 		{ingress + "{tls: [{hosts: [foo.com]}], defaultBackend: {service: {name: web, port: {number: 80}}}}", "spec.tls[0].secretName: is missing"},
 		{strings.Replace(path("path: /a, pathType: Exact, "+to), "{name: x}", "{name: x, annotations: {ingress.sluice.dev/redirect: \"true\"}}", 1), "metadata.annotations[ingress.sluice.dev/redirect]: is not known"},
+		{strings.Replace(path("path: /a, pathType: Exact, "+to), "{name: x}", "{name: x, annotations: {ingress.sluice.dev/client-certificates: required}}", 1), "metadata.annotations[ingress.sluice.dev/client-certificates]: clients show a certificate by TLS alone"},
+		{strings.Replace(path("path: /a, pathType: Exact, "+to), "{name: x}", "{name: x, annotations: {ingress.sluice.dev/https-redirect: \"yes\"}}", 1), "metadata.annotations[ingress.sluice.dev/https-redirect]: \"yes\" is not one of"},
 		{rule + "{port: 80, destination: {name: web}, destinationPort: 80}", ""},
 		{rule + "{port: 80, match: {request: {headers: {uri: {prefix: /a}, authority: {exact: foo.com}}}}, destination: {name: web}, destinationPort: 80}", ""},
 		{rule + "{destination: {name: web}, destination_port: 80}", "spec.port: port number 0 must be in the range 1..65535"},

@@ -109,8 +109,8 @@ type reader struct {
 // namespace), and meets neither another test nor what the machine really runs. Where
 // it does not, the reader has XDG_RUNTIME_DIR in their place, which a login sets.
 //
-// Two addresses differ from those that the pages show: the demo takes a free port in
-// place of 8080, as it says it would, and so does the ingress in place of 8081.
+// Three addresses differ from those that the pages show: the demo takes a free port in
+// place of 8080, as it says it would, and so does the ingress in place of 8081 and 8443.
 func newReader(t *testing.T, setup string, user mesh.User) *reader {
 	t.Helper()
 	r := &reader{dir: newCheckout(t, user)}
@@ -145,12 +145,12 @@ func newReader(t *testing.T, setup string, user mesh.User) *reader {
 	if set := strings.Join(strings.Fields(r.run(t, "env | cut -d= -f1 | grep -v OLDPWD | LC_ALL=C sort")), " "); set != known {
 		t.Fatalf("the reader's shell has the variables %s, want %s", set, known)
 	}
-	own := freePort(t)
+	own, secure := freePort(t), freePort(t)
 	switch setup {
 	case "demo":
-		r.addresses = strings.NewReplacer("127.0.0.1:8080", r.startDemo(t), "127.0.0.1:8081", own)
+		r.addresses = strings.NewReplacer("127.0.0.1:8080", r.startDemo(t), "127.0.0.1:8081", own, "127.0.0.1:8443", secure)
 	case "":
-		r.addresses = strings.NewReplacer("127.0.0.1:8081", own)
+		r.addresses = strings.NewReplacer("127.0.0.1:8081", own, "127.0.0.1:8443", secure)
 	default:
 		t.Fatalf("unknown setup %q: it is demo", setup)
 	}

@@ -16,10 +16,14 @@ const (
 const (
 	ClassAnnotation    = "kubernetes.io/ingress.class"
 	RedirectAnnotation = "ingress.sluice.dev/https-redirect"
+	ClientsAnnotation  = "ingress.sluice.dev/client-certificates"
 )
 
 // Classes that are ours: an Ingress of another one is another controller's.
 var Classes = []string{"sluice", "istio"}
+
+// Required is the value of ClientsAnnotation.
+const Required = "required"
 
 // Types of a path.
 const (

@@ -16,30 +16,58 @@ import (
 // ingressName is what the ingress is called until the server gives it its name.
 const ingressName = "istio-ingress"
 
-// openIngress takes the address of --ingress, so that one in use is reported at once.
-func (d *daemon) openIngress(ctx context.Context) (*net.TCPListener, []ingress.Route, error) {
-	var routes []ingress.Route
+// openIngress takes the addresses of --ingress and --ingress-tls, so that one in use is
+// reported at once, and the folder of certificates.
+func (d *daemon) openIngress(ctx context.Context) (open proxy.Ingress, err error) {
 	for _, text := range d.options.ingressRoutes {
 		route, err := ingress.ParseRoute(text)
 		if err != nil {
-			return nil, nil, err
+			return proxy.Ingress{}, err
 		}
-		routes = append(routes, route)
+		open.Routes = append(open.Routes, route)
+	}
+	if open.Plain, err = listen(ctx, "--ingress", d.options.ingress); err != nil {
+		return proxy.Ingress{}, err
+	}
+	if open.TLS, err = listen(ctx, "--ingress-tls", d.options.ingressTLS); err == nil && open.TLS != nil {
+		open.Certificates, err = ingress.OpenCertificates(d.options.ingressCerts, nil, d.log)
+	}
+	if err != nil {
+		closeIngress(open)
+		return proxy.Ingress{}, err
+	}
+	return open, nil
+}
+
+// listen listens on the address of a flag; nil where it was not given.
+func listen(ctx context.Context, flag, address string) (*net.TCPListener, error) {
+	if address == "" {
+		return nil, nil
 	}
 	config := net.ListenConfig{Control: capture.ControlUrgent}
 	config.SetMultipathTCP(false)
-	listener, err := config.Listen(ctx, "tcp", d.options.ingress)
+	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open --ingress: %w", err)
+		return nil, fmt.Errorf("open %s: %w", flag, err)
 	}
-	return listener.(*net.TCPListener), routes, nil
+	return listener.(*net.TCPListener), nil
 }
 
-// serveIngress serves the listener until the proxy stops, and what came in by it until
+// closeIngress closes the listeners.
+func closeIngress(open proxy.Ingress) {
+	for _, listener := range []*net.TCPListener{open.Plain, open.TLS} {
+		if listener != nil {
+			listener.Close()
+		}
+	}
+}
+
+// serveIngress serves the listeners until the proxy stops, and what came in by them until
 // ctx ends. From its start it answers: while the server sends no rules, that there are
 // none.
-func (d *daemon) serveIngress(ctx context.Context, listener *net.TCPListener, routes []ingress.Route) error {
-	defer listener.Close()
+func (d *daemon) serveIngress(ctx context.Context, open proxy.Ingress) error {
+	defer open.Certificates.Close()
+	defer closeIngress(open)
 	hello := wire.Workload{Namespace: wire.DefaultNamespace, Level: "none", Labels: map[string]string{"app": ingressName, "istio": "ingress"}}
 	workload := hello
 	workload.Instance, workload.Proxy = ingressName, d.options.name
@@ -59,14 +87,14 @@ func (d *daemon) serveIngress(ctx context.Context, listener *net.TCPListener, ro
 	}()
 	defer w.Close()
 	served := make(chan error, 1)
-	go func() { served <- w.ServeIngress(listener, routes) }()
+	go func() { served <- w.ServeIngress(open) }()
 	select {
 	case err = <-served:
 		return err
 	case <-d.stopping:
 	case <-ctx.Done():
 	}
-	listener.Close()
+	closeIngress(open)
 	err = <-served
 	<-ctx.Done()
 	return err

@@ -35,6 +35,8 @@ type options struct {
 	certificates  string
 	ingress       string
 	ingressRoutes []string
+	ingressTLS    string
+	ingressCerts  string
 	tellAll       bool
 	limits        wire.Limits
 	sidecar       sidecarOptions
@@ -69,7 +71,7 @@ decided by name, dialled by its own resolution.
 
 It goes on with its last rules where it loses the server, and catches up.`,
 		Example: `  sluice-proxy
-  sluice-proxy --ingress 127.0.0.1:8080
+  sluice-proxy --ingress 127.0.0.1:8080 --ingress-tls 127.0.0.1:8443 --ingress-certs /etc/sluice/ingress-certs
   sluice-proxy --resolver 192.0.2.53 --upstream-ca /etc/ssl/company.pem`,
 		Args:          cobra.NoArgs,
 		Version:       version.String(),
@@ -98,6 +100,8 @@ It goes on with its last rules where it loses the server, and catches up.`,
 	f.StringVar(&o.certificates, "client-certificates", environment("SLUICE_CLIENT_CERTIFICATES", ""), "folder of client certificates and their keys, NAMESPACE/FILE, that rules name (SLUICE_CLIENT_CERTIFICATES)")
 	f.StringVar(&o.ingress, "ingress", environment("SLUICE_INGRESS", ""), "HOST:PORT to take HTTP on from outside the mesh, as Ingresses and IngressRules say (SLUICE_INGRESS)")
 	f.StringArrayVar(&o.ingressRoutes, "ingress-route", nil, "PATH[,PATH...]=SERVICE:PORT of the ingress, before all rules; a path that ends in .* is a prefix; may be repeated")
+	f.StringVar(&o.ingressTLS, "ingress-tls", environment("SLUICE_INGRESS_TLS", ""), "HOST:PORT to take HTTPS on from outside the mesh, with the certificates of --ingress-certs (SLUICE_INGRESS_TLS)")
+	f.StringVar(&o.ingressCerts, "ingress-certs", environment("SLUICE_INGRESS_CERTS", ""), "folder of the ingress' certificates, NAMESPACE/SECRET/tls.crt and tls.key, that Ingresses and IngressRules name (SLUICE_INGRESS_CERTS)")
 	f.BoolVar(&o.tellAll, "tell-all", environment("SLUICE_TELL_ALL", "") == "true", "answer a denied request with the rule that would allow it, not with the reason and id alone (SLUICE_TELL_ALL)")
 	f.IntVar(&o.limits.Connections, run.MaxConnectionsFlag, 0, "live connections of one workload at most; a lower one of the MeshConfig counts (default 16384, and the workload's part of what this process may open)")
 	f.IntVar(&o.limits.UpstreamConnections, run.MaxUpstreamConnectionsFlag, 0, "connections open on behalf of one workload at most; a lower one of the MeshConfig counts (default 16384, and the workload's part of what this process may open)")
@@ -155,11 +159,18 @@ func (o *options) logger() (*slog.Logger, error) {
 	return nil, fmt.Errorf("--log-format %q must be text or json", o.logFormat)
 }
 
+// isIngress reports whether the proxy takes requests from outside the mesh.
+func (o *options) isIngress() bool { return o.ingress != "" || o.ingressTLS != "" }
+
 // validate checks what flags say together; changed reports whether one was given.
 func (o *options) validate(changed func(flag string) bool) error {
 	switch {
-	case o.ingress == "" && len(o.ingressRoutes) > 0:
-		return errors.New("--ingress-route needs --ingress")
+	case !o.isIngress() && len(o.ingressRoutes) > 0:
+		return errors.New("--ingress-route needs --ingress or --ingress-tls")
+	case o.ingressTLS != "" && o.ingressCerts == "":
+		return errors.New("--ingress-tls needs --ingress-certs, the folder of the certificates that it shows")
+	case o.ingressTLS == "" && o.ingressCerts != "":
+		return errors.New("--ingress-certs needs --ingress-tls")
 	case changed("max-series") && o.metrics == "" && o.otlp == "":
 		return errors.New("--max-series needs --metrics or --otlp")
 	case changed("max-series") && o.maxSeries < metrics.MinSeries:
@@ -171,8 +182,8 @@ func (o *options) validate(changed func(flag string) bool) error {
 	switch s := &o.sidecar; {
 	case s.on && s.server == "":
 		return errors.New("--sidecar needs --server")
-	case s.on && (o.ingress != "" || o.egressSockets != ""):
-		return errors.New("--sidecar excludes --ingress and --egress-sockets: it serves its Pod alone")
+	case s.on && (o.isIngress() || o.egressSockets != ""):
+		return errors.New("--sidecar excludes --ingress, --ingress-tls and --egress-sockets: it serves its Pod alone")
 	case s.on && o.runtimeDir != "":
 		return errors.New("--sidecar excludes --runtime-dir: it has no sockets")
 	case s.on && ownPort(o.metrics):

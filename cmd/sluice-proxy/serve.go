@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -111,12 +113,12 @@ func serve(ctx context.Context, o options) error {
 	defer work.Wait()
 	defer cancel(nil)
 	work.Go(func() { cancel(d.drain(ctx)) })
-	if o.ingress != "" {
-		listener, routes, err := d.openIngress(ctx)
+	if o.isIngress() {
+		open, err := d.openIngress(ctx)
 		if err != nil {
 			return err
 		}
-		work.Go(func() { cancel(d.serveIngress(ctx, listener, routes)) })
+		work.Go(func() { cancel(d.serveIngress(ctx, open)) })
 	}
 	if err := d.serveSeen(ctx, &work); err != nil {
 		return err
@@ -135,7 +137,7 @@ func serve(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.Remove(attachPath)
-	log.Info("ready", "attach", attachPath, "ingress", o.ingress)
+	log.Info("ready", "attach", attachPath, "ingress", strings.Join(slices.DeleteFunc([]string{o.ingress, o.ingressTLS}, func(s string) bool { return s == "" }), " "))
 	systemd.Tell(notify.Ready)
 	d.ready.Set(true)
 	defer context.AfterFunc(stopping, func() {

@@ -40,7 +40,7 @@ func Run(ctx context.Context, c Config) error {
 func run(ctx context.Context, c Config) error {
 	p := placesOf(c)
 	if c.Print {
-		for _, each := range allProcesses(p, c.Real, portsOf(c.Ingress)) {
+		for _, each := range allProcesses(p, c, portsOf(c.Ingress)) {
 			fmt.Fprintln(c.Out, each.command())
 		}
 		return nil
@@ -94,12 +94,12 @@ func run(ctx context.Context, c Config) error {
 }
 
 // allProcesses is every command of the demo, in the order of their start.
-func allProcesses(p places, real bool, at ports) []process {
+func allProcesses(p places, c Config, at ports) []process {
 	var all []process
-	if !real {
+	if !c.Real {
 		all = append(all, internet(p))
 	}
-	all = append(all, server(p, at), dataPlane(p, real, at))
+	all = append(all, server(p, at), wayIn(p, c.Samples), dataPlane(p, c.Real, at))
 	return append(all, bookinfo(p)...)
 }
 
@@ -121,6 +121,9 @@ func startAll(ctx context.Context, g *group, p places, c Config, at ports) error
 		}
 	}
 	if err := g.waitFor(ctx, "sluice-server", filepath.Join(c.Runtime, "push.sock")); err != nil {
+		return err
+	}
+	if err := g.run(ctx, wayIn(p, c.Samples)); err != nil {
 		return err
 	}
 	if err := g.start(dataPlane(p, c.Real, at)); err != nil {

@@ -81,6 +81,17 @@ func (g *group) start(p process) error {
 	return nil
 }
 
+// run runs a process to its end.
+func (g *group) run(ctx context.Context, p process) error {
+	cmd := exec.CommandContext(ctx, p.argv[0], p.argv[1:]...)
+	cmd.Env = append(withoutInternet(os.Environ()), p.env...)
+	said, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", p.command(), err, strings.TrimSpace(string(said)))
+	}
+	return nil
+}
+
 // withoutInternet leaves out what Env exports for Sluice: it may be that of another
 // demo, and this one says by flags what its proxy uses.
 func withoutInternet(env []string) []string {

@@ -45,10 +45,6 @@ func (p places) logs() string              { return filepath.Join(p.private, "lo
 // resolver is the small internet's.
 const resolver = "8.8.8.8:53"
 
-// ingressRoute is what the page's way in leads to, as the Ingress resource of Istio's
-// Bookinfo did, and "/", from where the service itself leads to its page.
-const ingressRoute = "/,/productpage,/login,/logout,/api/v1/products,/api/v1/products/.*,/static/.*=productpage:9080"
-
 func internet(p places) process {
 	return process{name: "internet", argv: []string{p.binary("simnet"),
 		"--sockets", p.internetSockets(), "--ca", p.internetCA(), "--control", p.internetControl()}}
@@ -63,7 +59,12 @@ func dataPlane(p places, real bool, at ports) process {
 	if !real {
 		argv = append(argv, "--egress-sockets", p.internetSockets(), "--resolver", resolver, "--upstream-ca", p.internetCA())
 	}
-	return process{name: "sluice-proxy", argv: append(argv, "--metrics", at.proxyMetrics, "--health", at.health, "--ingress", at.ingress, "--ingress-route", ingressRoute)}
+	return process{name: "sluice-proxy", argv: append(argv, "--metrics", at.proxyMetrics, "--health", at.health, "--ingress", at.ingress)}
+}
+
+// wayIn is the rule that leads what comes in to the page.
+func wayIn(p places, samples string) process {
+	return process{name: "ingress-rule", argv: []string{p.binary("sluice"), "create", "-f", filepath.Join(samples, "bookinfo", "kube", "ingress-rule-productpage.yaml")}}
 }
 
 // service is one service of Bookinfo, in a sandbox of its own.

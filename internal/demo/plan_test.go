@@ -8,7 +8,7 @@ import (
 
 func TestEveryCommandCanBePastedIntoAShell(t *testing.T) {
 	p := places{binaries: "/opt/my bin", private: "/run/sluice/demo", public: "/tmp/demo's"}
-	all := append(allProcesses(p, false, portsOf("127.0.0.1:8080")), detailsV2(p, false, false), detailsV2(p, true, false))
+	all := append(allProcesses(p, Config{Samples: "/opt/my samples"}, portsOf("127.0.0.1:8080")), detailsV2(p, false, false), detailsV2(p, true, false))
 	for _, each := range all {
 		out, err := exec.Command("sh", "-c", "set -- "+each.command()+`; printf '%s\n' "$@"`).Output()
 		if err != nil {
@@ -23,7 +23,7 @@ func TestEveryCommandCanBePastedIntoAShell(t *testing.T) {
 }
 
 func TestTheRealInternetStartsNoSmallOne(t *testing.T) {
-	for _, each := range allProcesses(places{}, true, portsOf("127.0.0.1:8080")) {
+	for _, each := range allProcesses(places{}, Config{Real: true}, portsOf("127.0.0.1:8080")) {
 		if text := each.command(); strings.Contains(text, "simnet") || strings.Contains(text, "egress-sockets") {
 			t.Errorf("it would start %s", text)
 		}

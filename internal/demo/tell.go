@@ -41,10 +41,10 @@ func tell(c Config, p places, url string, at ports, levels map[string]string, to
 	}
 	start := "Start details v2, which asks www.googleapis.com:"
 	if c.Real {
-		start = "No rule exists yet. In another terminal" + folder + ", start details v2, which asks www.googleapis.com:"
+		start = "No rule lets anything out yet. In another terminal" + folder + ", start details v2, which asks www.googleapis.com:"
 	} else {
 		env := process{argv: []string{sluice, "demo", "--env"}}
-		say("No rule exists yet. In another terminal"+folder+", first let the shell use the small internet and its CA:",
+		say("No rule lets anything out yet. In another terminal"+folder+", first let the shell use the small internet and its CA:",
 			`eval "$(`+env.command()+`)"`)
 	}
 	say(start,

@@ -46,6 +46,8 @@ type Rule struct {
 	Path    string     `json:"path,omitempty"` // of Elements without a slash at its end, but "/"
 	Service names.Name `json:"service"`        // its full name
 	To      uint16     `json:"to"`             // port of the service
+	// Redirect says that what comes in without TLS is sent to the same address with it.
+	Redirect bool `json:"redirect,omitempty"`
 }
 
 // Rules is all of an ingress.
@@ -57,11 +59,13 @@ type Rules struct {
 	Hosts []Rule `json:"hosts,omitempty"`
 	// Default leads what no other does.
 	Default *Rule `json:"default,omitempty"`
+	// Certificates are those of TLS; of two for one host the first counts.
+	Certificates []Shown `json:"certificates,omitempty"`
 }
 
 // Empty reports whether there are none.
 func (r *Rules) Empty() bool {
-	return r == nil || len(r.Ordered) == 0 && len(r.Hosts) == 0 && r.Default == nil
+	return r == nil || len(r.Ordered) == 0 && len(r.Hosts) == 0 && r.Default == nil && len(r.Certificates) == 0
 }
 
 // Listener is where a request came in.
@@ -90,6 +94,8 @@ type Table struct {
 	wild     map[string]*group // by what stands behind the first label
 	any      *group
 	fallback *Rule
+
+	certificates certificates
 }
 
 // group is the rules of one host, in the order in which they are tried.
@@ -100,6 +106,10 @@ func NewTable(from *Rules) (*Table, error) {
 	t := &Table{exact: make(map[string]*group), wild: make(map[string]*group)}
 	if from == nil {
 		return t, nil
+	}
+	var err error
+	if t.certificates, err = newCertificates(from.Certificates); err != nil {
+		return nil, err
 	}
 	if len(from.Ordered) > MaxOrdered || len(from.Hosts) > MaxPaths {
 		return nil, fmt.Errorf("an ingress of %d ordered rules and %d paths; at most %d and %d are taken", len(from.Ordered), len(from.Hosts), MaxOrdered, MaxPaths)

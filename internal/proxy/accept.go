@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"sync"
 
 	"sluice.dev/sluice/internal/capture"
 	"sluice.dev/sluice/internal/names"
@@ -116,22 +117,46 @@ func (w *Workload) leads(s *snapshot.Snapshot, name names.Name, destination neti
 	return to, false
 }
 
-// ServeIngress takes connections from outside the mesh until the listener closes or the
-// workload does. Its requests are routed as those of the workload are.
-func (w *Workload) ServeIngress(listener *net.TCPListener, routes []ingress.Route) error {
-	way, err := ingress.New(ingress.Config{Kit: &w.kit, Mesh: w.mesh, Routes: routes})
+// Ingress is what ServeIngress serves: at least one of the listeners is there.
+type Ingress struct {
+	Plain, TLS   *net.TCPListener
+	Routes       []ingress.Route
+	Certificates *ingress.Certificates // that are shown by TLS
+}
+
+// ServeIngress takes connections from outside the mesh until the listeners close or the
+// workload does. Their requests are routed as those of the workload are.
+func (w *Workload) ServeIngress(c Ingress) error {
+	config := ingress.Config{Kit: &w.kit, Mesh: w.mesh, Routes: c.Routes, Certificates: c.Certificates}
+	if c.TLS != nil {
+		config.TLSPort = c.TLS.Addr().(*net.TCPAddr).AddrPort().Port()
+	}
+	way, err := ingress.New(config)
 	if err != nil {
 		return err
 	}
-	if !w.begin() {
-		return listener.Close()
+	var all sync.WaitGroup
+	for _, of := range []struct {
+		listener *net.TCPListener
+		serve    func(context.Context, *gate.Conn)
+	}{{c.Plain, way.Serve}, {c.TLS, way.ServeTLS}} {
+		if of.listener == nil {
+			continue
+		}
+		if !w.begin() {
+			of.listener.Close()
+			continue
+		}
+		all.Go(func() {
+			defer w.work.Done()
+			stop := context.AfterFunc(w.ctx, func() { of.listener.Close() })
+			defer stop()
+			w.accept(of.listener, func(down *net.TCPConn) func() {
+				return w.letIn(down, func() carry.About { return aboutEntering(down) }, of.serve)
+			})
+		})
 	}
-	defer w.work.Done()
-	stop := context.AfterFunc(w.ctx, func() { listener.Close() })
-	defer stop()
-	w.accept(listener, func(down *net.TCPConn) func() {
-		return w.letIn(down, func() carry.About { return aboutEntering(down) }, way.Serve)
-	})
+	all.Wait()
 	return nil
 }
 

@@ -14,8 +14,8 @@ import (
 // layers are the packages of the data plane from the bottom up: each imports packages of
 // layers below its own alone. The engines below carry know nothing of grants or ways.
 var layers = [][]string{
-	{"rawio", "poller", "exchange", "share"},
-	{"http2"},
+	{"rawio", "poller", "exchange", "share", "keyfiles"},
+	{"http2", "tlsio"},
 	{"dnsserver", "relay", "resolve", "sniff", "tunnel", "upstream"},
 	{"snapshot", "proof", "http1"},
 	{"gate", "pools", "balance"},

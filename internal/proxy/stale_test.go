@@ -66,7 +66,7 @@ func (m *meshOf) ingressTo(routes ...ingress.Route) (dial func() net.Conn) {
 	}
 	w, served := m.workload, make(chan error, 1)
 	go func() {
-		served <- w.ServeIngress(l.(*net.TCPListener), routes)
+		served <- w.ServeIngress(Ingress{Plain: l.(*net.TCPListener), Routes: routes})
 	}()
 	m.t.Cleanup(func() {
 		w.Close()

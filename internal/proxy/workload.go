@@ -98,7 +98,7 @@ func newWorkload(p *Proxy, c WorkloadConfig, place int) (*Workload, error) {
 	w.keepBounds(c.Holder.Load())
 	w.kit = carry.Kit{
 		Instance: w.Instance, Source: record.NewEnd(record.Party{Workload: of.Base(), Service: of.Service, Namespace: of.Namespace, Version: of.Version, Account: of.Account}), For: advice.Options{Namespace: of.Namespace, Labels: of.Labels}, TellAll: p.config.TellAll,
-		Recorder: p.config.Records, HTTP: w.http, Buffers: &p.buffers, Memory: &p.memory, Now: p.config.Now,
+		Recorder: p.config.Records, HTTP: w.http, HTTP2: w.http2, Buffers: &p.buffers, Memory: &p.memory, Now: p.config.Now,
 		Hellos: w.portion.hellos, Pipes: w.portion.pipes,
 		Upstream: upstream.Allowance{Open: w.portion.up, Handshakes: w.portion.handshakes, Shaken: p.shaken, Sessions: &w.sessions},
 	}

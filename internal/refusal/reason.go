@@ -27,6 +27,8 @@ const (
 	NoSnapshot       Reason = "no-snapshot"
 	StaleSnapshot    Reason = "stale-snapshot"
 	NoRoute          Reason = "no-route"
+	NoCertificate    Reason = "no-certificate"
+	Misdirected      Reason = "misdirected-request"
 
 	// ObligationUnknown: a proxy that is older than the rules does not know what one asks for.
 	ObligationUnknown Reason = "obligation-unknown"
@@ -75,6 +77,7 @@ const (
 	TraceRefused        Reason = "trace-refused"
 	VersionNotSupported Reason = "version-not-supported"
 	HTTP2NotSupported   Reason = "http2-not-supported"
+	ClientTLS           Reason = "client-tls"
 	ClientGone          Reason = "client-gone"
 	ClientStalled       Reason = "client-stalled"
 )
@@ -119,6 +122,8 @@ var table = [...]facts{
 	{NoSnapshot, ByRule, 403, "The proxy has not received any rules yet; until then it denies."},
 	{StaleSnapshot, ByRule, 403, "The proxy's rules are older than the mesh allows; until it reaches its server it denies."},
 	{NoRoute, ByRule, 404, "The ingress has no rule for this host and path."},
+	{NoCertificate, ByRule, 403, "The ingress has no certificate for the name that the TLS handshake asks for."},
+	{Misdirected, ByRule, 421, "The request is for another host than the TLS handshake of its connection."},
 	{ObligationUnknown, ByRule, 403, "The rule that allows this asks for something that this proxy does not support yet."},
 
 	{NoSuchName, NotReached, 502, "DNS says that the name does not exist."},
@@ -157,6 +162,7 @@ var table = [...]facts{
 	{TraceRefused, ByMessage, 405, "TRACE is refused."},
 	{VersionNotSupported, ByMessage, 505, "This proxy speaks HTTP/1.1 and HTTP/1.0."},
 	{HTTP2NotSupported, ByMessage, 505, "HTTP/2 is taken as the first thing on a connection alone, and not while the proxy is ending; use HTTP/1.1."},
+	{ClientTLS, ByMessage, 400, "The TLS handshake with the client failed."},
 	{ClientGone, ClientsDoing, 499, "The client went away."},
 	{ClientStalled, ClientsDoing, 499, "The client stopped reading its answer."},
 }
@@ -208,7 +214,7 @@ const (
 // Alert returns the code of the alert that tells a TLS client of it.
 func (r Reason) Alert() uint8 {
 	switch {
-	case r == NoServerName, r == NameMismatch, r == BadHost:
+	case r == NoServerName, r == NameMismatch, r == BadHost, r == NoCertificate:
 		return AlertUnrecognizedName
 	case r.Denied():
 		return AlertAccessDenied

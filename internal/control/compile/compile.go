@@ -420,7 +420,7 @@ func compileObject(object *api.Object, domain string) *compiled {
 	case *istio.DestinationPolicySpec:
 		out.destination, err = compileDestinationPolicy(out.id, namespace, spec, domain)
 	case *istio.IngressRuleSpec:
-		out.ingress, err = compileIngressRule(out.id, namespace, spec, domain)
+		out.ingress, err = compileIngressRule(out.id, namespace, spec, object.Metadata.Annotations, domain)
 	case *networking.IngressSpec:
 		out.ingress, err = compileIngress(out.id, namespace, spec, object.Metadata.Annotations, domain)
 	case *v1alpha1.MeshServiceSpec:

@@ -21,6 +21,7 @@ type compiledIngress struct {
 	precedence int32
 	entries    []entry
 	fallback   *entry // the default backend
+	shown      []edge.Shown
 }
 
 // entry is one rule of an ingress, whose port may still be a name.
@@ -29,16 +30,13 @@ type entry struct {
 	port string // of the service; "": rule.To says it
 }
 
-func compileIngressRule(id, namespace string, spec *istio.IngressRuleSpec, domain string) (*compiledIngress, error) {
+func compileIngressRule(id, namespace string, spec *istio.IngressRuleSpec, annotations map[string]string, domain string) (*compiledIngress, error) {
 	if spec.Destination == nil {
 		return nil, errors.New("ingress rule must have a destination service")
 	}
 	service, err := serviceName(spec.Destination, namespace, domain)
 	if err != nil {
 		return nil, fmt.Errorf("destination: %w", err)
-	}
-	if spec.TLSSecret != "" {
-		return nil, errors.New("spec.tlsSecret is not supported yet")
 	}
 	port, err := portNumber(spec.Port)
 	if err != nil {
@@ -58,7 +56,21 @@ func compileIngressRule(id, namespace string, spec *istio.IngressRuleSpec, domai
 			}
 		}
 	}
-	return &compiledIngress{id: id, ordered: true, precedence: spec.Precedence, entries: []entry{one}}, nil
+	one.rule.Redirect = annotations[networking.RedirectAnnotation] == "true"
+	out := &compiledIngress{id: id, ordered: true, precedence: spec.Precedence, entries: []entry{one}}
+	if spec.TLSSecret != "" {
+		shown := edge.Shown{ID: id, Certificate: certificateOf(namespace, spec.TLSSecret, annotations)}
+		if one.rule.Host != "" {
+			shown.Hosts = []string{one.rule.Host}
+		}
+		out.shown = append(out.shown, shown)
+	}
+	return out, nil
+}
+
+// certificateOf is a certificate that an object names.
+func certificateOf(namespace, secret string, annotations map[string]string) edge.Certificate {
+	return edge.Certificate{Namespace: namespace, Secret: secret, Clients: annotations[networking.ClientsAnnotation] == networking.Required}
 }
 
 // matchIngress reads the match of an IngressRule.
@@ -97,12 +109,6 @@ func compileIngress(id, namespace string, spec *networking.IngressSpec, annotati
 	if spec.Foreign(annotations) {
 		return &compiledIngress{id: id}, nil
 	}
-	switch {
-	case len(spec.TLS) > 0:
-		return nil, errors.New("spec.tls is not supported yet")
-	case annotations[networking.RedirectAnnotation] == "true":
-		return nil, fmt.Errorf("the annotation %s is not supported yet", networking.RedirectAnnotation)
-	}
 	out := &compiledIngress{id: id}
 	backend := func(b *networking.IngressBackend) (entry, error) {
 		if b == nil || b.Service == nil || b.Service.Port == nil {
@@ -112,7 +118,7 @@ func compileIngress(id, namespace string, spec *networking.IngressSpec, annotati
 		if err != nil {
 			return entry{}, err
 		}
-		one := entry{rule: edge.Rule{ID: id, Service: service}}
+		one := entry{rule: edge.Rule{ID: id, Service: service, Redirect: annotations[networking.RedirectAnnotation] == "true"}}
 		return one, one.setPort(b.Service.Port.Number, b.Service.Port.Name)
 	}
 	if spec.DefaultBackend != nil {
@@ -121,6 +127,18 @@ func compileIngress(id, namespace string, spec *networking.IngressSpec, annotati
 			return nil, fmt.Errorf("defaultBackend: %w", err)
 		}
 		out.fallback = &one
+	}
+	for i := range spec.TLS {
+		of := &spec.TLS[i]
+		for _, host := range of.Hosts {
+			if err := edge.CheckHostPattern(host); err != nil {
+				return nil, err
+			}
+		}
+		if len(of.Hosts) > edge.MaxCertificateHosts {
+			return nil, fmt.Errorf("tls[%d] lists more than %d hosts", i, edge.MaxCertificateHosts)
+		}
+		out.shown = append(out.shown, edge.Shown{ID: id, Certificate: certificateOf(namespace, of.SecretName, annotations), Hosts: of.Hosts})
 	}
 	for i := range spec.Rules {
 		rule := &spec.Rules[i]
@@ -202,6 +220,7 @@ func joinIngresses(all []*compiledIngress, services *serviceSet, report func(obj
 		kind       edge.Kind
 	}
 	claimed := make(map[claim]string)
+	holds := make(map[string]edge.Certificate) // by host
 	for _, of := range all {
 		for i := range of.entries {
 			rule, why := of.entries[i].resolve(services)
@@ -222,6 +241,26 @@ func joinIngresses(all []*compiledIngress, services *serviceSet, report func(obj
 				}
 				claimed[key] = of.id
 				out.rules.Hosts = append(out.rules.Hosts, rule)
+			}
+		}
+		for _, shown := range of.shown {
+			if len(out.rules.Certificates) == edge.MaxCertificates {
+				report(of.id, fmt.Sprintf("more than %d certificates of all objects: those from here on are not shown", edge.MaxCertificates))
+				break
+			}
+			open := len(shown.Hosts) == 0 // it is for the names that it holds
+			shown.Hosts = slices.DeleteFunc(slices.Clone(shown.Hosts), func(host string) bool {
+				other, taken := holds[host]
+				if taken && other != shown.Certificate {
+					report(of.id, fmt.Sprintf("host %s is shown the certificate %s/%s already", host, other.Namespace, other.Secret))
+				}
+				if !taken {
+					holds[host] = shown.Certificate
+				}
+				return taken
+			})
+			if open || len(shown.Hosts) > 0 {
+				out.rules.Certificates = append(out.rules.Certificates, shown)
 			}
 		}
 		if of.fallback == nil {

@@ -15,6 +15,7 @@ import (
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/http1"
+	"sluice.dev/sluice/internal/proxy/http2"
 	"sluice.dev/sluice/internal/proxy/relay"
 	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/proxy/sniff"
@@ -39,6 +40,7 @@ type Kit struct {
 	// which it is to be decided anew; nil: nobody is asked.
 	Ask      func(ctx context.Context, denied *record.Record) bool
 	HTTP     *http1.Server
+	HTTP2    *http2.Server // of connections whose clients chose it by ALPN
 	Buffers  *sniff.Buffers
 	Hellos   *share.Member // of the memory of first bytes
 	Memory   *relay.Memory

@@ -67,7 +67,7 @@ func (r *Requests) begin(s *snapshot.Snapshot, fill func(*record.Record)) {
 	r.entry.Edit(func(f *record.Record) {
 		*f = record.Record{
 			ID: r.id, Start: now, Workload: r.kit.Instance(), Source: r.kit.Source, Direction: r.about.Direction, Dialled: r.about.Dialled,
-			Port: r.about.Port, Sniffed: policy.HTTP, Snapshot: s.Version,
+			Port: r.about.Port, SNI: r.about.SNI, Sniffed: policy.HTTP, Snapshot: s.Version,
 		}
 		fill(f)
 	})

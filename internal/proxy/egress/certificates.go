@@ -5,24 +5,21 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path"
 	"sync"
-	"syscall"
 	"time"
 
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/keyfiles"
 	"sluice.dev/sluice/internal/refusal"
 )
 
 // Bounds of client certificates.
 const (
-	maxCertificates     = 256              // kept read; past it all are read anew as they are needed
-	maxCertificateBytes = 256 << 10        // of a file
-	certificatesFresh   = 10 * time.Second // after which the files are looked at again
-	certificatesRetry   = time.Second      // likewise, where they could not be used
+	maxCertificates   = 256              // kept read; past it all are read anew as they are needed
+	certificatesFresh = 10 * time.Second // after which the files are looked at again
+	certificatesRetry = time.Second      // likewise, where they could not be used
 )
 
 // Certificates is the client certificates that rules name, with their keys, in a folder
@@ -30,7 +27,7 @@ const (
 // nothing outside of the folder, through no link either. What is read stays in memory
 // and is never logged. A nil value has none. It is safe for concurrent use.
 type Certificates struct {
-	folder *os.Root
+	folder *keyfiles.Folder
 	now    func() time.Time
 
 	mu   sync.Mutex
@@ -52,7 +49,7 @@ type clientCertificate struct {
 // OpenCertificates opens the folder of --client-certificates. now is time.Now where it
 // is nil.
 func OpenCertificates(folder string, now func() time.Time) (*Certificates, error) {
-	root, err := os.OpenRoot(folder)
+	root, err := keyfiles.Open(folder)
 	if err != nil {
 		return nil, fmt.Errorf("open the folder of client certificates: %w", err)
 	}
@@ -130,11 +127,7 @@ func (c *Certificates) look(names policy.ClientCertificate, known *clientCertifi
 		if fresh.files[i], fresh.err = c.folder.Stat(p); fresh.err != nil {
 			return fresh
 		}
-		if !fresh.files[i].Mode().IsRegular() {
-			fresh.err = fmt.Errorf("%s is not a regular file", p)
-			return fresh
-		}
-		same = same && sameFile(fresh.files[i], known.files[i])
+		same = same && keyfiles.Same(fresh.files[i], known.files[i])
 	}
 	if same {
 		return known
@@ -145,7 +138,7 @@ func (c *Certificates) look(names policy.ClientCertificate, known *clientCertifi
 	}
 	var texts [2][]byte
 	for i, p := range paths {
-		if texts[i], fresh.err = c.readFile(p); fresh.err != nil {
+		if texts[i], fresh.err = c.folder.Read(p); fresh.err != nil {
 			return fresh
 		}
 	}
@@ -161,29 +154,6 @@ func (c *Certificates) look(names policy.ClientCertificate, known *clientCertifi
 	}
 	sum.Sum(fresh.id[:0])
 	return fresh
-}
-
-// sameFile reports whether a file was not changed.
-func sameFile(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && a.Mode() == b.Mode()
-}
-
-// readFile reads a file of the folder, and does not wait for the writer of a pipe that
-// took its place.
-func (c *Certificates) readFile(p string) ([]byte, error) {
-	f, err := c.folder.OpenFile(p, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxCertificateBytes+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(text) > maxCertificateBytes:
-		return nil, fmt.Errorf("%s has more than %d KiB", p, maxCertificateBytes>>10)
-	}
-	return text, nil
 }
 
 // certificateError says that the certificate of a rule cannot be shown.

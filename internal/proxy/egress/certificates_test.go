@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/keyfiles"
 	"sluice.dev/sluice/internal/refusal"
 )
 
@@ -77,7 +78,7 @@ func TestARuleReachesNoFileButThoseOfItsNamespace(t *testing.T) {
 	put(t, at("default/open.key"), key, 0o604)
 	put(t, at("default/written.key"), key, 0o602)
 	put(t, at("default/secret.txt"), []byte("the secret of somebody"), 0o600)
-	put(t, at("default/large.pem"), append(certificate, strings.Repeat("#", maxCertificateBytes)...), 0o600)
+	put(t, at("default/large.pem"), append(certificate, strings.Repeat("#", keyfiles.MaxBytes)...), 0o600)
 	put(t, at("team/b.pem"), certificate, 0o600)
 	put(t, at("team/b.key"), key, 0o600)
 	put(t, filepath.Join(above, "outside.pem"), certificate, 0o600)

@@ -14,7 +14,7 @@ func (d *conn) describe(h *head) {
 	x.Upgrade, _ = h.upgradesTo()
 	x.Version, x.GRPC = exchange.HTTP11, false
 	switch {
-	case d.stream != nil:
+	case d.stream != nil && d.stream.Version() == exchange.HTTP2:
 		x.Version, x.GRPC = exchange.HTTP2, d.stream.GRPC()
 	case h.http10:
 		x.Version = exchange.HTTP10

@@ -22,9 +22,9 @@ type client interface {
 	SetWriteDeadline(t time.Time) error
 }
 
-// Stream is a client that speaks another version, and whose requests are read, and answered,
-// here as HTTP/1.1, one after the other. Its Close ends the request that is under way as
-// broken, unless its answer was written to the end.
+// Stream is a client that is no TCP connection: one that speaks another version, and whose
+// requests are read, and answered, here as HTTP/1.1, one after the other, or one of TLS. Its
+// Close ends the request that is under way as broken, unless its answer was written to the end.
 type Stream interface {
 	client
 	// ReadNow reads what is there. EAGAIN says that nothing is, and 0 bytes without an error
@@ -35,6 +35,11 @@ type Stream interface {
 	// WhenGone says what to call, from any goroutine, when the client has given up the
 	// request that is under way; nothing more is served then.
 	WhenGone(f func())
+	// Gone is asked whether it has, by who does not call: its connection was reset or closed or,
+	// with ended, its side was.
+	Gone(ended bool) bool
+	// Version is the one that the client speaks, if it does not say HTTP/1.0.
+	Version() exchange.Version
 	// GRPC reports whether the request under way is one of gRPC.
 	GRPC() bool
 }

@@ -142,7 +142,7 @@ func (d *conn) goneMeanwhile(now time.Duration, word int64) bool {
 		return false
 	}
 	if d.stream != nil {
-		return false // it calls leaveAlone
+		return d.stream.Gone(d.untilFIN.Load())
 	}
 	gone := false
 	d.raw.Control(func(fd uintptr) { gone = rawio.Gone(fd) || d.untilFIN.Load() && rawio.Ended(fd) })

@@ -3,6 +3,8 @@ package http2
 import (
 	"io"
 	"time"
+
+	"sluice.dev/sluice/internal/proxy/exchange"
 )
 
 // Line is a virtual connection of HTTP/1.1: it serves one stream of a connection of
@@ -137,6 +139,12 @@ func (l *Line) WhenGone(f func()) {
 		f()
 	}
 }
+
+// Gone reports nothing: who gives up a stream is told by WhenGone.
+func (l *Line) Gone(bool) bool { return false }
+
+// Version is the one that the client speaks.
+func (l *Line) Version() exchange.Version { return exchange.HTTP2 }
 
 // CloseWrite ends the direction to the client.
 func (l *Line) CloseWrite() error {

@@ -132,12 +132,48 @@ func (s *session) fill() error {
 	if s.in == nil {
 		s.in = inBuffers.Get().(*[inSize]byte)
 	}
+	if conn, ok := s.conn.(impatient); ok {
+		return s.fillNow(conn)
+	}
 	n, err := s.conn.Read(s.in[s.w:])
 	s.w += n
 	if n > 0 {
 		return nil
 	}
 	return err
+}
+
+// impatient is a connection that can be read without waiting.
+type impatient interface {
+	ReadNow(b []byte) (int, syscall.Errno)
+	Wait() error
+}
+
+// fillNow is fill of such a connection.
+func (s *session) fillNow(conn impatient) error {
+	for {
+		if s.in == nil {
+			s.in = inBuffers.Get().(*[inSize]byte)
+			s.r, s.w = 0, 0
+		}
+		n, errno := conn.ReadNow(s.in[s.w:])
+		switch {
+		case errno == syscall.EAGAIN:
+			if s.w == 0 {
+				s.releaseIn()
+			}
+			if err := conn.Wait(); err != nil {
+				return err
+			}
+			continue
+		case errno != 0:
+			return errno
+		case n == 0:
+			return net.ErrClosed
+		}
+		s.w += n
+		return nil
+	}
 }
 
 // step is called when the connection may be readable.
@@ -377,12 +413,18 @@ func (s *session) drain() {
 // halfClose ends our side, and gives the peer a moment to end its own: closing a socket that
 // holds unread bytes would reset it, and take the GOAWAY with it.
 func (s *session) halfClose() {
-	tcp, ok := s.conn.(*net.TCPConn)
-	if !ok || tcp.CloseWrite() != nil {
+	err := net.ErrClosed
+	switch conn := s.conn.(type) {
+	case *net.TCPConn:
+		err = conn.CloseWrite()
+	case interface{ HalfClose() error }: // CloseWrite of a tls.Conn may wait
+		err = conn.HalfClose()
+	}
+	if err != nil {
 		s.conn.Close()
 		return
 	}
-	tcp.SetReadDeadline(time.Now().Add(lingerTime))
+	s.conn.SetReadDeadline(time.Now().Add(lingerTime))
 }
 
 // fail ends the connection, after GOAWAY where its peer is to know why, and all its streams.

@@ -31,13 +31,18 @@ type Config struct {
 	Kit    *carry.Kit
 	Mesh   *mesh.Way // of the workload that the ingress is
 	Routes []Route   // in the order in which they are tried, before the rules of the snapshot
+	// Certificates are what clients are shown; nil: there are none.
+	Certificates *Certificates
+	TLSPort      uint16 // on which TLS is taken; 0: on none
 }
 
 // Way is the way in by one listener's routes.
 type Way struct {
-	kit    *carry.Kit
-	mesh   *mesh.Way
-	routes []Route
+	kit          *carry.Kit
+	mesh         *mesh.Way
+	routes       []Route
+	certificates *Certificates
+	tlsPort      uint16
 }
 
 // New returns a Way without connections. It fails where the routes have more than
@@ -49,21 +54,31 @@ func New(c Config) (*Way, error) {
 	if err := checkPaths(c.Routes); err != nil {
 		return nil, err
 	}
-	return &Way{kit: c.Kit, mesh: c.Mesh, routes: c.Routes}, nil
+	return &Way{kit: c.Kit, mesh: c.Mesh, routes: c.Routes, certificates: c.Certificates, tlsPort: c.TLSPort}, nil
 }
 
 // Serve carries one connection from outside to its end.
 func (w *Way) Serve(ctx context.Context, conn *gate.Conn) {
+	about := aboutOf(conn)
+	w.kit.HTTP.Serve(ctx, conn.Down(), nil, w.requestsOf(conn, about, edge.Listener{Port: about.Port}, nil, forwarded(conn.Down(), "http")), conn)
+}
+
+// aboutOf is what is known of a connection from outside.
+func aboutOf(conn *gate.Conn) carry.About {
 	about := carry.About{Direction: record.Ingress, Dialled: "ingress"}
 	if local, ok := conn.Down().LocalAddr().(*net.TCPAddr); ok {
 		about.Port = local.AddrPort().Port()
 	}
-	w.kit.HTTP.Serve(ctx, conn.Down(), nil, w.requestsOf(conn, about, edge.Listener{Port: about.Port}, forwarded(conn.Down())), conn)
+	return about
 }
 
-// requestsOf directs requests of a client of which a service learns what appended says.
-func (w *Way) requestsOf(conn *gate.Conn, about carry.About, at edge.Listener, appended []exchange.Field) *requests {
+// requestsOf directs requests of a client of which a service learns what appended says, and
+// which was shown a certificate; nil: it was not.
+func (w *Way) requestsOf(conn *gate.Conn, about carry.About, at edge.Listener, of *shown, appended []exchange.Field) *requests {
 	r := &requests{way: w, at: at}
+	if of != nil {
+		r.shown = &shown{certificate: of.certificate, leaf: of.leaf} // requests side by side ask each their own
+	}
 	r.Init(w.mesh, conn, about)
 	r.Edge = true
 	r.Remove, r.Append = forwarding, appended
@@ -77,7 +92,7 @@ func (r *requests) Branch() (exchange.Branch, bool) {
 	if !ok {
 		return exchange.Branch{}, false
 	}
-	return exchange.Branch{Context: ctx, Director: r.way.requestsOf(conn, r.About(), r.at, r.Append), Leave: conn.Leave}, true
+	return exchange.Branch{Context: ctx, Director: r.way.requestsOf(conn, r.About(), r.at, r.shown, r.Append), Leave: conn.Leave}, true
 }
 
 // requests directs the requests of one connection from outside.
@@ -85,6 +100,7 @@ type requests struct {
 	mesh.Requests
 	way     *Way
 	at      edge.Listener
+	shown   *shown // by TLS; nil: it comes without
 	host    names.LastHost
 	entered entered
 }
@@ -102,6 +118,12 @@ func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	if why != nil {
 		return r.Fail(why)
 	}
+	if r.shown != nil {
+		if !r.shown.allows(s, host) {
+			return r.Fail(refusal.New(refusal.Misdirected, ""))
+		}
+		x.HTTPS = true
+	}
 	d := r.way.decide(s, r.at, host.Name, x.Path)
 	if d.rule != nil {
 		r.Enter(d.rule.ID)
@@ -110,6 +132,9 @@ func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 		return r.Fail(d.why)
 	}
 	r.hold(s, d.rule)
+	if d.rule != nil && d.rule.Redirect && !r.at.TLS && !host.IsZero() {
+		return r.redirect(x, host)
+	}
 	r.respell(x, host)
 	return r.Route(s, x, d.to)
 }
@@ -205,14 +230,14 @@ func (w *Way) decide(s *snapshot.Snapshot, at edge.Listener, host names.Name, pa
 }
 
 // forwarded is what a service learns of a client.
-func forwarded(down *net.TCPConn) []exchange.Field {
+func forwarded(down *net.TCPConn, scheme string) []exchange.Field {
 	from, ok := down.RemoteAddr().(*net.TCPAddr)
 	if !ok {
 		return nil
 	}
 	return []exchange.Field{
 		{Name: "x-forwarded-for", Value: from.AddrPort().Addr().Unmap().String()},
-		{Name: "x-forwarded-proto", Value: "http"},
+		{Name: "x-forwarded-proto", Value: scheme},
 	}
 }
 

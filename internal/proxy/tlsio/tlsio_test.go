@@ -1,0 +1,200 @@
+package tlsio
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const patience = time.Minute
+
+// pair is the server's end of a connection, its client, and the client's socket.
+func pair(t *testing.T) (*Conn, *tls.Conn, *net.TCPConn) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"a"}}
+	der, err := x509.CreateCertificate(rand.Reader, of, of, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	raw, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	down, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.Close(); down.Close() })
+	client := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
+	shaken := make(chan error, 1)
+	go func() { shaken <- client.Handshake() }()
+	c, err := Server(t.Context(), down.(*net.TCPConn), nil, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, SessionTicketsDisabled: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-shaken; err != nil {
+		t.Fatal(err)
+	}
+	return c, client, raw.(*net.TCPConn)
+}
+
+// Whoever ends a connection may hold a lock: it waits for no write that the peer does not take,
+// and for no room for the close_notify.
+func TestClosingWaitsForNoPeerThatDoesNotRead(t *testing.T) {
+	c, _, _ := pair(t)
+	written := make(chan error, 1)
+	go func() {
+		_, err := c.Write(make([]byte, 64<<20))
+		written <- err
+	}()
+	for busy := false; !busy; time.Sleep(time.Millisecond) { // until the write has begun
+		c.under.mu.Lock()
+		busy = c.under.writing > 0
+		c.under.mu.Unlock()
+	}
+	closed := make(chan struct{})
+	go func() { c.Close(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(patience):
+		t.Fatal("Close waits for the write")
+	}
+	if err := <-written; err == nil {
+		t.Error("the write was taken whole")
+	}
+}
+
+func TestTheEndIsSaidInTLSAndNothingIsSentAfterIt(t *testing.T) {
+	c, client, _ := pair(t)
+	if _, err := c.Write([]byte("last")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	client.SetDeadline(time.Now().Add(patience))
+	text, err := io.ReadAll(client) // an end without close_notify is an error
+	if err != nil || string(text) != "last" {
+		t.Errorf("%q, %v", text, err)
+	}
+	c.Close()
+	c.Close()
+}
+
+// What is there is read without waiting, a record that has come in part too; its rest is read
+// when it comes.
+func TestWhatIsThereIsReadWithoutWaiting(t *testing.T) {
+	c, client, _ := pair(t)
+	b := make([]byte, 100)
+	if n, errno := c.ReadNow(b); n != 0 || errno != syscall.EAGAIN {
+		t.Fatalf("nothing is there: %d, %v", n, errno)
+	}
+	c.SetReadDeadline(time.Now().Add(-time.Second))
+	if err := c.Wait(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a wait past its deadline: %v", err)
+	}
+	if n, errno := c.ReadNow(b); n != 0 || errno != syscall.EAGAIN {
+		t.Errorf("past the deadline: %d, %v", n, errno)
+	}
+	c.SetReadDeadline(time.Now().Add(patience))
+	if _, err := client.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	read := func() string {
+		for {
+			n, errno := c.ReadNow(b)
+			if errno == syscall.EAGAIN {
+				if err := c.Wait(); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if errno != 0 {
+				t.Fatal(errno)
+			}
+			return string(b[:n])
+		}
+	}
+	if got := read(); got != "hello" {
+		t.Errorf("%q", got)
+	}
+	client.Close()
+	if got := read(); got != "" {
+		t.Errorf("after the end: %q", got)
+	}
+}
+
+// Where a record is not whole there is nothing to read, and what is forged is no data.
+func TestARecordInPiecesIsReadOnceItIsWhole(t *testing.T) {
+	c, _, raw := pair(t)
+	b := make([]byte, 10)
+	record := []byte{23, 3, 3, 0, 40}
+	if _, err := raw.Write(record); err != nil {
+		t.Fatal(err)
+	}
+	c.SetReadDeadline(time.Now().Add(patience))
+	if err := c.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if n, errno := c.ReadNow(b); n != 0 || errno != syscall.EAGAIN {
+		t.Errorf("the header of a record: %d, %v", n, errno)
+	}
+	if _, err := raw.Write(make([]byte, 40)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		n, errno := c.ReadNow(b)
+		if errno == syscall.EAGAIN {
+			if err := c.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if n != 0 || errno != syscall.ECONNRESET { // it is forged
+			t.Errorf("a forged record: %d, %v", n, errno)
+		}
+		return
+	}
+}
+
+func TestAHandshakeThatIsCancelledEnds(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	raw, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	down, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Server(ctx, down.(*net.TCPConn), nil, &tls.Config{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
