@@ -69,7 +69,7 @@ func TestADecisionIsReopened(t *testing.T) {
 			"deny", "Turn off Encrypted Client Hello", ""},
 		{"what is under way", hello, nil, "pending", "Nothing is decided yet.", ""},
 		{"a request from outside", record.Record{Direction: record.Ingress, Host: "shop.example", Verdict: record.Denied, Reason: refusal.NoRoute}, auditing(web),
-			"deny", "no route", ""},
+			"deny", "no rule for this host and path", ""},
 	} {
 		opened, err := Reopen(&c.record, nil, c.snapshot, wire.Workload{Namespace: "default"})
 		if err != nil {
