@@ -147,6 +147,10 @@ type under struct {
 	dropped   bool // it does not even keep it
 }
 
+// maxCollected bounds what is kept for the end: a close_notify, behind what was about to be
+// written.
+const maxCollected = 64 << 10
+
 // Read implements net.Conn.
 func (u *under) Read(b []byte) (int, error) {
 	if len(u.said) > 0 {
@@ -180,10 +184,11 @@ func (u *under) Read(b []byte) (int, error) {
 func (u *under) Write(b []byte) (int, error) {
 	u.mu.Lock()
 	if u.collects {
-		if !u.dropped {
-			u.collected = append(u.collected, b...)
+		defer u.mu.Unlock()
+		if u.dropped || len(u.collected)+len(b) > maxCollected {
+			return 0, net.ErrClosed
 		}
-		u.mu.Unlock()
+		u.collected = append(u.collected, b...)
 		return len(b), nil
 	}
 	u.writing++
