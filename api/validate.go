@@ -81,15 +81,26 @@ const (
 	maxLabels     = 64 // of one object or selector; ours
 )
 
-var (
-	// dnsLabel is a label of RFC 1123, and labelWord what a Kubernetes label's
-	// key (behind the slash) and value are made of.
-	dnsLabel  = lazily(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-	labelWord = lazily(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
-)
+// labelWord is what a Kubernetes label's key (behind the slash) and value are made of.
+var labelWord = lazily(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
 
-// IsNamespace reports whether s can be the name of a namespace: a label of RFC 1123.
-func IsNamespace(s string) bool { return dnsLabel().MatchString(s) }
+// isLabel says whether s is a label of RFC 1123. As an expression it took 70 kB of each
+// process that reads a namespace.
+func isLabel(s string) bool {
+	const most = 63
+	if s == "" || len(s) > most || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// IsNamespace reports whether s can be the name of a namespace.
+func IsNamespace(s string) bool { return isLabel(s) }
 
 // CheckNamespace says of a namespace of the command line why it cannot be one.
 func CheckNamespace(s string) error {
@@ -117,7 +128,7 @@ func (v *validation) metadata(kind *Kind, m *Meta) {
 	switch {
 	case m.Name == "":
 		v.fail("metadata.name", "is missing")
-	case kind.Name == "MeshService" && !dnsLabel().MatchString(m.Name):
+	case kind.Name == "MeshService" && !isLabel(m.Name):
 		v.fail("metadata.name", "%q is not a DNS label (lower-case letters, digits and inner hyphens, at most 63): a service's name is part of its host name", m.Name)
 	case !isDNSName(m.Name):
 		v.fail("metadata.name", "%q is not a name (lower-case letters, digits, inner hyphens and dots, at most %d)", m.Name, maxName)
@@ -162,7 +173,7 @@ func isDNSName(s string) bool {
 		return false
 	}
 	for label := range strings.SplitSeq(s, ".") {
-		if !dnsLabel().MatchString(label) {
+		if !isLabel(label) {
 			return false
 		}
 	}

@@ -22,7 +22,7 @@ func (v *validation) meshService(spec *v1alpha1.MeshServiceSpec) {
 		}
 		numbers[port.Port] = true
 		if port.Name != "" {
-			if !dnsLabel().MatchString(port.Name) {
+			if !isLabel(port.Name) {
 				v.fail(at+".name", "%q is not a DNS label", port.Name)
 			}
 			if portNames[port.Name] {
@@ -50,7 +50,7 @@ func (v *validation) meshConfig(spec *v1alpha1.MeshConfigSpec) {
 	} else {
 		for _, namespace := range sortedKeys(spec.Namespaces) {
 			at := "spec.namespaces[" + namespace + "]"
-			if !dnsLabel().MatchString(namespace) {
+			if !isLabel(namespace) {
 				v.fail(at, "%q is not a namespace's name: it is not a DNS label", namespace)
 			}
 			v.outboundDefault(at+".outboundDefault", spec.Namespaces[namespace].OutboundDefault)

@@ -159,10 +159,10 @@ func (v *validation) service(at string, s *istio.Service) {
 		}
 		v.failIf(at+".service", egressService(s.Service))
 	}
-	if s.Name != "" && !dnsLabel().MatchString(s.Name) {
+	if s.Name != "" && !isLabel(s.Name) {
 		v.fail(at+".name", "name %q must be a valid label", s.Name)
 	}
-	if s.Namespace != "" && !dnsLabel().MatchString(s.Namespace) {
+	if s.Namespace != "" && !isLabel(s.Namespace) {
 		v.fail(at+".namespace", "namespace %q must be a valid label", s.Namespace)
 	}
 	if s.Domain != "" {

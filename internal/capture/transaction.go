@@ -21,14 +21,15 @@ type transaction struct {
 }
 
 const (
-	netlinkHeader   = 16
-	attributeHeader = 4
+	netlinkHeader    = 16
+	attributeHeader  = 4
+	usualTransaction = 16 << 10 // all rules of a sandbox
 	// confirmedWithin bounds the wait for the kernel, which answers before the send returns.
 	confirmedWithin = 10 * time.Second
 )
 
 func newTransaction() *transaction {
-	t := new(transaction)
+	t := &transaction{bytes: make([]byte, 0, usualTransaction)}
 	t.message(unix.NFNL_MSG_BATCH_BEGIN, unix.NLM_F_REQUEST, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, nil)
 	return t
 }

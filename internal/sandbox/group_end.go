@@ -29,8 +29,10 @@ func (f *folders) kill() {
 
 // thaw lets the processes of a version 1 freezer go on, which else take no signal.
 func thaw(cgroup string) {
-	writeFile(filepath.Join(cgroup, "freezer.state"), "THAWED") // an error says that it is not one
+	writeFile(filepath.Join(cgroup, freezerState), "THAWED") // an error says that it is not one
 }
+
+const freezerState = "freezer.state" // of each cgroup of a version 1 freezer
 
 // killIn kills the process of that number if it is in a cgroup below top: the number may
 // be another's by now.
@@ -68,12 +70,21 @@ const removeWithin = 2 * time.Second
 // remove removes the folders; what stays is for the next run, see removeStale.
 func (f *folders) remove() {
 	deadline := time.Now().Add(removeWithin)
-	for !errors.Is(removeTree(f.top), os.ErrNotExist) && time.Now().Before(deadline) {
+	for !errors.Is(f.removeAll(), os.ErrNotExist) && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}
 	if f.lock != nil {
 		f.lock.Close()
 	}
+}
+
+// removeAll removes the folders that we made, and where the command made some below them,
+// those too. os.ErrNotExist says that all of it is gone.
+func (f *folders) removeAll() error {
+	for _, folder := range []string{f.command(), f.bounds(), f.init()} {
+		unix.Rmdir(folder) // what does not go at once is looked for
+	}
+	return removeTree(f.top)
 }
 
 // removeTree removes cgroups from the leaves on, at any depth: a path has a length.
@@ -177,8 +188,10 @@ func removeStale(parent string, age time.Duration) {
 		}
 		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 			f := folders{top: top}
-			f.each(thaw) // a process in a frozen one does not take note of its end
-			removeTree(top)
+			if _, err := os.Lstat(filepath.Join(top, freezerState)); err == nil {
+				f.each(thaw) // a process in a frozen one does not take note of its end
+			}
+			f.removeAll()
 		}
 		lock.Close()
 	}

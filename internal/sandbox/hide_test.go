@@ -25,10 +25,30 @@ func TestTheSocketsOfTheMachineAreFoundInItsLists(t *testing.T) {
 23 22 0:21 /docker.sock /srv/with\040space.sock rw - tmpfs tmpfs rw
 24 22 0:22 /export/s /mnt/s rw - nfs4 server:/ rw
 `
-	all, err := parseMounted(strings.NewReader(mounts))
+	all, err := parseMounted(mounts)
 	bound := boundPaths(all)
 	if want := []string{"/srv/with space.sock"}; !slices.Equal(bound, want) || err != nil {
 		t.Errorf("%q, %v; want %q", bound, err, want)
+	}
+}
+
+func TestAMountIsFoundWhateverItsFolderIsCalled(t *testing.T) {
+	for _, name := range []string{"plain", `with\040space`, "with\u00a0blank", "with\u0085line", `a\040-\040b`, "-"} {
+		line := "23 22 0:21 /from /srv/" + name + " rw shared:3 - tmpfs none rw\n"
+		all, err := parseMounted(line)
+		if err != nil || len(all) != 1 {
+			t.Errorf("%q: %v, %v", line, all, err)
+			continue
+		}
+		want := mounted{id: "23", device: "0:21", root: "/from", point: "/srv/" + strings.ReplaceAll(name, `\040`, " "), own: "rw", kind: "tmpfs", options: "rw"}
+		if all[0] != want {
+			t.Errorf("%q is %+v, want %+v", line, all[0], want)
+		}
+	}
+	for _, line := range []string{"\n", "23 22 0:21 /from /srv rw\n", "23 22 0:21 /from /srv - tmpfs none rw\n", "23 22 0:21 /from /srv rw - tmpfs\n"} {
+		if all, err := parseMounted(line); err == nil {
+			t.Errorf("%q is taken for %+v", line, all)
+		}
 	}
 }
 

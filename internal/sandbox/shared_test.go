@@ -89,7 +89,7 @@ func TestMountsOfQueuesAndTerminalsAreFoundAndBounded(t *testing.T) {
 25 22 0:22 /3 /srv/console rw - devpts devpts rw
 `
 	find := func(list string) (queues, terminals []string, err error) {
-		all, err := parseMounted(strings.NewReader(list))
+		all, err := parseMounted(list)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,12 +1,15 @@
 //go:build linux
 
 // Package trim gives back the memory that a process needed for its start alone: what
-// the collector can free, and the pages of its own program that it may not need again.
+// the collector can free, where that is much, and the pages of its own program that it may not need again.
 // `sluice run` and the init of a sandbox call it once, when the command has run for a
 // while. It never drops a page that the kernel cannot read again from the file.
 package trim
 
 import (
+	"fmt"
+	"math"
+	"os"
 	"runtime/debug"
 	"time"
 	"unsafe"
@@ -21,12 +24,34 @@ const Settle = time.Second
 // Later trims after Settle, unless what it returns is stopped.
 func Later() *time.Timer { return time.AfterFunc(Settle, now) }
 
+// worthCollecting is how much memory of its own, in bytes, a process must have for a
+// collection to pay: the collector makes tables for what it looks at, half a megabyte of them,
+// and what it frees lies scattered over pages that stay. A process that was never collected
+// is not collected by time either, so one that does nothing stays as it is.
+const worthCollecting = 4 << 20
+
 func now() {
-	debug.FreeOSMemory() // a second collection would leave more in the collector than it finds
+	if own() > worthCollecting {
+		debug.FreeOSMemory() // a second collection would leave more in the collector than it finds
+	}
 	for _, segment := range clean() {
 		// An error leaves the pages where they are.
 		unix.Syscall(unix.SYS_MADVISE, segment.begin, segment.end-segment.begin, unix.MADV_DONTNEED)
 	}
+}
+
+// own is how much memory this process has that is not a file's. The runtime's statistics
+// would cost more memory than they save.
+func own() int {
+	text, err := os.ReadFile("/proc/self/statm") // pages: of addresses, resident, of these shared, …
+	if err != nil {
+		return math.MaxInt
+	}
+	var addresses, resident, shared int
+	if _, err := fmt.Sscan(string(text), &addresses, &resident, &shared); err != nil {
+		return math.MaxInt
+	}
+	return (resident - shared) * os.Getpagesize()
 }
 
 // programHeader is that of elf(5), for 64 bits. Package debug/elf has it too, and would be a

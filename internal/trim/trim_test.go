@@ -4,8 +4,11 @@ package trim
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -81,3 +84,29 @@ func TestTheProgramsPagesAreGivenBackAndComeAgain(t *testing.T) {
 		t.Error("the program is another one")
 	}
 }
+
+// childMuch is set for a child that holds more than it needs.
+const childMuch = "TRIM_TEST_MUCH"
+
+func TestOnlyAProcessThatHoldsMuchIsCollected(t *testing.T) {
+	if much, child := os.LookupEnv(childMuch); child {
+		for range 100 * len(much) {
+			garbage = bytes.Repeat([]byte{1}, 64<<10) // what is not written is no memory yet
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		now()
+		runtime.ReadMemStats(&after)
+		fmt.Printf("collections %d, allocated %d\n", after.NumGC-before.NumGC, before.TotalAlloc)
+		return
+	}
+	for _, test := range []struct{ much, said string }{{"", "collections 0,"}, {"x", "collections 1,"}} {
+		child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+		child.Env = append(os.Environ(), childMuch+"="+test.much, "GOGC=off")
+		if said, err := child.CombinedOutput(); err != nil || !strings.Contains(string(said), test.said) {
+			t.Errorf("%v, not %q: %s", err, test.said, said)
+		}
+	}
+}
+
+var garbage []byte

@@ -54,9 +54,14 @@ func Send(c *net.UnixConn, v any, files ...int) error {
 
 // Receive reads one message into v and returns its descriptors, at most
 // maxFiles of them, close-on-exec. On any error all descriptors that came are
-// closed. It returns io.EOF when the peer has closed.
+// closed. It returns io.EOF when the peer has closed. Only one goroutine may receive from
+// a connection at a time.
 func Receive(c *net.UnixConn, v any, maxFiles int) ([]int, error) {
-	message := make([]byte, MaxMessage)
+	size, err := next(c)
+	if err != nil {
+		return nil, err
+	}
+	message := make([]byte, min(max(size, 1), MaxMessage)) // with room for none it would not be read
 	// One more than allowed, so that too many are seen rather than cut off.
 	control := make([]byte, unix.CmsgSpace((min(maxFiles, MaxFiles)+1)*4))
 	n, controlLength, flags, _, err := c.ReadMsgUnix(message, control) // adds MSG_CMSG_CLOEXEC
@@ -85,6 +90,27 @@ func Receive(c *net.UnixConn, v any, maxFiles int) ([]int, error) {
 		return nil, err
 	}
 	return files, nil
+}
+
+// next waits for a message and returns its size. Most wait for long, and are short: a
+// reader that waits holds no memory for what may come.
+func next(c *net.UnixConn) (size int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	waiting := raw.Read(func(fd uintptr) bool {
+		for {
+			size, _, err = unix.Recvfrom(int(fd), nil, unix.MSG_PEEK|unix.MSG_TRUNC)
+			if err != unix.EINTR {
+				return err != unix.EAGAIN
+			}
+		}
+	})
+	if waiting != nil {
+		return 0, waiting
+	}
+	return size, err
 }
 
 // rights returns the descriptors of all SCM_RIGHTS records.

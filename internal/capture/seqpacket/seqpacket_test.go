@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -94,6 +95,31 @@ func TestEveryErrorClosesTheFilesThatCame(t *testing.T) {
 	}
 	if after := countFiles(t); after != before {
 		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+// An init waits on two of them for as long as its sandbox lives.
+func TestAShortMessageTakesNoMemoryForALongOne(t *testing.T) {
+	a, b := pair(t)
+	receive := func() {
+		if err := Send(a, 1); err != nil {
+			t.Fatal(err)
+		}
+		var n int
+		if _, err := Receive(b, &n, 0); err != nil || n != 1 {
+			t.Fatal(n, err)
+		}
+	}
+	receive() // what is made once
+	const rounds = 100
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range rounds {
+		receive()
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / rounds; each > MaxMessage/4 {
+		t.Errorf("a message of one byte took %d bytes", each)
 	}
 }
 

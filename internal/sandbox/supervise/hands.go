@@ -19,24 +19,30 @@ type hands struct {
 }
 
 // newHands is called on the thread, which is to run nothing else.
-func newHands(proc int, oneUser bool, fail func(error)) (*hands, error) {
+func newHands(proc int, oneUser bool, fail func(error)) (h *hands, err error) {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil { // a root and a folder of this thread's own
 		return nil, fmt.Errorf("supervise: a thread of its own: %w", err)
 	}
-	h := &hands{root: -1, descriptors: -1, uid: uintptr(os.Geteuid()), gid: uintptr(os.Getegid()), fail: fail}
-	var err error
+	h = &hands{root: -1, descriptors: -1, uid: uintptr(os.Geteuid()), gid: uintptr(os.Getegid()), fail: fail}
+	defer func() {
+		if err != nil {
+			unix.Close(h.root)
+			unix.Close(h.descriptors)
+			h = nil
+		}
+	}()
 	if h.root, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
-		return nil, fmt.Errorf("supervise: open the root: %w", err)
+		return h, fmt.Errorf("supervise: open the root: %w", err)
 	}
 	if h.descriptors, err = unix.Openat(proc, "self/fd", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
-		return nil, fmt.Errorf("supervise: open our descriptors: %w", err)
+		return h, fmt.Errorf("supervise: open our descriptors: %w", err)
 	}
 	if err := unix.Fchdir(h.descriptors); err != nil {
-		return nil, fmt.Errorf("supervise: enter our descriptors: %w", err)
+		return h, fmt.Errorf("supervise: enter our descriptors: %w", err)
 	}
 	if oneUser { // permissions of files stay those of the user
 		if errno := setEffective(func(permitted uint64) uint64 { return permitted &^ fileRights }); errno != 0 {
-			return nil, fmt.Errorf("supervise: give up rights over files: %w", errno)
+			return h, fmt.Errorf("supervise: give up rights over files: %w", errno)
 		}
 	}
 	return h, nil

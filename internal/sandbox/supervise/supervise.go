@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// fileThreads look paths up and connect to files. A folder of a dead server may
-	// hold each of them; connections over a network then still pass.
+	// fileThreads, at most, look paths up and connect to files. A folder of a dead server
+	// may hold each of them; connections over a network then still pass.
 	fileThreads = 4
 	// maxQueued bounds the calls that wait for one of those threads, and queueWait
 	// how long the next one waits for a place among them; it then gets EAGAIN.
@@ -60,8 +60,11 @@ type Supervisor struct {
 	network  uint64      // the namespace that Asker is for
 	marked   atomic.Bool // a socket was held back once
 	config   Config
-	files    chan func(*hands)
 	waiting  chan struct{} // holds a value for each connect that waits
+
+	files   chan func(*hands)
+	jobs    atomic.Int32 // of files: queued, or under way
+	threads atomic.Int32 // for files
 }
 
 // Start begins to answer. The command must not run before it has returned.
@@ -96,10 +99,10 @@ func Start(config Config) (*Supervisor, error) {
 	if err := s.begin(s.receive); err != nil {
 		return nil, err
 	}
-	for range fileThreads {
-		if err := s.begin(s.serveFiles); err != nil {
-			return nil, err
-		}
+	// One is always there, so that all others may fail to start.
+	s.threads.Store(1)
+	if err := s.begin(s.serveFiles); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -147,11 +150,14 @@ func (s *Supervisor) receive(h *hands) {
 func (s *Supervisor) serveFiles(h *hands) {
 	for job := range s.files {
 		job(h)
+		s.jobs.Add(-1)
 	}
 }
 
 // post hands a job to a thread for files; false says that none had the time.
 func (s *Supervisor) post(job func(*hands)) bool {
+	s.jobs.Add(1)
+	s.addThread()
 	select {
 	case s.files <- job:
 		return true
@@ -163,7 +169,24 @@ func (s *Supervisor) post(job func(*hands)) bool {
 	case s.files <- job:
 		return true
 	case <-timer.C:
+		s.jobs.Add(-1)
 		return false
+	}
+}
+
+// addThread starts one more thread for files where there are more jobs than threads: most
+// commands never have two at once, and a thread takes memory for as long as it lives.
+func (s *Supervisor) addThread() {
+	for n := s.threads.Load(); n < fileThreads && n < s.jobs.Load(); n = s.threads.Load() {
+		if !s.threads.CompareAndSwap(n, n+1) {
+			continue
+		}
+		go func() {
+			if s.begin(s.serveFiles) != nil {
+				s.threads.Add(-1) // those that there are do the work
+			}
+		}()
+		return
 	}
 }
 
