@@ -31,12 +31,17 @@ func Later() *time.Timer { return time.AfterFunc(Settle, now) }
 const worthCollecting = 4 << 20
 
 func now() {
-	if own() > worthCollecting {
-		debug.FreeOSMemory() // a second collection would leave more in the collector than it finds
-	}
+	collect(own())
 	for _, segment := range clean() {
 		// An error leaves the pages where they are.
 		unix.Syscall(unix.SYS_MADVISE, segment.begin, segment.end-segment.begin, unix.MADV_DONTNEED)
+	}
+}
+
+// collect collects in a process that has so much memory of its own, where that is much.
+func collect(own int) {
+	if own > worthCollecting {
+		debug.FreeOSMemory() // a second collection would leave more in the collector than it finds
 	}
 }
 
