@@ -176,7 +176,7 @@ func (v *validation) backend(at string, b *networking.IngressBackend) {
 		v.fail(at+".service", "is missing: a backend is a service (resource is not supported)")
 		return
 	}
-	if !dnsLabel().MatchString(b.Service.Name) {
+	if !isLabel(b.Service.Name) {
 		v.fail(at+".service.name", "%q is not a service's name (lower-case letters, digits and inner hyphens, at most 63)", b.Service.Name)
 	}
 	switch p := b.Service.Port; {
@@ -192,7 +192,7 @@ func (v *validation) backend(at string, b *networking.IngressBackend) {
 }
 
 func (v *validation) portName(at, name string) {
-	if !dnsLabel().MatchString(name) {
+	if !isLabel(name) {
 		v.fail(at, "%q is not the name of a port (a DNS label): a number is written without quotes, as number", name)
 	}
 }
