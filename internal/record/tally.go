@@ -71,7 +71,11 @@ type Batch struct {
 // stores it says that he has. It never waits for that: its memory is bounded, and what is
 // left out is counted. A sum that is there takes no allocation.
 type Tally struct {
-	mu      sync.Mutex
+	batching sync.Mutex         // held by who makes a batch; taken before mu
+	spare    map[SumKey]*Counts // empty: the next sums, so that its memory is used again
+	copying  func()             // nil but in a test: called while a batch is made
+
+	mu      sync.Mutex // never held for longer than one record takes
 	sums    map[SumKey]*Counts
 	kept    []Record
 	lost    Losses
@@ -141,17 +145,33 @@ func (*Tally) Dropped() uint64 { return 0 }
 // Batch returns what was handed out and is not stored yet, or else what was closed since;
 // nil: nothing was. The caller does not change it.
 func (t *Tally) Batch() *Batch {
+	t.batching.Lock()
+	defer t.batching.Unlock()
+	t.mu.Lock()
+	if t.pending != nil || len(t.sums) == 0 {
+		defer t.mu.Unlock()
+		return t.pending
+	}
+	if t.spare == nil {
+		t.spare = make(map[SumKey]*Counts)
+	}
+	sums, batch := t.sums, &Batch{Number: rand.Uint64(), Flows: t.kept, Lost: t.lost}
+	t.sums, t.spare, t.kept, t.lost = t.spare, nil, nil, Losses{}
+	t.mu.Unlock()
+	// What closes meanwhile does not wait until all is copied.
+	batch.Sums = make([]Sum, 0, len(sums))
+	for key, counts := range sums {
+		batch.Sums = append(batch.Sums, Sum{key, *counts})
+	}
+	clear(sums)
+	t.spare = sums
+	if t.copying != nil {
+		t.copying()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.pending == nil && len(t.sums) > 0 {
-		t.pending = &Batch{Number: rand.Uint64(), Sums: make([]Sum, 0, len(t.sums)), Flows: t.kept, Lost: t.lost}
-		for key, counts := range t.sums {
-			t.pending.Sums = append(t.pending.Sums, Sum{key, *counts})
-		}
-		clear(t.sums)
-		t.kept, t.lost = nil, Losses{}
-	}
-	return t.pending
+	t.pending = batch
+	return batch
 }
 
 // Stored says that a batch is stored. Of any but the one that Batch returns it means

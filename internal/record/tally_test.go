@@ -148,3 +148,23 @@ func BenchmarkTally(b *testing.B) {
 		tally.Closed(r)
 	}
 }
+
+// A batch of many sums takes a while to copy: what closes meanwhile is in the next.
+func TestWhatClosesDoesNotWaitUntilABatchIsMade(t *testing.T) {
+	tally := NewTally()
+	tally.Closed(closedAt(5, "a-v1/1", "a", Allowed))
+	meanwhile := 0
+	tally.copying = func() {
+		meanwhile++
+		tally.Closed(closedAt(5, "a-v1/1", "b", Denied))
+	}
+	first := tally.Batch()
+	if meanwhile != 1 || len(first.Sums) != 1 || first.Sums[0].Host != "a" {
+		t.Fatalf("%d, %+v", meanwhile, first)
+	}
+	tally.copying = nil
+	tally.Stored(first.Number)
+	if next := tally.Batch(); next == nil || len(next.Sums) != 1 || next.Sums[0].Host != "b" || len(next.Flows) != 1 {
+		t.Errorf("%+v", next)
+	}
+}

@@ -3,8 +3,10 @@ package flowstore
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"strings"
+	"syscall"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -39,16 +41,31 @@ func isDamage(err error) bool {
 
 // setAside keeps a damaged file beside, and begins another. The lock is held.
 func (s *Store) setAside(damage error) {
-	db := s.db
-	s.db = nil
-	go abandon(db)
+	db, file := s.db, s.file
+	s.db, s.file = nil, nil
+	abandon(db, file)
 	s.begin(damage)
 }
 
-// abandon closes a file about which the library may have panicked: it can hold locks still,
-// so that nobody waits for it.
-func abandon(db *bolt.DB) {
-	_ = guarded(db.Close) // nothing is written by it
+// abandon lets go of a file about which the library may have panicked. It can hold its own
+// locks still, so that nobody waits for it. Who reads what is mapped needs no descriptor.
+func abandon(db *bolt.DB, file *os.File) {
+	if file != nil {
+		// Taken off: what is mapped holds the lock of a descriptor that is closed.
+		_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
+		_ = file.Close() // where the library closed it, both did nothing
+	}
+	if db != nil {
+		go func() { _ = guarded(db.Close) }() // nothing is written by it
+	}
+}
+
+// leftOut says, once, that rows make no sense. They are left out: the file is as large as it
+// may be, and one row that a bug or a bad disk spoiled is no reason to put 30 days aside.
+func (s *Store) leftOut(rows int) {
+	if rows > 0 && s.saidSenseless.CompareAndSwap(false, true) {
+		s.log.Warn("what makes no sense in the file of flows is left out", "file", s.path, "rows", rows)
+	}
 }
 
 // view reads the file; nothing where nothing is kept.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
 	"sluice.dev/sluice/internal/record"
@@ -246,5 +247,79 @@ func fillUp(path string) error {
 		} else if err != nil {
 			return err
 		}
+	}
+}
+
+// One row that makes no sense costs what it counted, and not 30 days of the others.
+func TestWhatMakesNoSenseIsLeftOutAndTheRestStays(t *testing.T) {
+	var said bytes.Buffer
+	path, c := filepath.Join(t.TempDir(), "flows.db"), &clock{time.Unix(1_800_000_000, 0)}
+	s := Open(path, c.now, slog.New(slog.NewTextHandler(&said, nil)))
+	t.Cleanup(func() { s.Close() })
+	add(t, s, 1, []record.Record{flow(c, 1, time.Minute), flow(c, 2, 0)}, sum(c, "a-v1", "a", 1), sum(c, "b-v1", "b", 2))
+	c.at = c.at.Add(time.Hour / 2)
+	if err := s.db.Update(func(tx *bolt.Tx) error {
+		hour := tx.Bucket(hoursBucket).Bucket(hourKey(hourOf(c.at.Add(-time.Hour / 2))))
+		return errors.Join(
+			hour.Bucket(rowsKey).Put([]byte("short"), []byte{1, 1, 1}),
+			hour.Bucket(rowsKey).Put(rowKey(1, 2, 443, "h"), []byte("not counts")),
+			hour.Bucket(rowsKey).Put(rowKey(999, 999, 443, "nobody"), appendCounts(nil, record.Counts{Count: 7})),
+			tx.Bucket(hoursBucket).Put([]byte("no hour"), []byte("and no bucket")),
+			tx.Bucket(flowsBucket).Put(tx.Bucket(idsBucket).Get(idKey(1)), []byte("no flow")),
+			tx.Bucket(flowsBucket).Put([]byte{0}, []byte("of no time")),
+		)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got := summary(t, s, c.at.Add(-time.Hour)); got.Total.Count != 3 {
+			t.Errorf("of what makes sense there is %+v", got)
+		}
+		if flows, err := s.Flows(10, record.Filter{}); err != nil || len(flows) != 1 || flows[0].ID != 2 {
+			t.Errorf("%+v, %v", flows, err)
+		}
+		if f, ok, err := s.Flow(1); ok || err != nil || f.ID != 0 {
+			t.Errorf("a flow that makes no sense: %+v, %v, %v", f, ok, err)
+		}
+		add(t, s, uint64(len(said.String())+2), nil, sum(c, "c-v1", "c", 0)) // and it goes on
+	}
+	if _, err := os.Stat(path + ".unread"); err == nil || strings.Count(said.String(), "what makes no sense in the file of flows is left out") != 1 {
+		t.Errorf("%v, said: %s", err, &said)
+	}
+}
+
+// The library panics on some garbage while it opens a file, and holds the lock of it then.
+func TestAFileOnWhichTheLibraryPanicsIsOpenedOnceItIsWell(t *testing.T) {
+	path, c := filepath.Join(t.TempDir(), "flows.db"), &clock{time.Unix(1_800_000_000, 0)}
+	s := filled(t, path, c, slog.New(slog.DiscardHandler))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(overwrite(path), os.MkdirAll(path+".unread/full", 0o700)); err != nil { // it cannot be kept beside
+		t.Fatal(err)
+	}
+	s = Open(path, c.now, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	t.Cleanup(func() { s.Close() })
+	batch := &record.Batch{Number: 7, Sums: []record.Sum{sum(c, "a-v1", "a", 1)}}
+	if err := s.Add(batch); err == nil || !strings.Contains(err.Error(), "it is damaged") {
+		t.Fatalf("taken: %v", err)
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY, 0) // the same file: whoever holds its lock holds it still
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = file.WriteAt(whole, 0)
+	if err := errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Add(batch); err != nil {
+		t.Fatal(err)
+	}
+	if got := summary(t, s, c.at); got.Total.Count != 5001 {
+		t.Errorf("%d are there", got.Total.Count)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -61,8 +60,11 @@ func (s *Store) pruneFlows(tx *bolt.Tx, now time.Time, state *state) error {
 		if key == nil {
 			return nil
 		}
-		if len(key) != 16 {
-			return fmt.Errorf("%w: a flow has no time", errDamaged)
+		if len(key) != 16 { // none of ours
+			if err := cursor.Delete(); err != nil {
+				return err
+			}
+			continue
 		}
 		early := binary.BigEndian.Uint64(key) >= oldest
 		if early && state.Flows <= s.limits.flows && state.FlowBytes <= s.limits.flowBytes {
@@ -87,8 +89,11 @@ func (s *Store) Flow(id record.ID) (f record.Record, ok bool, err error) {
 		if key == nil {
 			return nil
 		}
-		ok = true
-		return decode(tx.Bucket(flowsBucket).Get(key), &f)
+		if ok = decode(tx.Bucket(flowsBucket).Get(key), &f) == nil; !ok {
+			f = record.Record{} // what it made sense of
+			s.leftOut(1)
+		}
+		return nil
 	})
 	return f, ok && err == nil, err
 }
@@ -96,12 +101,14 @@ func (s *Store) Flow(id record.ID) (f record.Record, ok bool, err error) {
 // Flows returns the newest n of those that are kept and that the filter lets through, by
 // when they ended.
 func (s *Store) Flows(n int, filter record.Filter) (flows []record.Record, err error) {
+	senseless := 0
 	err = s.view(func(tx *bolt.Tx) error {
 		cursor := tx.Bucket(flowsBucket).Cursor()
 		for key, value := cursor.Last(); key != nil && len(flows) < n; key, value = cursor.Prev() {
 			var f record.Record
-			if err := decode(value, &f); err != nil {
-				return err
+			if decode(value, &f) != nil {
+				senseless++
+				continue
 			}
 			if filter.Match(&f) {
 				flows = append(flows, f)
@@ -109,12 +116,8 @@ func (s *Store) Flows(n int, filter record.Filter) (flows []record.Record, err e
 		}
 		return nil
 	})
+	s.leftOut(senseless)
 	return flows, err
 }
 
-func decode(value []byte, f *record.Record) error {
-	if err := json.Unmarshal(value, f); err != nil {
-		return fmt.Errorf("%w: a flow that is kept makes no sense: %w", errDamaged, err)
-	}
-	return nil
-}
+func decode(value []byte, f *record.Record) error { return json.Unmarshal(value, f) }

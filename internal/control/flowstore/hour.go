@@ -197,25 +197,29 @@ func countsFrom(b []byte) (c record.Counts, ok bool) {
 	return c, len(b) == 0
 }
 
-// each calls do with the sums of one hour. A row that makes no sense is an error.
-func eachSum(hour int64, bucket *bolt.Bucket, do func(*record.Sum)) error {
-	rows, words := bucket.Bucket(rowsKey), bucket.Bucket(wordsKey)
-	if rows == nil || words == nil {
-		return fmt.Errorf("%w: hour %d has no rows", errDamaged, hour)
+// eachSum calls do with the sums of one hour, and returns how many rows make no sense: they
+// cost what they counted, and nothing beside.
+func eachSum(hour int64, bucket *bolt.Bucket, do func(*record.Sum)) (senseless int, err error) {
+	if bucket == nil || bucket.Bucket(rowsKey) == nil || bucket.Bucket(wordsKey) == nil {
+		return 1, nil
 	}
+	rows, words := bucket.Bucket(rowsKey), bucket.Bucket(wordsKey)
 	whos, whats := make(map[uint32]who), make(map[uint32]what)
-	return rows.ForEach(func(key, value []byte) error {
+	err = rows.ForEach(func(key, value []byte) error {
 		counts, ok := countsFrom(value)
 		if !ok || len(key) < 10 {
-			return fmt.Errorf("%w: a row of hour %d makes no sense", errDamaged, hour)
+			senseless++
+			return nil
 		}
 		w, err := word(words, whos, binary.BigEndian.Uint32(key))
 		if err != nil {
-			return err
+			senseless++
+			return nil
 		}
 		of, err := word(words, whats, binary.BigEndian.Uint32(key[4:]))
 		if err != nil {
-			return err
+			senseless++
+			return nil
 		}
 		do(&record.Sum{SumKey: record.SumKey{
 			Hour: hour, Namespace: w.Namespace, Workload: w.Workload, Direction: of.Direction, Host: string(key[10:]), Port: binary.BigEndian.Uint16(key[8:]),
@@ -223,6 +227,7 @@ func eachSum(hour int64, bucket *bolt.Bucket, do func(*record.Sum)) error {
 		}, Counts: counts})
 		return nil
 	})
+	return senseless, err
 }
 
 // word returns what has a number; of 0 nothing is known.
@@ -232,7 +237,7 @@ func word[T any](words *bolt.Bucket, known map[uint32]T, id uint32) (value T, er
 		return value, nil
 	}
 	if err := json.Unmarshal(words.Get(binary.BigEndian.AppendUint32(nil, id)), &value); err != nil {
-		return value, fmt.Errorf("%w: a name of an hour makes no sense: %w", errDamaged, err)
+		return value, fmt.Errorf("a name of an hour makes no sense: %w", err)
 	}
 	known[id] = value
 	return value, nil

@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -80,8 +81,11 @@ type Store struct {
 	mu     sync.Mutex // of changes
 	db     *bolt.DB   // nil: nothing is kept
 	state  state      // of what is in the file
+	file   *os.File   // of db
 	failed error      // why it could not be opened: the next change tries again
 	closed bool
+
+	saidSenseless atomic.Bool // that something was left out
 }
 
 // Open opens the file, and begins one where there is none. One that a later release wrote
@@ -118,8 +122,16 @@ func (s *Store) begin(err error) {
 
 func (s *Store) open() error {
 	var db *bolt.DB
+	var file *os.File
+	options := &bolt.Options{
+		Timeout: time.Second, FreelistType: bolt.FreelistMapType, MaxSize: s.limits.file,
+		OpenFile: func(path string, flags int, mode os.FileMode) (_ *os.File, err error) {
+			file, err = os.OpenFile(path, flags, mode)
+			return file, err
+		},
+	}
 	err := guarded(func() (err error) {
-		if db, err = bolt.Open(s.path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, MaxSize: s.limits.file}); err != nil {
+		if db, err = bolt.Open(s.path, 0o600, options); err != nil {
 			return err
 		}
 		db.AllocSize = growth
@@ -127,8 +139,9 @@ func (s *Store) open() error {
 	})
 	if err == nil {
 		s.db = db
-	} else if db != nil {
-		go abandon(db)
+		s.file = file
+	} else {
+		abandon(db, file)
 	}
 	return err
 }
@@ -168,23 +181,30 @@ func (s *Store) Close() error {
 	return db.Close()
 }
 
-// Add stores a batch, whole or not at all; one that is stored already is left out. It
+// Add stores batches in one change, all or none; one that is stored already is left out. It
 // forgets what is older than is kept. While the file cannot be opened that is an error, so
 // that the batch comes again. With a file of a later release it stores nothing, for good,
 // which was logged: no error then, else proxies would keep what nobody will take.
-func (s *Store) Add(b *record.Batch) error {
+func (s *Store) Add(batches ...*record.Batch) error {
 	return s.change(func(tx *bolt.Tx, now time.Time, state *state) error {
-		if again, err := seen(tx, b.Number); err != nil {
-			return err
-		} else if again {
-			return errNoChange
+		done := errNoChange
+		for _, b := range batches {
+			if again, err := seen(tx, b.Number); err != nil {
+				return err
+			} else if again {
+				continue
+			}
+			done = nil
+			state.Folded += b.Lost.Folded
+			state.NotKept += b.Lost.NotKept
+			if err := s.addSums(tx, now, state, b.Sums); err != nil {
+				return err
+			}
+			if err := s.addFlows(tx, now, state, b.Flows); err != nil {
+				return err
+			}
 		}
-		state.Folded += b.Lost.Folded
-		state.NotKept += b.Lost.NotKept
-		if err := s.addSums(tx, now, state, b.Sums); err != nil {
-			return err
-		}
-		return s.addFlows(tx, now, state, b.Flows)
+		return done
 	})
 }
 

@@ -83,6 +83,30 @@ func TestWhatWasAddedIsThereAfterARestartAndOnce(t *testing.T) {
 	}
 }
 
+func TestBatchesThatComeTogetherAreOneChange(t *testing.T) {
+	c := &clock{time.Unix(1_800_000_000, 0)}
+	s := open(t, filepath.Join(t.TempDir(), "flows.db"), c)
+	changes := func() (id int) {
+		if err := s.view(func(tx *bolt.Tx) error { id = tx.ID(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	before := changes()
+	var batches []*record.Batch
+	for i := range 20 {
+		batches = append(batches, &record.Batch{Number: uint64(i%10 + 1), Sums: []record.Sum{sum(c, "a-v1", fmt.Sprint("h", i), 1)}}) // each comes twice
+	}
+	for range 2 {
+		if err := s.Add(batches...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := summary(t, s, c.at); got.Total.Count != 10 || changes() != before+1 {
+		t.Errorf("%d are there, after %d changes", got.Total.Count, changes()-before)
+	}
+}
+
 func TestFlowsAreKeptForAnHourAndSumsForThirtyDays(t *testing.T) {
 	c := &clock{time.Unix(1_800_000_000, 0)}
 	s := open(t, filepath.Join(t.TempDir(), "flows.db"), c)

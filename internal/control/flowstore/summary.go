@@ -39,11 +39,12 @@ func (s *Store) Summary(since time.Time, most int, filter record.SumFilter) (*Su
 	first := hourOf(since)
 	answer.From = time.Unix(first*3600, 0).UTC()
 	all := make(map[record.SumKey]*record.Counts)
+	senseless := 0
 	err := s.view(func(tx *bolt.Tx) error {
 		hours := tx.Bucket(hoursBucket)
 		cursor := hours.Cursor()
 		for key, _ := cursor.Seek(hourKey(max(first, 0))); key != nil; key, _ = cursor.Next() {
-			if err := eachSum(hourFrom(key), hours.Bucket(key), func(sum *record.Sum) {
+			n, err := eachSum(hourFrom(key), hours.Bucket(key), func(sum *record.Sum) {
 				if !filter.Match(sum) {
 					return
 				}
@@ -57,7 +58,8 @@ func (s *Store) Summary(since time.Time, most int, filter record.SumFilter) (*Su
 					all[k] = new(record.Counts)
 				}
 				all[k].Add(sum.Counts)
-			}); err != nil {
+			})
+			if senseless += n; err != nil {
 				return err
 			}
 		}
@@ -66,6 +68,7 @@ func (s *Store) Summary(since time.Time, most int, filter record.SumFilter) (*Su
 	if err != nil {
 		return nil, err
 	}
+	s.leftOut(senseless)
 	answer.Sums = make([]record.Sum, 0, len(all))
 	for key, counts := range all {
 		answer.Sums = append(answer.Sums, record.Sum{SumKey: key, Counts: *counts})

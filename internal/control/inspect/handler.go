@@ -42,7 +42,7 @@ type endpoints struct{ Config }
 func NewHandler(config Config) http.Handler {
 	e := endpoints{config}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+VersionPath, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, VersionAnswer{Format, e.Version}) })
+	mux.HandleFunc("GET "+VersionPath, func(w http.ResponseWriter, _ *http.Request) { e.write(w, VersionAnswer{Format, e.Version}) })
 	mux.HandleFunc("GET "+StatusPath, e.status)
 	mux.HandleFunc("GET "+FlowsPath, e.flows)
 	mux.HandleFunc("GET "+KeptPath, e.kept)
@@ -58,7 +58,7 @@ func NewHandler(config Config) http.Handler {
 func (e *endpoints) status(w http.ResponseWriter, _ *http.Request) {
 	revision, objects := e.Rules()
 	workloads := e.workloads() // before the number, which is then that of all that they show
-	writeJSON(w, Status{Format: Format, Server: e.Version, Revision: revision, Rules: objects, Census: e.Census.Now().Number, Workloads: workloads})
+	e.write(w, Status{Format: Format, Server: e.Version, Revision: revision, Rules: objects, Census: e.Census.Now().Number, Workloads: workloads})
 }
 
 // workloads lists who is there, sorted by namespace and instance. Who was counted
@@ -172,7 +172,27 @@ func writeError(w http.ResponseWriter, err error) {
 	})
 }
 
-func writeJSON(w http.ResponseWriter, value any) {
+// writeWithin answers with JSON, whole or not at all: a client that stops reading holds nothing
+// for ever. What it leaves of the connection is as it was.
+func writeWithin(w http.ResponseWriter, wait time.Duration, value any) {
+	b, err := json.Marshal(value)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	b = append(b, '\n')
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(value) // the client is gone
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(wait))
+	if _, err := w.Write(b); err != nil || control.Flush() != nil {
+		return // the client is gone, or too slow
+	}
+	_ = control.SetWriteDeadline(time.Time{})
 }
+
+func (e *endpoints) write(w http.ResponseWriter, value any) {
+	writeWithin(w, cmp.Or(e.flowWrite, flowWrite), value)
+}
+
+func writeJSON(w http.ResponseWriter, value any) { writeWithin(w, flowWrite, value) }

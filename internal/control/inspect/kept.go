@@ -98,7 +98,7 @@ func (e *endpoints) summary(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer.Format = Format
-	writeJSON(w, answer)
+	e.write(w, answer)
 }
 
 var errNoKeeper = failure(http.StatusNotImplemented, "this server keeps no flows: it has no data folder of its own")

@@ -99,7 +99,17 @@ func (large) Kept(context.Context, int, record.Filter) ([]record.Record, error) 
 	return slices.Repeat([]record.Record{{Path: strings.Repeat("x", 64<<10)}}, 1000), nil
 }
 
-func TestAReaderOfKeptFlowsThatStopsReadingIsLetGo(t *testing.T) {
+func (large) Summary(context.Context, SummaryQuery) (*Summary, error) {
+	return &Summary{Sums: slices.Repeat([]record.Sum{{SumKey: record.SumKey{Host: strings.Repeat("x", 64<<10)}}}, 1000)}, nil
+}
+
+func TestAReaderOfWhatIsKeptThatStopsReadingIsLetGo(t *testing.T) {
+	for _, path := range []string{KeptPath, SummaryPath + "?since=2026-01-01T00:00:00Z"} {
+		t.Run(path, func(t *testing.T) { letGo(t, path) })
+	}
+}
+
+func letGo(t *testing.T, path string) {
 	handler := NewHandler(Config{Keeper: large{}, flowWrite: 10 * time.Millisecond})
 	ended := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -112,7 +122,7 @@ func TestAReaderOfKeptFlowsThatStopsReadingIsLetGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := conn.Write([]byte("GET " + KeptPath + " HTTP/1.1\r\nHost: sluice\r\n\r\n")); err != nil {
+	if _, err := conn.Write([]byte("GET " + path + " HTTP/1.1\r\nHost: sluice\r\n\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -40,7 +40,7 @@ func (e *endpoints) why(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	writeJSON(w, answer)
+	e.write(w, answer)
 }
 
 // whyQuery reads the query of /sluice/why. A workload that is thought of may say
@@ -182,7 +182,7 @@ func (e *endpoints) open(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	writeJSON(w, opened)
+	e.write(w, opened)
 }
 
 // reopen explains a decision by the rules that were in force then, where they are known,

@@ -40,23 +40,30 @@ func TestWhatProxiesClosedIsCollectedUntilItIsStored(t *testing.T) {
 	}
 	full := errors.New("the disk is full")
 	var refused []uint64
-	if err := p.server.Collect(t.Context(), func(b *record.Batch) error { refused = append(refused, b.Number); return full }); !errors.Is(err, full) {
+	if err := p.server.Collect(t.Context(), func(batches ...*record.Batch) error {
+		for _, b := range batches {
+			refused = append(refused, b.Number)
+		}
+		return full
+	}); !errors.Is(err, full) {
 		t.Fatal(err)
 	}
 	stored := make(map[uint64]*record.Batch)
 	collect := func() {
 		t.Helper()
-		if err := p.server.Collect(t.Context(), func(b *record.Batch) error {
-			copied := *b
-			copied.Sums, copied.Flows = slices.Clone(b.Sums), slices.Clone(b.Flows)
-			stored[b.Number] = &copied
+		if err := p.server.Collect(t.Context(), func(batches ...*record.Batch) error {
+			for _, b := range batches {
+				copied := *b
+				copied.Sums, copied.Flows = slices.Clone(b.Sums), slices.Clone(b.Flows)
+				stored[b.Number] = &copied
+			}
 			return nil
 		}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	collect()
-	if len(stored) != 2 || len(refused) != 1 || stored[refused[0]] == nil {
+	if len(stored) != 2 || len(refused) == 0 || stored[refused[0]] == nil {
 		t.Fatalf("%d batches were stored, %v refused before", len(stored), refused)
 	}
 	for _, b := range stored {
@@ -89,9 +96,79 @@ func TestASilentProxyHidesNoErrorOfTheStore(t *testing.T) {
 	ctx, tooLate := context.WithCancel(t.Context())
 	defer tooLate()
 	full := errors.New("the disk is full")
-	err := p.server.Collect(ctx, func(*record.Batch) error { tooLate(); return full })
+	err := p.server.Collect(ctx, func(...*record.Batch) error { tooLate(); return full })
 	if !errors.Is(err, full) || !strings.Contains(err.Error(), "of 2 proxies did not report in time") {
 		t.Errorf("%v", err)
+	}
+}
+
+// What many proxies report at once is one change of the file, not one for each: the disk is
+// waited for once.
+func TestWhatManyProxiesReportIsStoredTogether(t *testing.T) {
+	p := startPlane(t, "", newStore())
+	const proxies = 6
+	for i := range proxies {
+		tally := record.NewTally()
+		p.clientOfTally(tally)
+		tally.Closed(&record.Record{ID: record.ID(i + 1), Start: time.Unix(3600, 0), Workload: "a-v1/1", Host: "h"})
+	}
+	eventually(t, "all proxies can be asked", func() bool { return len(p.server.Proxies()) == proxies })
+	p.server.patience = time.Minute // with a machine that stalls
+	var together []int
+	if err := p.server.Collect(t.Context(), func(batches ...*record.Batch) error {
+		if together = append(together, len(batches)); len(together) == 1 {
+			eventually(t, "the others have reported and ended", func() bool {
+				p.server.proxies.mu.Lock()
+				defer p.server.proxies.mu.Unlock()
+				for _, q := range p.server.proxies.questions {
+					return len(q.answers) >= 2*(proxies-len(batches))
+				}
+				return false
+			})
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if len(together) > 3 { // the first, the others, and one whose end had not come
+		t.Errorf("batches were stored %v at a time", together)
+	}
+}
+
+func TestBatchesThatAreStoredTogetherAreBounded(t *testing.T) {
+	var s shared
+	large := &record.Batch{Sums: make([]record.Sum, 2*maxSharedSums), Flows: make([]record.Record, 2*maxSharedFlows)}
+	if !s.fits(large) {
+		t.Error("one alone is stored, whatever it has")
+	}
+	for range 2 {
+		s.add(nil, &record.Batch{Flows: make([]record.Record, maxSharedFlows/2), Sums: make([]record.Sum, maxSharedSums/4)})
+	}
+	if s.fits(&record.Batch{Flows: make([]record.Record, 1)}) || s.fits(&record.Batch{Sums: make([]record.Sum, maxSharedSums/2+1)}) || !s.fits(&record.Batch{Sums: make([]record.Sum, 1)}) {
+		t.Errorf("%d sums and %d flows are stored together", s.sums, s.flows)
+	}
+}
+
+// Who follows flows and stays takes no place of the server's own.
+func TestReadersWhoStayKeepTheServerFromNothing(t *testing.T) {
+	p, tally := startPlane(t, "", newStore()), record.NewTally()
+	p.clientOfTally(tally)
+	eventually(t, "the proxy can be asked", func() bool { return len(p.server.Proxies()) == 1 })
+	tally.Closed(&record.Record{ID: 1, Start: time.Unix(3600, 0), Workload: "a-v1/1", Host: "h"})
+	for range maxQuestions {
+		q, _, err := p.server.proxies.ask(stream.Query{Kind: stream.QueryFlows, Follow: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.server.proxies.withdraw(q)
+	}
+	if _, _, err := p.server.proxies.ask(stream.Query{Kind: stream.QueryFlows}); !errors.Is(err, errTooManyQuestions) {
+		t.Errorf("one more reader: %v", err)
+	}
+	stored := 0
+	p.server.patience = time.Minute // with a machine that stalls
+	if err := p.server.Collect(t.Context(), func(batches ...*record.Batch) error { stored += len(batches); return nil }); err != nil || stored != 1 {
+		t.Errorf("%d batches were stored: %v", stored, err)
 	}
 }
 

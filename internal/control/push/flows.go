@@ -27,8 +27,11 @@ const (
 	maxAnswers = 256
 	// answerTimeout is how long a proxy may take to report past flows.
 	answerTimeout = 2 * time.Second
-	// maxQuestions bounds the questions that are open at a time.
+	// maxQuestions bounds the questions of readers that are open at a time.
 	maxQuestions = stream.MaxQueries / 2
+	// ownQuestions is how many the server may have open beside them: readers who stay keep
+	// it from nothing.
+	ownQuestions = 4
 )
 
 // errTooManyQuestions says that maxQuestions are open.
@@ -222,7 +225,11 @@ func (p *proxies) put(q *question, o *observer) {
 func (p *proxies) ask(query stream.Query) (*question, int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.questions) >= maxQuestions {
+	most := maxQuestions
+	if query.Kind == stream.QueryBatch {
+		most += ownQuestions
+	}
+	if len(p.questions) >= most {
 		return nil, 0, errTooManyQuestions
 	}
 	p.next++

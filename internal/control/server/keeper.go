@@ -25,7 +25,7 @@ const collectEvery = 5 * time.Second
 // keeper keeps what proxies closed, and answers from it.
 type keeper struct {
 	store   *flowstore.Store
-	collect func(context.Context, func(*record.Batch) error) error
+	collect func(context.Context, func(...*record.Batch) error) error
 	log     *slog.Logger
 
 	begun atomic.Uint64 // how many have begun to ask the proxies
@@ -34,7 +34,7 @@ type keeper struct {
 	last  error         // of that
 }
 
-func newKeeper(store *flowstore.Store, collect func(context.Context, func(*record.Batch) error) error, log *slog.Logger) *keeper {
+func newKeeper(store *flowstore.Store, collect func(context.Context, func(...*record.Batch) error) error, log *slog.Logger) *keeper {
 	return &keeper{store: store, collect: collect, log: log, turn: make(chan struct{}, 1)}
 }
 

@@ -21,7 +21,7 @@ func TestReadersThatWaitShareOneQuestionToTheProxies(t *testing.T) {
 	t.Cleanup(func() { store.Close() })
 	synctest.Test(t, func(t *testing.T) {
 		asked, answer := 0, make(chan error)
-		k := newKeeper(store, func(ctx context.Context, _ func(*record.Batch) error) error {
+		k := newKeeper(store, func(ctx context.Context, _ func(...*record.Batch) error) error {
 			asked++
 			select {
 			case err := <-answer:
@@ -81,7 +81,7 @@ func TestAReaderWhoIsGoneReadsNothing(t *testing.T) {
 	store := flowstore.Open(filepath.Join(t.TempDir(), "flows.db"), time.Now, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { store.Close() })
 	ctx, leave := context.WithCancel(t.Context())
-	k := newKeeper(store, func(ctx context.Context, _ func(*record.Batch) error) error { leave(); return ctx.Err() }, slog.New(slog.DiscardHandler))
+	k := newKeeper(store, func(ctx context.Context, _ func(...*record.Batch) error) error { leave(); return ctx.Err() }, slog.New(slog.DiscardHandler))
 	if _, err := k.Summary(ctx, inspect.SummaryQuery{Since: time.Now()}); !errors.Is(err, context.Canceled) {
 		t.Errorf("summed up: %v", err)
 	}
