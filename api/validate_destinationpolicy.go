@@ -1,6 +1,8 @@
 package api
 
 import (
+	"math"
+
 	"sluice.dev/sluice/api/istio"
 	"sluice.dev/sluice/internal/route"
 )
@@ -12,20 +14,66 @@ func (v *validation) destinationPolicy(spec *istio.DestinationPolicySpec) {
 		v.fail("spec.destination", "destination is required in the destination policy")
 	} else {
 		if host := v.routed("spec.destination", spec.Destination); host != "" {
-			v.fail("spec.destination", "%s is outside the mesh: a policy for a host outside is not supported yet", host)
+			v.destinationOutside(host, spec)
 		}
 	}
 	if spec.Source != nil {
 		v.inMesh("spec.source", spec.Source)
 	}
 	if spec.LoadBalancing == nil && spec.CircuitBreaker == nil {
-		v.fail("spec", "write loadBalancing: a policy without it changes nothing")
+		v.fail("spec", "write loadBalancing, circuitBreaker or both: a policy without them changes nothing")
 	}
 	if spec.LoadBalancing != nil {
 		v.loadBalancing(spec.LoadBalancing)
 	}
 	if spec.CircuitBreaker != nil {
-		v.fail("spec.circuitBreaker", "is not supported yet")
+		v.circuitBreaker(spec.CircuitBreaker)
+	}
+}
+
+// destinationOutside validates a policy about hosts outside the mesh.
+func (v *validation) destinationOutside(host string, spec *istio.DestinationPolicySpec) {
+	if len(spec.Destination.Labels) > 0 {
+		v.fail("spec.destination.labels", outsideLabels, host)
+	}
+	if spec.LoadBalancing != nil {
+		v.fail("spec.loadBalancing", "%s is outside the mesh, where no instance is picked: leave it out", host)
+	}
+}
+
+// circuitBreaker validates what may be under way.
+func (v *validation) circuitBreaker(cb *istio.CircuitBreaker) {
+	const at = "spec.circuitBreaker.simpleCb"
+	s := cb.SimpleCb
+	if s == nil {
+		v.fail("spec.circuitBreaker", "write simpleCb")
+		return
+	}
+	for _, bound := range []struct {
+		field string
+		value int32
+		most  int
+	}{
+		{"maxConnections", s.MaxConnections, route.MaxUnderWay},
+		{"httpMaxPendingRequests", s.HTTPMaxPendingRequests, route.MaxPending},
+		{"httpMaxRequests", s.HTTPMaxRequests, route.MaxUnderWay},
+		{"httpMaxRequestsPerConnection", s.HTTPMaxRequestsPerConnection, math.MaxInt32},
+		{"httpMaxRetries", s.HTTPMaxRetries, route.MaxUnderWay},
+	} {
+		switch {
+		case bound.value < 0:
+			v.fail(at+"."+bound.field, "circuitBreaker %s must be in range [0..]", bound.field)
+		case int(bound.value) > bound.most:
+			v.fail(at+"."+bound.field, "more than %d", bound.most)
+		}
+	}
+	for field, set := range map[string]bool{
+		"sleepWindow": s.SleepWindow != "", "httpConsecutiveErrors": s.HTTPConsecutiveErrors != 0,
+		"httpDetectionInterval": s.HTTPDetectionInterval != "", "httpMaxEjectionPercent": s.HTTPMaxEjectionPercent != 0,
+	} {
+		if set {
+			v.fail(at+"."+field, "the ejection of instances is not supported yet")
+		}
 	}
 }
 

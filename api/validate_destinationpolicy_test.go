@@ -26,6 +26,9 @@ func TestADestinationPolicyIsTakenAsIstioWroteIt(t *testing.T) {
 		"load_balancing: {name: LEAST_CONN}",
 		"source: {name: productpage, labels: {version: v1}}\nloadBalancing: {name: RANDOM}",
 		"loadBalancing: {custom: {ringHash: {header: x-user}}}",
+		"circuitBreaker: {simpleCb: {maxConnections: 1, httpMaxPendingRequests: 1, http_max_requests_per_connection: 1}}",
+		"circuitBreaker: {simpleCb: {}}",
+		"destination: {service: '*.googleapis.com'}\ncircuitBreaker: {simpleCb: {httpMaxRequests: 1}}",
 		"loadBalancing: {custom: {ring_hash: {header: x-user, max_load: 101}}}",
 	} {
 		if got := problemsOf(destinationPolicy(t, lines)); len(got) > 0 {
@@ -36,8 +39,10 @@ func TestADestinationPolicyIsTakenAsIstioWroteIt(t *testing.T) {
 
 func TestADestinationPolicyIsRefusedWithItsFieldAndWhatToWrite(t *testing.T) {
 	for lines, want := range map[string]string{
-		"destination: {}\nloadBalancing: {name: RANDOM}":                            "spec.destination: name or service is mandatory for a service reference",
-		"destination: {service: '*.googleapis.com'}\nloadBalancing: {name: RANDOM}": "spec.destination: *.googleapis.com is outside the mesh: a policy for a host outside is not supported yet",
+		"destination: {}\nloadBalancing: {name: RANDOM}":                                     "spec.destination: name or service is mandatory for a service reference",
+		"destination: {service: '*.googleapis.com'}\nloadBalancing: {name: RANDOM}":          "spec.loadBalancing: *.googleapis.com is outside the mesh, where no instance is picked: leave it out",
+		"destination: {service: google.com, labels: {a: b}}\ncircuitBreaker: {simpleCb: {}}": "spec.destination.labels: labels select instances of a service; google.com is outside the mesh",
+		"destination: {service: 10.0.0.0/8}\ncircuitBreaker: {simpleCb: {}}":                 "spec.destination: 10.0.0.0/8 is a range of addresses: a route rule is about a service or a host",
 		"loadBalancing: {}":                                              "spec.loadBalancing: must set load balancing if specified",
 		"loadBalancing: {name: MAGLEV}":                                  `spec.loadBalancing.name: "MAGLEV" is not one of ROUND_ROBIN, LEAST_CONN, RANDOM`,
 		"loadBalancing: {name: least_conn}":                              `spec.loadBalancing.name: "least_conn" is not one of ROUND_ROBIN, LEAST_CONN, RANDOM`,
@@ -47,8 +52,13 @@ func TestADestinationPolicyIsRefusedWithItsFieldAndWhatToWrite(t *testing.T) {
 		"loadBalancing: {custom: {ringHash: {header: X-User}}}":          `spec.loadBalancing.custom.ringHash.header: header name "X-User" invalid: must be in lower case`,
 		"loadBalancing: {custom: {ringHash: {header: a, maxLoad: 100}}}": "spec.loadBalancing.custom.ringHash.maxLoad: must be 101 to 1000",
 		"source: {name: a, service: a.b}\nloadBalancing: {name: RANDOM}": "spec.source: specify either name or service, not both",
-		"source: {name: productpage}":                                    "spec: write loadBalancing: a policy without it changes nothing",
-		"circuitBreaker: {simpleCb: {maxConnections: 1}}":                "spec.circuitBreaker: is not supported yet",
+		"source: {name: productpage}":                                    "spec: write loadBalancing, circuitBreaker or both: a policy without them changes nothing",
+		"circuitBreaker: {}":                                             "spec.circuitBreaker: write simpleCb",
+		"circuitBreaker: {simpleCb: {maxConnections: -1}}":               "spec.circuitBreaker.simpleCb.maxConnections: circuitBreaker maxConnections must be in range [0..]",
+		"circuitBreaker: {simpleCb: {httpMaxPendingRequests: 4097}}":     "spec.circuitBreaker.simpleCb.httpMaxPendingRequests: more than 4096",
+		"circuitBreaker: {simpleCb: {httpMaxRequests: 65537}}":           "spec.circuitBreaker.simpleCb.httpMaxRequests: more than 65536",
+		"circuitBreaker: {simpleCb: {httpMaxRetries: -3}}":               "spec.circuitBreaker.simpleCb.httpMaxRetries: circuitBreaker httpMaxRetries must be in range [0..]",
+		"circuitBreaker: {simpleCb: {sleepWindow: 3m}}":                  "spec.circuitBreaker.simpleCb.sleepWindow: the ejection of instances is not supported yet",
 	} {
 		if got := problemsOf(destinationPolicy(t, lines)); !slices.Contains(got, want) {
 			t.Errorf("%s:\n got %q\nwant %q", lines, got, want)

@@ -148,7 +148,8 @@ func newReader(t *testing.T, setup string, user mesh.User) *reader {
 	own, secure := freePort(t), freePort(t)
 	switch setup {
 	case "demo":
-		r.addresses = strings.NewReplacer("127.0.0.1:8080", r.startDemo(t), "127.0.0.1:8081", own, "127.0.0.1:8443", secure)
+		demo := r.startDemo(t)
+		r.addresses = strings.NewReplacer("127.0.0.1:8080", demo, "127.0.0.1/8080", strings.Replace(demo, ":", "/", 1), "127.0.0.1:8081", own, "127.0.0.1:8443", secure)
 	case "":
 		r.addresses = strings.NewReplacer("127.0.0.1:8081", own, "127.0.0.1:8443", secure)
 	default:

@@ -3,15 +3,16 @@ package istio
 // DestinationPolicySpec says how the calls to a service are spread over its instances.
 type DestinationPolicySpec struct {
 	// Destination is the service whose calls it is about; with labels, the calls that a RouteRule
-	// leads to exactly these labels, and without, those that are led to the service as a whole.
-	// Must be there.
+	// leads to exactly these labels, and without, those that are led to the service as a whole. Or a
+	// host outside the mesh, exact or a wildcard as an EgressRule has it, each host for itself. Must
+	// be there.
 	Destination *Service `json:"destination,omitempty"`
 	// Source is the service that calls; with labels, those instances of it that carry them all.
 	// Default: any.
 	Source *Service `json:"source,omitempty"`
-	// LoadBalancing says which instance gets a call. Default: round robin.
+	// LoadBalancing says which instance gets a call; of a service alone. Default: round robin.
 	LoadBalancing *LoadBalancing `json:"loadBalancing,omitempty"`
-	// CircuitBreaker bounds what is under way to the service (not supported yet).
+	// CircuitBreaker bounds what is under way to the service.
 	CircuitBreaker *CircuitBreaker `json:"circuitBreaker,omitempty"`
 }
 
@@ -49,30 +50,27 @@ type CircuitBreaker struct {
 	SimpleCb *SimpleCircuitBreaker `json:"simpleCb,omitempty"`
 }
 
-// SimpleCircuitBreaker bounds connections and requests of each workload that calls, and ejects
-// instances that fail.
+// SimpleCircuitBreaker bounds connections and requests of each workload that calls. What is
+// beyond is answered with 503, a connection that carries no requests is closed.
 type SimpleCircuitBreaker struct {
-	// MaxConnections is open connections to the service. Default: 1024.
+	// MaxConnections is open connections to the service, at most 65536. Default: 1024.
 	MaxConnections int32 `json:"maxConnections,omitempty"`
-	// HTTPMaxPendingRequests is requests that wait for one of them. Default: 1024.
+	// HTTPMaxPendingRequests is requests that wait for one of them, at most 4096. Default: 1024.
 	HTTPMaxPendingRequests int32 `json:"httpMaxPendingRequests,omitempty"`
-	// HTTPMaxRequests is requests under way, those that wait included. Default: 1024.
+	// HTTPMaxRequests is requests under way, those that wait included, at most 65536. Default: 1024.
 	HTTPMaxRequests int32 `json:"httpMaxRequests,omitempty"`
-	// SleepWindow is how long an instance is ejected, times how often it was already: a duration
-	// from 1ms to 1h. Default: 30s.
+	// SleepWindow is how long an instance that failed gets no calls (not supported yet).
 	SleepWindow string `json:"sleepWindow,omitempty"`
-	// HTTPConsecutiveErrors is after how many failures in a row an instance is ejected. Default: 5.
+	// HTTPConsecutiveErrors is after how many failures in a row that begins (not supported yet).
 	HTTPConsecutiveErrors int32 `json:"httpConsecutiveErrors,omitempty"`
-	// HTTPDetectionInterval is how often rates of success are compared and ejected instances looked
-	// at: a duration from 1ms to 1h. Default: 10s.
+	// HTTPDetectionInterval is how often instances are compared (not supported yet).
 	HTTPDetectionInterval string `json:"httpDetectionInterval,omitempty"`
 	// HTTPMaxRequestsPerConnection is after how many requests a connection is closed; 1 is one
 	// connection for each. Default: no bound.
 	HTTPMaxRequestsPerConnection int32 `json:"httpMaxRequestsPerConnection,omitempty"`
-	// HTTPMaxEjectionPercent is how many of the instances may be ejected at a time, 0 to 100; the
-	// first always may. Default: 10.
+	// HTTPMaxEjectionPercent is how many instances may get no calls at a time (not supported yet).
 	HTTPMaxEjectionPercent int32 `json:"httpMaxEjectionPercent,omitempty"`
-	// HTTPMaxRetries is requests that are sent again, at a time. Default: 3.
+	// HTTPMaxRetries is requests that are sent again, at a time, at most 65536. Default: 3.
 	HTTPMaxRetries int32 `json:"httpMaxRetries,omitempty"`
 }
 

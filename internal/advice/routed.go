@@ -40,7 +40,7 @@ type RoutedTo struct {
 // of the proxy, or, where a record tells it, by the rule that was followed. nil: none is
 // known. denied is the destination that is denied, where the rules lead to no other.
 func routed(q *Question, asked route.Destination, snapshot *wire.Snapshot) (r *Routed, denied *deniedTo, err error) {
-	plan, ok, err := planOf(q, asked, snapshot)
+	plan, table, ok, err := planOf(q, asked, snapshot)
 	if err != nil || !ok {
 		return nil, nil, err
 	}
@@ -68,7 +68,7 @@ func routed(q *Question, asked route.Destination, snapshot *wire.Snapshot) (r *R
 		}
 		r.To = append(r.To, one)
 	}
-	r.spread(&plan)
+	r.spread(&plan, table)
 	if q.Chain.Sniffed == policy.HTTP {
 		r.requests(&plan, q, !asked.Service.IsZero())
 	}
@@ -94,29 +94,29 @@ func outside(q *Question, plan *route.Plan, to *route.Destination, set *policy.S
 
 // planOf is the plan of what is asked about; ok is false where the rule that a record names is
 // gone meanwhile, or where there is none for a host.
-func planOf(q *Question, asked route.Destination, snapshot *wire.Snapshot) (plan route.Plan, ok bool, err error) {
+func planOf(q *Question, asked route.Destination, snapshot *wire.Snapshot) (plan route.Plan, table *route.Table, ok bool, err error) {
 	if snapshot.Routes == nil {
-		return route.Plan{}, false, nil
+		return route.Plan{}, nil, false, nil
 	}
 	all := slices.Concat(snapshot.Routes.Services, snapshot.Routes.Hosts)
 	if q.followed != "" {
 		if all = followed(q.followed, asked, all); all == nil {
-			return route.Plan{}, false, nil
+			return route.Plan{}, nil, false, nil
 		}
 	}
-	table, err := route.NewTable(all, snapshot.Routes.Destinations...)
+	table, err = route.NewTable(all, snapshot.Routes.Destinations...)
 	if err != nil {
-		return route.Plan{}, false, fmt.Errorf("compile the route rules of snapshot %s: %w", snapshot.Version, err)
+		return route.Plan{}, nil, false, fmt.Errorf("compile the route rules of snapshot %s: %w", snapshot.Version, err)
 	}
 	var request route.Request
 	if c := &q.Chain; c.Sniffed == policy.HTTP {
 		request = route.Request{Method: c.Method, Path: q.target, Authority: q.authority, HTTPS: c.HTTPS, Fields: c.Fields}
 	}
 	if !asked.Service.IsZero() {
-		return table.Plan(asked.Service, request), true, nil
+		return table.Plan(asked.Service, request), table, true, nil
 	}
 	plan = table.PlanHost(asked.Host, request)
-	return plan, plan.Rule != "", nil
+	return plan, table, plan.Rule != "" || table.PolicyOfHost(asked.Host) != nil, nil
 }
 
 // followed is the rule of that ID as the only one of what was asked for, whatever it looks at;
@@ -137,11 +137,20 @@ func followed(id string, asked route.Destination, all []route.Rules) []route.Rul
 	return nil
 }
 
-// spread says by which policies endpoints are picked.
-func (r *Routed) spread(plan *route.Plan) {
+// spread says by which policies endpoints are picked, and what is bounded.
+func (r *Routed) spread(plan *route.Plan, table *route.Table) {
 	for to := range plan.Destinations {
+		if to.Service.IsZero() {
+			if p := table.PolicyOfHost(to.Host); p != nil {
+				r.Does = append(r.Does, fmt.Sprintf("of each caller %s, to %s, as %s says", p.Limits.Text(), to.Host, p.ID))
+			}
+			continue
+		}
 		if to.Policy != nil {
 			r.Does = append(r.Does, fmt.Sprintf("at %s%s to %s, as %s says", to.Service, labelsText(to.Labels), to.Policy.Balance.Text(), to.Policy.ID))
+			if l := to.Policy.Limits; l != nil {
+				r.Does = append(r.Does, fmt.Sprintf("of each caller %s, as %s says", l.Text(), to.Policy.ID))
+			}
 		}
 	}
 }

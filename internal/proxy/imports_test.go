@@ -16,7 +16,7 @@ import (
 var layers = [][]string{
 	{"rawio", "poller", "exchange", "share", "keyfiles"},
 	{"http2", "tlsio"},
-	{"dnsserver", "relay", "resolve", "sniff", "tunnel", "upstream"},
+	{"dnsserver", "relay", "resolve", "sniff", "tunnel", "upstream", "circuit"},
 	{"snapshot", "proof", "http1"},
 	{"gate", "pools", "balance"},
 	{"carry"},

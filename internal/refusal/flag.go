@@ -24,8 +24,8 @@ func (r Reason) Flag() string {
 		return "UH"
 	case FaultInjected:
 		return "FI" // fault injected
-	case Overflow:
-		return "UO"
+	case Overflow, CircuitBreaker:
+		return "UO" // upstream overflow
 	case ClientGone, ClientStalled:
 		return "DC" // downstream connection termination
 	case RequestTimeout:

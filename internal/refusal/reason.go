@@ -54,6 +54,7 @@ const (
 	DecisionTimeout   Reason = "decision-timeout"
 	FaultInjected     Reason = "fault-injected"
 	Overflow          Reason = "overflow"
+	CircuitBreaker    Reason = "circuit-breaker"
 	Withdrawn         Reason = "withdrawn"
 	Stopping          Reason = "stopping"
 	Internal          Reason = "internal"
@@ -149,6 +150,7 @@ var table = [...]facts{
 	{DecisionTimeout, NotReached, 504, "The decision about the request did not come in time."},
 	{FaultInjected, NotReached, 503, "A route rule answers this request with a fault (httpFault.abort)."},
 	{Overflow, NotReached, 503, "This workload has as many connections as it may, and none became free in time."},
+	{CircuitBreaker, NotReached, 503, "This workload has as much under way to the service as a DestinationPolicy lets it (circuitBreaker)."},
 	{Withdrawn, NotReached, 503, "What allowed this request was withdrawn while it was in progress."},
 	{Stopping, NotReached, 503, "The proxy is shutting down."},
 	{Internal, NotReached, 500, "The proxy could not follow its own decision."},

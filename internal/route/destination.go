@@ -11,9 +11,58 @@ import (
 // that are drawn for Service with exactly these Labels.
 type DestinationPolicy struct {
 	ID      string            `json:"id"` // "destination-policy/default/reviews"
-	Service names.Name        `json:"service"`
+	Service names.Name        `json:"service,omitzero"`
+	Hosts   names.Pattern     `json:"hosts,omitzero"` // in place of a service: outside the mesh
 	Labels  map[string]string `json:"labels,omitempty"`
 	Balance Balance           `json:"balance,omitzero"`
+	Limits  *Limits           `json:"limits,omitempty"` // nil: none but those of the workload
+}
+
+// Bounds of Limits.
+const (
+	MaxUnderWay = 1 << 16 // connections, requests, retries
+	MaxPending  = 4096
+)
+
+// Limits is what one workload may have under way to a destination at a time.
+type Limits struct {
+	Connections int `json:"connections"`
+	Pending     int `json:"pending"` // requests that wait for a connection
+	Requests    int `json:"requests"`
+	Retries     int `json:"retries"` // requests that are sent again
+	// PerConnection is how many requests one connection serves; 0: any number.
+	PerConnection int `json:"perConnection,omitempty"`
+}
+
+// What Istio 0.5's proxy let be under way where a circuit breaker did not say it.
+const (
+	DefaultUnderWay = 1024
+	DefaultRetries  = 3
+)
+
+// check refuses what a proxy could not hold.
+func (l *Limits) check() error {
+	for _, n := range []int{l.Connections, l.Requests, l.Retries} {
+		if n < 1 || n > MaxUnderWay {
+			return fmt.Errorf("a limit of %d: 1 to %d", n, MaxUnderWay)
+		}
+	}
+	if l.Pending < 1 || l.Pending > MaxPending {
+		return fmt.Errorf("a limit of %d requests that wait: 1 to %d", l.Pending, MaxPending)
+	}
+	if l.PerConnection < 0 {
+		return fmt.Errorf("a limit of %d requests on a connection", l.PerConnection)
+	}
+	return nil
+}
+
+// Text says for people what may be under way.
+func (l *Limits) Text() string {
+	text := fmt.Sprintf("at most %d connections, %d requests, %d that wait, %d that are sent again", l.Connections, l.Requests, l.Pending, l.Retries)
+	if l.PerConnection > 0 {
+		text += fmt.Sprintf(", %d on a connection", l.PerConnection)
+	}
+	return text
 }
 
 // Balancing is a way to pick an endpoint.
@@ -63,10 +112,13 @@ func (b *Balance) Text() string {
 
 // Check refuses what a proxy could not do.
 func (p *DestinationPolicy) Check() error {
-	if p.Service.IsZero() {
-		return errors.New("a policy without a destination")
-	}
 	b := &p.Balance
+	switch {
+	case p.Service.IsZero() == p.Hosts.IsZero():
+		return errors.New("a policy is about a service or about hosts")
+	case p.Service.IsZero() && (len(p.Labels) > 0 || *b != (Balance{}) || p.Limits == nil):
+		return errors.New("a policy about hosts has limits, and neither labels nor a balance")
+	}
 	switch b.By {
 	case RoundRobin, Random, LeastLoaded:
 		if b.Header != "" || b.MaxLoad != 0 {
@@ -81,6 +133,9 @@ func (p *DestinationPolicy) Check() error {
 		}
 	default:
 		return fmt.Errorf("load balancing %q is not known", b.By)
+	}
+	if p.Limits != nil {
+		return p.Limits.check()
 	}
 	return nil
 }
@@ -99,15 +154,35 @@ func (t *Table) PolicyOf(service names.Name, set string) *DestinationPolicy {
 	return t.policies[policyKey{service, set}]
 }
 
+// PolicyOfHost returns the policy of a host outside the mesh: of the patterns that match it, that
+// of the most specific one. nil: there is none. Nobody may change it.
+func (t *Table) PolicyOfHost(host names.Name) (p *DestinationPolicy) {
+	if t.limited == nil {
+		return nil
+	}
+	t.limited.Walk(host, func(m names.Match) bool {
+		p = t.ofLimited[m.Value]
+		return false
+	})
+	return p
+}
+
 // addPolicies keeps the first policy of each destination.
 func (t *Table) addPolicies(policies []DestinationPolicy) error {
 	if len(policies) > MaxRules {
 		return fmt.Errorf("compile destination policies: more than %d", MaxRules)
 	}
+	hosts := t.limited.Change()
 	for i := range policies {
 		p := &policies[i]
 		if err := p.Check(); err != nil {
 			return fmt.Errorf("compile %s: %w", p.ID, err)
+		}
+		if !p.Hosts.IsZero() {
+			if _, known := hosts.Get(p.Hosts); !known && hosts.Put(p.Hosts, uint32(len(t.ofLimited))) {
+				t.ofLimited = append(t.ofLimited, p)
+			}
+			continue
 		}
 		key := policyKey{p.Service, SetOf(p.Labels)}
 		if _, known := t.policies[key]; known {
@@ -117,6 +192,9 @@ func (t *Table) addPolicies(policies []DestinationPolicy) error {
 			t.policies = make(map[policyKey]*DestinationPolicy)
 		}
 		t.policies[key] = p
+	}
+	if len(t.ofLimited) > 0 {
+		t.limited = hosts.Done()
 	}
 	return nil
 }

@@ -43,6 +43,9 @@ type Table struct {
 	hosts    *names.Index     // outside the mesh: at of ofHosts; nil: none
 	ofHosts  [][]compiledRule // by what hosts holds
 	policies map[policyKey]*DestinationPolicy
+
+	limited   *names.Index // hosts with a policy: at of ofLimited; nil: none
+	ofLimited []*DestinationPolicy
 }
 
 // compiledRule is one rule with its matchers ready.

@@ -94,12 +94,13 @@ func TestADestinationPolicyThatSelectsNobodyHasAWarning(t *testing.T) {
 
 func TestWhatAProxyCouldNotDoIsAProblem(t *testing.T) {
 	for want, spec := range map[string]*istio.DestinationPolicySpec{
-		"destination is required":      {LoadBalancing: &istio.LoadBalancing{Name: "RANDOM"}},
-		`load balancing "MAGLEV"`:      balanced(nil, nil, "MAGLEV"),
-		"a ring hash without a header": {Destination: &istio.Service{Name: "details"}, LoadBalancing: &istio.LoadBalancing{Custom: &istio.CustomBalancing{RingHash: &istio.RingHash{}}}},
-		"spec.circuitBreaker is not":   {Destination: &istio.Service{Name: "details"}, CircuitBreaker: &istio.CircuitBreaker{}},
-		"is not a service of the mesh": {Destination: &istio.Service{Service: "*.googleapis.com"}},
-		"101 to 1000":                  {Destination: &istio.Service{Name: "details"}, LoadBalancing: &istio.LoadBalancing{Custom: &istio.CustomBalancing{RingHash: &istio.RingHash{Header: "a", MaxLoad: 7}}}},
+		"destination is required":             {LoadBalancing: &istio.LoadBalancing{Name: "RANDOM"}},
+		`load balancing "MAGLEV"`:             balanced(nil, nil, "MAGLEV"),
+		"a ring hash without a header":        {Destination: &istio.Service{Name: "details"}, LoadBalancing: &istio.LoadBalancing{Custom: &istio.CustomBalancing{RingHash: &istio.RingHash{}}}},
+		"circuitBreaker takes simpleCb":       {Destination: &istio.Service{Name: "details"}, CircuitBreaker: &istio.CircuitBreaker{}},
+		"a policy about hosts has limits":     {Destination: &istio.Service{Service: "*.googleapis.com"}},
+		"is outside the mesh, where no endpo": {Destination: &istio.Service{Service: "*.googleapis.com"}, LoadBalancing: &istio.LoadBalancing{Name: "RANDOM"}},
+		"101 to 1000":                         {Destination: &istio.Service{Name: "details"}, LoadBalancing: &istio.LoadBalancing{Custom: &istio.CustomBalancing{RingHash: &istio.RingHash{Header: "a", MaxLoad: 7}}}},
 	} {
 		out := Compile(Input{Objects: []api.Object{destinationPolicy("a", spec)}})
 		if len(out.Problems) != 1 || !strings.Contains(out.Problems[0].Text, want) {
@@ -111,5 +112,33 @@ func TestWhatAProxyCouldNotDoIsAProblem(t *testing.T) {
 	}
 	if err := (&route.DestinationPolicy{}).Check(); err == nil {
 		t.Error("a policy for nothing is taken")
+	}
+}
+
+// What leaves the mesh is bounded by its own namespace alone, or by the root.
+func TestAPolicyAboutHostsHoldsInItsOwnNamespace(t *testing.T) {
+	breaker := &istio.CircuitBreaker{SimpleCb: &istio.SimpleCircuitBreaker{HTTPMaxRequests: 7}}
+	about := func(namespace, name, host string) api.Object {
+		return object("config.istio.io/v1alpha2", "DestinationPolicy", namespace, name, &istio.DestinationPolicySpec{Destination: &istio.Service{Service: host}, CircuitBreaker: breaker})
+	}
+	caller := workload(t, "productpage-v1/1", "default")
+	out := Compile(Input{
+		Objects: []api.Object{
+			about("default", "b", "*.googleapis.com"), about("default", "c", "*.googleapis.com"), about("other", "a", "www.googleapis.com"), about(RootNamespace, "d", "example.com"),
+		},
+		Workloads: []wire.Workload{caller},
+	})
+	if len(out.Problems) > 0 {
+		t.Fatal(out.Problems)
+	}
+	var got []string
+	for _, p := range snapshotOf(t, out, caller).Routes.Destinations {
+		got = append(got, p.ID+" "+p.Hosts.String())
+	}
+	if want := "destination-policy/default/b *.googleapis.com, destination-policy/" + RootNamespace + "/d example.com"; strings.Join(got, ", ") != want {
+		t.Errorf("%q, want %s", got, want)
+	}
+	if said := out.Warnings()["destination-policy/default/b"]; len(said) > 0 {
+		t.Errorf("warned of: %v", said)
 	}
 }

@@ -152,6 +152,7 @@ func (p *population) ofDestination(d *compiledDestination) []string {
 	texts := p.ofSource("spec.source", &d.source)
 	serving := p.endpoints[d.policy.Service]
 	switch {
+	case !d.policy.Hosts.IsZero():
 	case len(serving) == 0:
 		texts = append(texts, fmt.Sprintf("has a spec.destination that selects no running workload: none serves %s", d.policy.Service))
 	case !slices.ContainsFunc(serving, func(e wire.Endpoint) bool { return wire.Carries(e.Labels, d.policy.Labels) }):

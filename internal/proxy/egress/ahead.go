@@ -135,6 +135,7 @@ func (c *connection) await(ctx context.Context, one *arrival, say func(syscall.E
 		return
 	}
 	defer c.way.kit.Upstream.Open.Give(1)
+	defer e.under.over()
 	say(0)
 	down := c.way.ahead.arrive(ctx, one)
 	if down == nil {

@@ -62,6 +62,7 @@ type Way struct {
 	via      *tunnel.Proxy // nil: none
 	asked    asked         // of it, under a limit
 	pools    pools.Table[poolKey, *pool]
+	circuits circuits
 	ahead    ahead
 	ways     *follow.Ways
 	source   *policy.Source
@@ -197,6 +198,12 @@ func (c *connection) bytes(ctx context.Context, prefix []byte, seen sniff.Result
 		return
 	}
 	defer c.way.kit.Upstream.Open.Give(1)
+	var under counted
+	defer under.over()
+	if err := c.count(&under, &d); err != nil {
+		c.fail(flow, err)
+		return
+	}
 	begun := c.way.kit.Now()
 	up, at, err := c.dial(ctx, &d, seen)
 	flow.Dialled(begun, time.Duration(c.proved.Load()))
@@ -207,6 +214,18 @@ func (c *connection) bytes(ctx context.Context, prefix []byte, seen sniff.Result
 	c.conn.Hold(dialled{allowed{c.chain}, at}, d.Snapshot)
 	flow.Edit(func(r *record.Record) { r.Upstream = at.String() })
 	flow.Relay(ctx, up, prefix, release)
+}
+
+// count counts a connection that is carried as a whole, where a policy is about its host.
+func (c *connection) count(under *counted, d *Decision) error {
+	by, _, err := c.way.circuitOf(d.Snapshot, &d.Verdict)
+	if err != nil {
+		return err
+	}
+	if refused := under.connect(by); refused != nil {
+		return refused
+	}
+	return nil
 }
 
 // ask asks about a connection that was denied, and decides anew where there are other

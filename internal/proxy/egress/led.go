@@ -46,6 +46,9 @@ func (l *led) Lead(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, t
 	if err != nil {
 		return follow.Led{}, l.records.Fail(refusal.Of(err)), false
 	}
+	if refused := l.count(); refused != nil {
+		return follow.Led{}, l.records.Fail(refused), false
+	}
 	l.records.Reached(l.made.behind, record.End{})
 	if setHost == "" && (plan.Elsewhere(&to) || d.Verdict.Upstream != 0) {
 		setHost = l.named(&d.Verdict)
@@ -67,7 +70,7 @@ func (l *led) parse(authority string) (names.Host, error) {
 }
 
 // Done implements follow.Leader.
-func (l *led) Done() {}
+func (l *led) Done() { l.counted.over() }
 
 // Holds implements follow.Leader.
 func (l *led) Holds(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, to route.Destination, port uint16) bool {
@@ -76,7 +79,7 @@ func (l *led) Holds(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, 
 	if !d.Verdict.Passes() {
 		return false
 	}
-	key, _, err := l.way.key(s, &d.Verdict, versionsOf(&d.Verdict, x.PriorKnowledge))
+	key, _, _, err := l.way.key(s, &d.Verdict, versionsOf(&d.Verdict, x.PriorKnowledge))
 	if err != nil {
 		return false
 	}
@@ -104,13 +107,18 @@ func (l *led) Copy(out exchange.Message, c follow.Copy) {
 		record.Close(0, nil)
 		return
 	}
-	pool, _, err := l.way.pool(&d, &chain, versionsOf(&d.Verdict, c.PriorKnowledge))
+	pool, made, err := l.way.pool(&d, &chain, versionsOf(&d.Verdict, c.PriorKnowledge))
 	if err != nil {
 		record.Close(0, err)
+		return
+	}
+	var under counted
+	if refused := under.count(made.circuit); refused != nil {
+		record.Close(0, refused)
 		return
 	}
 	if now := l.records.Conn().Snapshot(); now != s {
 		l.way.Recheck(now) // it was swapped in before the pool could be asked
 	}
-	l.way.ways.SendCopy(record, func() (exchange.Upstream, error) { return pool, nil }, follow.ForHost(out, host, propagates(&d.Verdict)), func() {})
+	l.way.ways.SendCopy(record, func() (exchange.Upstream, error) { return pool, nil }, follow.ForHost(out, host, propagates(&d.Verdict)), under.over)
 }

@@ -55,6 +55,9 @@ func (r *requests) lead(x *exchange.Request, d *Decision, plan route.Plan, to ro
 	if err != nil {
 		return follow.Led{}, r.Fail(refusal.Of(err)), false
 	}
+	if refused := r.count(); refused != nil {
+		return follow.Led{}, r.Fail(refused), false
+	}
 	if r.made.behind != "" {
 		r.Reached(r.made.behind, record.End{})
 	}
@@ -82,7 +85,7 @@ func (r *requests) later(x *exchange.Request, wait time.Duration) exchange.Direc
 type again pooled
 
 // Another implements follow.Attempts.
-func (a *again) Another() bool { return !a.pool.Closed() }
+func (a *again) Another() bool { return !a.pool.Closed() && a.counted.again() }
 
 // Turn implements follow.Attempts.
 func (a *again) Turn() {}

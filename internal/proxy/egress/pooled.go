@@ -8,6 +8,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/refusal"
 )
 
 // pooled is where the last request of a connection went, and what let it: what a steady one
@@ -22,6 +23,7 @@ type pooled struct {
 	made    *pool             // what pool was made for
 	granted granted
 	name    named
+	counted counted // the request of the moment
 }
 
 // named is what a verdict's destination is called in Host.
@@ -81,11 +83,14 @@ func versionsOf(v *policy.Verdict, known bool) upstream.Versions {
 	return upstream.HTTP2
 }
 
+// count counts the request that goes on by the pool, until counted.over.
+func (p *pooled) count() *refusal.Error { return p.counted.count(p.made.circuit) }
+
 // poolFor returns the pool that a decision leads to: the last one where the decision
 // says the same. Its snapshot counts too, for the roots are its.
 func (p *pooled) poolFor(d *Decision, chain *policy.Chain, spoken upstream.Versions) (*upstream.Pool, error) {
 	last, v := &p.last.Verdict, &d.Verdict
-	if p.pool != nil && p.spoken == spoken && p.last.Snapshot == d.Snapshot && last.Rule == v.Rule && last.Name == v.Name && last.Addr == v.Addr && last.Treatment == v.Treatment && last.Upstream == v.Upstream && !p.pool.Closed() &&
+	if p.pool != nil && p.spoken == spoken && p.last.Snapshot == d.Snapshot && last.Rule == v.Rule && last.Name == v.Name && last.Addr == v.Addr && last.Treatment == v.Treatment && last.Upstream == v.Upstream && !p.pool.Closed() && !p.made.retired() &&
 		v.Rule.TLS.ClientCertificate == (policy.ClientCertificate{}) { // one may have been renewed
 		return p.pool, nil
 	}

@@ -8,6 +8,7 @@ import (
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/circuit"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/pools"
 	"sluice.dev/sluice/internal/proxy/resolve"
@@ -31,6 +32,7 @@ type poolKey struct {
 	minVersion policy.TLSVersion
 	shown      certificateID
 	versions   upstream.Versions
+	circuit    *circuit.Breaker // that its connections are counted by; nil: none
 }
 
 // pool is what a pool was made for, and where it led.
@@ -40,6 +42,8 @@ type pool struct {
 	target  resolve.Target
 	behind  string // the proxy that it goes through; "" for none
 	reached reached
+	circuit *circuit.Breaker // the key's
+	perConn int              // requests that one connection serves; 0: any number
 }
 
 // leads reports whether one of its connections may lead where consent refuses. Where the
@@ -50,6 +54,9 @@ func (p *pool) leads(consent policy.Consent) bool {
 	}
 	return p.reached.leads(consent)
 }
+
+// retired reports whether nothing is counted any more as the pool's would be.
+func (p *pool) retired() bool { return p.circuit != nil && p.circuit.Retired() }
 
 // maxReached bounds the addresses that a pool remembers.
 const maxReached = 64
@@ -90,14 +97,17 @@ func (r *reached) leads(consent policy.Consent) bool {
 // that we originate and verify.
 func (w *Way) pool(d *Decision, chain *policy.Chain, spoken upstream.Versions) (*upstream.Pool, *pool, error) {
 	v := &d.Verdict
-	key, shown, err := w.key(d.Snapshot, v, spoken)
+	key, perConn, shown, err := w.key(d.Snapshot, v, spoken)
 	if err != nil {
 		return nil, nil, err
 	}
 	to, _ := w.behind(v)
-	made := &pool{chain: keep(chain), spoken: spoken, target: w.target(v), behind: to.behind}
+	made := &pool{chain: keep(chain), spoken: spoken, target: w.target(v), behind: to.behind, circuit: key.circuit, perConn: perConn}
 	return w.pools.Get(key, made, sameTarget, func() (upstream.Config, error) {
-		config := upstream.Config{Allowance: w.kit.Upstream, Versions: spoken, Behind: made.behind, Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dialPool(ctx, made) }}
+		config := upstream.Config{Allowance: w.kit.Upstream, Versions: spoken, Behind: made.behind, MaxExchanges: perConn, Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dialPool(ctx, made) }}
+		if key.circuit != nil {
+			config.Circuit = key.circuit
+		}
 		if key.tls {
 			var err error
 			if config.TLS, err = w.tlsConfig(d.Snapshot, v, shown); err != nil {
@@ -108,25 +118,28 @@ func (w *Way) pool(d *Decision, chain *policy.Chain, spoken upstream.Versions) (
 	})
 }
 
-// key says which pool serves a verdict, and the client certificate of its connections:
-// nil where the rule names none.
-func (w *Way) key(s *snapshot.Snapshot, v *policy.Verdict, spoken upstream.Versions) (key poolKey, shown *clientCertificate, err error) {
+// key says which pool serves a verdict, after how many requests one of its connections ends, and
+// the client certificate that they show: nil where the rule names none.
+func (w *Way) key(s *snapshot.Snapshot, v *policy.Verdict, spoken upstream.Versions) (key poolKey, perConn int, shown *clientCertificate, err error) {
 	key = poolKey{rule: v.Rule.ID, name: v.Name, address: v.Addr, asked: v.Port, port: v.DialPort(), versions: spoken}
+	if key.circuit, perConn, err = w.circuitOf(s, v); err != nil {
+		return poolKey{}, 0, nil, err
+	}
 	if v.Treatment != policy.Originate {
-		return key, nil, nil
+		return key, perConn, nil, nil
 	}
 	roots, err := w.roots(s, v.Rule)
 	if err != nil {
-		return poolKey{}, nil, err
+		return poolKey{}, 0, nil, err
 	}
 	key.tls, key.serverName, key.roots, key.minVersion = true, v.Rule.TLS.ServerName, roots.id, v.Rule.TLS.MinVersion
 	if names := v.Rule.TLS.ClientCertificate; names != (policy.ClientCertificate{}) {
 		if shown, err = w.shown.load(names); err != nil {
-			return poolKey{}, nil, err
+			return poolKey{}, 0, nil, err
 		}
 		key.shown = shown.id
 	}
-	return key, shown, nil
+	return key, perConn, shown, nil
 }
 
 // dialPool dials for a pool, which remembers where to.
@@ -148,7 +161,7 @@ func (w *Way) dialPool(ctx context.Context, of *pool) (*net.TCPConn, error) {
 // sameTarget reports whether two pools of one key may dial alike: a rule that lists
 // other private answers under its old name leads elsewhere.
 func sameTarget(a, b *pool) bool {
-	return a.target.Limit == b.target.Limit && a.target.Consent.Equal(b.target.Consent)
+	return a.perConn == b.perConn && a.target.Limit == b.target.Limit && a.target.Consent.Equal(b.target.Consent)
 }
 
 // fateOf says what becomes of a pool under a new snapshot. Each connection of the
@@ -166,7 +179,7 @@ func (w *Way) fateOf(key poolKey, of *pool, s *snapshot.Snapshot) pools.Fate {
 	if v.Protocol.SpeaksHTTP2() && of.spoken != upstream.HTTP2 {
 		return pools.End // the rule says now what its server speaks
 	}
-	if now, _, err := w.key(s, &v, of.spoken); err != nil || now != key || !sameTarget(of, &pool{target: w.target(&v)}) {
+	if now, perConn, _, err := w.key(s, &v, of.spoken); err != nil || now != key || !sameTarget(of, &pool{target: w.target(&v), perConn: perConn}) {
 		return pools.End
 	}
 	return pools.Keep

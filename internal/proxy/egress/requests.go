@@ -115,6 +115,9 @@ func (r *requests) forward(x *exchange.Request, d *Decision) exchange.Direction 
 	if err != nil {
 		return r.Fail(refusal.Of(err))
 	}
+	if refused := r.count(); refused != nil {
+		return r.Fail(refused)
+	}
 	if g, fresh := r.grant(d, &r.chain); fresh || r.asked.own != nil {
 		r.asked = beside{}
 		r.Conn().Hold(g, d.Snapshot)
@@ -138,6 +141,7 @@ func (r *requests) misses(v *policy.Verdict) bool {
 
 // Done implements exchange.Director.
 func (r *requests) Done(x *exchange.Request, o exchange.Outcome) {
+	r.counted.over()
 	r.plans.Done()
 	r.Requests.Done(x, o)
 }

@@ -21,6 +21,7 @@ type early struct {
 	flow     *carry.Flow
 	up       *net.TCPConn
 	at       place
+	under    counted
 }
 
 // serverFirst dials before the client has said anything, for the server may speak
@@ -41,6 +42,7 @@ func (c *connection) serverFirst(ctx context.Context, buffer *sniff.Buffer, limi
 		return seen, nil, false
 	}
 	defer c.way.kit.Upstream.Open.Give(1)
+	defer e.under.over()
 	return c.greet(ctx, e, buffer, limits)
 }
 
@@ -60,10 +62,15 @@ func (c *connection) reach(ctx context.Context, e *early) (err error) {
 	if err := e.flow.Reserve(ctx); err != nil {
 		return err
 	}
+	if err := c.count(&e.under, d); err != nil {
+		c.way.kit.Upstream.Open.Give(1)
+		return err
+	}
 	begun := c.way.kit.Now()
 	e.up, e.at, err = c.dial(ctx, d, sniff.Result{})
 	e.flow.Dialled(begun, time.Duration(c.proved.Load()))
 	if err != nil {
+		e.under.over()
 		c.way.kit.Upstream.Open.Give(1)
 		return err
 	}

@@ -21,6 +21,7 @@ type Client struct {
 	// Under the session's mu.
 	taken int // streams that were given out
 	free  []*Stream
+	freed func() // called once a stream can be taken again; nil: nobody is
 	onEnd func() // called once it takes no more, and once all that it had is over
 }
 
@@ -35,6 +36,14 @@ func NewClient(conn net.Conn, remote netip.AddrPort, limits Limits, now func() t
 	c.out = c.hello(c.out, setting{settingEnablePush, 0}, setting{settingMaxHeaderListSize, uint32(of.MaxHeaderBytes)})
 	go c.live()
 	return c
+}
+
+// OnFree says who is called each time a stream has ended, with the connection locked: it may
+// neither call it nor wait.
+func (c *Client) OnFree(freed func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.freed = freed
 }
 
 // live reads to the end.
@@ -312,6 +321,9 @@ func (c *Client) giveBack(st *Stream) {
 	if st.reuse && !st.readDead.passed && c.err == nil && len(c.free) < maxIdleLines {
 		st.err = nil
 		c.free = append(c.free, st)
+	}
+	if c.freed != nil {
+		c.freed()
 	}
 }
 

@@ -8,13 +8,14 @@ import (
 	"unsafe"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/circuit"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
 )
 
-// MaxSets bounds the sets of endpoints whose turns one way keeps; past it all of them
-// begin anew.
+// MaxSets bounds the sets of endpoints whose turns one way keeps; past it those
+// without a policy begin anew.
 const MaxSets = 1024
 
 // setKey says which endpoints take turns with one another: those of a service that
@@ -39,8 +40,10 @@ type set struct {
 	turn    atomic.Uint64
 	fitting atomic.Pointer[fitting]
 
-	mu      sync.Mutex          // held to change members
-	members map[poolKey]*member // of a set with a policy
+	key     setKey
+	mu      sync.Mutex // held to change what follows, of a set with a policy
+	members map[poolKey]*member
+	breaker *circuit.Breaker // once the policy has limits
 }
 
 // fitting is the endpoints of a set, picked out of all those of its service.
@@ -64,11 +67,19 @@ func (f *fitting) of(all []wire.Endpoint, policy *route.DestinationPolicy) bool 
 // turn modulo their number. all is the endpoints of the key's service in a stable order,
 // to is what its set carries and by what policy. Nobody may change what it returns.
 func (w *Way) turn(key setKey, all []wire.Endpoint, to *route.Destination) (f *fitting, turn uint64) {
-	b := &w.balance
-	if len(all) == 0 {
+	f, s := w.fitting(key, all, to)
+	if len(f.fit) == 0 {
 		return &none, 0
 	}
-	var s *set
+	return f, s.turn.Add(1) - 1
+}
+
+// fitting is turn without a turn; the set is nil where there are no endpoints.
+func (w *Way) fitting(key setKey, all []wire.Endpoint, to *route.Destination) (f *fitting, s *set) {
+	b := &w.balance
+	if len(all) == 0 {
+		return &none, nil
+	}
 	if sets := b.sets.Load(); sets != nil {
 		s = (*sets)[key]
 	}
@@ -92,10 +103,7 @@ func (w *Way) turn(key setKey, all []wire.Endpoint, to *route.Destination) (f *f
 			s.fitting.Store(f)
 		}
 	}
-	if len(f.fit) == 0 {
-		return &none, 0
-	}
-	return f, s.turn.Add(1) - 1
+	return f, s
 }
 
 // add returns the set of a key, a new one where there is none.
@@ -113,8 +121,15 @@ func (b *balance) add(key setKey) *set {
 	}
 	if sets == nil {
 		sets = make(map[setKey]*set)
+		if known := b.sets.Load(); known != nil {
+			for k, s := range *known { // what policies bound is no turn: it does not begin anew
+				if f := s.fitting.Load(); f != nil && f.policy != nil && len(sets) < MaxSets/2 {
+					sets[k] = s
+				}
+			}
+		}
 	}
-	s := new(set)
+	s := &set{key: key}
 	sets[key] = s
 	b.sets.Store(&sets)
 	return s

@@ -46,6 +46,7 @@ func (c *connection) reach(ctx context.Context) (r reached) {
 	}
 	c.conn.Hold(reachable{c.to.Service}, r.Snapshot)
 	if r.Why != nil {
+		r.hold.release()
 		r.err = r.Why
 		return r
 	}

@@ -72,6 +72,9 @@ func (c *candidates) explain(err error) error {
 // connect connects to the endpoint that was chosen, or to another where that refuses;
 // d.Endpoint is the one that was reached.
 func (w *Way) connect(ctx context.Context, d *Decision, port uint16) (*net.TCPConn, error) {
+	if refused := d.hold.connect(); refused != nil {
+		return nil, refused
+	}
 	c := candidates{way: w, port: port, fit: d.fit, current: d.Endpoint, hold: d.hold}
 	for {
 		conn, err := w.dial(ctx, c.current, port)
@@ -101,7 +104,8 @@ type call struct {
 // begin is for the next request.
 func (c *call) begin(n *noted, d *Decision, port uint16) error {
 	n.via(d.Endpoint, d.Rule)
-	pool, err := n.way.pool(d.Endpoint, port, d.Versions)
+	of, perConn := d.hold.pooled(nil)
+	pool, err := n.way.pool(d.Endpoint, port, d.Versions, of, perConn)
 	c.candidates = candidates{way: n.way, versions: d.Versions, port: port, fit: d.fit, current: d.Endpoint, hold: d.hold}
 	c.noted, c.rule, c.pool = n, d.Rule, pool
 	return err
@@ -124,7 +128,8 @@ func (c *call) Dial(ctx context.Context) (exchange.Stream, error) {
 			return nil, c.explain(err)
 		}
 		c.noted.via(c.current, c.rule)
-		if c.pool, err = c.way.pool(c.current, c.port, c.versions); err != nil {
+		of, perConn := c.hold.pooled(nil)
+		if c.pool, err = c.way.pool(c.current, c.port, c.versions, of, perConn); err != nil {
 			return nil, err
 		}
 		if stream := c.pool.Take(); stream != nil {
@@ -137,11 +142,12 @@ func (c *call) Dial(ctx context.Context) (exchange.Stream, error) {
 // there is no other.
 func (c *call) Another() bool {
 	c.another = c.way.nextOf(c.fit, nil, slices.Index(c.fit, c.current)+1, c.port)
-	if c.another == nil {
+	if c.another == nil || !c.hold.again() {
 		return false
 	}
+	of, perConn := c.hold.pooled(c.another)
 	var err error
-	c.anotherPool, err = c.way.pool(c.another, c.port, c.versions)
+	c.anotherPool, err = c.way.pool(c.another, c.port, c.versions, of, perConn)
 	return err == nil
 }
 

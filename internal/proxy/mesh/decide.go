@@ -123,10 +123,15 @@ func (w *Way) pick(d *Decision, chosen *route.Destination, instance string, port
 	}
 	d.fit = f.fit
 	if f.governed != nil {
-		d.Endpoint, d.hold = f.governed.first(turn, key)
+		var refused *refusal.Error
+		if d.Endpoint, d.hold, refused = f.governed.first(turn, key); refused != nil {
+			d.Why = refused
+			return
+		}
 	}
 	if d.Endpoint == nil {
 		d.Endpoint = w.firstOf(f.fit, turn, port)
+		d.hold.move(d.Endpoint)
 	}
 	if d.Endpoint == nil {
 		d.Why = w.noneReady(f.fit, port)

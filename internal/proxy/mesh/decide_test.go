@@ -171,11 +171,11 @@ func TestAPoolLastsAsLongAsItsEndpoint(t *testing.T) {
 	kit := &carry.Kit{Upstream: upstream.Allowance{Open: one, Handshakes: one}}
 	w := New(Config{Kit: kit, Inward: func(string) (Inward, bool) { return nil, false }})
 	there, gone := endpoint("details-v1/1", "v1"), endpoint("details-v1/9", "v1")
-	kept, err := w.pool(&there, 9080, upstream.HTTP11)
+	kept, err := w.pool(&there, 9080, upstream.HTTP11, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended, err := w.pool(&gone, 9080, upstream.HTTP11)
+	ended, err := w.pool(&gone, 9080, upstream.HTTP11, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestAPoolLastsAsLongAsItsEndpoint(t *testing.T) {
 	if kept.Closed() || !ended.Closed() || w.pools.Len() != 1 {
 		t.Errorf("kept is closed: %v, ended is closed: %v, %d of %d pools", kept.Closed(), ended.Closed(), w.pools.Len(), pools.MaxPools)
 	}
-	if again, err := w.pool(&there, 9080, upstream.HTTP11); again != kept || err != nil {
+	if again, err := w.pool(&there, 9080, upstream.HTTP11, nil, 0); again != kept || err != nil {
 		t.Errorf("another pool for the same port: %v", err)
 	}
 	w.Recheck(snapshot.NewHolder(snapshot.HolderConfig{}).Load())

@@ -5,7 +5,10 @@ import (
 	"sync/atomic"
 
 	balancing "sluice.dev/sluice/internal/proxy/balance"
+	"sluice.dev/sluice/internal/proxy/circuit"
+	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/upstream"
+	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
 )
@@ -13,6 +16,7 @@ import (
 // member is one endpoint of a set whose calls a DestinationPolicy is about. It outlives
 // snapshots, and is another one where the endpoint is.
 type member struct {
+	set  *set
 	load atomic.Int64 // calls under way
 }
 
@@ -24,7 +28,9 @@ type governed struct {
 	fit      []*wire.Endpoint
 	members  []*member
 	balancer *balancing.Balancer
-	header   string // whose value keeps calls together; "": none does
+	header   string           // whose value keeps calls together; "": none does
+	breaker  *circuit.Breaker // nil: no limits
+	perConn  int              // requests that one connection serves; 0: any number
 }
 
 // govern makes the members of a set. Those that were there before keep what is known of them.
@@ -38,13 +44,20 @@ func (w *Way) govern(s *set, f *fitting, port uint16) *governed {
 		key := keyOf(e, port, upstream.HTTP11) // whatever it is spoken to in
 		m := s.members[key]
 		if m == nil {
-			m = new(member)
+			m = &member{set: s}
 		}
 		known[key] = m
 		g.members = append(g.members, m)
 		names[i] = e.Instance
 	}
 	s.members = known
+	if l := f.policy.Limits; l != nil {
+		if s.breaker == nil {
+			s.breaker = circuit.New(s.key.service.String(), func() bool { return w.closeIdle(s) })
+		}
+		s.breaker.Set(f.policy)
+		g.breaker, g.perConn = s.breaker, l.PerConnection
+	}
 	g.balancer = balancing.New(f.policy.Balance, names)
 	return g
 }
@@ -82,17 +95,39 @@ func (g *governed) at(e *wire.Endpoint) int {
 	return -1
 }
 
-// first lets the policy pick an endpoint; nil where none is ready.
-func (g *governed) first(turn uint64, key *key) (*wire.Endpoint, hold) {
+// closeIdle closes the connection to a set with limits that is idle for longest; it reports
+// false where none is.
+func (w *Way) closeIdle(s *set) bool {
+	pool, _ := w.pools.LongestIdleOf(func(k poolKey) bool { return k.of != nil && k.of.set == s })
+	return pool != nil && pool.CloseLongestIdle()
+}
+
+// outlived reports whether a pool was made for limits that a new snapshot does not have.
+func outlived(key poolKey, s *snapshot.Snapshot) bool {
+	if key.of == nil {
+		return false
+	}
+	p := s.Routes.PolicyOf(key.of.set.key.service, key.of.set.key.labels)
+	return p == nil || p.Limits == nil
+}
+
+// first lets the policy pick an endpoint for a call, a request or a connection; nil where none is
+// ready. The error is that of a request beyond the limits.
+func (g *governed) first(turn uint64, key *key) (e *wire.Endpoint, h hold, refused *refusal.Error) {
+	if h.of = g; key != nil && g.breaker != nil {
+		if refused = g.breaker.Request(); refused != nil {
+			return nil, hold{}, refused
+		}
+		h.request = true
+	}
 	d := balancing.Draw{Turn: turn, Random: rand.Uint64()}
 	if g.header != "" && key != nil {
 		d.Key, d.Keyed = key.of(g.header)
 	}
-	at := g.balancer.First(g, d)
-	if at < 0 {
-		return nil, hold{}
+	if at := g.balancer.First(g, d); at >= 0 {
+		e, h.member = g.fit[at], g.members[at]
 	}
-	return g.fit[at], hold{g, g.members[at]}
+	return e, h, nil
 }
 
 // hold is one call that is counted at a member of a set with a policy; of any other set it is
@@ -100,19 +135,60 @@ func (g *governed) first(turn uint64, key *key) (*wire.Endpoint, hold) {
 type hold struct {
 	of     *governed
 	member *member
+
+	request, retry, connection bool // that the breaker counts
 }
 
 // move counts the call at another endpoint of the set in place of the first.
 func (h *hold) move(to *wire.Endpoint) {
-	of := h.of
-	h.release()
-	if of == nil {
+	if h.member != nil {
+		h.member.load.Add(-1)
+		h.member = nil
+	}
+	if h.of == nil {
 		return
 	}
-	if at := of.at(to); at >= 0 {
-		of.members[at].load.Add(1)
-		*h = hold{of, of.members[at]}
+	if at := h.of.at(to); at >= 0 {
+		h.member = h.of.members[at]
+		h.member.load.Add(1)
 	}
+}
+
+// lead counts the request at an endpoint, of this set or of another, which may have no policy.
+// The error is that of a request beyond that one's limits.
+func (h *hold) lead(to *governed, e *wire.Endpoint) *refusal.Error {
+	if h.of != to {
+		h.release()
+		h.of = to
+		if to != nil && to.breaker != nil {
+			if refused := to.breaker.Request(); refused != nil {
+				*h = hold{}
+				return refused
+			}
+			h.request = true
+		}
+	}
+	h.move(e)
+	return nil
+}
+
+// again reports whether the call may be sent again.
+func (h *hold) again() bool {
+	if h.of != nil && h.of.breaker != nil && !h.retry {
+		h.retry = h.of.breaker.Retry()
+		return h.retry
+	}
+	return true
+}
+
+// connect counts a connection of the call's own.
+func (h *hold) connect() *refusal.Error {
+	if h.of == nil || h.of.breaker == nil {
+		return nil
+	}
+	refused := h.of.breaker.Connect()
+	h.connection = refused == nil
+	return refused
 }
 
 // release ends the counting.
@@ -120,7 +196,32 @@ func (h *hold) release() {
 	if h.member != nil {
 		h.member.load.Add(-1)
 	}
+	if h.request {
+		h.of.breaker.Done()
+	}
+	if h.retry {
+		h.of.breaker.Retried()
+	}
+	if h.connection {
+		h.of.breaker.Closed()
+	}
 	*h = hold{}
+}
+
+// pooled is the member of an endpoint, or of the call's own for nil, whose pool of connections
+// the call takes; nil where that is everybody's.
+func (h *hold) pooled(e *wire.Endpoint) (of *member, perConn int) {
+	switch {
+	case h.of == nil || h.of.breaker == nil:
+		return nil, 0
+	case e == nil:
+		return h.member, h.of.perConn
+	}
+	at := h.of.at(e)
+	if at < 0 {
+		return nil, 0
+	}
+	return h.of.members[at], h.of.perConn
 }
 
 // key reads what keeps the requests of one connection together, one after another, without an

@@ -6,9 +6,11 @@ import (
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
+	"sluice.dev/sluice/internal/proxy/carry"
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/proxy/snapshot"
+	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 	"sluice.dev/sluice/internal/wire"
@@ -192,5 +194,72 @@ func BenchmarkDecideByPolicy(b *testing.B) {
 				d.hold.release()
 			}
 		})
+	}
+}
+
+// limited is a policy that bounds what is under way to details.
+func limited(l route.Limits) []route.DestinationPolicy {
+	return []route.DestinationPolicy{{ID: "policy", Service: details, Limits: &l}}
+}
+
+func TestARequestBeyondTheLimitIsRefusedAndAConnectionIsNoRequest(t *testing.T) {
+	w := New(Config{})
+	s := governing(t, limited(route.Limits{Connections: 9, Pending: 1, Requests: 2, Retries: 1}), nil, listed(details, "v1", "v1"))
+	k := new(key)
+	request := func() Decision {
+		d := w.planned(s, Target{Service: details, Port: 9080}, route.Request{})
+		draw(w, &d, k)
+		return d
+	}
+	first, second := request(), request()
+	if third := request(); third.Why == nil || third.Why.Reason != refusal.CircuitBreaker || third.Endpoint != nil || third.hold != (hold{}) {
+		t.Errorf("a third request: %+v", third)
+	}
+	if d := w.decide(s, Target{Service: details, Port: 9080}, route.Request{}); d.Why != nil {
+		t.Errorf("a connection beside two requests: %v", d.Why)
+	} else {
+		d.hold.release()
+	}
+	first.hold.release()
+	third := request()
+	if third.Why != nil {
+		t.Errorf("a request after one has ended: %v", third.Why)
+	}
+	if !third.hold.again() || second.hold.again() {
+		t.Error("not exactly one request may be sent again")
+	}
+	if !third.hold.again() {
+		t.Error("a request that is sent again a second time counts twice")
+	}
+	second.hold.release()
+	third.hold.release()
+	for _, m := range w.members() {
+		if !m.set.breaker.Idle() || m.load.Load() != 0 {
+			t.Error("something is left")
+		}
+	}
+}
+
+func TestPoolsUnderLimitsAreTheirOwnAndEndWithThem(t *testing.T) {
+	one := share.NewStock(share.Config{Units: 1, Alone: true}).Join(0, nil)
+	w := New(Config{Kit: &carry.Kit{Upstream: upstream.Allowance{Open: one, Handshakes: one}}, Inward: func(string) (Inward, bool) { return nil, false }})
+	all := listed(details, "v1")
+	under := governing(t, limited(route.Limits{Connections: 1, Pending: 1, Requests: 1, Retries: 1, PerConnection: 1}), nil, all)
+	d := w.decide(under, Target{Service: details, Port: 9080}, route.Request{})
+	of, perConn := d.hold.pooled(nil)
+	pool, err := w.pool(d.Endpoint, 9080, upstream.HTTP11, of, perConn)
+	if err != nil || of == nil || perConn != 1 {
+		t.Fatal(err, of, perConn)
+	}
+	if other, _ := w.pool(d.Endpoint, 9080, upstream.HTTP11, nil, 0); other == pool {
+		t.Error("connections under limits serve calls without")
+	}
+	w.Recheck(under)
+	if pool.Closed() {
+		t.Error("a pool ends while its limits hold")
+	}
+	w.Recheck(governing(t, nil, nil, all))
+	if !pool.Closed() || w.pools.Len() != 1 {
+		t.Errorf("a pool outlives its limits; there are %d", w.pools.Len())
 	}
 }

@@ -81,6 +81,7 @@ type poolKey struct {
 	proxied  bool
 	versions upstream.Versions
 	at       [ofEachFamily]netip.AddrPort
+	of       *member // whose limits the connections are under; nil: none
 }
 
 // keyOf is the key of the pool to a port of an endpoint.
@@ -92,10 +93,20 @@ func keyOf(e *wire.Endpoint, port uint16, versions upstream.Versions) poolKey {
 	return key
 }
 
-// pool returns the pool of connections to a port of an endpoint.
-func (w *Way) pool(e *wire.Endpoint, port uint16, versions upstream.Versions) (*upstream.Pool, error) {
-	pool, _, err := w.pools.Get(keyOf(e, port, versions), struct{}{}, func(_, _ struct{}) bool { return true }, func() (upstream.Config, error) {
-		return upstream.Config{Allowance: w.kit.Upstream, Versions: versions, Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dial(ctx, e, port) }}, nil
+// pool returns the pool of connections to a port of an endpoint, under the limits of a member,
+// which may be nil. A connection serves so many requests, or any number.
+func (w *Way) pool(e *wire.Endpoint, port uint16, versions upstream.Versions, of *member, perConn int) (*upstream.Pool, error) {
+	key := keyOf(e, port, versions)
+	key.of = of
+	pool, _, err := w.pools.Get(key, perConn, func(a, b int) bool { return a == b }, func() (upstream.Config, error) {
+		c := upstream.Config{
+			Allowance: w.kit.Upstream, Versions: versions, MaxExchanges: perConn,
+			Dial: func(ctx context.Context) (*net.TCPConn, error) { return w.dial(ctx, e, port) },
+		}
+		if of != nil {
+			c.Circuit = of.set.breaker
+		}
+		return c, nil
 	})
 	return pool, err
 }

@@ -64,9 +64,11 @@ func (l *led) Done() { l.call.hold.release() }
 // Holds implements follow.Leader.
 func (l *led) Holds(s *snapshot.Snapshot, x *exchange.Request, _ route.Plan, to route.Destination, port uint16) bool {
 	versions := versionsOf(spokenOn(s, to.Service, port), x.PriorKnowledge)
-	all := s.Endpoints(to.Service)
-	for i := range all {
-		if fits(&all[i], to.Labels, port) && l.way.holds(keyOf(&all[i], port, versions), x.Bound) {
+	f, _ := l.way.fitting(setKey{to.Service, port, to.Set, ""}, s.Endpoints(to.Service), &to)
+	for _, e := range f.fit {
+		h := hold{of: f.governed}
+		key := keyOf(e, port, versions)
+		if key.of, _ = h.pooled(e); l.way.holds(key, x.Bound) {
 			return true
 		}
 	}
@@ -91,5 +93,6 @@ func (l *led) Copy(out exchange.Message, c follow.Copy) {
 		return
 	}
 	record.Via(d.Endpoint.Instance, w.ends.of(s, d.Endpoint, c.To.Service))
-	w.ways.SendCopy(record, func() (exchange.Upstream, error) { return w.pool(d.Endpoint, c.Port, d.Versions) }, copied, d.hold.release)
+	of, perConn := d.hold.pooled(nil)
+	w.ways.SendCopy(record, func() (exchange.Upstream, error) { return w.pool(d.Endpoint, c.Port, d.Versions, of, perConn) }, copied, d.hold.release)
 }

@@ -43,7 +43,7 @@ type Way struct {
 	balance  balance                                      // whose turn it is among the endpoints
 	ends     ends                                         // what records say of endpoints
 	findings findings                                     // which ports' servers were seen to speak first
-	pools    pools.Table[poolKey, struct{}]
+	pools    pools.Table[poolKey, int]
 	ways     *follow.Ways
 }
 
@@ -63,11 +63,11 @@ func New(c Config) *Way {
 func (w *Way) Recheck(s *snapshot.Snapshot) {
 	w.balance.forget(s)
 	w.ends.forget()
-	w.pools.Recheck(func(key poolKey, _ struct{}) pools.Fate {
+	w.pools.Recheck(func(key poolKey, _ int) pools.Fate {
 		switch {
 		case s.Policy.DeniesAll() != "":
 			return pools.Abort
-		case !s.HasInstance(key.instance):
+		case !s.HasInstance(key.instance), outlived(key, s):
 			return pools.End
 		}
 		return pools.Keep

@@ -110,9 +110,17 @@ func (t *Table[K, M]) Is(key K, pool *upstream.Pool) bool {
 // LongestIdle returns the pool with the connection that is idle for longest, and for how
 // long; nil where none is idle.
 func (t *Table[K, M]) LongestIdle() (longest *upstream.Pool, idle time.Duration) {
+	return t.LongestIdleOf(func(K) bool { return true })
+}
+
+// LongestIdleOf is LongestIdle among the pools of some keys.
+func (t *Table[K, M]) LongestIdleOf(which func(K) bool) (longest *upstream.Pool, idle time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, candidate := range t.byKey {
+	for key, candidate := range t.byKey {
+		if !which(key) {
+			continue
+		}
 		if d, ok := candidate.pool.LongestIdle(); ok && (longest == nil || d > idle) {
 			longest, idle = candidate.pool, d
 		}

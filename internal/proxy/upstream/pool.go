@@ -67,6 +67,11 @@ type Config struct {
 	// Versions is what is spoken with the server; the zero value is HTTP/1.1 alone.
 	Versions Versions
 
+	// Circuit, where not nil, bounds connections of several pools together.
+	Circuit Circuit
+	// MaxExchanges is after how many exchanges a connection is closed; 0: none closes it.
+	MaxExchanges int
+
 	MaxIdle          int           // idle connections kept
 	IdleTimeout      time.Duration // after which an idle connection is closed
 	ConnectTimeout   time.Duration // for Dial
@@ -166,21 +171,27 @@ func (p *Pool) Dial(ctx context.Context) (exchange.Stream, error) {
 	if p.config.Versions != HTTP11 {
 		return p.dialShared(ctx)
 	}
-	c, err := p.dial(ctx)
+	w := pending{of: p.config.Circuit}
+	defer w.end()
+	c, err := p.dial(ctx, &w)
 	if err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// dial opens a connection, or waits for one of HTTP/1.1 that another exchange is done with.
-func (p *Pool) dial(ctx context.Context) (*Conn, error) {
-	c, err := p.turn(ctx)
+// dial opens a connection, or waits for one that another exchange is done with: of HTTP/1.1, or
+// one of HTTP/2 that may have a stream left.
+func (p *Pool) dial(ctx context.Context, w *pending) (*Conn, error) {
+	c, err := p.turn(ctx, w)
+	w.end()
 	switch {
 	case err != nil:
 		return nil, err
 	case c != nil:
-		c.reused = true
+		if c.session == nil { // else several have it
+			c.reused = true
+		}
 		return c, nil
 	}
 	c, err = p.open(ctx)
@@ -197,7 +208,7 @@ func (p *Pool) dial(ctx context.Context) (*Conn, error) {
 		if c != nil {
 			c.shut()
 		}
-		p.config.Open.Give(1)
+		p.giveBack()
 		return nil, err
 	}
 	return c, nil
@@ -205,16 +216,41 @@ func (p *Pool) dial(ctx context.Context) (*Conn, error) {
 
 // turn waits until the workload may open a connection, or until one of this pool that
 // another exchange is done with is handed over.
-func (p *Pool) turn(ctx context.Context) (*Conn, error) {
+func (p *Pool) turn(ctx context.Context, w *pending) (*Conn, error) {
 	if p.closed.Load() {
 		return nil, withdrawn()
+	}
+	if circuit := p.config.Circuit; circuit != nil && !circuit.Connections().Try(1) {
+		if err := w.begin(); err != nil {
+			return nil, connectError(err)
+		}
+		c, err := p.await(ctx, circuit.Connections())
+		switch {
+		case err != nil:
+			return nil, connectError(err)
+		case c != nil:
+			return c, nil
+		}
 	}
 	if p.config.Open.Try(1) {
 		return nil, nil
 	}
-	w, err := p.config.Open.Queue(p)
+	c, err := p.await(ctx, p.config.Open)
 	if err != nil {
+		p.uncount()
 		return nil, overflow("upstream connections", err)
+	}
+	if c != nil { // which is counted already
+		p.uncount()
+	}
+	return c, nil
+}
+
+// await waits for a unit of what bounds the connections, or for a connection that holds it already.
+func (p *Pool) await(ctx context.Context, of *share.Member) (*Conn, error) {
+	w, err := of.Queue(p)
+	if err != nil {
+		return nil, err
 	}
 	waits, since := exchange.WaitsOf(ctx), p.now()
 	defer func() { waits.Queue += p.now() - since }()
@@ -223,7 +259,7 @@ func (p *Pool) turn(ctx context.Context) (*Conn, error) {
 	stop := context.AfterFunc(p.ctx, func() { cancel(withdrawn()) })
 	defer stop()
 	if err := w.Wait(waiting); err != nil {
-		return nil, overflow("upstream connections", err)
+		return nil, err
 	}
 	c, _ := w.Given().(*Conn)
 	return c, nil
@@ -281,7 +317,8 @@ func (p *Pool) put(c *Conn) {
 	c.setBlocking(false)
 	c.idleSince = p.now()
 	p.mu.Lock()
-	if p.closed.Load() || c.aborted.Load() || len(p.idle) >= p.config.MaxIdle {
+	c.exchanges++
+	if p.closed.Load() || c.aborted.Load() || len(p.idle) >= p.config.MaxIdle || c.exchanges == p.config.MaxExchanges {
 		p.mu.Unlock()
 		c.close()
 		return
@@ -290,9 +327,7 @@ func (p *Pool) put(c *Conn) {
 	p.startSweeper()
 	p.mu.Unlock()
 	// Asked after it was put: who begins to wait looks at what is idle then.
-	if p.config.Open.Wanted() {
-		p.handOn()
-	}
+	p.wanted(p.handOn)
 }
 
 // startSweeper is called with mu held.
@@ -312,11 +347,12 @@ func (p *Pool) stopSweeper() {
 }
 
 // handOn gives an idle connection to who waits for one of this pool, or makes way for
-// who waits for another.
-func (p *Pool) handOn() {
-	if c := p.pop(); c != nil && !(c.quiet() && p.config.Open.HandOver(p, c)) {
+// who waits for another. It reports true.
+func (p *Pool) handOn(of *share.Member) bool {
+	if c := p.pop(); c != nil && !(c.quiet() && of.HandOver(p, c)) {
 		c.close()
 	}
+	return true
 }
 
 // LongestIdle returns for how long the idle or kept connection that was used longest ago
@@ -420,7 +456,7 @@ func (p *Pool) forget(c *Conn) {
 	p.all[last] = nil
 	p.all = p.all[:last]
 	c.place = -1
-	p.config.Open.Give(1)
+	p.giveBack()
 }
 
 // Close closes idle and kept connections and refuses new ones (Withdrawn). Busy

@@ -7,6 +7,7 @@ import (
 
 	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/http2"
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/refusal"
 )
 
@@ -46,15 +47,54 @@ func (p *Pool) takeShared() exchange.Stream {
 		return nil
 	}
 	for _, c := range slices.Backward(p.shared.all) {
-		if st := c.session.Take(); st != nil {
+		if st := p.streamOf(c); st != nil {
 			return st
 		}
 	}
 	return nil
 }
 
+// streamOf returns a stream of a connection, or nil. One that serves so many exchanges and no
+// more ends with the last of them. It is called with mu held.
+func (p *Pool) streamOf(c *Conn) exchange.Stream {
+	st := c.session.Take()
+	if st == nil {
+		return nil // and no interface that holds it
+	}
+	if c.exchanges++; c.exchanges == p.config.MaxExchanges {
+		c.session.Close(false)
+	}
+	return st
+}
+
+// streamFree is called when a stream of a connection has ended, within its session.
+func (p *Pool) streamFree(c *Conn) {
+	p.wanted(func(*share.Member) bool {
+		go p.wanted(func(of *share.Member) bool { return !p.handOnShared(of, c) })
+		return false
+	})
+}
+
+// handOnShared gives a connection of HTTP/2 with a stream left to who waits for one of this pool,
+// or makes way for who waits for another, where it carries nothing. It reports whether it did.
+func (p *Pool) handOnShared(of *share.Member, c *Conn) bool {
+	if !c.session.Usable() {
+		return false
+	}
+	if of.HandOver(p, c) {
+		return true
+	}
+	_, idle := c.session.Idle()
+	if idle {
+		c.session.Close(false)
+	}
+	return idle
+}
+
 // dialShared opens a connection, one at a time where many exchanges can share it.
 func (p *Pool) dialShared(ctx context.Context) (exchange.Stream, error) {
+	w := pending{of: p.config.Circuit}
+	defer w.end()
 	for {
 		p.mu.Lock()
 		opening := p.shared.opening
@@ -63,9 +103,15 @@ func (p *Pool) dialShared(ctx context.Context) (exchange.Stream, error) {
 				p.shared.opening = make(chan struct{})
 			}
 			p.mu.Unlock()
-			return p.openShared(ctx)
+			if st, err := p.openShared(ctx, &w); st != nil || err != nil {
+				return st, err
+			}
+			continue // it was handed a connection whose streams others were quicker to take
 		}
 		p.mu.Unlock()
+		if err := w.begin(); err != nil {
+			return nil, err
+		}
 		waits, since := exchange.WaitsOf(ctx), p.now()
 		select {
 		case <-opening:
@@ -79,12 +125,18 @@ func (p *Pool) dialShared(ctx context.Context) (exchange.Stream, error) {
 	}
 }
 
-// openShared opens a connection, and returns a stream of it where HTTP/2 is spoken.
-func (p *Pool) openShared(ctx context.Context) (_ exchange.Stream, err error) {
+// openShared opens a connection, and returns a stream of it where HTTP/2 is spoken. It returns
+// neither where it was given a connection that is there already and has none left.
+func (p *Pool) openShared(ctx context.Context, w *pending) (_ exchange.Stream, err error) {
 	defer p.opened()
-	c, err := p.dial(ctx)
+	c, err := p.dial(ctx, w)
 	if err != nil {
 		return nil, err
+	}
+	if c.session != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.streamOf(c), nil
 	}
 	if c.tls != nil && c.tls.ConnectionState().NegotiatedProtocol != "h2" {
 		p.mu.Lock()
@@ -97,6 +149,7 @@ func (p *Pool) openShared(ctx context.Context) (_ exchange.Stream, err error) {
 		return nil, withdrawn()
 	}
 	session := http2.NewClient(c.transport(), c.remote, http2.Limits{IdleTimeout: p.config.IdleTimeout}, p.now, func() { p.endShared(c) })
+	session.OnFree(func() { p.streamFree(c) })
 	settling, cancel := context.WithTimeout(ctx, p.config.HandshakeTimeout)
 	defer cancel()
 	if err := session.Ready(settling); err != nil {
@@ -107,7 +160,7 @@ func (p *Pool) openShared(ctx context.Context) (_ exchange.Stream, err error) {
 	defer p.mu.Unlock()
 	p.shared.one = false
 	c.session = session
-	st := session.Take()
+	st := p.streamOf(c)
 	if st == nil || p.closed.Load() { // it takes none, or has ended already
 		session.Close(true)
 		return nil, connectError(net.ErrClosed)

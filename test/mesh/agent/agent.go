@@ -37,9 +37,10 @@ const (
 	Visit    = "visit" // fetch Count URLs, the number in place of %d, many at once; Code is how many were answered 200
 	Pace     = "pace"  // fetch URL Count times, Rate a second, however long each takes; Code is how many were answered 200, Body their times
 	Keep     = "keep"  // open Count connections to Address, send Send on each and keep them; the number in place of %d in both
-	Drop     = "drop"  // close what is kept
+	Drop     = "drop"  // close what is kept, and let what hangs be answered
 	Files    = "files" // Body is the open descriptors, a line each
 	Serve    = "serve" // serve HTTP on Address; every answer is the Send
+	Hang     = "hang"  // serve HTTP on Address; every answer is the Send, and waits for Drop
 	Greet    = "greet" // serve on Address: say Send first, and send back what comes then
 )
 
@@ -103,6 +104,7 @@ func Run(in io.Reader, out io.Writer) error {
 type agent struct {
 	held net.Conn
 	kept []net.Conn
+	hang chan struct{} // closed by Drop; nil: nothing hangs
 }
 
 func (a *agent) do(ask Ask) (Answer, error) {
@@ -137,6 +139,10 @@ func (a *agent) do(ask Ask) (Answer, error) {
 			conn.Close()
 		}
 		a.kept = nil
+		if a.hang != nil {
+			close(a.hang)
+			a.hang = nil
+		}
 		return Answer{}, nil
 	case Files:
 		return files()
@@ -146,6 +152,18 @@ func (a *agent) do(ask Ask) (Answer, error) {
 			return Answer{}, err
 		}
 		go greet(l, ask.Send)
+		return Answer{}, nil
+	case Hang:
+		l, err := net.Listen("tcp", ask.Address)
+		if err != nil {
+			return Answer{}, err
+		}
+		hang := make(chan struct{})
+		a.hang = hang
+		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			<-hang
+			w.Write(ask.Send)
+		}))
 		return Answer{}, nil
 	case Serve:
 		l, err := net.Listen("tcp", ask.Address)

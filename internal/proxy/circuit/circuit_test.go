@@ -1,0 +1,128 @@
+package circuit
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/refusal"
+	"sluice.dev/sluice/internal/route"
+)
+
+func policy(t testing.TB, l route.Limits) *route.DestinationPolicy {
+	t.Helper()
+	name, err := names.Parse("reviews.default.svc.cluster.local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &route.DestinationPolicy{ID: "destination-policy/default/reviews", Service: name, Limits: &l}
+	if err := p.Check(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func breaker(t testing.TB, l route.Limits) *Breaker {
+	b := New("reviews.default.svc.cluster.local", func() bool { return false })
+	b.Set(policy(t, l))
+	return b
+}
+
+func TestWhatIsBeyondABoundIsRefusedWithPolicyAndBound(t *testing.T) {
+	b := breaker(t, route.Limits{Connections: 1, Pending: 2, Requests: 1, Retries: 1})
+	if err := b.Request(); err != nil {
+		t.Fatal(err)
+	}
+	err := b.Request()
+	if err == nil || err.Reason != refusal.CircuitBreaker || err.Reason.Status() != 503 || err.Reason.Flag() != "UO" ||
+		!strings.Contains(err.Error(), "destination-policy/default/reviews lets no more through to reviews.default.svc.cluster.local: 1 requests are under way (httpMaxRequests)") {
+		t.Errorf("%v", err)
+	}
+	if err := b.Connect(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Connect(); err == nil || err.Reason != refusal.CircuitBreaker || !strings.Contains(err.Error(), "1 connections are open (maxConnections)") {
+		t.Errorf("%v", err)
+	}
+	for range 2 {
+		if err := b.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Wait(); err == nil || err.Reason != refusal.CircuitBreaker || !strings.Contains(err.Error(), "2 requests wait for one (httpMaxPendingRequests)") {
+		t.Errorf("%v", err)
+	}
+	if b.Waited(); b.Wait() != nil {
+		t.Error("one that waits no longer keeps its place")
+	}
+	if !b.Retry() || b.Retry() {
+		t.Error("not exactly one may be sent again")
+	}
+	b.Set(policy(t, route.Limits{Connections: 2, Pending: 1, Requests: 2, Retries: 2}))
+	if b.Request() != nil || b.Connect() != nil || !b.Retry() {
+		t.Error("bounds that were raised do not hold")
+	}
+}
+
+// Whatever ends in whatever order, no bound is passed, and nothing is left at the end.
+func TestCountsReturnToZeroAfterAnyMixOfEnds(t *testing.T) {
+	seed := rand.Uint64()
+	if text := os.Getenv("SLUICE_TEST_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limits := route.Limits{Connections: 3, Pending: 2, Requests: 4, Retries: 2}
+	b := breaker(t, limits)
+	var requests, retries, connections atomic.Int64
+	within := func(n *atomic.Int64, most int) {
+		if now := n.Add(1); now > int64(most) {
+			t.Errorf("SLUICE_TEST_SEED=%d: %d of at most %d", seed, now, most)
+		}
+	}
+	var all sync.WaitGroup
+	for i := range uint64(16) {
+		r := rand.New(rand.NewPCG(seed, i))
+		all.Go(func() {
+			for range 500 {
+				if b.Request() != nil {
+					continue
+				}
+				within(&requests, limits.Requests)
+				if r.IntN(2) == 0 && b.Retry() {
+					within(&retries, limits.Retries)
+					retries.Add(-1)
+					b.Retried()
+				}
+				if r.IntN(2) == 0 && b.Connect() == nil {
+					within(&connections, limits.Connections)
+					connections.Add(-1)
+					b.Closed()
+				}
+				requests.Add(-1)
+				b.Done()
+			}
+		})
+	}
+	all.Wait()
+	if !b.Idle() {
+		t.Errorf("SLUICE_TEST_SEED=%d: something is left", seed)
+	}
+}
+
+func TestCountingARequestAllocatesNothing(t *testing.T) {
+	b := breaker(t, route.Limits{Connections: 1, Pending: 1, Requests: 1, Retries: 1})
+	if n := testing.AllocsPerRun(100, func() {
+		if b.Request() == nil {
+			b.Done()
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
