@@ -24,10 +24,9 @@ import (
 const (
 	flooders   = 8
 	mostMemory = 64 << 20 // bytes, resident
-	// Streams with bodies under way hold what connections of HTTP/1.1 would, about 100 KiB each;
-	// of each workload there may be as many as it may have connections, and the collector lets
-	// what is held double. So 800 of them:
-	bodiesMemory = 320 << 20
+	// Of streams with bodies under way there may be 800 here: what they hold in buffers is bounded
+	// for their workload, but the collector lets it double, and each has two or three goroutines.
+	bodiesMemory = 192 << 20
 	neighbour    = 50 // calls a second
 	shortSample  = 2 * time.Second
 )

@@ -176,10 +176,12 @@ type Retrier interface {
 
 // Attempt is how one attempt at a request ended.
 type Attempt struct {
-	Number  int            // from 1
-	Status  int            // of the answer; 0: there was none
-	Failure *refusal.Error // why there was none; it is only read
-	Left    time.Duration  // until the whole request is late: no wait may last as long; 0: it never is
+	Number int // from 1
+	Status int // of the answer; 0: there was none
+	// Unavailable: it is one of gRPC that says UNAVAILABLE and nothing more.
+	Unavailable bool
+	Failure     *refusal.Error // why there was none; it is only read
+	Left        time.Duration  // until the whole request is late: no wait may last as long; 0: it never is
 }
 
 // Field is one header field.

@@ -66,11 +66,11 @@ func longestWait(attempts int) time.Duration {
 }
 
 // mayBeRepeated reports whether an attempt ended in what Istio 0.5 repeated: an answer of
-// 500 and above, none at all, or no connection. What this proxy itself refuses would be
+// 500 and above, which for gRPC is UNAVAILABLE, none at all, or no connection. What this proxy itself refuses would be
 // refused again.
 func mayBeRepeated(a exchange.Attempt) bool {
 	if a.Failure == nil {
-		return a.Status >= 500
+		return a.Status >= 500 || a.Unavailable
 	}
 	switch a.Failure.Reason {
 	case refusal.ConnectRefused, refusal.ConnectTimeout, refusal.ConnectFailed, refusal.UpstreamConnect,

@@ -123,7 +123,7 @@ func TestOnlyWhatAnotherAttemptMayMendIsRepeated(t *testing.T) {
 		a    exchange.Attempt
 		want bool
 	}{
-		{exchange.Attempt{Status: 500}, true}, {exchange.Attempt{Status: 503}, true}, {exchange.Attempt{Status: 499}, false}, {exchange.Attempt{Status: 200}, false},
+		{exchange.Attempt{Status: 500}, true}, {exchange.Attempt{Status: 503}, true}, {exchange.Attempt{Status: 499}, false}, {exchange.Attempt{Status: 200}, false}, {exchange.Attempt{Status: 200, Unavailable: true}, true},
 		{failed(refusal.UpstreamReset), true}, {failed(refusal.UpstreamTimeout), true}, {failed(refusal.UpstreamConnect), true},
 		{failed(refusal.ClientGone), false}, {failed(refusal.Withdrawn), false}, {failed(refusal.NoHealthyUpstream), false}, {failed(refusal.Overflow), false}, {failed(refusal.Internal), false},
 	} {

@@ -37,7 +37,7 @@ func (d *conn) answer(u exchange.Stream, n int, p *pump) result {
 		return result{failure: late}
 	}
 	if d.retry != nil {
-		if wait, again := d.ask(exchange.Attempt{Number: d.attempts, Status: h.status}); again {
+		if wait, again := d.ask(exchange.Attempt{Number: d.attempts, Status: h.status, Unavailable: d.x.GRPC && h.saysUnavailable()}); again {
 			return result{again: true, wait: wait, reusable: d.wholeAnswer(size, n)}
 		}
 	}
@@ -74,7 +74,7 @@ func (d *conn) finalHead(u exchange.Stream, n int, p *pump) (size, have int, res
 		scanned = n
 		if size == 0 {
 			if headRoom+n == len(sc.up)-tailRoom {
-				sc.growUp(limit + upSize)
+				d.growUp(limit+upSize, false)
 			}
 			m, err := u.Exchange(nil, sc.up[headRoom+n:len(sc.up)-tailRoom])
 			if err != nil {
@@ -199,7 +199,6 @@ func (d *conn) joined(head []byte, from, to int) []byte {
 
 // forwardLength writes first and then left bytes more.
 func (d *conn) forwardLength(u exchange.Stream, first []byte, left int64, res result) result {
-	up := d.scratch.up
 	for {
 		if !d.write(first) {
 			res.failure, res.reusable, res.closes = d.clientFailure(), false, true
@@ -208,6 +207,8 @@ func (d *conn) forwardLength(u exchange.Stream, first []byte, left int64, res re
 		if left == 0 {
 			return res
 		}
+		d.widen(left > int64(len(d.scratch.up)))
+		up := d.scratch.up
 		into := up[:min(left, int64(len(up)))]
 		n, err := d.readOn(u, into)
 		if err != nil {
@@ -220,12 +221,13 @@ func (d *conn) forwardLength(u exchange.Stream, first []byte, left int64, res re
 
 // forwardUntilClose writes first and then whatever comes, to the end.
 func (d *conn) forwardUntilClose(u exchange.Stream, first []byte, res result) result {
-	up := d.scratch.up
 	for {
 		if !d.write(first) {
 			res.failure, res.closes = d.clientFailure(), true
 			return res
 		}
+		d.widen(len(first) == len(d.scratch.up))
+		up := d.scratch.up
 		n, err := d.readOn(u, up)
 		if errors.Is(err, io.EOF) {
 			return res
@@ -290,6 +292,7 @@ func (d *conn) forwardChunks(u exchange.Stream, out []byte, size, n int, res res
 		if chunks.done() {
 			return res
 		}
+		d.widen(to == len(sc.up)-tailRoom)
 		n, err := d.readOn(u, sc.up[headRoom:len(sc.up)-tailRoom])
 		if err != nil {
 			return d.cutOff(res, err)

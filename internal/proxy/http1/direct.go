@@ -49,6 +49,9 @@ func (d *conn) follow(dir *exchange.Direction, start time.Duration) next {
 		d.until = start + dir.Timeout
 		d.watch.set(waiting, d.until)
 	}
+	if late := d.boundCall(dir, start); late != nil {
+		return d.failed(dir, start, result{failure: late})
+	}
 	if dir.HeadTimeout > d.server.limits.AnswerTimeout {
 		d.watch.set(waiting, d.begun+dir.HeadTimeout+sweepAtMost) // the alarm comes first
 	}
@@ -79,6 +82,9 @@ func (d *conn) serveLong() next {
 	run := d.long
 	d.long = nil
 	if run.direction.Later == nil {
+		if d.x.GRPC && run.direction.Retry != nil && d.gather() {
+			return d.forward(&run.direction, run.start)
+		}
 		return d.forwardLong(&run.direction, run.start)
 	}
 	direction, late := d.decideLater(&run.direction, run.start)

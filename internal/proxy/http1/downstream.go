@@ -43,6 +43,7 @@ type conn struct {
 	then   next // what to do when the callback returned true
 
 	scratch *scratch
+	held    int      // of the server's memory
 	r, w    int      // in scratch.in: what is not served yet
 	scanned int      // bytes after r in which there is no line end to look for
 	request request  // at r, as far as it was read
@@ -113,9 +114,9 @@ func (d *conn) takePrefix(prefix []byte) {
 	if len(prefix) == 0 {
 		return
 	}
-	d.scratch = scratches.Get().(*scratch)
+	d.takeScratch()
 	if len(prefix) > len(d.scratch.in) {
-		d.scratch.growIn(len(prefix))
+		d.growIn(len(prefix), false)
 	}
 	d.w = copy(d.scratch.in, prefix)
 }
@@ -181,7 +182,7 @@ func (d *conn) step(fd uintptr) bool {
 	d.inside, d.fd = d.stream == nil, fd
 	for {
 		if d.scratch == nil {
-			d.scratch = scratches.Get().(*scratch)
+			d.takeScratch()
 			d.r, d.w = 0, 0
 		}
 		if d.w > d.r {
@@ -216,6 +217,21 @@ func (d *conn) step(fd uintptr) bool {
 			return true
 		}
 		d.w += n
+		if d.stream != nil {
+			d.readAhead()
+		}
+	}
+}
+
+// readAhead reads more of a stream whose buffer is full: what is there already is looked at in
+// one, for a body that is all there can be sent again.
+func (d *conn) readAhead() {
+	for d.w == len(d.scratch.in) && len(d.scratch.in) < inSize && d.growIn(inSize, true) {
+		n, errno := d.readNow(d.scratch.in[d.w:])
+		if errno != 0 {
+			return // it will say so again
+		}
+		d.w += n
 	}
 }
 
@@ -224,6 +240,8 @@ func (d *conn) release() {
 	if d.scratch != nil {
 		d.scratch.giveBack()
 		d.scratch = nil
+		d.server.memory.give(d.held)
+		d.held = 0
 	}
 	d.head, d.x, d.asked = nil, exchange.Request{}, ""
 	d.r, d.w, d.scanned = 0, 0, 0
@@ -243,8 +261,7 @@ func (d *conn) makeRoom() bool {
 	if len(d.scratch.in) > d.server.limits.MaxHeaderBytes {
 		return false
 	}
-	d.scratch.growIn(d.server.limits.MaxHeaderBytes + inSize)
-	return true
+	return d.growIn(d.server.limits.MaxHeaderBytes+inSize, false)
 }
 
 // serveBuffered serves the complete requests in the buffer, one after the
@@ -312,6 +329,9 @@ func (d *conn) ready() (bool, cause) {
 		d.head = &d.scratch.req
 	}
 	h := &d.scratch.req
+	if whole := int64(q.head) + h.length; whole > int64(len(d.scratch.in)) && whole <= inSize && len(d.scratch.in) < inSize && d.growIn(inSize, true) {
+		in = d.scratch.in[d.r:d.w]
+	}
 	h.raw = in[:q.head] // it may have moved
 	limit := d.server.limits.MaxBodyBytes
 	switch {
@@ -425,7 +445,7 @@ func (d *conn) linger() {
 		return
 	}
 	if d.scratch == nil {
-		d.scratch = scratches.Get().(*scratch)
+		d.takeScratch()
 	}
 	d.awake(lingering, d.server.now()+2*lingerTime)
 	d.tcp.SetReadDeadline(time.Now().Add(lingerTime))

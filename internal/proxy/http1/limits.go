@@ -8,11 +8,13 @@ type Limits struct {
 	MaxConnections int   // of clients at once; default 16,384; beyond, each is answered 503 and closed
 	MaxHeaderBytes int   // of one head, request or answer; default 32 KiB, at most 60 KiB
 	MaxBodyBytes   int64 // of one request's body; 0: any size
+	MaxStreamBytes int64 // that all streams of HTTP/2 of one workload take together so that long bodies pass in long pieces; default 4 MiB; beyond, they pass in short ones
 
 	HeaderTimeout   time.Duration // from a request's first byte (or the connection's start) to the end of its head; default 10 s
 	IdleTimeout     time.Duration // of a connection between two requests; default 180 s
 	AnswerTimeout   time.Duration // from a request's end to its answer's head, unless the Direction says otherwise; default 300 s
 	TransferTimeout time.Duration // of a body, either way, in which no byte moves; default 300 s
+	GatherTimeout   time.Duration // for the rest of a call of gRPC that may be sent again; default 20 ms
 	UpgradeTimeout  time.Duration // of an upgraded connection on which no byte moves; default 1 h
 }
 
@@ -36,6 +38,9 @@ func (l Limits) withDefaults() Limits {
 		l.MaxHeaderBytes = 32 << 10
 	}
 	l.MaxHeaderBytes = min(l.MaxHeaderBytes, maxHeadBytes)
+	if l.MaxStreamBytes <= 0 {
+		l.MaxStreamBytes = 4 << 20
+	}
 	for _, t := range []struct {
 		value     *time.Duration
 		otherwise time.Duration
@@ -44,6 +49,7 @@ func (l Limits) withDefaults() Limits {
 		{&l.IdleTimeout, 180 * time.Second},
 		{&l.AnswerTimeout, 300 * time.Second},
 		{&l.TransferTimeout, 300 * time.Second},
+		{&l.GatherTimeout, 20 * time.Millisecond},
 		{&l.UpgradeTimeout, time.Hour},
 	} {
 		if *t.value <= 0 {

@@ -29,8 +29,9 @@ type pump struct {
 	u      exchange.Stream
 	chunks *chunkDecoder // nil: left says how much
 	left   int64
-	total  int64 // bytes of body so far, as data
-	buffer *pumpBuffer
+	total  int64  // bytes of body so far, as data
+	buffer []byte // pumpRoom, a piece of body, tailRoom
+	held   int    // of the server's memory
 
 	headTimeout time.Duration // from the body's end to the answer's head; 0: the engine's
 
@@ -49,9 +50,9 @@ func (p *pump) run() {
 	defer close(p.done)
 	d := p.conn
 	for {
-		into := p.buffer[pumpRoom : pumpRoom+pumpSize]
+		into := p.buffer[pumpRoom : len(p.buffer)-tailRoom]
 		if p.chunks == nil {
-			into = into[:min(p.left, pumpSize)]
+			into = into[:min(p.left, int64(len(into)))]
 		}
 		n, err := d.tcp.Read(into)
 		if err != nil {
@@ -81,7 +82,41 @@ func (p *pump) run() {
 			}
 			return
 		}
+		if n == len(p.buffer)-pumpRoom-tailRoom {
+			p.widen()
+		}
 		d.watch.set(moving, d.deadline(d.server.limits.TransferTimeout))
+	}
+}
+
+// takeBuffer takes what the body goes through: of a stream a small one, which is counted with
+// the stream.
+func (p *pump) takeBuffer() {
+	if p.conn.stream == nil {
+		p.buffer = pumpBuffers.Get().(*pumpBuffer)[:]
+	} else {
+		p.buffer = streamPumpBuffers.Get().(*streamPumpBuffer)[:]
+	}
+}
+
+// giveBackBuffer gives it back.
+func (p *pump) giveBackBuffer() {
+	switch len(p.buffer) {
+	case len(pumpBuffer{}):
+		pumpBuffers.Put((*pumpBuffer)(p.buffer))
+	case len(streamPumpBuffer{}):
+		streamPumpBuffers.Put((*streamPumpBuffer)(p.buffer))
+	}
+	p.conn.server.memory.give(p.held)
+	p.buffer, p.held = nil, 0
+}
+
+// widen lets what follows come in larger pieces, where more may be had. What was read was sent.
+func (p *pump) widen() {
+	m := &p.conn.server.memory
+	if len(p.buffer) < len(pumpBuffer{}) && m.take(pumpSize) {
+		p.giveBackBuffer()
+		p.buffer, p.held = pumpBuffers.Get().(*pumpBuffer)[:], pumpSize
 	}
 }
 
@@ -180,17 +215,17 @@ func (d *conn) forwardLong(dir *exchange.Direction, start time.Duration) next {
 	if !d.request.complete && d.mirrors(dir, out) {
 		copied = slices.Clone(out)
 	}
-	d.watch.set(moving, d.deadline(d.server.limits.TransferTimeout))
-	if err := u.Send(out); err != nil {
-		res := result{failure: d.readFailure(err, nil)}
-		return d.settle(dir, start, u, res)
-	}
-	p := d.startPump(u, dir, copied)
-	if p == nil {
-		d.watch.set(waiting, d.deadline(d.server.limits.AnswerTimeout))
+	p, n, err := d.sendLong(u, dir, out, copied)
+	if d.notBegun(err, p) {
+		d.watched(nil)
+		u.Release(false)
+		if u, err = d.dial(dir); err != nil {
+			return d.failed(dir, start, result{failure: d.connectFailure(err)})
+		}
+		p, n, err = d.sendLong(u, dir, out, copied)
 	}
 	var res result
-	if n, err := u.Exchange(nil, d.scratch.up[headRoom:len(d.scratch.up)-tailRoom]); err != nil {
+	if err != nil {
 		res = result{failure: d.readFailure(err, p)}
 	} else {
 		res = d.answer(u, n, p)
@@ -199,6 +234,40 @@ func (d *conn) forwardLong(dir *exchange.Direction, start time.Duration) next {
 		return d.settle(dir, start, u, res)
 	}
 	return d.endPump(p, dir, start, u, res)
+}
+
+// sendLong sends what is there of a request, begins to send the rest, and reads what its server
+// says first.
+func (d *conn) sendLong(u exchange.Stream, dir *exchange.Direction, out exchange.Message, copied []byte) (p *pump, n int, err error) {
+	d.watch.set(moving, d.deadline(d.server.limits.TransferTimeout))
+	if err := u.Send(out); err != nil {
+		return nil, 0, err
+	}
+	if p = d.startPump(u, dir, copied); p == nil {
+		d.watch.set(waiting, d.deadline(d.server.limits.AnswerTimeout))
+	}
+	n, err = u.Exchange(nil, d.scratch.up[headRoom:len(d.scratch.up)-tailRoom])
+	return p, n, err
+}
+
+// notBegun reports whether a request can be sent once more, because its server has not begun
+// with it and nothing was read meanwhile that would be missing. Its pump has ended then.
+func (d *conn) notBegun(err error, p *pump) bool {
+	if !errors.Is(err, exchange.ErrNotBegun) || d.watch.fired() {
+		return false
+	}
+	if p == nil {
+		return true
+	}
+	d.tcp.SetReadDeadline(longAgo)
+	p.u.Abort()
+	<-p.done
+	if p.read > 0 || p.failure.Load() != nil {
+		return false
+	}
+	p.giveBackBuffer()
+	d.tcp.SetReadDeadline(time.Time{})
+	return !d.interrupted() // which set the deadline that was just taken back
 }
 
 // startPump starts sending the rest of the request's body, if there is one. copied is a
@@ -218,7 +287,7 @@ func (d *conn) startPump(u exchange.Stream, dir *exchange.Direction, copied []by
 	if copied != nil {
 		p.mirror, p.copied = dir.Mirror, copied
 	}
-	p.buffer = pumpBuffers.Get().(*pumpBuffer)
+	p.takeBuffer()
 	go p.run()
 	return p
 }
@@ -240,11 +309,11 @@ func (d *conn) endPump(p *pump, dir *exchange.Direction, start time.Duration, u 
 	}
 	d.request.pumped = p.read
 	surplus := p.surplus
-	pumpBuffers.Put(p.buffer)
+	p.giveBackBuffer()
 	then := d.settle(dir, start, u, res)
 	if then == serveNext && len(surplus) > 0 {
 		if len(surplus) > len(d.scratch.in) {
-			d.scratch.growIn(len(surplus))
+			d.growIn(len(surplus), false) // of no stream: behind its request there is none
 		}
 		d.r, d.w = 0, copy(d.scratch.in, surplus)
 	}

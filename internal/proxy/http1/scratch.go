@@ -22,6 +22,8 @@ type scratch struct {
 	req, res head
 	chunks   chunkDecoder // of the request
 	answer   chunkDecoder
+
+	smallIn, smallUp []byte // what a stream's began with; nil: it is of a connection
 }
 
 var scratches = sync.Pool{New: func() any {
@@ -34,24 +36,14 @@ var scratches = sync.Pool{New: func() any {
 
 // giveBack keeps a scratch of the usual size for the next connection.
 func (s *scratch) giveBack() {
+	if s.smallIn != nil {
+		s.giveBackStream()
+		return
+	}
 	if len(s.in) != inSize || cap(s.out) != outSize || len(s.up) != headRoom+upSize+tailRoom {
 		return
 	}
 	s.chunks.reset(false)
 	s.answer.reset(true)
 	scratches.Put(s)
-}
-
-// growIn makes room for a head of n bytes.
-func (s *scratch) growIn(n int) {
-	larger := make([]byte, n)
-	copy(larger, s.in)
-	s.in = larger
-}
-
-// growUp makes room for an answer's head of n bytes.
-func (s *scratch) growUp(n int) {
-	larger := make([]byte, headRoom+n+tailRoom)
-	copy(larger, s.up[:len(s.up)-tailRoom])
-	s.up = larger
 }

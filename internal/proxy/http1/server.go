@@ -42,6 +42,7 @@ type Server struct {
 	draining   atomic.Bool // set under mu
 	parking    parking
 	settled    settled
+	memory     memory
 	http2      func(ctx context.Context, tcp *net.TCPConn, said []byte, director exchange.Multiplexed)
 
 	mu          sync.Mutex
@@ -64,6 +65,7 @@ func NewServer(config Config) *Server {
 		patience:   patience,
 		empty:      make(chan struct{}),
 		http2:      config.HTTP2,
+		memory:     memory{most: limits.MaxStreamBytes},
 	}
 	if s.now == nil {
 		start := time.Now()

@@ -72,12 +72,18 @@ func (d *conn) read() error {
 	if d.stream == nil {
 		return d.raw.Read(d.stepFunc)
 	}
-	for !d.step(0) {
-		if err := d.stream.Wait(); err != nil {
-			return err
+	waits := d.scratch == nil // nothing was read yet: it takes no buffer to wait
+	for {
+		if waits {
+			if err := d.stream.Wait(); err != nil {
+				return err
+			}
 		}
+		if d.step(0) {
+			return nil
+		}
+		waits = true
 	}
-	return nil
 }
 
 // readNow reads what is there.

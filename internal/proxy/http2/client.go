@@ -96,8 +96,23 @@ func (c *Client) Idle() (d time.Duration, ok bool) {
 	return c.now() - c.idleSince, true
 }
 
-// Check ends the connection if it is late with something, or idle for longer than its limit.
-func (c *Client) Check() { c.check(c.now()) }
+// Check ends the connection if it is late with something, or idle for longer than its limit,
+// and those streams that their server does not end though all is said on them.
+func (c *Client) Check() {
+	now := c.now()
+	c.mu.Lock()
+	for _, st := range c.streams {
+		if whole := st.whole; whole.released && now-whole.waits > endTimeout {
+			whole.reuse = false
+			c.reset(st.id, codeCancel)
+			st.err = errAborted
+			c.drop(st)
+		}
+	}
+	c.flushLocked()
+	c.mu.Unlock()
+	c.check(now)
+}
 
 // Close takes no more streams, and ends the connection with the last one; at once where abort
 // is set.
@@ -196,8 +211,9 @@ func (c *Client) takeTrailers(st *stream, ended bool) *fault {
 type Stream struct {
 	stream
 	of       *Client
-	released bool // and END_STREAM is all that is to come
-	reuse    bool // its exchange was read to its end: nobody aborts it any more
+	released bool          // and END_STREAM is all that is to come
+	waits    time.Duration // since then
+	reuse    bool          // its exchange was read to its end: nobody aborts it any more
 }
 
 // Exchange implements exchange.Stream.
@@ -295,7 +311,7 @@ func (st *Stream) Release(reuse bool) {
 	defer c.mu.Unlock()
 	st.reuse = reuse
 	if st.live && st.sentEnd && st.err == nil && st.message.kind == lengthBody && st.bodyLeft == 0 && len(st.body) == 0 && !st.readDead.passed {
-		st.released = true // its answer was read: only the frame that says so is missing
+		st.released, st.waits = true, c.now() // its answer was read: only the frame that says so is missing
 		return
 	}
 	if st.live {

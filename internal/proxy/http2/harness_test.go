@@ -35,6 +35,7 @@ type fixture struct {
 	direction func(x *exchange.Request) exchange.Direction
 	done      chan exchange.Outcome
 	refused   chan exchange.Outcome
+	hold      chan struct{} // nil, or what the record of each request waits for
 }
 
 // branch directs the requests of one line, as the fixture says.
@@ -81,6 +82,12 @@ func (f *fixture) Done(_ *exchange.Request, o exchange.Outcome) {
 	case f.done <- o:
 	default:
 	}
+	f.mu.Lock()
+	hold := f.hold
+	f.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
 }
 
 func (f *fixture) Refused(o exchange.Outcome) {
@@ -93,11 +100,16 @@ func (f *fixture) Refused(o exchange.Outcome) {
 // newFixture serves clients, and sends their requests to a server by a version.
 func newFixture(t testing.TB, versions upstream.Versions, server http.Handler, limits http2.Limits) *fixture {
 	t.Helper()
+	return newFixtureWithin(t, versions, server, limits, http1.Limits{})
+}
+
+func newFixtureWithin(t testing.TB, versions upstream.Versions, server http.Handler, limits http2.Limits, one http1.Limits) *fixture {
+	t.Helper()
 	f := &fixture{t: t, done: make(chan exchange.Outcome, 1000), refused: make(chan exchange.Outcome, 1000)}
 	f.two = http2.NewServer(http2.Config{Limits: limits, Serve: func(ctx context.Context, line *http2.Line, director exchange.Director) {
 		f.one.ServeStream(ctx, line, director)
 	}})
-	f.one = http1.NewServer(http1.Config{HTTP2: func(ctx context.Context, tcp *net.TCPConn, said []byte, director exchange.Multiplexed) {
+	f.one = http1.NewServer(http1.Config{Limits: one, HTTP2: func(ctx context.Context, tcp *net.TCPConn, said []byte, director exchange.Multiplexed) {
 		f.two.Serve(ctx, tcp, said, director)
 	}})
 	open := share.NewStock(share.Config{Units: 1000, Alone: true}).Join(0, nil)

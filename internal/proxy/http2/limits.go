@@ -30,6 +30,7 @@ const (
 	lingerTime       = 2 * time.Second // for a peer to read why its connection ended
 	lingerBytes      = 4 << 20         // that it may still send meanwhile
 	drainGrace       = time.Second
+	endTimeout       = 10 * time.Second // for a server to end a stream whose answer is whole
 
 	uselessBurst = 10_000 // frames that carry nothing
 	uselessRate  = 1_000  // of them a second

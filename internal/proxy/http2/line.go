@@ -25,6 +25,7 @@ func (c *served) newLine() *Line {
 	}
 	l := &Line{of: c}
 	l.init(&c.session)
+	l.line = l
 	c.mu.Lock()
 	l.count()
 	c.mu.Unlock()

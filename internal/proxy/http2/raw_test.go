@@ -17,6 +17,12 @@ import (
 // newClient returns a connection of ours to a server that speaks frames by the test's hand.
 func newClient(t *testing.T, limits http2.Limits) (*http2.Client, *peer) {
 	t.Helper()
+	start := time.Now()
+	return newClientAt(t, limits, func() time.Duration { return time.Since(start) })
+}
+
+func newClientAt(t *testing.T, limits http2.Limits, now func() time.Duration) (*http2.Client, *peer) {
+	t.Helper()
 	l := listen(t)
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
@@ -26,8 +32,8 @@ func newClient(t *testing.T, limits http2.Limits) (*http2.Client, *peer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended, start := make(chan struct{}), time.Now()
-	c := http2.NewClient(conn, netip.AddrPort{}, limits, func() time.Duration { return time.Since(start) }, func() { close(ended) })
+	ended := make(chan struct{})
+	c := http2.NewClient(conn, netip.AddrPort{}, limits, now, func() { close(ended) })
 	t.Cleanup(func() {
 		theirs.Close()
 		c.Close(true)

@@ -281,6 +281,9 @@ func (c *served) goneAway(uint32, errorCode) {}
 // ended implements owner.
 func (c *served) ended(st *stream) {
 	st.abandonIfUnread()
+	if st.line != nil && st.err == nil && st.sentEnd && st.ended {
+		st.line.uncount() // its client may begin the next one as soon as it has read that
+	}
 	if c.goingAway && len(c.streams) == 0 && !c.closing {
 		c.closing = true
 		c.flushLocked()

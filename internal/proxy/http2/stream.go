@@ -24,6 +24,7 @@ type stream struct {
 	gone     func()  // called once its peer has reset it; nil: nobody asks
 	closed   bool    // by its owner
 	whole    *Stream // that it is a part of, at a client's side
+	line     *Line   // likewise, at a server's
 
 	message   message // the request's, for a server; of the answer, for a client
 	head      []byte  // the text of heads that came
@@ -273,6 +274,9 @@ func (st *stream) took(n int) {
 	st.bodyAt += n
 	if st.bodyAt == len(st.body) {
 		st.body, st.bodyAt = st.body[:0], 0
+		if cap(st.body) > maxFrame {
+			st.body = nil // nothing more may come for long
+		}
 	}
 	st.consumed(n)
 }
