@@ -22,11 +22,25 @@ func TestANamespaceHandsOutFiveSockets(t *testing.T) {
 		if got := OriginalDestination(conn); got.String() != want {
 			t.Errorf("%s, want %s", got, want)
 		}
+		if got := destinationOf(t, c, conn); got.String() != want {
+			t.Errorf("by its descriptor %s, want %s", got, want)
+		}
 		if source := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr(); source != Gate4 && source != Gate6 {
 			t.Errorf("source %s", source)
 		}
 		conn.Close()
 	}
+}
+
+// destinationOf is Capture.DestinationOf of a connection of package net.
+func destinationOf(t *testing.T, c *Capture, conn *net.TCPConn) (destination netip.AddrPort) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { destination = c.DestinationOf(int(fd)) })
+	return destination
 }
 
 func TestWithoutIPv6ThereAreThree(t *testing.T) {

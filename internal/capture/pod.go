@@ -139,22 +139,24 @@ func redirectedFrom(conn *net.TCPConn) (destination netip.AddrPort) {
 	if !ok {
 		return netip.AddrPort{}
 	}
-	const originalDestination = 80 // SO_ORIGINAL_DST, IP6T_SO_ORIGINAL_DST
-	err = raw.Control(func(fd uintptr) {
-		if local.IP.To4() != nil { // a sockaddr_in: family, port, address
-			if sockaddr, err := unix.GetsockoptIPv6Mreq(int(fd), unix.SOL_IP, originalDestination); err == nil {
-				b := sockaddr.Multiaddr
-				destination = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), uint16(b[2])<<8|uint16(b[3]))
-			}
-			return
-		}
-		if info, err := unix.GetsockoptIPv6MTUInfo(int(fd), unix.SOL_IPV6, originalDestination); err == nil {
-			port := info.Addr.Port // as it is on the wire
-			destination = netip.AddrPortFrom(netip.AddrFrom16(info.Addr.Addr).Unmap(), swapToHost(port))
-		}
-	})
+	err = raw.Control(func(fd uintptr) { destination = redirectedTo(int(fd), local.IP.To4() != nil) })
 	if err != nil {
 		return netip.AddrPort{}
 	}
 	return destination
+}
+
+// redirectedTo is redirectedFrom by descriptor, of a socket whose own address is of IPv4.
+func redirectedTo(fd int, v4 bool) netip.AddrPort {
+	const originalDestination = 80 // SO_ORIGINAL_DST, IP6T_SO_ORIGINAL_DST
+	if v4 {                        // a sockaddr_in: family, port, address
+		if sockaddr, err := unix.GetsockoptIPv6Mreq(fd, unix.SOL_IP, originalDestination); err == nil {
+			b := sockaddr.Multiaddr
+			return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), uint16(b[2])<<8|uint16(b[3]))
+		}
+	} else if info, err := unix.GetsockoptIPv6MTUInfo(fd, unix.SOL_IPV6, originalDestination); err == nil {
+		port := info.Addr.Port // as it is on the wire
+		return netip.AddrPortFrom(netip.AddrFrom16(info.Addr.Addr).Unmap(), swapToHost(port))
+	}
+	return netip.AddrPort{}
 }

@@ -19,6 +19,8 @@ type Connect struct {
 	// ServerFirst: dial before the client has said anything, for the server may
 	// speak first; Decide with Unseen says by which rule.
 	ServerFirst bool
+	// Hello: some rule of the port may let TLS pass that the client begins.
+	Hello bool
 	// Watch: some rule of the port is about requests or names, so that a client which
 	// says too little to be known must be looked at when it says more. Bytes that
 	// nobody looks at would walk around that rule.
@@ -35,11 +37,12 @@ func (s *Set) AtConnect(transport Transport, port uint16, dialled names.Name, ad
 	key := portOf(transport, port)
 	table := s.ports[key]
 	if table == nil {
-		return Connect{Possible: s.audits()}
+		return Connect{Possible: s.audits(), Hello: s.audits()}
 	}
 	bytes := s.asBytes(key, table, dialled, addr)
 	return Connect{
 		Possible: s.audits() || s.mayAllow(key, table, dialled), AsBytes: bytes, ServerFirst: bytes,
+		Hello: s.audits() || (table.nameProtocols | table.addrProtocols).holdsAny(takesHello),
 		Watch: !bytes && !(table.nameProtocols | table.addrProtocols).only(tcpFamily),
 	}
 }

@@ -71,12 +71,22 @@ func (w *Workload) serve(ctx context.Context, conn *gate.Conn, destination netip
 		w.dns.ServeTCP(ctx, conn.Down())
 		return
 	}
+	to, within := w.leadsTo(conn, destination)
+	w.carry(ctx, conn, to, within, destination)
+}
+
+// leadsTo is leads for a connection, which keeps the name of the address until its end.
+func (w *Workload) leadsTo(conn *gate.Conn, destination netip.AddrPort) (to way, within bool) {
 	var dialled names.Name
 	if name, synthetic := w.config.Names.Pin(destination.Addr()); synthetic {
 		conn.AtEnd(func() { w.config.Names.Unpin(destination.Addr()) })
 		dialled = name
 	}
-	to, within := w.leads(conn.Snapshot(), dialled, destination)
+	return w.leads(conn.Snapshot(), dialled, destination)
+}
+
+// carry carries a connection the way that it leads.
+func (w *Workload) carry(ctx context.Context, conn *gate.Conn, to way, within bool, destination netip.AddrPort) {
 	if within {
 		w.mesh.Serve(ctx, conn, to.place, destination)
 		return
@@ -174,10 +184,7 @@ func aboutEntering(down *net.TCPConn) carry.About {
 // that returns, the function of letIn, in a goroutine of its own. While take waits, those that come wait with the
 // kernel, where they cost no descriptor.
 func (w *Workload) accept(listener *net.TCPListener, take func(*net.TCPConn) func()) {
-	failed := func(err error) {
-		w.warn.Do(func() { w.log.Warn("connections cannot be accepted", "error", err) })
-	}
-	carry.Accept(w.ctx, listener, failed, func(conn *net.TCPConn) {
+	carry.Accept(w.ctx, listener, w.notAccepted, func(conn *net.TCPConn) {
 		if serve := take(conn); serve != nil {
 			go serve()
 		}

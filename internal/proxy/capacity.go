@@ -71,8 +71,8 @@ type stocks struct {
 
 const (
 	// perWorkload is how many descriptors each workload takes for itself: its listeners, its
-	// sandbox's sockets and its DNS.
-	perWorkload = 8
+	// sandbox's sockets, its DNS, and its event loop.
+	perWorkload = 10
 	// perProcess is how many there are beside all that is counted: logs, the API, pollers.
 	perProcess = 64
 )

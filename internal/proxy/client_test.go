@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -152,11 +153,29 @@ func (m *meshOf) accept(l *net.TCPListener) *net.TCPConn {
 // admit carries a connection that was made to that address.
 func (m *meshOf) admit(down *net.TCPConn, to netip.AddrPort) {
 	workload := m.workload
+	if l := workload.loop; l != nil {
+		fd, err := descriptor(down)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		l.Post(func() { workload.arrived(l, fd, to, func() {}) })
+		return
+	}
 	m.carrying.Go(func() {
 		if serve := workload.admit(down, to); serve != nil {
 			serve()
 		}
 	})
+}
+
+// descriptor is a connection's, in place of the connection.
+func descriptor(c *net.TCPConn) (fd int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	failed := raw.Control(func(of uintptr) { fd, err = unix.FcntlInt(of, unix.F_DUPFD_CLOEXEC, 0) })
+	return fd, errors.Join(failed, err, c.Close())
 }
 
 // read waits until the proxy has read what the connection that was dialled last said.

@@ -29,6 +29,7 @@ import (
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
+	"sluice.dev/sluice/internal/proxy/loop"
 	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/share"
@@ -54,6 +55,8 @@ type fakeNet struct {
 	changes  []func(*Config) // to the proxies that are made on it
 	stocks   stocks          // of those proxies; the zero stocks leaves them
 	silences chan error      // how waiting for addresses that do not answer ended
+	looped   bool            // connections of its meshes' workloads come by an event loop
+	begun    atomic.Int64    // connections that an event loop has begun
 }
 
 // errSilent, as what connecting comes to, is no answer until its context ends.
@@ -212,6 +215,22 @@ func (n *fakeNet) DialTCP(ctx context.Context, _ netip.Addr, to netip.AddrPort) 
 	return c.(*net.TCPConn), nil
 }
 
+// BeginTCP implements resolve.Beginner.
+func (n *fakeNet) BeginTCP(to netip.AddrPort) (fd int, err error) {
+	n.mu.Lock()
+	at, ok := n.sites[to]
+	failure := n.failures[to.Addr()]
+	n.mu.Unlock()
+	switch {
+	case failure != nil:
+		return -1, failure
+	case !ok:
+		return -1, fmt.Errorf("connect %v: nobody is there", to)
+	}
+	n.begun.Add(1)
+	return capture.Host{}.BeginTCP(netip.MustParseAddrPort(at))
+}
+
 // DialUDP implements capture.Sockets.
 func (n *fakeNet) DialUDP(context.Context, netip.AddrPort) (net.Conn, error) {
 	return net.Dial("udp", n.udp.LocalAddr().String())
@@ -266,6 +285,11 @@ func newMesh(t testing.TB, n *fakeNet, rules ...policy.Rule) *meshOf {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n.looped {
+		if m.workload.loop, err = loop.Open(loop.Config{Tick: patience}); err != nil { // a machine that stalls is not to decide
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		p.Close()

@@ -17,7 +17,7 @@ var layers = [][]string{
 	{"rawio", "poller", "exchange", "share", "keyfiles"},
 	{"http2", "tlsio"},
 	{"dnsserver", "relay", "resolve", "sniff", "tunnel", "upstream", "circuit"},
-	{"snapshot", "proof", "http1"},
+	{"snapshot", "proof", "http1", "loop"},
 	{"gate", "pools", "balance"},
 	{"carry"},
 	{"follow"},

@@ -23,6 +23,7 @@ import (
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/http1"
 	"sluice.dev/sluice/internal/proxy/http2"
+	"sluice.dev/sluice/internal/proxy/loop"
 	"sluice.dev/sluice/internal/proxy/mesh"
 	"sluice.dev/sluice/internal/proxy/resolve"
 	"sluice.dev/sluice/internal/proxy/snapshot"
@@ -67,6 +68,7 @@ type Workload struct {
 	inward   mesh.Inward // into its sandbox; nil where nothing listens inside: an ingress
 	instance atomic.Pointer[string]
 	caller   mesh.Caller // its own addresses in the mesh
+	loop     *loop.Loop  // accepts what is captured; nil: goroutines do
 	place    int         // among the workloads of the proxy
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -178,10 +180,12 @@ func (w *Workload) start(ctx context.Context) {
 	if w.config.Capture == nil {
 		return
 	}
-	for _, listener := range w.config.Capture.TCP {
-		w.work.Go(func() {
-			w.accept(listener, func(down *net.TCPConn) func() { return w.admit(down, w.config.Capture.Destination(down)) })
-		})
+	if !w.acceptLooped() {
+		for _, listener := range w.config.Capture.TCP {
+			w.work.Go(func() {
+				w.accept(listener, func(down *net.TCPConn) func() { return w.admit(down, w.config.Capture.Destination(down)) })
+			})
+		}
 	}
 	for _, socket := range w.config.Capture.DNS {
 		w.work.Go(func() { w.answer(socket) })
@@ -306,6 +310,9 @@ func (w *Workload) Close() {
 		w.lookups.Leave()
 		w.mesh.Close()
 		w.work.Wait()
+		if w.loop != nil {
+			w.loop.Close()
+		}
 		w.sessions.Close()
 		w.http2.Shutdown(w.ctx) // has no connection left; its sweeper ends
 		w.http.Shutdown(w.ctx)  // likewise

@@ -96,6 +96,11 @@ func HangUp(c *gate.Conn, said policy.Sniffed, reason refusal.Reason) {
 	sniff.Refuse(c.Down(), sniff.AlertCode(reason.Alert()))
 }
 
+// NoDescriptor is why a connection that an event loop had could not be carried on.
+func NoDescriptor(err error) *refusal.Error {
+	return &refusal.Error{Reason: refusal.Overflow, Text: "this proxy has no descriptor left for the connection", Err: err}
+}
+
 // Accept hands each connection of a listener to take, until the listener closes or ctx
 // ends. A failed accept, such as for a lack of descriptors, is reported and tried again.
 func Accept(ctx context.Context, listener *net.TCPListener, failed func(error), take func(*net.TCPConn)) {

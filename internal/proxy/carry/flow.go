@@ -143,11 +143,30 @@ func (f *Flow) Relay(ctx context.Context, up *net.TCPConn, prefix []byte, releas
 // Through returns a relay to an upstream whose bytes count for the record. It must be
 // given to Run, or dropped and Uncounted.
 func (f *Flow) Through(up *net.TCPConn) *relay.Relay {
-	carried := relay.New(relay.Config{Down: f.conn.Down(), Up: up, Memory: f.kit.Memory, Pipes: f.kit.Pipes})
-	f.entry.Edit(func(r *record.Record) { r.Sent, r.Received = 0, 0 })
-	f.entry.Count(carried)
+	return f.through(up, [2]relay.Begun{})
+}
+
+func (f *Flow) through(up *net.TCPConn, begun [2]relay.Begun) *relay.Relay {
+	carried := relay.New(relay.Config{Down: f.conn.Down(), Up: up, Memory: f.kit.Memory, Pipes: f.kit.Pipes, Begun: begun})
+	f.Count(carried)
 	return carried
 }
+
+// Count accounts for the bytes that somebody carries, in place of all that were carried
+// before.
+func (f *Flow) Count(m record.Moving) {
+	f.Uncount()
+	f.entry.Edit(func(r *record.Record) { r.Sent, r.Received = 0, 0 })
+	f.entry.Count(m)
+}
+
+// Resume carries on what somebody else, who counts no more, has carried so far.
+func (f *Flow) Resume(ctx context.Context, up *net.TCPConn, begun [2]relay.Begun) {
+	f.Run(ctx, f.through(up, begun))
+}
+
+// Idle is how long nothing may move by the last verdict; 0: relay.DefaultIdle.
+func (f *Flow) Idle() time.Duration { return f.idle }
 
 // Run runs a relay of Through to its end, within the bound on idleness of the last
 // verdict.

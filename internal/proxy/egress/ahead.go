@@ -72,6 +72,9 @@ func (a *ahead) forget(one *arrival) {
 	}
 }
 
+// Expecting reports whether a connection is to come for which was dialled.
+func (w *Way) Expecting() bool { return w.ahead.count.Load() > 0 }
+
 // Arrived hands over a connection that was accepted. It reports false where nothing was
 // dialled for it: it is the caller's then.
 func (w *Way) Arrived(down *net.TCPConn, to netip.AddrPort) bool {

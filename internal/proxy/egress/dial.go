@@ -57,10 +57,7 @@ func (c *connection) prove(ctx context.Context, d *Decision, at place, seen snif
 	if err != nil {
 		return err
 	}
-	key := proof.Key{Name: v.Name, Verify: v.Rule.TLS.ServerName, Addr: at.address, RootsID: roots.id}
-	if at.behind != "" {
-		key.Behind, key.Port = at.behind, v.DialPort()
-	}
+	key := proofOf(v, at, roots)
 	begun := w.kit.Now()
 	defer func() { c.proved.Store(int64(w.kit.Now().Sub(begun))) }()
 	return w.prover.Prove(ctx, proof.Request{
@@ -72,6 +69,15 @@ func (c *connection) prove(ctx context.Context, d *Decision, at place, seen snif
 			return w.dialer.DialAddr(ctx, w.target(v), at.address)
 		},
 	})
+}
+
+// proofOf is what the server at a place has to prove by a verdict.
+func proofOf(v *policy.Verdict, at place, roots roots) proof.Key {
+	key := proof.Key{Name: v.Name, Verify: v.Rule.TLS.ServerName, Addr: at.address, RootsID: roots.id}
+	if at.behind != "" {
+		key.Behind, key.Port = at.behind, v.DialPort()
+	}
+	return key
 }
 
 // target is what a verdict lets us dial. Where no rule spells the name out, the

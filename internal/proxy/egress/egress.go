@@ -123,14 +123,22 @@ type connection struct {
 // the address that was dialled, or that address.
 func (w *Way) Serve(ctx context.Context, conn *gate.Conn, chain policy.Chain) {
 	c := &connection{way: w, conn: conn, chain: chain, start: w.kit.Now()}
-	at := conn.Snapshot().Policy.AtConnect(chain.Transport, chain.Port, chain.Dialled, chain.Addr)
 	buffer := w.kit.Buffers.NewBuffer(w.kit.Hellos)
 	defer buffer.Release()
+	c.serve(ctx, buffer, 0)
+}
+
+// serve carries the connection to its end, whose client was listened to for so long
+// already: what it has said is in the buffer.
+func (c *connection) serve(ctx context.Context, buffer *sniff.Buffer, listened time.Duration) {
+	chain := &c.chain
+	at := c.conn.Snapshot().Policy.AtConnect(chain.Transport, chain.Port, chain.Dialled, chain.Addr)
 	if at.ServerFirst {
 		c.serverFirst(ctx, buffer, sniff.Limits{OnlyTLS: true})
 		return
 	}
-	seen, prefix, err := c.sniff(ctx, buffer, sniff.Limits{Silence: carry.Silence(at.Possible, chain.Port)})
+	silence := max(carry.Silence(at.Possible, chain.Port)-listened, 1)
+	seen, prefix, err := c.sniff(ctx, buffer, sniff.Limits{Silence: silence})
 	switch {
 	case err != nil:
 		c.lost(buffer, err)
@@ -162,11 +170,16 @@ func (c *connection) http(ctx context.Context, said *sniff.Buffer) {
 // sniff reads what the client says first and brings it into the chain.
 func (c *connection) sniff(ctx context.Context, buffer *sniff.Buffer, limits sniff.Limits) (sniff.Result, []byte, error) {
 	seen, prefix, err := carry.Sniff(ctx, c.conn, buffer, limits)
-	c.chain.Sniffed = seen.Kind
-	if seen.Kind == policy.ClientHello {
-		c.chain.SNI, c.chain.SNIBad, c.chain.ECH = seen.Name, seen.SNIBad, seen.ECH
-	}
+	see(&c.chain, &seen)
 	return seen, prefix, err
+}
+
+// see brings what the client says first into a chain.
+func see(chain *policy.Chain, seen *sniff.Result) {
+	chain.Sniffed = seen.Kind
+	if seen.Kind == policy.ClientHello {
+		chain.SNI, chain.SNIBad, chain.ECH = seen.Name, seen.SNIBad, seen.ECH
+	}
 }
 
 // lost keeps the record of a client that went away amid what it said first, or that
@@ -204,8 +217,13 @@ func (c *connection) bytes(ctx context.Context, prefix []byte, seen sniff.Result
 		c.fail(flow, err)
 		return
 	}
+	c.onward(ctx, flow, &d, prefix, seen, release)
+}
+
+// onward dials and carries what a decision allows.
+func (c *connection) onward(ctx context.Context, flow *carry.Flow, d *Decision, prefix []byte, seen sniff.Result, release func()) {
 	begun := c.way.kit.Now()
-	up, at, err := c.dial(ctx, &d, seen)
+	up, at, err := c.dial(ctx, d, seen)
 	flow.Dialled(begun, time.Duration(c.proved.Load()))
 	if err != nil {
 		c.fail(flow, err)

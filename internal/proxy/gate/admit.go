@@ -39,6 +39,7 @@ func (g *Gate) AdmitAhead(ctx context.Context) (*Conn, context.Context, bool) {
 	if !g.config.Share.Try(1) {
 		return nil, nil, false
 	}
+	g.full.Store(false)
 	c, ctx := g.enter(ctx, nil)
 	return c, ctx, c != nil
 }

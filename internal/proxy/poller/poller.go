@@ -1,6 +1,7 @@
 // Package poller waits for many sockets on one goroutine: an epoll instance that is
 // itself a file of the runtime's poller, so that no thread blocks for it. http1 waits by
-// it for idle clients, and relay for resets that nobody reads. It never reads, writes or
+// it for idle clients, relay for resets that nobody reads, and loop for all of its
+// connections. It never reads, writes or
 // closes what it waits for.
 package poller
 
@@ -60,6 +61,11 @@ func (p *Poller) Watch(fd uintptr, id uint64, events uint32) error {
 // Again asks anew for events of a socket that is watched.
 func (p *Poller) Again(fd uintptr, id uint64, events uint32) error {
 	return problem(p.control(unix.EPOLL_CTL_MOD, fd, id, events))
+}
+
+// Forget ends the watching of a socket that somebody else goes on with.
+func (p *Poller) Forget(fd uintptr) error {
+	return problem(p.control(unix.EPOLL_CTL_DEL, fd, 0, 0))
 }
 
 func problem(errno syscall.Errno) error {

@@ -192,6 +192,18 @@ func (p *Prover) Prove(ctx context.Context, r Request) error {
 	return p.await(ctx, f, r)
 }
 
+// Proved reports whether it is remembered that the key holds; with ech, that the server has
+// no use for ECH besides. It never asks.
+func (p *Prover) Proved(key Key, ech bool) bool {
+	if key.Verify == key.Name {
+		key.Verify = names.Name{} // as in Prove
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.proofs.get(proven{key, ech}, p.now())
+	return ok
+}
+
 // await waits for a flight.
 func (p *Prover) await(ctx context.Context, f *flight, r Request) error {
 	var begun, reached <-chan struct{}

@@ -35,6 +35,16 @@ type Config struct {
 	// Pipes, where not nil, is how many of its pipes may be taken: a direction that may
 	// have none copies.
 	Pipes *share.Member
+	// Begun is how far somebody else has carried the directions, by the Side that they read
+	// from.
+	Begun [2]Begun
+}
+
+// Begun is one direction that somebody else has begun to carry.
+type Begun struct {
+	Moved int64
+	Left  []byte // was read and not written yet; it is the relay's
+	Ended bool   // the side has sent FIN
 }
 
 // Errors of Result.Err that are not one side's own.

@@ -54,6 +54,9 @@ type way struct {
 
 func (w *way) init(r *Relay, from Side) {
 	w.relay, w.from, w.to = r, from, 1-from
+	begun := &r.config.Begun[from]
+	w.moved.Store(begun.Moved)
+	w.left, w.ended = begun.Left, begun.Ended
 	w.readStep, w.writeStep, w.drainStep = w.read, w.writeBytes, w.drainPipe
 }
 

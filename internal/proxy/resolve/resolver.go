@@ -190,6 +190,21 @@ func (r *Resolver) OnlyV4(n names.Name) bool {
 	return ok && known.onlyV4
 }
 
+// remembered returns the addresses of n where they are known; none where DNS would have to
+// be asked, or failed.
+func (r *Resolver) remembered(n names.Name) []netip.Addr {
+	if addrs, ok := r.known[n]; ok {
+		return addrs
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known, ok := r.cache.get(n, r.now())
+	if ok {
+		r.hits.Add(1)
+	}
+	return known.addrs
+}
+
 // begin is Lookup from a workload's part of the look-ups, and says with a flight that is
 // not nil that the other family may come yet.
 func (r *Resolver) begin(ctx context.Context, n names.Name, by *Share, limit *Limit) ([]netip.Addr, *flight, error) {

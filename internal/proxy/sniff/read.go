@@ -54,6 +54,9 @@ func Read(ctx context.Context, c *net.TCPConn, buf *Buffer, limits Limits) (Resu
 	}
 	r := reader{conn: c, buf: buf, limits: limits, need: 1}
 	r.result.Kind = policy.Opaque
+	if buf.used > 0 && r.known() { // somebody else has read it: Buffer.Fill
+		return r.result, buf.Bytes(), nil
+	}
 	for {
 		if err = raw.Read(r.step); !r.full {
 			break
@@ -118,16 +121,22 @@ func (r *reader) step(fd uintptr) bool {
 			return true
 		}
 		r.buf.used += n
-		if r.buf.used < int(r.need) {
-			continue
-		}
-		if first := r.buf.Bytes()[0]; r.limits.OnlyTLS && first != recordHandshake && first != recordAlert && first&0x80 == 0 {
-			return true // Opaque, as it was taken for from the start
-		}
-		if r.result, r.need = Parse(r.buf.Bytes()); r.need == 0 {
+		if r.known() {
 			return true
 		}
 	}
+}
+
+// known looks at what was read so far, and reports whether it says what the connection is.
+func (r *reader) known() bool {
+	if r.buf.used < int(r.need) {
+		return false
+	}
+	if first := r.buf.Bytes()[0]; r.limits.OnlyTLS && first != recordHandshake && first != recordAlert && first&0x80 == 0 {
+		return true // Opaque, as it was taken for from the start
+	}
+	r.result, r.need = Parse(r.buf.Bytes())
+	return r.need == 0
 }
 
 // wait sets the deadline that fits and reports whether to wait at all. Only
@@ -246,6 +255,21 @@ func (b *Buffer) Bytes() []byte {
 		return b.small[:b.used]
 	}
 	return nil
+}
+
+// FillMost is how many bytes Fill takes.
+const FillMost = smallBuffer
+
+// Reserve takes the memory for what somebody else will read and Fill, and reports whether
+// there is any.
+func (b *Buffer) Reserve() bool { return b.take(1) }
+
+// Fill puts into an empty Buffer, for which memory was Reserved, what somebody else has
+// read of its connection: at most FillMost bytes. Read goes on behind them.
+func (b *Buffer) Fill(said []byte) {
+	if len(said) > 0 {
+		b.used = copy(b.room(), said)
+	}
 }
 
 // Take returns a copy of what was read so far and releases the Buffer: for who goes on
