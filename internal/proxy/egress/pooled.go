@@ -19,6 +19,7 @@ type pooled struct {
 
 	last    Decision          // that led to pool
 	spoken  upstream.Versions // with it
+	aliased bool              // the Host of the request of the moment is another name for what was dialled
 	pool    *upstream.Pool    // nil before the first
 	made    *pool             // what pool was made for
 	granted granted

@@ -27,8 +27,6 @@ type requests struct {
 	host  names.LastHost
 	plans follow.Plans
 	asked beside // what planned held
-	// aliased says that the Host of the request of the moment is another name for what was dialled.
-	aliased bool
 }
 
 func newRequests(c *connection) *requests {
