@@ -407,7 +407,7 @@ func TestASidecarHoldsWhatItsPodSendsAndCarriesWhatItReceives(t *testing.T) {
 	}
 
 	status := p.sluice("", "status")
-	for _, want := range []string{" sidecar ", "level sidecar: the redirect of the Pod's network namespace holds; not where a container has NET_ADMIN, NET_RAW or the proxy's uid"} {
+	for _, want := range []string{" sidecar ", "level sidecar: the redirect of the Pod's network namespace holds, unless who may change the Pod gives a container NET_ADMIN, NET_RAW or the proxy's uid"} {
 		if !strings.Contains(status, want) {
 			t.Errorf("status lacks %q:\n%s", want, status)
 		}

@@ -18,6 +18,21 @@ import (
 // refusedSpecs is a spec for each text with which the kinds of Istio 0.5 are refused,
 // and some of our own, by kind.
 var refusedSpecs = map[string][]string{
+	"IngressRule": {
+		"{destination: {name: a}, destinationPort: 80}",
+		"{port: 70000, destination: {name: a}, destinationPort: 80}",
+		"{port: 80, destinationPort: 80}",
+		"{port: 80, destination: {name: a}}",
+		"{port: 80, destination: {name: a}, destinationPort: 80, tlsSecret: b}",
+		"{port: 80, destination: {name: a, labels: {version: v1}}, destinationPort: 80}",
+		"{port: 80, destination: {name: a}, destinationPort: 80, match: {request: {headers: {cookie: {exact: b}}}}}",
+	},
+	"Ingress": {
+		"{rules: [{host: a..com, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}}]}",
+		"{rules: [{host: a.com, http: {paths: [{path: b, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}}]}",
+		"{rules: [{host: a.com, http: {paths: [{path: /, pathType: Glob, backend: {service: {name: a, port: {number: 80}}}}]}}]}",
+		"{rules: [{host: a.com, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: a}}}]}}]}",
+	},
 	"EgressRule": {
 		"{ports: [{port: 80, protocol: http}]}",
 		"{destination: {service: a.com, name: b, namespace: c, domain: d, labels: {e: f}}, ports: [{port: 80, protocol: http}]}",
@@ -27,7 +42,7 @@ var refusedSpecs = map[string][]string{
 		"{destination: {service: a.com}, ports: [{port: 80, protocol: udp}, {port: 81}, {protocol: http}]}",
 		"{destination: {service: 10.0.0.0/8}, ports: [{port: 80, protocol: http}]}",
 		"{destination: {service: a.com}, ports: [{port: 80, protocol: http}], useEgressProxy: true}",
-		"{destination: {service: a.com}, ports: [{port: 80, protocol: grpc}]}",
+		"{destination: {service: 10.0.0.0/8}, ports: [{port: 80, protocol: grpc}]}",
 		"{destination: {service: ''}, ports: [{port: 80, protocol: tcp}]}",
 		"{destination: {service: cnn..com}, ports: [{port: 80, protocol: tcp}]}",
 		"{destination: {service: 'cnn.com:80'}, ports: [{port: 80, protocol: tcp}]}",
@@ -99,6 +114,8 @@ var acceptedSpecs = map[string]string{
 	"RouteRule":  "{destination: {name: a}}",
 
 	"DestinationPolicy": "{destination: {name: a}, loadBalancing: {name: RANDOM}}",
+	"IngressRule":       "{port: 80, destination: {name: a}, destinationPort: 80}",
+	"Ingress":           "{rules: [{host: a.com, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}}]}",
 
 	"EgressPolicy": "{to: {hosts: [a.b], ports: [{port: 443, protocol: https}]}}",
 	"MeshService":  "{ports: [{port: 80}]}",
