@@ -26,6 +26,7 @@ type Conn struct {
 	*tls.Conn
 	under *under
 	err   error // of a ReadNow, which every later one returns
+	dry   bool  // the last ReadNow found nothing: crypto/tls holds no record that the socket has no more
 }
 
 // HandshakeTime bounds a handshake.
@@ -64,7 +65,7 @@ func (c *Conn) ReadNow(b []byte) (int, syscall.Errno) {
 		case n > 0:
 			return n, 0
 		case errors.Is(c.err, syscall.EAGAIN):
-			c.err = nil
+			c.err, c.dry = nil, true
 			return 0, syscall.EAGAIN
 		}
 	}
@@ -74,8 +75,13 @@ func (c *Conn) ReadNow(b []byte) (int, syscall.Errno) {
 	return 0, syscall.ECONNRESET
 }
 
-// Wait implements http1.Stream.
+// Wait implements http1.Stream. What came in one piece with the end of the handshake, or with the
+// record before, is here already: the socket will never tell of it.
 func (c *Conn) Wait() error {
+	if !c.dry {
+		return nil
+	}
+	c.dry = false
 	return c.under.raw.Read(func(fd uintptr) bool { return !rawio.Quiet(fd) })
 }
 

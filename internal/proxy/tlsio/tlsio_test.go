@@ -22,6 +22,12 @@ const patience = time.Minute
 // pair is the server's end of a connection, its client, and the client's socket.
 func pair(t *testing.T) (*Conn, *tls.Conn, *net.TCPConn) {
 	t.Helper()
+	return pairBy(t, func(c net.Conn) net.Conn { return c }, (*tls.Conn).Handshake)
+}
+
+// pairBy is pair with a client that writes by way and begins with begin.
+func pairBy(t *testing.T, way func(net.Conn) net.Conn, begin func(*tls.Conn) error) (*Conn, *tls.Conn, *net.TCPConn) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -45,9 +51,9 @@ func pair(t *testing.T) (*Conn, *tls.Conn, *net.TCPConn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { raw.Close(); down.Close() })
-	client := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
+	client := tls.Client(way(raw), &tls.Config{InsecureSkipVerify: true})
 	shaken := make(chan error, 1)
-	go func() { shaken <- client.Handshake() }()
+	go func() { shaken <- begin(client) }()
 	c, err := Server(t.Context(), down.(*net.TCPConn), nil, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, SessionTicketsDisabled: true})
 	if err != nil {
 		t.Fatal(err)
@@ -196,5 +202,54 @@ func TestAHandshakeThatIsCancelledEnds(t *testing.T) {
 	cancel()
 	if _, err := Server(ctx, down.(*net.TCPConn), nil, &tls.Config{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
+	}
+}
+
+// joined holds what a client writes back until more than its last flight of the handshake is
+// there, and sends it in one piece.
+type joined struct {
+	net.Conn
+	writes int
+	held   []byte
+}
+
+func (j *joined) Write(b []byte) (int, error) {
+	if j.writes++; j.writes == 1 { // the ClientHello
+		return j.Conn.Write(b)
+	}
+	if j.held = append(j.held, b...); j.writes > 2 {
+		_, err := j.Conn.Write(j.held)
+		return len(b), err
+	}
+	return len(b), nil
+}
+
+// A request that arrives in one piece with the end of the handshake is read, though the socket
+// has nothing any more.
+func TestWhatCameWithTheEndOfTheHandshakeIsRead(t *testing.T) {
+	c, client, _ := pairBy(t, func(c net.Conn) net.Conn { return &joined{Conn: c} }, func(client *tls.Conn) error {
+		if err := client.Handshake(); err != nil {
+			return err
+		}
+		_, err := io.WriteString(client, "request")
+		return err
+	})
+	defer client.Close()
+	waited := make(chan error, 1)
+	go func() { waited <- c.Wait() }()
+	select {
+	case err := <-waited:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("it waits for what is there already")
+	}
+	b := make([]byte, 16)
+	if n, errno := c.ReadNow(b); errno != 0 || string(b[:n]) != "request" {
+		t.Errorf("read %q %v", b[:n], errno)
+	}
+	if _, errno := c.ReadNow(b); errno != syscall.EAGAIN {
+		t.Errorf("nothing more is there: %v", errno)
 	}
 }
