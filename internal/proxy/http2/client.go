@@ -38,7 +38,7 @@ func NewClient(conn net.Conn, remote netip.AddrPort, limits Limits, now func() t
 	return c
 }
 
-// OnFree says who is called each time a stream has ended, with the connection locked: it may
+// OnFree says who is called each time a stream has ended or the server takes more of them, with the connection locked: it may
 // neither call it nor wait.
 func (c *Client) OnFree(freed func()) {
 	c.mu.Lock()
@@ -64,7 +64,7 @@ func (c *Client) live() {
 func (c *Client) Take() *Stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.goingAway || c.closing || c.err != nil || c.taken >= min(c.limits.MaxStreams, int(min(c.peerMost, 1<<20))) || c.last > maxWindow-1000 {
+	if !c.hasRoom() {
 		return nil
 	}
 	c.taken++
@@ -84,6 +84,18 @@ func (c *Client) Usable() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.goingAway && !c.closing && c.err == nil
+}
+
+// Room reports whether Take would return a Stream.
+func (c *Client) Room() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hasRoom()
+}
+
+// hasRoom is called with mu held.
+func (c *Client) hasRoom() bool {
+	return !c.goingAway && !c.closing && c.err == nil && c.taken < min(c.limits.MaxStreams, int(min(c.peerMost, 1<<20))) && c.last <= maxWindow-1000
 }
 
 // Idle returns for how long no stream was under way; ok is false where one is.
@@ -152,6 +164,13 @@ func (c *Client) ended(st *stream) {
 	st.abandonIfUnread()
 	if whole := st.whole; whole.released {
 		c.giveBack(whole)
+	}
+}
+
+// more implements owner.
+func (c *Client) more() {
+	if c.freed != nil {
+		c.freed()
 	}
 }
 
@@ -338,9 +357,7 @@ func (c *Client) giveBack(st *Stream) {
 		st.err = nil
 		c.free = append(c.free, st)
 	}
-	if c.freed != nil {
-		c.freed()
-	}
+	c.more()
 }
 
 // Keep implements exchange.Stream: nobody signs in to a stream.

@@ -269,7 +269,10 @@ func (s *session) set(id settingID, value uint32) *fault {
 			return broken(codeProtocol, "an invalid ENABLE_PUSH")
 		}
 	case settingMaxConcurrentStreams:
-		s.peerMost = value
+		more := value > s.peerMost
+		if s.peerMost = value; more {
+			s.owner.more()
+		}
 	case settingInitialWindowSize:
 		if value > maxWindow {
 			return broken(codeFlowControl, "an initial window beyond 2^31-1")

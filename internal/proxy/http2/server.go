@@ -278,6 +278,9 @@ func (c *served) goAwaySoon() {
 // goneAway implements owner: a client that begins nothing more may wait for what it began.
 func (c *served) goneAway(uint32, errorCode) {}
 
+// more implements owner: no stream is begun here.
+func (c *served) more() {}
+
 // ended implements owner.
 func (c *served) ended(st *stream) {
 	st.abandonIfUnread()

@@ -74,6 +74,8 @@ type owner interface {
 	goneAway(last uint32, code errorCode)
 	// ended is called by whoever ends a stream, with mu held, once both directions have.
 	ended(st *stream)
+	// more is called by the reader, with mu held, where the peer takes more streams than before.
+	more()
 }
 
 const inSize = 32 << 10

@@ -17,12 +17,13 @@ import (
 type oneWaits struct {
 	connections *share.Member
 	waits       atomic.Int64
+	began       atomic.Int64 // to wait, ever
 }
 
 func (c *oneWaits) Connections() *share.Member { return c.connections }
 
 func (c *oneWaits) Wait() *refusal.Error {
-	if c.waits.Add(1) > 1 {
+	if c.began.Add(1); c.waits.Add(1) > 1 {
 		c.waits.Add(-1)
 		return refusal.New(refusal.CircuitBreaker, "as many wait as may")
 	}

@@ -184,7 +184,9 @@ func (p *Pool) Dial(ctx context.Context) (exchange.Stream, error) {
 // one of HTTP/2 that may have a stream left.
 func (p *Pool) dial(ctx context.Context, w *pending) (*Conn, error) {
 	c, err := p.turn(ctx, w)
-	w.end()
+	if c == nil || c.session == nil { // else another may be quicker to take its stream, and it waits again
+		w.end()
+	}
 	switch {
 	case err != nil:
 		return nil, err
@@ -251,6 +253,10 @@ func (p *Pool) await(ctx context.Context, of *share.Member) (*Conn, error) {
 	w, err := of.Queue(p)
 	if err != nil {
 		return nil, err
+	}
+	// A stream that came free after Take, and before Queue, was handed to nobody.
+	if c := p.withRoom(); c != nil && w.Abandon() {
+		return c, nil
 	}
 	waits, since := exchange.WaitsOf(ctx), p.now()
 	defer func() { waits.Queue += p.now() - since }()

@@ -67,7 +67,8 @@ func (p *Pool) streamOf(c *Conn) exchange.Stream {
 	return st
 }
 
-// streamFree is called when a stream of a connection has ended, within its session.
+// streamFree is called when a stream of a connection has ended or its server takes more of them,
+// within its session.
 func (p *Pool) streamFree(c *Conn) {
 	p.wanted(func(*share.Member) bool {
 		go p.wanted(func(of *share.Member) bool { return !p.handOnShared(of, c) })
@@ -75,13 +76,31 @@ func (p *Pool) streamFree(c *Conn) {
 	})
 }
 
+// withRoom returns a connection of HTTP/2 with a stream left, or nil.
+func (p *Pool) withRoom() *Conn {
+	if p.config.Versions == HTTP11 {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range slices.Backward(p.shared.all) {
+		if c.session.Room() {
+			return c
+		}
+	}
+	return nil
+}
+
 // handOnShared gives a connection of HTTP/2 with a stream left to who waits for one of this pool,
 // or makes way for who waits for another, where it carries nothing. It reports whether it did.
 func (p *Pool) handOnShared(of *share.Member, c *Conn) bool {
-	if !c.session.Usable() {
+	p.mu.Lock()
+	there := slices.Contains(p.shared.all, c) // one that opens has who waits for it
+	p.mu.Unlock()
+	if !there || !c.session.Usable() {
 		return false
 	}
-	if of.HandOver(p, c) {
+	if c.session.Room() && of.HandOver(p, c) {
 		return true
 	}
 	_, idle := c.session.Idle()
