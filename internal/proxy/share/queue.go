@@ -154,6 +154,18 @@ func (m *Member) Wanted() bool {
 	return len(m.queue) > 0 || s.lighterWaits(m)
 }
 
+// Elsewhere reports whether a unit that m holds is waited for, and HandOver would not give it to
+// who waits for this key: whose turn it is waits for another, or is of a member that holds less.
+func (m *Member) Elsewhere(key any) bool {
+	s := m.stock
+	if s.queued.Load() == 0 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(m.queue) > 0 && m.queue[0].key != key || s.lighterWaits(m)
+}
+
 func (s *Stock) lighterWaits(m *Member) bool {
 	return slices.ContainsFunc(s.waiting, func(o *Member) bool { return o.used+1 < m.used && o.used < o.max })
 }

@@ -411,3 +411,28 @@ func BenchmarkTryAndGive(b *testing.B) {
 		m.Give(1)
 	}
 }
+
+func TestAUnitIsWaitedForElsewhereWhereHandOverDoesNotGiveIt(t *testing.T) {
+	m := NewStock(Config{Units: 1, Alone: true}).Join(0, nil)
+	m.Try(1)
+	if m.Elsewhere("a") {
+		t.Error("nobody waits")
+	}
+	first := queued(t, m, "b")
+	queued(t, m, "a")
+	if !m.Elsewhere("a") || m.Elsewhere("b") {
+		t.Error("the first who waits does so for b")
+	}
+	first.Abandon()
+	if m.Elsewhere("a") {
+		t.Error("the first who waits does so for a")
+	}
+	s := NewStock(Config{Units: 4, Alone: true})
+	heavy := s.Join(0, nil)
+	fill(heavy)
+	light := s.Join(0, nil)
+	queued(t, light, "a")
+	if !heavy.Elsewhere("a") || light.Elsewhere("a") {
+		t.Error("who holds less waits for what the other has")
+	}
+}

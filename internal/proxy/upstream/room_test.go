@@ -6,6 +6,7 @@ import (
 	"net"
 	"testing"
 
+	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/share"
 )
 
@@ -99,4 +100,52 @@ func TestWhoWaitsIsServedWhereTheServerTakesMoreStreams(t *testing.T) {
 	}
 	st.Release(true)
 	first.Release(true)
+}
+
+// A connection with a stream under way at any moment is never idle: it makes way all the same, and
+// who asks for a stream afterwards waits behind the one that waited first.
+func TestAConnectionThatIsNeverIdleMakesWayForWhoWaitsForAnotherPool(t *testing.T) {
+	a, b, of := circuitOf(t, 1, overHTTP2(t, 3))
+	stays := begun(t, a)
+	other := begin(b)
+	eventually(t, "one of another pool waits", func() bool { return of.connections.Waiting() == 1 })
+	conn := a.shared.all[0]
+	begun(t, a).Release(true) // one more comes and goes
+	eventually(t, "the connection takes no more", func() bool { return !conn.session.Usable() })
+	if a.Take() != nil {
+		t.Error("it takes one more")
+	}
+	stays.Release(true)
+	st := <-other
+	if st.err != nil {
+		t.Fatal(st.err)
+	}
+	st.Release(true)
+	eventually(t, "the first one has ended", func() bool { return a.Stats() == Stats{} })
+}
+
+// For one who waits a pool gives up one connection, not all that it has.
+func TestOneConnectionAtATimeMakesWay(t *testing.T) {
+	a, b, of := circuitOf(t, 2, overHTTP2(t, 2))
+	var all []exchange.Stream
+	for range 4 {
+		all = append(all, begun(t, a))
+	}
+	other := begin(b)
+	eventually(t, "one of another pool waits", func() bool { return of.connections.Waiting() == 1 })
+	first, second := a.shared.all[0], a.shared.all[1]
+	if !a.handOnShared(of.connections, first) || a.handOnShared(of.connections, second) {
+		t.Error("not the first alone makes way")
+	}
+	if first.session.Usable() || !second.session.Usable() {
+		t.Error("not the first alone takes no more")
+	}
+	for _, st := range all {
+		st.Release(true)
+	}
+	st := <-other
+	if st.err != nil {
+		t.Fatal(st.err)
+	}
+	st.Release(true)
 }

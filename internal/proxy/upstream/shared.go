@@ -92,10 +92,13 @@ func (p *Pool) withRoom() *Conn {
 }
 
 // handOnShared gives a connection of HTTP/2 with a stream left to who waits for one of this pool,
-// or makes way for who waits for another, where it carries nothing. It reports whether it did.
+// or makes way for who waits longer for another: it takes no more, and ends with what it carries.
+// One that always carries something would otherwise stay for good. One at a time does, so that
+// the pool is not left without any for one who waits. It reports whether it did.
 func (p *Pool) handOnShared(of *share.Member, c *Conn) bool {
 	p.mu.Lock()
 	there := slices.Contains(p.shared.all, c) // one that opens has who waits for it
+	making := slices.ContainsFunc(p.shared.all, func(o *Conn) bool { return !o.session.Usable() })
 	p.mu.Unlock()
 	if !there || !c.session.Usable() {
 		return false
@@ -104,10 +107,11 @@ func (p *Pool) handOnShared(of *share.Member, c *Conn) bool {
 		return true
 	}
 	_, idle := c.session.Idle()
-	if idle {
-		c.session.Close(false)
+	if !idle && (making || !of.Elsewhere(p)) {
+		return false
 	}
-	return idle
+	c.session.Close(false)
+	return true
 }
 
 // dialShared opens a connection, one at a time where many exchanges can share it.
