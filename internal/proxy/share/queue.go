@@ -172,12 +172,13 @@ func (s *Stock) lighterWaits(m *Member) bool {
 
 // Relieve begins to make a unit free for m, of what is held for nothing but its next
 // use: by the member that holds most, where that is not m, else by m; and where it is the
-// Stock beside that leaves none, by the member that holds most of that. It reports whether
-// there was any.
+// Stock beside that leaves none, by the member that holds most of that. Where m holds more than
+// it may, since SetMax, that is as many units as are too many. It reports whether there was any.
 func (m *Member) Relieve() bool {
 	s := m.stock
 	s.mu.Lock()
-	heaviest, need := m, 1
+	own := max(1, m.used+1-m.max)
+	heaviest, need := m, own
 	if m.used < m.max { // else nothing of another's helps
 		need = max(need, s.used+1-s.common)
 		for _, o := range s.members {
@@ -187,7 +188,7 @@ func (m *Member) Relieve() bool {
 		}
 	}
 	if heaviest.used <= m.used+1 {
-		heaviest, need = m, 1 // nobody holds more in earnest
+		heaviest, need = m, own // nobody holds more in earnest
 	}
 	other := s.besideOf(m)
 	s.mu.Unlock()

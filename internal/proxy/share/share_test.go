@@ -436,3 +436,22 @@ func TestAUnitIsWaitedForElsewhereWhereHandOverDoesNotGiveIt(t *testing.T) {
 		t.Error("who holds less waits for what the other has")
 	}
 }
+
+// A limit that was lowered is reached by giving back what is idle, however much that is.
+func TestAMaximumThatWasLoweredIsReachedByGivingBackWhatIsIdle(t *testing.T) {
+	idle := 3
+	var m *Member
+	m = NewStock(Config{Units: 16, Alone: true}).Join(0, func() bool {
+		if idle == 0 {
+			return false
+		}
+		idle--
+		m.Give(1)
+		return true
+	})
+	m.Try(3)
+	m.SetMax(2)
+	if w := queued(t, m, nil); !ready(w) || m.Used() != 2 || idle != 1 {
+		t.Errorf("%d are held under a maximum of 2, %d of them idle", m.Used(), idle)
+	}
+}
