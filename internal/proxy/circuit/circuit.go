@@ -82,6 +82,13 @@ func (b *Breaker) Wait() *refusal.Error {
 // Waited ends what Wait counted.
 func (b *Breaker) Waited() { b.pending.Add(-1) }
 
+// InVain is the refusal of a request whose wait for a connection was in vain: err is share's.
+func (b *Breaker) InVain(err error) *refusal.Error {
+	refused := b.refuse("of %d connections (maxConnections)", b.policy.Load().Limits.Connections)
+	refused.Err = err
+	return refused
+}
+
 // Idle reports whether nothing is under way and no connection open.
 func (b *Breaker) Idle() bool {
 	return b.requests.Load() == 0 && b.pending.Load() == 0 && b.retries.Load() == 0 && b.connections.Used() == 0 && b.connections.Waiting() == 0

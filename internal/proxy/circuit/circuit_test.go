@@ -1,6 +1,7 @@
 package circuit
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"sluice.dev/sluice/internal/names"
+	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 )
@@ -55,6 +57,10 @@ func TestWhatIsBeyondABoundIsRefusedWithPolicyAndBound(t *testing.T) {
 		}
 	}
 	if err := b.Wait(); err == nil || err.Reason != refusal.CircuitBreaker || !strings.Contains(err.Error(), "2 requests wait for one (httpMaxPendingRequests)") {
+		t.Errorf("%v", err)
+	}
+	if err := b.InVain(share.ErrWait); err.Reason != refusal.CircuitBreaker || !errors.Is(err, share.ErrWait) ||
+		!strings.Contains(err.Error(), "of 1 connections (maxConnections): none became free in time") {
 		t.Errorf("%v", err)
 	}
 	if b.Waited(); b.Wait() != nil {

@@ -154,6 +154,13 @@ func (m *Member) SetWait(wait time.Duration) {
 	m.wait = wait
 }
 
+// MaxWait is what SetWait said.
+func (m *Member) MaxWait() time.Duration {
+	m.stock.mu.Lock()
+	defer m.stock.mu.Unlock()
+	return m.wait
+}
+
 func (m *Member) bound(max int) {
 	if m.max = max; max <= 0 {
 		m.max = m.stock.units

@@ -6,13 +6,15 @@ import (
 )
 
 // Circuit bounds the connections of several pools together, and how many exchanges wait for
-// one. Who needs one beyond them waits for it as for one of the workload's.
+// one. Who needs one beyond them waits for it as for one of the workload's, and as long.
 type Circuit interface {
 	Connections() *share.Member
 	// Wait counts an exchange that waits for a connection, or for a place on one that it shares;
 	// the error is that of one that may not. Waited ends the counting.
 	Wait() *refusal.Error
 	Waited()
+	// InVain is the refusal of one that waited as long as it may, or that too many wait before.
+	InVain(err error) *refusal.Error
 }
 
 // pending is one exchange that may have to wait.

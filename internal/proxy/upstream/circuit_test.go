@@ -2,11 +2,13 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/share"
@@ -31,6 +33,10 @@ func (c *oneWaits) Wait() *refusal.Error {
 }
 
 func (c *oneWaits) Waited() { c.waits.Add(-1) }
+
+func (c *oneWaits) InVain(err error) *refusal.Error {
+	return &refusal.Error{Reason: refusal.CircuitBreaker, Err: err}
+}
 
 // circuitOf gives two pools so many connections together, for which one may wait.
 func circuitOf(t *testing.T, connections int, to Config) (a, b *Pool, of *oneWaits) {
@@ -95,6 +101,29 @@ func TestAFailedDialGivesBackWhatItTookOfACircuit(t *testing.T) {
 	busy.Release(false)
 	if of.connections.Used() != 0 || of.connections.Waiting() != 0 || b.config.Open.Used() != 0 {
 		t.Errorf("%d are counted, %d wait", of.connections.Used(), of.connections.Waiting())
+	}
+}
+
+// A wait for a connection of a circuit is bounded as one for the workload's, and what comes of it
+// is the circuit's refusal: no failed connect, which would be tried again.
+func TestWhoWaitsInVainForACircuitIsRefusedByIt(t *testing.T) {
+	p, _, of := circuitOf(t, 1, Config{Dial: dialTo(server(t, echo))})
+	p.config.Open.SetWait(time.Millisecond)
+	busy := mustDial(t, p)
+	if d := <-dialling(t.Context(), p); refusal.Of(d.err).Reason != refusal.CircuitBreaker || !errors.Is(d.err, share.ErrWait) {
+		t.Errorf("%v", d.err)
+	}
+	for range share.MaxWaiting {
+		if _, err := of.connections.Queue(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := <-dialling(t.Context(), p); refusal.Of(d.err).Reason != refusal.CircuitBreaker || !errors.Is(d.err, share.ErrQueue) {
+		t.Errorf("behind a queue that is full: %v", d.err)
+	}
+	busy.Release(false)
+	if of.waits.Load() != 0 {
+		t.Error(of.left())
 	}
 }
 

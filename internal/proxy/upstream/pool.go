@@ -226,8 +226,15 @@ func (p *Pool) turn(ctx context.Context, w *pending) (*Conn, error) {
 		if err := w.begin(); err != nil {
 			return nil, connectError(err)
 		}
-		c, err := p.await(ctx, circuit.Connections())
+		limited, cancel := ctx, context.CancelFunc(func() {})
+		if most := p.config.Open.MaxWait(); most > 0 {
+			limited, cancel = context.WithTimeoutCause(ctx, most, share.ErrWait)
+		}
+		c, err := p.await(limited, circuit.Connections())
+		cancel()
 		switch {
+		case errors.Is(err, share.ErrQueue), errors.Is(err, share.ErrWait):
+			return nil, circuit.InVain(err)
 		case err != nil:
 			return nil, connectError(err)
 		case c != nil:
