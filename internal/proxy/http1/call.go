@@ -93,6 +93,7 @@ func (d *conn) boundCall(dir *exchange.Direction, start time.Duration) (late *re
 	if until := start + timeout; d.until == 0 || until < d.until {
 		d.until = until
 	}
+	d.watch.set(waiting, d.deadline(d.server.limits.AnswerTimeout)) // the alarm is of a whole request alone
 	return nil
 }
 

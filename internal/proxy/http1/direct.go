@@ -53,7 +53,11 @@ func (d *conn) follow(dir *exchange.Direction, start time.Duration) next {
 		return d.failed(dir, start, result{failure: late})
 	}
 	if dir.HeadTimeout > d.server.limits.AnswerTimeout {
-		d.watch.set(waiting, d.begun+dir.HeadTimeout+sweepAtMost) // the alarm comes first
+		by := d.begun + dir.HeadTimeout + sweepAtMost // the alarm comes first
+		if d.until > 0 {
+			by = min(by, d.until)
+		}
+		d.watch.set(waiting, by)
 	}
 	if !d.request.complete || dir.AllowUpgrade && d.x.Upgrade != "" {
 		return d.leave(dir, start)

@@ -1,6 +1,7 @@
 package http2_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -69,6 +70,47 @@ func TestACallEndsAtItsDeadline(t *testing.T) {
 			if id > 100 {
 				t.Fatal("the server is not told that it is over")
 			}
+		}
+	}
+}
+
+// unreached is an Upstream to which nobody gets a connection before its time is over.
+type unreached struct{}
+
+func (unreached) Take() exchange.Stream { return nil }
+func (unreached) Dial(ctx context.Context) (exchange.Stream, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A call whose message is not there yet ends in time while it waits for a connection too, however
+// long its rule lets an answer take.
+func TestACallThatIsNotWholeEndsAtItsDeadlineBeforeItIsConnected(t *testing.T) {
+	f := newFixtureWithin(t, upstream.HTTP2, nil, http2.Limits{}, http1.Limits{AnswerTimeout: 2 * patience, UpgradeTimeout: 80 * time.Millisecond}) // so that deadlines are looked at often
+	for _, x := range []struct {
+		what      string
+		direction exchange.Direction
+		timeout   string
+	}{
+		{"by its client's word", exchange.Direction{Upstream: unreached{}}, "50m"},
+		{"by its rule", exchange.Direction{Upstream: unreached{}, Timeout: 50 * time.Millisecond, HeadTimeout: 3 * patience}, "1H"},
+	} {
+		f.directs(func(*exchange.Request) exchange.Direction { return x.direction })
+		p := f.peer(t)
+		p.begin(1, false, ":method", "POST", ":scheme", "http", ":authority", "a.example", ":path", "/t.T/Do", "content-type", "application/grpc", "te", "trailers", "grpc-timeout", x.timeout)
+		var said string
+		p.until("the end of the call", func(fr xhttp2.Frame) bool {
+			head, ok := fr.(*xhttp2.MetaHeadersFrame)
+			if ok {
+				said = fmt.Sprint(head.RegularFields())
+			}
+			return ok
+		})
+		if !strings.Contains(said, `"grpc-status" = "4"`) {
+			t.Errorf("%s: it is answered %s", x.what, said)
+		}
+		if o := <-f.done; o.Failure == nil || o.Failure.Reason != refusal.UpstreamTimeout {
+			t.Errorf("%s: recorded %+v", x.what, o)
 		}
 	}
 }
