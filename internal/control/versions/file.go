@@ -31,6 +31,9 @@ const maxLine = wire.MaxPartBytes/3*4 + 1<<20
 // maxFile bounds what is read of a file: it is rewritten before it is larger.
 const maxFile = 4*MaxBytes + maxLine
 
+// slack is how many bytes of the file may be worth nothing before it is rewritten.
+const slack = 1 << 20
+
 // line is one line of the file. One of its members is set.
 type line struct {
 	Part    *partLine            `json:"part,omitempty"`
@@ -198,11 +201,13 @@ func (s *Store) append(v *version, fresh []*part, news bool, workload *wire.Work
 		}
 		encode(&b, &line{Version: differing(v, s.last)})
 		s.last = v
+		s.write(b.Bytes(), true)
+		b.Reset()
 	}
 	if news {
 		encode(&b, &line{Ran: &ranLine{*workload, now}})
+		s.write(b.Bytes(), false)
 	}
-	s.write(b.Bytes())
 }
 
 // noteUse writes what was in force now, once an hour for each version. writing is held.
@@ -220,17 +225,21 @@ func (s *Store) noteUse(used []string, now time.Time) {
 	}
 	var b bytes.Buffer
 	encode(&b, &l)
-	s.write(b.Bytes())
+	s.write(b.Bytes(), false)
 }
 
-// write writes behind the file. writing is held.
-func (s *Store) write(b []byte) {
+// write writes behind the file. lasting says that a rewrite would leave it: what workloads ran
+// and what was in force comes again and again, and each line takes the place of one before it.
+// writing is held.
+func (s *Store) write(b []byte, lasting bool) {
 	if s.stale || len(b) == 0 {
 		return // a part of it is missing: what is kept is written with the next rewrite
 	}
 	n, err := s.file.Write(b)
 	s.written += int64(n)
-	s.live += int64(n)
+	if lasting {
+		s.live += int64(n)
+	}
 	if err != nil {
 		s.config.Log.Warn("a version is not in the file of versions: it is written anew later", "file", s.config.Path, "error", err)
 		s.stale = true
@@ -248,7 +257,12 @@ func (s *Store) tidy(gone, again bool) {
 		s.live = int64(s.bytes) * 3 / 2
 		s.mu.Unlock()
 	}
-	if again && (s.file == nil || s.stale) || s.file != nil && !s.stale && s.written > 2*s.live+1<<20 {
+	switch waste := s.written - s.live; {
+	case s.file == nil || s.stale:
+		if again {
+			s.rewrite()
+		}
+	case waste > s.live+slack, waste > slack && s.written > s.limits.file:
 		s.rewrite()
 	}
 }

@@ -52,7 +52,10 @@ type Config struct {
 }
 
 // limits is the bounds, for tests.
-type limits struct{ versions, bytes, workloads, waiting int }
+type limits struct {
+	versions, bytes, workloads, waiting int
+	file                                int64 // of the file, beyond which what is worth nothing goes
+}
 
 // Store is what is kept. It is safe for concurrent use.
 type Store struct {
@@ -120,7 +123,7 @@ const partCost = 16
 // New returns a Store that keeps nothing until it runs.
 func New(config Config) *Store {
 	return &Store{
-		config: config, limits: limits{MaxVersions, MaxBytes, MaxWorkloads, maxWaiting}, wake: make(chan struct{}, 1),
+		config: config, limits: limits{MaxVersions, MaxBytes, MaxWorkloads, maxWaiting, maxFile / 2}, wake: make(chan struct{}, 1),
 		versions: make(map[string]*version), parts: make(map[wire.Hash]*part), ran: make(map[string]*ran),
 	}
 }

@@ -194,7 +194,7 @@ func TestAVersionThatWasForgottenAndComesAgainIsKept(t *testing.T) {
 func TestVersionsAndTheirFileAreBounded(t *testing.T) {
 	path, c := fresh(t), start()
 	s, _ := opened(t, path, c)
-	s.limits = limits{versions: 50, bytes: 4 << 20, workloads: 40, waiting: 8}
+	s.limits = limits{versions: 50, bytes: 4 << 20, workloads: 40, waiting: 8, file: maxFile / 2}
 	var last, first string
 	for i := range 150 {
 		c.turn(time.Second)
@@ -240,6 +240,47 @@ func TestTheFileOfVersionsDoesNotGrowWithWhatIsForgotten(t *testing.T) {
 	}
 	if most := int64(4*100<<10 + 3<<19); info.Size() > most || info.Size() != s.written {
 		t.Errorf("the file has %d bytes, of %d at most; %d are known to be written", info.Size(), most, s.written)
+	}
+}
+
+// Rules stay for weeks while what workloads are called changes with each run.
+func TestTheFileOfVersionsDoesNotGrowWithWhatWorkloadsRanWhileTheRulesStay(t *testing.T) {
+	path, c := fresh(t), start()
+	s, _ := opened(t, path, c)
+	index, parts := allowing(t, "x")
+	long := strings.Repeat("l", 4<<10)
+	ran := func(times int) {
+		for i := range times {
+			c.turn(time.Second)
+			s.Keep(index, parts, wire.Workload{Instance: "a/1", Labels: map[string]string{"run": fmt.Sprint(i), "long": long}})
+			s.take()
+		}
+	}
+	size := func() int64 {
+		t.Helper()
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	ran(600)
+	if got, most := size(), int64(slack+64<<10); got > most {
+		t.Errorf("the file has %d bytes after 600 runs of one workload, of %d at most", got, most)
+	}
+	// What is kept may be large: then the file is rewritten before the reader would cut it.
+	noise, random := make([]byte, 3<<20), rand.New(rand.NewPCG(1, 2))
+	for i := range noise {
+		noise[i] = 'a' + byte(random.IntN(26))
+	}
+	keep(t, s, "b/1", string(noise))
+	s.limits.file = size() + slack/2
+	ran(600)
+	if got, most := size(), s.limits.file+slack; got > most {
+		t.Errorf("the file has %d bytes, of %d at most", got, most)
+	}
+	if again, _ := opened(t, path, c); rulesOf(again, index.Version) != "x" || again.ran["a/1"] == nil || again.ran["a/1"].workload.Labels["run"] != "599" {
+		t.Error("what it ran last is not in the file")
 	}
 }
 
