@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +30,9 @@ type Watch struct {
 	client   Client
 	workload string // "": every one
 	state    *State
+
+	mu   sync.Mutex
+	seen *record.Seen // nil until it is known which flows were there before
 }
 
 // NewWatch returns one that has not asked yet.
@@ -42,6 +46,10 @@ func (w *Watch) State() *State { return w.state }
 // askEvery is how often the server is asked who is there, and after which time it is followed
 // again where it went away.
 const askEvery = 2 * time.Second
+
+// missed is how many of the last flows are asked for again with each beginning, for those that
+// closed after the one before ended, or after the first question.
+const missed = 1000
 
 // Run asks and follows until ctx ends.
 func (w *Watch) Run(ctx context.Context) {
@@ -62,8 +70,47 @@ func (w *Watch) Run(ctx context.Context) {
 	running.Wait()
 }
 
+// begin notes which flows were there before, the first time: they are not counted. What closes
+// from then on is counted, however late it is followed.
+func (w *Watch) begin(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.seen != nil {
+		return nil
+	}
+	seen := new(record.Seen)
+	err := w.client.Follow(ctx, inspect.FlowsPath, w.query(inspect.MaxFlows), func(line []byte) error {
+		f, err := readFlow(line)
+		if err == nil {
+			seen.Fresh(f.ID)
+		}
+		return err
+	})
+	if err == nil {
+		w.seen = seen
+	}
+	return err
+}
+
+func (w *Watch) query(last int) url.Values {
+	query := url.Values{"n": {strconv.Itoa(last)}}
+	if w.workload != "" {
+		query.Set("workload", w.workload)
+	}
+	return query
+}
+
+func readFlow(line []byte) (*record.Record, error) {
+	f := new(record.Record)
+	if err := json.Unmarshal(line, f); err != nil {
+		return nil, fmt.Errorf("read a flow: %w", err)
+	}
+	return f, nil
+}
+
 // Ask asks once who is there.
 func (w *Watch) Ask(ctx context.Context) error {
+	_ = w.begin(ctx) // before anything is shown; where it fails follow tries it again, and says why
 	status := new(inspect.Status)
 	err := w.client.Sluice(ctx, inspect.StatusPath, nil, status)
 	switch {
@@ -78,18 +125,24 @@ func (w *Watch) Ask(ctx context.Context) error {
 
 // follow counts each flow that closes until the server goes away.
 func (w *Watch) follow(ctx context.Context) {
-	query := url.Values{"n": {"0"}, "follow": {"1"}}
-	if w.workload != "" {
-		query.Set("workload", w.workload)
+	err := w.begin(ctx)
+	if err == nil {
+		query := w.query(missed)
+		query.Set("follow", "1")
+		err = w.client.Follow(ctx, inspect.FlowsPath, query, func(line []byte) error {
+			f, err := readFlow(line)
+			if err != nil {
+				return err
+			}
+			w.mu.Lock()
+			fresh := w.seen.Fresh(f.ID)
+			w.mu.Unlock()
+			if fresh {
+				w.state.Add(f)
+			}
+			return nil
+		})
 	}
-	err := w.client.Follow(ctx, inspect.FlowsPath, query, func(line []byte) error {
-		var f record.Record
-		if err := json.Unmarshal(line, &f); err != nil {
-			return fmt.Errorf("read a flow: %w", err)
-		}
-		w.state.Add(&f)
-		return nil
-	})
 	if err != nil && ctx.Err() == nil {
 		w.state.Failed(err)
 	}

@@ -20,38 +20,9 @@ import (
 const (
 	// maxLine bounds one flow, in bytes.
 	maxLine = 1 << 20
-	// maxSeen is how many flows are remembered, so that none is handed on twice: a proxy that
-	// changes its server tells the other one its last ones again.
-	maxSeen = 1 << 16
 	// lookAgain is how often it is looked which servers there are, while flows are followed.
 	lookAgain = 5 * time.Second
 )
-
-// seen tells flows that were handed on from others.
-type seen struct {
-	ids   map[record.ID]struct{}
-	order []record.ID // a ring, once it is full
-	next  int
-}
-
-// fresh reports whether a flow was not seen yet, and notes it.
-func (s *seen) fresh(id record.ID) bool {
-	if _, there := s.ids[id]; there {
-		return false
-	}
-	if s.ids == nil {
-		s.ids = make(map[record.ID]struct{})
-	}
-	if len(s.order) < maxSeen {
-		s.order = append(s.order, id)
-	} else {
-		delete(s.ids, s.order[s.next])
-		s.order[s.next] = id
-		s.next = (s.next + 1) % maxSeen
-	}
-	s.ids[id] = struct{}{}
-	return true
-}
 
 // flow is one line of a server.
 type flow struct {
@@ -70,7 +41,7 @@ func readFlow(line []byte) (f flow, err error) {
 
 // flows joins the past or the open flows of all servers, oldest first.
 func (h *Handler) flows(w http.ResponseWriter, r *http.Request, servers []Server) {
-	past, ok := h.past(r.Context(), w, r.URL.Query(), servers, new(seen))
+	past, ok := h.past(r.Context(), w, r.URL.Query(), servers, new(record.Seen))
 	if !ok {
 		return
 	}
@@ -88,7 +59,7 @@ func begin(w http.ResponseWriter) {
 }
 
 // past gathers the newest flows of all servers, as many as are asked for.
-func (h *Handler) past(ctx context.Context, w http.ResponseWriter, query url.Values, servers []Server, before *seen) (past []flow, ok bool) {
+func (h *Handler) past(ctx context.Context, w http.ResponseWriter, query url.Values, servers []Server, before *record.Seen) (past []flow, ok bool) {
 	all, ok := h.answered(w, h.askAll(ctx, servers, inspect.FlowsPath, query))
 	if !ok {
 		return nil, false
@@ -102,7 +73,7 @@ func (h *Handler) past(ctx context.Context, w http.ResponseWriter, query url.Val
 				h.config.Missing(all[i].server, err)
 				break
 			}
-			if before.fresh(one.id) {
+			if before.Fresh(one.id) {
 				past = append(past, one)
 			}
 		}
@@ -125,7 +96,7 @@ type followers struct {
 
 	mu       sync.Mutex // of what is below
 	w        http.ResponseWriter
-	seen     *seen
+	seen     *record.Seen    // a proxy that changes its server tells the other one its last ones again
 	on       map[string]bool // who is followed
 	reported map[string]bool // of whom it was said that it does not answer
 	err      error           // of w: who asked is gone
@@ -135,7 +106,7 @@ type followers struct {
 // followed too.
 func (h *Handler) follow(w http.ResponseWriter, r *http.Request, servers []Server) {
 	ctx, cancel := context.WithCancel(r.Context())
-	query, before := r.URL.Query(), new(seen)
+	query, before := r.URL.Query(), new(record.Seen)
 	pastQuery := r.URL.Query()
 	pastQuery.Del("follow")
 	past, ok := h.past(ctx, w, pastQuery, servers, before)
@@ -252,7 +223,7 @@ func (f *followers) one(ctx context.Context, server Server) error {
 func (f *followers) emit(one flow) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.err != nil || !f.seen.fresh(one.id) {
+	if f.err != nil || !f.seen.Fresh(one.id) {
 		return f.err == nil
 	}
 	if _, f.err = f.w.Write(one.line); f.err == nil {

@@ -266,18 +266,3 @@ func TestWhoFollowsFlowsGetsThoseOfAServerThatComesLaterAndNoneTwice(t *testing.
 		t.Errorf("a server that is replaced is said to be missing: %q", said)
 	}
 }
-
-func TestOnlySoManyFlowsAreRemembered(t *testing.T) {
-	s := new(seen)
-	for n := range maxSeen + 10 {
-		if !s.fresh(flowID(t, n)) {
-			t.Fatalf("flow %d was seen", n)
-		}
-	}
-	if len(s.ids) != maxSeen || len(s.order) != maxSeen {
-		t.Errorf("%d, %d are remembered", len(s.ids), len(s.order))
-	}
-	if s.fresh(flowID(t, maxSeen+9)) || s.fresh(flowID(t, 10)) || !s.fresh(flowID(t, 9)) {
-		t.Error("another than the oldest was forgotten")
-	}
-}
