@@ -315,6 +315,11 @@ func (c *Client) decode(path string, answer []byte, into any) error {
 // their ends, until the server ends it, ctx ends, or each returns an error. A line
 // is valid until each returns.
 func (c *Client) Follow(ctx context.Context, path string, query url.Values, each func(line []byte) error) error {
+	return c.Stream(ctx, path, query, func() {}, each)
+}
+
+// Stream is Follow, and calls accepted once the server has said that it answers.
+func (c *Client) Stream(ctx context.Context, path string, query url.Values, accepted func(), each func(line []byte) error) error {
 	response, err := c.send(ctx, http.MethodGet, path, query, nil)
 	if err != nil {
 		return err
@@ -333,6 +338,7 @@ func (c *Client) Follow(ctx context.Context, path string, query url.Values, each
 	if err := formatOf(response); err != nil {
 		return fmt.Errorf("read %s of %s: %w", path, c.Address(), err)
 	}
+	accepted()
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(nil, maxLine)
 	for lines.Scan() {

@@ -34,6 +34,7 @@ type State struct {
 	mu           sync.Mutex
 	status       *inspect.Status // nil until the server answered
 	failed       string          // why the server does not answer; "" while it does
+	blind        string          // why its flows are not followed; "" while they are
 	workloads    table           // by instance, as it is shown
 	destinations table           // by destination, as it is shown
 	all          row
@@ -158,6 +159,15 @@ func (s *State) Failed(err error) {
 	s.failed = err.Error()
 }
 
+// Followed notes that the flows of the server are followed, or why not.
+func (s *State) Followed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.blind = ""; err != nil {
+		s.blind = err.Error()
+	}
+}
+
 // line is one row at one moment.
 type line struct {
 	name, state                    string
@@ -175,8 +185,8 @@ func (r *row) line(second int64) line {
 // picture is all that is shown at one moment. It shares nothing that changes.
 type picture struct {
 	at                      time.Time
-	failed                  string
-	known                   bool // the server answered once
+	failed                  string // what is missing, and why; "" while nothing is
+	known                   bool   // the server answered once
 	connected, joined       int
 	all                     line
 	workloads, destinations []line          // those with most flows first
@@ -189,7 +199,7 @@ func (s *State) picture() picture {
 	defer s.mu.Unlock()
 	at := s.now()
 	second := at.Unix()
-	p := picture{at: at, failed: s.failed, known: s.status != nil, all: s.all.line(second), denials: slices.Clone(s.denials)}
+	p := picture{at: at, failed: s.missing(), known: s.status != nil, all: s.all.line(second), denials: slices.Clone(s.denials)}
 	slices.Reverse(p.denials)
 	for _, r := range s.destinations.rows {
 		p.destinations = append(p.destinations, r.line(second))
@@ -228,6 +238,17 @@ func (s *State) picture() picture {
 // byFlows puts those first that have most now, then those that had most in all.
 func byFlows(a, b line) int {
 	return cmp.Or(cmp.Compare(b.flows, a.flows), cmp.Compare(b.flowsEver, a.flowsEver), strings.Compare(a.name, b.name))
+}
+
+// missing says what is not known now, and why. mu is held.
+func (s *State) missing() string {
+	switch {
+	case s.failed != "":
+		return "the server does not answer: " + s.failed
+	case s.blind != "":
+		return "the server's flows are not followed: " + s.blind
+	}
+	return ""
 }
 
 // stateOf is in what state a workload is, in a word or two.

@@ -60,7 +60,7 @@ func (s *screen) draw(p *picture) []string {
 	}
 	add(bold, head)
 	if p.failed != "" {
-		add(red, "the server does not answer: "+p.failed)
+		add(red, p.failed)
 	}
 	keys := "tab 1 2 3 lists  up down select  enter why  r rule  q quit"
 	if s.detail != nil {

@@ -22,7 +22,7 @@ import (
 // Client is what is asked of a server.
 type Client interface {
 	Sluice(ctx context.Context, path string, query url.Values, into any) error
-	Follow(ctx context.Context, path string, query url.Values, each func(line []byte) error) error
+	Stream(ctx context.Context, path string, query url.Values, accepted func(), each func(line []byte) error) error
 }
 
 // Watch keeps a State in step with a server.
@@ -79,7 +79,7 @@ func (w *Watch) begin(ctx context.Context) error {
 		return nil
 	}
 	seen := new(record.Seen)
-	err := w.client.Follow(ctx, inspect.FlowsPath, w.query(inspect.MaxFlows), func(line []byte) error {
+	err := w.client.Stream(ctx, inspect.FlowsPath, w.query(inspect.MaxFlows), func() {}, func(line []byte) error {
 		f, err := readFlow(line)
 		if err == nil {
 			seen.Fresh(f.ID)
@@ -129,7 +129,7 @@ func (w *Watch) follow(ctx context.Context) {
 	if err == nil {
 		query := w.query(missed)
 		query.Set("follow", "1")
-		err = w.client.Follow(ctx, inspect.FlowsPath, query, func(line []byte) error {
+		err = w.client.Stream(ctx, inspect.FlowsPath, query, func() { w.state.Followed(nil) }, func(line []byte) error {
 			f, err := readFlow(line)
 			if err != nil {
 				return err
@@ -144,7 +144,7 @@ func (w *Watch) follow(ctx context.Context) {
 		})
 	}
 	if err != nil && ctx.Err() == nil {
-		w.state.Failed(err)
+		w.state.Followed(err)
 	}
 }
 

@@ -3,9 +3,11 @@ package top
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"sluice.dev/sluice/internal/control/inspect"
@@ -23,7 +25,7 @@ func (p *playing) Sluice(_ context.Context, _ string, _ url.Values, into any) er
 	return p.asks
 }
 
-func (p *playing) Follow(_ context.Context, _ string, query url.Values, each func(line []byte) error) error {
+func (p *playing) Stream(_ context.Context, _ string, query url.Values, accepted func(), each func(line []byte) error) error {
 	n, err := strconv.Atoi(query.Get("n"))
 	if err != nil {
 		return err
@@ -31,6 +33,7 @@ func (p *playing) Follow(_ context.Context, _ string, query url.Values, each fun
 	if query.Get("follow") != "" && p.follow != nil {
 		return p.follow
 	}
+	accepted()
 	for _, f := range p.flows[max(0, len(p.flows)-n):] {
 		line, err := json.Marshal(f)
 		if err == nil {
@@ -65,4 +68,30 @@ func TestADenialThatNobodyFollowedIsShownOnceLater(t *testing.T) {
 			t.Fatalf("%v are shown and %d counted, want %v", got, shown.all.deniedEver, want)
 		}
 	}
+}
+
+// A screen without flows is not one on which nothing happens.
+func TestThatFlowsAreNotFollowedIsShownUntilTheyAre(t *testing.T) {
+	p := &playing{follow: errors.New("too many follow")}
+	w := NewWatch(p, "")
+	check := func(want string) {
+		t.Helper()
+		shown := w.state.picture()
+		text := strings.Join((&screen{width: 120, height: 20}).draw(&shown), "\n")
+		if shown.failed != want || want != "" && !strings.Contains(text, want) {
+			t.Errorf("%q is missing, want %q; shown is\n%s", shown.failed, want, text)
+		}
+	}
+	w.follow(t.Context())
+	_ = w.Ask(t.Context())
+	check("the server's flows are not followed: too many follow")
+	p.asks = errors.New("it is away")
+	_ = w.Ask(t.Context())
+	check("the server does not answer: it is away")
+	p.follow = nil
+	w.follow(t.Context()) // no flow has come yet
+	check("the server does not answer: it is away")
+	p.asks = nil
+	_ = w.Ask(t.Context())
+	check("")
 }
