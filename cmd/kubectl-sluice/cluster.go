@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -21,6 +22,7 @@ import (
 	"sluice.dev/sluice/api"
 	"sluice.dev/sluice/internal/kube/reach"
 	"sluice.dev/sluice/internal/paths"
+	"sluice.dev/sluice/internal/tail"
 )
 
 // namespace is where the servers of a cluster are.
@@ -48,6 +50,15 @@ func onCluster(t target, args []string) (status int, err error) {
 		return 0, err
 	}
 	defer end()
+	if args[0] == "top" { // the screen is its own until it ends
+		var later tail.Tail
+		handler.warnings = &later
+		defer func() {
+			if text := later.String(); text != "" {
+				fmt.Fprintln(os.Stderr, text)
+			}
+		}()
+	}
 	dir, err := os.MkdirTemp("", "kubectl-sluice") // of nobody else
 	if err != nil {
 		return 0, err
@@ -98,8 +109,9 @@ type bridge struct {
 	questions http.Handler
 	rules     http.Handler
 
-	mu   sync.Mutex
-	told map[string]bool // servers that were said to be missing
+	warnings io.Writer // set before it serves
+	mu       sync.Mutex
+	told     map[string]bool // servers that were said to be missing
 }
 
 func newBridge(config *rest.Config) (b *bridge, end func(), err error) {
@@ -115,7 +127,7 @@ func newBridge(config *rest.Config) (b *bridge, end func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	b = &bridge{told: make(map[string]bool)}
+	b = &bridge{told: make(map[string]bool), warnings: os.Stderr}
 	b.questions = reach.New(reach.Config{Servers: pods.Servers, Missing: b.tell})
 	b.rules = &httputil.ReverseProxy{
 		Transport: transport,
@@ -150,7 +162,7 @@ func (b *bridge) tell(server string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.told[server] = true
-	fmt.Fprintf(os.Stderr, "Warning: %s did not answer, and what the proxies that are connected to it say is missing: %v\n", server, err)
+	fmt.Fprintf(b.warnings, "Warning: %s did not answer, and what the proxies that are connected to it say is missing: %v\n", server, err)
 }
 
 func (b *bridge) missing() bool {

@@ -78,7 +78,7 @@ func newRootCommand(name string, streams genericiooptions.IOStreams) *cobra.Comm
 		Short: "The verbs of kubectl on the rules of a sluice-server",
 		Long: `The verbs of kubectl on the rules of a sluice-server. As a plugin of kubectl it takes every command
 of sluice: kubectl sluice get, kubectl sluice run, and so on. It is then about the cluster of kubectl's
-current context, where there is one: status, flows, why and trace ask all servers of Sluice there.
+current context, where there is one: status, flows, why, trace and top ask all servers of Sluice there.
 --server, SLUICE_SERVER or a file of sluice kubeconfig name a sluice-server of one machine in its place.`,
 		Version:       version.String(),
 		SilenceUsage:  true,

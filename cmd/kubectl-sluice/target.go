@@ -117,7 +117,7 @@ func (t *target) config(namespace string) clientcmd.ClientConfig {
 // Commands of sluice that have another answer on a cluster than on a machine.
 var (
 	// asking is those that ask the servers.
-	asking = []string{"status", "flows", "why", "trace"}
+	asking = []string{"status", "flows", "why", "trace", "top"}
 	// kubectls is those that kubectl itself has for a cluster, whose API server keeps the rules.
 	kubectls = []string{"create", "replace", "apply", "delete", "describe"}
 	// machines is those of a server of one machine.

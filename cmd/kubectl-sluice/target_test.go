@@ -3,9 +3,12 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 )
 
 // contexts writes a kubeconfig with a cluster, a server of kubectl's and a current context.
@@ -102,5 +105,38 @@ func TestWhatKubectlDoesItselfOnAClusterIsRefusedWithItsCommand(t *testing.T) {
 		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", verb, err)
 		}
+	}
+}
+
+// elsewhere is the commands of sluice that ask no server, or find the cluster themselves.
+var elsewhere = []string{"run", "demo", "validate", "kube-inject", "install", "uninstall", "version", "doctor"}
+
+// A command that nobody thought of would ask the server of this machine for the cluster's.
+func TestEachCommandOfSluiceIsAboutOneKindOfServer(t *testing.T) {
+	reference, err := os.ReadFile("../../docs/reference/commands.md") // which is made of the commands
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := newRootCommand("kubectl-sluice", genericiooptions.NewTestIOStreamsDiscard())
+	lists, found := slices.Concat(asking, kubectls, machines, elsewhere), 0
+	for _, match := range regexp.MustCompile(`(?m)^### sluice ([a-z-]+)$`).FindAllStringSubmatch(string(reference), -1) {
+		word, in := match[1], 0
+		for _, other := range lists {
+			if other == word {
+				in++
+			}
+		}
+		if found += in; !isOther(root, word) { // it is kubectl's own
+			in++
+		}
+		if in != 1 {
+			t.Errorf("%s is in %d lists, want one", word, in)
+		}
+	}
+	if found != len(lists) {
+		t.Errorf("%d of the %d commands in %q are in the reference", found, len(lists), lists)
+	}
+	if !slices.Contains(asking, "top") {
+		t.Error("top does not ask the servers of the cluster")
 	}
 }
