@@ -196,6 +196,12 @@ func (v *validation) egressPorts(spec *v1alpha1.EgressPolicySpec) {
 		if v.portNumber(at+".port", port.Port) && slices.IndexFunc(ports, same) < i {
 			v.fail(at, "duplicate port: %d %s", port.Port, port.Protocol)
 		}
+		other := func(p v1alpha1.EgressPort) bool {
+			return p.Port == port.Port && takesPlainHTTP(p.Protocol) && speaksHTTP2(p.Protocol) != speaksHTTP2(port.Protocol)
+		}
+		if first := slices.IndexFunc(ports, other); takesPlainHTTP(port.Protocol) && first >= 0 && first < i {
+			v.fail(at+".protocol", "port %d is %s already (spec.to.ports[%d]): every request in the clear is taken there, and %s would never count", port.Port, ports[first].Protocol, first, port.Protocol)
+		}
 		v.idleTimeout(at+".idleTimeout", spec, &port)
 		v.upstream(at+".upstream", spec, &port)
 		switch port.Protocol {
