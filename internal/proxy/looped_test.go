@@ -160,6 +160,7 @@ func TestWhatALoopServesIsCountedAndListed(t *testing.T) {
 	shake().Close() // the server has proved itself
 	m.lastFlow()
 	open, down := m.workload.portion.up, m.workload.portion.down
+	until(t, "the first has left", func() bool { return down.Used() == 0 && open.Used() == 0 })
 	const many = 20
 	conns := make([]*tls.Conn, many)
 	for i := range conns {

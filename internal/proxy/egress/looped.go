@@ -72,6 +72,11 @@ func (s *looped) Decide(said []byte) (up int, ok bool) {
 	if !ok {
 		return -1, false
 	}
+	// Held before it is acted upon, so that rules which withdraw it meanwhile end it before
+	// a byte goes out.
+	if s.conn.Hold(allowed{chain}, d.Snapshot); s.conn.Ended() != nil {
+		return -1, false
+	}
 	open := s.way.kit.Upstream.Open
 	if !open.Try(1) {
 		return -1, false
@@ -185,6 +190,7 @@ func (s *looped) goOn(h loop.Handed) {
 		s.flow.Resume(s.ctx, up, h.Begun)
 	default:
 		s.conn.Hold(allowed{s.chain}, s.decision.Snapshot)
+		s.flow.Dialled(s.begun, 0) // the time until here counts, though another dial follows
 		s.onward(s.ctx, s.flow, &s.decision, s.buffer.Bytes(), s.seen, s.buffer.Release)
 	}
 }

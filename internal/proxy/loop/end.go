@@ -126,7 +126,7 @@ func (c *conn) lookIdle(now time.Time) {
 	if now.Before(c.idle.next) {
 		return
 	}
-	c.idle.next = c.idle.next.Add(c.idle.every)
+	c.idle.next = now.Add(c.idle.every) // a loop that stalled does not look the more often
 	if moved := c.Sent() + c.Received(); moved != c.idle.moved {
 		c.idle.moved, c.idle.still = moved, 0
 		return

@@ -99,7 +99,9 @@ func Start(config Config) (*Supervisor, error) {
 	if err := s.begin(s.receive); err != nil {
 		return nil, err
 	}
-	// One is always there, so that all others may fail to start.
+	// One is always there, so that all others may fail to start. Where the system refuses
+	// init a thread at all, as under a process limit that the command has used up, Go ends
+	// init, and with it the sandbox.
 	s.threads.Store(1)
 	if err := s.begin(s.serveFiles); err != nil {
 		return nil, err
