@@ -23,6 +23,22 @@ type Certificate struct {
 	Clients bool `json:"clients,omitempty"`
 }
 
+// Proves reports whether who was shown the certificate has proved what a rule's Clients asks for.
+func (c Certificate) Proves(clients string) bool {
+	namespace, secret, _ := strings.Cut(clients, "/")
+	return clients == "" || c.Clients && c.Namespace == namespace && c.Secret == secret
+}
+
+// Covers reports whether a certificate for hosts is shown to all that a rule of the host leads;
+// "" is every host.
+func Covers(hosts []string, host string) bool {
+	if host == "" {
+		return false
+	}
+	_, suffix, _ := strings.Cut(host, ".")
+	return slices.Contains(hosts, host) || slices.Contains(hosts, "*."+suffix)
+}
+
 // Shown is for which hosts a certificate is shown; none: for the names that it holds.
 type Shown struct {
 	ID          string      `json:"id"` // of the object

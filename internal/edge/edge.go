@@ -48,6 +48,9 @@ type Rule struct {
 	To      uint16     `json:"to"`             // port of the service
 	// Redirect says that what comes in without TLS is sent to the same address with it.
 	Redirect bool `json:"redirect,omitempty"`
+	// Clients is the secret of Certificate, as NAMESPACE/SECRET, by which the client must have
+	// proved itself; "": it need not.
+	Clients string `json:"clients,omitempty"`
 }
 
 // Rules is all of an ingress.

@@ -29,6 +29,7 @@ const (
 	NoRoute          Reason = "no-route"
 	NoCertificate    Reason = "no-certificate"
 	Misdirected      Reason = "misdirected-request"
+	NoClientProof    Reason = "client-certificate"
 
 	// ObligationUnknown: a proxy that is older than the rules does not know what one asks for.
 	ObligationUnknown Reason = "obligation-unknown"
@@ -125,6 +126,7 @@ var table = [...]facts{
 	{NoRoute, ByRule, 404, "The ingress has no rule for this host and path."},
 	{NoCertificate, ByRule, 403, "The ingress has no certificate for the name that the TLS handshake asks for."},
 	{Misdirected, ByRule, 421, "The request is for another host than the TLS handshake of its connection."},
+	{NoClientProof, ByRule, 403, "The rule of the ingress asks for a client certificate, and the connection proved none to it."},
 	{ObligationUnknown, ByRule, 403, "The rule that allows this asks for something that this proxy does not support yet."},
 
 	{NoSuchName, NotReached, 502, "DNS says that the name does not exist."},

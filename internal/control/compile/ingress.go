@@ -65,7 +65,28 @@ func compileIngressRule(id, namespace string, spec *istio.IngressRuleSpec, annot
 		}
 		out.shown = append(out.shown, shown)
 	}
-	return out, nil
+	return out, out.askClients(annotations)
+}
+
+// askClients has each rule of an object that asks for client certificates ask for them, whatever
+// listener or certificate a request comes by.
+func (c *compiledIngress) askClients(annotations map[string]string) error {
+	if annotations[networking.ClientsAnnotation] != networking.Required {
+		return nil
+	}
+	if c.fallback != nil {
+		return errors.New("a defaultBackend is for every host: no client certificate can be asked for")
+	}
+	for i := range c.entries {
+		rule := &c.entries[i].rule
+		at := slices.IndexFunc(c.shown, func(s edge.Shown) bool { return edge.Covers(s.Hosts, rule.Host) })
+		if at < 0 {
+			return fmt.Errorf("a rule is for host %q, which is shown none of its certificates: no client certificate can be asked for", cmp.Or(rule.Host, "*"))
+		}
+		of := c.shown[at].Certificate
+		rule.Clients = of.Namespace + "/" + of.Secret
+	}
+	return nil
 }
 
 // certificateOf is a certificate that an object names.
@@ -169,7 +190,7 @@ func compileIngress(id, namespace string, spec *networking.IngressSpec, annotati
 			out.entries = append(out.entries, one)
 		}
 	}
-	return out, nil
+	return out, out.askClients(annotations)
 }
 
 // setPath fills the path of an Ingress.

@@ -77,7 +77,7 @@ func aboutOf(conn *gate.Conn) carry.About {
 func (w *Way) requestsOf(conn *gate.Conn, about carry.About, at edge.Listener, of *shown, appended []exchange.Field) *requests {
 	r := &requests{way: w, at: at}
 	if of != nil {
-		r.shown = &shown{certificate: of.certificate, leaf: of.leaf} // requests side by side ask each their own
+		r.shown = &shown{certificate: of.certificate, loaded: of.loaded} // requests side by side ask each their own
 	}
 	r.Init(w.mesh, conn, about)
 	r.Edge = true
@@ -127,12 +127,16 @@ func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	d := r.way.decide(s, r.at, host.Name, x.Path)
 	if d.rule != nil {
 		r.Enter(d.rule.ID)
+		redirects := d.rule.Redirect && !r.at.TLS && !host.IsZero()
+		if !redirects && !r.proved(d.rule) {
+			return r.Fail(refusal.New(refusal.NoClientProof, ""))
+		}
 	}
 	if d.why != nil {
 		return r.Fail(d.why)
 	}
 	r.hold(s, d.rule)
-	if d.rule != nil && d.rule.Redirect && !r.at.TLS && !host.IsZero() {
+	if d.rule != nil && d.rule.Redirect && !r.at.TLS {
 		return r.redirect(x, host)
 	}
 	r.respell(x, host)

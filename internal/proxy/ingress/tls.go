@@ -3,7 +3,6 @@ package ingress
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -25,7 +24,7 @@ import (
 // shown is the certificate that a connection was shown.
 type shown struct {
 	certificate edge.Certificate
-	leaf        *x509.Certificate
+	loaded      *loaded
 
 	// The host that was asked for last, by which snapshot, and whether it may be.
 	host   names.Host
@@ -146,7 +145,7 @@ func (w *Way) certificateFor(conn *gate.Conn, asked string) (*shown, *tls.Config
 			err = known.leaf.VerifyHostname(called)
 		}
 		if err == nil {
-			return &shown{certificate: of, leaf: known.leaf}, known.config, nil
+			return &shown{certificate: of, loaded: known}, known.config, nil
 		}
 		failed = errors.Join(failed, err)
 	}
@@ -167,7 +166,13 @@ func (c *shown) isFor(s *snapshot.Snapshot, host names.Host) bool {
 	if of, ok := s.Ingress.CertificateOf(host.Name); ok {
 		return of == c.certificate
 	}
-	return !host.IsZero() && slices.Contains(s.Ingress.Open(), c.certificate) && c.leaf.VerifyHostname(host.String()) == nil
+	return !host.IsZero() && slices.Contains(s.Ingress.Open(), c.certificate) && c.loaded.leaf.VerifyHostname(host.String()) == nil
+}
+
+// proved reports whether the client has proved what the rule asks for: by this connection's
+// handshake, and by none other's.
+func (r *requests) proved(rule *edge.Rule) bool {
+	return rule.Clients == "" || r.shown != nil && r.shown.certificate.Proves(rule.Clients)
 }
 
 // redirect sends the client of a request without TLS to the same address with it.
