@@ -76,3 +76,11 @@ func state(fd uintptr) uint8 {
 	}
 	return info[0]
 }
+
+// Resets says whether closing the connection resets it: SetLinger(0) was called.
+func Resets(fd uintptr) bool {
+	var linger syscall.Linger
+	size := uint32(unsafe.Sizeof(linger))
+	_, _, e := syscall.RawSyscall6(syscall.SYS_GETSOCKOPT, fd, syscall.SOL_SOCKET, syscall.SO_LINGER, uintptr(unsafe.Pointer(&linger)), uintptr(unsafe.Pointer(&size)), 0)
+	return e == 0 && linger.Onoff != 0 && linger.Linger == 0
+}

@@ -96,3 +96,15 @@ func TestGoneIsAPeerThatWasReset(t *testing.T) {
 	far.Close()
 	eventually(t, "a reset peer is gone", func() bool { return Gone(fd) })
 }
+
+func TestResetsIsAConnectionThatLingersForNothing(t *testing.T) {
+	fd, near, _ := pair(t)
+	for _, x := range []struct {
+		linger int
+		want   bool
+	}{{0, true}, {1, false}, {-1, false}} {
+		if near.SetLinger(x.linger); Resets(fd) != x.want {
+			t.Errorf("SetLinger(%d): not %v", x.linger, x.want)
+		}
+	}
+}

@@ -120,13 +120,18 @@ func (c *Conn) HalfClose() error { return c.CloseWrite() }
 
 // notify sends the close_notify of TLS, if there is room for that in the socket's buffer:
 // nobody waits for it, nor for a write that a peer does not take. From then on nothing is sent.
+// A connection that is to be reset ends without one: what it carried last is not whole, and to
+// a client a close_notify says that it is.
 func (c *Conn) notify() {
 	u := c.under
+	var resets bool
+	u.raw.Control(func(fd uintptr) { resets = rawio.Resets(fd) })
 	u.mu.Lock()
 	again, writing := u.collects, u.writing > 0
 	u.collects = !writing || again
+	u.dropped = u.dropped || resets
 	u.mu.Unlock()
-	if again || writing {
+	if again || writing || resets {
 		return
 	}
 	err := c.Conn.CloseWrite() // whoever has its lock is about to write, which waits no more

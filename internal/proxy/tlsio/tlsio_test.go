@@ -107,6 +107,33 @@ func TestTheEndIsSaidInTLSAndNothingIsSentAfterIt(t *testing.T) {
 	c.Close()
 }
 
+// What broke off must not look whole: an answer may end with its connection.
+func TestAConnectionThatIsResetIsNotSaidToHaveEnded(t *testing.T) {
+	for name, x := range map[string]struct {
+		end   func(*Conn) error
+		fails bool
+	}{"Close": {(*Conn).Close, true}, "CloseWrite": {(*Conn).CloseWrite, false}} {
+		c, client, raw := pair(t)
+		if _, err := c.Write([]byte("half")); err != nil {
+			t.Fatal(err)
+		}
+		raw.SetDeadline(time.Now().Add(patience))
+		if _, err := io.ReadFull(client, make([]byte, 4)); err != nil { // a reset may take what was sent with it
+			t.Fatal(err)
+		}
+		c.SetLinger(0)
+		if err := x.end(c); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := raw.Read(make([]byte, 100)); n > 0 || errors.Is(err, syscall.ECONNRESET) != x.fails {
+			t.Errorf("%s: the client got %d bytes more, %v", name, n, err)
+		}
+		if n, err := c.Conn.NetConn().Write([]byte("more")); err == nil {
+			t.Errorf("%s: then %d bytes are taken to be sent", name, n)
+		}
+	}
+}
+
 // What is there is read without waiting, a record that has come in part too; its rest is read
 // when it comes.
 func TestWhatIsThereIsReadWithoutWaiting(t *testing.T) {
