@@ -30,7 +30,7 @@ type Conn struct {
 	n        int
 	err      error
 
-	exchanges int // that ended whole, and were given back
+	exchanges int // that ended whole, and after which it was given back or kept
 	reused    bool
 	idleSince time.Duration // on the pool's clock
 	place     int           // index in pool.all

@@ -1,13 +1,18 @@
 package upstream
 
-import "time"
+import (
+	"time"
+
+	"sluice.dev/sluice/internal/proxy/share"
+)
 
 // Keep implements exchange.Stream.
 func (c *Conn) Keep() {
 	c.setBlocking(false)
 	p := c.pool
 	p.mu.Lock()
-	if p.closed.Load() || c.aborted.Load() {
+	c.exchanges++
+	if p.closed.Load() || c.aborted.Load() || c.exchanges == p.config.MaxExchanges {
 		p.mu.Unlock()
 		c.close()
 		return
@@ -16,6 +21,9 @@ func (c *Conn) Keep() {
 	p.kept++
 	p.startSweeper()
 	p.mu.Unlock()
+	// It is its keeper's alone, and cannot be handed on: but it is idle, as one that was put, and
+	// makes way for who waits.
+	p.wanted(func(*share.Member) bool { return !p.CloseLongestIdle() })
 }
 
 // Again implements exchange.Stream.

@@ -5,6 +5,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"sluice.dev/sluice/internal/proxy/share"
 )
 
 func TestAKeptConnectionIsItsKeepersAlone(t *testing.T) {
@@ -97,4 +99,50 @@ func TestAKeptConnectionThatIsNotUsedIsReclaimed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A connection that is kept is idle as one that was put: it does not keep others waiting for as
+// long as its keeper likes.
+func TestAKeptConnectionMakesWayForWhoWaitsAlready(t *testing.T) {
+	a, b, of := circuitOf(t, 1, Config{Dial: dialTo(server(t, echo))})
+	workloads, open := poolsOf(t, 1, 2)
+	for name, x := range map[string]struct {
+		keeps, waits *Pool
+		of           *share.Member
+	}{
+		"for the same pool":       {a, a, of.connections},
+		"for another pool":        {a, b, of.connections},
+		"of the workload's":       {workloads[0], workloads[0], open},
+		"of the workload's, else": {workloads[0], workloads[1], open},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := mustDial(t, x.keeps)
+			other := waiting(t, t.Context(), x.waits, x.of)
+			c.Keep()
+			select {
+			case d := <-other:
+				if d.err != nil || d.conn == c || c.Again() || x.of.Used() != 1 {
+					t.Errorf("%v, or its keeper has it still, or %d are counted", d.err, x.of.Used())
+				}
+				d.conn.Release(false)
+			case <-time.After(patience):
+				t.Fatal("it waits for as long as the connection is kept")
+			}
+			c.Release(false) // as its keeper may
+		})
+	}
+}
+
+func TestAKeptConnectionEndsAfterSoManyExchangesToo(t *testing.T) {
+	p := newPool(t, Config{Dial: dialTo(server(t, echo)), MaxExchanges: 2})
+	c := mustDial(t, p)
+	c.Keep()
+	if !c.Again() {
+		t.Fatal("it ends after one")
+	}
+	c.Keep()
+	if c.Again() || p.Stats() != (Stats{}) {
+		t.Errorf("it is used a third time: %+v", p.Stats())
+	}
+	c.Release(false)
 }
