@@ -73,8 +73,8 @@ func (b *Breaker) Closed() { b.connections.Give(1) }
 // Wait counts a request that waits for a connection; where as many wait as may, it is refused.
 // Waited ends the counting.
 func (b *Breaker) Wait() *refusal.Error {
-	if l := b.policy.Load().Limits; !under(&b.pending, l.Pending) {
-		return b.refuse("%d connections are open (maxConnections), and %d requests wait for one (httpMaxPendingRequests)", l.Connections, l.Pending)
+	if most := b.policy.Load().Limits.Pending; !under(&b.pending, most) { // for one to end, or to open
+		return b.refuse("%d requests wait for a connection (httpMaxPendingRequests)", most)
 	}
 	return nil
 }

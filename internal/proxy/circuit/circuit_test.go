@@ -56,7 +56,7 @@ func TestWhatIsBeyondABoundIsRefusedWithPolicyAndBound(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := b.Wait(); err == nil || err.Reason != refusal.CircuitBreaker || !strings.Contains(err.Error(), "2 requests wait for one (httpMaxPendingRequests)") {
+	if err := b.Wait(); err == nil || err.Reason != refusal.CircuitBreaker || !strings.HasSuffix(err.Error(), "to reviews.default.svc.cluster.local: 2 requests wait for a connection (httpMaxPendingRequests)") {
 		t.Errorf("%v", err)
 	}
 	if err := b.InVain(share.ErrWait); err.Reason != refusal.CircuitBreaker || !errors.Is(err, share.ErrWait) ||
