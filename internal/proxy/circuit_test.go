@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -184,4 +185,34 @@ func TestConnectionsToAHostOutsideAreBounded(t *testing.T) {
 	third := m.dial("db.example.com", 5432)
 	fmt.Fprint(third, "hello")
 	soon(t, "one after the first has ended", begun)
+}
+
+// A copy of a request is a request to whoever gets it: beyond a service's limit it is not sent,
+// and the request that it is of goes on.
+func TestCopiesOfRequestsToAServiceAreBounded(t *testing.T) {
+	m := newMesh(t, newFakeNet(t))
+	begun, answer := make(chan string, 9), make(chan string)
+	m.service("details", tellHead)
+	m.service("shadowed", serving(func(r *http.Request, _ string) string {
+		begun <- r.URL.Path
+		return <-answer
+	}))
+	m.routed(nil, toDetails+"|mirror: {name: shadowed}")
+	m.object(strings.ReplaceAll(limited, "details", "shadowed"))
+	m.allow()
+	sends(t, m.dial(toDetails, 9080), get(toDetails, "/1"))
+	soon(t, "the first copy", begun)
+	if resp, _ := sends(t, m.dial(toDetails, 9080), get(toDetails, "/2")); resp.StatusCode != 200 {
+		t.Errorf("the request whose copy is refused: %s", resp.Status)
+	}
+	m.flowOf("the second copy", func(r *record.Record) bool {
+		return r.Reason == "circuit-breaker" && strings.Contains(r.Detail, "no more through to shadowed.")
+	})
+	answer <- "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+	m.flowOf("the first copy", func(r *record.Record) bool {
+		return strings.HasPrefix(r.Host, "details") && strings.Contains(r.Host, "-shadow") && r.Status == 200
+	})
+	if len(begun) > 0 {
+		t.Errorf("%d copies more reach the service", len(begun))
+	}
 }

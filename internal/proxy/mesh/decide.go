@@ -110,12 +110,13 @@ func (w *Way) choose(d *Decision, to Target) {
 		d.Why = refusal.New(noEndpoint, fmt.Sprintf("%s leads to %s, outside the mesh: that is for HTTP requests alone", d.Rule, chosen.Host))
 		return
 	}
-	w.pick(d, &chosen, to.Instance, to.Port, nil)
+	w.pick(d, &chosen, to.Instance, to.Port, false, nil)
 }
 
-// pick lets an endpoint of what was drawn take its turn, or the policy pick one: by key, of a
-// request. Of an instance that is asked for it takes that one.
-func (w *Way) pick(d *Decision, chosen *route.Destination, instance string, port uint16, key *key) {
+// pick lets an endpoint of what was drawn take its turn, or the policy pick one: by key, where
+// there is one. A request is counted as one, and a connection is not. Of an instance that is
+// asked for it takes that one.
+func (w *Way) pick(d *Decision, chosen *route.Destination, instance string, port uint16, request bool, key *key) {
 	f, turn := w.turn(setKey{chosen.Service, port, chosen.Set, instance}, d.Snapshot.Endpoints(chosen.Service), chosen)
 	if len(f.fit) == 0 {
 		d.Why = refusal.New(noEndpoint, fmt.Sprintf("no healthy upstream: no endpoint%s of %s%s serves port %d", instanceText(instance), chosen.Service, labelsText(chosen.Labels), port))
@@ -124,7 +125,7 @@ func (w *Way) pick(d *Decision, chosen *route.Destination, instance string, port
 	d.fit = f.fit
 	if f.governed != nil {
 		var refused *refusal.Error
-		if d.Endpoint, d.hold, refused = f.governed.first(turn, key); refused != nil {
+		if d.Endpoint, d.hold, refused = f.governed.first(turn, request, key); refused != nil {
 			d.Why = refused
 			return
 		}

@@ -113,8 +113,8 @@ func outlived(key poolKey, s *snapshot.Snapshot) bool {
 
 // first lets the policy pick an endpoint for a call, a request or a connection; nil where none is
 // ready. The error is that of a request beyond the limits.
-func (g *governed) first(turn uint64, key *key) (e *wire.Endpoint, h hold, refused *refusal.Error) {
-	if h.of = g; key != nil && g.breaker != nil {
+func (g *governed) first(turn uint64, request bool, key *key) (e *wire.Endpoint, h hold, refused *refusal.Error) {
+	if h.of = g; request && g.breaker != nil {
 		if refused = g.breaker.Request(); refused != nil {
 			return nil, hold{}, refused
 		}

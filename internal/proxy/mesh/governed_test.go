@@ -128,7 +128,7 @@ func TestAPolicyHoldsForExactlyItsLabels(t *testing.T) {
 // draw draws where a request goes by its plan, and lets an endpoint be picked by key.
 func draw(w *Way, d *Decision, k *key) {
 	chosen := d.Plan.Draw(0)
-	w.pick(d, &chosen, "", 9080, k)
+	w.pick(d, &chosen, "", 9080, true, k)
 }
 
 func TestRequestsOfOneValueStayWithTheirEndpointWhileOthersComeAndGo(t *testing.T) {

@@ -40,7 +40,7 @@ func (l *led) Lead(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, t
 			d.Versions = upstream.HTTP2
 		}
 		l.key.fields = x
-		l.way.pick(&d, &to, "", port, &l.key)
+		l.way.pick(&d, &to, "", port, true, &l.key)
 	}
 	if len(x.Bound) > 0 {
 		l.way.stay(&d, Target{Service: to.Service, Port: port}, x.Bound)
@@ -88,7 +88,8 @@ func (l *led) Copy(out exchange.Message, c follow.Copy) {
 		return
 	}
 	d.Versions = versionsOf(spokenOn(s, c.To.Service, c.Port), c.PriorKnowledge)
-	if w.pick(&d, &c.To, "", c.Port, nil); d.Why != nil {
+	if w.pick(&d, &c.To, "", c.Port, true, nil); d.Why != nil {
+		d.hold.release() // it may be counted, though no endpoint is ready
 		record.Close(0, d.Why)
 		return
 	}

@@ -92,7 +92,7 @@ func (r *Requests) route(s *snapshot.Snapshot, x *exchange.Request, to Target, d
 		}
 		r.hold(s, to.Service, r.Beside)
 		r.key.fields = x
-		r.way.pick(&d, &chosen, to.Instance, to.Port, &r.key)
+		r.way.pick(&d, &chosen, to.Instance, to.Port, true, &r.key)
 	}
 	if len(x.Bound) > 0 && to.Instance == "" {
 		r.way.stay(&d, to, x.Bound)
