@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/control/inspect"
+	"sluice.dev/sluice/internal/pause"
 	"sluice.dev/sluice/internal/record"
 )
 
@@ -22,6 +23,9 @@ const (
 	maxLine = 1 << 20
 	// lookAgain is how often it is looked which servers there are, while flows are followed.
 	lookAgain = 5 * time.Second
+	// shortest is after which time a server is followed again that ended; it doubles with each end
+	// that comes early, up to lookAgain.
+	shortest = time.Second
 )
 
 // flow is one line of a server.
@@ -92,14 +96,15 @@ func (h *Handler) past(ctx context.Context, w http.ResponseWriter, query url.Val
 type followers struct {
 	h     *Handler
 	query url.Values
-	ended chan string // a server that is not followed any more
+	ended chan struct{} // has space for one: it is to be looked which servers there are
 
 	mu       sync.Mutex // of what is below
 	w        http.ResponseWriter
-	seen     *record.Seen    // a proxy that changes its server tells the other one its last ones again
-	on       map[string]bool // who is followed
-	reported map[string]bool // of whom it was said that it does not answer
-	err      error           // of w: who asked is gone
+	seen     *record.Seen             // a proxy that changes its server tells the other one its last ones again
+	on       map[string]bool          // who is followed
+	pauses   map[string]time.Duration // before who ended early is followed again
+	reported map[string]bool          // of whom it was said that it does not answer
+	err      error                    // of w: who asked is gone
 }
 
 // follow hands on the past flows in order, then each new one. Servers that come later are
@@ -122,7 +127,7 @@ func (h *Handler) follow(w http.ResponseWriter, r *http.Request, servers []Serve
 		}
 	}
 	_ = http.NewResponseController(w).Flush()
-	f := &followers{h: h, query: query, ended: make(chan string, maxServers), w: w, seen: before, on: make(map[string]bool), reported: make(map[string]bool)}
+	f := &followers{h: h, query: query, ended: make(chan struct{}, 1), w: w, seen: before, on: make(map[string]bool), pauses: make(map[string]time.Duration), reported: make(map[string]bool)}
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
@@ -131,17 +136,13 @@ func (h *Handler) follow(w http.ResponseWriter, r *http.Request, servers []Serve
 	for {
 		for _, server := range servers[:min(len(servers), maxServers)] {
 			if f.start(server.Name) {
-				running.Go(func() {
-					f.report(ctx, server.Name, f.one(ctx, server))
-					f.stop(server.Name)
-				})
+				running.Go(func() { f.run(ctx, server) })
 			}
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-f.ended:
-			// Its proxies go to another one, which may have come meanwhile.
 		case <-tick.C:
 		}
 		if f.gone() {
@@ -165,13 +166,46 @@ func (f *followers) start(server string) bool {
 	return true
 }
 
-func (f *followers) stop(server string) {
+// run follows one server to its end, and lets it be followed again after a pause.
+func (f *followers) run(ctx context.Context, server Server) {
+	began := time.Now()
+	answered, err := f.one(ctx, server)
+	f.report(ctx, server.Name, err)
+	wait, first := f.pause(server.Name, time.Since(began))
+	if answered && first || f.gone() {
+		f.look() // its proxies go to another one, which may have come meanwhile
+	}
+	if pause.For(ctx, wait) != nil {
+		return
+	}
 	f.mu.Lock()
-	delete(f.on, server)
+	delete(f.on, server.Name)
 	f.mu.Unlock()
+	f.look()
+}
+
+// pause is how long a server that was followed for a time is not; first says that the end before
+// was long ago.
+func (f *followers) pause(server string, followed time.Duration) (wait time.Duration, first bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.pauses[server]
+	if followed >= f.h.again {
+		before = 0
+	}
+	if len(f.pauses) >= 2*maxServers { // of many that are gone
+		clear(f.pauses)
+	}
+	wait = min(max(2*before, shortest), f.h.again)
+	f.pauses[server] = wait
+	return wait, before == 0
+}
+
+// look has it looked which servers there are.
+func (f *followers) look() {
 	select {
-	case f.ended <- server:
-	default: // it is looked again anyhow
+	case f.ended <- struct{}{}:
+	default: // it will be
 	}
 }
 
@@ -195,14 +229,14 @@ func (f *followers) report(ctx context.Context, server string, err error) {
 
 // one follows one server to its end. One that answered and ends is not missing: its proxies go
 // to another, which is followed.
-func (f *followers) one(ctx context.Context, server Server) error {
+func (f *followers) one(ctx context.Context, server Server) (answered bool, err error) {
 	response, err := ask(ctx, server, inspect.FlowsPath, f.query)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("it answers %d", response.StatusCode)
+		return false, fmt.Errorf("it answers %d", response.StatusCode)
 	}
 	f.report(ctx, server.Name, nil)
 	lines := bufio.NewScanner(response.Body)
@@ -210,13 +244,13 @@ func (f *followers) one(ctx context.Context, server Server) error {
 	for lines.Scan() {
 		one, err := readFlow(lines.Bytes())
 		if err != nil {
-			return err
+			return true, err
 		}
 		if !f.emit(one) {
-			return nil
+			return true, nil
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // emit hands a flow on; false where nobody takes it.

@@ -12,7 +12,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sluice.dev/sluice/internal/control/inspect"
@@ -264,5 +266,55 @@ func TestWhoFollowsFlowsGetsThoseOfAServerThatComesLaterAndNoneTwice(t *testing.
 	}
 	if said := c.said(); len(said) > 0 {
 		t.Errorf("a server that is replaced is said to be missing: %q", said)
+	}
+}
+
+// asked is a server in memory: what it answers who follows it, and how often it was followed.
+type asked struct {
+	follow   func() (*http.Response, error)
+	followed atomic.Int32
+}
+
+func (a *asked) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Query().Get("follow") == "" {
+		return saying(strings.NewReader("")), nil
+	}
+	a.followed.Add(1)
+	return a.follow()
+}
+
+// saying is an answer.
+func saying(body io.Reader) *http.Response {
+	return &http.Response{StatusCode: http.StatusOK, Header: make(http.Header), Body: io.NopCloser(body)}
+}
+
+// followed follows a cluster for a time of the bubble.
+func (c *cluster) followed(t *testing.T, lists *atomic.Int32, during time.Duration) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), during)
+	defer cancel()
+	w := httptest.NewRecorder()
+	servers := func(ctx context.Context) ([]Server, error) { lists.Add(1); return c.list(ctx) }
+	New(Config{Servers: servers, Missing: c.miss}).ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, inspect.FlowsPath+"?follow=1", nil))
+	return w.Body.String()
+}
+
+func TestAServerThatEndsAtOnceIsFollowedAgainMoreAndMoreSeldom(t *testing.T) {
+	for what, follow := range map[string]func() (*http.Response, error){
+		"is not reached": func() (*http.Response, error) { return nil, errors.New("no way there") },
+		"ends at once":   func() (*http.Response, error) { return saying(strings.NewReader("")), nil },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			one := &asked{follow: follow}
+			c, lists := &cluster{servers: []Server{{"one", one}}}, new(atomic.Int32)
+			c.followed(t, lists, time.Minute-time.Millisecond)
+			// After 0, 1, 3, 7, 12, 17, ... 57 seconds; it is looked as often again by the clock.
+			if got := one.followed.Load(); got != 14 {
+				t.Errorf("a server that %s is followed %d times in a minute, want 14", what, got)
+			}
+			if got := lists.Load(); got > 30 {
+				t.Errorf("of a server that %s: it is looked %d times in a minute which there are", what, got)
+			}
+		})
 	}
 }
