@@ -250,7 +250,7 @@ func (f *followers) one(ctx context.Context, server Server) (answered bool, err 
 			return true, nil
 		}
 	}
-	return true, nil
+	return true, lines.Err() // nil where the server ended it, else why the way broke
 }
 
 // emit hands a flow on; false where nobody takes it.

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -314,6 +315,27 @@ func TestAServerThatEndsAtOnceIsFollowedAgainMoreAndMoreSeldom(t *testing.T) {
 			}
 			if got := lists.Load(); got > 30 {
 				t.Errorf("of a server that %s: it is looked %d times in a minute which there are", what, got)
+			}
+		})
+	}
+}
+
+func TestAWayToAServerThatBreaksIsSaidAndAServerThatEndsIsNot(t *testing.T) {
+	for what, each := range map[string]struct {
+		body func() io.Reader
+		want []string
+	}{
+		"breaks": {func() io.Reader {
+			return io.MultiReader(strings.NewReader(line(t, 1, 10)), iotest.ErrReader(errors.New("lost connection to pod")))
+		}, []string{"one: lost connection to pod"}},
+		"ends": {func() io.Reader { return strings.NewReader(line(t, 1, 10)) }, nil},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			one := &asked{follow: func() (*http.Response, error) { return saying(each.body()), nil }}
+			c := &cluster{servers: []Server{{"one", one}}}
+			got := c.followed(t, new(atomic.Int32), 900*time.Millisecond)
+			if said := c.said(); !slices.Equal(said, each.want) || got != line(t, 1, 10) {
+				t.Errorf("of a way that %s is said %q, want %q; the flows are %s", what, said, each.want, got)
 			}
 		})
 	}
