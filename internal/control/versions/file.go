@@ -188,26 +188,30 @@ func (s *Store) rebuild(l *versionLine, before *version, loose map[wire.Hash]*pa
 	return v
 }
 
-// append writes a version and its new parts, where there are any, and what a workload is,
-// where that is new. writing is held.
-func (s *Store) append(v *version, fresh []*part, news bool, workload *wire.Workload, now time.Time) {
+// append writes a version and its new parts, where there is one. writing is held.
+func (s *Store) append(v *version, fresh []*part) {
+	if s.file == nil || v == nil {
+		return
+	}
+	var b bytes.Buffer
+	for _, p := range fresh {
+		encode(&b, &line{Part: &partLine{p.name, p.hash, p.packed}})
+	}
+	encode(&b, &line{Version: differing(v, s.last)})
+	s.last = v
+	s.write(b.Bytes(), true)
+}
+
+// appendRan writes what workloads are. writing is held.
+func (s *Store) appendRan(news []*ran) {
 	if s.file == nil {
 		return
 	}
 	var b bytes.Buffer
-	if v != nil {
-		for _, p := range fresh {
-			encode(&b, &line{Part: &partLine{p.name, p.hash, p.packed}})
-		}
-		encode(&b, &line{Version: differing(v, s.last)})
-		s.last = v
-		s.write(b.Bytes(), true)
-		b.Reset()
+	for _, r := range news {
+		encode(&b, &line{Ran: &ranLine{r.workload, r.seen}})
 	}
-	if news {
-		encode(&b, &line{Ran: &ranLine{*workload, now}})
-		s.write(b.Bytes(), false)
-	}
+	s.write(b.Bytes(), false)
 }
 
 // noteUse writes what was in force now, once an hour for each version. writing is held.

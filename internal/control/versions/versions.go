@@ -31,8 +31,9 @@ const (
 	MaxBytes = 48 << 20
 	// MaxWorkloads bounds the workloads of which is known what they were.
 	MaxWorkloads = 10_000
-	// maxWaiting bounds the versions that wait until they are compressed.
-	maxWaiting = 256
+	// maxWaiting bounds the versions that wait until they are compressed, in bytes of their parts,
+	// each once. There are at most MaxVersions of them, and of MaxWorkloads workloads.
+	maxWaiting = 64 << 20
 )
 
 // lookEvery is the time after which is noted what is in force.
@@ -65,8 +66,9 @@ type Store struct {
 	decoder wire.Decoder
 	opening sync.Mutex // held by who makes a snapshot: of many who ask one at a time
 
-	queue   sync.Mutex // of waiting alone, so that nobody who gives waits
-	waiting []sent     // until they are in versions
+	queue   sync.Mutex // of what waits alone, so that nobody who gives waits
+	waiting *given     // until it is taken
+	taken   *given     // until it is in versions
 	dropped bool       // something did not find a place in waiting, and that was logged
 
 	mu       sync.Mutex // may be taken with writing or opening held, and with it queue
@@ -87,11 +89,48 @@ type Store struct {
 	begun   bool // what a former process kept was read
 }
 
-// sent is a version that a workload is sent.
+// given is what workloads were sent, each version and each workload once: a thousand that are
+// sent the same in a row wait as one version.
+type given struct {
+	versions  map[string]sent
+	order     []string // of the versions, the first first
+	parts     map[wire.Hash]struct{}
+	bytes     int
+	workloads map[string]wire.Workload // by instance
+}
+
+func newGiven() *given {
+	return &given{versions: make(map[string]sent), parts: make(map[wire.Hash]struct{}), workloads: make(map[string]wire.Workload)}
+}
+
+// sent is a version that workloads are sent.
 type sent struct {
-	index    wire.Index
-	parts    []*wire.Part
-	workload wire.Workload
+	index wire.Index
+	parts []*wire.Part
+}
+
+// add notes what a workload is sent; false where something of it finds no place.
+func (g *given) add(index *wire.Index, parts []*wire.Part, workload *wire.Workload, most *limits) bool {
+	_, there := g.workloads[workload.Instance]
+	fits := there || len(g.workloads) < most.workloads
+	if fits {
+		g.workloads[workload.Instance] = *workload
+	}
+	if _, there := g.versions[index.Version]; there {
+		return fits
+	}
+	if len(g.versions) >= most.versions || g.bytes >= most.waiting {
+		return false
+	}
+	g.versions[index.Version] = sent{*index, parts}
+	g.order = append(g.order, index.Version)
+	for _, p := range parts {
+		if _, there := g.parts[p.Hash]; !there {
+			g.parts[p.Hash] = struct{}{}
+			g.bytes += len(p.Bytes)
+		}
+	}
+	return fits
 }
 
 // version is one that is kept.
@@ -123,23 +162,20 @@ const partCost = 16
 // New returns a Store that keeps nothing until it runs.
 func New(config Config) *Store {
 	return &Store{
-		config: config, limits: limits{MaxVersions, MaxBytes, MaxWorkloads, maxWaiting, maxFile / 2}, wake: make(chan struct{}, 1),
+		config: config, limits: limits{MaxVersions, MaxBytes, MaxWorkloads, maxWaiting, maxFile / 2}, wake: make(chan struct{}, 1), waiting: newGiven(),
 		versions: make(map[string]*version), parts: make(map[wire.Hash]*part), ran: make(map[string]*ran),
 	}
 }
 
 // Keep takes what a workload is sent. It returns at once.
 func (s *Store) Keep(index *wire.Index, parts []*wire.Part, workload wire.Workload) {
+	workload = of(&workload)
 	s.queue.Lock()
 	defer s.queue.Unlock()
-	if len(s.waiting) >= s.limits.waiting {
-		if !s.dropped {
-			s.config.Log.Warn("versions follow each other too fast for all to be kept", "waiting", len(s.waiting))
-		}
+	if !s.waiting.add(index, parts, &workload, &s.limits) && !s.dropped {
+		s.config.Log.Warn("versions follow each other too fast for all to be kept", "waiting", len(s.waiting.versions), "workloads", len(s.waiting.workloads))
 		s.dropped = true
-		return
 	}
-	s.waiting = append(s.waiting, sent{*index, parts, workload})
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -174,19 +210,22 @@ func (s *Store) take() {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.queue.Lock()
-	waiting := slices.Clone(s.waiting)
+	taken := s.waiting
+	s.waiting, s.taken = newGiven(), taken // who asks finds them all the time
 	s.dropped = false
 	s.queue.Unlock()
 	now := s.config.Now()
-	for i := range waiting {
-		if err := s.add(&waiting[i], now); err != nil {
-			s.config.Log.Warn("a version is not kept", "version", waiting[i].index.Version, "error", err)
+	for _, name := range taken.order {
+		one := taken.versions[name]
+		if err := s.add(&one, now); err != nil {
+			s.config.Log.Warn("a version is not kept", "version", name, "error", err)
 		}
 	}
+	s.note(taken.workloads, now)
 	s.prune(now, false)
 	s.queue.Lock()
 	defer s.queue.Unlock()
-	s.waiting = slices.Delete(s.waiting, 0, len(waiting)) // only now: who asks finds them all the time
+	s.taken = nil
 }
 
 // look notes what is in force, forgets what no longer was for long, and tries again to
@@ -241,10 +280,6 @@ func (s *Store) add(one *sent, now time.Time) error {
 		}
 	}
 	s.mu.Lock()
-	workload := of(&one.workload)
-	before := s.ran[workload.Instance]
-	news := before == nil || before.workload.ClassKey() != workload.ClassKey()
-	s.ran[workload.Instance] = &ran{workload, now}
 	var v *version
 	var fresh []*part
 	if known == nil {
@@ -262,8 +297,22 @@ func (s *Store) add(one *sent, now time.Time) error {
 		s.versions[v.name] = v
 	}
 	s.mu.Unlock()
-	s.append(v, fresh, news, &workload, now)
+	s.append(v, fresh)
 	return nil
+}
+
+// note keeps what workloads are. writing is held.
+func (s *Store) note(workloads map[string]wire.Workload, now time.Time) {
+	var news []*ran
+	s.mu.Lock()
+	for _, instance := range slices.Sorted(maps.Keys(workloads)) {
+		one, before := &ran{workloads[instance], now}, s.ran[instance]
+		if s.ran[instance] = one; before == nil || before.workload.ClassKey() != one.workload.ClassKey() {
+			news = append(news, one)
+		}
+	}
+	s.mu.Unlock()
+	s.appendRan(news)
 }
 
 // hold makes a part one of a version. mu is held.
@@ -323,7 +372,7 @@ func (s *Store) prune(now time.Time, again bool) {
 func (s *Store) Snapshot(name string) (*wire.Snapshot, error) {
 	s.opening.Lock()
 	defer s.opening.Unlock()
-	if one, ok := s.awaited(func(one *sent) bool { return one.index.Version == name }); ok {
+	if one, ok := awaited(s, func(g *given) map[string]sent { return g.versions }, name); ok {
 		index, parts := one.index, one.parts
 		return s.assemble(&index, func(yield func(string, wire.Hash, []byte) error) error {
 			for _, p := range parts {
@@ -385,8 +434,8 @@ func (v *version) index() *wire.Index {
 
 // Workload returns what a workload was when it last ran, of those of the last 24 hours.
 func (s *Store) Workload(instance string) (wire.Workload, bool) {
-	if one, ok := s.awaited(func(one *sent) bool { return one.workload.Instance == instance }); ok {
-		return of(&one.workload), true
+	if workload, ok := awaited(s, func(g *given) map[string]wire.Workload { return g.workloads }, instance); ok {
+		return workload, true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -396,16 +445,19 @@ func (s *Store) Workload(instance string) (wire.Workload, bool) {
 	return wire.Workload{}, false
 }
 
-// awaited returns the last that waits and is what is asked for.
-func (s *Store) awaited(is func(*sent) bool) (sent, bool) {
+// awaited returns what waits under a name.
+func awaited[T any](s *Store, in func(*given) map[string]T, name string) (one T, ok bool) {
 	s.queue.Lock()
 	defer s.queue.Unlock()
-	for i := len(s.waiting) - 1; i >= 0; i-- {
-		if is(&s.waiting[i]) {
-			return s.waiting[i], true
+	for _, g := range []*given{s.waiting, s.taken} {
+		if g == nil {
+			continue
+		}
+		if one, ok = in(g)[name]; ok {
+			return one, true
 		}
 	}
-	return sent{}, false
+	return one, false
 }
 
 // of is what rules look at of a workload.

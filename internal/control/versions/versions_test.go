@@ -194,7 +194,7 @@ func TestAVersionThatWasForgottenAndComesAgainIsKept(t *testing.T) {
 func TestVersionsAndTheirFileAreBounded(t *testing.T) {
 	path, c := fresh(t), start()
 	s, _ := opened(t, path, c)
-	s.limits = limits{versions: 50, bytes: 4 << 20, workloads: 40, waiting: 8, file: maxFile / 2}
+	s.limits = limits{versions: 50, bytes: 4 << 20, workloads: 40, waiting: maxWaiting, file: maxFile / 2}
 	var last, first string
 	for i := range 150 {
 		c.turn(time.Second)
@@ -214,12 +214,59 @@ func TestVersionsAndTheirFileAreBounded(t *testing.T) {
 	if s.bytes > 2000 || s.bytes < 0 {
 		t.Errorf("%d bytes are held", s.bytes)
 	}
-	index, parts := allowing(t, "x")
-	for range 20 {
-		s.Keep(index, parts, wire.Workload{Instance: "a/1"})
+}
+
+// A change of the rules reaches a thousand workloads in a row, each with a version of its own.
+func TestWhatManyWorkloadsAreSentAtOnceIsAllKeptWithinTheBounds(t *testing.T) {
+	s, said := opened(t, "", start())
+	const many = 1000
+	var sent []string
+	give := func(i int) {
+		index, parts := allowing(t, fmt.Sprintf("rule-%04d", i))
+		sent = append(sent, index.Version)
+		for range 3 { // a stream begins anew
+			s.Keep(index, parts, wire.Workload{Instance: fmt.Sprintf("a/%d", i)})
+		}
 	}
-	if len(s.waiting) != 8 {
-		t.Errorf("%d wait", len(s.waiting))
+	for i := range many {
+		give(i)
+	}
+	for range 2 { // as it waits, and when it is kept
+		for i, version := range sent {
+			if got, want := rulesOf(s, version), fmt.Sprintf("rule-%04d", i); got != want {
+				t.Fatalf("version %d says %q", i, got)
+			}
+			if _, ok := s.Workload(fmt.Sprintf("a/%d", i)); !ok {
+				t.Fatalf("workload %d is not known", i)
+			}
+		}
+		s.take()
+	}
+	if len(s.versions) != many || len(s.ran) != many || said.String() != "" || s.taken != nil {
+		t.Errorf("%d versions and %d workloads are kept; it said %s", len(s.versions), len(s.ran), said)
+	}
+	for what, bound := range map[string]func(*limits) (most int, got func() int){
+		"versions": func(l *limits) (int, func() int) {
+			l.versions = 8
+			return 8, func() int { return len(s.waiting.versions) }
+		},
+		"workloads": func(l *limits) (int, func() int) {
+			l.workloads = 8
+			return 8, func() int { return len(s.waiting.workloads) }
+		},
+		"bytes": func(l *limits) (int, func() int) {
+			l.waiting = 4 << 10
+			return 8 << 10, func() int { return s.waiting.bytes }
+		},
+	} {
+		s, said = opened(t, "", start())
+		most, got := bound(&s.limits)
+		for i := range 200 {
+			give(i)
+		}
+		if n := got(); n > most || n < most/4 || strings.Count(said.String(), "too fast") != 1 {
+			t.Errorf("%s: %d wait, of %d at most; it said %s", what, n, most, said)
+		}
 	}
 }
 
