@@ -204,11 +204,11 @@ func shortened(text []byte, limit int) []byte {
 	return append([]byte(string(runes[:limit-1])), "…"...)
 }
 
-// appendDestination is where the workload wanted to go: what it called the place
-// itself (Host, then SNI), else what it dialled.
 // AppendDestination appends where a record went, with its port, as one printable word.
 func AppendDestination(b []byte, f *Record) []byte { return appendDestination(b, f) }
 
+// appendDestination is where the workload wanted to go: what it called the place
+// itself (Host, then SNI), else what it dialled.
 func appendDestination(b []byte, f *Record) []byte {
 	name := f.SNI
 	if name == "" {
