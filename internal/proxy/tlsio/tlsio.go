@@ -26,7 +26,7 @@ type Conn struct {
 	*tls.Conn
 	under *under
 	err   error // of a ReadNow, which every later one returns
-	dry   bool  // the last ReadNow found nothing: crypto/tls holds no record that the socket has no more
+	quiet bool  // ReadNow found nothing last: crypto/tls holds nothing that is not read
 }
 
 // HandshakeTime bounds a handshake.
@@ -61,11 +61,15 @@ func (c *Conn) ReadNow(b []byte) (int, syscall.Errno) {
 		c.under.impatient = true
 		n, c.err = c.Conn.Read(b)
 		c.under.impatient = false
+		again := errors.Is(c.err, syscall.EAGAIN)
+		if again {
+			c.err = nil // behind data too: of the next record only a part is there
+		}
+		c.quiet = again && n == 0
 		switch {
 		case n > 0:
 			return n, 0
-		case errors.Is(c.err, syscall.EAGAIN):
-			c.err, c.dry = nil, true
+		case again:
 			return 0, syscall.EAGAIN
 		}
 	}
@@ -75,13 +79,19 @@ func (c *Conn) ReadNow(b []byte) (int, syscall.Errno) {
 	return 0, syscall.ECONNRESET
 }
 
-// Wait implements http1.Stream. What came in one piece with the end of the handshake, or with the
-// record before, is here already: the socket will never tell of it.
+// Read implements net.Conn.
+func (c *Conn) Read(b []byte) (int, error) {
+	c.quiet = false
+	return c.Conn.Read(b)
+}
+
+// Wait implements http1.Stream. What came together with what was read before, such as a
+// request with the end of its handshake, is not in the socket any more: so it waits only
+// where ReadNow found nothing.
 func (c *Conn) Wait() error {
-	if !c.dry {
+	if !c.quiet {
 		return nil
 	}
-	c.dry = false
 	return c.under.raw.Read(func(fd uintptr) bool { return !rawio.Quiet(fd) })
 }
 

@@ -22,11 +22,12 @@ const patience = time.Minute
 // pair is the server's end of a connection, its client, and the client's socket.
 func pair(t *testing.T) (*Conn, *tls.Conn, *net.TCPConn) {
 	t.Helper()
-	return pairBy(t, func(c net.Conn) net.Conn { return c }, (*tls.Conn).Handshake)
+	return pairOver(t, tls.VersionTLS13, func(c net.Conn) net.Conn { return c }, (*tls.Conn).Handshake)
 }
 
-// pairBy is pair with a client that writes by way and begins with begin.
-func pairBy(t *testing.T, way func(net.Conn) net.Conn, begin func(*tls.Conn) error) (*Conn, *tls.Conn, *net.TCPConn) {
+// pairOver is pair where the client speaks a version of TLS, writes by what over makes of its socket, and begins with
+// what begin does.
+func pairOver(t *testing.T, version uint16, over func(net.Conn) net.Conn, begin func(*tls.Conn) error) (*Conn, *tls.Conn, *net.TCPConn) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -51,7 +52,7 @@ func pairBy(t *testing.T, way func(net.Conn) net.Conn, begin func(*tls.Conn) err
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { raw.Close(); down.Close() })
-	client := tls.Client(way(raw), &tls.Config{InsecureSkipVerify: true})
+	client := tls.Client(over(raw), &tls.Config{InsecureSkipVerify: true, MaxVersion: version})
 	shaken := make(chan error, 1)
 	go func() { shaken <- begin(client) }()
 	c, err := Server(t.Context(), down.(*net.TCPConn), nil, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, SessionTicketsDisabled: true})
@@ -182,6 +183,7 @@ func TestARecordInPiecesIsReadOnceItIsWhole(t *testing.T) {
 	c, _, raw := pair(t)
 	b := make([]byte, 10)
 	record := []byte{23, 3, 3, 0, 40}
+	c.ReadNow(b) // nothing: so that Wait waits
 	if _, err := raw.Write(record); err != nil {
 		t.Fatal(err)
 	}
@@ -210,6 +212,123 @@ func TestARecordInPiecesIsReadOnceItIsWhole(t *testing.T) {
 	}
 }
 
+// held keeps what is written, once it is on.
+type held struct {
+	net.Conn
+	on   bool
+	kept []byte
+}
+
+func (h *held) Write(b []byte) (int, error) {
+	if !h.on {
+		return h.Conn.Write(b)
+	}
+	h.kept = append(h.kept, b...)
+	return len(b), nil
+}
+
+// together keeps what is written after the first, until it is sent all at once.
+type together struct {
+	held
+	begun bool
+}
+
+func (c *together) Write(b []byte) (int, error) {
+	c.on, c.begun = c.begun, true
+	return c.held.Write(b)
+}
+
+// A client may send its request together with the end of its handshake: crypto/tls reads both,
+// and nothing more comes.
+func TestWhatCameWithTheHandshakeIsNotWaitedFor(t *testing.T) {
+	var of *together
+	c, _, _ := pairOver(t, tls.VersionTLS13, func(c net.Conn) net.Conn { of = &together{held: held{Conn: c}}; return of }, func(client *tls.Conn) error {
+		if err := client.Handshake(); err != nil {
+			return err
+		}
+		if _, err := client.Write([]byte("hello")); err != nil {
+			return err
+		}
+		_, err := of.Conn.Write(of.kept)
+		return err
+	})
+	c.SetReadDeadline(time.Now().Add(-time.Second)) // a wait would end with an error
+	if err := c.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	c.SetReadDeadline(time.Now().Add(patience))
+	b := make([]byte, 100)
+	for {
+		n, errno := c.ReadNow(b)
+		if errno == syscall.EAGAIN {
+			if err := c.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if errno != 0 || string(b[:n]) != "hello" {
+			t.Errorf("%q, %v", b[:n], errno)
+		}
+		return
+	}
+}
+
+// In TLS 1.2 crypto/tls looks at a close_notify behind data at once: where that has come in part, it is
+// read once it is whole, and the connection lives until then.
+func TestAnEndInPiecesBehindDataIsReadOnceItIsWhole(t *testing.T) {
+	var h *held
+	c, client, raw := pairOver(t, tls.VersionTLS12, func(c net.Conn) net.Conn { h = &held{Conn: c}; return h }, (*tls.Conn).Handshake)
+	h.on = true
+	if _, err := client.Write([]byte("last")); err != nil {
+		t.Fatal(err)
+	}
+	data := len(h.kept)
+	if err := client.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	raw.SetDeadline(time.Now().Add(patience)) // CloseWrite took it away
+	if _, err := raw.Write(h.kept[:data+3]); err != nil {
+		t.Fatal(err)
+	}
+	c.SetReadDeadline(time.Now().Add(patience))
+	b := make([]byte, 100)
+	got := ""
+	for got == "" {
+		n, errno := c.ReadNow(b)
+		switch {
+		case errno == syscall.EAGAIN:
+			if err := c.Wait(); err != nil {
+				t.Fatal(err)
+			}
+		case errno != 0:
+			t.Fatal(errno)
+		}
+		got = string(b[:n])
+	}
+	if got != "last" {
+		t.Errorf("%q", got)
+	}
+	if n, errno := c.ReadNow(b); n != 0 || errno != syscall.EAGAIN {
+		t.Fatalf("a part of the end: %d, %v", n, errno)
+	}
+	if _, err := raw.Write(h.kept[data+3:]); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		n, errno := c.ReadNow(b)
+		if errno == syscall.EAGAIN {
+			if err := c.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if n != 0 || errno != 0 {
+			t.Errorf("the end: %d, %v", n, errno)
+		}
+		return
+	}
+}
+
 func TestAHandshakeThatIsCancelledEnds(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -229,54 +348,5 @@ func TestAHandshakeThatIsCancelledEnds(t *testing.T) {
 	cancel()
 	if _, err := Server(ctx, down.(*net.TCPConn), nil, &tls.Config{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
-	}
-}
-
-// joined holds what a client writes back until more than its last flight of the handshake is
-// there, and sends it in one piece.
-type joined struct {
-	net.Conn
-	writes int
-	held   []byte
-}
-
-func (j *joined) Write(b []byte) (int, error) {
-	if j.writes++; j.writes == 1 { // the ClientHello
-		return j.Conn.Write(b)
-	}
-	if j.held = append(j.held, b...); j.writes > 2 {
-		_, err := j.Conn.Write(j.held)
-		return len(b), err
-	}
-	return len(b), nil
-}
-
-// A request that arrives in one piece with the end of the handshake is read, though the socket
-// has nothing any more.
-func TestWhatCameWithTheEndOfTheHandshakeIsRead(t *testing.T) {
-	c, client, _ := pairBy(t, func(c net.Conn) net.Conn { return &joined{Conn: c} }, func(client *tls.Conn) error {
-		if err := client.Handshake(); err != nil {
-			return err
-		}
-		_, err := io.WriteString(client, "request")
-		return err
-	})
-	defer client.Close()
-	waited := make(chan error, 1)
-	go func() { waited <- c.Wait() }()
-	select {
-	case err := <-waited:
-		if err != nil {
-			t.Fatal(err)
-		}
-	case <-time.After(patience):
-		t.Fatal("it waits for what is there already")
-	}
-	b := make([]byte, 16)
-	if n, errno := c.ReadNow(b); errno != 0 || string(b[:n]) != "request" {
-		t.Errorf("read %q %v", b[:n], errno)
-	}
-	if _, errno := c.ReadNow(b); errno != syscall.EAGAIN {
-		t.Errorf("nothing more is there: %v", errno)
 	}
 }
