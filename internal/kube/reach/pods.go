@@ -190,11 +190,11 @@ func newForwarded(connection httpstream.Connection, pod string) (*forwarded, err
 	}
 	f := &forwarded{Stream: data, connection: connection, pod: pod, refused: make(chan struct{})}
 	go func() { // ends with the connection
-		defer close(f.refused)
 		text, err := io.ReadAll(io.LimitReader(errorStream, maxRefusal))
 		if err == nil {
 			f.refusal = strings.TrimSpace(string(text))
 		}
+		close(f.refused) // before Reset wakes Read, which looks at it
 		if f.refusal != "" {
 			_ = data.Reset() // a port that is not reached is else waited for
 		}
