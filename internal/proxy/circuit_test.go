@@ -3,8 +3,10 @@ package proxy
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -214,5 +216,38 @@ func TestCopiesOfRequestsToAServiceAreBounded(t *testing.T) {
 	})
 	if len(begun) > 0 {
 		t.Errorf("%d copies more reach the service", len(begun))
+	}
+}
+
+// Who was connected before it said what it wants is counted under the host that it then names.
+func TestAConnectionWhoseServerSpeaksFirstIsCountedUnderTheHostThatItNames(t *testing.T) {
+	n := newFakeNet(t)
+	n.site("db.example.com", "93.184.216.34", 3306, func(c net.Conn) {
+		io.WriteString(c, "welcome")
+		echo(c)
+	})
+	m := newMesh(t, n)
+	allow := rules(t, "db.example.com:3306", "93.184.216.34:3306")
+	m.routed(nil)
+	m.object(hostPolicy("db", "db.example.com", "maxConnections: 1"))
+	m.allow(allow...)
+	hello := helloFor(t, "db.example.com")
+	open := func() net.Conn {
+		c := m.dialAddress(netip.MustParseAddrPort("93.184.216.34:3306"))
+		c.SetDeadline(time.Now().Add(patience))
+		greeting := make([]byte, 7)
+		if _, err := io.ReadFull(c, greeting); err != nil {
+			t.Fatal(err)
+		}
+		c.Write(hello)
+		return c
+	}
+	first := open()
+	if _, err := io.ReadFull(first, make([]byte, len(hello))); err != nil {
+		t.Fatal(err)
+	}
+	ends(t, open())
+	if f := m.flowOf("the second one", func(r *record.Record) bool { return r.Reason == "circuit-breaker" }); f.Detail != "destination-policy/default/db lets no more through to db.example.com: 1 connections are open (maxConnections)" {
+		t.Errorf("recorded %q", f.Detail)
 	}
 }

@@ -90,8 +90,12 @@ func (c *counted) count(by *circuit.Breaker) *refusal.Error {
 	return refused
 }
 
-// connect counts a connection that is carried as a whole, until it is over.
+// connect counts a connection that is carried as a whole, until it is over. One that is counted
+// there already keeps its place.
 func (c *counted) connect(by *circuit.Breaker) *refusal.Error {
+	if c.connection && c.by == by {
+		return nil
+	}
 	c.over()
 	if by == nil {
 		return nil

@@ -117,8 +117,9 @@ func (c *connection) greet(ctx context.Context, e *early, buffer *sniff.Buffer, 
 		c.refuse(ctx, &d.Verdict, seen)
 		return seen, nil, false
 	}
+	err = c.count(&e.under, &d) // the client may have named another host than was dialled
 	switch {
-	case !toBeProved(&d.Verdict):
+	case err != nil || !toBeProved(&d.Verdict):
 	case greeting == 0: // no proof is made beside a connection that was not used
 		through.Drop()
 		if up, at, err = c.dial(ctx, &d, seen); err == nil {
