@@ -105,11 +105,11 @@ func (h *head) saysUnavailable() bool {
 
 // gather waits a moment for the rest of a call that may be sent again, for only what is held
 // whole can be: clients send a short one in one go, but in frames of their own. It reports
-// whether all of it is in the buffer.
-func (d *conn) gather() bool {
-	q, chunks := &d.request, &d.scratch.chunks
+// whether all of it is in the buffer; bad is why it is refused.
+func (d *conn) gather() (whole bool, bad cause) {
+	q, chunks, limit := &d.request, &d.scratch.chunks, d.server.limits.MaxBodyBytes
 	if d.stream == nil || !d.head.chunked {
-		return false
+		return false, fine
 	}
 	d.tcp.SetReadDeadline(time.Now().Add(d.server.limits.GatherTimeout))
 	for !q.complete {
@@ -121,13 +121,17 @@ func (d *conn) gather() bool {
 			break // it will say so again, unless it was our deadline
 		}
 		data, used, bad := chunks.decode(d.scratch.in[d.w : d.w+n])
+		if bad == fine && limit > 0 && int64(q.body+data) > limit {
+			bad = longBody
+		}
 		if bad != fine {
-			break // so will the decoder
+			d.tcp.SetReadDeadline(time.Time{})
+			return false, bad
 		}
 		copy(d.scratch.in[d.r+q.head+q.body:], d.scratch.in[d.w:d.w+data])
 		d.w += n
 		q.body, q.size, q.complete = q.body+data, q.size+used, chunks.done()
 	}
 	d.tcp.SetReadDeadline(time.Time{})
-	return q.complete && !d.interrupted() // which set the deadline that was just taken back
+	return q.complete && !d.interrupted(), fine // which set the deadline that was just taken back
 }

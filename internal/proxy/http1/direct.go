@@ -86,8 +86,14 @@ func (d *conn) serveLong() next {
 	run := d.long
 	d.long = nil
 	if run.direction.Later == nil {
-		if d.x.GRPC && run.direction.Retry != nil && d.gather() {
-			return d.forward(&run.direction, run.start)
+		if d.x.GRPC && run.direction.Retry != nil {
+			whole, bad := d.gather()
+			switch {
+			case bad != fine:
+				return d.failed(&run.direction, run.start, result{failure: d.server.limits.request(bad), closes: true})
+			case whole:
+				return d.forward(&run.direction, run.start)
+			}
 		}
 		return d.forwardLong(&run.direction, run.start)
 	}

@@ -177,3 +177,27 @@ func TestACallThatIsUnavailableIsSentAgain(t *testing.T) {
 		}
 	}
 }
+
+// A call that may be sent again is held to the bound of a body too, before its server hears of it.
+func TestACallThatMayBeSentAgainIsBoundedInItsSize(t *testing.T) {
+	got := make(chan string, 1)
+	f := newFixtureWithin(t, upstream.HTTP2, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		got <- string(b)
+	}), http2.Limits{}, http1.Limits{GatherTimeout: patience, MaxBodyBytes: 7})
+	directed := make(chan struct{}, 1)
+	f.directs(func(*exchange.Request) exchange.Direction {
+		directed <- struct{}{}
+		return exchange.Direction{Upstream: f.pool, Retry: &again{left: 1}}
+	})
+	p := f.peer(t)
+	p.begin(1, false, ":method", "POST", ":scheme", "http", ":authority", "a.example", ":path", "/t.T/Do", "content-type", "application/grpc", "te", "trailers")
+	<-directed
+	p.framer.WriteData(1, true, []byte("\x00\x00\x00\x00\x03abc"))
+	if o := <-f.done; o.Failure == nil || o.Failure.Reason != refusal.RequestTooLarge {
+		t.Errorf("recorded %+v", o)
+	}
+	if len(got) > 0 {
+		t.Errorf("the server gets %q", <-got)
+	}
+}
