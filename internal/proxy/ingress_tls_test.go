@@ -250,6 +250,9 @@ func TestRequestsComeInByTLSInBothVersions(t *testing.T) {
 				request.Method, request.Body, request.ContentLength = "GET", nil, 0
 			}
 			request.Header.Set("X-Forwarded-Client-Cert", "By=mine")
+			for _, name := range []string{"X-Forwarded-Port", "X-Forwarded-Ssl", "X-Forwarded-Prefix", "X-Forwarded-Server", "X-Original-Url", "X-Rewrite-Url"} {
+				request.Header.Set(name, "mine")
+			}
 			request.Header.Set("X-Forwarded-Proto", "ftp")
 			request.Header.Set("X-Forwarded-For", "192.0.2.1")
 			response, err := client.Do(request)

@@ -248,4 +248,8 @@ func forwarded(down *net.TCPConn, scheme string) []exchange.Field {
 // forwarding is the fields that tell of a client: those of the client's own making are
 // removed, for the edge trusts none; what services copy as the mesh's word, too.
 // Nor may it say how long the mesh is to wait.
-var forwarding = append([]string{"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-forwarded-client-cert", "baggage", "x-ot-span-context"}, follow.OverrideFields...)
+// And frameworks build addresses from the rest, or route by them.
+var forwarding = append([]string{
+	"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-forwarded-client-cert", "baggage", "x-ot-span-context",
+	"x-forwarded-port", "x-forwarded-ssl", "x-forwarded-prefix", "x-forwarded-server", "x-original-url", "x-rewrite-url",
+}, follow.OverrideFields...)
