@@ -50,6 +50,14 @@ func (v *validation) ingressRule(spec *istio.IngressRuleSpec, annotations map[st
 		v.ingressMatch(spec.Match)
 	}
 	v.ingressAnnotations(annotations, spec.TLSSecret != "")
+	if annotations[networking.ClientsAnnotation] == networking.Required && spec.TLSSecret != "" && !hasAuthority(spec.Match) {
+		v.fail("spec.match.request.headers", "authority is missing, so that no client certificate could be asked for: write authority: {exact: HOST}")
+	}
+}
+
+// hasAuthority reports whether a rule is for one host.
+func hasAuthority(m *istio.MatchCondition) bool {
+	return m != nil && m.Request != nil && m.Request.Headers["authority"].Exact != nil
 }
 
 // ingressMatch validates what an IngressRule looks at: as in Istio 0.5, uri and authority.
@@ -136,6 +144,32 @@ func (v *validation) ingress(spec *networking.IngressSpec, annotations map[strin
 		}
 	}
 	v.ingressAnnotations(annotations, len(spec.TLS) > 0)
+	if annotations[networking.ClientsAnnotation] == networking.Required && len(spec.TLS) > 0 {
+		v.ingressClients(spec)
+	}
+}
+
+// ingressClients validates that an Ingress can ask for client certificates whatever it leads:
+// they are asked for in the handshake, by host.
+func (v *validation) ingressClients(spec *networking.IngressSpec) {
+	const unasked = "so that no client certificate could be asked for"
+	if spec.DefaultBackend != nil {
+		v.fail("spec.defaultBackend", "is for every host, "+unasked+": write rules with hosts, or leave the annotation out")
+	}
+	var hosts []string
+	open := false
+	for i := range spec.TLS {
+		if len(spec.TLS[i].Hosts) == 0 {
+			v.fail(fmt.Sprintf("spec.tls[%d].hosts", i), "is missing, "+unasked+": list the hosts")
+			open = true
+		}
+		hosts = append(hosts, spec.TLS[i].Hosts...)
+	}
+	for i := range spec.Rules {
+		if host := spec.Rules[i].Host; !open && !edge.Covers(hosts, host) {
+			v.fail(fmt.Sprintf("spec.rules[%d].host", i), "is in no tls[].hosts, "+unasked)
+		}
+	}
 }
 
 func (v *validation) ingressTLS(at string, t *networking.IngressTLS) {

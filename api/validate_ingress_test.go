@@ -25,6 +25,9 @@ func TestAnIngressAndAnIngressRuleThatAreWrongAreRefusedByField(t *testing.T) {
 	path := func(fields string) string {
 		return ingress + "{rules: [{http: {paths: [{" + fields + "}]}}]}"
 	}
+	asks := func(text string) string {
+		return strings.Replace(text, "{name: x}", "{name: x, annotations: {ingress.sluice.dev/client-certificates: required}}", 1)
+	}
 	for _, x := range []struct{ text, want string }{
 		{ingress + "{defaultBackend: {service: {name: web, port: {number: 80}}}}", ""},
 		{path("path: /a, pathType: Prefix, " + to), ""},
@@ -47,6 +50,14 @@ func TestAnIngressAndAnIngressRuleThatAreWrongAreRefusedByField(t *testing.T) {
 		{ingress + "{tls: [{hosts: [foo.com]}], defaultBackend: {service: {name: web, port: {number: 80}}}}", "spec.tls[0].secretName: is missing"},
 		{strings.Replace(path("path: /a, pathType: Exact, "+to), "{name: x}", "{name: x, annotations: {ingress.sluice.dev/redirect: \"true\"}}", 1), "metadata.annotations[ingress.sluice.dev/redirect]: is not known"},
 		{strings.Replace(path("path: /a, pathType: Exact, "+to), "{name: x}", "{name: x, annotations: {ingress.sluice.dev/client-certificates: required}}", 1), "metadata.annotations[ingress.sluice.dev/client-certificates]: clients show a certificate by TLS alone"},
+		{asks(ingress + "{tls: [{hosts: [foo.com, '*.bar.com'], secretName: s}], rules: [{host: foo.com, http: {paths: [{path: /, pathType: Prefix, " + to + "}]}}, {host: x.bar.com, http: {paths: [{path: /, pathType: Prefix, " + to + "}]}}]}"), ""},
+		{asks(ingress + "{tls: [{hosts: [foo.com], secretName: s}], rules: [{host: bar.com, http: {paths: [{path: /, pathType: Prefix, " + to + "}]}}]}"), "spec.rules[0].host: is in no tls[].hosts, so that no client certificate could be asked for"},
+		{asks(ingress + "{tls: [{hosts: ['*.foo.com'], secretName: s}], rules: [{host: a.b.foo.com, http: {paths: [{path: /, pathType: Prefix, " + to + "}]}}]}"), "spec.rules[0].host: is in no tls[].hosts"},
+		{asks(ingress + "{tls: [{hosts: [foo.com], secretName: s}], rules: [{http: {paths: [{path: /, pathType: Prefix, " + to + "}]}}]}"), "spec.rules[0].host: is in no tls[].hosts"},
+		{asks(ingress + "{tls: [{secretName: s}], rules: [{host: foo.com, http: {paths: [{path: /, pathType: Prefix, " + to + "}]}}]}"), "spec.tls[0].hosts: is missing, so that no client certificate could be asked for"},
+		{asks(ingress + "{tls: [{hosts: [foo.com], secretName: s}], defaultBackend: {service: {name: web, port: {number: 80}}}}"), "spec.defaultBackend: is for every host, so that no client certificate could be asked for"},
+		{asks(rule + "{port: 443, tlsSecret: s, destination: {name: web}, destinationPort: 80}"), "spec.match.request.headers: authority is missing, so that no client certificate could be asked for"},
+		{asks(rule + "{port: 443, tlsSecret: s, match: {request: {headers: {authority: {exact: foo.com}}}}, destination: {name: web}, destinationPort: 80}"), ""},
 		{strings.Replace(path("path: /a, pathType: Exact, "+to), "{name: x}", "{name: x, annotations: {ingress.sluice.dev/https-redirect: \"yes\"}}", 1), "metadata.annotations[ingress.sluice.dev/https-redirect]: \"yes\" is not one of"},
 		{rule + "{port: 80, destination: {name: web}, destinationPort: 80}", ""},
 		{rule + "{port: 80, match: {request: {headers: {uri: {prefix: /a}, authority: {exact: foo.com}}}}, destination: {name: web}, destinationPort: 80}", ""},
