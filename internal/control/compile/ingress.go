@@ -242,6 +242,7 @@ func joinIngresses(all []*compiledIngress, services *serviceSet, report func(obj
 	}
 	claimed := make(map[claim]string)
 	holds := make(map[string]edge.Certificate) // by host
+	strict := strictOf(all)
 	for _, of := range all {
 		for i := range of.entries {
 			rule, why := of.entries[i].resolve(services)
@@ -264,7 +265,7 @@ func joinIngresses(all []*compiledIngress, services *serviceSet, report func(obj
 				out.rules.Hosts = append(out.rules.Hosts, rule)
 			}
 		}
-		for _, shown := range of.shown {
+		for _, shown := range of.stricter(strict, report) {
 			if len(out.rules.Certificates) == edge.MaxCertificates {
 				report(of.id, fmt.Sprintf("more than %d certificates of all objects: those from here on are not shown", edge.MaxCertificates))
 				break
@@ -305,6 +306,55 @@ func joinIngresses(all []*compiledIngress, services *serviceSet, report func(obj
 		return nil
 	}
 	out.hash = wire.HashOf(b)
+	return out
+}
+
+// asking is a host that an object has shown a certificate with which clients are asked for theirs.
+type asking struct {
+	host        string
+	certificate edge.Certificate
+}
+
+// strictOf finds which object asks for client certificates of a host by a secret.
+func strictOf(all []*compiledIngress) map[asking]string {
+	out := make(map[asking]string)
+	for _, of := range all {
+		for _, shown := range of.shown {
+			for _, host := range shown.Hosts {
+				if key := (asking{host, shown.Certificate}); shown.Certificate.Clients && out[key] == "" {
+					out[key] = of.id
+				}
+			}
+		}
+	}
+	return out
+}
+
+// stricter returns what the object has shown, but for a host of which another object asks for
+// client certificates by the same secret: then all clients of the host are asked for theirs.
+func (c *compiledIngress) stricter(strict map[asking]string, report func(object, text string)) []edge.Shown {
+	var out []edge.Shown
+	for _, shown := range c.shown {
+		asks := shown
+		asks.Certificate.Clients, asks.Hosts = true, nil
+		var rest []string
+		for _, host := range shown.Hosts {
+			other := strict[asking{host, asks.Certificate}]
+			if shown.Certificate.Clients || other == "" {
+				rest = append(rest, host)
+				continue
+			}
+			asks.Hosts = append(asks.Hosts, host)
+			report(c.id, fmt.Sprintf("clients of host %s are asked for a certificate, as %s has it: its rules there are for those alone that show one", host, other))
+		}
+		if len(asks.Hosts) > 0 {
+			out = append(out, asks)
+		}
+		if len(rest) > 0 || len(shown.Hosts) == 0 {
+			shown.Hosts = rest
+			out = append(out, shown)
+		}
+	}
 	return out
 }
 
