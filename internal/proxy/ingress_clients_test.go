@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -63,4 +64,113 @@ func TestARuleThatAsksForClientCertificatesLeadsNothingInWithoutTLS(t *testing.T
 	if got := exchange(t, c, bufio.NewReader(c), get).StatusCode; got != 200 {
 		t.Errorf("proved: %d, want 200", got)
 	}
+}
+
+// twoOfAHost are two Ingresses of one host; %s are the annotations and the secret of the second.
+const twoOfAHost = `
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: a}
+spec:
+  tls: [{hosts: [a.example.com], secretName: a}]
+  rules:
+  - {host: a.example.com, http: {paths: [{path: /public, pathType: Prefix, backend: {service: {name: details, port: {number: 9080}}}}]}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: b, %s}
+spec:
+  tls: [{hosts: [a.example.com], secretName: %s}]
+  rules:
+  - {host: a.example.com, http: {paths: [{path: /admin, pathType: Prefix, backend: {service: {name: details, port: {number: 9080}}}}]}}
+`
+
+// Another object of the same host that asks for none, or has another certificate shown, takes
+// nothing away from what a rule asks for.
+func TestWhatARuleAsksOfClientsHoldsWhateverCertificateItsHostIsShown(t *testing.T) {
+	m := newMesh(t, newFakeNet(t))
+	m.service("details", tellHead)
+	s := &secrets{t: t, folder: t.TempDir()}
+	server, key := pairOf(t, "a.example.com")
+	client, clientKey := pairOf(t, "client")
+	for _, name := range []string{"a", "b"} {
+		s.put(name, map[string][]byte{"tls.crt": server, "tls.key": key, "ca.crt": client})
+	}
+	m.faulty = true // of b's certificate
+	m.rules(fmt.Sprintf(twoOfAHost, required, "b"))
+	_, at, _ := m.tlsIngress(s)
+	c, err := handshake(at, "a.example.com", server, proving(t, client, clientKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := bufio.NewReader(c)
+	for path, want := range map[string]int{"/public": 200, "/admin": 403} {
+		if got := exchange(t, c, r, "GET "+path+" HTTP/1.1\r\nHost: a.example.com\r\n\r\n").StatusCode; got != want {
+			t.Errorf("%s by a's certificate: %d, want %d", path, got, want)
+		}
+	}
+}
+
+// Of two objects with one secret the one that asks for client certificates has all clients of
+// the host asked for theirs.
+func TestOfTwoObjectsOfAHostTheOneThatAsksForClientCertificatesWins(t *testing.T) {
+	m := newMesh(t, newFakeNet(t))
+	m.service("details", tellHead)
+	s := &secrets{t: t, folder: t.TempDir()}
+	server, key := pairOf(t, "a.example.com")
+	client, clientKey := pairOf(t, "client")
+	s.put("a", map[string][]byte{"tls.crt": server, "tls.key": key, "ca.crt": client})
+	m.faulty = true // that clients of a are asked, too, is reported
+	m.rules(fmt.Sprintf(twoOfAHost, required, "a"))
+	_, at, _ := m.tlsIngress(s)
+	c, err := handshake(at, "a.example.com", server, proving(t, client, clientKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := bufio.NewReader(c)
+	for _, path := range []string{"/public", "/admin"} {
+		if got := exchange(t, c, r, "GET "+path+" HTTP/1.1\r\nHost: a.example.com\r\n\r\n").StatusCode; got != 200 {
+			t.Errorf("%s, proved: %d, want 200", path, got)
+		}
+	}
+	bare, err := handshake(at, "a.example.com", server, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }) // by 1.3 a client learns of it later
+	if err == nil {
+		bare.Close()
+		t.Error("a client without a certificate is let in")
+	}
+}
+
+// A client whose certificate another ca.crt proved than the one of now shows it anew.
+func TestAReplacedAuthorityOfClientsHoldsForConnectionsThatAreThere(t *testing.T) {
+	m := newMesh(t, newFakeNet(t))
+	m.service("details", tellHead)
+	s := &secrets{t: t, folder: t.TempDir()}
+	server, key := pairOf(t, "a.example.com")
+	client, clientKey := pairOf(t, "client")
+	s.put("a", map[string][]byte{"tls.crt": server, "tls.key": key, "ca.crt": client})
+	m.rules(strings.Replace(twoShops, "{name: a}", "{name: a, "+required+"}", 1))
+	_, at, later := m.tlsIngress(s)
+	c, err := handshake(at, "a.example.com", server, proving(t, client, clientKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := bufio.NewReader(c)
+	ask := func(when string, want int) {
+		t.Helper()
+		if got := exchange(t, c, r, "GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n").StatusCode; got != want {
+			t.Errorf("%s: %d, want %d", when, got, want)
+		}
+	}
+	ask("before", 200)
+	renewed, renewedKey := pairOf(t, "a.example.com")
+	s.put("a", map[string][]byte{"tls.crt": renewed, "tls.key": renewedKey, "ca.crt": client})
+	later()
+	ask("the server's certificate is renewed", 200)
+	other, _ := pairOf(t, "client")
+	s.put("a", map[string][]byte{"tls.crt": renewed, "tls.key": renewedKey, "ca.crt": other})
+	later()
+	ask("another authority", 421)
 }

@@ -119,7 +119,7 @@ func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 		return r.Fail(why)
 	}
 	if r.shown != nil {
-		if !r.shown.allows(s, host) {
+		if !r.shown.allows(s, host) || !r.way.trusts(r.shown) {
 			return r.Fail(refusal.New(refusal.Misdirected, ""))
 		}
 		x.HTTPS = true

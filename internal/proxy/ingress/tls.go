@@ -169,6 +169,16 @@ func (c *shown) isFor(s *snapshot.Snapshot, host names.Host) bool {
 	return !host.IsZero() && slices.Contains(s.Ingress.Open(), c.certificate) && c.loaded.leaf.VerifyHostname(host.String()) == nil
 }
 
+// trusts reports whether what proved a client in its handshake would do so still: ca.crt has
+// not been replaced since.
+func (w *Way) trusts(of *shown) bool {
+	if !of.certificate.Clients {
+		return true
+	}
+	now, err := w.certificates.load(of.certificate)
+	return err == nil && (now == of.loaded || now.config.ClientCAs.Equal(of.loaded.config.ClientCAs))
+}
+
 // proved reports whether the client has proved what the rule asks for: by this connection's
 // handshake, and by none other's.
 func (r *requests) proved(rule *edge.Rule) bool {
