@@ -104,6 +104,10 @@ func (v *validation) ingress(spec *networking.IngressSpec, annotations map[strin
 	if spec.IngressClassName != "" && annotations[networking.ClassAnnotation] != "" {
 		v.fail("spec.ingressClassName", "the annotation %s says a class already: leave one out", networking.ClassAnnotation)
 	}
+	if spec.Foreign(annotations) {
+		v.ingressSize(spec) // what it means is its own controller's matter
+		return
+	}
 	if spec.DefaultBackend == nil && len(spec.Rules) == 0 {
 		v.fail("spec", "write rules or defaultBackend: an Ingress without both leads nowhere")
 	}
@@ -168,6 +172,28 @@ func (v *validation) ingressClients(spec *networking.IngressSpec) {
 	for i := range spec.Rules {
 		if host := spec.Rules[i].Host; !open && !edge.Covers(hosts, host) {
 			v.fail(fmt.Sprintf("spec.rules[%d].host", i), "is in no tls[].hosts, "+unasked)
+		}
+	}
+}
+
+// ingressSize validates how large an Ingress of another controller is.
+func (v *validation) ingressSize(spec *networking.IngressSpec) {
+	if len(spec.TLS) > maxIngressTLS {
+		v.fail("spec.tls", "more than %d certificates", maxIngressTLS)
+	}
+	if len(spec.Rules) > maxIngressRules {
+		v.fail("spec.rules", "more than %d rules", maxIngressRules)
+	}
+	for i := range spec.TLS {
+		if len(spec.TLS[i].Hosts) > maxIngressHosts {
+			v.fail(fmt.Sprintf("spec.tls[%d].hosts", i), "more than %d hosts", maxIngressHosts)
+			return
+		}
+	}
+	for i := range spec.Rules {
+		if http := spec.Rules[i].HTTP; http != nil && len(http.Paths) > maxIngressPaths {
+			v.fail(fmt.Sprintf("spec.rules[%d].http.paths", i), "more than %d paths", maxIngressPaths)
+			return
 		}
 	}
 }

@@ -58,6 +58,8 @@ func TestAnIngressAndAnIngressRuleThatAreWrongAreRefusedByField(t *testing.T) {
 		{asks(ingress + "{tls: [{hosts: [foo.com], secretName: s}], defaultBackend: {service: {name: web, port: {number: 80}}}}"), "spec.defaultBackend: is for every host, so that no client certificate could be asked for"},
 		{asks(rule + "{port: 443, tlsSecret: s, destination: {name: web}, destinationPort: 80}"), "spec.match.request.headers: authority is missing, so that no client certificate could be asked for"},
 		{asks(rule + "{port: 443, tlsSecret: s, match: {request: {headers: {authority: {exact: foo.com}}}}, destination: {name: web}, destinationPort: 80}"), ""},
+		{ingress + "{ingressClassName: nginx, rules: [{host: 'a.*.com', http: {paths: [{path: '/a(/|$)(.*)', pathType: ImplementationSpecific, " + to + "}]}}]}", ""},
+		{ingress + "{ingressClassName: nginx, tls: [" + strings.Repeat("{secretName: s},", 65) + "]}", "spec.tls: more than 64 certificates"},
 		{strings.Replace(path("path: /a, pathType: Exact, "+to), "{name: x}", "{name: x, annotations: {ingress.sluice.dev/https-redirect: \"yes\"}}", 1), "metadata.annotations[ingress.sluice.dev/https-redirect]: \"yes\" is not one of"},
 		{rule + "{port: 80, destination: {name: web}, destinationPort: 80}", ""},
 		{rule + "{port: 80, match: {request: {headers: {uri: {prefix: /a}, authority: {exact: foo.com}}}}, destination: {name: web}, destinationPort: 80}", ""},
