@@ -174,3 +174,22 @@ func TestAReplacedAuthorityOfClientsHoldsForConnectionsThatAreThere(t *testing.T
 	later()
 	ask("another authority", 421)
 }
+
+// A request that names no host that it could be sent to by https is not led in without TLS.
+func TestARequestWithoutAHostIsNotLedAroundTheRedirectToTLS(t *testing.T) {
+	m := newMesh(t, newFakeNet(t))
+	m.service("details", tellHead)
+	m.rules(`
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: rest, annotations: {ingress.sluice.dev/https-redirect: "true"}}
+spec:
+  defaultBackend: {service: {name: details, port: {number: 9080}}}
+`)
+	plain, _, _ := m.tlsIngress(&secrets{t: t, folder: t.TempDir()})
+	for request, want := range map[string]int{"GET / HTTP/1.0\r\n\r\n": 403, "GET / HTTP/1.1\r\nHost: x.y\r\n\r\n": 301} {
+		if got := askedPlainly(t, plain, request); got != want {
+			t.Errorf("%q: %d, want %d", request, got, want)
+		}
+	}
+}

@@ -127,7 +127,10 @@ func (r *requests) Direct(x *exchange.Request) exchange.Direction {
 	d := r.way.decide(s, r.at, host.Name, x.Path)
 	if d.rule != nil {
 		r.Enter(d.rule.ID)
-		redirects := d.rule.Redirect && !r.at.TLS && !host.IsZero()
+		redirects := d.rule.Redirect && !r.at.TLS
+		if redirects && host.IsZero() {
+			return r.Fail(refusal.New(refusal.NoHost, "The rule of the ingress sends its clients to https, and the request has no Host that it could be sent to."))
+		}
 		if !redirects && !r.proved(d.rule) {
 			return r.Fail(refusal.New(refusal.NoClientProof, ""))
 		}
