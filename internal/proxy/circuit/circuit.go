@@ -1,12 +1,13 @@
 // Package circuit bounds what one workload has under way to one destination at a time:
 // connections, requests, requests that wait for a connection, and requests that are sent
-// again. The way into the mesh asks it before it sends something. It never waits, and knows
-// neither endpoints nor messages.
+// again. The way into the mesh asks it before it sends something. It never waits but for
+// an idle connection to close, and knows neither endpoints nor messages.
 package circuit
 
 import (
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"sluice.dev/sluice/internal/proxy/share"
 	"sluice.dev/sluice/internal/refusal"
@@ -58,10 +59,13 @@ func (b *Breaker) Retried() { b.retries.Add(-1) }
 // Connections is the connections that may be open, and those who wait for one.
 func (b *Breaker) Connections() *share.Member { return b.connections }
 
+// closing is how long an idle connection may take to close, which one of HTTP/2 does on its own.
+const closing = time.Second
+
 // Connect counts a connection that waits for no other; where as many are open as may be, and
-// none of them idle, it is refused. Closed ends the counting.
+// none of them idle, it is refused; an idle one is closed, which it waits for. Closed ends the counting.
 func (b *Breaker) Connect() *refusal.Error {
-	if b.connections.Try(1) || b.connections.Relieve() && b.connections.Try(1) {
+	if b.connections.TakeIdle(closing) {
 		return nil
 	}
 	return b.refuse("%d connections are open (maxConnections)", b.policy.Load().Limits.Connections)

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/proxy/share"
@@ -131,4 +133,30 @@ func TestCountingARequestAllocatesNothing(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
+}
+
+// A connection of HTTP/2 ends some time after it was closed: what it held is waited for, and for
+// no longer than a second where its server holds it up.
+func TestAConnectionWaitsForTheIdleOneThatIsClosedForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b *Breaker
+		ends, asked := true, 0
+		b = New("reviews.default.svc.cluster.local", func() bool {
+			if asked++; ends {
+				go func() { time.Sleep(time.Second / 2); b.Closed() }()
+			}
+			return true
+		})
+		b.Set(policy(t, route.Limits{Connections: 1, Pending: 1, Requests: 1, Retries: 1}))
+		if err := b.Connect(); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Connect(); err != nil || asked != 1 || b.Connections().Used() != 1 {
+			t.Errorf("%v, %d were asked to close, %d are counted", err, asked, b.Connections().Used())
+		}
+		ends = false
+		if err := b.Connect(); err == nil || err.Reason != refusal.CircuitBreaker || b.Connections().Waiting() != 0 || b.Connections().Used() != 1 {
+			t.Errorf("%v, %d wait, %d are counted", err, b.Connections().Waiting(), b.Connections().Used())
+		}
+	})
 }

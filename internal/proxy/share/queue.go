@@ -21,12 +21,42 @@ type Waiter struct {
 // that holds most, or from m itself. The wait ends with Ready or Abandon. key says what
 // HandOver may give the Waiter instead.
 func (m *Member) Queue(key any) (*Waiter, error) {
+	w, _, err := m.line(key)
+	return w, err
+}
+
+// TakeIdle takes a unit. Where there is none it reclaims one that is held for nothing but its next
+// use, and waits for at most so long until that is given back; where there is no such one either,
+// it reports false at once.
+func (m *Member) TakeIdle(most time.Duration) bool {
+	if m.Try(1) {
+		return true
+	}
+	w, reclaimed, err := m.line(nil)
+	if err != nil {
+		return false
+	}
+	if !reclaimed {
+		return !w.Abandon()
+	}
+	end := time.NewTimer(most)
+	defer end.Stop()
+	select {
+	case <-w.ready:
+		return true
+	case <-end.C:
+		return !w.Abandon()
+	}
+}
+
+// line is Queue; reclaimed says that something is reclaimed for w.
+func (m *Member) line(key any) (_ *Waiter, reclaimed bool, _ error) {
 	s := m.stock
 	w := &Waiter{member: m, key: key, ready: make(chan struct{})}
 	s.mu.Lock()
 	if len(m.queue) >= MaxWaiting {
 		s.mu.Unlock()
-		return nil, ErrQueue
+		return nil, false, ErrQueue
 	}
 	w.wait = m.wait
 	m.queue = append(m.queue, w)
@@ -38,9 +68,9 @@ func (m *Member) Queue(key any) (*Waiter, error) {
 	served := w.served
 	s.mu.Unlock()
 	if !served {
-		m.Relieve()
+		reclaimed = m.Relieve()
 	}
-	return w, nil
+	return w, reclaimed, nil
 }
 
 // Ready is closed once w has a unit.
