@@ -5,6 +5,7 @@
 package circuit
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -40,10 +41,15 @@ func (b *Breaker) Set(p *route.DestinationPolicy) {
 // Request counts a request; where as many are under way as may be, it is refused. Done ends
 // the counting.
 func (b *Breaker) Request() *refusal.Error {
-	if most := b.policy.Load().Limits.Requests; !under(&b.requests, most) {
-		return b.refuse("%d requests are under way (httpMaxRequests)", most)
+	most := b.policy.Load().Limits.Requests
+	now, ok := under(&b.requests, most)
+	switch {
+	case ok:
+		return nil
+	case now >= retired:
+		return b.gone()
 	}
-	return nil
+	return b.refuse("%d requests are under way (httpMaxRequests)", most)
 }
 
 // Done ends what Request counted.
@@ -51,7 +57,10 @@ func (b *Breaker) Done() { b.requests.Add(-1) }
 
 // Retry counts a request that is sent again; it reports false where as many are as may be.
 // Retried ends the counting.
-func (b *Breaker) Retry() bool { return under(&b.retries, b.policy.Load().Limits.Retries) }
+func (b *Breaker) Retry() bool {
+	_, ok := under(&b.retries, b.policy.Load().Limits.Retries)
+	return ok
+}
 
 // Retried ends what Retry counted.
 func (b *Breaker) Retried() { b.retries.Add(-1) }
@@ -66,6 +75,10 @@ const closing = time.Second
 // none of them idle, it is refused; an idle one is closed, which it waits for. Closed ends the counting.
 func (b *Breaker) Connect() *refusal.Error {
 	if b.connections.TakeIdle(closing) {
+		if b.Retired() { // Retire looks at the connections afterwards: one of the two sees the other
+			b.Closed()
+			return b.gone()
+		}
 		return nil
 	}
 	return b.refuse("%d connections are open (maxConnections)", b.policy.Load().Limits.Connections)
@@ -77,7 +90,8 @@ func (b *Breaker) Closed() { b.connections.Give(1) }
 // Wait counts a request that waits for a connection; where as many wait as may, it is refused.
 // Waited ends the counting.
 func (b *Breaker) Wait() *refusal.Error {
-	if most := b.policy.Load().Limits.Pending; !under(&b.pending, most) { // for one to end, or to open
+	most := b.policy.Load().Limits.Pending
+	if _, ok := under(&b.pending, most); !ok { // for one to end, or to open
 		return b.refuse("%d requests wait for a connection (httpMaxPendingRequests)", most)
 	}
 	return nil
@@ -101,9 +115,28 @@ func (b *Breaker) Idle() bool {
 // retired is what the requests of a breaker come to that is not used any more.
 const retired = 1 << 62
 
+// ErrRetired is in the refusal of what came to a breaker that is not used any more, or was about
+// to be: whoever asked for the breaker may ask for it anew.
+var ErrRetired = errors.New("this circuit breaker is not used any more")
+
+func (b *Breaker) gone() *refusal.Error {
+	refused := b.refuse("it is not counted any more")
+	refused.Err = ErrRetired
+	return refused
+}
+
 // Retire ends the use of a breaker under which nothing is under way; it reports false where
-// something is. A request that comes to it still is refused.
-func (b *Breaker) Retire() bool { return b.Idle() && b.requests.CompareAndSwap(0, retired) }
+// something is. What comes to it still is refused with ErrRetired.
+func (b *Breaker) Retire() bool {
+	if !b.Idle() || !b.requests.CompareAndSwap(0, retired) {
+		return false
+	}
+	if b.connections.Used() > 0 || b.connections.Waiting() > 0 { // it was taken since
+		b.requests.Add(-retired)
+		return false
+	}
+	return true
+}
 
 // Retired reports whether Retire was called.
 func (b *Breaker) Retired() bool { return b.requests.Load() >= retired }
@@ -113,15 +146,15 @@ func (b *Breaker) refuse(format string, args ...any) *refusal.Error {
 	return refusal.New(refusal.CircuitBreaker, fmt.Sprintf("%s lets no more through to %s: ", p.ID, b.to)+fmt.Sprintf(format, args...))
 }
 
-// under counts one more, unless there are so many.
-func under(n *atomic.Int64, most int) bool {
+// under counts one more, unless there are so many; now is how many there were.
+func under(n *atomic.Int64, most int) (now int64, ok bool) {
 	for {
 		now := n.Load()
 		if now >= int64(most) {
-			return false
+			return now, false
 		}
 		if n.CompareAndSwap(now, now+1) {
-			return true
+			return now, true
 		}
 	}
 }

@@ -160,3 +160,29 @@ func TestAConnectionWaitsForTheIdleOneThatIsClosedForIt(t *testing.T) {
 		}
 	})
 }
+
+// A breaker is given up only while nothing is under way, and what comes to it then is told so: no
+// connection is counted by one that nobody asks any more.
+func TestABreakerIsGivenUpOrTakenNeverBoth(t *testing.T) {
+	b := breaker(t, route.Limits{Connections: 1, Pending: 1, Requests: 1, Retries: 1})
+	if !b.Retire() {
+		t.Fatal("nothing is under way")
+	}
+	if err := b.Request(); !errors.Is(err, ErrRetired) {
+		t.Errorf("a request: %v", err)
+	}
+	if err := b.Connect(); !errors.Is(err, ErrRetired) || b.Connections().Used() != 0 {
+		t.Errorf("a connection: %v, %d are counted", err, b.Connections().Used())
+	}
+	for range 1000 {
+		b := breaker(t, route.Limits{Connections: 1, Pending: 1, Requests: 1, Retries: 1})
+		var gone, taken bool
+		var both sync.WaitGroup
+		both.Go(func() { gone = b.Retire() })
+		both.Go(func() { taken = b.Connect() == nil })
+		both.Wait()
+		if gone && taken || b.Retired() != gone || b.Connections().Used() > 0 != taken {
+			t.Fatalf("given up: %v, taken: %v", gone, taken)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package egress
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	"sluice.dev/sluice/internal/names"
@@ -61,4 +62,51 @@ func TestTheHostsThatAreCountedAreBounded(t *testing.T) {
 	if other, err := circuitOf(8); err != nil || other != busy[8].by {
 		t.Errorf("what has something under way made way: %v", err)
 	}
+}
+
+// Whoever asked for a breaker that is given up before it counts anything asks for the next one: no
+// call is refused for it.
+func TestACallWhoseBreakerIsGivenUpIsCountedByTheNext(t *testing.T) {
+	host, err := names.ParseIstioPattern("a.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := route.NewTable(nil, route.DestinationPolicy{ID: "p", Hosts: host, Limits: &route.Limits{Connections: 1, Pending: 1, Requests: 1, Retries: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := new(Way)
+	c := &connection{way: w}
+	d := &Decision{Snapshot: &snapshot.Snapshot{Routes: table}, Verdict: policy.Verdict{Name: names.MustParse("a.example.com"), Port: 443}}
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			w.circuits.mu.Lock()
+			w.circuits.makeRoom()
+			w.circuits.mu.Unlock()
+		}
+	})
+	for range 2000 {
+		var under counted
+		if err := c.count(&under, d); err != nil {
+			t.Errorf("%v", err)
+			break
+		}
+		w.circuits.mu.Lock()
+		by := w.circuits.all[circuitKey{d.Verdict.Name, 443}]
+		w.circuits.mu.Unlock()
+		if by != under.by {
+			t.Error("it is counted where nobody asks")
+			break
+		}
+		under.over()
+	}
+	close(done)
+	all.Wait()
 }

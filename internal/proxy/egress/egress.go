@@ -8,12 +8,14 @@ package egress
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/circuit"
 	"sluice.dev/sluice/internal/proxy/dnsserver"
 	"sluice.dev/sluice/internal/proxy/follow"
 	"sluice.dev/sluice/internal/proxy/gate"
@@ -236,14 +238,19 @@ func (c *connection) onward(ctx context.Context, flow *carry.Flow, d *Decision, 
 
 // count counts a connection that is carried as a whole, where a policy is about its host.
 func (c *connection) count(under *counted, d *Decision) error {
-	by, _, err := c.way.circuitOf(d.Snapshot, &d.Verdict)
-	if err != nil {
-		return err
+	for {
+		by, _, err := c.way.circuitOf(d.Snapshot, &d.Verdict)
+		if err != nil {
+			return err
+		}
+		refused := under.connect(by)
+		switch {
+		case refused == nil:
+			return nil
+		case !errors.Is(refused, circuit.ErrRetired):
+			return refused
+		}
 	}
-	if refused := under.connect(by); refused != nil {
-		return refused
-	}
-	return nil
 }
 
 // ask asks about a connection that was denied, and decides anew where there are other

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"errors"
 	"strings"
 	"unsafe"
 
@@ -8,12 +9,12 @@ import (
 	"sluice.dev/sluice/internal/onward"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/circuit"
 	"sluice.dev/sluice/internal/proxy/exchange"
 	"sluice.dev/sluice/internal/proxy/follow"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/record"
-	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 )
 
@@ -42,11 +43,8 @@ func (l *led) Lead(s *snapshot.Snapshot, x *exchange.Request, plan route.Plan, t
 		l.records.DeniedWhere(chain, &d.Verdict)
 		return follow.Led{}, l.records.Deny(s, chain, &d.Verdict), false
 	}
-	pool, err := l.poolFor(&d, chain, versionsOf(&d.Verdict, x.PriorKnowledge))
-	if err != nil {
-		return follow.Led{}, l.records.Fail(refusal.Of(err)), false
-	}
-	if refused := l.count(); refused != nil {
+	pool, refused := l.take(&d, chain, versionsOf(&d.Verdict, x.PriorKnowledge))
+	if refused != nil {
 		return follow.Led{}, l.records.Fail(refused), false
 	}
 	l.records.Reached(l.made.behind, record.End{})
@@ -107,18 +105,31 @@ func (l *led) Copy(out exchange.Message, c follow.Copy) {
 		record.Close(0, nil)
 		return
 	}
-	pool, made, err := l.way.pool(&d, &chain, versionsOf(&d.Verdict, c.PriorKnowledge))
+	var under counted
+	pool, err := l.copied(&under, &d, &chain, versionsOf(&d.Verdict, c.PriorKnowledge))
 	if err != nil {
 		record.Close(0, err)
-		return
-	}
-	var under counted
-	if refused := under.count(made.circuit); refused != nil {
-		record.Close(0, refused)
 		return
 	}
 	if now := l.records.Conn().Snapshot(); now != s {
 		l.way.Recheck(now) // it was swapped in before the pool could be asked
 	}
 	l.way.ways.SendCopy(record, func() (exchange.Upstream, error) { return pool, nil }, follow.ForHost(out, host, propagates(&d.Verdict)), under.over)
+}
+
+// copied returns the pool of a copy, which is counted until under is over.
+func (l *led) copied(under *counted, d *Decision, chain *policy.Chain, spoken upstream.Versions) (*upstream.Pool, error) {
+	for {
+		pool, made, err := l.way.pool(d, chain, spoken)
+		if err != nil {
+			return nil, err
+		}
+		refused := under.count(made.circuit)
+		switch {
+		case refused == nil:
+			return pool, nil
+		case !errors.Is(refused, circuit.ErrRetired):
+			return nil, refused
+		}
+	}
 }

@@ -10,7 +10,6 @@ import (
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
-	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 )
 
@@ -51,11 +50,8 @@ func (r *requests) lead(x *exchange.Request, d *Decision, plan route.Plan, to ro
 	if plan.Elsewhere(&to) || plan.Does() != nil && plan.Does().Rewrite != nil {
 		return r.plans.Lead(d.Snapshot, x, plan, to, d.Verdict.Port)
 	}
-	pool, err := r.poolFor(d, &r.chain, versionsOf(&d.Verdict, x.PriorKnowledge))
-	if err != nil {
-		return follow.Led{}, r.Fail(refusal.Of(err)), false
-	}
-	if refused := r.count(); refused != nil {
+	pool, refused := r.take(d, &r.chain, versionsOf(&d.Verdict, x.PriorKnowledge))
+	if refused != nil {
 		return follow.Led{}, r.Fail(refused), false
 	}
 	if r.made.behind != "" {

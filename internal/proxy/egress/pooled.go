@@ -1,11 +1,13 @@
 package egress
 
 import (
+	"errors"
 	"net/netip"
 
 	"sluice.dev/sluice/internal/names"
 	"sluice.dev/sluice/internal/policy"
 	"sluice.dev/sluice/internal/proxy/carry"
+	"sluice.dev/sluice/internal/proxy/circuit"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/proxy/upstream"
 	"sluice.dev/sluice/internal/refusal"
@@ -84,8 +86,23 @@ func versionsOf(v *policy.Verdict, known bool) upstream.Versions {
 	return upstream.HTTP2
 }
 
-// count counts the request that goes on by the pool, until counted.over.
-func (p *pooled) count() *refusal.Error { return p.counted.count(p.made.circuit) }
+// take is poolFor, and counts the request that goes on by the pool, until counted.over. Where the
+// breaker of the pool was given up in between, there is another.
+func (p *pooled) take(d *Decision, chain *policy.Chain, spoken upstream.Versions) (*upstream.Pool, *refusal.Error) {
+	for {
+		pool, err := p.poolFor(d, chain, spoken)
+		if err != nil {
+			return nil, refusal.Of(err)
+		}
+		refused := p.counted.count(p.made.circuit)
+		switch {
+		case refused == nil:
+			return pool, nil
+		case !errors.Is(refused, circuit.ErrRetired):
+			return nil, refused
+		}
+	}
+}
 
 // poolFor returns the pool that a decision leads to: the last one where the decision
 // says the same. Its snapshot counts too, for the roots are its.

@@ -14,7 +14,6 @@ import (
 	"sluice.dev/sluice/internal/proxy/gate"
 	"sluice.dev/sluice/internal/proxy/snapshot"
 	"sluice.dev/sluice/internal/record"
-	"sluice.dev/sluice/internal/refusal"
 	"sluice.dev/sluice/internal/route"
 )
 
@@ -109,11 +108,8 @@ func (r *requests) pass(x *exchange.Request, d *Decision, delayed bool) exchange
 
 // forward directs a request to the host that it is for.
 func (r *requests) forward(x *exchange.Request, d *Decision) exchange.Direction {
-	pool, err := r.poolFor(d, &r.chain, versionsOf(&d.Verdict, x.PriorKnowledge))
-	if err != nil {
-		return r.Fail(refusal.Of(err))
-	}
-	if refused := r.count(); refused != nil {
+	pool, refused := r.take(d, &r.chain, versionsOf(&d.Verdict, x.PriorKnowledge))
+	if refused != nil {
 		return r.Fail(refused)
 	}
 	if g, fresh := r.grant(d, &r.chain); fresh || r.asked.own != nil {
