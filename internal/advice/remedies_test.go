@@ -214,7 +214,7 @@ func TestEachRemedyThatADenialPrintsIsDoneAndTheRequestPasses(t *testing.T) {
 			}
 		})
 	}
-	ingress := []refusal.Reason{refusal.NoRoute, refusal.NoCertificate, refusal.Misdirected} // are of whom no rule here is about
+	ingress := []refusal.Reason{refusal.NoRoute, refusal.NoCertificate, refusal.Misdirected, refusal.NoClientProof} // are of whom no rule here is about
 	for _, r := range refusal.All() {
 		if r.Group() == refusal.ByRule && !slices.Contains(ingress, r) && !seen[r] {
 			t.Errorf("no remedy for %s was tried", r)

@@ -78,6 +78,7 @@ func TestEachReasonHasItsLine(t *testing.T) {
 		"nobody is healthy":  {failed(refusal.New(refusal.NoHealthyUpstream, "no healthy upstream: no endpoint of details serves port 443")), "not reached " + to + " (no healthy upstream: no endpoint of details serves port 443)" + by},
 		"a circuit breaker":  {failed(refusal.New(refusal.CircuitBreaker, "")), "not reached " + to + " (" + refusal.CircuitBreaker.Text() + ")" + by},
 		"no certificate":     {denied(refusal.NoCertificate), "denied " + to + " (" + refusal.NoCertificate.Text() + ")"},
+		"no client proof":    {denied(refusal.NoClientProof), "denied " + to + " (" + refusal.NoClientProof.Text() + ")"},
 		"misdirected":        {said(refusal.Misdirected, ""), "denied www.example.com:80 (" + refusal.Misdirected.Text() + ")"},
 		"the client's TLS":   {said(refusal.ClientTLS, ""), "denied www.example.com:80 (" + refusal.ClientTLS.Text() + ")"},
 		"no proxy":           {failed(refusal.New(refusal.ViaProxyUnreachable, "")), "not reached " + to + " (The proxy of --via-proxy could not be reached.)" + by},
