@@ -47,7 +47,7 @@ spec:
 			return ""
 		})
 		a := caller.Do(t, agent.Ask{Do: agent.Say, Address: "web:8000", Send: []byte("GET / HTTP/1.1\r\nHost: web:8000\r\nConnection: close\r\n\r\n")})
-		for _, want := range []string{"HTTP/1.1 503 ", "x-sluice-reason: circuit-breaker", "destination-policy/default/web lets no more through to web.default.svc.cluster.local", "maxConnections", "httpMaxPendingRequests"} {
+		for _, want := range []string{"HTTP/1.1 503 ", "x-sluice-reason: circuit-breaker", "destination-policy/default/web lets no more through to web.default.svc.cluster.local", "1 requests wait for a connection (httpMaxPendingRequests)"} {
 			if !strings.Contains(strings.ReplaceAll(string(a.Body), "X-Sluice-Reason", "x-sluice-reason"), want) {
 				t.Errorf("%q is missing in %s %s", want, a.Error, a.Body)
 			}
